@@ -1,0 +1,312 @@
+"""A result → its labelled strings, once; text and HTML only lay them out."""
+
+from __future__ import annotations
+
+import math
+from functools import singledispatch
+from typing import Any
+
+import numpy as np
+
+from tape_magic.display import numbers
+from tape_magic.display.document import Column, Curve, Document, Field, Table, Tone, Verdict
+from tape_magic.notation import LAST_EXPRESSION
+from tape_magic.results.devices import Device, DeviceReport, Outcome, PolicyKind
+from tape_magic.results.gradients import Derivative, GradReport
+from tape_magic.results.minimum import MinimizeResult, StopReason, VariableChange
+from tape_magic.results.summary import Summary
+
+CURVE_POINTS = 300
+
+
+@singledispatch
+def describe(result: Any) -> Document:
+    """The document of any of the three reports."""
+    raise TypeError(f"no report: {type(result).__name__}")
+
+
+# -- gradients ---------------------------------------------------------------------------------------
+
+
+@describe.register
+def _grad(report: GradReport) -> Document:
+    times = f"forward {numbers.duration(report.forward_seconds)}", (
+        f"backward {numbers.duration(report.backward_seconds)}"
+    )
+    over = ()
+    if any(row.of_model for row in report):
+        parameters = sum(math.prod(row.shape) for row in report)
+        targets = dict.fromkeys(_shown_name(row.target) for row in report)
+        over = (f"∇{', ∇'.join(targets)} over {numbers.count(parameters)} parameters",)
+        table = _variables_table(report)
+    else:
+        table = _derivatives_table(report)
+    return Document(_grad_verdict(report), None, table, report.notes, (*over, *times))
+
+
+def _shown_name(name: str) -> str:
+    return "output" if name == LAST_EXPRESSION else name
+
+
+def _grad_verdict(report: GradReport) -> Verdict | None:
+    kind = "gradients" if all(row.order == 1 for row in report) else "derivatives"
+    of = f"of {len(report)} {kind}"
+    nonfinite = sum(1 for row in report if row.summary is not None and row.summary.nonfinite)
+    if nonfinite:
+        return Verdict(Tone.BAD, f"{nonfinite} {of} {_is(nonfinite)} not finite")
+    dead = sum(1 for row in report if row.of_model and (row.summary is None or row.summary.zeros == 1))
+    if dead:
+        return Verdict(Tone.WARNING, f"{dead} {of} {_is(dead)} all zero")
+    return None
+
+
+def _is(number: int) -> str:
+    return "is" if number == 1 else "are"
+
+
+def _derivatives_table(report: GradReport) -> Table:
+    columns = [Column("derivative"), Column("value", right=True)]
+    rows = [
+        (Field(row.label, code=True, aside=_shape_aside(row)), _value_field(row), _strip(row.summary), _note(row))
+        for row in report
+    ]
+    strips, notes = any(row[2].strip for row in rows), any(row[3].text for row in rows)
+    kept = [True, True, strips, notes]
+    columns += [Column("")] * (strips + notes)
+    return Table(
+        tuple(columns),
+        tuple(tuple(one for one, keep in zip(row, kept, strict=True) if keep) for row in rows),
+    )
+
+
+def _shape_aside(row: Derivative) -> str:
+    return numbers.shape(row.shape) if row.summary is not None and not row.summary.values else ""
+
+
+def _value_field(row: Derivative) -> Field:
+    summary = row.summary
+    if row.why:
+        return Field("none", Tone.BAD)
+    if not row.connected:
+        return Field("0 (not connected)", Tone.MUTED)
+    assert summary is not None
+    tone = Tone.BAD if summary.nonfinite else Tone.PLAIN
+    if summary.values or summary.size == 0:
+        return Field(_nested(summary.values, summary.shape), tone)
+    text = f"norm {numbers.number(summary.norm)}"
+    if summary.minimum is not None and summary.maximum is not None:
+        text += f", {numbers.number(summary.minimum)} to {numbers.number(summary.maximum)}"
+    return Field(text, tone)
+
+
+def _nested(values: tuple[complex, ...], shape: tuple[int, ...]) -> str:
+    """A small array as nested brackets: ``[[1, 2], [3, 4]]``."""
+    if not shape:
+        return numbers.number(values[0])
+    size = len(values) // shape[0] if shape[0] else 0
+    parts = [_nested(values[i * size : (i + 1) * size], shape[1:]) for i in range(shape[0])]
+    return f"[{', '.join(parts)}]"
+
+
+def _strip(summary: Summary | None) -> Field:
+    return Field(strip=summary.histogram) if summary is not None else Field()
+
+
+def _note(row: Derivative) -> Field:
+    if row.why:
+        return Field(row.why)
+    summary = row.summary
+    large = summary is not None and not summary.values and summary.size
+    parts = [
+        row.sum_note,
+        f"{summary.dtype}, {numbers.percent(summary.zeros)} zeros" if large and summary else "",
+        f"{numbers.count(summary.nonfinite)} not finite" if large and summary and summary.nonfinite else "",
+    ]
+    return Field(" · ".join(part for part in parts if part), Tone.MUTED)
+
+
+def _variables_table(report: GradReport) -> Table:
+    columns = Column("variable"), Column("shape", True), Column("norm", True), Column("")
+    several = len({row.target for row in report}) > 1 or any(row.order > 1 for row in report)
+    norms = [row.summary.norm for row in report if row.summary is not None and math.isfinite(row.summary.norm)]
+    largest = max(norms, default=0.0)
+    rows = []
+    for row in report:
+        name = Field(row.label if several else row.wrt[-1], code=True)
+        shape = Field(numbers.shape(row.shape))
+        summary = row.summary
+        if summary is None or not row.connected:
+            rows.append((name, shape, _value_field(row), Field(), Field(), _note(row)))
+            continue
+        tone = Tone.BAD if summary.nonfinite else Tone.WARNING if summary.zeros == 1 else Tone.PLAIN
+        rows.append(
+            (
+                name,
+                shape,
+                Field(numbers.number(summary.norm, 3), tone),
+                Field(bar=_log_share(summary.norm, largest)),
+                Field(numbers.percent(summary.zeros)),
+                _strip(summary),
+            )
+        )
+    return Table((*columns, Column("zeros", True), Column("values")), tuple(rows))
+
+
+def _log_share(norm: float, largest: float) -> float:
+    """Where a norm lies on the last four decades below the largest, so that vanishing ones show."""
+    if not 0 < norm <= largest or not math.isfinite(largest):
+        return 0.0
+    return max(0.02, 1 + math.log10(norm / largest) / 4)
+
+
+# -- minima ------------------------------------------------------------------------------------------
+
+
+@describe.register
+def _minimum(result: MinimizeResult) -> Document:
+    notes = list(result.notes)
+    if result.engine_reason:
+        notes.insert(0, f"{result.engine}: {result.engine_reason}")
+    return Document(
+        _minimum_verdict(result), _loss_curve(result), _changes_table(result), tuple(notes)
+    )
+
+
+def _minimum_verdict(result: MinimizeResult) -> Verdict:
+    name = "loss" if result.loss_name == LAST_EXPRESSION else result.loss_name
+    lost = result.divergence
+    if lost is not None:
+        what = f"the {lost.what} became {numbers.number(lost.loss)}" if lost.what == "loss" else (
+            "the gradient is not finite"
+        )
+        details = [f"last finite values put back (step {numbers.count(result.steps)})"] if lost.step else []
+        if lost.step and result.learning_rate:
+            details.append(f"try a rate below {numbers.number(result.learning_rate)}")
+        if not lost.step:
+            return Verdict(Tone.BAD, f"not finite at the start: {what}", ("no step was applied",))
+        return Verdict(Tone.BAD, f"diverged at step {numbers.count(lost.step)}: {what}", tuple(details))
+    engine = "XLA" if result.engine == "xla" else result.engine
+    compiling = f", of it compiling {numbers.duration(result.compile_seconds)}" if engine != "eager" else ""
+    details = [
+        result.reason.sentence,
+        f"{numbers.duration(result.seconds)}{compiling}",
+        engine,
+        result.optimizer,
+    ]
+    rose = result.loss > result.start_loss
+    if rose:
+        details.insert(0, f"above the start, {numbers.number(result.start_loss)}")
+    elif result.best_loss < result.loss:
+        best = numbers.pair(result.best_loss, result.loss)[0]
+        details.insert(0, f"best {best} at step {numbers.count(result.best_step)}")
+    good = result.reason is not StopReason.INTERRUPTED and not rose
+    headline = f"{name} = {numbers.number(result.loss)} at step {numbers.count(result.steps)}"
+    return Verdict(Tone.GOOD if good else Tone.WARNING, headline, tuple(details))
+
+
+def _loss_curve(result: MinimizeResult) -> Curve | None:
+    history = result.history
+    if len(history) < 3:
+        return None
+    x, y = decimated(np.arange(len(history), dtype=float), history, CURVE_POINTS)
+    # A last exact 0 has no place on a logarithmic axis, and must not keep the curve from having one.
+    positive = y[y > 0]
+    log = bool((y >= 0).all() and positive.size > y.size / 2 and positive.max() / positive.min() >= 1e3)
+    if log:
+        x, y = x[y > 0], y[y > 0]
+    return Curve(tuple(x.tolist()), tuple(y.tolist()), log, "steps", result.loss_name, history[0], history[-1])
+
+
+def decimated(
+    x: np.ndarray[Any, Any], y: np.ndarray[Any, Any], points: int
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """At most about `points` points that keep the least and the greatest of each stretch."""
+    finite = np.isfinite(y)
+    x, y = x[finite], y[finite]
+    if len(y) <= points:
+        return x, y
+    keep = {0, len(y) - 1}
+    for stretch in np.array_split(np.arange(len(y)), points // 2):
+        keep |= {int(stretch[y[stretch].argmin()]), int(stretch[y[stretch].argmax()])}
+    index = np.array(sorted(keep))
+    return x[index], y[index]
+
+
+def _changes_table(result: MinimizeResult) -> Table:
+    name = "loss" if result.loss_name == LAST_EXPRESSION else result.loss_name
+    columns = Column("variable"), Column("start", True), Column("end", True), Column(f"|∂{name}|", True)
+    rows = [_change_row(variable, change) for variable, change in result.variables.items()]
+    return Table(columns, tuple(rows))
+
+
+def _change_row(name: str, change: VariableChange) -> tuple[Field, ...]:
+    start, end = change.start_summary, change.end_summary
+    if end.shape == () and isinstance(start.values[0], float):
+        shown = numbers.pair(start.values[0], end.values[0].real)
+    elif end.values and len(end.values) <= 3:
+        shown = _nested(start.values, start.shape), _nested(end.values, end.shape)
+    else:
+        before, after = numbers.pair(start.norm, end.norm)
+        shown = f"‖{name}‖ {before}", f"‖{name}‖ {after}"
+        if len(name) > 8:
+            shown = f"‖·‖ {before}", f"‖·‖ {after}"
+    gradient = change.gradient_norm
+    return (
+        Field(name, code=True, aside=numbers.shape(end.shape) if end.shape else ""),
+        Field(shown[0]),
+        Field(shown[1], Tone.BAD if end.nonfinite else Tone.PLAIN),
+        Field("0 (not connected)", Tone.MUTED) if gradient is None else Field(numbers.number(gradient, 2)),
+    )
+
+
+# -- devices -----------------------------------------------------------------------------------------
+
+
+@describe.register
+def _devices(report: DeviceReport) -> Document:
+    versions = [f"TensorFlow {report.tensorflow}"]
+    versions += [f"CUDA {report.cuda}"] if report.cuda else []
+    versions += [f"cuDNN {report.cudnn}"] if report.cudnn else []
+    headline = report.headline.rstrip(".")
+    verdict = None
+    if report.outcome is Outcome.NO_GPU:
+        verdict = Verdict(Tone.WARNING, "No GPU: TensorFlow continues on the CPU", (report.why_no_gpu or "",))
+    elif report.outcome is not Outcome.ASKED:
+        outcome, _, setup = headline.partition(": ")
+        verdict = Verdict(Tone.GOOD, setup, (outcome.lower(),))
+    notes = list(report.notes)
+    if report.outcome is Outcome.ASKED and report.why_no_gpu:
+        notes.insert(0, f"No GPU: {report.why_no_gpu}.")
+    state = "TensorFlow has started" if report.started else "TensorFlow has not started yet"
+    return Document(verdict, None, _devices_table(report), tuple(notes), (*versions, state))
+
+
+def _devices_table(report: DeviceReport) -> Table:
+    rows = [_device_row(device) for device in report.devices]
+    used = any(row[2].bar is not None or row[3].text for row in rows)
+    columns = [Column("device"), Column(""), Column("memory"), Column("used here", True), Column("of", True)]
+    kept = [True, True, used, used, any(row[4].text for row in rows), True]
+    columns.append(Column("policy", True))
+    return Table(
+        tuple(column for column, keep in zip(columns, kept, strict=True) if keep),
+        tuple(tuple(one for one, keep in zip(row, kept, strict=True) if keep) for row in rows),
+    )
+
+
+def _device_row(device: Device) -> tuple[Field, ...]:
+    tone = Tone.PLAIN if device.visible else Tone.MUTED
+    names = ", ".join(device.logical_names)
+    name = Field(names, code=True) if names else Field(device.name, tone)
+    capability = device.compute_capability
+    product = device.product or "unknown product"
+    if capability:
+        product += f" ({capability[0]}.{capability[1]})"
+    share = device.memory_used / device.memory_total if device.memory_used and device.memory_total else None
+    return (
+        name,
+        Field(product, tone),
+        Field(bar=share),
+        Field(numbers.bytes_(device.memory_used) if device.memory_used is not None else ""),
+        Field(numbers.bytes_(device.memory_total) if device.memory_total is not None else "", tone),
+        Field("" if device.policy.kind is PolicyKind.HOST else device.policy.text, tone),
+    )

@@ -1,0 +1,113 @@
+"""Numbers as people read them: a true minus, thin spaces, few digits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+MINUS = "−"
+THIN = "\u2009"
+_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def number(value: complex, digits: int = 4) -> str:
+    """A number with `digits` significant digits, more if it would else be taken for a whole one.
+
+    >>> number(-2.0), number(0.99999857), number(2.861e-6), number(1234567.0)
+    ('−2', '0.9999986', '2.861e−6', '1,234,567')
+    """
+    if isinstance(value, complex):
+        sign = MINUS if value.imag < 0 or (value.imag == 0 and math.copysign(1, value.imag) < 0) else "+"
+        return f"{number(value.real, digits)} {sign} {number(abs(value.imag), digits)}j"
+    if math.isnan(value):
+        return "nan"
+    if math.isinf(value):
+        return "inf" if value > 0 else f"{MINUS}inf"
+    if value == int(value) and abs(value) < 1e15:
+        return f"{int(value):,}".replace("-", MINUS) if abs(value) < 1e7 else _general(value, digits)
+    return _general(value, _telling(value, digits))
+
+
+def _telling(value: float, digits: int) -> int:
+    """How many digits it takes to see that a number is not whole: 0.9999986 must not read 1."""
+    for more in range(digits, 17):
+        if not float(f"{value:.{more}g}").is_integer() or abs(value) >= 10**more:
+            return more if more == digits else more + 1
+    return 17
+
+
+def _general(value: float, digits: int) -> str:
+    text = f"{value:.{digits}g}"
+    mantissa, e, exponent = text.partition("e")
+    if e:
+        text = f"{mantissa}e{int(exponent)}"
+    return text.replace("-", MINUS)
+
+
+def pair(start: float, end: float) -> tuple[str, str]:
+    """Two numbers with as many digits as it takes to tell them apart.
+
+    >>> pair(1.00001, 1.00002)
+    ('1.00001', '1.00002')
+    """
+    for digits in range(4, 10):
+        shown = number(start, digits), number(end, digits)
+        if shown[0] != shown[1] or start == end:
+            break
+    return shown
+
+
+def count(value: int) -> str:
+    """``1234567`` → ``1,234,567``."""
+    return f"{value:,}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds with a unit that suits: ``1.2 ms``, ``0.19 s``, ``3 min 20 s``.
+
+    >>> duration(0.0012), duration(0.19), duration(200)
+    ('1.2\\u2009ms', '0.19\\u2009s', '3\\u2009min 20\\u2009s')
+    """
+    if seconds < 0.1:
+        unit, scale = ("ms", 1e3) if seconds >= 1e-3 or seconds == 0 else ("µs", 1e6)
+        return f"{seconds * scale:.2g}{THIN}{unit}"
+    if seconds < 60:
+        return f"{seconds:.2g}{THIN}s" if seconds < 10 else f"{seconds:.0f}{THIN}s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}{THIN}h {minutes}{THIN}min"
+    return f"{minutes}{THIN}min {rest}{THIN}s"
+
+
+def percent(share: float) -> str:
+    """A share from 0 to 1; all and nothing only when it is so.
+
+    >>> percent(0.999), percent(1.0)
+    ('99.9\\u2009%', '100\\u2009%')
+    """
+    points = 100 * share
+    if 0 < points < 1 or 99 < points < 100:
+        return f"{min(max(points, 0.1), 99.9):.1f}{THIN}%"
+    return f"{points:.0f}{THIN}%"
+
+
+def shape(sizes: Sequence[int]) -> str:
+    """``(784, 128)`` → ``784×128``; ``scalar`` for none."""
+    return "×".join(str(size) for size in sizes) if sizes else "scalar"
+
+
+def power_of_ten(exponent: int) -> str:
+    """A tick of a logarithmic axis: ``1``, ``10``, ``10⁻⁴``."""
+    if exponent == 0:
+        return "1"
+    return "10" if exponent == 1 else f"10{str(exponent).translate(_SUPERSCRIPT)}"
+
+
+def bytes_(size: int) -> str:
+    """Memory in binary units: ``43.4 GiB``."""
+    value, units = float(size), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while value >= 1023.95 and len(units) > 1:
+        value /= 1024
+        units.pop(0)
+    return f"{value:.4g}{THIN}{units[0]}" if units[0] == "B" else f"{value:.1f}{THIN}{units[0]}"

@@ -1,0 +1,37 @@
+"""Text on a terminal: how many columns it takes, and nothing in it that moves the cursor."""
+
+from __future__ import annotations
+
+import unicodedata
+
+
+def clean(text: str) -> str:
+    """`text` on one line, without control characters and marks that turn the writing direction."""
+    return "".join(
+        " " if char in "\t\n\r\v\f" else char
+        for char in text
+        if char in "\t\n\r\v\f" or unicodedata.category(char) not in ("Cc", "Cf", "Cs")
+    )
+
+
+def width(text: str) -> int:
+    """The columns that a terminal gives it: two for wide characters, none for combining ones."""
+    return sum(
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
+        for char in text
+    )
+
+
+def clip(text: str, columns: int) -> str:
+    """At most that many columns, with an ellipsis where something is cut."""
+    if width(text) <= columns:
+        return text
+    while text and width(text) > columns - 1:
+        text = text[:-1]
+    return f"{text}…"
+
+
+def pad(text: str, columns: int, *, right: bool = False) -> str:
+    """Filled up with spaces, in front of it when it stands to the right."""
+    space = " " * max(0, columns - width(text))
+    return space + text if right else text + space

@@ -1,0 +1,126 @@
+"""From a plan to TensorFlow's setters: the steps in order, applied whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from tape_magic.engine.device_request import MIB
+from tape_magic.engine.device_state import Plan, State, read_state
+from tape_magic.engine.logical_devices import forget_logical_devices
+from tape_magic.errors import DeviceError
+from tape_magic.results.devices import PolicyKind
+
+
+class Setter(enum.Enum):
+    """One of TensorFlow's setters; the value says what it sets."""
+
+    GROWTH = "memory growth"
+    VISIBLE = "the visible devices"
+    LOGICAL = "the logical devices"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call of a setter, with the value before it; `device` is None for visibility, set for all."""
+
+    setter: Setter
+    device: Any
+    value: Any
+    before: Any
+
+    def call(self, tf: Any, value: Any) -> None:
+        if self.setter is Setter.GROWTH:
+            tf.config.experimental.set_memory_growth(self.device, value)
+        elif self.setter is Setter.VISIBLE:
+            tf.config.set_visible_devices(list(value), "GPU")
+        elif value is None:
+            forget_logical_devices(self.device)
+        else:
+            tf.config.set_logical_device_configuration(self.device, list(value))
+
+    @property
+    def text(self) -> str:
+        if self.device is None:
+            return self.setter.value
+        return (
+            f"{self.setter.value} of {self.device.name.removeprefix('/physical_device:').replace(':', ' ')}"
+        )
+
+
+def apply(tf: Any, plan: Plan, state: State) -> None:
+    """Sets what the plan says and reads it back; only before TensorFlow has started.
+
+    Raises `DeviceError` if a setter refuses or what is read back differs; all is then set back to `state`.
+    """
+    done: list[Step] = []
+    try:
+        for step in _steps(tf, plan, state):
+            done.append(step)  # before the call: a setter that fails half-way is set back too
+            step.call(tf, step.value)
+        after = read_state(tf)
+        if not (plan.is_so(after) and after.growth_alike):
+            raise _ReadBack("; ".join(plan.differences(after)) or "GPUs that differ in growth")
+    except BaseException as error:
+        undone = _undo(tf, done, state)
+        if not isinstance(error, Exception):
+            raise  # an interrupt stays an interrupt, with everything set back
+        raise DeviceError(f"{_what_failed(error, done)}; {undone}.") from error
+
+
+class _ReadBack(Exception):
+    """The setters accepted everything, and the settings are different all the same."""
+
+
+def _steps(tf: Any, plan: Plan, state: State) -> Iterator[Step]:
+    # Logical devices are taken away first and given last: growth is refused on a device that has them, and
+    # even on a hidden device they drop growth everywhere.
+    for device, configs in state.logical.items():
+        yield Step(Setter.LOGICAL, device, None, configs)
+    wanted = [
+        (gpu, policy)
+        for gpu, policy in zip(state.gpus, plan.policies, strict=True)
+        if policy.kind is not PolicyKind.HIDDEN
+    ]
+    growth = _growth(plan, [state.growth[gpu] for gpu, _ in wanted])
+    for gpu, _ in wanted:
+        if state.growth[gpu] is not growth:
+            yield Step(Setter.GROWTH, gpu, growth, state.growth[gpu])
+    visible = tuple(gpu for gpu, _ in wanted)
+    if visible != state.visible:
+        yield Step(Setter.VISIBLE, None, visible, state.visible)
+    configuration = tf.config.LogicalDeviceConfiguration
+    for gpu, policy in wanted:
+        if policy.limits:
+            limits = tuple(configuration(memory_limit=limit // MIB) for limit in policy.limits)
+            yield Step(Setter.LOGICAL, gpu, limits, None)
+    if plan.cpus > 1:
+        yield Step(Setter.LOGICAL, state.cpus[0], (configuration(),) * plan.cpus, None)
+
+
+def _growth(plan: Plan, before: list[bool | None]) -> bool | None:
+    """The one value for every visible GPU: TensorFlow cannot start where they differ, None and False too."""
+    if any(policy.kind is PolicyKind.GROWTH for policy in plan.policies):
+        return True
+    return None if all(growth is None for growth in before) else False
+
+
+def _undo(tf: Any, done: list[Step], state: State) -> str:
+    """Sets the steps back, the last first, and says in words whether all is as it was."""
+    for step in reversed(done):
+        # one that cannot be set back must not keep the others from it; the comparison below tells
+        with contextlib.suppress(Exception):
+            step.call(tf, step.before)
+    if read_state(tf) == state:
+        return "everything is set back as it was"
+    return "setting it back failed too, so restart the kernel"
+
+
+def _what_failed(error: Exception, done: list[Step]) -> str:
+    if isinstance(error, _ReadBack):
+        return f"TensorFlow accepted the devices and then had them otherwise ({error})"
+    reason = next(iter(str(error).splitlines()), "").rstrip(".") or "no reason given"
+    return f"TensorFlow refused to set {done[-1].text} ({type(error).__name__}: {reason})"

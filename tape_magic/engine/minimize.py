@@ -1,0 +1,474 @@
+"""Minimise what a program computes: choose the engine, run the loop, report."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tape_magic.engine import optimizers
+from tape_magic.engine import sources as src
+from tape_magic.engine.interrupts import deferred_interrupt
+from tape_magic.engine.lifting import constant
+from tape_magic.engine.loop import CompiledLoop, EagerLoop, Loop, State, next_end
+from tape_magic.engine.program import FunctionProgram, Namespace, Program, Untraceable, as_sources
+from tape_magic.engine.selection import Selection
+from tape_magic.engine.trace import Traced
+from tape_magic.errors import CompileError, LineError, SourceError, TapeMagicError, TargetError, closest
+from tape_magic.notation import LAST_EXPRESSION, place
+from tape_magic.results.minimum import Divergence, MinimizeResult, Step, StopReason, VariableChange
+
+ENGINES = ("auto", "xla", "graph", "eager")
+
+OnProgress = Callable[[Step], None]
+
+
+class MinimizeInterrupted(KeyboardInterrupt):
+    """The run was interrupted between two steps; :attr:`result` is where it stood."""
+
+    def __init__(self, result: MinimizeResult) -> None:
+        super().__init__(f"stopped after {result.steps:,} steps")
+        self.result = result
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to minimise; each attribute is a parameter of :func:`minimize`."""
+
+    optimizer: Any = optimizers.DEFAULT
+    lr: float | None = None
+    steps: int = 1000
+    engine: str = "auto"
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise LineError(f"unknown engine {self.engine!r}{closest(self.engine, ENGINES)}")
+        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 0:
+            raise LineError(f"steps is {self.steps!r}; give a whole number, 0 or more.")
+        if self.lr is not None and not (self.lr > 0 and math.isfinite(self.lr)):
+            raise LineError(f"the learning rate is {self.lr:g}; give a number above 0.")
+        if self.seed is not None and not 0 <= self.seed < 2**32:
+            raise LineError(f"the seed is {self.seed}; give a whole number from 0 to 4294967295.")
+
+
+def minimize(
+    loss_fn: Callable[..., Any],
+    variables: Any = None,
+    optimizer: Any = optimizers.DEFAULT,
+    steps: int = 1000,
+    *,
+    lr: float | None = None,
+    engine: str = "auto",
+    seed: int | None = None,
+    on_progress: OnProgress | None = None,
+) -> MinimizeResult:
+    """Minimise what a function returns, compiled.
+
+    Parameters
+    ----------
+    loss_fn
+        Returns the loss, a real scalar tensor. It takes what is minimised over, by name or in
+        order, or no arguments at all when it closes over it.
+    variables
+        What to minimise over: one source, a list, or a dict that names them. Variables, layers
+        and models are changed in place; floats, arrays and tensors are variables during the run,
+        and the result holds their ends. Without it: the trainable variables that the function reads.
+    optimizer
+        A Keras name, optimizer or class.
+    steps
+        How many steps to apply at the most.
+    lr
+        The learning rate, with a name or class.
+    engine
+        ``"auto"``, ``"xla"``, ``"graph"`` or ``"eager"``.
+    seed
+        Seeds Python's, NumPy's and TensorFlow's random numbers before the run.
+    on_progress
+        Called between chunks of steps with where the run stands.
+
+    Returns
+    -------
+    MinimizeResult
+        ``history[k]`` is the loss after k steps. When the loss or a gradient stops being finite,
+        the run ends with the last finite values put back.
+
+    Raises
+    ------
+    TapeMagicError
+        For what cannot be minimised, and for an engine that cannot run the function.
+    MinimizeInterrupted
+        A ``KeyboardInterrupt`` with the result so far, when the user interrupts.
+
+    Examples
+    --------
+    >>> result = minimize(lambda x: (x - 1) ** 2, {"x": 0.0}, "sgd", lr=0.1)   # doctest: +SKIP
+    >>> round(float(result.variables["x"].end), 6)                             # doctest: +SKIP
+    1.0
+    """
+    given = {} if variables is None else as_sources(variables)
+    program = FunctionProgram(loss_fn, given)
+    over = tuple(given) if variables is not None else None
+    settings = Settings(optimizer, lr, steps, engine, seed)
+    return run(program, dict(given), None, over, settings, on_progress).result
+
+
+@dataclass(frozen=True)
+class Minimized:
+    """The report, and the value of the program's last expression at the end."""
+
+    result: MinimizeResult
+    value: Any
+
+
+def run(
+    program: Program,
+    namespace: Namespace,
+    loss_name: str | None,
+    over: Sequence[str] | None,
+    settings: Settings,
+    on_progress: OnProgress | None = None,
+) -> Minimized:
+    """Minimise a program's loss; what :func:`minimize` and ``%%minimize`` both call.
+
+    What the program assigns is left in `namespace`, at the final values. Raises what
+    :func:`minimize` raises.
+    """
+    minimization = _Minimization(program, namespace, loss_name, over, settings)
+    try:
+        with deferred_interrupt() as interrupt:
+            stream = minimization.steps(lambda: interrupt.pressed)
+            for step in stream:
+                if on_progress is not None:
+                    on_progress(step)
+            minimized = minimization.finish()
+    finally:
+        minimization.close()
+    if minimized.result.reason is StopReason.INTERRUPTED:
+        raise MinimizeInterrupted(minimized.result)
+    return minimized
+
+
+class _Minimization:
+    """One run, from the names on the line to the report."""
+
+    def __init__(
+        self,
+        program: Program,
+        namespace: Namespace,
+        loss_name: str | None,
+        over: Sequence[str] | None,
+        settings: Settings,
+    ) -> None:
+        self.program, self.namespace, self.settings = program, namespace, settings
+        self.loss_name = loss_name
+        self._check_names(over)
+        self.optimizer = optimizers.resolve(settings.optimizer, settings.lr)
+        self.selection = Selection(
+            program,
+            namespace,
+            over or (),
+            chooses=over is None,
+            else_by_name=False,
+            make=_variable,
+            liftable=_liftable,
+        )
+        self.notes: list[str] = []
+        self.engine_reason = ""
+        self.engine = ""
+        self.leaves: list[src.Leaf] = []
+        self.start_values: list[np.ndarray[Any, Any]] = []
+        self.started = time.perf_counter()
+        self.compile_seconds = 0.0
+        self.reason = StopReason.STEPS
+        self.divergence: Divergence | None = None
+        self._traced: Traced | None = None
+        self._losses: list[np.ndarray[Any, Any]] = []
+        self._loop: Loop
+        self._state: State
+
+    def _check_names(self, over: Sequence[str] | None) -> None:
+        names = self.program.names
+        if self.loss_name is not None and not names.opaque:
+            base = place(self.loss_name)[0]
+            if base not in names.assigns:
+                raise TargetError(f"the cell never assigns {base}{closest(base, names.assigns)}")
+        for name in over or ():
+            base = place(name)[0]
+            if base in names.assigns:
+                raise SourceError(
+                    f"line {names.assigns[base]} assigns {base}, which is minimised over: "
+                    f"move that line to a cell above."
+                )
+
+    # -- the run -----------------------------------------------------------------------------------
+
+    def steps(self, interrupted: Callable[[], bool]) -> Generator[Step, None, None]:
+        """Where the run stands, after each chunk."""
+        self._seed()
+        self.selection.lift()
+        state = self._started()
+        self.compile_seconds = time.perf_counter() - self.started
+        self._losses = [np.array([state.loss])]
+        best, end, taken = state.loss, min(1, self.settings.steps), 1
+        while True:
+            yield self._step(state, best)
+            if not state.finite:
+                self._diverged(state)
+                return
+            if state.step >= self.settings.steps:
+                return
+            if interrupted():
+                self.reason = StopReason.INTERRUPTED
+                return
+            chunk_started = time.perf_counter()
+            before, (state, losses) = state, self._loop.advance(state, end)
+            self._state = state
+            self._losses.append(losses)
+            best = min(best, np.nanmin(losses, initial=best))
+            taken = state.step - before.step
+            end = next_end(state, self.settings.steps, taken, time.perf_counter() - chunk_started)
+
+    def _step(self, state: State, best: float) -> Step:
+        seconds = time.perf_counter() - self.started
+        return Step(state.step, self.settings.steps, state.loss, float(best), seconds, self.engine)
+
+    def _seed(self) -> None:
+        if self.settings.seed is not None:
+            import keras
+
+            keras.utils.set_random_seed(self.settings.seed)
+
+    def _started(self) -> State:
+        """Build the fastest loop that runs this program, and evaluate the loss at the start."""
+        asked = self.settings.engine
+        if asked != "eager":
+            reason = self._trace()
+            for engine in () if reason else ("xla", "graph") if asked == "auto" else (asked,):
+                state, reason = self._try_compiled(engine)
+                if state is not None:
+                    return state
+                self.engine_reason = reason
+            self._step_down(reason)
+        self.engine = "eager"
+        loop = EagerLoop(self.program, self.namespace, self.loss_name, self._settle, self._optimizer_for)
+        return self._start(loop)
+
+    def _trace(self) -> str:
+        """Trace the program, or say why it cannot be."""
+        try:
+            self._traced = Traced(self.program, self.namespace, self.loss_name)
+            self._settle(self._traced.variables)
+        except TapeMagicError:
+            raise
+        except Untraceable as error:
+            return str(error)
+        except Exception as error:
+            if "singleton tf.Variable" in str(error):
+                where = self.program.line_of(error)
+                raise TargetError(
+                    f"{f'line {where[0]}' if where else 'the loss'} creates a variable, which would be a new one "
+                    "at each step: create it in a cell above."
+                ) from None
+            return self._located(error)
+        return ""
+
+    def _try_compiled(self, engine: str) -> tuple[State | None, str]:
+        import tensorflow as tf
+
+        assert self._traced is not None
+        if engine == "xla" and (op := self._random_op()):
+            return None, f"XLA cannot seed the random numbers of {op}"
+        try:
+            self.engine = engine
+            loop = CompiledLoop(
+                self._traced,
+                self.leaves,
+                self._optimizer_for,
+                jit=engine == "xla",
+                steps=self.settings.steps,
+            )
+            return self._start(loop), ""
+        except (tf.errors.OpError, ValueError, TypeError, LookupError, NotImplementedError) as error:
+            return None, _compile_failure(engine, error)
+
+    def _start(self, loop: Loop) -> State:
+        self._loop = loop
+        self._state = state = loop.start()
+        if not any(loop.connected):
+            shown = self.loss_name or "the loss"
+            names = ", ".join(leaf.name for leaf in self.leaves[:4])
+            why = f" ({self.engine_reason})" if self.engine_reason else ""
+            raise TargetError(f"{shown} does not depend on {names}: there is nothing to minimise{why}.")
+        lost = [leaf.name for leaf, has in zip(self.leaves, loop.connected, strict=True) if not has]
+        if lost:
+            self.notes.append(f"{self.loss_name or 'the loss'} does not depend on {', '.join(lost[:8])}")
+        return state
+
+    def _step_down(self, reason: str) -> None:
+        """From compiled to eager. If the program itself is at fault, its own error comes first."""
+        self.engine_reason = reason
+        if self.settings.engine != "auto":
+            self.program.run(dict(self.namespace), {})
+            raise CompileError(f"--engine {self.settings.engine} cannot run this: {reason}")
+
+    def _random_op(self) -> str:
+        """An operation whose random numbers XLA draws from a generator that no seed reaches."""
+        if self.settings.seed is None or self._traced is None:
+            return ""
+        return next((node.op for node in self._traced.operations() if node.op in _STATEFUL_RANDOM), "")
+
+    def _settle(self, read: Iterable[Any]) -> list[src.Leaf]:
+        """What is minimised over, each variable once, now that it is known which were read."""
+        if self.leaves:
+            return self.leaves
+        self.selection.settle(read)
+        by_id = {id(leaf.value): leaf for source in self.selection.sources for leaf in source.leaves}
+        for leaf in by_id.values():
+            if leaf.value.dtype.is_complex:
+                raise SourceError(
+                    f"{leaf.name} is {leaf.dtype}, and optimizers step along real numbers: "
+                    "minimise over its real and imaginary parts."
+                )
+        if not by_id:
+            raise SourceError(
+                "no trainable variable was read: name what to minimise over, for example --over x."
+            )
+        self.leaves = list(by_id.values())
+        self.start_values = [_array(leaf.value) for leaf in self.leaves]
+        return self.leaves
+
+    def _optimizer_for(self, leaves: Sequence[src.Leaf]) -> Any:
+        optimizer, fresh = optimizers.built_for(self.optimizer, [leaf.owner for leaf in leaves])
+        if fresh and optimizers.is_optimizer(self.settings.optimizer):
+            note = "the optimizer belongs to other variables; a fresh one with its settings was used"
+            if note not in self.notes:
+                self.notes.append(note)
+        return optimizer
+
+    def _located(self, error: BaseException) -> str:
+        """Why tracing failed, and on which of the user's lines."""
+        where = self.program.line_of(error)
+        text = str(error).lower()
+        if "numpy" in text:
+            why = "calls NumPy on a tensor"
+        elif "iterating over" in text or "python `bool`" in text:
+            why = "needs the value of a tensor in Python"
+        else:
+            why = f"cannot be traced ({type(error).__name__})"
+        return f"line {where[0]} {why}: {where[1]}" if where else f"it {why}"
+
+    def _diverged(self, state: State) -> None:
+        """Put back the last finite values."""
+        self.reason = StopReason.DIVERGED
+        lost = not math.isfinite(state.loss)
+        self.divergence = Divergence(state.step, "loss" if lost else "gradient", state.loss)
+        if lost and state.step > 0:
+            self._loop.step_back()
+            self._losses[-1] = self._losses[-1][:-1]
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def finish(self) -> Minimized:
+        """Leave the program's names at the final values, and report."""
+        if self.engine == "eager":
+            assert isinstance(self._loop, EagerLoop)
+            if self.divergence is not None:
+                self._loop.finish()
+            value = self._loop.value
+        else:
+            assert self._traced is not None
+            value, assigned = self._traced.outputs()
+            self.program.finish(self.namespace, assigned)
+        history = np.concatenate(self._losses)
+        finite = np.where(np.isfinite(history), history, np.inf)
+        result = MinimizeResult(
+            loss_name=self.loss_name or LAST_EXPRESSION,
+            loss=float(history[-1]),
+            start_loss=float(history[0]),
+            best_loss=float(finite.min()),
+            best_step=int(finite.argmin()),
+            steps=len(history) - 1,
+            steps_asked=self.settings.steps,
+            reason=self.reason,
+            seconds=time.perf_counter() - self.started,
+            compile_seconds=self.compile_seconds,
+            engine=self.engine,
+            engine_reason=self.engine_reason,
+            optimizer=optimizers.describe(self.optimizer),
+            learning_rate=optimizers.learning_rate(self.optimizer),
+            history=history,
+            variables=self._changes(),
+            divergence=self.divergence,
+            notes=tuple(self.notes),
+        )
+        return Minimized(result, value)
+
+    def _changes(self) -> Mapping[str, VariableChange]:
+        gradients = iter(self._state.gradients)
+        changes = {}
+        for leaf, start, has in zip(self.leaves, self.start_values, self._loop.connected, strict=True):
+            # In float64, since the squares of half precision overflow.
+            norm = float(np.linalg.norm(_array(next(gradients)).astype(np.float64))) if has else None
+            changes[leaf.name] = VariableChange(start, _array(leaf.value), norm)
+        return changes
+
+    def close(self) -> None:
+        """Floats, arrays and tensors come back to the namespace with the values that they reached."""
+        self.selection.lifting.give_back(self.program.names.assigns, _given_back)
+
+
+_STATEFUL_RANDOM = frozenset(
+    "RandomUniform RandomUniformInt RandomStandardNormal TruncatedNormal ParameterizedTruncatedNormal "
+    "RandomShuffle Multinomial RandomGamma RandomPoisson RandomPoissonV2".split()
+)
+
+
+def _compile_failure(engine: str, error: Exception) -> str:
+    """Why an engine could not run the graph, in one clause."""
+    message = str(getattr(error, "message", error))
+    kernels = re.search(r"unsupported operations[^:]*:\s*(\w+)", message)
+    if kernels:
+        return f"XLA has no kernel for {kernels[1]}"
+    first = message.strip().partition("\n")[0]
+    return f"{'XLA' if engine == 'xla' else 'a graph'} cannot run it: {first[:160]}"
+
+
+def _liftable(value: Any) -> bool:
+    return src.is_liftable(value) or (src.is_tensor(value) and src.is_inexact(value))
+
+
+def _variable(value: Any, dtype: str) -> Any:
+    """A float, array or tensor as a variable; a tensor keeps its dtype."""
+    import tensorflow as tf
+
+    return tf.Variable(value if src.is_tensor(value) else constant(value, dtype))
+
+
+def _array(value: Any) -> np.ndarray[Any, Any]:
+    return np.array(value.numpy())
+
+
+def _given_back(original: Any, lifted: Any) -> Any:
+    """What stood for the original, as the type it was; the original itself if it never changed."""
+    import tensorflow as tf
+
+    if isinstance(original, tuple):
+        items = [_given_back(old, new) for old, new in zip(original, lifted, strict=True)]
+        return src.rebuilt(original, items)
+    if not src.is_variable(lifted):
+        return original
+    value = lifted.numpy()
+    was = original.numpy() if src.is_tensor(original) else np.asarray(original, value.dtype)
+    if np.array_equal(was, value):
+        return original
+    if src.is_tensor(original):
+        return tf.constant(value)
+    if isinstance(original, np.ndarray):
+        return value.astype(original.dtype)
+    return type(original)(value)

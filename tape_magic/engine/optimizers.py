@@ -1,0 +1,128 @@
+"""A name or an object → a Keras optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tape_magic.errors import LineError, closest
+
+DEFAULT = "adam"
+
+
+def keras_names() -> dict[str, type]:
+    """Every optimizer that Keras ships, by its lower-case name."""
+    import keras
+
+    found = {}
+    for name in dir(keras.optimizers):
+        member = getattr(keras.optimizers, name)
+        # LossScaleOptimizer wraps another one, and Optimizer is abstract.
+        if is_optimizer_class(member) and member is not keras.optimizers.Optimizer and "Scale" not in name:
+            found[name.lower()] = member
+    return found
+
+
+def is_optimizer_class(value: Any) -> bool:
+    """A class of Keras optimizers, the user's own included."""
+    import keras
+
+    return isinstance(value, type) and issubclass(value, keras.optimizers.Optimizer)
+
+
+def is_optimizer(value: Any) -> bool:
+    """A Keras optimizer."""
+    import keras
+
+    return isinstance(value, keras.optimizers.Optimizer)
+
+
+def resolve(optimizer: Any, lr: float | None = None) -> Any:
+    """The Keras optimizer that is meant.
+
+    Parameters
+    ----------
+    optimizer
+        A Keras name such as ``"adam"``, an optimizer, or a class of optimizers.
+    lr
+        The learning rate, for a name or a class; without it, Keras's default.
+
+    Raises
+    ------
+    LineError
+        For an unknown name, with the closest one; for a rate beside an optimizer that has its own.
+
+    Examples
+    --------
+    >>> describe(resolve("sgd", 0.1))                       # doctest: +SKIP
+    'SGD(0.1)'
+    """
+    _require_tensorflow()
+    if is_optimizer(optimizer):
+        if lr is not None:
+            raise LineError(
+                f"--lr {lr:g} goes with an optimizer's name, and {describe(optimizer)} has a rate of its own: "
+                "leave one of them out."
+            )
+        return optimizer
+    if isinstance(optimizer, str):
+        known = keras_names()
+        if optimizer.lower() not in known:
+            raise LineError(f"unknown optimizer {optimizer!r}{closest(optimizer, known)}")
+        optimizer = known[optimizer.lower()]
+    if not is_optimizer_class(optimizer):
+        raise LineError(
+            f"the optimizer is a {type(optimizer).__name__}; give a Keras optimizer or its name, such as adam."
+        )
+    return optimizer() if lr is None else optimizer(learning_rate=lr)
+
+
+def _require_tensorflow() -> None:
+    import keras
+
+    backend = keras.config.backend()
+    if backend != "tensorflow":
+        raise LineError(
+            f"Keras runs on {backend} here: set the environment variable KERAS_BACKEND to tensorflow "
+            "before TensorFlow is imported, and restart the kernel."
+        )
+
+
+def built_for(optimizer: Any, variables: Sequence[Any]) -> tuple[Any, bool]:
+    """The optimizer with its slots for the variables, and whether it had to be a fresh copy.
+
+    Keras ties an optimizer to the variables of its first use; for others, a copy with the same
+    settings takes its place.
+    """
+    fresh = optimizer.built and not _fits(optimizer, variables)
+    if fresh:
+        optimizer = type(optimizer).from_config(optimizer.get_config())
+    if not optimizer.built:
+        optimizer.build(list(variables))
+    return optimizer, fresh
+
+
+def _fits(optimizer: Any, variables: Sequence[Any]) -> bool:
+    known = {id(variable) for variable in getattr(optimizer, "_trainable_variables", ())}
+    return all(id(variable) in known for variable in variables)
+
+
+def learning_rate(optimizer: Any) -> float | None:
+    """The rate, if it is one number and no schedule."""
+    rate = optimizer.get_config().get("learning_rate")
+    return float(rate) if isinstance(rate, float) else None
+
+
+def describe(optimizer: Any) -> str:
+    """The class and its rate, and the settings that differ from the defaults: ``SGD(0.01, momentum=0.9)``."""
+    config = optimizer.get_config()
+    rate = learning_rate(optimizer)
+    shown = ["schedule" if rate is None else f"{rate:.4g}"]
+    try:
+        defaults = type(optimizer)().get_config()
+    except Exception:
+        defaults = config  # the user's own class may need arguments
+    for key, value in config.items():
+        if key not in ("learning_rate", "name") and value != defaults.get(key):
+            shown.append(f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value!r}")
+    return f"{type(optimizer).__name__}({', '.join(shown)})"

@@ -1,0 +1,147 @@
+"""What is differentiated or minimised: a cell of a notebook, or a Python function."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from tape_magic.errors import LineError
+
+Namespace = MutableMapping[str, Any]
+Hooks = Mapping[str, Callable[[Any], Any]]
+Unpack = Callable[[Any], tuple[Any, dict[str, Any]]]
+"""What a traced function returned → the value of the last expression, and what is assigned by name."""
+
+
+@dataclass(frozen=True)
+class Names:
+    """Which names a program reads and assigns, as its text shows.
+
+    Attributes
+    ----------
+    reads
+        Read from the namespace, in order of appearance.
+    assigns
+        Assigned, each with the line of its last assignment (0 where there is no line).
+    reads_first
+        Assigned, but read before: their source is the object on entry.
+    opaque
+        Whether more may be assigned than the text shows (``exec``, ``from m import *``).
+    """
+
+    reads: tuple[str, ...] = ()
+    assigns: Mapping[str, int] = field(default_factory=dict)
+    reads_first: frozenset[str] = frozenset()
+    opaque: bool = False
+
+    def assigned_first(self, name: str) -> bool:
+        """Whether the program gives `name` a value before it reads it."""
+        return name in self.assigns and name not in self.reads_first
+
+
+class Untraceable(Exception):
+    """The program cannot become a graph, whatever the values; the message says why, and where."""
+
+
+class Program(Protocol):
+    """A computation on a namespace."""
+
+    @property
+    def names(self) -> Names:
+        """What it reads and assigns."""
+
+    def run(self, namespace: Namespace, hooks: Hooks, tape: Any = None) -> Any:
+        """Compute eagerly, leaving what is assigned in `namespace`; the value of the last expression.
+
+        A name in `hooks` becomes what its hook makes of it, whenever it is assigned. `tape` is what
+        the program may call ``tape``.
+        """
+
+    def traceable(self, namespace: Namespace) -> tuple[Callable[[], Any], Unpack]:
+        """The same as a function for ``tf.function``, and how to read what it returns.
+
+        Leaves `namespace` alone. Raises :class:`Untraceable` when no function does the same.
+        """
+
+    def finish(self, namespace: Namespace, assigned: Mapping[str, Any]) -> None:
+        """Leave in `namespace` what a traced call assigned, as a run would have."""
+
+    def line_of(self, error: BaseException) -> tuple[int, str] | None:
+        """Where in the program an exception came from: the line as the user counts it, and its text."""
+
+
+class FunctionProgram:
+    """A Python function as a program: its parameters are the namespace's names.
+
+    A function without parameters closes over what it reads. It returns one value, or a dict of
+    named ones.
+    """
+
+    def __init__(self, function: Callable[..., Any], sources: Mapping[str, Any]) -> None:
+        if not callable(function):
+            raise LineError(f"the function is a {type(function).__name__}, which cannot be called.")
+        try:
+            parameters = inspect.signature(function).parameters
+        except (TypeError, ValueError):  # builtins without a signature take what they are given
+            parameters = inspect.signature(lambda *args: None).parameters
+        self._function = function
+        self._arguments, self._by_name = _matched(parameters, tuple(sources))
+        self._wants_tape = "tape" in parameters and "tape" not in sources
+        self.names = Names(reads=tuple(sources), opaque=True)
+
+    def run(self, namespace: Namespace, hooks: Hooks, tape: Any = None) -> Any:
+        """Call the function; a dict that it returns is assigned, name by name."""
+        extra = {"tape": tape} if self._wants_tape else {}
+        outputs = self._function(*self._positional(namespace), **self._keywords(namespace), **extra)
+        if not isinstance(outputs, dict):
+            return outputs
+        for name, value in outputs.items():
+            namespace[name] = hooks[name](value) if name in hooks else value
+        return None
+
+    def traceable(self, namespace: Namespace) -> tuple[Callable[[], Any], Unpack]:
+        """The call itself: a function is what ``tf.function`` traces."""
+        return functools.partial(self._function, *self._positional(namespace), **self._keywords(namespace)), (
+            lambda outputs: (None, outputs) if isinstance(outputs, dict) else (outputs, {})
+        )
+
+    def finish(self, namespace: Namespace, assigned: Mapping[str, Any]) -> None:
+        """Nothing but the values: a function leaves no other names."""
+        namespace.update(assigned)
+
+    def line_of(self, error: BaseException) -> tuple[int, str] | None:
+        """Not known: a function's own traceback says it."""
+        return None
+
+    def _positional(self, namespace: Namespace) -> list[Any]:
+        return [] if self._by_name else [namespace[name] for name in self._arguments]
+
+    def _keywords(self, namespace: Namespace) -> dict[str, Any]:
+        return {name: namespace[name] for name in self._arguments} if self._by_name else {}
+
+
+def _matched(parameters: Mapping[str, inspect.Parameter], sources: tuple[str, ...]) -> tuple[tuple[str, ...], bool]:
+    """The sources that a function takes, and whether by name rather than in order."""
+    kinds = {parameter.kind for parameter in parameters.values()}
+    if not [name for name in parameters if name != "tape" or name in sources]:
+        return (), False
+    by_name = all(name in parameters for name in sources) or inspect.Parameter.VAR_KEYWORD in kinds
+    return sources, by_name
+
+
+def as_sources(value: Any) -> dict[str, Any]:
+    """The sources that a Python caller gave, by name.
+
+    A dict names them itself; a list or tuple is numbered ``x0``, ``x1``; a single one is ``x``.
+    """
+    if isinstance(value, Mapping):
+        bad = [name for name in value if not (isinstance(name, str) and name.isidentifier())]
+        if bad:
+            raise LineError(f"{bad[0]!r} is not a name; name each source, for example {{'x': x}}.")
+        return dict(value)
+    if isinstance(value, list | tuple):
+        return {f"x{index}": item for index, item in enumerate(value)}
+    return {"x": value}

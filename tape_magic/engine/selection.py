@@ -1,0 +1,203 @@
+"""Which objects a run differentiates by: those that were named, or those that the program reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tape_magic.engine import sources as src
+from tape_magic.engine.lifting import Lifting, constant, lift_dtype
+from tape_magic.engine.program import Hooks, Namespace, Program
+from tape_magic.errors import SourceError
+from tape_magic.notation import place
+
+Watch = Callable[[Sequence[src.Leaf]], None]
+
+
+@dataclass(eq=False)
+class Source:
+    """A source by name.
+
+    Attributes
+    ----------
+    name
+        The place it stands at, or a variable's own name.
+    assigned
+        Whether the program itself gives it its value, so that nothing is known before the run.
+    value
+        What stands there while the program runs.
+    leaves
+        The variables and tensors in it.
+    """
+
+    name: str
+    assigned: bool = False
+    value: Any = None
+    leaves: list[src.Leaf] = field(default_factory=list)
+
+
+class Selection:
+    """The sources of one run.
+
+    Parameters
+    ----------
+    program, namespace
+        What runs, and on what.
+    names
+        The sources that were named.
+    chooses
+        Whether the trainable variables that the program reads are sources too.
+    else_by_name
+        Whether, in their absence, the float tensors that it reads by name are, or else its floats
+        and arrays.
+    make, liftable
+        As in :class:`Lifting`; `make` is also given the dtype to lift to.
+
+    Raises :class:`SourceError` for what has no derivative, before anything is changed.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        namespace: Namespace,
+        names: Iterable[str],
+        *,
+        chooses: bool,
+        else_by_name: bool = True,
+        make: Callable[[Any, str], Any] = constant,
+        liftable: Callable[[Any], bool] = src.is_liftable,
+    ) -> None:
+        self._program, self._namespace = program, namespace
+        self._sources = {name: self._entry(name) for name in names}
+        self.defaults: tuple[str, ...] = tuple(self._read_by_name()) if chooses and else_by_name else ()
+        for name in self.defaults:
+            self._sources.setdefault(name, self._entry(name))
+        self._chooses = chooses
+        dtype = lift_dtype(self._read().values(), [source.value for source in self.sources])
+        self.lifting = Lifting(namespace, lambda value: make(value, dtype), liftable)
+
+    @property
+    def sources(self) -> list[Source]:
+        """Those that were named, then those that were chosen."""
+        return list(self._sources.values())
+
+    def __getitem__(self, name: str) -> Source:
+        return self._sources[name]
+
+    @property
+    def needs_access(self) -> bool:
+        """Whether some source can be known only as the program reads it."""
+        return self._chooses or any(
+            (source.assigned and not source.name.isidentifier())
+            or (src.is_module(source.value) and not source.leaves)
+            for source in self.sources
+        )
+
+    def _read(self) -> dict[str, Any]:
+        return {name: self._namespace[name] for name in self._program.names.reads if name in self._namespace}
+
+    def _entry(self, name: str) -> Source:
+        names, base = self._program.names, place(name)[0]
+        if names.assigned_first(base) or (base not in self._namespace and names.opaque):
+            return Source(name, assigned=True)
+        value = src.look_up(name, self._namespace, also=names.assigns)
+        return Source(name, value=value, leaves=src.leaves(value, name, lifted=False))
+
+    def _read_by_name(self) -> list[str]:
+        """The float tensors read by name, or else the floats and arrays.
+
+        None of them if a variable can be reached: the tape tells which variables were read.
+        """
+        read = self._read()
+        if src.mentions_variables(read.values(), self._namespace):
+            return []
+        tensors = [name for name, value in read.items() if src.is_tensor(value) and src.is_inexact(value)]
+        return tensors or [name for name, value in read.items() if src.is_liftable(value)]
+
+    def lift(self) -> None:
+        """Lift the floats and arrays among the sources; each source's leaves are then known."""
+        for source in self.sources:
+            if not source.assigned:
+                self.lifting.lift(source.name)
+                self._settle(source)
+
+    def _settle(self, source: Source) -> None:
+        source.value = src.look_up(source.name, self._namespace)
+        source.leaves = src.leaves(source.value, source.name)
+
+    def hooks(self, watch: Watch) -> Hooks:
+        """For each name that the program assigns as a source: lift what it assigns, and watch it."""
+        bases = dict.fromkeys(place(source.name)[0] for source in self.sources if source.assigned)
+        return {base: self._hook(base, watch) for base in bases}
+
+    def _hook(self, base: str, watch: Watch) -> Callable[[Any], Any]:
+        names = [source.name for source in self.sources if source.assigned and place(source.name)[0] == base]
+
+        def assigned(value: Any) -> Any:
+            lifted = self.lifting.lifted(value)
+            if lifted is not value:
+                self.lifting.record(base, value, lifted)
+            for name in names:
+                try:
+                    here = src.look_up(name, {base: lifted})
+                except SourceError:
+                    continue  # layer.kernel, before the layer is built
+                watch(src.leaves(here, name))
+            return lifted
+
+        return assigned
+
+    def settle(self, read: Iterable[Any]) -> None:
+        """After the run: what assigned sources hold, and the variables that were `read`."""
+        for source in self.sources:
+            if source.assigned or src.is_module(source.value):
+                self._settle(source)
+        if self._chooses:
+            self._choose_variables({id(variable): variable for variable in read})
+        self._tell_apart()
+
+    def _choose_variables(self, read: dict[int, Any]) -> None:
+        """The trainable variables that were read are the sources, before any tensor or float."""
+        if not read:
+            return
+        chosen: list[Source] = []
+        for name, value in self._read().items():
+            if src.is_module(value):
+                leaves = [leaf for leaf in src.leaves(value, name) if read.pop(id(leaf.value), None) is not None]
+                if leaves:
+                    chosen.append(Source(name, value=value, leaves=leaves))
+        names = {
+            id(src.watched(value)): name
+            for name, value in [*self._namespace.items(), *self._read().items()]
+            if not name.startswith("_") and src.is_variable(value)
+        }
+        for variable in read.values():
+            name = names.get(id(variable)) or src.own_name(variable)
+            taken = {source.name for source in chosen}
+            number = next(n for n in range(len(read) + 1) if (f"{name}_{n}" if n else name) not in taken)
+            name = f"{name}_{number}" if number else name
+            chosen.append(Source(name, value=variable, leaves=src.leaves(variable, name)))
+        self._sources.update({source.name: source for source in chosen})
+        self.defaults = tuple(source.name for source in chosen)
+
+    def _tell_apart(self) -> None:
+        """Two models may both have a dense/kernel: their own names then stand in front."""
+        owners: dict[str, set[int]] = {}
+        for source in self.sources:
+            for leaf in source.leaves:
+                owners.setdefault(leaf.name, set()).add(id(leaf.owner))
+        for source in self.sources:
+            source.leaves = [
+                leaf.renamed(f"{source.name}/{leaf.name}") if leaf.of_model and len(owners[leaf.name]) > 1 else leaf
+                for leaf in source.leaves
+            ]
+
+
+def replaced_variables(entry: Mapping[str, Any], program: Program, namespace: Namespace) -> list[str]:
+    """A sentence for each variable whose name the program gave to a tensor."""
+    return [
+        f"line {line} replaces the variable {name} by a tensor; {name}.assign_add(1) keeps it a variable"
+        for name, line in program.names.assigns.items()
+        if src.is_variable(entry.get(name)) and src.is_tensor(namespace.get(name))
+    ]

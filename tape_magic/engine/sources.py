@@ -1,0 +1,280 @@
+"""Names and objects → what can be differentiated by, or a clear refusal.
+
+A *place* is a name, dotted or subscripted (``layer.kernel``, ``p['w']``). What it holds has
+*leaves*: the variables and tensors inside a list, dict or model. Floats and arrays become leaves
+by being lifted (:mod:`tape_magic.engine.lifting`) for the time of a run.
+"""
+
+from __future__ import annotations
+
+import ast
+import types
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from tape_magic.errors import SourceError, closest
+from tape_magic.notation import place
+
+@dataclass(frozen=True, eq=False)
+class Leaf:
+    """One variable or tensor to differentiate by.
+
+    Attributes
+    ----------
+    name
+        ``x``, ``p['w']``, or a model's variable by its path, ``dense/kernel``.
+    value
+        The ``tf.Variable`` or ``tf.Tensor`` that a tape watches.
+    owner
+        The user's object; differs from `value` for a Keras variable.
+    of_model
+        Whether it came out of a model, layer or module.
+    """
+
+    name: str
+    value: Any
+    owner: Any
+    of_model: bool = False
+
+    def renamed(self, name: str) -> Leaf:
+        """The same under another name."""
+        return replace(self, name=name)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Static shape; unknown sizes count as 0."""
+        return tuple(size or 0 for size in self.value.shape)
+
+    @property
+    def dtype(self) -> str:
+        """By its name, such as ``float32``."""
+        return str(self.value.dtype.name)
+
+
+def is_variable(value: Any) -> bool:
+    """A ``tf.Variable`` or a Keras variable."""
+    import keras
+    import tensorflow as tf
+
+    return isinstance(value, tf.Variable | keras.Variable)
+
+
+def is_module(value: Any) -> bool:
+    """A model, a layer, or any other ``tf.Module``."""
+    import keras
+    import tensorflow as tf
+
+    return isinstance(value, tf.Module | keras.Layer)
+
+
+def is_tensor(value: Any) -> bool:
+    """A dense tensor."""
+    import tensorflow as tf
+
+    return isinstance(value, tf.Tensor)
+
+
+def is_liftable(value: Any) -> bool:
+    """A float or complex number or array, which a tape cannot watch as it is."""
+    return isinstance(value, float | complex | np.inexact) or (
+        isinstance(value, np.ndarray) and np.issubdtype(value.dtype, np.inexact)
+    )
+
+
+def watched(variable: Any) -> Any:
+    """What a tape watches of a variable: a tape rejects Keras variables, but takes what they hold."""
+    import tensorflow as tf
+
+    return variable if isinstance(variable, tf.Variable) else variable.value
+
+
+def is_inexact(tensor: Any) -> bool:
+    """A tensor or variable of floating-point or complex numbers."""
+    dtype = watched(tensor).dtype if is_variable(tensor) else tensor.dtype
+    return bool(dtype.is_floating or dtype.is_complex)
+
+
+def leaves(value: Any, name: str, *, lifted: bool = True) -> list[Leaf]:
+    """The leaves of a source in their order.
+
+    Raises :class:`SourceError` for anything in it that has no derivative. With `lifted` false,
+    floats and arrays may stand in it: they will be lifted, and count as no leaves yet.
+    """
+    if is_variable(value) or is_tensor(value):
+        if not is_inexact(value):
+            dtype = watched(value).dtype if is_variable(value) else value.dtype
+            kind = "tf.Variable" if is_variable(value) else "tf.constant"
+            raise SourceError(
+                f"{name} is {dtype.name}, and only floating-point numbers have a derivative: "
+                f"write {name} = {kind}(3.0)."
+            )
+        return [Leaf(name, watched(value) if is_variable(value) else value, value)]
+    if is_module(value):
+        return module_leaves(value)
+    if isinstance(value, list | tuple | dict):
+        inner = [leaves(item, f"{name}[{key!r}]", lifted=lifted) for key, item in items_of(value)]
+        return [leaf for found in inner for leaf in found]
+    if not lifted and is_liftable(value):
+        return []
+    raise SourceError(refusal(value, name))
+
+
+def items_of(value: Any) -> Iterable[tuple[Any, Any]]:
+    """Key and item of a dict, index and item of a list or tuple."""
+    return value.items() if isinstance(value, dict) else enumerate(value)
+
+
+def refusal(value: Any, name: str) -> str:
+    """Why `value` is no source, in one sentence."""
+    if isinstance(value, bool | np.bool_ | str | bytes):
+        return f"{name} is the {type(value).__name__} {value!r:.40}, which has no derivative."
+    if isinstance(value, int | np.integer):
+        return f"{name} is the integer {value:.40g}, and integers have no derivative: write {name} = {value:.40g}.0"
+    if isinstance(value, np.ndarray):
+        return f"{name} is an array of {value.dtype}, which has no derivative: write {name}.astype('float32')."
+    return (
+        f"{name} is a {type(value).__name__}, which has no derivative; sources are variables, float tensors, "
+        "floats, arrays, layers and models, and lists, tuples or dicts of them."
+    )
+
+
+def module_leaves(module: Any) -> list[Leaf]:
+    """The trainable variables of a model, layer or module, each by its path within it."""
+    paths = _keras_paths(module) if hasattr(module, "path") else _module_paths(module)
+    found: list[Leaf] = []
+    for variable in module.trainable_variables:
+        name = paths.get(id(variable)) or own_name(variable)
+        taken = {leaf.name for leaf in found}
+        number = next(n for n in range(len(found) + 1) if (f"{name}_{n}" if n else name) not in taken)
+        name = f"{name}_{number}" if number else name
+        found.append(Leaf(name, watched(variable), variable, of_model=True))
+    return found
+
+
+def own_name(variable: Any) -> str:
+    """The name that a variable carries itself."""
+    return str(getattr(variable, "path", variable.name)).removesuffix(":0")
+
+
+def _keras_paths(layer: Any) -> dict[int, str]:
+    """Keras's own paths, less the layer's own name in front."""
+    front = f"{layer.path}/"
+    return {id(variable): str(variable.path).removeprefix(front) for variable in layer.trainable_variables}
+
+
+def _module_paths(module: Any) -> dict[int, str]:
+    """The attributes that lead from a ``tf.Module`` to each variable."""
+    paths: dict[int, str] = {}
+    seen: set[int] = set()
+
+    def walk(value: Any, path: str) -> None:
+        if is_variable(value):
+            paths.setdefault(id(value), path)
+        elif id(value) not in seen and (is_module(value) or isinstance(value, list | tuple | dict)):
+            seen.add(id(value))
+            for key, item in vars(value).items() if is_module(value) else items_of(value):
+                walk(item, f"{path}/{key}" if path else str(key))
+
+    walk(module, "")
+    return paths
+
+
+def regrouped(value: Any, grouped: Callable[[Any], Any]) -> Any:
+    """The structure of a source with `grouped(owner)` in the place of each leaf; a list for a model."""
+    if is_module(value):
+        return [grouped(variable) for variable in value.trainable_variables]
+    if isinstance(value, dict):
+        return {key: regrouped(item, grouped) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return rebuilt(value, [regrouped(item, grouped) for item in value])
+    return grouped(value)
+
+
+def rebuilt(like: Any, items: list[Any]) -> Any:
+    """A list or tuple like another, a named tuple included."""
+    if isinstance(like, tuple) and hasattr(like, "_fields"):
+        return type(like)(*items)
+    return tuple(items) if isinstance(like, tuple) else items
+
+
+def look_up(name: str, namespace: Mapping[str, Any], also: Iterable[str] = ()) -> Any:
+    """What a place holds. Raises :class:`SourceError` when there is nothing there.
+
+    `also` are further names for the suggestion of the closest one.
+    """
+    base, tree = place(name)
+    if base not in namespace:
+        raise SourceError(f"{base} is not defined{closest(base, [*also, *namespace])}")
+    return held(tree, namespace, name)
+
+
+def held(tree: ast.expr, namespace: Mapping[str, Any], name: str) -> Any:
+    """What the syntax tree of a place, written `name`, holds. Raises as :func:`look_up` does."""
+    if isinstance(tree, ast.Name):
+        return namespace[tree.id]
+    assert isinstance(tree, ast.Attribute | ast.Subscript)
+    owner = held(tree.value, namespace, name)
+    text = ast.unparse(tree.value)
+    if isinstance(tree, ast.Attribute):
+        if not hasattr(owner, tree.attr):
+            near = closest(tree.attr, dir(owner))
+            raise SourceError(f"{text} is a {type(owner).__name__} and has no {tree.attr}{near}")
+        return getattr(owner, tree.attr)
+    key = ast.literal_eval(tree.slice)
+    if is_tensor(owner) or is_variable(owner) or isinstance(owner, np.ndarray):
+        raise SourceError(
+            f"{name} is a part of {text}, and a part is a new tensor that nothing was computed from: "
+            f"differentiate by {text} and take {ast.unparse(tree.slice)} of the result."
+        )
+    try:
+        return owner[key]
+    except Exception:
+        raise SourceError(f"{text} is a {type(owner).__name__} and has no {key!r}") from None
+
+
+def mentions_variables(values: Iterable[Any], home: Mapping[str, Any]) -> bool:
+    """Whether a trainable variable can be reached from the values, through functions too.
+
+    Functions whose globals are `home`, the notebook's, count with the globals and the enclosing
+    names that their code mentions: a loss in another cell reads the variables of that notebook.
+    A library's functions would lead through all of TensorFlow.
+    """
+    seen: set[int] = set()
+    queue = list(values)
+    while queue:
+        value = queue.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if is_variable(value) and value.trainable:
+            return True
+        if is_module(value) and value.trainable_variables:
+            return True
+        if isinstance(value, list | tuple | dict):
+            queue += [item for _, item in items_of(value)]
+        queue += _reached(value, home)
+    return False
+
+
+def _reached(value: Any, home: Mapping[str, Any]) -> list[Any]:
+    function = getattr(value, "python_function", value)  # what tf.function wraps
+    if isinstance(function, types.MethodType):
+        return [function.__self__, function.__func__]
+    if not isinstance(function, types.FunctionType) or function.__globals__ is not home:
+        return []
+    inner = [function.__code__]
+    names: list[str] = []
+    while inner:
+        code = inner.pop()
+        names += code.co_names
+        inner += [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
+    found = [home[name] for name in names if name in home]
+    for cell in function.__closure__ or ():
+        try:
+            found.append(cell.cell_contents)
+        except ValueError:  # a name that the enclosing function has not assigned yet
+            continue
+    return found

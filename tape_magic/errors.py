@@ -1,0 +1,48 @@
+"""The errors that the package raises, each a sentence for the user.
+
+A message says what happened, with the offending name, shape or value, and what to do about it.
+The user's own exceptions are never wrapped in these.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class TapeMagicError(Exception):
+    """What the user asked for cannot be done; the message is one line and says why."""
+
+
+class LineError(TapeMagicError):
+    """A magic line, or an argument of the Python function, that cannot be read."""
+
+
+class SourceError(TapeMagicError):
+    """A name that cannot be differentiated by, or minimised over."""
+
+
+class TargetError(TapeMagicError):
+    """An output that cannot be differentiated, or a loss that cannot be minimised."""
+
+
+class CompileError(TapeMagicError):
+    """A cell that the engine asked for cannot compile."""
+
+
+class DeviceError(TapeMagicError):
+    """Devices that cannot be set up as asked."""
+
+
+def closest(name: str, candidates: Iterable[str]) -> str:
+    """The end of an error sentence: the candidate that looks most like `name`, if any does.
+
+    >>> closest("modle", ["model", "x"])
+    '; did you mean model?'
+    >>> closest("q", ["model"])
+    ''
+    """
+    known = [candidate for candidate in candidates if not candidate.startswith("_")]
+    folded = {candidate.casefold(): candidate for candidate in reversed(known)}
+    matches = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
+    return f"; did you mean {folded[matches[0]]}?" if matches else ""

@@ -1,0 +1,289 @@
+"""A cell's body, compiled once and run on the notebook's namespace as IPython would run it."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import io
+import itertools
+import tokenize
+import types
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tape_magic.engine.program import Hooks, Namespace, Unpack, Untraceable
+from tape_magic.errors import LineError
+from tape_magic.magics.names import TIMING_MAGICS, magic_call, names_of, stored_by
+
+_HOOK = "__tape_magic_hook__"
+_VALUE = "__tape_magic_value__"
+_FUNCTION = "__tape_magic_cell__"
+_TAPE = "tape"
+
+
+class CellSyntaxError(Exception):
+    """The cell is not Python; :attr:`error` is the ``SyntaxError`` with the user's line."""
+
+    def __init__(self, error: SyntaxError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class Cell:
+    """The body of a cell magic as a :class:`~tape_magic.engine.program.Program`.
+
+    Parameters
+    ----------
+    shell
+        The running ``InteractiveShell``.
+    body
+        The text below the line of the magic.
+    magic
+        The name of the magic, for messages.
+
+    Raises :class:`LineError` for an empty cell and for ``await``, and :class:`CellSyntaxError`.
+    Lines are counted as the notebook shows them: the line of the magic is line 1.
+    """
+
+    def __init__(self, shell: Any, body: str, magic: str) -> None:
+        self._shell = shell
+        number, self._first_line = _position(shell, body)
+        self._number = number
+        text = shell.transform_cell(body)
+        # IPython drops blank lines at the top; they count for the line numbers.
+        blank = sum(1 for _ in itertools.takewhile(lambda line: not line.strip(), body.splitlines()))
+        self._body = "\n" * blank + text
+        source = "\n" * self._first_line + self._body
+        self.filename = shell.compile.cache(source, number)
+        self._lines = source.splitlines()
+        try:
+            self._tree = shell.transform_ast(shell.compile.ast_parse(source, self.filename))
+            if not self._tree.body:
+                raise LineError(f"the cell is empty: write below %%{magic} what is to be computed.")
+            _refuse_await(self._tree, magic)
+            self._code, self._last = self._compiled(self._tree)
+        except SyntaxError as error:
+            raise CellSyntaxError(error) from None
+        self.names = names_of(self._tree)
+        self._traced_filename = ""
+
+    @property
+    def silenced(self) -> bool:
+        """Whether the cell ends with a semicolon, which keeps its value from being displayed."""
+        tokens = tokenize.generate_tokens(io.StringIO(self._body).readline)
+        blank = {tokenize.NEWLINE, tokenize.NL, tokenize.COMMENT, tokenize.ENDMARKER, tokenize.DEDENT}
+        last = ""
+        for token in tokens:
+            if token.type not in blank:
+                last = token.string
+        return last == ";"
+
+    def run(self, namespace: Namespace, hooks: Hooks, tape: Any = None) -> Any:
+        """Run as a cell without the magic would; the value of a last expression, else ``None``."""
+        code, last = self._compiled(_hooked(self._tree, hooks)) if hooks else (self._code, self._last)
+
+        def assigned(name: str) -> None:
+            if name in namespace:
+                namespace[name] = hooks[name](namespace[name])
+
+        lent = {_HOOK: assigned} if hooks else {}
+        if tape is not None:
+            lent[_TAPE] = tape
+        kept = {name: namespace[name] for name in lent if name in namespace}
+        namespace.update(lent)
+        try:
+            exec(code, self._shell.user_global_ns, namespace)  # type: ignore[arg-type]
+            return None if last is None else eval(last, self._shell.user_global_ns, namespace)
+        finally:
+            for name, object_ in lent.items():
+                if namespace.get(name) is object_:
+                    del namespace[name]
+                    namespace.update({name: kept[name]} if name in kept else {})
+
+    def traceable(self, namespace: Namespace) -> tuple[Callable[[], Any], Unpack]:
+        """The body as a function, so that TensorFlow can convert its ``if`` and ``while``.
+
+        What the cell assigns is local to it; what it reads before is passed in.
+        """
+        for node in ast.walk(self._tree):
+            call = magic_call(node)
+            if call and call[0] in TIMING_MAGICS:
+                raise Untraceable(f"line {getattr(node, 'lineno', '?')} calls the magic %{call[0]}")
+        assigned = list(self.names.assigns)
+        entry = {name: namespace[name] for name in assigned if name in namespace}
+
+        def unpack(returned: Any) -> tuple[Any, dict[str, Any]]:
+            value, local = returned
+            return value, {name: local[name] for name in assigned if name in local}
+
+        return functools.partial(self._function(tuple(entry)), *entry.values()), unpack
+
+    def finish(self, namespace: Namespace, assigned: Mapping[str, Any]) -> None:
+        """Bind what a trace assigned, and define again what was defined within it.
+
+        A function or class that was made while tracing would hold on to the graph's tensors.
+        """
+        namespace.update(assigned)
+        definitions = [
+            node
+            for node in self._tree.body
+            if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom)
+            or (isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda))
+        ]
+        if definitions:
+            module = ast.Module(definitions, type_ignores=[])
+            code = self._shell.compile(module, self.filename, "exec")
+            exec(code, self._shell.user_global_ns, namespace)  # type: ignore[arg-type]
+
+    def line_of(self, error: BaseException) -> tuple[int, str] | None:
+        """The innermost line of the cell that an exception passed through, and its text."""
+        found = None
+        metadata = getattr(error, "ag_error_metadata", None)  # where AutoGraph says it happened
+        for frame in getattr(metadata, "translated_stack", None) or ():
+            if frame.filename in (self.filename, self._traced_filename):
+                found = found or frame.lineno
+        traceback = error.__traceback__
+        while traceback is not None:
+            if traceback.tb_frame.f_code.co_filename in (self.filename, self._traced_filename):
+                found = traceback.tb_lineno
+            traceback = traceback.tb_next
+        if found is None or not 0 < found <= len(self._lines):
+            return None
+        return found, self._lines[found - 1].strip()
+
+    def own_traceback(self, error: BaseException) -> types.TracebackType | None:
+        """The traceback from the cell's own frame on."""
+        traceback = error.__traceback__
+        while traceback is not None and traceback.tb_frame.f_code.co_filename != self.filename:
+            traceback = traceback.tb_next
+        return traceback
+
+    def _compiled(self, tree: ast.Module) -> tuple[Any, Any]:
+        """Code for the statements, and for the last expression if there is one."""
+        body, last = list(tree.body), None
+        if isinstance(body[-1], ast.Expr):
+            expression = body.pop()
+            assert isinstance(expression, ast.Expr)
+            last = self._shell.compile(ast.Expression(expression.value), self.filename, "eval")
+        module = ast.Module(body, type_ignores=[])
+        return self._shell.compile(module, self.filename, "exec"), last
+
+    def _function(self, parameters: tuple[str, ...]) -> Callable[..., Any]:
+        text = "\n" * (self._first_line - 1) + self._function_text(parameters)
+        self._traced_filename = self._shell.compile.cache(text, self._number)
+        code = self._shell.compile(text, self._traced_filename, "exec")
+        inner = next(constant for constant in code.co_consts if isinstance(constant, types.CodeType))
+        return types.FunctionType(inner, self._shell.user_global_ns, _FUNCTION)
+
+    def _function_text(self, parameters: tuple[str, ...]) -> str:
+        """The body as the text of a function that starts on the magic's line.
+
+        Text and not a syntax tree, since AutoGraph reads the source.
+        """
+        lines = self._body.splitlines()
+        last = self._tree.body[-1]
+        value = "None"
+        if isinstance(last, ast.Expr):
+            value = _VALUE
+            start, end = last.lineno - 1 - self._first_line, (last.end_lineno or 0) - 1 - self._first_line
+            column, end_column = _columns(lines, last, start, end)
+            lines[end] = f"{lines[end][:end_column]}){lines[end][end_column:]}"
+            lines[start] = f"{lines[start][:column]}{_VALUE} = ({lines[start][column:]}"
+        inside = _inside_strings("\n".join(lines))
+        body = [line if index in inside else f"    {line}" for index, line in enumerate(lines)]
+        return "\n".join(
+            [f"def {_FUNCTION}({', '.join(parameters)}):", *body, f"    return {value}, locals()", ""]
+        )
+
+
+def _position(shell: Any, body: str) -> tuple[int, int]:
+    """The number of the cell that is running, and the line of it that the magic stands on.
+
+    Another magic may stand above this one. IPython counts the execution up before the cell runs, or
+    after, depending on its version; the history has the running cell last in all of them.
+    """
+    history = getattr(shell.history_manager, "input_hist_raw", None) or [""]
+    raw = history[-1]
+    if body.strip() and raw.rstrip().endswith(body.rstrip()):
+        above = raw.rstrip()[: -len(body.rstrip())]
+        return len(history) - 1, max(above.count("\n"), 1)
+    return int(shell.execution_count), 1
+
+
+def _refuse_await(tree: ast.Module, magic: str) -> None:
+    """``await`` needs the event loop, which is busy running the magic."""
+    queue: list[ast.AST] = list(tree.body)
+    while queue:
+        node = queue.pop()
+        if isinstance(node, ast.Await | ast.AsyncFor | ast.AsyncWith):
+            raise LineError(
+                f"line {node.lineno} awaits, which a %%{magic} cell cannot do: await it in a cell above."
+            )
+        if not isinstance(node, ast.AsyncFunctionDef | ast.FunctionDef | ast.Lambda):
+            queue += ast.iter_child_nodes(node)
+
+
+def _hooked(tree: ast.Module, hooks: Hooks) -> ast.Module:
+    """The tree with a call of the hook after each statement that assigns a hooked name."""
+    return ast.Module(_hooked_block(tree.body, frozenset(hooks)), type_ignores=[])
+
+
+def _hooked_block(block: list[ast.stmt], names: frozenset[str]) -> list[ast.stmt]:
+    hooked: list[ast.stmt] = []
+    for statement in block:
+        stored = stored_by(statement) & names
+        if stored and isinstance(statement, ast.If | ast.For | ast.While | ast.With | ast.Try):
+            statement = _hooked_compound(statement, names)
+        elif stored:
+            hooked += [statement, *(_hook_call(name, statement) for name in sorted(stored))]
+            continue
+        hooked.append(statement)
+    return hooked
+
+
+def _hooked_compound(statement: ast.stmt, names: frozenset[str]) -> ast.stmt:
+    fields = dict(ast.iter_fields(statement))
+    for key in ("body", "orelse", "finalbody"):
+        if fields.get(key):
+            fields[key] = _hooked_block(fields[key], names)
+    if isinstance(statement, ast.Try):
+        fields["handlers"] = [
+            ast.copy_location(ast.ExceptHandler(h.type, h.name, _hooked_block(h.body, names)), h)
+            for h in statement.handlers
+        ]
+    # A loop's or with's own name has its value when the block begins.
+    inner = frozenset().union(*(stored_by(one) for one in fields["body"]))
+    own = stored_by(statement) & names - inner
+    if own and isinstance(statement, ast.For | ast.With):
+        fields["body"] = [*(_hook_call(name, statement) for name in sorted(own)), *fields["body"]]
+    return ast.copy_location(type(statement)(**fields), statement)
+
+
+def _hook_call(name: str, at: ast.stmt) -> ast.stmt:
+    call = ast.Expr(ast.Call(ast.Name(_HOOK, ast.Load()), [ast.Constant(name)], []))
+    return ast.fix_missing_locations(ast.copy_location(call, at))
+
+
+def _columns(lines: list[str], last: ast.Expr, start: int, end: int) -> tuple[int, int]:
+    """Where an expression begins and ends, in characters: the tree counts bytes.
+
+    The tree forgets brackets around the expression, so the statement's own place is taken.
+    """
+    column = len(lines[start].encode()[: last.col_offset].decode())
+    end_column = len(lines[end].encode()[: last.end_col_offset].decode())
+    return column, end_column
+
+
+def _inside_strings(text: str) -> set[int]:
+    """Lines that begin inside a string, where indentation would change the string."""
+    inside: set[int] = set()
+    starts: list[int] = []
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        name = tokenize.tok_name[token.type]
+        if name == "STRING":
+            inside.update(range(token.start[0], token.end[0]))
+        elif name.endswith("STRING_START"):  # f-strings are several tokens from Python 3.12 on
+            starts.append(token.start[0])
+        elif name.endswith("STRING_END"):
+            inside.update(range(starts.pop(), token.end[0]))
+    return inside

@@ -1,0 +1,59 @@
+"""What loading the extension puts into a shell, and unloading takes out again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tape_magic.magics.completion import install_completion, remove_completion
+from tape_magic.magics.options import MAGICS
+from tape_magic.magics.shell import TapeMagics
+
+# By name: loading the extension takes a moment only because it imports neither NumPy nor the display.
+_REPORTS = (
+    ("tape_magic.results.gradients", "GradReport"),
+    ("tape_magic.results.minimum", "MinimizeResult"),
+    ("tape_magic.results.devices", "DeviceReport"),
+)
+
+
+def load(shell: Any) -> None:
+    """Register the magics, their completion, and how reports are shown; a second time changes nothing."""
+    if isinstance(shell.magics_manager.registry.get(TapeMagics.__name__), TapeMagics):
+        return
+    shell.register_magics(TapeMagics(shell=shell))
+    install_completion(shell)
+    formatters = shell.display_formatter.formatters
+    for module, name in _REPORTS:
+        formatters["text/plain"].for_type_by_name(module, name, _print_text)
+        formatters["text/html"].for_type_by_name(module, name, _to_html)
+
+
+def unload(shell: Any) -> None:
+    """Take all of it out."""
+    manager = shell.magics_manager
+    registered = manager.registry.pop(TapeMagics.__name__, None)
+    if registered is None:
+        return
+    for magic in MAGICS:
+        manager.magics["cell" if magic.cell else "line"].pop(magic.name, None)
+    if registered in shell.configurables:
+        shell.configurables.remove(registered)
+    remove_completion(shell)
+    formatters = shell.display_formatter.formatters
+    for module, name in _REPORTS:
+        for kind in ("text/plain", "text/html"):
+            formatters[kind].pop(f"{module}.{name}", None)
+
+
+def _print_text(report: Any, printer: Any, cycle: bool) -> None:
+    from tape_magic.display import text
+    from tape_magic.display.fields import describe
+
+    printer.text(text.render(describe(report)))
+
+
+def _to_html(report: Any) -> str:
+    from tape_magic.display import html
+    from tape_magic.display.fields import describe
+
+    return html.render(describe(report))

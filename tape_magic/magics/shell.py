@@ -1,0 +1,160 @@
+"""The three magics: a line and a cell in; names, a report and ``Out[n]`` out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from IPython.core.error import UsageError
+from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
+from IPython.display import display
+from traitlets import Unicode
+
+from tape_magic.errors import LineError, TapeMagicError
+from tape_magic.magics.cell import Cell, CellSyntaxError
+from tape_magic.magics.options import GRAD, MINIMIZE, TFGPU, MinimizeOptions
+
+
+@magics_class
+class TapeMagics(Magics):
+    """The magics, and their defaults: ``%config TapeMagics`` shows and sets them."""
+
+    grads_name = Unicode("grads", help="What the report of %%grad is bound to, without -o.").tag(config=True)
+    minimum_name = Unicode("minimum", help="What the report of %%minimize is bound to, without -o.").tag(
+        config=True
+    )
+    progress = Unicode(
+        "auto", help="How a run is shown: 'widget', 'terminal' or 'none'; 'auto' finds out."
+    ).tag(config=True)
+
+    @no_var_expand
+    @cell_magic
+    def grad(self, line: str, cell: str) -> Any:
+        with self._errors(cell, GRAD.name) as compiled:
+            options = GRAD.parse(line)
+            from tape_magic.engine.tape import differentiate
+
+            namespace = self.shell.user_ns
+            done = differentiate(
+                compiled, namespace, options.targets, options.wrt, order=options.order or 1, zero=options.zero
+            )
+            namespace.update({**done.bindings, options.name or self.grads_name: done.report})
+            if not options.quiet:
+                display(done.report)
+            return None if compiled.silenced else done.value
+
+    @no_var_expand
+    @cell_magic
+    def minimize(self, line: str, cell: str) -> Any:
+        with self._errors(cell, MINIMIZE.name) as compiled:
+            options = MINIMIZE.parse(line)
+            from tape_magic.engine.minimize import MinimizeInterrupted, Settings, run
+            from tape_magic.magics.front_end import front_end
+
+            namespace = self.shell.user_ns
+            settings = Settings(
+                self._optimizer(options), options.lr, options.steps, options.engine, options.seed
+            )
+            name = options.name or self.minimum_name
+            loss = options.loss[0] if options.loss else None
+            with front_end(self.shell, "none" if options.quiet else self.progress) as progress:
+                try:
+                    done = run(compiled, namespace, loss, options.over, settings, progress.update)
+                except MinimizeInterrupted as interrupted:
+                    namespace[name] = interrupted.result
+                    if not options.quiet:
+                        progress.finish(interrupted.result)
+                    raise
+                namespace[name] = done.result
+                if not options.quiet:
+                    progress.finish(done.result)
+            return None if compiled.silenced else done.value
+
+    @no_var_expand
+    @line_magic
+    def tfgpu(self, line: str) -> None:
+        with _usage_errors():
+            options = TFGPU.parse(line)
+            from tape_magic.engine.devices import devices
+
+            report = devices(
+                options.indices or None,
+                growth=options.growth,
+                limit=options.limit,
+                cpu=options.cpu,
+                split=options.split,
+                require=options.require,
+            )
+            if options.name:
+                self.shell.user_ns[options.name] = report
+            if not options.quiet:
+                display(report)
+
+    def _optimizer(self, options: MinimizeOptions) -> Any:
+        """The optimizer that the line means: an object of the notebook before a Keras name."""
+        from tape_magic.engine.optimizers import is_optimizer, is_optimizer_class
+
+        text = options.optimizer
+        if text.isidentifier():
+            value = self.shell.user_ns.get(text)
+            return value if is_optimizer(value) or is_optimizer_class(value) else text
+        try:
+            return eval(text, self.shell.user_global_ns, self.shell.user_ns)
+        except Exception as error:
+            raise LineError(f"--optimizer {text}: {type(error).__name__}: {error}") from None
+
+    @contextmanager
+    def _errors(self, body: str, magic: str) -> Iterator[Cell]:
+        """Compile the cell; show its errors as the cell's own, and ours as one line.
+
+        After an error of ours the namespace is as it was before.
+        """
+        namespace = self.shell.user_ns
+        before = dict(namespace)
+        compiled: Cell | None = None
+        try:
+            with _usage_errors():
+                compiled = Cell(self.shell, body, magic)
+                yield compiled
+        except UsageError:
+            for name in [name for name in namespace if name not in before]:
+                del namespace[name]
+            namespace.update(before)
+            raise
+        except CellSyntaxError as error:
+            lines = self.shell.SyntaxTB.structured_traceback(SyntaxError, error.error, [])
+            _shown_as(error, lambda: lines)
+            raise
+        except KeyboardInterrupt as error:
+            lines = [f"KeyboardInterrupt: {error}" if str(error) else "KeyboardInterrupt"]
+            _shown_as(error, lambda: lines)
+            raise
+        except Exception as error:
+            traceback = compiled.own_traceback(error) if compiled else None
+            if traceback is not None:
+                render = self.shell.InteractiveTB.structured_traceback
+                arguments = type(error), error, traceback
+                _shown_as(error, lambda: render(*arguments, tb_offset=0))
+            raise
+
+
+@contextmanager
+def _usage_errors() -> Iterator[None]:
+    """Our errors as ``UsageError``, which IPython shows in one line."""
+    try:
+        yield
+    except TapeMagicError as error:
+        raise UsageError(" ".join(str(error).split())) from None
+
+
+def _shown_as(error: BaseException, render: Callable[[], list[str]]) -> None:
+    """Have IPython show an exception by `render`, without the frames of this package."""
+    try:
+        error._render_traceback_ = render  # type: ignore[attr-defined]
+    except AttributeError:
+        return  # a class with slots: IPython then shows every frame
+
+
+for _magic in (GRAD, MINIMIZE, TFGPU):
+    getattr(TapeMagics, _magic.name).__doc__ = _magic.help

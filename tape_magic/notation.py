@@ -1,0 +1,349 @@
+"""Derivatives as mathematics writes them: ``d2y/dx2``, ``∂²y/∂x∂a``, ``∇loss`` → :class:`Target`.
+
+Pure text: nothing here knows TensorFlow or the notebook. Where a text has several readings
+(``d2y/dxda``), the caller says which names exist.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from tape_magic.errors import LineError
+
+LAST_EXPRESSION = "_"
+"""The name that the value of a cell's last expression goes by."""
+
+MAX_ORDER = 20
+"""Past this, a derivative is a slip of the finger: each order doubles the work."""
+
+MAX_WORD = 200
+"""No name is longer; reading a glued form takes time that grows with the cube of its length."""
+
+_FROM_SUPERSCRIPT = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")
+_TO_SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+_DELTAS = "d∂"
+_OPENING, _CLOSING = "([{", ")]}"
+
+
+@dataclass(frozen=True)
+class Target:
+    """One derivative asked for.
+
+    Parameters
+    ----------
+    name
+        The output: a name, or a place such as ``out.loss`` or ``losses['total']``;
+        ``_`` is the value of the cell's last expression.
+    wrt
+        The sources in the order of differentiation, one entry an order (``("x", "x")`` for
+        ``d2y/dx2``). Empty: by every source.
+
+    >>> target = Target("y", ("x", "x", "a"))
+    >>> target.key, target.label, target.binding
+    ('d3y/dx2da', '∂³y/∂x²∂a', 'd3y_dx2da')
+    """
+
+    name: str
+    wrt: tuple[str, ...] = ()
+
+    @property
+    def order(self) -> int:
+        """How many times the output is differentiated; 0 when no source is named."""
+        return len(self.wrt)
+
+    @property
+    def key(self) -> str:
+        """The ASCII spelling, as typed on the line: ``d2y/dx2``; a bare ``y`` without sources."""
+        if not self.wrt:
+            return self.name
+        power = str(self.order) if self.order > 1 else ""
+        return f"d{power}{self.name}/" + "".join(
+            f"d{_bracketed(name)}{count if count > 1 else ''}" for name, count in _powers(self.wrt)
+        )
+
+    @property
+    def label(self) -> str:
+        """The mathematical spelling: ``∂²y/∂x²``; ``∇y`` without sources."""
+        if not self.wrt:
+            return f"∇{self.name}"
+        return f"∂{superscript(self.order)}{self.name}/{denominator(self.wrt)}"
+
+    @property
+    def binding(self) -> str:
+        """The notebook's name for the value: ``d2y_dx2``; subscripts and dots become underscores."""
+        name = re.sub(r"[^\w/]+", "_", self.key).replace("_/", "/").rstrip("_")
+        return name.replace("/", "_")
+
+
+def superscript(power: int) -> str:
+    """``2`` → ``²``; nothing for 1, as in mathematics."""
+    return "" if power == 1 else str(power).translate(_TO_SUPERSCRIPT)
+
+
+def denominator(wrt: Sequence[str]) -> str:
+    """``("x", "x", "a")`` → ``∂x²∂a``."""
+    return "".join(f"∂{_bracketed(name)}{superscript(count)}" for name, count in _powers(wrt))
+
+
+def _bracketed(name: str) -> str:
+    """A variable's path, ``dense/kernel``, would read as a fraction without brackets."""
+    return f"({name})" if "/" in name or " " in name else name
+
+
+def _powers(wrt: Sequence[str]) -> list[tuple[str, int]]:
+    """Neighbouring equal names with their count; ``x, a, x`` stays three factors."""
+    runs: list[tuple[str, int]] = []
+    for name in wrt:
+        if runs and runs[-1][0] == name:
+            runs[-1] = (name, runs[-1][1] + 1)
+        else:
+            runs.append((name, 1))
+    return runs
+
+
+def split(text: str) -> list[str]:
+    """The words of a magic line: separated by spaces or commas outside brackets and quotes.
+
+    A word that is quoted as a whole loses its quotes, so an expression may hold spaces.
+    Raises :class:`LineError` for a bracket or quote that does not close.
+
+    >>> split("dy/dx, p['w'] \\"SGD(0.1, 0.9)\\"")
+    ['dy/dx', "p['w']", 'SGD(0.1, 0.9)']
+    """
+    words: list[str] = []
+    word, quote, closers = "", "", ""
+    for char in text:
+        if quote:
+            quote = "" if char == quote else quote
+        elif char in "'\"":
+            quote = char
+        elif char in _OPENING:
+            closers += _CLOSING[_OPENING.index(char)]
+        elif char in _CLOSING:
+            if not closers.endswith(char):
+                raise LineError(f"{shorten(text)!r} closes a {char!r} that it never opened.")
+            closers = closers[:-1]
+        elif (char == "," or char.isspace()) and not closers:
+            words.append(word)
+            word = ""
+            continue
+        word += char
+    if quote or closers:
+        raise LineError(f"{shorten(text)!r} never closes its {quote or closers[-1]!r}.")
+    return [_unquoted(word) for word in [*words, word] if word]
+
+
+def _unquoted(word: str) -> str:
+    whole = len(word) > 1 and word[0] in "'\"" and word.find(word[0], 1) == len(word) - 1
+    return word[1:-1] if whole else word
+
+
+def shorten(text: str, width: int = 60) -> str:
+    """`text` in at most `width` characters, so that an error stays one line."""
+    text = " ".join(text.split())
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def place(text: str) -> tuple[str, ast.expr]:
+    """A name, optionally dotted or subscripted with constants: its first name, and its syntax tree.
+
+    Raises :class:`LineError` for anything else.
+
+    >>> place("p['w'].kernel")[0]
+    'p'
+    """
+    try:
+        tree = ast.parse(text, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        tree = None
+    node = tree
+    while isinstance(node, ast.Attribute | ast.Subscript):
+        if isinstance(node, ast.Subscript) and not _is_constant(node.slice):
+            break
+        node = node.value
+    if tree is None or not isinstance(node, ast.Name):
+        raise LineError(
+            f"{shorten(text)!r} is not a name; write a name such as x, layer.kernel or p['w']."
+        )
+    return node.id, tree
+
+
+def _is_constant(node: ast.expr) -> bool:
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        node = node.operand
+    return isinstance(node, ast.Constant)
+
+
+def read_targets(words: Sequence[str], exists: Callable[[str], bool]) -> tuple[Target, ...]:
+    """The targets that the words of a line name, in their order.
+
+    Parameters
+    ----------
+    words
+        As :func:`split` gives them. ``d2y/dx`` and a following ``da`` belong together, since the
+        order says that two denominators follow.
+    exists
+        Whether a source of that name exists; decides between two readings of a glued form.
+
+    Raises :class:`LineError` when a form cannot be read, or can be read in two ways.
+
+    >>> read_targets(["d2y/dx", "da", "loss"], {"x", "a"}.__contains__)
+    (Target(name='y', wrt=('x', 'a')), Target(name='loss', wrt=()))
+    """
+    targets: list[Target] = []
+    queue = [_normal(word) for word in words]
+    while queue:
+        word = queue.pop(0)
+        if len(word) > MAX_WORD:
+            raise LineError(f"{shorten(word)!r} is {len(word)} characters long; {MAX_WORD} is the most.")
+        numerator, slash, glued = _fraction(word)
+        if not slash:
+            name = word.removeprefix("∇")
+            place(name)
+            targets.append(Target(name))
+            continue
+        order, name = _numerator(numerator, word)
+        spaced = [glued]
+        while not _fills(spaced, order) and queue and queue[0][0] in _DELTAS and "/" not in queue[0]:
+            spaced.append(queue.pop(0))
+        targets.append(Target(name, _denominators(spaced, order, word, exists)))
+    return tuple(targets)
+
+
+def _normal(word: str) -> str:
+    """Python's own spelling of identifiers (NFKC), with superscripts as digits."""
+    return unicodedata.normalize("NFKC", word.translate(_FROM_SUPERSCRIPT))
+
+
+def _fraction(word: str) -> tuple[str, str, str]:
+    """Split at the slash that is the fraction's, not one within quotes or brackets."""
+    depth = 0
+    for index, char in enumerate(word):
+        depth += (char in _OPENING) - (char in _CLOSING)
+        if char == "/" and depth == 0:
+            return word[:index], "/", word[index + 1 :]
+    return word, "", ""
+
+
+def _numerator(text: str, word: str) -> tuple[int, str]:
+    match = re.fullmatch(rf"[{_DELTAS}]([0-9]*)(.+)", text, re.DOTALL)
+    if match is None:
+        raise LineError(f"{shorten(word)!r} is not a derivative; write dy/dx or d2y/dx2.")
+    order = int(match[1][:4] or "1")
+    if not 1 <= order <= MAX_ORDER:
+        raise LineError(f"{shorten(word)!r} asks for order {order}; orders 1 to {MAX_ORDER} can be computed.")
+    place(match[2])
+    return order, match[2]
+
+
+Factors = tuple[tuple[str, int], ...]
+
+
+def _factors(text: str, order: int) -> list[list[tuple[int, str, int]]]:
+    """For each position of `text` a denominator may start at: (its end, its name, its power)."""
+    table: list[list[tuple[int, str, int]]] = [[] for _ in range(len(text) + 1)]
+    ends = _part_ends(text)
+    for start, char in enumerate(text):
+        if char not in _DELTAS:
+            continue
+        for end in ends:
+            body = text[start + 1 : end]
+            if not body or not (end == len(text) or text[end] in _DELTAS) or not _is_place(body):
+                continue
+            table[start].append((end, body, 1))
+            match = re.fullmatch(r"(.*?\D)([1-9][0-9]?)", body, re.DOTALL)
+            if match and 1 < int(match[2]) <= order and _is_place(match[1]):
+                table[start].append((end, match[1], int(match[2])))
+    return table
+
+
+def _part_ends(text: str) -> list[int]:
+    """The positions at which a denominator may end: outside brackets, before a d, or at the end."""
+    ends, depth = [], 0
+    for index, char in enumerate(text):
+        if depth == 0 and char in _DELTAS:
+            ends.append(index)
+        depth += (char in _OPENING) - (char in _CLOSING)
+    return [*ends, len(text)]
+
+
+@lru_cache(maxsize=4096)
+def _is_place(text: str) -> bool:
+    if text.isidentifier():
+        return True
+    if not (text[0].isalpha() or text[0] == "_") or not set(text) & set(".["):
+        return False
+    try:
+        place(text)
+    except LineError:
+        return False
+    return True
+
+
+def _fills(spaced: Sequence[str], order: int) -> bool:
+    """Whether some reading of the words holds exactly `order` denominators."""
+    reachable = {0}
+    for text in spaced:
+        table = _factors(text, order)
+        totals: list[set[int]] = [set() for _ in range(len(text) + 1)]
+        totals[0] = reachable
+        for start, options in enumerate(table):
+            for end, _, power in options:
+                totals[end] |= {total + power for total in totals[start] if total + power <= order}
+        reachable = totals[-1]
+    return order in reachable
+
+
+def _readings(
+    spaced: Sequence[str], order: int, exists: Callable[[str], bool], most: int
+) -> list[tuple[str, ...]]:
+    """Up to `most` ways to read the words as `order` denominators whose names exist."""
+    partial: dict[int, list[tuple[str, ...]]] = {0: [()]}
+    for text in spaced:
+        table = _factors(text, order)
+        at: list[dict[int, list[tuple[str, ...]]]] = [{} for _ in range(len(text) + 1)]
+        at[0] = partial
+        for start, options in enumerate(table):
+            for end, name, power in options:
+                if not exists(_first_name(name)):
+                    continue
+                for total, heads in at[start].items():
+                    if total + power <= order:
+                        found = at[end].setdefault(total + power, [])
+                        found += [(*head, *[name] * power) for head in heads]
+                        del found[most:]
+        partial = at[-1]
+    return partial.get(order, [])
+
+
+def _first_name(name: str) -> str:
+    return re.split(r"[.\[]", name, maxsplit=1)[0]
+
+
+def _denominators(
+    spaced: Sequence[str], order: int, word: str, exists: Callable[[str], bool]
+) -> tuple[str, ...]:
+    shown = shorten(" ".join([word, *spaced[1:]]))
+    readings = _readings(spaced, order, exists, most=2)
+    if len(readings) > 1:
+        both = " or ".join(_spaced(word, reading) for reading in readings)
+        raise LineError(f"{shown!r} can be read as {both}; write it with spaces.")
+    # Nothing of that name exists: the plain reading goes on, so that the error names the missing name.
+    readings = readings or _readings(spaced, order, lambda name: True, most=1)
+    if not readings:
+        times = "once" if order == 1 else f"{order} times"
+        raise LineError(
+            f"{shown!r} differentiates {times}, but its denominators do not add up to {order}; "
+            "write dy/dx, d2y/dx2 or d2y/dx da."
+        )
+    return readings[0]
+
+
+def _spaced(word: str, reading: Iterable[str]) -> str:
+    powers = _powers(tuple(reading))
+    return f"{_fraction(word)[0]}/" + " ".join(f"d{n}{c if c > 1 else ''}" for n, c in powers)

@@ -1,0 +1,214 @@
+"""The report of ``%%grad``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from tape_magic.errors import LineError, closest
+from tape_magic.notation import Target, denominator, read_targets, split, superscript
+from tape_magic.results.summary import Summary, summarize
+
+
+@dataclass(frozen=True, eq=False)
+class Derivative:
+    """One derivative of one output by one array.
+
+    Attributes
+    ----------
+    target
+        The output's name; ``_`` is the value of the last expression.
+    wrt
+        The sources in the order of differentiation, one entry an order; an array inside a
+        structure or a model by its path (``p['w']``, ``dense/kernel``).
+    value
+        What TensorFlow gave: a tensor of the last source's shape and dtype, or ``None``.
+    shape
+        The last source's shape.
+    dtype
+        The last source's dtype, by its name.
+    sums
+        For each order, how many elements were summed before differentiating; 1 where the
+        quantity was a scalar.
+    connected
+        Whether TensorFlow found a way from the source to the output. Where there is none, `value` is
+        ``None``, or zeros if they were asked for.
+    why
+        Why there is no derivative, where that is known.
+    of_model
+        Whether the last source is a variable of a model, layer or ``tf.Module``.
+    """
+
+    target: str
+    wrt: tuple[str, ...]
+    value: Any
+    shape: tuple[int, ...]
+    dtype: str
+    sums: tuple[int, ...]
+    connected: bool = True
+    why: str = ""
+    of_model: bool = False
+
+    @property
+    def order(self) -> int:
+        """How many times the output was differentiated."""
+        return len(self.wrt)
+
+    @property
+    def key(self) -> str:
+        """As typed on the line: ``d2y/dx2``."""
+        return Target(self.target, self.wrt).key
+
+    @cached_property
+    def summary(self) -> Summary | None:
+        """The value in a few numbers; computed when first asked for, since it reads all of the value."""
+        return None if self.value is None else summarize(_dense(self.value))
+
+    @property
+    def label(self) -> str:
+        """In mathematical signs, with the sum that TensorFlow differentiates where there is one.
+
+        ``∂²y/∂x²`` for scalars, ``∂Σy/∂x`` for the sum of an output's elements, and
+        ``∂Σ(∂y/∂w)/∂w`` where the first derivative was summed to be differentiated again.
+        """
+        output = f"Σ{self.target}" if self.sums[0] != 1 else self.target
+        # Elementwise functions sum at every order: one Σ says so, and `sum_note` counts.
+        if len(set(self.sums)) == 1 or all(count == 1 for count in self.sums[1:]):
+            return f"∂{superscript(self.order)}{output}/{denominator(self.wrt)}"
+        text, pending = output, []
+        for count, name in zip(self.sums, self.wrt, strict=True):
+            if pending and count != 1:
+                text = f"Σ(∂{superscript(len(pending))}{text}/{denominator(pending)})"
+                pending = []
+            pending.append(name)
+        return f"∂{superscript(len(pending))}{text}/{denominator(pending)}"
+
+    @property
+    def sum_note(self) -> str:
+        """What was summed before differentiating, in words; empty for scalars."""
+        names = ("outputs", "first derivatives", "second derivatives", "third derivatives")
+        parts = [
+            f"{count:,} {names[level] if level < len(names) else f'derivatives of order {level}'}"
+            for level, count in enumerate(self.sums)
+            if count != 1
+        ]
+        return f"sum of {', then of '.join(parts)}" if parts else ""
+
+
+def _dense(value: Any) -> Any:
+    """Rows that a lookup's sparse gradient names, summed where it names them twice."""
+    if not hasattr(value, "indices"):
+        return value
+    import numpy as np
+
+    dense = np.zeros(tuple(value.dense_shape.numpy()), np.asarray(value.values).dtype)
+    np.add.at(dense, np.asarray(value.indices), np.asarray(value.values))
+    return dense
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class GradReport:
+    """The derivatives that were asked for, in the order asked.
+
+    ``report["dy/dx"]``, ``report["d2y/dx2"]`` or ``report["y", "x"]`` is a value, as
+    TensorFlow gave it; ``report["loss", "dense/kernel"]`` a model's variable by its path; a
+    structure as a source gives the same structure back. Iterating gives :class:`Derivative`
+    records.
+
+    Attributes
+    ----------
+    rows
+        One record for each derivative of each array.
+    structures
+        The values by target and sources, shaped as the source was.
+    forward_seconds, backward_seconds
+        Time of the cell, and of the derivatives.
+    notes
+        What else the user should know, a sentence each.
+
+    Examples
+    --------
+    >>> import tape_magic                                           # doctest: +SKIP
+    >>> report = tape_magic.grad(lambda x: x**2, {"x": 3.0})        # doctest: +SKIP
+    >>> float(report["_", "x"])                                     # doctest: +SKIP
+    6.0
+    """
+
+    rows: tuple[Derivative, ...]
+    structures: Mapping[tuple[str, tuple[str, ...]], Any] = field(default_factory=dict)
+    forward_seconds: float = 0.0
+    backward_seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+
+    def __getitem__(self, key: str | tuple[str, ...]) -> Any:
+        target, wrt = self._read(key)
+        if (target, wrt) in self.structures:
+            return self.structures[target, wrt]
+        found = [row for row in self.rows if row.target == target and (not wrt or row.wrt == wrt)]
+        if len(found) != 1 and len(wrt) == 1:
+            end = f"/{wrt[0]}"
+            found = [row for row in self.rows if row.target == target and row.wrt[-1].endswith(end)]
+        if len(found) != 1:
+            raise KeyError(self._missing(key, ambiguous=len(found) > 1))
+        return found[0].value
+
+    def __contains__(self, key: object) -> bool:
+        try:
+            self[key]  # type: ignore[index]
+        except (KeyError, TypeError, AttributeError):
+            return False
+        return True
+
+    def __iter__(self) -> Iterator[Derivative]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __repr__(self) -> str:
+        return f"<GradReport: {', '.join(row.key for row in self.rows[:6])}{', …' if len(self) > 6 else ''}>"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Key → value, ``{"dy/dx": <tf.Tensor …>}``, in the order asked."""
+        return {row.key: row.value for row in self.rows}
+
+    def to_frame(self) -> Any:
+        """A ``pandas.DataFrame`` with one row for each derivative; needs pandas."""
+        import pandas
+
+        records = []
+        for row in self.rows:
+            summary = row.summary
+            records.append(
+                {
+                    "derivative": row.key,
+                    "shape": row.shape,
+                    "dtype": row.dtype,
+                    "norm": summary and summary.norm,
+                    "min": summary and summary.minimum,
+                    "max": summary and summary.maximum,
+                    "zeros": summary and summary.zeros,
+                }
+            )
+        return pandas.DataFrame.from_records(records).set_index("derivative")
+
+    def _read(self, key: str | tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+        if isinstance(key, tuple):
+            return key[0], tuple(key[1:])
+        try:
+            known = {name for row in self.rows for name in row.wrt}
+            known |= {name for _, wrt in self.structures for name in wrt}
+            targets = read_targets(split(key), lambda name: any(k.startswith(name) for k in known))
+        except LineError as error:
+            raise KeyError(str(error)) from None
+        if len(targets) != 1:
+            raise KeyError(f"{key!r} is not one derivative; write for example 'dy/dx'.")
+        return targets[0].name, targets[0].wrt
+
+    def _missing(self, key: object, *, ambiguous: bool) -> str:
+        keys = [row.key for row in self.rows]
+        if ambiguous:
+            return f"{key!r} fits several derivatives; the report has {', '.join(keys[:8])}"
+        return f"no {key!r} in this report{closest(str(key), keys)}; it has {', '.join(keys[:8])}"

@@ -1,0 +1,204 @@
+"""The report of ``%%minimize``, and the steps on the way to it."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from tape_magic.results.summary import Summary, summarize
+
+
+class StopReason(enum.Enum):
+    """Why a run ended; the value is the sentence that reports say."""
+
+    STEPS = "step limit"
+    INTERRUPTED = "interrupted"
+    DIVERGED = "diverged"
+
+    @property
+    def sentence(self) -> str:
+        """The reason in words."""
+        return str(self.value)
+
+    @property
+    def converged(self) -> bool:
+        """Whether a rule of convergence ended the run; running out of steps is none."""
+        return False
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where a run stands between two chunks.
+
+    Attributes
+    ----------
+    step, steps
+        Steps applied so far, and asked for.
+    loss, best_loss
+        Now, and the lowest so far.
+    seconds
+        Since the run began.
+    engine
+        ``xla``, ``graph`` or ``eager``.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    best_loss: float
+    seconds: float
+    engine: str
+
+
+@dataclass(frozen=True, eq=False)
+class VariableChange:
+    """What a run did to one variable.
+
+    Attributes
+    ----------
+    start, end
+        Its value before and after, NumPy arrays of the variable's shape and dtype.
+    gradient_norm
+        Euclidean norm of the loss's gradient at the end; ``None`` where the loss does not depend on it.
+    """
+
+    start: np.ndarray[Any, Any]
+    end: np.ndarray[Any, Any]
+    gradient_norm: float | None
+
+    @cached_property
+    def start_summary(self) -> Summary:
+        """The start in a few numbers."""
+        return summarize(self.start)
+
+    @cached_property
+    def end_summary(self) -> Summary:
+        """The end in a few numbers."""
+        return summarize(self.end)
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """The step at which something stopped being finite.
+
+    Attributes
+    ----------
+    step
+        Steps applied when it was seen.
+    what
+        ``loss`` or ``gradient``.
+    loss
+        The loss there.
+    """
+
+    step: int
+    what: str
+    loss: float
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class MinimizeResult:
+    """How a minimisation went.
+
+    Attributes
+    ----------
+    loss_name
+        The name of the loss in the cell; ``_`` for the last expression.
+    loss, start_loss, best_loss
+        At the end, at the start, and the lowest of the history.
+    steps, best_step
+        Steps applied, and the step of the lowest loss.
+    steps_asked
+        The limit that was asked for.
+    reason
+        Why the run ended.
+    seconds, compile_seconds
+        Of the whole run, and of it tracing and compiling.
+    engine, engine_reason
+        ``xla``, ``graph`` or ``eager``, and why it was not a faster one; empty if it was the first choice.
+    optimizer
+        The optimizer as text, ``SGD(0.01)``.
+    learning_rate
+        Its learning rate; ``None`` for a schedule.
+    history
+        ``history[k]`` is the loss after k steps; float64, ``steps + 1`` values.
+    variables
+        Name → start, end and gradient norm.
+    divergence
+        What stopped being finite and where, when that ended the run.
+    notes
+        What else the user should know, a sentence each.
+    """
+
+    loss_name: str
+    loss: float
+    start_loss: float
+    best_loss: float
+    best_step: int
+    steps: int
+    steps_asked: int
+    reason: StopReason
+    seconds: float
+    compile_seconds: float
+    engine: str
+    engine_reason: str
+    optimizer: str
+    learning_rate: float | None
+    history: np.ndarray[Any, Any]
+    variables: Mapping[str, VariableChange]
+    divergence: Divergence | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def converged(self) -> bool:
+        """True only when a rule of convergence ended the run."""
+        return self.reason.converged
+
+    @property
+    def steps_per_second(self) -> float:
+        """Over the time that was not compilation; 0 for a run without steps."""
+        running = self.seconds - self.compile_seconds
+        return self.steps / running if self.steps and running > 0 else 0.0
+
+    def __repr__(self) -> str:
+        return (
+            f"<MinimizeResult: {self.loss_name} = {self.loss:.7g} after {self.steps:,} steps, "
+            f"{self.reason.sentence}>"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures as plain Python values, the history and the variables' values as lists."""
+        return {
+            "loss": self.loss,
+            "start_loss": self.start_loss,
+            "best_loss": self.best_loss,
+            "best_step": self.best_step,
+            "steps": self.steps,
+            "reason": self.reason.name.lower(),
+            "converged": self.converged,
+            "seconds": self.seconds,
+            "compile_seconds": self.compile_seconds,
+            "engine": self.engine,
+            "optimizer": self.optimizer,
+            "history": self.history.tolist(),
+            "variables": {
+                name: {
+                    "start": change.start.tolist(),
+                    "end": change.end.tolist(),
+                    "gradient_norm": change.gradient_norm,
+                }
+                for name, change in self.variables.items()
+            },
+        }
+
+    def to_frame(self) -> Any:
+        """The history as a ``pandas.DataFrame`` indexed by step; needs pandas."""
+        import pandas
+
+        index = pandas.RangeIndex(len(self.history), name="step")
+        return pandas.DataFrame({"loss": self.history}, index=index)
