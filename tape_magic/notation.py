@@ -7,9 +7,10 @@ Pure text: nothing here knows TensorFlow or the notebook. Where a text has sever
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -27,6 +28,7 @@ MAX_WORD = 200
 _FROM_SUPERSCRIPT = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")
 _TO_SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 _DELTAS = "d∂"
+_POWERS = [str(power) for power in range(2, MAX_ORDER + 1)]
 _OPENING, _CLOSING = "([{", ")]}"
 
 
@@ -75,9 +77,8 @@ class Target:
 
     @property
     def binding(self) -> str:
-        """The notebook's name for the value: ``d2y_dx2``; subscripts and dots become underscores."""
-        name = re.sub(r"[^\w/]+", "_", self.key).replace("_/", "/").rstrip("_")
-        return name.replace("/", "_")
+        """The notebook's name for the value, made of the key's identifiers: ``d2y_dx2``."""
+        return "_".join("".join(c if f"_{c}".isidentifier() else " " for c in self.key).split())
 
 
 def superscript(power: int) -> str:
@@ -92,7 +93,7 @@ def denominator(wrt: Sequence[str]) -> str:
 
 def _bracketed(name: str) -> str:
     """A variable's path, ``dense/kernel``, would read as a fraction without brackets."""
-    return f"({name})" if "/" in name or " " in name else name
+    return name if _is_place(name) else f"({name})"
 
 
 def _powers(wrt: Sequence[str]) -> list[tuple[str, int]]:
@@ -107,12 +108,12 @@ def _powers(wrt: Sequence[str]) -> list[tuple[str, int]]:
 
 
 def split(text: str) -> list[str]:
-    """The words of a magic line: separated by spaces or commas outside brackets and quotes.
+    r"""The words of a magic line: separated by spaces or commas outside brackets and quotes.
 
     A word that is quoted as a whole loses its quotes, so an expression may hold spaces.
     Raises :class:`LineError` for a bracket or quote that does not close.
 
-    >>> split("dy/dx, p['w'] \\"SGD(0.1, 0.9)\\"")
+    >>> split("dy/dx, p['w'] \"SGD(0.1, 0.9)\"")
     ['dy/dx', "p['w']", 'SGD(0.1, 0.9)']
     """
     words: list[str] = []
@@ -167,9 +168,7 @@ def place(text: str) -> tuple[str, ast.expr]:
             break
         node = node.value
     if tree is None or not isinstance(node, ast.Name):
-        raise LineError(
-            f"{shorten(text)!r} is not a name; write a name such as x, layer.kernel or p['w']."
-        )
+        raise LineError(f"{shorten(text)!r} is not a name; write a name such as x, layer.kernel or p['w'].")
     return node.id, tree
 
 
@@ -208,11 +207,16 @@ def read_targets(words: Sequence[str], exists: Callable[[str], bool]) -> tuple[T
             targets.append(Target(name))
             continue
         order, name = _numerator(numerator, word)
-        spaced = [glued]
-        while not _fills(spaced, order) and queue and queue[0][0] in _DELTAS and "/" not in queue[0]:
-            spaced.append(queue.pop(0))
-        targets.append(Target(name, _denominators(spaced, order, word, exists)))
+        following = itertools.takewhile(_may_follow, queue[: order - 1])
+        wrt, count = _denominators([glued, *following], order, word, exists)
+        del queue[: count - 1]
+        targets.append(Target(name, wrt))
     return tuple(targets)
+
+
+def _may_follow(word: str) -> bool:
+    """Whether a word may be a further denominator of the fraction before it."""
+    return word.startswith(tuple(_DELTAS)) and len(word) <= MAX_WORD and not _fraction(word)[1]
 
 
 def _normal(word: str) -> str:
@@ -222,12 +226,25 @@ def _normal(word: str) -> str:
 
 def _fraction(word: str) -> tuple[str, str, str]:
     """Split at the slash that is the fraction's, not one within quotes or brackets."""
-    depth = 0
-    for index, char in enumerate(word):
-        depth += (char in _OPENING) - (char in _CLOSING)
-        if char == "/" and depth == 0:
-            return word[:index], "/", word[index + 1 :]
-    return word, "", ""
+    index = next((index for index in _outside(word) if word[index] == "/"), len(word))
+    return word[:index], word[index : index + 1], word[index + 1 :]
+
+
+def _outside(text: str) -> Iterator[int]:
+    """The positions that are not within quotes or brackets."""
+    depth, quote = 0, ""
+    for index, char in enumerate(text):
+        if quote:
+            quote = "" if char == quote else quote
+            continue
+        if char in "'\"":
+            quote = char
+        elif char in _OPENING:
+            depth += 1
+        elif char in _CLOSING:
+            depth -= 1
+        elif depth == 0:
+            yield index
 
 
 def _numerator(text: str, word: str) -> tuple[int, str]:
@@ -241,42 +258,36 @@ def _numerator(text: str, word: str) -> tuple[int, str]:
     return order, match[2]
 
 
-Factors = tuple[tuple[str, int], ...]
+Factors = Sequence[Sequence[tuple[int, str, int]]]
+"""For each position of a text, the denominators that may start there: (its end, its name, its power)."""
 
 
-def _factors(text: str, order: int) -> list[list[tuple[int, str, int]]]:
-    """For each position of `text` a denominator may start at: (its end, its name, its power)."""
+def _factors(text: str, order: int) -> Factors:
     table: list[list[tuple[int, str, int]]] = [[] for _ in range(len(text) + 1)]
-    ends = _part_ends(text)
-    for start, char in enumerate(text):
-        if char not in _DELTAS:
-            continue
-        for end in ends:
-            body = text[start + 1 : end]
-            if not body or not (end == len(text) or text[end] in _DELTAS) or not _is_place(body):
-                continue
-            table[start].append((end, body, 1))
-            match = re.fullmatch(r"(.*?\D)([1-9][0-9]?)", body, re.DOTALL)
-            if match and 1 < int(match[2]) <= order and _is_place(match[1]):
-                table[start].append((end, match[1], int(match[2])))
+    starts = [index for index in _outside(text) if text[index] in _DELTAS]
+    for start in starts:
+        for end in [*(index for index in starts if index > start), len(text)]:
+            table[start] += [(end, *factor) for factor in _powers_in(text[start + 1 : end], order)]
     return table
 
 
-def _part_ends(text: str) -> list[int]:
-    """The positions at which a denominator may end: outside brackets, before a d, or at the end."""
-    ends, depth = [], 0
-    for index, char in enumerate(text):
-        if depth == 0 and char in _DELTAS:
-            ends.append(index)
-        depth += (char in _OPENING) - (char in _CLOSING)
-    return [*ends, len(text)]
+def _whole(text: str, order: int) -> Factors:
+    """Only the denominators that are all of the text."""
+    factors = _powers_in(text[1:], order) if text[:1] in _DELTAS else []
+    return [[(len(text), *factor) for factor in factors], *([] for _ in text)]
+
+
+def _powers_in(text: str, order: int) -> list[tuple[str, int]]:
+    """``x2`` is the name ``x2``, or ``x`` squared."""
+    found = [(text, 1), *((text[:-n], int(text[-n:])) for n in (1, 2) if text[-n:] in _POWERS[: order - 1])]
+    return [(name, power) for name, power in found if _is_place(name)]
 
 
 @lru_cache(maxsize=4096)
 def _is_place(text: str) -> bool:
     if text.isidentifier():
         return True
-    if not (text[0].isalpha() or text[0] == "_") or not set(text) & set(".["):
+    if not (text[:1].isalpha() or text[:1] == "_") or not set(text) & set(".["):
         return False
     try:
         place(text)
@@ -285,31 +296,16 @@ def _is_place(text: str) -> bool:
     return True
 
 
-def _fills(spaced: Sequence[str], order: int) -> bool:
-    """Whether some reading of the words holds exactly `order` denominators."""
-    reachable = {0}
-    for text in spaced:
-        table = _factors(text, order)
-        totals: list[set[int]] = [set() for _ in range(len(text) + 1)]
-        totals[0] = reachable
-        for start, options in enumerate(table):
-            for end, _, power in options:
-                totals[end] |= {total + power for total in totals[start] if total + power <= order}
-        reachable = totals[-1]
-    return order in reachable
-
-
 def _readings(
-    spaced: Sequence[str], order: int, exists: Callable[[str], bool], most: int
+    tables: Sequence[Factors], order: int, exists: Callable[[str], bool], most: int
 ) -> list[tuple[str, ...]]:
     """Up to `most` ways to read the words as `order` denominators whose names exist."""
     partial: dict[int, list[tuple[str, ...]]] = {0: [()]}
-    for text in spaced:
-        table = _factors(text, order)
-        at: list[dict[int, list[tuple[str, ...]]]] = [{} for _ in range(len(text) + 1)]
+    for table in tables:
+        at: list[dict[int, list[tuple[str, ...]]]] = [{} for _ in table]
         at[0] = partial
-        for start, options in enumerate(table):
-            for end, name, power in options:
+        for start, factors in enumerate(table):
+            for end, name, power in factors if at[start] else ():
                 if not exists(_first_name(name)):
                     continue
                 for total, heads in at[start].items():
@@ -326,24 +322,39 @@ def _first_name(name: str) -> str:
 
 
 def _denominators(
-    spaced: Sequence[str], order: int, word: str, exists: Callable[[str], bool]
-) -> tuple[str, ...]:
-    shown = shorten(" ".join([word, *spaced[1:]]))
-    readings = _readings(spaced, order, exists, most=2)
-    if len(readings) > 1:
-        both = " or ".join(_spaced(word, reading) for reading in readings)
-        raise LineError(f"{shown!r} can be read as {both}; write it with spaces.")
-    # Nothing of that name exists: the plain reading goes on, so that the error names the missing name.
-    readings = readings or _readings(spaced, order, lambda name: True, most=1)
-    if not readings:
+    words: Sequence[str], order: int, word: str, exists: Callable[[str], bool]
+) -> tuple[tuple[str, ...], int]:
+    """The denominators that follow the slash of `word`, and how many of `words` they take."""
+    # Words apart are a denominator each, where that fits.
+    whole = [_whole(text, order) for text in words]
+    counts = range(1, len(words) + 1)
+    found = {reading: n for n in counts for reading in _readings(whole[:n], order, exists, most=2)}
+    if max(found.values(), default=1) == 1:
+        tables: list[Factors] = []
+        for text in words:
+            tables.append(_factors(text, order))
+            if _readings(tables, order, _anything, most=1):
+                break
+        readings = _readings(tables, order, exists, most=2)
+        # Nothing of that name exists: the plain reading goes on, so that the error names the missing name.
+        found = dict.fromkeys(readings or _readings(tables, order, _anything, most=1), len(tables))
+    shown = shorten(" ".join([word, *words[1 : max(found.values(), default=1)]]))
+    if not found:
         times = "once" if order == 1 else f"{order} times"
         raise LineError(
             f"{shown!r} differentiates {times}, but its denominators do not add up to {order}; "
             "write dy/dx, d2y/dx2 or d2y/dx da."
         )
-    return readings[0]
+    if len(found) > 1:
+        both = " or ".join(shorten(_apart(word, reading)) for reading in found)
+        raise LineError(f"{shown!r} can be read as {both}; write it with spaces.")
+    return next(iter(found.items()))
 
 
-def _spaced(word: str, reading: Iterable[str]) -> str:
-    powers = _powers(tuple(reading))
-    return f"{_fraction(word)[0]}/" + " ".join(f"d{n}{c if c > 1 else ''}" for n, c in powers)
+def _anything(name: str) -> bool:
+    return True
+
+
+def _apart(word: str, reading: Iterable[str]) -> str:
+    """A reading with a word for each denominator, which can be read in no other way."""
+    return f"{_fraction(word)[0]}/{' '.join(f'd{name}' for name in reading)}"

@@ -55,10 +55,21 @@ class Field:
 
 @dataclass(frozen=True)
 class Column:
-    """A heading, and whether what stands below it is aligned to the right."""
+    """A heading, and how what stands below it is laid out.
+
+    Attributes
+    ----------
+    heading
+        Empty where the fields speak for themselves.
+    right
+        Aligned to the right, as numbers are.
+    prose
+        Sentences, which may take several lines.
+    """
 
     heading: str
     right: bool = False
+    prose: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,6 +97,8 @@ class Curve:
         Of what is drawn.
     first, last
         The values at both ends; a logarithmic axis has no place for a last 0.
+    steps
+        How long the run was; the points may end before, where the last ones have no place.
     """
 
     x: tuple[float, ...]
@@ -95,6 +108,7 @@ class Curve:
     name: str
     first: float
     last: float
+    steps: int
 
 
 @dataclass(frozen=True)

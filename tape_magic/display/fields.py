@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import singledispatch
 from typing import Any
 
@@ -18,6 +19,9 @@ from tape_magic.results.summary import Summary
 
 CURVE_POINTS = 300
 
+_SHORT = 8
+"""Longer names stay out of a table's heading."""
+
 
 @singledispatch
 def describe(result: Any) -> Document:
@@ -30,10 +34,11 @@ def describe(result: Any) -> Document:
 
 @describe.register
 def _grad(report: GradReport) -> Document:
-    times = f"forward {numbers.duration(report.forward_seconds)}", (
-        f"backward {numbers.duration(report.backward_seconds)}"
+    times = (
+        f"forward {numbers.duration(report.forward_seconds)}",
+        f"backward {numbers.duration(report.backward_seconds)}",
     )
-    over = ()
+    over: tuple[str, ...] = ()
     if any(row.of_model for row in report):
         parameters = sum(math.prod(row.shape) for row in report)
         targets = dict.fromkeys(_shown_name(row.target) for row in report)
@@ -41,11 +46,23 @@ def _grad(report: GradReport) -> Document:
         table = _variables_table(report)
     else:
         table = _derivatives_table(report)
+    over += _common_type(report)
     return Document(_grad_verdict(report), None, table, report.notes, (*over, *times))
 
 
-def _shown_name(name: str) -> str:
-    return "output" if name == LAST_EXPRESSION else name
+def _large(summary: Summary | None) -> bool:
+    """Whether an array is shown by a few numbers in place of its elements."""
+    return summary is not None and not summary.values and summary.size > 0
+
+
+def _common_type(report: GradReport) -> tuple[str, ...]:
+    """The type of the arrays that are not shown whole, said once where it is one."""
+    types = {row.dtype for row in report if _large(row.summary)}
+    return (types.pop(),) if len(types) == 1 else ()
+
+
+def _shown_name(name: str, unnamed: str = "output") -> str:
+    return unnamed if name == LAST_EXPRESSION else name
 
 
 def _grad_verdict(report: GradReport) -> Verdict | None:
@@ -65,22 +82,31 @@ def _is(number: int) -> str:
 
 
 def _derivatives_table(report: GradReport) -> Table:
-    columns = [Column("derivative"), Column("value", right=True)]
+    columns = [Column("derivative"), Column("value", right=True), Column(""), Column("", prose=True)]
+    mixed = not _common_type(report)
     rows = [
-        (Field(row.label, code=True, aside=_shape_aside(row)), _value_field(row), _strip(row.summary), _note(row))
+        (
+            Field(row.label, code=True, aside=_shape_aside(row)),
+            _value_field(row),
+            _strip(row.summary),
+            _note(row, mixed),
+        )
         for row in report
     ]
-    strips, notes = any(row[2].strip for row in rows), any(row[3].text for row in rows)
-    kept = [True, True, strips, notes]
-    columns += [Column("")] * (strips + notes)
+    return _without_empty(columns, rows)
+
+
+def _without_empty(columns: Sequence[Column], rows: Sequence[tuple[Field, ...]]) -> Table:
+    """A table of the columns in which anything stands."""
+    kept = [any(row[i] != Field() for row in rows) for i in range(len(columns))]
     return Table(
-        tuple(columns),
+        tuple(column for column, keep in zip(columns, kept, strict=True) if keep),
         tuple(tuple(one for one, keep in zip(row, kept, strict=True) if keep) for row in rows),
     )
 
 
 def _shape_aside(row: Derivative) -> str:
-    return numbers.shape(row.shape) if row.summary is not None and not row.summary.values else ""
+    return numbers.shape(row.shape) if _large(row.summary) else ""
 
 
 def _value_field(row: Derivative) -> Field:
@@ -93,10 +119,7 @@ def _value_field(row: Derivative) -> Field:
     tone = Tone.BAD if summary.nonfinite else Tone.PLAIN
     if summary.values or summary.size == 0:
         return Field(_nested(summary.values, summary.shape), tone)
-    text = f"norm {numbers.number(summary.norm)}"
-    if summary.minimum is not None and summary.maximum is not None:
-        text += f", {numbers.number(summary.minimum)} to {numbers.number(summary.maximum)}"
-    return Field(text, tone)
+    return Field(f"‖·‖ {numbers.number(summary.norm)}", tone)
 
 
 def _nested(values: tuple[complex, ...], shape: tuple[int, ...]) -> str:
@@ -112,31 +135,46 @@ def _strip(summary: Summary | None) -> Field:
     return Field(strip=summary.histogram) if summary is not None else Field()
 
 
-def _note(row: Derivative) -> Field:
+def _note(row: Derivative, mixed: bool = False) -> Field:
+    """Why there is no derivative, or what goes with one; its type where the report has `mixed` types."""
     if row.why:
         return Field(row.why)
-    summary = row.summary
-    large = summary is not None and not summary.values and summary.size
-    parts = [
-        row.sum_note,
-        f"{summary.dtype}, {numbers.percent(summary.zeros)} zeros" if large and summary else "",
-        f"{numbers.count(summary.nonfinite)} not finite" if large and summary and summary.nonfinite else "",
+    parts = [*(_figures(row.summary, mixed) if row.summary is not None else ()), row.sum_note]
+    return Field(" · ".join(part for part in parts if part), Tone.MUTED if any(parts) else Tone.PLAIN)
+
+
+def _figures(summary: Summary, mixed: bool) -> list[str]:
+    """What is said of an array beside its norm, when it is not shown whole."""
+    if not _large(summary):
+        return []
+    low, high = summary.minimum, summary.maximum
+    type_ = summary.dtype if mixed else ""
+    if low is not None and low == high and not summary.nonfinite:
+        return [f"all {numbers.number(low)}", type_]
+    return [
+        " to ".join(numbers.pair(low, high)) if low is not None and high is not None else "",
+        f"{numbers.percent(summary.zeros)} zeros",
+        f"{numbers.count(summary.nonfinite)} not finite" if summary.nonfinite else "",
+        type_,
     ]
-    return Field(" · ".join(part for part in parts if part), Tone.MUTED)
 
 
 def _variables_table(report: GradReport) -> Table:
     columns = Column("variable"), Column("shape", True), Column("norm", True), Column("")
     several = len({row.target for row in report}) > 1 or any(row.order > 1 for row in report)
-    norms = [row.summary.norm for row in report if row.summary is not None and math.isfinite(row.summary.norm)]
+    norms = [
+        row.summary.norm for row in report if row.summary is not None and math.isfinite(row.summary.norm)
+    ]
     largest = max(norms, default=0.0)
-    rows = []
+    rows: list[tuple[Field, ...]] = []
+    notes = False
     for row in report:
         name = Field(row.label if several else row.wrt[-1], code=True)
         shape = Field(numbers.shape(row.shape))
         summary = row.summary
         if summary is None or not row.connected:
             rows.append((name, shape, _value_field(row), Field(), Field(), _note(row)))
+            notes = notes or bool(row.why)
             continue
         tone = Tone.BAD if summary.nonfinite else Tone.WARNING if summary.zeros == 1 else Tone.PLAIN
         rows.append(
@@ -149,7 +187,7 @@ def _variables_table(report: GradReport) -> Table:
                 _strip(summary),
             )
         )
-    return Table((*columns, Column("zeros", True), Column("values")), tuple(rows))
+    return Table((*columns, Column("zeros", True), Column("values", prose=notes)), tuple(rows))
 
 
 def _log_share(norm: float, largest: float) -> float:
@@ -167,17 +205,17 @@ def _minimum(result: MinimizeResult) -> Document:
     notes = list(result.notes)
     if result.engine_reason:
         notes.insert(0, f"{result.engine}: {result.engine_reason}")
-    return Document(
-        _minimum_verdict(result), _loss_curve(result), _changes_table(result), tuple(notes)
-    )
+    return Document(_minimum_verdict(result), _loss_curve(result), _changes_table(result), tuple(notes))
 
 
 def _minimum_verdict(result: MinimizeResult) -> Verdict:
-    name = "loss" if result.loss_name == LAST_EXPRESSION else result.loss_name
+    name = _shown_name(result.loss_name, "loss")
     lost = result.divergence
     if lost is not None:
-        what = f"the {lost.what} became {numbers.number(lost.loss)}" if lost.what == "loss" else (
-            "the gradient is not finite"
+        what = (
+            f"the {lost.what} became {numbers.number(lost.loss)}"
+            if lost.what == "loss"
+            else "the gradient is not finite"
         )
         details = [f"last finite values put back (step {numbers.count(result.steps)})"] if lost.step else []
         if lost.step and result.learning_rate:
@@ -206,15 +244,24 @@ def _minimum_verdict(result: MinimizeResult) -> Verdict:
 
 def _loss_curve(result: MinimizeResult) -> Curve | None:
     history = result.history
-    if len(history) < 3:
-        return None
     x, y = decimated(np.arange(len(history), dtype=float), history, CURVE_POINTS)
+    if len(y) < 3 or y.min() == y.max():
+        return None
     # A last exact 0 has no place on a logarithmic axis, and must not keep the curve from having one.
     positive = y[y > 0]
     log = bool((y >= 0).all() and positive.size > y.size / 2 and positive.max() / positive.min() >= 1e3)
     if log:
         x, y = x[y > 0], y[y > 0]
-    return Curve(tuple(x.tolist()), tuple(y.tolist()), log, "steps", result.loss_name, history[0], history[-1])
+    return Curve(
+        tuple(x.tolist()),
+        tuple(y.tolist()),
+        log,
+        "steps",
+        _shown_name(result.loss_name, "loss"),
+        history[0],
+        history[-1],
+        len(history) - 1,
+    )
 
 
 def decimated(
@@ -233,8 +280,9 @@ def decimated(
 
 
 def _changes_table(result: MinimizeResult) -> Table:
-    name = "loss" if result.loss_name == LAST_EXPRESSION else result.loss_name
-    columns = Column("variable"), Column("start", True), Column("end", True), Column(f"|∂{name}|", True)
+    name = _shown_name(result.loss_name, "loss")
+    gradient = f"|∂{name}|" if len(name) <= _SHORT else "|gradient|"
+    columns = Column("variable"), Column("start", True), Column("end", True), Column(gradient, True)
     rows = [_change_row(variable, change) for variable, change in result.variables.items()]
     return Table(columns, tuple(rows))
 
@@ -247,9 +295,8 @@ def _change_row(name: str, change: VariableChange) -> tuple[Field, ...]:
         shown = _nested(start.values, start.shape), _nested(end.values, end.shape)
     else:
         before, after = numbers.pair(start.norm, end.norm)
-        shown = f"‖{name}‖ {before}", f"‖{name}‖ {after}"
-        if len(name) > 8:
-            shown = f"‖·‖ {before}", f"‖·‖ {after}"
+        sign = f"‖{name}‖" if len(name) <= 2 else "‖·‖"
+        shown = f"{sign} {before}", f"{sign} {after}"
     gradient = change.gradient_norm
     return (
         Field(name, code=True, aside=numbers.shape(end.shape) if end.shape else ""),
@@ -276,21 +323,24 @@ def _devices(report: DeviceReport) -> Document:
         verdict = Verdict(Tone.GOOD, setup, (outcome.lower(),))
     notes = list(report.notes)
     if report.outcome is Outcome.ASKED and report.why_no_gpu:
-        notes.insert(0, f"No GPU: {report.why_no_gpu}.")
+        notes.insert(0, f"No GPU ({report.why_no_gpu}).")
     state = "TensorFlow has started" if report.started else "TensorFlow has not started yet"
     return Document(verdict, None, _devices_table(report), tuple(notes), (*versions, state))
 
 
 def _devices_table(report: DeviceReport) -> Table:
     rows = [_device_row(device) for device in report.devices]
-    used = any(row[2].bar is not None or row[3].text for row in rows)
-    columns = [Column("device"), Column(""), Column("memory"), Column("used here", True), Column("of", True)]
-    kept = [True, True, used, used, any(row[4].text for row in rows), True]
-    columns.append(Column("policy", True))
-    return Table(
-        tuple(column for column, keep in zip(columns, kept, strict=True) if keep),
-        tuple(tuple(one for one, keep in zip(row, kept, strict=True) if keep) for row in rows),
-    )
+    used = any(row[3].text for row in rows)
+    columns = [
+        Column("device"),
+        Column(""),
+        Column(""),
+        Column("used here", True),
+        Column("peak", True),
+        Column("of" if used else "memory", True),
+        Column("policy", True),
+    ]
+    return _without_empty(columns, rows)
 
 
 def _device_row(device: Device) -> tuple[Field, ...]:
@@ -306,7 +356,8 @@ def _device_row(device: Device) -> tuple[Field, ...]:
         name,
         Field(product, tone),
         Field(bar=share),
-        Field(numbers.bytes_(device.memory_used) if device.memory_used is not None else ""),
-        Field(numbers.bytes_(device.memory_total) if device.memory_total is not None else "", tone),
-        Field("" if device.policy.kind is PolicyKind.HOST else device.policy.text, tone),
+        Field() if device.memory_used is None else Field(numbers.bytes_(device.memory_used)),
+        Field() if device.memory_peak is None else Field(numbers.bytes_(device.memory_peak)),
+        Field() if device.memory_total is None else Field(numbers.bytes_(device.memory_total), tone),
+        Field() if device.policy.kind is PolicyKind.HOST else Field(device.policy.text, tone),
     )

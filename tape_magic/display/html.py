@@ -19,8 +19,10 @@ _TABLE = (
 _ROW = "background:transparent;border:none;"
 _CELL = "padding:3px 12px 3px 0;border:none;background:transparent;vertical-align:middle;"
 _CODE = "background:transparent;padding:0;border:none;color:inherit;"
-_NARROW = 8
-"""From this many characters on, a text may wrap."""
+_WHOLE = 20
+"""Up to this many characters stay on one line, however narrow the page."""
+
+_BREAK = "min-width:9em;overflow-wrap:anywhere;word-break:break-word;"
 
 
 def render(document: Document) -> str:
@@ -43,7 +45,12 @@ def _text(text: str) -> str:
 
 
 def _joined(parts: Sequence[str]) -> str:
-    return " · ".join(_text(part) for part in parts if part)
+    """Parts that stay whole where they fit on a line, each with the dot behind it."""
+    texts = [_text(part) for part in parts if part]
+    return " ".join(
+        f'<span style="display:inline-block;">{text}{" ·" if index < len(texts) - 1 else ""}</span>'
+        for index, text in enumerate(texts)
+    )
 
 
 def _colour(tone: Tone) -> str:
@@ -53,9 +60,9 @@ def _colour(tone: Tone) -> str:
 def _verdict(verdict: Verdict) -> str:
     edge = _COLOURS.get(verdict.tone, svg.GREY)
     details = _joined(verdict.details)
-    beside = f' <span style="{_colour(Tone.MUTED)}padding-left:8px;">{details}</span>' if details else ""
+    beside = f'\u2003<span style="{_colour(Tone.MUTED)}">{details}</span>' if details else ""
     return (
-        f'<div style="border-left:3px solid {edge};padding:2px 0 2px 10px;margin:4px 0 8px 0;">'
+        f'<div style="border-left:3px solid {edge};padding:2px 0 2px 10px;margin:4px 0 8px 0;{_BREAK}">'
         f"<b>{_text(verdict.headline)}</b>{beside}</div>"
     )
 
@@ -74,7 +81,7 @@ def _table(table: Table) -> str:
 
 def _head(column: Column) -> str:
     align = "right" if column.right else "left"
-    style = f"{_CELL}{_colour(Tone.MUTED)}text-align:{align};font-weight:normal;"
+    style = f"{_CELL}{_colour(Tone.MUTED)}text-align:{align};font-weight:normal;white-space:nowrap;"
     return f'<th style="{style}">{_text(column.heading)}</th>'
 
 
@@ -90,22 +97,31 @@ def _rows(columns: Sequence[Column], rows: Sequence[Sequence[Field]]) -> str:
 
 def _field(column: Column, field: Field) -> str:
     align = "right" if column.right else "left"
-    wrap = "" if len(field.text) > 4 * _NARROW and not column.right else "white-space:nowrap;"
-    return f'<td style="{_CELL}text-align:{align};{wrap}">{_content(field)}</td>'
+    content = _joined(field.text.split(" · ")) if column.prose else _text(field.text)
+    return f'<td style="{_CELL}text-align:{align};{_wrap(column, field)}">{_content(field, content)}</td>'
 
 
-def _content(field: Field) -> str:
+def _wrap(column: Column, field: Field) -> str:
+    """What may take several lines on a narrow page: sentences, long names, arrays."""
+    if column.prose:
+        return "min-width:7em;padding-right:0;"
+    if len(field.text) > _WHOLE:
+        return _BREAK if field.code else "min-width:6em;"
+    return "" if field.aside else "white-space:nowrap;"
+
+
+def _content(field: Field, text: str) -> str:
     if field.strip:
         return svg.strip(field.strip)
     if field.bar is not None:
         return svg.bar(field.bar)
-    text = _text(field.text)
     if field.code and text:
-        text = f'<code style="{_CODE}">{text}</code>'
+        whole = "white-space:nowrap;" if len(field.text) <= _WHOLE else ""
+        text = f'<code style="{_CODE}{whole}">{text}</code>'
     if field.tone in (Tone.BAD, Tone.WARNING):
         text = f'<b style="{_colour(field.tone)}">{text}</b>'
     elif field.tone is Tone.MUTED:
         text = f'<span style="{_colour(field.tone)}">{text}</span>'
     if field.aside:
-        text += f' <span style="{_colour(Tone.MUTED)}">{_text(field.aside)}</span>'
+        text += f' <span style="{_colour(Tone.MUTED)}white-space:nowrap;">{_text(field.aside)}</span>'
     return text

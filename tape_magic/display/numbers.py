@@ -1,4 +1,4 @@
-"""Numbers as people read them: a true minus, thin spaces, few digits."""
+"""Numbers as people read them: a true minus, narrow spaces, few digits."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import math
 from collections.abc import Sequence
 
 MINUS = "−"
-THIN = "\u2009"
+NARROW = "\u202f"
+"""Between a number and its unit; narrow, and no line ends there."""
+
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def number(value: complex, digits: int = 4) -> str:
     """A number with `digits` significant digits, more if it would else be taken for a whole one.
 
-    >>> number(-2.0), number(0.99999857), number(2.861e-6), number(1234567.0)
-    ('−2', '0.9999986', '2.861e−6', '1,234,567')
+    >>> number(-2.0), number(0.99999857), number(2.861e-6), number(1234567.0), number(1234.5678)
+    ('−2', '0.9999986', '2.861e−6', '1,234,567', '1,234.57')
     """
     if isinstance(value, complex):
         sign = MINUS if value.imag < 0 or (value.imag == 0 and math.copysign(1, value.imag) < 0) else "+"
@@ -37,7 +39,7 @@ def _telling(value: float, digits: int) -> int:
 
 
 def _general(value: float, digits: int) -> str:
-    text = f"{value:.{digits}g}"
+    text = f"{value:,.{digits}g}"
     mantissa, e, exponent = text.partition("e")
     if e:
         text = f"{mantissa}e{int(exponent)}"
@@ -50,7 +52,7 @@ def pair(start: float, end: float) -> tuple[str, str]:
     >>> pair(1.00001, 1.00002)
     ('1.00001', '1.00002')
     """
-    for digits in range(4, 10):
+    for digits in range(4, 18):
         shown = number(start, digits), number(end, digits)
         if shown[0] != shown[1] or start == end:
             break
@@ -63,33 +65,40 @@ def count(value: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds with a unit that suits: ``1.2 ms``, ``0.19 s``, ``3 min 20 s``.
+    r"""Seconds with a unit that suits: ``1.2 ms``, ``0.19 s``, ``3 min 20 s``.
 
-    >>> duration(0.0012), duration(0.19), duration(200)
-    ('1.2\\u2009ms', '0.19\\u2009s', '3\\u2009min 20\\u2009s')
+    >>> duration(0.0012), duration(0.4), duration(200)
+    ('1.2\u202fms', '0.40\u202fs', '3\u202fmin\u202f20\u202fs')
     """
-    if seconds < 0.1:
-        unit, scale = ("ms", 1e3) if seconds >= 1e-3 or seconds == 0 else ("µs", 1e6)
-        return f"{seconds * scale:.2g}{THIN}{unit}"
-    if seconds < 60:
-        return f"{seconds:.2g}{THIN}s" if seconds < 10 else f"{seconds:.0f}{THIN}s"
+    if seconds == 0:
+        return f"0{NARROW}s"
+    for unit, scale in (("µs", 1e6), ("ms", 1e3)):
+        if seconds * scale < 99.5:
+            return f"{_two_digits(seconds * scale)}{NARROW}{unit}"
+    if seconds < 59.5:
+        return f"{_two_digits(seconds)}{NARROW}s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
-        return f"{hours}{THIN}h {minutes}{THIN}min"
-    return f"{minutes}{THIN}min {rest}{THIN}s"
+        return f"{hours}{NARROW}h{NARROW}{minutes}{NARROW}min"
+    return f"{minutes}{NARROW}min{NARROW}{rest}{NARROW}s"
+
+
+def _two_digits(value: float) -> str:
+    """``0.40``, ``2.4``, ``24``: as many digits for a round number as for any other."""
+    return f"{value:#.2g}".rstrip(".") if value < 99.5 else f"{value:.0f}"
 
 
 def percent(share: float) -> str:
-    """A share from 0 to 1; all and nothing only when it is so.
+    r"""A share from 0 to 1; all and nothing only when it is so.
 
     >>> percent(0.999), percent(1.0)
-    ('99.9\\u2009%', '100\\u2009%')
+    ('99.9\u202f%', '100\u202f%')
     """
     points = 100 * share
     if 0 < points < 1 or 99 < points < 100:
-        return f"{min(max(points, 0.1), 99.9):.1f}{THIN}%"
-    return f"{points:.0f}{THIN}%"
+        return f"{min(max(points, 0.1), 99.9):.1f}{NARROW}%"
+    return f"{points:.0f}{NARROW}%"
 
 
 def shape(sizes: Sequence[int]) -> str:
@@ -110,4 +119,4 @@ def bytes_(size: int) -> str:
     while value >= 1023.95 and len(units) > 1:
         value /= 1024
         units.pop(0)
-    return f"{value:.4g}{THIN}{units[0]}" if units[0] == "B" else f"{value:.1f}{THIN}{units[0]}"
+    return f"{value:.4g}{NARROW}{units[0]}" if units[0] == "B" else f"{value:.1f}{NARROW}{units[0]}"

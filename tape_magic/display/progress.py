@@ -66,7 +66,7 @@ def summary(step: Step) -> str:
     parts.append(f"step {numbers.count(step.step)} of {numbers.count(step.steps)}")
     if rate:
         left = numbers.duration((step.steps - step.step) / rate)
-        parts.append(f"{numbers.number(rate, 3)} steps/s, {left} left")
+        parts.append(f"{numbers.number(float(f'{rate:.3g}'))} steps/s, {left} left")
     return " · ".join([*parts, "XLA" if step.engine == "xla" else step.engine])
 
 
@@ -134,7 +134,9 @@ class TerminalProgress:
             from rich.progress import BarColumn, Progress, TextColumn
 
             self._status = Progress(
-                BarColumn(bar_width=24), TextColumn("{task.description}", markup=False), transient=True,
+                BarColumn(bar_width=24),
+                TextColumn("{task.description}", markup=False),
+                transient=True,
                 auto_refresh=False,
             )
             self._status.start()

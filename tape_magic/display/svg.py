@@ -28,14 +28,15 @@ def image(svg: str, width: int, height: int, alt: str, style: str = "") -> str:
     data = base64.b64encode(svg.encode()).decode()
     return (
         f'<img src="data:image/svg+xml;base64,{data}" width="{width}" height="{height}" '
-        f'alt="{escape(alt, quote=True)}" style="max-width:100%;{style}">'
+        f'alt="{escape(alt, quote=True)}" style="{style}">'
     )
 
 
-def _svg(width: int, height: int, body: str) -> str:
+def _svg(width: int, height: int, body: str, *, stretches: bool = False) -> str:
+    ratio = ' preserveAspectRatio="none"' if stretches else ""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
-        f'viewBox="0 0 {width} {height}">{body}</svg>'
+        f'viewBox="0 0 {width} {height}"{ratio}>{body}</svg>'
     )
 
 
@@ -44,7 +45,13 @@ def bar(share: float, width: int = 110, height: int = 8) -> str:
     filled = round(width * min(max(share, 0.0), 1.0), 1)
     body = f'<rect width="{width}" height="{height}" fill="{_FAINT}"/>'
     body += f'<rect width="{filled:g}" height="{height}" fill="{ACCENT}"/>'
-    return image(_svg(width, height, body), width, height, f"{100 * share:.0f} %", "vertical-align:middle;")
+    return image(
+        _svg(width, height, body, stretches=True),
+        width,
+        height,
+        f"{100 * share:.0f} %",
+        _inline(width, height),
+    )
 
 
 def strip(counts: Sequence[int], width: int = 96, height: int = 18) -> str:
@@ -58,48 +65,57 @@ def strip(counts: Sequence[int], width: int = 96, height: int = 18) -> str:
         if n
     )
     body = f'<g fill="{ACCENT}" fill-opacity="0.75">{columns}</g>'
-    return image(_svg(width, height, body), width, height, "histogram", "vertical-align:middle;")
+    return image(
+        _svg(width, height, body, stretches=True), width, height, "histogram", _inline(width, height)
+    )
+
+
+def _inline(width: int, height: int) -> str:
+    """Inside a table: narrower where the table has no room, down to a third."""
+    size = f"width:100%;min-width:{width // 3}px;max-width:{width}px;height:{height}px;"
+    return f"vertical-align:middle;{size}"
 
 
 def curve(picture: Curve) -> str:
     """A curve with hairlines and readable axes."""
-    scale = [math.log10(value) for value in picture.y] if picture.log else list(picture.y)
-    ticks = log_ticks(min(scale), max(scale)) if picture.log else linear_ticks(min(scale), max(scale))
-    low, high = min(scale[scale.index(min(scale))], ticks[0][0]), max(max(scale), ticks[-1][0])
-    left, right = picture.x[0], picture.x[-1]
+    heights = [math.log10(value) for value in picture.y] if picture.log else list(picture.y)
+    ticks = log_ticks(min(heights), max(heights)) if picture.log else linear_ticks(min(heights), max(heights))
+    low, high = min(*heights, ticks[0][0]), max(*heights, ticks[-1][0])
     # A wide label, such as −1.25e−12, needs room of its own.
     margin = max(_LEFT, 8 + 7 * max(len(label) for _, label in ticks))
-    across = (_CURVE_WIDTH - margin - _RIGHT) / ((right - left) or 1.0)
+    end = _CURVE_WIDTH - _RIGHT
+    across = (end - margin) / (picture.steps or 1)
     down = (_CURVE_HEIGHT - _TOP - _BOTTOM) / ((high - low) or 1.0)
 
-    def at(x: float, y: float) -> tuple[float, float]:
-        return margin + (x - left) * across, _TOP + (high - y) * down
-
-    lines = "".join(
-        f'<line x1="{margin}" x2="{_CURVE_WIDTH - _RIGHT}" y1="{at(left, y)[1]:.5g}" y2="{at(left, y)[1]:.5g}"/>'
-        for y, _ in ticks
-    )
-    labels = "".join(
-        f'<text x="{margin - 6}" y="{at(left, y)[1] + 4:.5g}" text-anchor="end">{escape(label)}</text>'
-        for y, label in ticks
-    )
-    labels += "".join(_step_label(at(x, low)[0], label) for x, label in _step_ticks(left, right, picture.unit))
+    lines, labels = [], []
+    for value, label in ticks:
+        y = _TOP + (high - value) * down
+        lines.append(f'<line x1="{margin}" x2="{end}" y1="{y:.5g}" y2="{y:.5g}"/>')
+        labels.append(_label(margin - 6, y + 4, "end", label))
+    for step, label in step_ticks(picture.steps, picture.unit):
+        x = margin + step * across
+        labels.append(_label(x, _CURVE_HEIGHT - 6, "end" if step == picture.steps else "middle", label))
     points = " ".join(
-        f"{px:.5g},{py:.5g}" for px, py in (at(x, y) for x, y in zip(picture.x, scale, strict=True))
+        f"{margin + x * across:.5g},{_TOP + (high - y) * down:.5g}"
+        for x, y in zip(picture.x, heights, strict=True)
     )
     body = (
-        f'<g stroke="{_LINE}" stroke-width="1">{lines}</g>'
-        f'<g fill="{GREY}" font-family="sans-serif" font-size="11">{labels}</g>'
-        f'<polyline points="{points}" fill="none" stroke="{ACCENT}" stroke-width="1.6" stroke-linejoin="round"/>'
+        f'<g stroke="{_LINE}" stroke-width="1">{"".join(lines)}</g>'
+        f'<g fill="{GREY}" font-family="sans-serif" font-size="11">{"".join(labels)}</g>'
+        f'<polyline points="{points}" fill="none" stroke="{ACCENT}" stroke-width="1.6" '
+        'stroke-linejoin="round"/>'
     )
+    drawing = _svg(_CURVE_WIDTH, _CURVE_HEIGHT, body)
+    return image(drawing, _CURVE_WIDTH, _CURVE_HEIGHT, _in_words(picture), "display:block;max-width:100%;")
+
+
+def _label(x: float, y: float, anchor: str, text: str) -> str:
+    return f'<text x="{x:.5g}" y="{y:.5g}" text-anchor="{anchor}">{escape(text)}</text>'
+
+
+def _in_words(picture: Curve) -> str:
     first, last = numbers.pair(picture.first, picture.last)
-    alt = f"{picture.name} from {first} to {last} over {numbers.count(int(right - left))} {picture.unit}"
-    return image(_svg(_CURVE_WIDTH, _CURVE_HEIGHT, body), _CURVE_WIDTH, _CURVE_HEIGHT, alt, "display:block;")
-
-
-def _step_label(x: float, label: str) -> str:
-    anchor = "end" if x > _CURVE_WIDTH - 60 else "middle"
-    return f'<text x="{x:.5g}" y="{_CURVE_HEIGHT - 6}" text-anchor="{anchor}">{escape(label)}</text>'
+    return f"{picture.name} from {first} to {last} over {numbers.count(picture.steps)} {picture.unit}"
 
 
 def log_ticks(low: float, high: float) -> list[tuple[float, str]]:
@@ -120,13 +136,22 @@ def linear_ticks(low: float, high: float) -> list[tuple[float, str]]:
     first, last = math.floor(low / size), math.ceil(high / size)
     if last - first > 8:  # a range too narrow for its place on the axis
         return [(low, numbers.number(low, 6)), (high, numbers.number(high, 6))]
-    return [(k * size, numbers.number(round(k * size, 12) if abs(size) > 1e-9 else k * size)) for k in range(first, last + 1)]
+    return [
+        (k * size, numbers.number(round(k * size, 12) if abs(size) > 1e-9 else k * size))
+        for k in range(first, last + 1)
+    ]
 
 
-def _step_ticks(left: float, right: float, unit: str) -> list[tuple[float, str]]:
-    """Four places along the run, the last one with the unit."""
-    count = min(4, max(1, int(right - left)))
-    places = [round(left + (right - left) * k / count) for k in range(count + 1)]
-    labels = [numbers.count(place) for place in places]
-    labels[-1] += f" {unit}"
-    return list(zip([float(place) for place in places], labels, strict=True))
+def step_ticks(steps: int, unit: str) -> list[tuple[float, str]]:
+    """Round places along the run, and its end with the unit.
+
+    >>> step_ticks(1000, "steps")
+    [(0.0, '0'), (250.0, '250'), (500.0, '500'), (750.0, '750'), (1000.0, '1,000 steps')]
+    """
+    base = 10 ** max(0, len(str(steps // 4)) - 1)
+    sizes = [round(base * k) for k in (1, 2, 2.5, 5, 10) if base > 1 or k != 2.5]
+    size = next(size for size in sizes if 4 * size >= steps)
+    # The label at the end, with its unit, needs room: about 6 pixels a character, of some 500.
+    room = 1 - (6 * len(f"{steps:,} {unit}") + 3 * len(f"{steps:,}") + 8) / 500
+    places = [place for place in range(0, steps, size) if place < room * steps]
+    return [*((float(place), numbers.count(place)) for place in places), (float(steps), f"{steps:,} {unit}")]

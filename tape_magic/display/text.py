@@ -11,6 +11,7 @@ from tape_magic.display.document import Curve, Document, Field, Table
 from tape_magic.display.widths import clean, clip, pad, width
 
 WIDTH = 80
+_NAME, _LEAST = 24, 8
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
 
@@ -29,9 +30,24 @@ def render(document: Document) -> str:
     return "\n".join(parts)
 
 
-def _wrapped(parts: Sequence[str]) -> str:
-    text = " · ".join(clean(part) for part in parts if part)
-    return "\n".join(textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False)) or ""
+def _wrapped(parts: Sequence[str], indent: str = "") -> str:
+    """Parts with dots between them; one that fits on a line stays whole."""
+    lines: list[str] = []
+    texts = [clean(part) for part in parts if part]
+    for index, text in enumerate(texts):
+        text += " ·" if index < len(texts) - 1 else ""
+        if lines and width(lines[-1]) + 1 + width(text) <= WIDTH:
+            lines[-1] += f" {text}"
+        else:
+            lines += _lines(text, indent if not lines else f"{indent}  ")
+    return "\n".join(lines)
+
+
+def _lines(text: str, indent: str) -> list[str]:
+    """A text that may be too long for a line, broken between words."""
+    return textwrap.wrap(
+        text, WIDTH, initial_indent=indent, subsequent_indent=f"{indent}  ", break_on_hyphens=False
+    )
 
 
 def blocks(values: Sequence[float]) -> str:
@@ -56,24 +72,45 @@ def _curve(curve: Curve) -> str:
 
 def _table(table: Table) -> str:
     shown = table.rows[: table.shown]
+    columns = list(enumerate(table.columns))
     texts = [[clean(_text(field)) for field in row] for row in shown]
     heads = [clean(column.heading) for column in table.columns]
-    widths = [max(width(row[i]) for row in [heads, *texts]) for i in range(len(heads))]
-    # What is too wide for the line is cut in the widest column: names stay whole if values can give.
-    while sum(widths) + 2 * (len(widths) - 1) > WIDTH and max(widths) > 8:
-        widths[widths.index(max(widths))] -= 1
-    used = [i for i in range(len(heads)) if widths[i]]
-    lines = [
-        "  ".join(pad(clip(row[i], widths[i]), widths[i], right=table.columns[i].right) for i in used).rstrip()
-        for row in [heads, *texts]
-    ]
+    widths = [max(width(row[i]) for row in [heads, *texts]) for i, _ in columns]
+    used = [i for i, _ in columns if widths[i]]
+    below = [i for i, column in columns if column.prose] if _total(widths, used) > WIDTH else []
+    used = [i for i in used if i not in below]
+    _narrow(widths, used, [any(row[i].code for row in shown) for i, _ in columns])
+    lines = []
+    for row in [heads, *texts]:
+        cells = [_cell(row[i], widths[i], table.columns[i].right, code=i == used[0]) for i in used]
+        lines.append("  ".join(cells).rstrip())
+        lines += [_wrapped(row[i].split(" · "), "    ") for i in below if row[i]]
     folded = len(table.rows) - len(shown)
     return "\n".join([*lines, *([f"… {folded:,} more"] if folded else [])])
 
 
+def _total(widths: Sequence[int], used: Sequence[int]) -> int:
+    return sum(widths[i] for i in used) + 2 * (len(used) - 1)
+
+
+def _narrow(widths: list[int], used: Sequence[int], code: Sequence[bool]) -> None:
+    """Narrow the columns of names first, down to what still tells, and then the widest."""
+    while _total(widths, used) > WIDTH:
+        names = [i for i in used if code[i] and widths[i] > _NAME]
+        widest = max(names or used, key=lambda i: widths[i])
+        if widths[widest] <= _LEAST:
+            return
+        widths[widest] -= 1
+
+
+def _cell(text: str, columns: int, right: bool, *, code: bool) -> str:
+    return pad(clip(text, columns, middle=code), columns, right=right)
+
+
 def _text(field: Field) -> str:
     if field.strip:
-        return blocks([float(height) for height in field.strip[::2]])
+        # Two bins a character, so that a histogram takes 12 columns.
+        return blocks([float(sum(field.strip[i : i + 2])) for i in range(0, len(field.strip), 2)])
     if field.bar is not None:
-        return "█" * round(10 * field.bar) or "▏"
+        return "█" * round(10 * field.bar) or ("▏" if field.bar else "")
     return f"{field.text} {field.aside}".rstrip()

@@ -22,13 +22,23 @@ def width(text: str) -> int:
     )
 
 
-def clip(text: str, columns: int) -> str:
-    """At most that many columns, with an ellipsis where something is cut."""
+def clip(text: str, columns: int, *, middle: bool = False) -> str:
+    """At most that many columns, with an ellipsis where something is cut: at the end or in the middle.
+
+    >>> clip("a_long_name/kernel", 12), clip("a_long_name/kernel", 12, middle=True)
+    ('a_long_name…', 'a_lon…kernel')
+    """
     if width(text) <= columns:
         return text
-    while text and width(text) > columns - 1:
+    tail = _fitting(text[::-1], columns // 2)[::-1] if middle else ""
+    return f"{_fitting(text, columns - 1 - width(tail))}…{tail}"
+
+
+def _fitting(text: str, columns: int) -> str:
+    """As much of the beginning as fits."""
+    while width(text) > columns:
         text = text[:-1]
-    return f"{text}…"
+    return text
 
 
 def pad(text: str, columns: int, *, right: bool = False) -> str:

@@ -66,6 +66,7 @@ class Request:
 
     @property
     def only_asks(self) -> bool:
+        """Whether nothing is to be changed."""
         return self.indices is None and not self.growth and self.limit is None and not self.cpu
 
     @property

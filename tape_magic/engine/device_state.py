@@ -32,6 +32,7 @@ class State:
 
     @property
     def logical_cpus(self) -> int:
+        """How many logical CPUs there are."""
         return max((len(self.logical.get(cpu, ())) for cpu in self.cpus), default=0) or 1
 
     @property
@@ -97,6 +98,7 @@ class Plan:
     cpus: int
 
     def is_so(self, state: State) -> bool:
+        """Whether the devices are as planned already."""
         return state.policies == self.policies and state.logical_cpus == self.cpus
 
     def differences(self, state: State) -> tuple[str, ...]:

@@ -33,6 +33,7 @@ class Step:
     before: Any
 
     def call(self, tf: Any, value: Any) -> None:
+        """Call the setter with a value."""
         if self.setter is Setter.GROWTH:
             tf.config.experimental.set_memory_growth(self.device, value)
         elif self.setter is Setter.VISIBLE:
@@ -44,6 +45,7 @@ class Step:
 
     @property
     def text(self) -> str:
+        """What is set, in words."""
         if self.device is None:
             return self.setter.value
         return (

@@ -118,7 +118,9 @@ class Lifting:
             try:
                 setattr(owner, attribute, lifted)
             except Exception:
-                raise SourceError(f"{name} cannot be replaced by a tensor: {attribute} is read-only.") from None
+                raise SourceError(
+                    f"{name} cannot be replaced by a tensor: {attribute} is read-only."
+                ) from None
             self._remember(
                 lambda: getattr(owner, attribute), lambda v: setattr(owner, attribute, v), original, lifted
             )

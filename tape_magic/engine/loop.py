@@ -8,6 +8,7 @@ applied no step too many.
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import numpy as np
 from tape_magic.engine import sources as src
 from tape_magic.engine.program import Namespace, Program
 from tape_magic.engine.trace import Traced, require_loss
+from tape_magic.errors import TargetError
 
 CHUNK_SECONDS = 0.05
 """About how long a chunk lasts: Stop, Ctrl-C and the display are served between chunks."""
@@ -51,7 +53,9 @@ class State:
 class Loop(Protocol):
     """What the engines have in common."""
 
-    connected: Sequence[bool]
+    @property
+    def connected(self) -> Sequence[bool]:
+        """For each thing minimised over, whether the loss has a gradient by it."""
 
     def start(self) -> State:
         """Evaluate the loss at the start; compiles."""
@@ -59,8 +63,8 @@ class Loop(Protocol):
     def advance(self, state: State, end: int) -> tuple[State, np.ndarray[Any, Any]]:
         """Apply steps until `end`, or until something is not finite; the losses after each of them."""
 
-    def step_back(self) -> None:
-        """Put back the variables as they were before the last step."""
+    def step_back(self, state: State) -> State:
+        """Put back the variables as they were before the last step, and evaluate there."""
 
 
 class CompiledLoop:
@@ -116,10 +120,12 @@ class CompiledLoop:
         """One chunk; at most the loop's capacity of steps."""
         return self._called(state, min(end, state.step + self._capacity - 1), fresh=False)
 
-    def step_back(self) -> None:
-        """Put back the variables as they were before the last step."""
+    def step_back(self, state: State) -> State:
+        """Put back the variables as they were before the last step, and evaluate there."""
         for leaf, value in zip(self._leaves, self._before, strict=True):
             leaf.value.assign(value)
+        step = state.step - 1
+        return self._called(State(step, math.nan, True, state.gradients), step, fresh=True)[0]
 
     def _called(self, state: State, end: int, *, fresh: bool) -> tuple[State, np.ndarray[Any, Any]]:
         import tensorflow as tf
@@ -198,7 +204,7 @@ class EagerLoop:
                 for leaf in leaves:
                     tape.watch(leaf.value)
                 loss = self._loss()
-        gradients = tape.gradient(loss, [leaf.value for leaf in leaves])
+        gradients = _gradients(tape, loss, leaves)
         self.connected = [gradient is not None for gradient in gradients]
         self._leaves = [leaf for leaf, has in zip(leaves, self.connected, strict=True) if has]
         self._optimizer = self._make_optimizer(self._leaves)
@@ -215,14 +221,11 @@ class EagerLoop:
             losses.append(state.loss)
         return state, np.array(losses)
 
-    def step_back(self) -> None:
-        """Put back the variables as they were before the last step."""
+    def step_back(self, state: State) -> State:
+        """Put back the variables as they were before the last step, and evaluate there."""
         for leaf, value in zip(self._leaves, self._before, strict=True):
             leaf.value.assign(value)
-
-    def finish(self) -> None:
-        """Run the program at the variables as they are, for the names that it leaves."""
-        self._loss()
+        return _state(state.step - 1, *self._evaluate())
 
     def _evaluate(self) -> tuple[Any, list[Any]]:
         import tensorflow as tf
@@ -231,12 +234,32 @@ class EagerLoop:
             for leaf in self._leaves:
                 tape.watch(leaf.value)
             loss = self._loss()
-        return loss, _dense(tape.gradient(loss, [leaf.value for leaf in self._leaves]))
+        return loss, _dense(_gradients(tape, loss, self._leaves))
 
     def _loss(self) -> Any:
         self._namespace.update(self._entry)
         self.value = self._program.run(self._namespace, {})
         return require_loss(self.value, self._namespace, self._loss_name)
+
+
+def _gradients(tape: Any, loss: Any, leaves: Sequence[src.Leaf]) -> list[Any]:
+    try:
+        return list(tape.gradient(loss, [leaf.value for leaf in leaves]))
+    except LookupError as error:
+        operation = operation_without_gradient(error)
+        if not operation:
+            raise
+        raise TargetError(
+            f"the loss goes through {operation}, which TensorFlow has no gradient of."
+        ) from None
+
+
+def operation_without_gradient(error: LookupError) -> str:
+    """The kind of operation that TensorFlow missed a gradient of; empty if the error is another one."""
+    found = re.search(
+        r"gradient registry has no entry for: (\w+)|No gradient defined .*op type: (\w+)", str(error)
+    )
+    return (found[1] or found[2]) if found else ""
 
 
 def _dense(gradients: Sequence[Any]) -> list[Any]:
@@ -261,5 +284,3 @@ def next_end(state: State, steps: int, taken: int, seconds: float) -> int:
     """
     fitting = CHUNK_SECONDS / (seconds / taken) if taken and seconds > 0 else 1
     return min(steps, state.step + max(1, int(min(fitting, 16 * taken))))
-
-

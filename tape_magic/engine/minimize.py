@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,14 @@ from tape_magic.engine import optimizers
 from tape_magic.engine import sources as src
 from tape_magic.engine.interrupts import deferred_interrupt
 from tape_magic.engine.lifting import constant
-from tape_magic.engine.loop import CompiledLoop, EagerLoop, Loop, State, next_end
+from tape_magic.engine.loop import (
+    CompiledLoop,
+    EagerLoop,
+    Loop,
+    State,
+    next_end,
+    operation_without_gradient,
+)
 from tape_magic.engine.program import FunctionProgram, Namespace, Program, Untraceable, as_sources
 from tape_magic.engine.selection import Selection
 from tape_magic.engine.trace import Traced
@@ -149,7 +157,8 @@ def run(
             minimized = minimization.finish()
     finally:
         minimization.close()
-    if minimized.result.reason is StopReason.INTERRUPTED:
+    # Pressed in the last chunk, there was nothing left to stop, but the user still meant to.
+    if interrupt.pressed:
         raise MinimizeInterrupted(minimized.result)
     return minimized
 
@@ -227,12 +236,23 @@ class _Minimization:
                 self.reason = StopReason.INTERRUPTED
                 return
             chunk_started = time.perf_counter()
-            before, (state, losses) = state, self._loop.advance(state, end)
+            before, (state, losses) = state, self._advance(state, end)
             self._state = state
             self._losses.append(losses)
             best = min(best, np.nanmin(losses, initial=best))
             taken = state.step - before.step
             end = next_end(state, self.settings.steps, taken, time.perf_counter() - chunk_started)
+
+    def _advance(self, state: State, end: int) -> tuple[State, np.ndarray[Any, Any]]:
+        import tensorflow as tf
+
+        try:
+            return self._loop.advance(state, end)
+        except tf.errors.OpError:
+            if self.engine != "eager":
+                # A graph's error speaks of nodes; the program by itself says it with the user's line.
+                self.program.run(dict(self.namespace), {})
+            raise
 
     def _step(self, state: State, best: float) -> Step:
         seconds = time.perf_counter() - self.started
@@ -262,7 +282,9 @@ class _Minimization:
     def _trace(self) -> str:
         """Trace the program, or say why it cannot be."""
         try:
-            self._traced = Traced(self.program, self.namespace, self.loss_name)
+            self._traced = Traced(
+                self.program, self.namespace, self.loss_name, for_xla=self.settings.engine != "graph"
+            )
             self._settle(self._traced.variables)
         except TapeMagicError:
             raise
@@ -270,10 +292,11 @@ class _Minimization:
             return str(error)
         except Exception as error:
             if "singleton tf.Variable" in str(error):
-                where = self.program.line_of(error)
+                line = self.program.line_of(error)
+                where = f"line {line[0]}" if line else "the loss"
                 raise TargetError(
-                    f"{f'line {where[0]}' if where else 'the loss'} creates a variable, which would be a new one "
-                    "at each step: create it in a cell above."
+                    f"{where} creates a variable, which would be a new one at each step: "
+                    "create it in a cell above."
                 ) from None
             return self._located(error)
         return ""
@@ -295,7 +318,7 @@ class _Minimization:
             )
             return self._start(loop), ""
         except (tf.errors.OpError, ValueError, TypeError, LookupError, NotImplementedError) as error:
-            return None, _compile_failure(engine, error)
+            return None, _compile_failure(engine, error, self._traced.line_of(str(error)))
 
     def _start(self, loop: Loop) -> State:
         self._loop = loop
@@ -369,7 +392,7 @@ class _Minimization:
         lost = not math.isfinite(state.loss)
         self.divergence = Divergence(state.step, "loss" if lost else "gradient", state.loss)
         if lost and state.step > 0:
-            self._loop.step_back()
+            self._state = self._loop.step_back(state)
             self._losses[-1] = self._losses[-1][:-1]
 
     # -- the end -----------------------------------------------------------------------------------
@@ -378,21 +401,20 @@ class _Minimization:
         """Leave the program's names at the final values, and report."""
         if self.engine == "eager":
             assert isinstance(self._loop, EagerLoop)
-            if self.divergence is not None:
-                self._loop.finish()
             value = self._loop.value
         else:
             assert self._traced is not None
             value, assigned = self._traced.outputs()
             self.program.finish(self.namespace, assigned)
         history = np.concatenate(self._losses)
-        finite = np.where(np.isfinite(history), history, np.inf)
+        # The start may be the one value that is not finite: then it is the best there is.
+        finite = np.where(np.isfinite(history), history, np.inf) if len(history) > 1 else history
         result = MinimizeResult(
             loss_name=self.loss_name or LAST_EXPRESSION,
             loss=float(history[-1]),
             start_loss=float(history[0]),
             best_loss=float(finite.min()),
-            best_step=int(finite.argmin()),
+            best_step=int(np.argmin(finite)),
             steps=len(history) - 1,
             steps_asked=self.settings.steps,
             reason=self.reason,
@@ -424,19 +446,33 @@ class _Minimization:
 
 
 _STATEFUL_RANDOM = frozenset(
-    "RandomUniform RandomUniformInt RandomStandardNormal TruncatedNormal ParameterizedTruncatedNormal "
-    "RandomShuffle Multinomial RandomGamma RandomPoisson RandomPoissonV2".split()
+    {
+        "Multinomial",
+        "ParameterizedTruncatedNormal",
+        "RandomGamma",
+        "RandomPoisson",
+        "RandomPoissonV2",
+        "RandomShuffle",
+        "RandomStandardNormal",
+        "RandomUniform",
+        "RandomUniformInt",
+        "TruncatedNormal",
+    }
 )
 
 
-def _compile_failure(engine: str, error: Exception) -> str:
-    """Why an engine could not run the graph, in one clause."""
+def _compile_failure(engine: str, error: Exception, line: int | None) -> str:
+    """Why an engine could not run the graph, in one clause, and the line of the user's that is at fault."""
+    where = f" (line {line})" if line else ""
     message = str(getattr(error, "message", error))
     kernels = re.search(r"unsupported operations[^:]*:\s*(\w+)", message)
     if kernels:
-        return f"XLA has no kernel for {kernels[1]}"
+        return f"XLA has no kernel for {kernels[1]}{where}"
+    if isinstance(error, LookupError) and (operation := operation_without_gradient(error)):
+        return f"TensorFlow has no gradient of {operation}{where}"
     first = message.strip().partition("\n")[0]
-    return f"{'XLA' if engine == 'xla' else 'a graph'} cannot run it: {first[:160]}"
+    runner = "XLA" if engine == "xla" else "a graph"
+    return f"{runner} cannot run it{where}: {textwrap.shorten(first, 160, placeholder='…')}"
 
 
 def _liftable(value: Any) -> bool:

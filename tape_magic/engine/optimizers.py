@@ -61,7 +61,7 @@ def resolve(optimizer: Any, lr: float | None = None) -> Any:
     if is_optimizer(optimizer):
         if lr is not None:
             raise LineError(
-                f"--lr {lr:g} goes with an optimizer's name, and {describe(optimizer)} has a rate of its own: "
+                f"--lr {lr:g} goes with an optimizer's name; {describe(optimizer)} has a rate of its own: "
                 "leave one of them out."
             )
         return optimizer
@@ -72,9 +72,15 @@ def resolve(optimizer: Any, lr: float | None = None) -> Any:
         optimizer = known[optimizer.lower()]
     if not is_optimizer_class(optimizer):
         raise LineError(
-            f"the optimizer is a {type(optimizer).__name__}; give a Keras optimizer or its name, such as adam."
+            f"the optimizer is a {type(optimizer).__name__}; give a Keras optimizer or a name such as adam."
         )
-    return optimizer() if lr is None else optimizer(learning_rate=lr)
+    try:
+        return optimizer() if lr is None else optimizer(learning_rate=lr)
+    except TypeError as error:
+        name, given = optimizer.__name__, "nothing" if lr is None else "a learning rate"
+        raise LineError(
+            f"{name} cannot be made from {given} alone ({error}): give one that is made, {name}(…)."
+        ) from None
 
 
 def _require_tensorflow() -> None:
@@ -96,7 +102,14 @@ def built_for(optimizer: Any, variables: Sequence[Any]) -> tuple[Any, bool]:
     """
     fresh = optimizer.built and not _fits(optimizer, variables)
     if fresh:
-        optimizer = type(optimizer).from_config(optimizer.get_config())
+        try:
+            optimizer = type(optimizer).from_config(optimizer.get_config())
+        except Exception as error:  # a class of the user's own, whose get_config leaves something out
+            name = type(optimizer).__name__
+            raise LineError(
+                f"the optimizer belongs to other variables, and a copy of it cannot be made ({error}): "
+                f"give a new {name}(…)."
+            ) from None
     if not optimizer.built:
         optimizer.build(list(variables))
     return optimizer, fresh

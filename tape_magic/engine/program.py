@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -60,8 +60,8 @@ class Program(Protocol):
         the program may call ``tape``.
         """
 
-    def traceable(self, namespace: Namespace) -> tuple[Callable[[], Any], Unpack]:
-        """The same as a function for ``tf.function``, and how to read what it returns.
+    def traceables(self, namespace: Namespace) -> Iterator[tuple[Callable[[], Any], Unpack]]:
+        """The same as functions for ``tf.function``, the best first, each with how to read what it returns.
 
         Leaves `namespace` alone. Raises :class:`Untraceable` when no function does the same.
         """
@@ -102,10 +102,11 @@ class FunctionProgram:
             namespace[name] = hooks[name](value) if name in hooks else value
         return None
 
-    def traceable(self, namespace: Namespace) -> tuple[Callable[[], Any], Unpack]:
+    def traceables(self, namespace: Namespace) -> Iterator[tuple[Callable[[], Any], Unpack]]:
         """The call itself: a function is what ``tf.function`` traces."""
-        return functools.partial(self._function, *self._positional(namespace), **self._keywords(namespace)), (
-            lambda outputs: (None, outputs) if isinstance(outputs, dict) else (outputs, {})
+        yield (
+            functools.partial(self._function, *self._positional(namespace), **self._keywords(namespace)),
+            (lambda outputs: (None, outputs) if isinstance(outputs, dict) else (outputs, {})),
         )
 
     def finish(self, namespace: Namespace, assigned: Mapping[str, Any]) -> None:
@@ -123,7 +124,9 @@ class FunctionProgram:
         return {name: namespace[name] for name in self._arguments} if self._by_name else {}
 
 
-def _matched(parameters: Mapping[str, inspect.Parameter], sources: tuple[str, ...]) -> tuple[tuple[str, ...], bool]:
+def _matched(
+    parameters: Mapping[str, inspect.Parameter], sources: tuple[str, ...]
+) -> tuple[tuple[str, ...], bool]:
     """The sources that a function takes, and whether by name rather than in order."""
     kinds = {parameter.kind for parameter in parameters.values()}
     if not [name for name in parameters if name != "tape" or name in sources]:

@@ -159,12 +159,16 @@ class Selection:
 
     def _choose_variables(self, read: dict[int, Any]) -> None:
         """The trainable variables that were read are the sources, before any tensor or float."""
+        for variable in self._frozen() if read else ():
+            read.pop(id(src.watched(variable)), None)
         if not read:
             return
         chosen: list[Source] = []
         for name, value in self._read().items():
             if src.is_module(value):
-                leaves = [leaf for leaf in src.leaves(value, name) if read.pop(id(leaf.value), None) is not None]
+                leaves = [
+                    leaf for leaf in src.leaves(value, name) if read.pop(id(leaf.value), None) is not None
+                ]
                 if leaves:
                     chosen.append(Source(name, value=value, leaves=leaves))
         names = {
@@ -181,6 +185,14 @@ class Selection:
         self._sources.update({source.name: source for source in chosen})
         self.defaults = tuple(source.name for source in chosen)
 
+    def _frozen(self) -> list[Any]:
+        """What Keras does not train: the tape cannot tell, since only Keras knows of it."""
+        modules = [value for value in self._namespace.values() if src.is_module(value)]
+        values = src.reachable([*self._read().values(), *modules], self._namespace)
+        return [
+            variable for value in values if src.is_module(value) for variable in value.non_trainable_variables
+        ]
+
     def _tell_apart(self) -> None:
         """Two models may both have a dense/kernel: their own names then stand in front."""
         owners: dict[str, set[int]] = {}
@@ -189,7 +201,9 @@ class Selection:
                 owners.setdefault(leaf.name, set()).add(id(leaf.owner))
         for source in self.sources:
             source.leaves = [
-                leaf.renamed(f"{source.name}/{leaf.name}") if leaf.of_model and len(owners[leaf.name]) > 1 else leaf
+                leaf.renamed(f"{source.name}/{leaf.name}")
+                if leaf.of_model and len(owners[leaf.name]) > 1
+                else leaf
                 for leaf in source.leaves
             ]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 
 from tape_magic.errors import SourceError, closest
 from tape_magic.notation import place
+
 
 @dataclass(frozen=True, eq=False)
 class Leaf:
@@ -132,9 +133,13 @@ def refusal(value: Any, name: str) -> str:
     if isinstance(value, bool | np.bool_ | str | bytes):
         return f"{name} is the {type(value).__name__} {value!r:.40}, which has no derivative."
     if isinstance(value, int | np.integer):
-        return f"{name} is the integer {value:.40g}, and integers have no derivative: write {name} = {value:.40g}.0"
+        # An integer may have thousands of digits.
+        shown = str(value) if abs(int(value)) < 10**15 else "3"
+        return f"{name} is an integer, and integers have no derivative: write {name} = {shown}.0"
     if isinstance(value, np.ndarray):
-        return f"{name} is an array of {value.dtype}, which has no derivative: write {name}.astype('float32')."
+        return (
+            f"{name} is an array of {value.dtype}, which has no derivative: write {name}.astype('float32')."
+        )
     return (
         f"{name} is a {type(value).__name__}, which has no derivative; sources are variables, float tensors, "
         "floats, arrays, layers and models, and lists, tuples or dicts of them."
@@ -175,11 +180,16 @@ def _module_paths(module: Any) -> dict[int, str]:
             paths.setdefault(id(value), path)
         elif id(value) not in seen and (is_module(value) or isinstance(value, list | tuple | dict)):
             seen.add(id(value))
-            for key, item in vars(value).items() if is_module(value) else items_of(value):
+            for key, item in _attributes(value) if is_module(value) else items_of(value):
                 walk(item, f"{path}/{key}" if path else str(key))
 
     walk(module, "")
     return paths
+
+
+def _attributes(module: Any) -> list[tuple[str, Any]]:
+    """The attributes of a module, without those in which TensorFlow keeps track of them."""
+    return [(name, value) for name, value in vars(module).items() if not name.startswith("_self_")]
 
 
 def regrouped(value: Any, grouped: Callable[[Any], Any]) -> Any:
@@ -236,7 +246,15 @@ def held(tree: ast.expr, namespace: Mapping[str, Any], name: str) -> Any:
 
 
 def mentions_variables(values: Iterable[Any], home: Mapping[str, Any]) -> bool:
-    """Whether a trainable variable can be reached from the values, through functions too.
+    """Whether a trainable variable can be reached from the values, through functions too."""
+    return any(
+        (is_variable(value) and value.trainable) or (is_module(value) and value.trainable_variables)
+        for value in reachable(values, home)
+    )
+
+
+def reachable(values: Iterable[Any], home: Mapping[str, Any]) -> Iterator[Any]:
+    """The values, what lists and dicts among them hold, and what functions among them mention.
 
     Functions whose globals are `home`, the notebook's, count with the globals and the enclosing
     names that their code mentions: a loss in another cell reads the variables of that notebook.
@@ -249,14 +267,10 @@ def mentions_variables(values: Iterable[Any], home: Mapping[str, Any]) -> bool:
         if id(value) in seen:
             continue
         seen.add(id(value))
-        if is_variable(value) and value.trainable:
-            return True
-        if is_module(value) and value.trainable_variables:
-            return True
+        yield value
         if isinstance(value, list | tuple | dict):
             queue += [item for _, item in items_of(value)]
         queue += _reached(value, home)
-    return False
 
 
 def _reached(value: Any, home: Mapping[str, Any]) -> list[Any]:

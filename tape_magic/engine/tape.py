@@ -302,7 +302,7 @@ class _Run:
             values = [row.value for row in found]
             if len(set(target.wrt)) == 1:
                 held = {id(leaves[0].owner): v for leaves, v in zip(combinations, values, strict=True)}
-                structure = src.regrouped(self.selection[target.wrt[0]].value, lambda o, h=held: h.get(id(o)))
+                structure = src.regrouped(self.selection[target.wrt[0]].value, _by_identity(held))
             else:
                 structure = values[0] if len(values) == 1 else values
             structures[target.name, target.wrt] = structure
@@ -334,6 +334,10 @@ class _Run:
         """The user's objects are back in the namespace, and what the tapes recorded is let go."""
         self.selection.lifting.give_back()
         self.tapes.clear()
+
+
+def _by_identity(values: Mapping[int, Any]) -> Callable[[Any], Any]:
+    return lambda owner: values.get(id(owner))
 
 
 def _no_derivative(value: Any, name: str) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tape_magic.engine import sources as src
-from tape_magic.engine.program import Namespace, Program
+from tape_magic.engine.program import Namespace, Program, Unpack
+from tape_magic.engine.symbolic import Swapper, graph_of
+from tape_magic.engine.xla_context import XlaContext
 from tape_magic.errors import TargetError, closest
 from tape_magic.notation import place
 
@@ -17,55 +20,122 @@ class Traced:
     Everything compiled calls this one graph, so that the Python in a program runs once, whichever
     engine carries it in the end.
 
+    Parameters
+    ----------
+    program, namespace
+        What is traced, and on what.
+    loss_name
+        The name of the loss; ``None`` for the last expression.
+    for_xla
+        Whether XLA is to compile it; it runs as a graph in any case.
+
     Attributes
     ----------
     variables
         The trainable variables that the graph reads.
     """
 
-    def __init__(self, program: Program, namespace: Namespace, loss_name: str | None) -> None:
+    def __init__(
+        self, program: Program, namespace: Namespace, loss_name: str | None, *, for_xla: bool
+    ) -> None:
+        self._for_xla = for_xla
+        self._loss_name = loss_name
+        self._filename = ""
+        self._home = str(namespace.get("__name__", "__main__"))
+        # What the program may keep tensors in although it does not assign it: log.append(loss).
+        self._read = [namespace[name] for name in program.names.reads if name in namespace]
+        self._trace(program.traceables(namespace))
+        self.variables = tuple(self._concrete.graph.trainable_variables)
+
+    def _trace(self, traceables: Iterator[tuple[Callable[[], Any], Unpack]]) -> None:
+        """Trace the first that TensorFlow can; its complaints about branches and loops lead to the next."""
+        function, unpack = next(traceables)
+        while True:
+            try:
+                self._concrete = self._graph_of(function, unpack)
+                return
+            except (TypeError, ValueError):
+                following = next(traceables, None)
+                if following is None:
+                    raise
+                function, unpack = following
+
+    def _graph_of(self, function: Callable[[], Any], unpack: Unpack) -> Any:
         import tensorflow as tf
 
-        function, unpack = program.traceable(namespace)
-        kept: list[tuple[Any, dict[str, Any]]] = []
+        code = getattr(getattr(function, "func", function), "__code__", None)
+        self._filename = getattr(code, "co_filename", "")
         refused: list[TargetError] = []
 
-        @tf.autograph.experimental.do_not_convert
         def tensors_of(returned: Any) -> list[Any]:
             value, assigned = unpack(returned)
             assigned = {name: held for name, held in assigned.items() if not _undefined(held)}
-            kept.append((value, assigned))
+            self._kept = value, assigned
             try:
-                loss = require_loss(value, assigned, loss_name)
+                loss = require_loss(value, assigned, self._loss_name)
             except TargetError as error:
                 refused.append(error)
                 raise
-            return [loss, *filter(_symbolic, tf.nest.flatten([value, list(assigned.values())]))]
+            self._symbolic = self._found(tf.compat.v1.get_default_graph())
+            return [loss, *self._symbolic]
 
-        def body() -> list[Any]:
-            return tensors_of(function())
+        unconverted = tf.autograph.experimental.do_not_convert(tensors_of)
+        context = XlaContext(wanted=self._for_xla)
+
+        def body() -> Any:
+            with context:
+                return unconverted(function())
 
         try:
-            self._concrete = tf.function(body, autograph=True).get_concrete_function()
+            return tf.function(body, autograph=True).get_concrete_function()
         except Exception:
             if refused:  # AutoGraph has put its own text around the message
                 raise refused[0] from None
             raise
-        self._value, self._assigned = kept[-1]
-        self.variables = tuple(self._concrete.graph.trainable_variables)
+
+    def _found(self, graph: Any) -> list[Any]:
+        """The graph's own tensors that the Python of the program kept; those within a loop cannot be read."""
+        found: dict[int, Any] = {}
+
+        def note(tensor: Any) -> Any:
+            if graph_of(tensor) is graph:
+                found[id(tensor)] = tensor
+            return tensor
+
+        Swapper(note, self._home).swapped([*self._kept, self._read])
+        return list(found.values())
 
     def loss(self) -> Any:
         """The loss at the variables' present values; may be called within another graph."""
         return self._concrete()[0]
 
     def outputs(self) -> tuple[Any, dict[str, Any]]:
-        """The last expression's value and what is assigned, at the variables' present values."""
-        tensors = iter(self._concrete()[1:])
-        return _filled(self._value, tensors), _filled(self._assigned, tensors, one_by_one=True)
+        """The last expression's value and what is assigned, at the variables' present values.
+
+        To be called once: values take the tensors' places wherever the program's Python kept them.
+        """
+        computed = dict(zip(map(id, self._symbolic), self._concrete()[1:], strict=True))
+        swapper = Swapper(lambda tensor: computed.get(id(tensor), tensor), self._home)
+        swapper.swapped(self._read)
+        value, assigned = self._kept
+        return swapper.swapped(value), swapper.swapped(assigned)
 
     def operations(self) -> list[Any]:
         """Every operation of the graph, and of the functions that it calls."""
         return _operations(self._concrete.graph)
+
+    def line_of(self, message: str) -> int | None:
+        """The line of the program that made the first of its operations that an error names."""
+        operations = {operation.name: operation for operation in self._concrete.graph.get_operations()}
+        for node in re.findall(r"\{\{node ([^}]+)\}\}", message):
+            parts = node.split("/")
+            for end in range(len(parts), 0, -1):  # what lies within a loop or a branch goes by its name
+                operation = operations.get("/".join(parts[:end]))
+                frames = operation.traceback if operation is not None else ()
+                lines = [frame.lineno for frame in frames if frame.filename == self._filename]
+                if lines:
+                    return int(lines[-1])
+        return None
 
     def gradients(self, leaves: Sequence[src.Leaf]) -> tuple[Callable[[], list[Any]], list[bool]]:
         """A graph of the loss and its gradients, and which of the leaves have one.
@@ -81,7 +151,8 @@ class Traced:
                 for leaf in leaves:
                     tape.watch(leaf.value)
                 loss = self.loss()
-            found = tape.gradient(loss, [leaf.value for leaf in leaves])
+            with XlaContext(self._concrete.graph, wanted=self._for_xla):
+                found = tape.gradient(loss, [leaf.value for leaf in leaves])
             connected[:] = [gradient is not None for gradient in found]
             return [loss, *(tf.convert_to_tensor(gradient) for gradient in found if gradient is not None)]
 
@@ -106,9 +177,12 @@ def require_loss(value: Any, assigned: Mapping[str, Any], name: str | None) -> A
         raise TargetError(f"{shown} is a {type(loss).__name__}, not a tensor: compute it with TensorFlow.")
     if not loss.dtype.is_floating:
         raise TargetError(f"{shown} is {loss.dtype.name}, and a loss must be a real number.")
+    if loss.shape.rank is None:  # only running it tells, as for what tf.py_function returns
+        return tf.ensure_shape(loss, [])
     if loss.shape.rank != 0:
         raise TargetError(
-            f"{shown} has shape {loss.shape}; reduce it to a scalar, for example tf.reduce_mean({name or 'loss'})."
+            f"{shown} has shape {loss.shape}; "
+            f"reduce it to a scalar, for example tf.reduce_mean({name or 'loss'})."
         )
     return loss
 
@@ -120,28 +194,9 @@ def _named(assigned: Mapping[str, Any], name: str) -> Any:
     return src.look_up(name, assigned)
 
 
-def _symbolic(value: Any) -> bool:
-    """What belongs to the graph that is being traced and has to be computed to be read."""
-    import tensorflow as tf
-
-    return tf.is_symbolic_tensor(value) or isinstance(value, tf.RaggedTensor | tf.SparseTensor | tf.IndexedSlices)
-
-
 def _undefined(value: Any) -> bool:
     """AutoGraph's stand-in for a name that only one branch assigns."""
     return type(value).__module__.startswith("tensorflow.python.autograph")
-
-
-def _filled(structure: Any, tensors: Any, *, one_by_one: bool = False) -> Any:
-    """The structure with computed tensors in the place of symbolic ones."""
-    import tensorflow as tf
-
-    if one_by_one:  # in the order in which they were flattened: nest would sort a dict's keys
-        return {name: _filled(held, tensors) for name, held in structure.items()}
-    flat = tf.nest.flatten(structure)
-    if not any(_symbolic(leaf) for leaf in flat):
-        return structure  # the very object, not a copy
-    return tf.nest.pack_sequence_as(structure, [next(tensors) if _symbolic(leaf) else leaf for leaf in flat])
 
 
 def _operations(graph: Any) -> list[Any]:

@@ -8,7 +8,7 @@ import io
 import itertools
 import tokenize
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tape_magic.engine.program import Hooks, Namespace, Unpack, Untraceable
@@ -92,7 +92,7 @@ class Cell:
         kept = {name: namespace[name] for name in lent if name in namespace}
         namespace.update(lent)
         try:
-            exec(code, self._shell.user_global_ns, namespace)  # type: ignore[arg-type]
+            exec(code, self._shell.user_global_ns, namespace)
             return None if last is None else eval(last, self._shell.user_global_ns, namespace)
         finally:
             for name, object_ in lent.items():
@@ -100,10 +100,13 @@ class Cell:
                     del namespace[name]
                     namespace.update({name: kept[name]} if name in kept else {})
 
-    def traceable(self, namespace: Namespace) -> tuple[Callable[[], Any], Unpack]:
+    def traceables(self, namespace: Namespace) -> Iterator[tuple[Callable[[], Any], Unpack]]:
         """The body as a function, so that TensorFlow can convert its ``if`` and ``while``.
 
-        What the cell assigns is local to it; what it reads before is passed in.
+        What the cell assigns is local to it; what it reads before is passed in. The first function
+        keeps every name that is assigned; but TensorFlow wants a name that is kept assigned in both
+        branches of an ``if``, and alike in each round of a loop. The second does without those that
+        nothing after the branches and loops reads.
         """
         for node in ast.walk(self._tree):
             call = magic_call(node)
@@ -116,7 +119,9 @@ class Cell:
             value, local = returned
             return value, {name: local[name] for name in assigned if name in local}
 
-        return functools.partial(self._function(tuple(entry)), *entry.values()), unpack
+        compound = any(isinstance(node, ast.If | ast.For | ast.While) for node in ast.walk(self._tree))
+        for keeping in (assigned, []) if compound else ([],):
+            yield functools.partial(self._function(tuple(entry), keeping), *entry.values()), unpack
 
     def finish(self, namespace: Namespace, assigned: Mapping[str, Any]) -> None:
         """Bind what a trace assigned, and define again what was defined within it.
@@ -124,7 +129,7 @@ class Cell:
         A function or class that was made while tracing would hold on to the graph's tensors.
         """
         namespace.update(assigned)
-        definitions = [
+        definitions: list[ast.stmt] = [
             node
             for node in self._tree.body
             if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom)
@@ -133,7 +138,7 @@ class Cell:
         if definitions:
             module = ast.Module(definitions, type_ignores=[])
             code = self._shell.compile(module, self.filename, "exec")
-            exec(code, self._shell.user_global_ns, namespace)  # type: ignore[arg-type]
+            exec(code, self._shell.user_global_ns, namespace)
 
     def line_of(self, error: BaseException) -> tuple[int, str] | None:
         """The innermost line of the cell that an exception passed through, and its text."""
@@ -168,17 +173,18 @@ class Cell:
         module = ast.Module(body, type_ignores=[])
         return self._shell.compile(module, self.filename, "exec"), last
 
-    def _function(self, parameters: tuple[str, ...]) -> Callable[..., Any]:
-        text = "\n" * (self._first_line - 1) + self._function_text(parameters)
+    def _function(self, parameters: tuple[str, ...], keeping: Sequence[str]) -> Callable[..., Any]:
+        text = "\n" * (self._first_line - 1) + self._function_text(parameters, keeping)
         self._traced_filename = self._shell.compile.cache(text, self._number)
         code = self._shell.compile(text, self._traced_filename, "exec")
         inner = next(constant for constant in code.co_consts if isinstance(constant, types.CodeType))
         return types.FunctionType(inner, self._shell.user_global_ns, _FUNCTION)
 
-    def _function_text(self, parameters: tuple[str, ...]) -> str:
+    def _function_text(self, parameters: tuple[str, ...], keeping: Sequence[str]) -> str:
         """The body as the text of a function that starts on the magic's line.
 
-        Text and not a syntax tree, since AutoGraph reads the source.
+        Text and not a syntax tree, since AutoGraph reads the source. It drops the names that are
+        assigned in a branch or loop and not read after it: those in `keeping` are read, though never.
         """
         lines = self._body.splitlines()
         last = self._tree.body[-1]
@@ -192,7 +198,13 @@ class Cell:
         inside = _inside_strings("\n".join(lines))
         body = [line if index in inside else f"    {line}" for index, line in enumerate(lines)]
         return "\n".join(
-            [f"def {_FUNCTION}({', '.join(parameters)}):", *body, f"    return {value}, locals()", ""]
+            [
+                f"def {_FUNCTION}({', '.join(parameters)}):",
+                *body,
+                *([f"    if False: {', '.join(keeping)}"] if keeping else []),
+                f"    return {value}, locals()",
+                "",
+            ]
         )
 
 

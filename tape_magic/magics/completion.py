@@ -69,7 +69,9 @@ def remove_completion(shell: Any) -> None:
     for sign in _BY_SIGN:
         chain = hooks.strs.get(sign) if hooks is not None else None
         if chain is not None:
-            chain.chain[:] = [entry for entry in chain.chain if getattr(entry[1], "__func__", None) is not _complete_command]
+            chain.chain[:] = [
+                entry for entry in chain.chain if getattr(entry[1], "__func__", None) is not _complete_command
+            ]
             if not chain.chain:
                 del hooks.strs[sign]
 
@@ -82,4 +84,3 @@ def _complete_command(shell: Any, event: Any) -> list[str]:
     if not found:
         raise TryNext
     return found
-

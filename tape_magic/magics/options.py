@@ -6,6 +6,7 @@ import argparse
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NoReturn
 
 from tape_magic.errors import LineError, closest
@@ -61,11 +62,7 @@ class Magic:
 
     def parse(self, line: str) -> Any:
         """The options of a line. Raises :class:`LineError`, in one sentence."""
-        parser = _Parser(prog=self.sign, add_help=False, allow_abbrev=False)
-        for option in self.options:
-            parser.add(option)
-        values = vars(parser.parse_args([_guarded(word) for word in split(line)]))
-        return self.options_class(**values)
+        return _parsed(self, line)
 
     @property
     def help(self) -> str:
@@ -91,6 +88,16 @@ class Magic:
         else:
             found = []
         return [candidate for candidate in found if candidate.startswith(word)]
+
+
+@lru_cache(maxsize=256)
+def _parsed(magic: Magic, line: str) -> Any:
+    # Kept, since making argparse's parser takes longer than a small tape; options are frozen.
+    parser = _Parser(prog=magic.sign, add_help=False, allow_abbrev=False)
+    for option in magic.options:
+        parser.add(option)
+    values = vars(parser.parse_args([_guarded(word) for word in split(line)]))
+    return magic.options_class(**values)
 
 
 def _usage(option: Option) -> str:
@@ -133,7 +140,9 @@ class _Parser(argparse.ArgumentParser):
             if word.startswith("-"):
                 word = word.partition("=")[0]
                 raise LineError(f"{self.prog} has no option {shorten(word)}{closest(word, _spelled(flags))}")
-            raise LineError(f"{self.prog} cannot place {shorten(word)!r} on its line; {self.prog}? shows the options")
+            raise LineError(
+                f"{self.prog} cannot place {shorten(word)!r} on its line; {self.prog}? shows the options"
+            )
         return known
 
     def error(self, message: str) -> NoReturn:
@@ -211,7 +220,9 @@ class GradOptions:
     def __post_init__(self) -> None:
         named = [word for word in self.targets if "/" in word]
         if self.wrt and named and len(named) == len(self.targets):
-            raise LineError(f"{shorten(named[0])} says what to differentiate by; leave out --wrt, or the denominator.")
+            raise LineError(
+                f"{shorten(named[0])} says what to differentiate by; leave out --wrt, or the denominator."
+            )
         if self.order is not None and named:
             raise LineError(f"{shorten(named[0])} says its order; leave out --order, or the denominator.")
 
@@ -232,7 +243,9 @@ class MinimizeOptions:
 
     def __post_init__(self) -> None:
         if len(self.loss) > 1:
-            raise LineError(f"there can be one loss only, not {len(self.loss)}: {shorten(', '.join(self.loss))}")
+            raise LineError(
+                f"there can be one loss only, not {len(self.loss)}: {shorten(', '.join(self.loss))}"
+            )
 
 
 @dataclass(frozen=True)
@@ -270,15 +283,34 @@ GRAD = Magic(
             "TARGET",
             many=True,
         ),
-        Option("wrt", ("--wrt",), "what to differentiate by, where the target does not say", "NAME", _place, many=True),
-        Option("order", ("--order",), "order of the derivative, where the target does not say", "N", _whole(1, "--order")),
+        Option(
+            "wrt",
+            ("--wrt",),
+            "what to differentiate by, where the target does not say",
+            "NAME",
+            _place,
+            many=True,
+        ),
+        Option(
+            "order",
+            ("--order",),
+            "order of the derivative, where the target does not say",
+            "N",
+            _whole(1, "--order"),
+        ),
         Option("zero", ("--zero",), "zeros instead of None where there is no connection"),
         _NAME,
         _QUIET,
     ),
     examples=(
-        ("Two derivatives, left in the notebook as dy_dx and d2y_dx2", "%%grad dy/dx, d2y/dx2\ny = a*x**2 + b*x + c"),
-        ("By everything that a model learns", "%%grad loss --wrt model\nloss = loss_fn(labels, model(images))"),
+        (
+            "Two derivatives, left in the notebook as dy_dx and d2y_dx2",
+            "%%grad dy/dx, d2y/dx2\ny = a*x**2 + b*x + c",
+        ),
+        (
+            "By everything that a model learns",
+            "%%grad loss --wrt model\nloss = loss_fn(labels, model(images))",
+        ),
         ("By an input that the cell itself assigns", "%%grad dy/dx\nx = 3.0\ny = tf.sin(x)"),
     ),
     options_class=GradOptions,
@@ -290,26 +322,71 @@ MINIMIZE = Magic(
     summary="Minimise the loss that the cell computes, compiled.",
     options=(
         Option("loss", (), "a name that the cell assigns; without it, the last expression", "LOSS", _place),
-        Option("over", ("--over",), "what to minimise over; without it, the trainable variables that the cell reads",
-               "NAME", _place, many=True),
-        Option("optimizer", ("--optimizer",), "a Keras name, an optimizer of the notebook, or an expression",
-               "NAME|EXPR", choices=(
-                   "adadelta", "adafactor", "adagrad", "adam", "adamax", "adamw", "ftrl", "lamb", "lion", "muon",
-                   "nadam", "rmsprop", "sgd",
-               ), default="adam"),
+        Option(
+            "over",
+            ("--over",),
+            "what to minimise over; without it, the trainable variables that the cell reads",
+            "NAME",
+            _place,
+            many=True,
+        ),
+        Option(
+            "optimizer",
+            ("--optimizer",),
+            "a Keras name, an optimizer of the notebook, or an expression",
+            "NAME|EXPR",
+            choices=(
+                "adadelta",
+                "adafactor",
+                "adagrad",
+                "adam",
+                "adamax",
+                "adamw",
+                "ftrl",
+                "lamb",
+                "lion",
+                "muon",
+                "nadam",
+                "rmsprop",
+                "sgd",
+            ),
+            default="adam",
+        ),
         Option("lr", ("--lr",), "learning rate, with an optimizer's name", "RATE", _rate),
-        Option("steps", ("--steps",), "how many steps at the most (1000)", "N", _whole(0, "--steps"), default=1000),
-        Option("engine", ("--engine",), "what runs the loop; auto takes the fastest that can", "NAME",
-               choices=("auto", "xla", "graph", "eager"), closed=True, default="auto"),
-        Option("seed", ("--seed",), "seeds the random numbers, so that two runs are the same", "N", _whole(0, "--seed")),
+        Option(
+            "steps",
+            ("--steps",),
+            "how many steps at the most (1000)",
+            "N",
+            _whole(0, "--steps"),
+            default=1000,
+        ),
+        Option(
+            "engine",
+            ("--engine",),
+            "what runs the loop; auto takes the fastest that can",
+            "NAME",
+            choices=("auto", "xla", "graph", "eager"),
+            closed=True,
+            default="auto",
+        ),
+        Option(
+            "seed",
+            ("--seed",),
+            "seeds the random numbers, so that two runs are the same",
+            "N",
+            _whole(0, "--seed"),
+        ),
         _NAME,
         _QUIET,
     ),
     examples=(
         ("A parabola", "%%minimize y --over x --optimizer sgd --lr 0.01 --steps 1000\ny = a*x**2 + b*x + c"),
         ("A model", "%%minimize --over model --lr 1e-3\ntf.reduce_mean((model(inputs) - targets)**2)"),
-        ("An optimizer with its settings",
-         '%%minimize loss --optimizer "tf.keras.optimizers.SGD(0.01, momentum=0.9)"\nloss = tf.reduce_sum(w**2)'),
+        (
+            "An optimizer with its settings",
+            '%%minimize loss --optimizer "tf.keras.optimizers.SGD(0.01, momentum=0.9)"\nloss = tf.reduce_sum(w**2)',
+        ),
     ),
     options_class=MinimizeOptions,
 )

@@ -20,6 +20,8 @@ from tape_magic.magics.options import GRAD, MINIMIZE, TFGPU, MinimizeOptions
 class TapeMagics(Magics):
     """The magics, and their defaults: ``%config TapeMagics`` shows and sets them."""
 
+    shell: Any
+
     grads_name = Unicode("grads", help="What the report of %%grad is bound to, without -o.").tag(config=True)
     minimum_name = Unicode("minimum", help="What the report of %%minimize is bound to, without -o.").tag(
         config=True
@@ -74,7 +76,7 @@ class TapeMagics(Magics):
     @no_var_expand
     @line_magic
     def tfgpu(self, line: str) -> None:
-        with _usage_errors():
+        try:
             options = TFGPU.parse(line)
             from tape_magic.engine.devices import devices
 
@@ -86,10 +88,12 @@ class TapeMagics(Magics):
                 split=options.split,
                 require=options.require,
             )
-            if options.name:
-                self.shell.user_ns[options.name] = report
-            if not options.quiet:
-                display(report)
+        except TapeMagicError as error:
+            raise _usage_error(error) from None
+        if options.name:
+            self.shell.user_ns[options.name] = report
+        if not options.quiet:
+            display(report)
 
     def _optimizer(self, options: MinimizeOptions) -> Any:
         """The optimizer that the line means: an object of the notebook before a Keras name."""
@@ -114,14 +118,13 @@ class TapeMagics(Magics):
         before = dict(namespace)
         compiled: Cell | None = None
         try:
-            with _usage_errors():
-                compiled = Cell(self.shell, body, magic)
-                yield compiled
-        except UsageError:
+            compiled = Cell(self.shell, body, magic)
+            yield compiled
+        except TapeMagicError as error:
             for name in [name for name in namespace if name not in before]:
                 del namespace[name]
             namespace.update(before)
-            raise
+            raise _usage_error(error) from None
         except CellSyntaxError as error:
             lines = self.shell.SyntaxTB.structured_traceback(SyntaxError, error.error, [])
             _shown_as(error, lambda: lines)
@@ -130,22 +133,22 @@ class TapeMagics(Magics):
             lines = [f"KeyboardInterrupt: {error}" if str(error) else "KeyboardInterrupt"]
             _shown_as(error, lambda: lines)
             raise
+        except UsageError:
+            raise
         except Exception as error:
             traceback = compiled.own_traceback(error) if compiled else None
-            if traceback is not None:
-                render = self.shell.InteractiveTB.structured_traceback
-                arguments = type(error), error, traceback
-                _shown_as(error, lambda: render(*arguments, tb_offset=0))
+            if traceback is None:  # not from the cell: TensorFlow refused what the magic asked of it
+                text = str(error).strip().partition("\n")[0]
+                raise UsageError(f"%%{magic} failed: {type(error).__name__}: {text}") from error
+            render = self.shell.InteractiveTB.structured_traceback
+            arguments = type(error), error, traceback
+            _shown_as(error, lambda: render(*arguments, tb_offset=0))
             raise
 
 
-@contextmanager
-def _usage_errors() -> Iterator[None]:
-    """Our errors as ``UsageError``, which IPython shows in one line."""
-    try:
-        yield
-    except TapeMagicError as error:
-        raise UsageError(" ".join(str(error).split())) from None
+def _usage_error(error: TapeMagicError) -> UsageError:
+    """Ours as IPython's own, which it shows in one line; a subclass it would show with a traceback."""
+    return UsageError(" ".join(str(error).split()))
 
 
 def _shown_as(error: BaseException, render: Callable[[], list[str]]) -> None:

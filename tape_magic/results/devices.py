@@ -37,6 +37,7 @@ class Policy:
 
     @property
     def text(self) -> str:
+        """In words."""
         if self.kind is not PolicyKind.LIMIT:
             return str(self.kind.value)
         return f"{self.kind.value} {' + '.join(size_text(limit) for limit in self.limits)}"
@@ -52,6 +53,7 @@ class Outcome(enum.Enum):
 
     @property
     def sentence(self) -> str:
+        """The outcome in words."""
         return str(self.value)
 
 
@@ -104,10 +106,12 @@ class DeviceReport:
 
     @property
     def gpus(self) -> tuple[Device, ...]:
+        """The GPUs, the hidden ones too."""
         return tuple(device for device in self.devices if device.kind == "GPU")
 
     @property
     def cpus(self) -> tuple[Device, ...]:
+        """The CPU."""
         return tuple(device for device in self.devices if device.kind == "CPU")
 
     @property

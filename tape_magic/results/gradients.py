@@ -77,7 +77,7 @@ class Derivative:
         # Elementwise functions sum at every order: one Σ says so, and `sum_note` counts.
         if len(set(self.sums)) == 1 or all(count == 1 for count in self.sums[1:]):
             return f"∂{superscript(self.order)}{output}/{denominator(self.wrt)}"
-        text, pending = output, []
+        text, pending = output, list[str]()
         for count, name in zip(self.sums, self.wrt, strict=True):
             if pending and count != 1:
                 text = f"Σ(∂{superscript(len(pending))}{text}/{denominator(pending)})"

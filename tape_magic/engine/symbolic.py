@@ -1,0 +1,104 @@
+"""The graph's tensors that a trace leaves in Python objects, and the values that take their place.
+
+Whatever the program's Python kept while it was traced, a list, an object's attribute or what a
+function closes over, holds symbolic tensors, which nobody can read once the trace is over.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Callable
+from typing import Any
+
+from tape_magic.engine.sources import rebuilt
+
+Swap = Callable[[Any], Any]
+
+_PLAIN = frozenset({bool, bytes, complex, float, int, str, type(None)})
+
+
+def is_symbolic(value: Any) -> bool:
+    """A tensor of a graph, which has to be computed to be read."""
+    import tensorflow as tf
+
+    return tf.is_symbolic_tensor(value) or isinstance(
+        value, tf.RaggedTensor | tf.SparseTensor | tf.IndexedSlices
+    )
+
+
+def graph_of(value: Any) -> Any:
+    """The graph that a symbolic tensor belongs to; ``None`` for one that has its value."""
+    import tensorflow as tf
+
+    part = tf.nest.flatten(value, expand_composites=True)[0]
+    return part.graph if tf.is_symbolic_tensor(part) else None
+
+
+class Swapper:
+    """Puts `swap(tensor)` in the place of each symbolic tensor that values lead to.
+
+    Lists, dicts, attributes and closures are changed in place, and only where something is
+    swapped; tuples are made anew. Attributes count for objects of the notebook's own classes: a
+    library's objects would lead through all of TensorFlow.
+    """
+
+    def __init__(self, swap: Swap, home: str) -> None:
+        self._swap = swap
+        self._home = home
+        self._seen: dict[int, Any] = {}
+
+    def swapped(self, value: Any) -> Any:
+        """The value itself, or what stands for it."""
+        if type(value) in _PLAIN:
+            return value
+        if is_symbolic(value):
+            return self._swap(value)
+        if id(value) not in self._seen:
+            self._seen[id(value)] = value  # held, so that the id stays its own
+            self._seen[id(value)] = self._inside(value)
+        return self._seen[id(value)]
+
+    def _inside(self, value: Any) -> Any:
+        if isinstance(value, tuple):
+            items = [self.swapped(item) for item in value]
+            same = all(new is old for new, old in zip(items, value, strict=True))
+            return value if same else rebuilt(value, items)
+        if isinstance(value, list):
+            self._each(enumerate(list(value)), value.__setitem__)
+        elif isinstance(value, dict):
+            self._each(list(value.items()), value.__setitem__)
+        elif isinstance(value, functools.partial):
+            return self._partial(value)
+        elif isinstance(value, types.FunctionType):
+            self._function(value)
+        elif type(value).__module__ == self._home and hasattr(value, "__dict__"):
+            # Past __setattr__, which a frozen dataclass refuses and a tf.Module wraps.
+            self._each(list(vars(value).items()), vars(value).__setitem__)
+        return value
+
+    def _each(self, items: Any, write: Callable[[Any, Any], None]) -> None:
+        for key, item in items:
+            new = self.swapped(item)
+            if new is not item:
+                write(key, new)
+
+    def _partial(self, value: functools.partial[Any]) -> Any:
+        parts = value.func, value.args, value.keywords
+        new = tuple(self.swapped(part) for part in parts)
+        if all(part is old for part, old in zip(new, parts, strict=True)):
+            return value
+        return functools.partial(new[0], *new[1], **new[2])
+
+    def _function(self, function: types.FunctionType) -> None:
+        for cell in function.__closure__ or ():
+            try:
+                held = cell.cell_contents
+            except ValueError:  # a name that was never assigned
+                continue
+            new = self.swapped(held)
+            if new is not held:
+                cell.cell_contents = new
+        defaults = self.swapped(function.__defaults__)
+        if defaults is not function.__defaults__:
+            function.__defaults__ = defaults

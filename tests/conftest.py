@@ -1,0 +1,56 @@
+"""The shell that the tests type into, and the two doors that a case goes through."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets.config import Config
+
+from tests.doors import Door
+from tests.notebook import Notebook
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+@pytest.fixture(scope="session")
+def interactive_shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InteractiveShell]:
+    """One shell for all tests, apart from the profile and the history of whoever runs them."""
+    import tensorflow  # noqa: F401
+
+    # A shell collects garbage at each reset, and TensorFlow's modules are a lot to look through.
+    gc.collect()
+    gc.freeze()
+    folder: Path = tmp_path_factory.mktemp("ipython")
+    config = Config()
+    config.HistoryManager.hist_file = ":memory:"
+    config.InteractiveShell.colors = "NoColor"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IPYTHONDIR", str(folder))
+        yield InteractiveShell.instance(config=config)
+        InteractiveShell.clear_instance()
+
+
+@pytest.fixture
+def bare_shell(interactive_shell: InteractiveShell) -> Notebook:
+    """A notebook with nothing in it, before `%load_ext tape_magic`."""
+    interactive_shell.reset(new_session=True)
+    return Notebook(interactive_shell)
+
+
+@pytest.fixture
+def shell(bare_shell: Notebook) -> Iterator[Notebook]:
+    """A notebook with nothing in it but the extension."""
+    bare_shell.shell.run_line_magic("load_ext", "tape_magic")
+    yield bare_shell
+    bare_shell.shell.run_line_magic("unload_ext", "tape_magic")
+
+
+@pytest.fixture(params=["function", "magic"])
+def door(request: pytest.FixtureRequest, shell: Notebook) -> Door:
+    """Each of the two ways in: the Python function, and the magic."""
+    return Door(request.param, shell)

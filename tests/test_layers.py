@@ -1,0 +1,252 @@
+"""The floors of the package: what each module may import, and what loading the extension brings along."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import tape_magic
+
+PACKAGE = Path(tape_magic.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+IDS = [str(path.relative_to(PACKAGE)) for path in FILES]
+
+
+@dataclass(frozen=True)
+class Imported:
+    """One module that a file imports, and whether only when a function runs."""
+
+    name: str
+    line: int
+    late: bool
+
+    @property
+    def top(self) -> str:
+        return self.name.partition(".")[0]
+
+
+@dataclass(frozen=True)
+class Floor:
+    """What the modules of one floor may import.
+
+    `own` are floors of the package; `outside` are other people's packages, dotted where only that
+    part of them may be imported; `late` are packages that may be imported only when a function runs.
+    """
+
+    own: frozenset[str]
+    outside: frozenset[str] = frozenset()
+    late: frozenset[str] = frozenset()
+
+
+FLOORS = {
+    "errors": Floor(frozenset()),
+    "notation": Floor(frozenset({"errors"})),
+    "results": Floor(
+        frozenset({"results", "notation", "errors"}), frozenset({"numpy"}), frozenset({"pandas"})
+    ),
+    "engine": Floor(
+        frozenset({"engine", "results", "notation", "errors"}),
+        frozenset({"numpy"}),
+        frozenset({"tensorflow", "keras", "scipy"}),
+    ),
+    "display": Floor(
+        frozenset({"display", "results", "notation", "errors"}),
+        frozenset({"numpy", "IPython.display"}),
+        frozenset({"ipywidgets", "rich"}),
+    ),
+    "magics": Floor(
+        frozenset({"magics", "display", "engine", "results", "notation", "errors"}),
+        frozenset({"IPython", "traitlets"}),
+        frozenset({"ipywidgets"}),
+    ),
+    # The package itself gives names away when they are asked for.
+    "__init__": Floor(frozenset({"magics", "engine"})),
+}
+
+
+def imports_of(path: Path) -> Iterator[Imported]:
+    yield from _imports(ast.parse(path.read_text(encoding="utf-8")), late=False)
+
+
+def _imports(node: ast.AST, *, late: bool) -> Iterator[Imported]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(child, ast.Import):
+            yield from (Imported(alias.name, child.lineno, late) for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            assert child.level == 0, f"line {child.lineno}: a relative import"
+            if child.module == "tape_magic":
+                yield from (Imported(f"tape_magic.{alias.name}", child.lineno, late) for alias in child.names)
+            else:
+                yield Imported(str(child.module), child.lineno, late)
+        elif isinstance(child, ast.Call) and ast.unparse(child.func) in (
+            "importlib.import_module",
+            "import_module",
+        ):
+            name = child.args[0]
+            if isinstance(name, ast.Constant):
+                yield Imported(str(name.value), child.lineno, late)
+        inner = late or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        yield from _imports(child, late=inner)
+
+
+def floor_of(path: Path) -> str:
+    relative = path.relative_to(PACKAGE)
+    return relative.parts[0] if len(relative.parts) > 1 else relative.stem
+
+
+def modules() -> list[ModuleType]:
+    """Every module of the package."""
+    dotted = [".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in FILES]
+    return [importlib.import_module(name.removesuffix(".__init__")) for name in dotted]
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_imports_point_down(path: Path) -> None:
+    floor = FLOORS[floor_of(path)]
+    for imported in imports_of(path):
+        where = f"{path.name}:{imported.line} imports {imported.name}"
+        if imported.top == "tape_magic":
+            assert imported.name.split(".")[1] in floor.own, where
+            continue
+        if imported.top in sys.stdlib_module_names:
+            continue
+        allowed = any(imported.name == name or imported.name.startswith(f"{name}.") for name in floor.outside)
+        assert allowed or imported.top in floor.late, where
+        assert allowed or imported.late, f"{where} as the module loads"
+
+
+def test_the_walk_sees_an_import_in_any_place() -> None:
+    text = (
+        "import a.b\n"
+        "try:\n    from c import d\nexcept ImportError:\n    pass\n"
+        "if TYPE_CHECKING:\n    import never\n"
+        "class K:\n    import e\n    def m(self):\n        from tape_magic import magics\n"
+        "f = lambda: [importlib.import_module('g.h')]\n"
+    )
+    found = [(one.name, one.late) for one in _imports(ast.parse(text), late=False)]
+    assert found == [("a.b", False), ("c", False), ("e", False), ("tape_magic.magics", True), ("g.h", True)]
+
+
+def test_every_floor_is_known() -> None:
+    assert {floor_of(path) for path in FILES} == set(FLOORS)
+
+
+def test_public_names_are_no_modules() -> None:
+    public = set(tape_magic.__all__)
+    assert public == {"grad", "minimize", "devices", "load_ipython_extension", "unload_ipython_extension"}
+    assert not public & {entry.stem for entry in PACKAGE.iterdir()}
+    modules()
+    for name in public:
+        assert callable(getattr(tape_magic, name)), name
+        assert not isinstance(getattr(tape_magic, name), ModuleType)
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        getattr(tape_magic, "nothing")  # noqa: B009  # written so, a linter does not know better
+
+
+MUTABLE = (list, dict, set, bytearray)
+MUTATORS = frozenset(
+    "append extend insert pop popitem remove clear update add discard setdefault sort reverse".split()
+)
+
+
+def changes(tree: ast.Module, names: set[str]) -> list[str]:
+    """Where a module changes an object that one of its global names holds."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Global):
+            found.append(f"line {node.lineno}: global {', '.join(node.names)}")
+        target = None
+        if isinstance(node, ast.Subscript | ast.Attribute) and isinstance(node.ctx, ast.Store | ast.Del):
+            target = node.value
+        elif (
+            isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in MUTATORS
+        ):
+            target = node.func.value
+        elif isinstance(node, ast.AugAssign):
+            target = node.target
+        if isinstance(target, ast.Name) and target.id in names:
+            found.append(f"line {node.lineno}: {ast.unparse(node)}")
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_no_module_changes_its_globals(path: Path) -> None:
+    name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+    module = importlib.import_module(name)
+    held = {
+        key for key, value in vars(module).items() if isinstance(value, MUTABLE) and not key.startswith("__")
+    }
+    assert changes(ast.parse(path.read_text(encoding="utf-8")), held) == []
+    # What is written in small letters is no constant.
+    assert [key for key in held if key != key.upper()] == []
+
+
+def test_a_changed_global_would_be_seen() -> None:
+    text = "A = {}\ndef f():\n    global B\n    A['x'] = 1\n    A.update(x=1)\n    del A['x']\n"
+    assert len(changes(ast.parse(text), {"A"})) == 4
+
+
+IN_A_FRESH_PROCESS = """
+import json, sys
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
+shell = InteractiveShell.instance()
+before = set(sys.modules)
+with capture_output() as captured:
+    success = all(shell.run_cell(cell).success for cell in ("%load_ext tape_magic", "%config TapeMagics", "%%grad?"))
+    loaded = {name.partition(".")[0] for name in set(sys.modules) - before}
+    shell.run_cell("%%grad --nonsense\\ny = 1")
+print(json.dumps({
+    "success": success,
+    "loaded": sorted(loaded),
+    "refused": captured.stderr,
+    "tensorflow": sorted({"tensorflow", "keras"} & set(sys.modules)),
+}))
+"""
+
+SILENT = """
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+assert shell.run_cell("%load_ext tape_magic").success
+assert shell.run_cell("%reload_ext tape_magic").success
+assert shell.run_cell("%unload_ext tape_magic").success
+"""
+
+
+def run_fresh(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"IPYTHONDIR": str(folder)}
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment,
+        check=True,
+    )
+
+
+def test_loading_leaves_tensorflow_out(tmp_path: Path) -> None:
+    seen = json.loads(run_fresh(IN_A_FRESH_PROCESS, tmp_path).stdout.splitlines()[-1])
+    assert seen["success"]
+    assert seen["tensorflow"] == []
+    assert "tape_magic" in seen["loaded"]
+    assert not {"numpy", "ipywidgets", "pandas", "rich", "scipy"} & set(seen["loaded"])
+    # A line that cannot be read is refused without TensorFlow too.
+    assert seen["refused"].startswith("UsageError: %%grad has no option --nonsense")
+
+
+def test_loading_prints_nothing(tmp_path: Path) -> None:
+    done = run_fresh(SILENT, tmp_path)
+    assert (done.stdout, done.stderr) == ("", "")
