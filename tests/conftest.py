@@ -39,6 +39,7 @@ def interactive_shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inte
 def bare_shell(interactive_shell: InteractiveShell) -> Notebook:
     """A notebook with nothing in it, before `%load_ext tape_magic`."""
     interactive_shell.reset(new_session=True)
+    interactive_shell.config.pop("TapeMagics", None)  # what %config set in the test before
     return Notebook(interactive_shell)
 
 

@@ -156,9 +156,8 @@ def test_public_names_are_no_modules() -> None:
 
 
 MUTABLE = (list, dict, set, bytearray)
-MUTATORS = frozenset(
-    "append extend insert pop popitem remove clear update add discard setdefault sort reverse".split()
-)
+MUTATORS = {"append", "extend", "insert", "remove", "sort", "reverse", "pop", "popitem", "clear", "add"}
+MUTATORS |= {"update", "discard", "setdefault"}
 
 
 def changes(tree: ast.Module, names: set[str]) -> list[str]:
@@ -205,7 +204,8 @@ from IPython.utils.capture import capture_output
 shell = InteractiveShell.instance()
 before = set(sys.modules)
 with capture_output() as captured:
-    success = all(shell.run_cell(cell).success for cell in ("%load_ext tape_magic", "%config TapeMagics", "%%grad?"))
+    cells = "%load_ext tape_magic", "%config TapeMagics", "%%grad?"
+    success = all(shell.run_cell(cell).success for cell in cells)
     loaded = {name.partition(".")[0] for name in set(sys.modules) - before}
     shell.run_cell("%%grad --nonsense\\ny = 1")
 print(json.dumps({

@@ -97,7 +97,11 @@ class WidgetProgress:
         self._bar.style.bar_color = "#3b82c4"
         self._label = ipywidgets.Label(layout=ipywidgets.Layout(width="auto"))
         self._box = ipywidgets.VBox([self._bar, self._label])
-        self._handle = display(self._box, display_id=True)
+        # Written out, since the widgets of ipywidgets 7 display themselves without the id of the
+        # display, and the report could then never take their place.
+        view = {"version_major": 2, "version_minor": 0, "model_id": self._box.model_id}
+        bundle = {"application/vnd.jupyter.widget-view+json": view, "text/plain": summary(step)}
+        self._handle = display(bundle, raw=True, display_id=True)
 
     def finish(self, result: MinimizeResult) -> None:
         """The report where the widget was: a widget left alive would reopen as an error."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Sequence
 
 from tape_magic.display import numbers
 from tape_magic.display.document import Curve, Document, Field, Table
-from tape_magic.display.widths import clean, clip, pad, width
+from tape_magic.display.widths import clean, clip, pad, width, wrap
 
 WIDTH = 80
 _NAME, _LEAST = 24, 8
@@ -39,15 +38,9 @@ def _wrapped(parts: Sequence[str], indent: str = "") -> str:
         if lines and width(lines[-1]) + 1 + width(text) <= WIDTH:
             lines[-1] += f" {text}"
         else:
-            lines += _lines(text, indent if not lines else f"{indent}  ")
+            first = f"{indent}  " if lines else indent
+            lines += [(f"{indent}  " if i else first) + line for i, line in enumerate(wrap(text, WIDTH - len(indent) - 2))]
     return "\n".join(lines)
-
-
-def _lines(text: str, indent: str) -> list[str]:
-    """A text that may be too long for a line, broken between words."""
-    return textwrap.wrap(
-        text, WIDTH, initial_indent=indent, subsequent_indent=f"{indent}  ", break_on_hyphens=False
-    )
 
 
 def blocks(values: Sequence[float]) -> str:
@@ -57,8 +50,10 @@ def blocks(values: Sequence[float]) -> str:
     '▁▅█'
     """
     low, high = min(values), max(values)
-    scale = (len(_BLOCKS) - 1) / (high / 2 - low / 2) / 2 if high > low else 0.0
-    return "".join(_BLOCKS[round((value / 2 - low / 2) * 2 * scale)] for value in values)
+    # Halves, since the distance between -1.7e308 and 1.7e308 is infinite.
+    height = high / 2 - low / 2
+    shares = [(value / 2 - low / 2) / height if height else 0.0 for value in values]
+    return "".join(_BLOCKS[round((len(_BLOCKS) - 1) * share)] for share in shares)
 
 
 def _curve(curve: Curve) -> str:

@@ -45,3 +45,21 @@ def pad(text: str, columns: int, *, right: bool = False) -> str:
     """Filled up with spaces, in front of it when it stands to the right."""
     space = " " * max(0, columns - width(text))
     return space + text if right else text + space
+
+
+def wrap(text: str, columns: int) -> list[str]:
+    """Lines of at most that many columns, broken between words, and inside those that are wider.
+
+    >>> wrap("one two three", 8)
+    ['one two', 'three']
+    """
+    lines: list[str] = []
+    for word in text.split(" "):
+        if lines and width(lines[-1]) + 1 + width(word) <= columns:
+            lines[-1] += f" {word}"
+            continue
+        while width(word) > columns:
+            lines.append(_fitting(word, columns))
+            word = word[len(lines[-1]) :]
+        lines.append(word)
+    return lines

@@ -7,6 +7,7 @@ applied no step too many.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import time
@@ -63,8 +64,11 @@ class Loop(Protocol):
     def advance(self, state: State, end: int) -> tuple[State, np.ndarray[Any, Any]]:
         """Apply steps until `end`, or until something is not finite; the losses after each of them."""
 
+    def put_back(self) -> None:
+        """The variables as they were before the last step, or evaluation."""
+
     def step_back(self, state: State) -> State:
-        """Put back the variables as they were before the last step, and evaluate there."""
+        """Put them back, and evaluate there."""
 
 
 class CompiledLoop:
@@ -98,6 +102,10 @@ class CompiledLoop:
         self._evaluate, self.connected = traced.gradients(leaves)
         self._leaves = [leaf for leaf, has in zip(leaves, self.connected, strict=True) if has]
         self._optimizer = optimizer(self._leaves)
+        own = {id(leaf.value) for leaf in self._leaves}
+        self._written = [variable for variable in traced.written if id(variable) not in own]
+        # What a step back puts back: what the optimizer moves, and what the program itself assigns.
+        self._moved = [*(leaf.value for leaf in self._leaves), *self._written]
         self._capacity = min(steps, CAPACITY) + 1
         self._before: list[Any] = []
         loss_type = self._evaluate.structured_outputs[0].dtype  # type: ignore[attr-defined]
@@ -120,12 +128,25 @@ class CompiledLoop:
         """One chunk; at most the loop's capacity of steps."""
         return self._called(state, min(end, state.step + self._capacity - 1), fresh=False)
 
+    def put_back(self) -> None:
+        """The variables as they were before the last step, or evaluation."""
+        for variable, value in zip(self._moved, self._before, strict=True):
+            variable.assign(value)
+
+    @property
+    def earlier(self) -> list[tuple[Any, Any]]:
+        """What the program itself assigns, with the values before the last evaluation."""
+        return list(zip(self._written, self._before[len(self._leaves) :], strict=True))
+
     def step_back(self, state: State) -> State:
-        """Put back the variables as they were before the last step, and evaluate there."""
-        for leaf, value in zip(self._leaves, self._before, strict=True):
-            leaf.value.assign(value)
+        """Put them back, and evaluate there."""
+        self.put_back()
+        kept = [variable.read_value() for variable in self._written]
         step = state.step - 1
-        return self._called(State(step, math.nan, True, state.gradients), step, fresh=True)[0]
+        state = self._called(State(step, math.nan, True, state.gradients), step, fresh=True)[0]
+        for variable, value in zip(self._written, kept, strict=True):
+            variable.assign(value)  # this was no further step
+        return state
 
     def _called(self, state: State, end: int, *, fresh: bool) -> tuple[State, np.ndarray[Any, Any]]:
         import tensorflow as tf
@@ -151,7 +172,7 @@ class CompiledLoop:
         def iteration(
             step: Any, fresh: Any, finite: Any, loss: Any, history: Any, gradients: Any, before: Any
         ) -> Any:
-            before = [tf.identity(leaf.value.read_value()) for leaf in self._leaves]
+            before = [tf.identity(variable.read_value()) for variable in self._moved]
             step += tf.cond(fresh, lambda: zero, lambda: applied(gradients))
             loss, *gradients = self._evaluate()
             finite = tf.math.is_finite(loss)
@@ -160,7 +181,7 @@ class CompiledLoop:
             history = tf.tensor_scatter_nd_update(history, [[step - start]], [loss])
             return step, tf.constant(False), finite, loss, history, gradients, before
 
-        before = [leaf.value.read_value() for leaf in self._leaves]
+        before = [variable.read_value() for variable in self._moved]
         step, _, finite, loss, history, gradients, before = tf.while_loop(
             lambda step, fresh, finite, *_: finite & (fresh | (step < end)),
             iteration,
@@ -188,6 +209,7 @@ class EagerLoop:
         self._leaves: list[src.Leaf] = []
         self._optimizer: Any = None
         self._before: list[Any] = []
+        self._evaluated = False
         self.connected: Sequence[bool] = ()
         self.value: Any = None
 
@@ -207,6 +229,7 @@ class EagerLoop:
         gradients = _gradients(tape, loss, leaves)
         self.connected = [gradient is not None for gradient in gradients]
         self._leaves = [leaf for leaf, has in zip(leaves, self.connected, strict=True) if has]
+        self._before = [leaf.value.read_value() for leaf in self._leaves]
         self._optimizer = self._make_optimizer(self._leaves)
         return _state(0, loss, _dense(gradients))
 
@@ -221,10 +244,14 @@ class EagerLoop:
             losses.append(state.loss)
         return state, np.array(losses)
 
-    def step_back(self, state: State) -> State:
-        """Put back the variables as they were before the last step, and evaluate there."""
+    def put_back(self) -> None:
+        """The variables as they were before the last step; what the program assigns itself stays."""
         for leaf, value in zip(self._leaves, self._before, strict=True):
             leaf.value.assign(value)
+
+    def step_back(self, state: State) -> State:
+        """Put them back, and evaluate there."""
+        self.put_back()
         return _state(state.step - 1, *self._evaluate())
 
     def _evaluate(self) -> tuple[Any, list[Any]]:
@@ -237,9 +264,35 @@ class EagerLoop:
         return loss, _dense(_gradients(tape, loss, self._leaves))
 
     def _loss(self) -> Any:
+        import tensorflow as tf
+
+        def refuse(create: Any, **arguments: Any) -> Any:
+            raise _VariableCreated
+
         self._namespace.update(self._entry)
-        self.value = self._program.run(self._namespace, {})
+        # Layers that were not built yet make their variables in the first evaluation.
+        scope = tf.variable_creator_scope(refuse) if self._evaluated else contextlib.nullcontext()
+        try:
+            with scope:
+                self.value = self._program.run(self._namespace, {})
+        except _VariableCreated as error:
+            self.put_back()
+            raise creates_a_variable(self._program, error) from None
+        self._evaluated = True
         return require_loss(self.value, self._namespace, self._loss_name)
+
+
+class _VariableCreated(Exception):
+    """The program created a variable when it had none left to create."""
+
+
+def creates_a_variable(program: Program, error: BaseException) -> TargetError:
+    """The refusal of a program that an error stopped as it created a variable."""
+    line = program.line_of(error)
+    return TargetError(
+        f"{f'line {line[0]}' if line else 'the loss'} creates a variable, "
+        "which would be a new one at each step: create it in a cell above."
+    )
 
 
 def _gradients(tape: Any, loss: Any, leaves: Sequence[src.Leaf]) -> list[Any]:

@@ -21,6 +21,7 @@ from tape_magic.engine.loop import (
     EagerLoop,
     Loop,
     State,
+    creates_a_variable,
     next_end,
     operation_without_gradient,
 )
@@ -292,12 +293,7 @@ class _Minimization:
             return str(error)
         except Exception as error:
             if "singleton tf.Variable" in str(error):
-                line = self.program.line_of(error)
-                where = f"line {line[0]}" if line else "the loss"
-                raise TargetError(
-                    f"{where} creates a variable, which would be a new one at each step: "
-                    "create it in a cell above."
-                ) from None
+                raise creates_a_variable(self.program, error) from None
             return self._located(error)
         return ""
 
@@ -394,6 +390,8 @@ class _Minimization:
         if lost and state.step > 0:
             self._state = self._loop.step_back(state)
             self._losses[-1] = self._losses[-1][:-1]
+        elif lost:
+            self._loop.put_back()
 
     # -- the end -----------------------------------------------------------------------------------
 
@@ -404,7 +402,8 @@ class _Minimization:
             value = self._loop.value
         else:
             assert self._traced is not None
-            value, assigned = self._traced.outputs()
+            assert isinstance(self._loop, CompiledLoop)
+            value, assigned = self._traced.outputs(self._loop.earlier)
             self.program.finish(self.namespace, assigned)
         history = np.concatenate(self._losses)
         # The start may be the one value that is not finite: then it is the best there is.
@@ -506,5 +505,5 @@ def _given_back(original: Any, lifted: Any) -> Any:
     if src.is_tensor(original):
         return tf.constant(value)
     if isinstance(original, np.ndarray):
-        return value.astype(original.dtype)
+        return np.array(value, original.dtype)  # of a single number, too, which numpy() gives as a scalar
     return type(original)(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,8 +18,10 @@ def keras_names() -> dict[str, type]:
     found = {}
     for name in dir(keras.optimizers):
         member = getattr(keras.optimizers, name)
-        # LossScaleOptimizer wraps another one, and Optimizer is abstract.
-        if is_optimizer_class(member) and member is not keras.optimizers.Optimizer and "Scale" not in name:
+        if not is_optimizer_class(member) or member is keras.optimizers.Optimizer:  # the abstract one
+            continue
+        # LossScaleOptimizer and MultiOptimizer wrap others, and have no rate of their own.
+        if "learning_rate" in inspect.signature(member).parameters:
             found[name.lower()] = member
     return found
 
@@ -111,8 +114,17 @@ def built_for(optimizer: Any, variables: Sequence[Any]) -> tuple[Any, bool]:
                 f"give a new {name}(…)."
             ) from None
     if not optimizer.built:
+        if type(optimizer).__name__ == "Muon":
+            _give_paths(variables)
         optimizer.build(list(variables))
     return optimizer, fresh
+
+
+def _give_paths(variables: Sequence[Any]) -> None:
+    """Muon reads the path of each matrix, which Keras's variables have and TensorFlow's have not."""
+    for variable in variables:
+        if not hasattr(variable, "path"):
+            variable.path = variable.name
 
 
 def _fits(optimizer: Any, variables: Sequence[Any]) -> bool:

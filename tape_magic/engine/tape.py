@@ -278,11 +278,13 @@ class _Run:
         nothing = [None] * len(by)
         if value is None:
             return nothing
-        outputs = [src.watched(item) if src.is_variable(item) else item for item in tf.nest.flatten(value)]
+        found = [src.watched(item) if src.is_variable(item) else item for item in tf.nest.flatten(value)]
+        # The gradient of a lookup names rows; what it holds of them has the same sum.
+        outputs = [item.values if isinstance(item, tf.IndexedSlices) else item for item in found]
         self._why[prefix] = next(filter(None, (_no_derivative(item, prefix[0]) for item in outputs)), "")
         if self._why[prefix]:
             return nothing
-        self._sums[prefix] = sum(math.prod(item.shape) for item in outputs)
+        self._sums[prefix] = sum(math.prod(item.shape) for item in found)
         try:
             return list(tape.gradient(outputs, [leaf.value for leaf in by]))
         except LookupError as error:

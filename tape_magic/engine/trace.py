@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tape_magic.engine import sources as src
@@ -33,6 +33,8 @@ class Traced:
     ----------
     variables
         The trainable variables that the graph reads.
+    written
+        The variables that it assigns itself, such as a counter or the averages of a normalisation.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Traced:
         self._read = [namespace[name] for name in program.names.reads if name in namespace]
         self._trace(program.traceables(namespace))
         self.variables = tuple(self._concrete.graph.trainable_variables)
+        self.written = tuple(_written(self._concrete))
 
     def _trace(self, traceables: Iterator[tuple[Callable[[], Any], Unpack]]) -> None:
         """Trace the first that TensorFlow can; its complaints about branches and loops lead to the next."""
@@ -109,12 +112,19 @@ class Traced:
         """The loss at the variables' present values; may be called within another graph."""
         return self._concrete()[0]
 
-    def outputs(self) -> tuple[Any, dict[str, Any]]:
+    def outputs(self, earlier: Iterable[tuple[Any, Any]] = ()) -> tuple[Any, dict[str, Any]]:
         """The last expression's value and what is assigned, at the variables' present values.
 
         To be called once: values take the tensors' places wherever the program's Python kept them.
+        `earlier` are variables that the graph assigns, with their values before it last ran, so that
+        it does the same again; they end with what they have now.
         """
+        kept = [variable.read_value() for variable in self.written]
+        for variable, value in earlier:
+            variable.assign(value)
         computed = dict(zip(map(id, self._symbolic), self._concrete()[1:], strict=True))
+        for variable, value in zip(self.written, kept, strict=True):
+            variable.assign(value)  # this was no further step
         swapper = Swapper(lambda tensor: computed.get(id(tensor), tensor), self._home)
         swapper.swapped(self._read)
         value, assigned = self._kept
@@ -154,7 +164,15 @@ class Traced:
             with XlaContext(self._concrete.graph, wanted=self._for_xla):
                 found = tape.gradient(loss, [leaf.value for leaf in leaves])
             connected[:] = [gradient is not None for gradient in found]
-            return [loss, *(tf.convert_to_tensor(gradient) for gradient in found if gradient is not None)]
+            # Those of lookups are made dense, and say then no more how long they are.
+            return [
+                loss,
+                *(
+                    tf.ensure_shape(tf.convert_to_tensor(gradient), leaf.value.shape)
+                    for leaf, gradient in zip(leaves, found, strict=True)
+                    if gradient is not None
+                ),
+            ]
 
         concrete = tf.function(evaluate, autograph=False).get_concrete_function()
         return concrete, connected
@@ -197,6 +215,33 @@ def _named(assigned: Mapping[str, Any], name: str) -> Any:
 def _undefined(value: Any) -> bool:
     """AutoGraph's stand-in for a name that only one branch assigns."""
     return type(value).__module__.startswith("tensorflow.python.autograph")
+
+
+_READING = frozenset({"ReadVariableOp", "ResourceGather", "ResourceGatherNd", "VariableShape"})
+
+
+def _written(concrete: Any) -> list[Any]:
+    """The variables that a graph, or a function that it calls, may assign."""
+    captured = concrete.captured_inputs
+    inputs = concrete.inputs[len(concrete.inputs) - len(captured) :]
+    variables = {id(variable.handle): variable for variable in concrete.graph.variables}
+    names = {
+        inside.name: variables[id(outside)]
+        for inside, outside in zip(inputs, captured, strict=True)
+        if id(outside) in variables
+    }
+    found: dict[int, Any] = {}
+    for operation in concrete.graph.get_operations():
+        if operation.type in _READING:
+            continue
+        try:
+            only_read = operation.get_attr("_read_only_resource_inputs")
+        except ValueError:  # most kinds of operations lack it
+            only_read = ()
+        for index, tensor in enumerate(operation.inputs):
+            if tensor.name in names and index not in only_read:
+                found[id(names[tensor.name])] = names[tensor.name]
+    return list(found.values())
 
 
 def _operations(graph: Any) -> list[Any]:

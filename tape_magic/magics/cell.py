@@ -13,9 +13,9 @@ from typing import Any
 
 from tape_magic.engine.program import Hooks, Namespace, Unpack, Untraceable
 from tape_magic.errors import LineError
-from tape_magic.magics.names import TIMING_MAGICS, magic_call, names_of, stored_by
+from tape_magic.magics.hooking import HOOK, hooked
+from tape_magic.magics.names import TIMING_MAGICS, magic_call, names_of
 
-_HOOK = "__tape_magic_hook__"
 _VALUE = "__tape_magic_value__"
 _FUNCTION = "__tape_magic_cell__"
 _TAPE = "tape"
@@ -80,13 +80,13 @@ class Cell:
 
     def run(self, namespace: Namespace, hooks: Hooks, tape: Any = None) -> Any:
         """Run as a cell without the magic would; the value of a last expression, else ``None``."""
-        code, last = self._compiled(_hooked(self._tree, hooks)) if hooks else (self._code, self._last)
+        code, last = self._compiled(hooked(self._tree, hooks)) if hooks else (self._code, self._last)
 
         def assigned(name: str) -> None:
             if name in namespace:
                 namespace[name] = hooks[name](namespace[name])
 
-        lent = {_HOOK: assigned} if hooks else {}
+        lent = {HOOK: assigned} if hooks else {}
         if tape is not None:
             lent[_TAPE] = tape
         kept = {name: namespace[name] for name in lent if name in namespace}
@@ -227,53 +227,14 @@ def _refuse_await(tree: ast.Module, magic: str) -> None:
     queue: list[ast.AST] = list(tree.body)
     while queue:
         node = queue.pop()
-        if isinstance(node, ast.Await | ast.AsyncFor | ast.AsyncWith):
+        awaits = isinstance(node, ast.comprehension) and node.is_async
+        if awaits or isinstance(node, ast.Await | ast.AsyncFor | ast.AsyncWith):
+            line = getattr(node.target if isinstance(node, ast.comprehension) else node, "lineno", "?")
             raise LineError(
-                f"line {node.lineno} awaits, which a %%{magic} cell cannot do: await it in a cell above."
+                f"line {line} awaits, which a %%{magic} cell cannot do: await it in a cell above."
             )
         if not isinstance(node, ast.AsyncFunctionDef | ast.FunctionDef | ast.Lambda):
             queue += ast.iter_child_nodes(node)
-
-
-def _hooked(tree: ast.Module, hooks: Hooks) -> ast.Module:
-    """The tree with a call of the hook after each statement that assigns a hooked name."""
-    return ast.Module(_hooked_block(tree.body, frozenset(hooks)), type_ignores=[])
-
-
-def _hooked_block(block: list[ast.stmt], names: frozenset[str]) -> list[ast.stmt]:
-    hooked: list[ast.stmt] = []
-    for statement in block:
-        stored = stored_by(statement) & names
-        if stored and isinstance(statement, ast.If | ast.For | ast.While | ast.With | ast.Try):
-            statement = _hooked_compound(statement, names)
-        elif stored:
-            hooked += [statement, *(_hook_call(name, statement) for name in sorted(stored))]
-            continue
-        hooked.append(statement)
-    return hooked
-
-
-def _hooked_compound(statement: ast.stmt, names: frozenset[str]) -> ast.stmt:
-    fields = dict(ast.iter_fields(statement))
-    for key in ("body", "orelse", "finalbody"):
-        if fields.get(key):
-            fields[key] = _hooked_block(fields[key], names)
-    if isinstance(statement, ast.Try):
-        fields["handlers"] = [
-            ast.copy_location(ast.ExceptHandler(h.type, h.name, _hooked_block(h.body, names)), h)
-            for h in statement.handlers
-        ]
-    # A loop's or with's own name has its value when the block begins.
-    inner = frozenset().union(*(stored_by(one) for one in fields["body"]))
-    own = stored_by(statement) & names - inner
-    if own and isinstance(statement, ast.For | ast.With):
-        fields["body"] = [*(_hook_call(name, statement) for name in sorted(own)), *fields["body"]]
-    return ast.copy_location(type(statement)(**fields), statement)
-
-
-def _hook_call(name: str, at: ast.stmt) -> ast.stmt:
-    call = ast.Expr(ast.Call(ast.Name(_HOOK, ast.Load()), [ast.Constant(name)], []))
-    return ast.fix_missing_locations(ast.copy_location(call, at))
 
 
 def _columns(lines: list[str], last: ast.Expr, start: int, end: int) -> tuple[int, int]:

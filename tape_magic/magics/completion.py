@@ -16,7 +16,7 @@ def candidates(line: str) -> tuple[str, list[str]]:
     """The word that is being typed at the end of a line, and what it may become."""
     sign, _, rest = line.lstrip().partition(" ")
     magic = _BY_SIGN.get(sign)
-    if magic is None or not rest and not line.endswith(" "):
+    if magic is None or (not rest and not line.endswith(" ")):
         return "", []
     *before, word = rest.split(" ")
     return word, magic.completions([one for one in before if one], word)

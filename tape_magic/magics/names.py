@@ -15,9 +15,9 @@ _Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 
 
 def names_of(tree: ast.Module) -> Names:
-    """The names of a cell; functions defined in it count with what they read when called.
+    r"""The names of a cell; functions defined in it count with what they read when called.
 
-    >>> names_of(ast.parse("x = x + a\\nh = x"))
+    >>> names_of(ast.parse("x = x + a\nh = x"))
     Names(reads=('x', 'a'), assigns={'x': 1, 'h': 2}, reads_first=frozenset({'x'}), opaque=False)
     """
     use = _Use()
@@ -29,10 +29,10 @@ def names_of(tree: ast.Module) -> Names:
     return Names(tuple(use.reads), dict(use.assigns), first, use.opaque)
 
 
-def stored_by(statement: ast.stmt) -> frozenset[str]:
-    """The names that one statement assigns."""
+def stored_by(node: ast.AST) -> frozenset[str]:
+    """The names that a statement, or a part of one, assigns."""
     use = _Use()
-    use.visit(statement)
+    use.visit(node)
     return frozenset(use.assigns)
 
 

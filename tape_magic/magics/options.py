@@ -167,9 +167,8 @@ def _converter(option: Option) -> Callable[[str], Any]:
     def convert(word: str) -> Any:
         word = word.removeprefix(_ESCAPE)
         if option.closed and word not in option.choices:
-            raise LineError(
-                f"{label} {shorten(word)} is none of {', '.join(option.choices)}{closest(word, option.choices)}"
-            )
+            known = ", ".join(option.choices)
+            raise LineError(f"{label} {shorten(word)} is none of {known}{closest(word, option.choices)}")
         try:
             return option.convert(word)
         except ValueError:
@@ -385,7 +384,8 @@ MINIMIZE = Magic(
         ("A model", "%%minimize --over model --lr 1e-3\ntf.reduce_mean((model(inputs) - targets)**2)"),
         (
             "An optimizer with its settings",
-            '%%minimize loss --optimizer "tf.keras.optimizers.SGD(0.01, momentum=0.9)"\nloss = tf.reduce_sum(w**2)',
+            '%%minimize loss --optimizer "tf.keras.optimizers.SGD(0.01, momentum=0.9)"\n'
+            "loss = tf.reduce_sum(w**2)",
         ),
     ),
     options_class=MinimizeOptions,

@@ -143,6 +143,9 @@ class GradReport:
     notes: tuple[str, ...] = ()
 
     def __getitem__(self, key: str | tuple[str, ...]) -> Any:
+        spelled = [row for row in self.rows if row.key == key]
+        if len(spelled) == 1:
+            return spelled[0].value
         target, wrt = self._read(key)
         if (target, wrt) in self.structures:
             return self.structures[target, wrt]
@@ -157,7 +160,7 @@ class GradReport:
     def __contains__(self, key: object) -> bool:
         try:
             self[key]  # type: ignore[index]
-        except (KeyError, TypeError, AttributeError):
+        except KeyError:
             return False
         return True
 
@@ -195,8 +198,10 @@ class GradReport:
         return pandas.DataFrame.from_records(records).set_index("derivative")
 
     def _read(self, key: str | tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
-        if isinstance(key, tuple):
+        if isinstance(key, tuple) and key:
             return key[0], tuple(key[1:])
+        if not isinstance(key, str):
+            raise KeyError(self._missing(key, ambiguous=False))
         try:
             known = {name for row in self.rows for name in row.wrt}
             known |= {name for _, wrt in self.structures for name in wrt}

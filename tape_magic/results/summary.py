@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,13 +71,19 @@ def summarize(array: Any) -> Summary:
         shape=original.shape,
         dtype=str(original.dtype),
         values=tuple(wide.tolist()) if size <= SMALL else (),
-        norm=float(np.linalg.norm(wide)),
+        norm=_norm(wide),
         minimum=None if is_complex or not finite.size else float(finite.min()),
         maximum=None if is_complex or not finite.size else float(finite.max()),
         zeros=float(np.count_nonzero(wide == 0)) / size if size else 0.0,
         nonfinite=size - finite.size,
         histogram=_histogram(magnitudes) if spread else (),
     )
+
+
+def _norm(values: np.ndarray[Any, Any]) -> float:
+    # Scaled, since the squares of large numbers are infinite and those of small ones zero.
+    largest = float(np.abs(values).max(initial=0.0))
+    return largest * float(np.linalg.norm(values / largest)) if 0 < largest < math.inf else largest
 
 
 def _histogram(values: np.ndarray[Any, Any]) -> tuple[int, ...]:

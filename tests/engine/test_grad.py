@@ -350,7 +350,7 @@ def test_every_float_type(door: Door, dtype: str) -> None:
     assert {row.dtype for row in report} == {dtype}
 
 
-# -- what a line asks for -------------------------------------------------------------------------------
+# -- what a line asks for --------------------------------------------------------------------------
 
 
 def parabola(**more: Any) -> dict[str, Any]:
@@ -424,7 +424,7 @@ def test_an_op_without_a_gradient_keeps_the_other_rows(door: Door) -> None:
     close(report["dz/dx"], np.full((1, 2, 2, 3), 2.0))
 
 
-# -- the door of functions -----------------------------------------------------------------------------
+# -- the door of functions -------------------------------------------------------------------------
 
 
 def test_a_function_of_one_source() -> None:

@@ -137,7 +137,7 @@ def test_quadratics_follow_their_closed_form_on_every_engine(
 ) -> None:
     """With gradient descent, x_k = x* + (I − ηA)^k (x_0 − x*)."""
     generator = np.random.default_rng(seed)
-    size, rate = len(eigenvalues), 0.4
+    size, rate = len(eigenvalues), 0.375  # a rate that float32 holds exactly
     basis = np.linalg.qr(generator.normal(size=(size, size)))[0]
     matrix = basis @ np.diag(eigenvalues) @ basis.T
     least, start = generator.normal(size=(2, size))
@@ -218,15 +218,6 @@ def test_chunks_of_a_long_run_join_without_a_seam() -> None:
 def test_a_chunk_is_about_a_twentieth_of_a_second(engine: str) -> None:
     w = tf.Variable(tf.ones([200, 200]))
     times: list[float] = []
-    tape_magic.minimize(
-        lambda: tf.reduce_sum(tf.linalg.matmul(w, w) ** 2),
-        None,
-        "sgd",
-        100_000,
-        lr=1e-9,
-        engine=engine,
-        on_progress=lambda step: _stop_after(times, step, 1.5),
-    ) if False else None
     with pytest.raises(_EnoughError):
         tape_magic.minimize(
             lambda: tf.reduce_sum(tf.linalg.matmul(w, w) ** 2) * 1e-9,
@@ -281,8 +272,8 @@ def test_stops_at_the_very_step_and_puts_the_last_finite_values_back(engine: str
     ("loss_of", "start", "rate"),
     [
         (lambda x: x**4, 1.0, 10.0),
-        (lambda x: tf.exp(x) - x, 3.0, 4.0),
-        (lambda x: x - tf.math.log(x), 0.05, 0.5),
+        (lambda x: -tf.exp(x), 1.0, 0.1),
+        (lambda x: x + tf.math.log(x), 1.0, 0.3),
         (lambda x: -(x**2), 1.0, 5.0),
         (lambda x: tf.sqrt(x), 1.0, 2.0),
     ],
@@ -322,7 +313,7 @@ def test_not_finite_at_the_start_changes_nothing(
     assert (result.divergence.step, result.divergence.what) == (0, what)
     assert x.numpy() == start
     assert (result.steps, result.best_step, len(result.history)) == (0, 0, 1)
-    np.testing.assert_equal([result.loss, result.best_loss, result.start_loss], float(loss_of(start)))
+    np.testing.assert_equal([result.loss, result.best_loss, result.start_loss], 3 * [float(loss_of(start))])
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -575,10 +566,11 @@ def test_state_that_the_cell_keeps_in_a_variable_counts_each_evaluation_once(eng
     assert count.numpy() == 8
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_divergence_leaves_finite_statistics(engine: str) -> None:
+@pytest.mark.parametrize("engine", COMPILED)
+@pytest.mark.parametrize("start", [1.0, math.inf])
+def test_divergence_leaves_finite_statistics(engine: str, start: float) -> None:
     """A batch normalisation keeps moving averages beside the variables that are minimised over."""
-    x, mean = tf.Variable(1.0), tf.Variable(0.0, trainable=False)
+    x, mean = tf.Variable(start), tf.Variable(0.0, trainable=False)
 
     def loss() -> Any:
         mean.assign(0.5 * mean + 0.5 * x**4)
@@ -586,7 +578,10 @@ def test_divergence_leaves_finite_statistics(engine: str) -> None:
 
     result = tape_magic.minimize(loss, None, "sgd", 50, lr=10.0, engine=engine)
     assert result.divergence is not None
-    assert np.isfinite(mean.numpy())
+    expected = 0.0
+    for value in result.history if math.isfinite(start) else []:
+        expected = 0.5 * expected + 0.5 * value
+    assert mean.numpy() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -596,11 +591,31 @@ def test_a_variable_of_the_functions_own_is_refused_where_it_would_be_new_at_eac
     def loss() -> Any:
         return (x * tf.Variable(2.0)) ** 2
 
-    if engine == "eager":
-        assert tape_magic.minimize(loss, [x], "sgd", 2, lr=0.01, engine=engine).steps == 2
-        return
     with pytest.raises(TargetError, match=r"creates a variable.*cell above"):
         tape_magic.minimize(loss, [x], "sgd", 2, lr=0.01, engine=engine)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_layers_that_are_built_by_their_first_call(engine: str) -> None:
+    model = keras.Sequential([keras.layers.Dense(2), keras.layers.Dense(1)])
+    result = tape_magic.minimize(
+        lambda: tf.reduce_mean((model(tf.ones([4, 3])) - 1) ** 2), None, "sgd", 3, lr=0.1, engine=engine
+    )
+    assert len(result.variables) == 4
+    assert result.loss < result.start_loss
+
+
+def test_what_the_cell_leaves_belongs_to_the_last_evaluation(shell: Any) -> None:
+    for engine in ENGINES:
+        generator = tf.random.Generator.from_seed(3)
+        shell.ns.update(tf=tf, x=tf.Variable(1.0), generator=generator)
+        shell.ok(f"%%minimize y --over x --steps 3 --engine {engine}\ny = x**2 + generator.normal([])")
+        if engine != "xla":  # which draws other normal numbers from the same state
+            assert shell.ns["y"].numpy() == pytest.approx(shell.ns["minimum"].loss)
+        same = tf.random.Generator.from_seed(3)
+        for _ in range(4):
+            same.normal([])
+        assert generator.state.numpy().tolist() == same.state.numpy().tolist()
 
 
 # -- seeds ----------------------------------------------------------------------------------------------
@@ -689,7 +704,7 @@ def test_losses_that_cannot_be_minimised(door: Door, engine: str, cell: str, sai
 
 
 @pytest.mark.parametrize(("value", "said"), [
-    (3, "x is the integer 3"),
+    (3, "x is an integer, and integers have no derivative: write x = 3.0"),
     (True, "x is the bool True"),
     ("text", "x is the str 'text'"),
     (None, "NoneType"),
@@ -872,6 +887,8 @@ import tensorflow as tf
 import tape_magic
 from tape_magic.engine.minimize import MinimizeInterrupted
 
+# What starts this in the background has it ignore interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 x = tf.Variable(1.0, dtype=tf.float64)
 said = []
 def tell(step):

@@ -39,7 +39,7 @@ def rows(report: GradReport) -> dict[str, Any]:
     }
 
 
-# -- kinds ----------------------------------------------------------------------------------------------
+# -- kinds -----------------------------------------------------------------------------------------
 
 SCALARS: dict[str, Callable[[], Any]] = {
     "variable": lambda: tf.Variable(3.0),
@@ -84,7 +84,7 @@ def test_arrays_keep_their_type(door: Door, dtype: str, make: Callable[[Any], An
     assert report["dy/dw"].numpy().tolist() == [[3, 3], [3, 3]]
 
 
-Point = collections.namedtuple("Point", "u v")  # noqa: PYI024  # one without types
+Point = collections.namedtuple("Point", "u v")  # one without types
 
 
 @pytest.mark.parametrize("leaf", [tf.Variable, tf.constant, float])
@@ -177,7 +177,7 @@ def test_places(shell: Notebook, line: str, keys: dict[str, Any], leaf: Callable
     assert inner.k is held[4]
 
 
-# -- layers and models ----------------------------------------------------------------------------------
+# -- layers and models -----------------------------------------------------------------------------
 
 INPUTS = np.ones((4, 3), np.float32)
 
@@ -318,7 +318,7 @@ def test_a_part_of_a_module(shell: Notebook) -> None:
     assert rows(report) == {"dy/dstack.parts[0].w": 30.0, "dy/dstack.parts[1].fixed": 61.0}
 
 
-# -- what the cell itself assigns -------------------------------------------------------------------------
+# -- what the cell itself assigns ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("make", [tf.Variable, tf.constant, float])
@@ -414,7 +414,7 @@ def test_a_source_assigned_in_a_block(shell: Notebook, cell: str, h: float, k: A
     assert isinstance(shell.ns["h"], float if isinstance(k, float) else tf.Tensor)
 
 
-# -- without a name ------------------------------------------------------------------------------------
+# -- without a name --------------------------------------------------------------------------------
 
 
 def test_variables_come_first(shell: Notebook) -> None:
@@ -452,17 +452,6 @@ def test_variables_have_the_names_that_the_notebook_gives_them(shell: Notebook) 
     assert rows(report) == {"dy/dv": 1.0, "dy/dinner": 2.0}
 
 
-W = tf.Variable(3.0, name="w")
-
-
-class Model:
-    def __init__(self, variable: Any) -> None:
-        self.variable = variable
-
-    def loss(self, x: Any) -> Any:
-        return self.variable * x
-
-
 @pytest.mark.parametrize(
     "definition",
     [
@@ -472,9 +461,11 @@ class Model:
         "def make(v):\n    def loss(x):\n        return v*x\n    return loss\nloss = make(w)",
         "def inner(x):\n    return w*x\ndef loss(x):\n    return inner(x)",
         "def loss(x):\n    return [w*one for one in [x]][0]",
-        "class Model:\n    def __init__(self, v):\n        self.v = v\n    def loss(self, x):\n        return self.v*x\n"
+        "class Model:\n    def __init__(self, v):\n        self.v = v\n"
+        "    def loss(self, x):\n        return self.v*x\n"
         "loss = Model(w).loss",
-        "class Model:\n    def __init__(self, v):\n        self.v = v\n    def __call__(self, x):\n        return self.v*x\n"
+        "class Model:\n    def __init__(self, v):\n        self.v = v\n"
+        "    def __call__(self, x):\n        return self.v*x\n"
         "loss = Model(w)",
         "import functools\ndef two(v, x):\n    return v*x\nloss = functools.partial(two, w)",
         "def loss(x, v=w):\n    return v*x",
@@ -506,7 +497,7 @@ def test_a_cell_with_nothing_to_differentiate_by(shell: Notebook) -> None:
     assert message.startswith("there is nothing to differentiate by")
 
 
-# -- lifting -------------------------------------------------------------------------------------------
+# -- lifting ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -600,7 +591,7 @@ def test_aliases_of_a_lifted_object_are_given_back(shell: Notebook) -> None:
     assert type(shell.ns["x"]) is float
 
 
-# -- only the sources are watched -------------------------------------------------------------------------
+# -- only the sources are watched ------------------------------------------------------------------
 
 
 def test_an_op_without_a_gradient_on_a_path_of_no_source(shell: Notebook) -> None:
@@ -616,7 +607,7 @@ def test_a_float_tensor_that_is_no_source_is_not_watched(shell: Notebook) -> Non
     assert [float(one) for one in shell.ns["seen"]] == [2.0]
 
 
-# -- refusals ------------------------------------------------------------------------------------------
+# -- refusals --------------------------------------------------------------------------------------
 
 REFUSED = [
     ("x", 3, "x is an integer, and integers have no derivative: write x = 3.0"),
@@ -686,3 +677,21 @@ def test_unknown_names(shell: Notebook) -> None:
 def test_functools_partial_is_no_source(shell: Notebook) -> None:
     shell.ns.update(p=functools.partial(print))
     assert shell.refused("%%grad dy/dp\ny = 1.0").startswith("p is a partial, which has no derivative")
+
+
+# -- lookups, whose gradients are sparse -----------------------------------------------------------
+
+
+def test_a_lookup(door: Door) -> None:
+    table = tf.Variable([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+    cell = "rows = tf.nn.embedding_lookup(table, [0, 2, 2])\nloss = tf.reduce_sum(rows**3)"
+    report = door.grad(Case(cell, "dloss/dtable, d2loss/dtable2", {"tf": tf, "table": table}))
+    first, second = report
+    assert isinstance(first.value, tf.IndexedSlices)  # as TensorFlow gave it
+    assert tf.convert_to_tensor(first.value).numpy().tolist() == [[3.0, 12.0], [0.0, 0.0], [150.0, 216.0]]
+    assert tf.convert_to_tensor(second.value).numpy().tolist() == [[6.0, 12.0], [0.0, 0.0], [60.0, 72.0]]
+    assert first.shape == second.shape == (3, 2)
+    assert first.summary is not None
+    assert first.summary.values == (3.0, 12.0, 0.0, 0.0, 150.0, 216.0)
+    assert second.label == "∂Σ(∂loss/∂table)/∂table"
+    assert second.sum_note == "sum of 6 first derivatives"

@@ -1,0 +1,250 @@
+"""The text of each kind of report, character by character."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tape_magic.display.fields import describe
+from tape_magic.display.text import WIDTH, blocks, render
+from tape_magic.display.widths import clip, width
+from tape_magic.results.devices import Outcome, PolicyKind
+from tape_magic.results.minimum import StopReason
+from tests.display.reports import (
+    HOSTILE,
+    change,
+    derivative,
+    diverged,
+    gpu,
+    gradients,
+    hostile_reports,
+    machine,
+    minimum,
+)
+
+
+def shown(report: object) -> list[str]:
+    """The lines, with plain spaces where narrow ones stand between numbers and units."""
+    return render(describe(report)).replace("\u202f", " ").splitlines()
+
+
+def test_derivatives_of_a_parabola():
+    report = gradients(
+        derivative("y", "x", value=-2.0),
+        derivative("y", "x", "x", value=2.0),
+        derivative("y", "a", value=0.0),
+        derivative("y", "k", value=None, connected=False),
+        derivative("y", "p", value=None, connected=False, why="cut at ArgMax, line 2: i = tf.argmax(p)"),
+    )
+    assert shown(report) == [
+        "derivative              value",
+        "∂y/∂x                      −2",
+        "∂²y/∂x²                     2",
+        "∂y/∂a                       0",
+        "∂y/∂k       0 (not connected)",
+        "∂y/∂p                    none  cut at ArgMax, line 2: i = tf.argmax(p)",
+        "forward 1.2 ms · backward 2.0 ms",
+    ]
+
+
+def test_small_arrays_are_shown_whole():
+    report = gradients(
+        derivative("y", "v", value=[1.5, -0.25]),
+        derivative("y", "M", value=[[4, -3], [-2, 1]]),
+        derivative("y", "z", value=2 + 4j, dtype="complex64"),
+        derivative("y", "e", value=np.zeros((0, 3))),
+    )
+    assert shown(report)[1:5] == [
+        "∂y/∂v          [1.5, −0.25]",
+        "∂y/∂M    [[4, −3], [−2, 1]]",
+        "∂y/∂z                2 + 4j",
+        "∂y/∂e                    []",
+    ]
+
+
+def test_a_large_array_is_its_norm_histogram_and_range():
+    value = [3.0, 4.0] + [0.0] * 98
+    report = gradients(derivative("y", "w", value=value, sums=(201,)))
+    assert shown(report) == [
+        "derivative  value",
+        "∂Σy/∂w 100  ‖·‖ 5  █▁▁▁▁▁▁▁▁▁▁▁  0 to 4 · 98 % zeros · sum of 201 outputs",
+        "float32 · forward 1.2 ms · backward 2.0 ms",
+    ]
+
+
+def test_arrays_of_different_types_say_theirs():
+    report = gradients(
+        derivative("y", "u", value=np.full(9, 2.0)),
+        derivative("y", "v", value=np.full(9, 3.0), dtype="float64"),
+    )
+    assert shown(report) == [
+        "derivative   value",
+        "∂y/∂u 9      ‖·‖ 6  all 2 · float32",
+        "∂y/∂v 9      ‖·‖ 9  all 3 · float64",
+        "forward 1.2 ms · backward 2.0 ms",
+    ]
+
+
+def test_a_model_has_a_row_for_each_variable():
+    kernel = np.tile([1.0, -1.0], 32).reshape(8, 8)  # norm 8
+    report = gradients(
+        derivative("loss", "dense/kernel", value=kernel, of_model=True),
+        derivative("loss", "dense/bias", value=np.zeros(8), of_model=True),
+    )
+    assert shown(report) == [
+        "1 of 2 gradients is all zero",
+        "variable      shape  norm              zeros  values",
+        "dense/kernel    8×8     8  ██████████    0 %  █▁▁▁▁▁▁▁▁▁▁█",
+        "dense/bias        8     0              100 %",
+        "∇loss over 72 parameters · float32 · forward 1.2 ms · backward 2.0 ms",
+    ]
+
+
+def test_what_is_not_finite_is_said_first():
+    report = gradients(derivative("y", "x", value=[1.0, np.nan]), derivative("y", "a", value=-np.inf))
+    assert shown(report)[:3] == [
+        "2 of 2 gradients are not finite",
+        "derivative     value",
+        "∂y/∂x       [1, nan]",
+    ]
+    assert shown(report)[3].endswith("−inf")
+
+
+def test_a_run_to_its_step_limit():
+    report = minimum([1.0, 0.5, 0.25, 0.125], {"x": change(0.0, 0.99999857, 2.861e-6)})
+    assert shown(report) == [
+        "y = 0.125 at step 3 · step limit · 0.19 s, of it compiling 0.18 s · XLA ·",
+        "  SGD(0.01)",
+        "1 █▄▂▁ 0.125",
+        "variable  start        end    |∂y|",
+        "x             0  0.9999986  2.9e−6",
+    ]
+
+
+def test_a_loss_that_ends_at_zero_keeps_its_logarithmic_axis():
+    report = minimum([1.0, 0.1, 0.01, 0.001, 0.0], {"x": change(0.0, 1.0)})
+    assert shown(report)[2] == "1 █▆▃▁ 0 (logarithmic)"
+
+
+def test_a_run_that_diverged():
+    assert shown(diverged()) == [
+        "diverged at step 812: the loss became inf ·",
+        "  last finite values put back (step 811) · try a rate below 0.01",
+        "1 ▁▂▅█ 100,000 (logarithmic)",
+        "variable  start          end  |∂loss|",
+        "w 100×1   ‖w‖ 0  ‖w‖ 3.1e37    8.8e37",
+        "b             0     −1.2e36      4e36",
+    ]
+
+
+def test_a_run_that_was_interrupted():
+    report = minimum([4.0, 2.0, 3.0], {"x": change(1.0, 2.0)}, reason=StopReason.INTERRUPTED)
+    assert shown(report)[0] == "y = 3 at step 2 · best 2 at step 1 · interrupted ·"
+    assert describe(report).verdict.tone.value == "warning"
+
+
+def test_a_loss_that_rose():
+    report = minimum([2.69, 50.0, 121.7], {"x": change(1.0, 2.0)}, engine="eager", engine_reason="line 2 prints")
+    assert shown(report) == [
+        "y = 121.7 at step 2 · above the start, 2.69 · step limit · 0.19 s · eager ·",
+        "  SGD(0.01)",
+        "2.69 ▁▄█ 121.7",
+        "variable  start  end  |∂y|",
+        "x             1    2     0",
+        "eager: line 2 prints",
+    ]
+
+
+def test_a_constant_loss_has_no_curve():
+    assert describe(minimum([2.0] * 9, {"x": change(1.0, 1.0)})).curve is None
+
+
+def test_many_variables_are_folded():
+    report = minimum([3.0, 2.0], {f"w{i}": change(0.0, 1.0) for i in range(27)})
+    assert shown(report)[-1] == "… 7 more"
+    assert sum(line.startswith("w") for line in shown(report)) == 20
+
+
+def test_devices_that_were_set_up():
+    report = machine(gpu(0, PolicyKind.GROWTH), gpu(1, PolicyKind.HIDDEN))
+    assert shown(report) == [
+        "GPU 0 memory as needed, GPU 1 hidden · done",
+        "device                        memory            policy",
+        "GPU:0   NVIDIA H200 (9.0)             memory as needed",
+        "GPU 1   NVIDIA H200 (9.0)                       hidden",
+        "CPU:0   AMD EPYC, 16 cores  128.0 GiB",
+        "TensorFlow 2.21.0 · CUDA 12.5.1 · cuDNN 9 · TensorFlow has not started yet",
+    ]
+
+
+def test_memory_in_use():
+    gibi = 2**30
+    used = gpu(0, PolicyKind.LIMIT, 4 * gibi, memory_total=8 * gibi, memory_used=2 * gibi, memory_peak=3 * gibi)
+    report = machine(used, started=True, outcome=Outcome.ASKED)
+    assert shown(report) == [
+        "device                                  used here     peak         of         policy",
+        "GPU:0   NVIDIA H200 (9.0)   ██            2.0 GiB  3.0 GiB    8.0 GiB  at most 4 GiB",
+        "CPU:0   AMD EPYC, 16 cores                                  128.0 GiB",
+        "TensorFlow 2.21.0 · CUDA 12.5.1 · cuDNN 9 · TensorFlow has started",
+    ]
+
+
+def test_no_gpu():
+    report = machine(outcome=Outcome.NO_GPU, why_no_gpu="this TensorFlow is built without CUDA", cuda=None, cudnn=None)
+    assert shown(report) == [
+        "No GPU: TensorFlow continues on the CPU · this TensorFlow is built without CUDA",
+        "device                         memory",
+        "CPU:0   AMD EPYC, 16 cores  128.0 GiB",
+        "TensorFlow 2.21.0 · TensorFlow has not started yet",
+    ]
+
+
+def test_asked_without_a_gpu():
+    report = machine(outcome=Outcome.ASKED, why_no_gpu="no NVIDIA driver: libcuda.so.1 was not found")
+    assert "No GPU (no NVIDIA driver: libcuda.so.1 was not found)." in shown(report)
+    assert describe(report).verdict is None
+
+
+LONG = [
+    gradients(
+        derivative("a_loss_with_a_very_long_name", "a_variable_with_a_longer_one", value=np.arange(500.0)),
+        derivative("a_loss_with_a_very_long_name", "b", value=None, connected=False, why="cut at " + "x" * 90),
+        derivative("a_loss_with_a_very_long_name", "c", value=np.full((2, 3), -0.123456)),
+    ),
+    gradients(derivative("loss", "block/" * 12 + "kernel", value=np.arange(500.0), of_model=True)),
+    gradients(derivative("y", "z", value=np.full(6, 0.123456 + 1e-9j), dtype="complex128")),
+    minimum([3.0, 2.0, 1.0], {"w" * 90: change(0.0, 1.0)}, loss_name="l" * 70, optimizer="SGD(" + "x" * 90),
+    machine(gpu(0, PolicyKind.LIMIT, 2**31, 2**31, product="P" * 70), notes=("a note " * 30,)),
+    *hostile_reports("宽" * 60),
+    *(report for name in HOSTILE for report in hostile_reports(name)),
+]
+
+
+@pytest.mark.parametrize("report", LONG)
+def test_no_line_is_wider_than_a_terminal(report):
+    assert max(map(width, shown(report))) <= WIDTH
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_nothing_moves_the_cursor_or_turns_the_text(name):
+    for report in hostile_reports(name):
+        text = render(describe(report))
+        assert not set(text) & set("\x07\x1b\r\u202e\u2066\u2069")
+
+
+def test_a_long_name_keeps_its_beginning_and_its_end():
+    lines = shown(LONG[0])
+    assert lines[1].startswith("∂a_loss_wit") and "longer_one" in lines[1].split("  ")[0]
+
+
+def test_blocks():
+    assert blocks([0, 1, 2]) == "▁▅█"
+    assert blocks([5, 5]) == "▁▁"
+    assert blocks([-1.7e308, 1.7e308]) == "▁█"
+
+
+def test_clip():
+    assert clip("abcdef", 6) == "abcdef"
+    assert clip("abcdef", 4) == "abc…"
+    assert clip("abcdef", 4, middle=True) == "a…ef"
+    assert clip("宽宽宽", 4) == "宽…"

@@ -1,0 +1,204 @@
+"""A magic's line becomes options, or one sentence: whatever is written on it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from tape_magic.errors import LineError
+from tape_magic.magics.options import GRAD, MAGICS, MINIMIZE, TFGPU, Magic
+
+IDS = [magic.name for magic in MAGICS]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("", {}),
+        ("y", {"targets": ("y",)}),
+        ("dy/dx, d2y/dx2", {"targets": ("dy/dx", "d2y/dx2")}),
+        ("dy/dx dy/da", {"targets": ("dy/dx", "dy/da")}),
+        ("y --wrt a,b", {"targets": ("y",), "wrt": ("a", "b")}),
+        ("y --wrt a b", {"targets": ("y",), "wrt": ("a", "b")}),
+        ("y --wrt a, b", {"targets": ("y",), "wrt": ("a", "b")}),
+        ("y --wrt a --wrt b", {"targets": ("y",), "wrt": ("a", "b")}),
+        ("--wrt a b -- y", {"targets": ("y",), "wrt": ("a", "b")}),
+        ("--wrt=a y", {"targets": ("y",), "wrt": ("a",)}),
+        ("y --wrt p['a b'], layer.kernel", {"targets": ("y",), "wrt": ("p['a b']", "layer.kernel")}),
+        ("y --order 2", {"targets": ("y",), "order": 2}),
+        ("--order 2 y", {"targets": ("y",), "order": 2}),
+        ("y --order=2 z", {"targets": ("y", "z"), "order": 2}),
+        ("y --zero -q -o r", {"targets": ("y",), "zero": True, "quiet": True, "name": "r"}),
+        ("-q y -o r --zero", {"targets": ("y",), "zero": True, "quiet": True, "name": "r"}),
+        ("dy/dx -q dy/da", {"targets": ("dy/dx", "dy/da"), "quiet": True}),
+        ("dy/dp['--wrt']", {"targets": ("dy/dp['--wrt']",)}),
+    ],
+)
+def test_grad(line: str, expected: dict[str, object]) -> None:
+    options = GRAD.parse(line)
+    default = {"targets": (), "wrt": None, "order": None, "zero": False, "name": None, "quiet": False}
+    found = dataclasses.asdict(options)
+    assert {name: found[name] for name in default} == {**default, **expected}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--frob", "%%grad has no option --frob"),
+        ("--orders 2", "%%grad has no option --orders; did you mean --order?"),
+        ("--ord 2", "%%grad has no option --ord"),
+        ("--zero=1", "--zero"),
+        ("-z", "%%grad has no option -z"),
+        ("--wrt", "--wrt: expected at least one argument"),
+        ("-o", "-o: expected one argument"),
+        ("-o 3", "'3' is not a name that a result can be bound to."),
+        ("-o a.b", "'a.b' is not a name that a result can be bound to."),
+        ("--order -1", "--order"),
+        ("--order 1.5", "--order takes N, not '1.5'"),
+        ("--order 0", "--order 0 is too small; the least is 1."),
+        ("y --wrt f(x)", "'f(x)' is not a name"),
+        ("y --wrt 3", "'3' is not a name"),
+        ("y (", "never closes its"),
+    ],
+)
+def test_grad_refuses(line: str, message: str) -> None:
+    with pytest.raises(LineError) as info:
+        GRAD.parse(line)
+    assert message in str(info.value)
+    assert "\n" not in str(info.value)
+
+
+def test_minimize() -> None:
+    options = MINIMIZE.parse(
+        'loss --over w,b --optimizer "SGD(0.1, momentum=0.9)" --steps 20 --engine eager --seed 3'
+    )
+    assert options.loss == ("loss",)
+    assert options.over == ("w", "b")
+    assert options.optimizer == "SGD(0.1, momentum=0.9)"
+    assert (options.steps, options.engine, options.seed) == (20, "eager", 3)
+
+
+def test_tfgpu() -> None:
+    options = TFGPU.parse("0 1 --growth --limit 4G")
+    assert options.indices == (0, 1)
+    assert (options.growth, options.limit, options.cpu) == (True, "4G", False)
+
+
+@pytest.mark.parametrize("magic", MAGICS, ids=IDS)
+def test_options_are_frozen(magic: Magic) -> None:
+    options = magic.parse("")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        options.name = "other"
+    assert hash(options) == hash(magic.parse(""))
+
+
+@pytest.mark.parametrize("magic", MAGICS, ids=IDS)
+def test_the_help(magic: Magic) -> None:
+    text = magic.help
+    assert text.startswith(magic.summary)
+    assert f"    {magic.sign} [" in text
+    for option in magic.options:
+        for flag in option.flags:
+            assert text.count(f"{flag}") >= 2, flag
+        assert option.help in text
+    assert len(magic.examples) == 3
+    for title, shown in magic.examples:
+        assert f"{title}::" in text
+        line = shown.splitlines()[0]
+        assert line.startswith(magic.sign)
+        assert magic.parse(line.removeprefix(magic.sign)) is not None
+        assert all(f"    {row}" in text for row in shown.splitlines())
+
+
+@pytest.mark.parametrize("magic", MAGICS, ids=IDS)
+def test_completions_are_the_options(magic: Magic) -> None:
+    flags = [flag for option in magic.options for flag in option.flags]
+    assert magic.completions([], "-") == flags
+    assert magic.completions([], "--") == [flag for flag in flags if flag.startswith("--")]
+    assert magic.completions([], "y") == []
+    assert magic.completions([flags[0]], "-") == flags[1:]
+
+
+def test_completions_of_values() -> None:
+    assert MINIMIZE.completions(["--engine"], "") == ["auto", "xla", "graph", "eager"]
+    assert MINIMIZE.completions(["loss", "--engine"], "x") == ["xla"]
+    assert "adam" in MINIMIZE.completions(["--optimizer"], "ad")
+    assert GRAD.completions(["--order"], "") == []
+
+
+WORDS = [flag for magic in MAGICS for option in magic.options for flag in option.flags]
+WORDS += [
+    "--",
+    "-",
+    "-1",
+    "-0.5",
+    "---",
+    "--=",
+    "--wrt=x",
+    "-oname",
+    "-qz",
+    "--order=2",
+    "--limit=50%",
+    "''",
+    '""',
+    "@x",
+]
+WORDS += [
+    "y",
+    "dy/dx",
+    "d2y/dx",
+    "da",
+    "x",
+    "1",
+    "1e400",
+    "9" * 5000,
+    "nan",
+    "٣",
+    "p['w']",
+    "f(x)",
+    "é",
+    "\0",
+    "\x00y",
+    "=",
+]
+lines = st.one_of(
+    st.text(max_size=40),
+    st.text("-=dxy/ '\"[](),.01\0%$", max_size=30),
+    st.lists(st.sampled_from(WORDS), max_size=6).map(" ".join),
+)
+
+
+def attempt(magic: Magic, line: str) -> Any:
+    """The options of a line, or the sentence with which it is refused."""
+    try:
+        return magic.parse(line)
+    except LineError as error:
+        return str(error)
+
+
+@settings(max_examples=500, deadline=1000)
+@given(st.sampled_from(MAGICS), lines)
+@example(GRAD, "--help")
+@example(GRAD, "-h")
+@example(GRAD, "''")
+@example(TFGPU, "''")
+@example(TFGPU, "²")
+@example(MINIMIZE, "--steps " + "9" * 5000)
+@example(MINIMIZE, "--lr nan")
+@example(MINIMIZE, "--lr 1e400")
+@example(TFGPU, "--split " + "9" * 5000)
+@example(GRAD, "-- --")
+@example(GRAD, "y --wrt -- x")
+@example(GRAD, "%(prog)s --order %d")
+def test_any_line_is_options_or_one_sentence(magic: Magic, line: str) -> None:
+    options = attempt(magic, line)
+    if isinstance(options, str):
+        assert "\n" not in options
+        assert "\0" not in options or "\0" in line
+        assert 0 < len(options) < 400
+    else:
+        assert isinstance(options, magic.options_class)

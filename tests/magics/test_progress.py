@@ -1,0 +1,268 @@
+"""What is shown while a run lasts: to whom, how often, and what stands there at the end."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from IPython.core.displaypub import CapturingDisplayPublisher
+
+from tape_magic.display import progress as module
+from tape_magic.display.progress import NoProgress, TerminalProgress, WidgetProgress, summary
+from tape_magic.errors import LineError
+from tape_magic.magics.front_end import KINDS, front_end, kind_of
+from tape_magic.results.minimum import MinimizeResult, Step, StopReason, VariableChange
+from tests.notebook import Notebook
+
+
+def at(step: int, seconds: float, loss: float = 0.5, engine: str = "xla") -> Step:
+    return Step(step, 1000, loss, loss, seconds, engine)
+
+
+@pytest.fixture
+def result() -> MinimizeResult:
+    return MinimizeResult(
+        loss_name="y",
+        loss=0.25,
+        start_loss=1.0,
+        best_loss=0.25,
+        best_step=2,
+        steps=2,
+        steps_asked=2,
+        reason=StopReason.STEPS,
+        seconds=1.0,
+        compile_seconds=0.5,
+        engine="xla",
+        engine_reason="",
+        optimizer="SGD(0.25)",
+        learning_rate=0.25,
+        history=np.array([1.0, 0.5, 0.25]),
+        variables={"x": VariableChange(np.array(1.0), np.array(0.5), 1.0)},
+    )
+
+
+@dataclass
+class Clock:
+    """Time as the display reads it."""
+
+    now: float = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def published(shell: Notebook, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Everything that is sent to the notebook to be displayed, in order."""
+    publisher = CapturingDisplayPublisher()
+    monkeypatch.setattr(shell.shell, "display_pub", publisher)
+    return publisher.outputs
+
+
+# -- who is watching ----------------------------------------------------------------------------------------
+
+
+@dataclass
+class Terminal(io.StringIO):
+    """A standard output that is a terminal, or is none."""
+
+    tty: bool = True
+    lines: list[str] = field(default_factory=list)
+
+    def isatty(self) -> bool:
+        return self.tty
+
+
+@pytest.mark.parametrize(
+    ("shell", "tty", "kind"),
+    [
+        (SimpleNamespace(), True, "terminal"),
+        (SimpleNamespace(), False, "none"),
+        (SimpleNamespace(kernel=None), True, "terminal"),
+        (SimpleNamespace(kernel=SimpleNamespace(_allow_stdin=True)), False, "widget"),
+        (SimpleNamespace(kernel=SimpleNamespace(_allow_stdin=False)), True, "none"),
+        (SimpleNamespace(kernel=SimpleNamespace()), False, "widget"),
+    ],
+    ids=["terminal", "pipe", "no kernel", "notebook", "program", "kernel of another kind"],
+)
+def test_kinds(monkeypatch: pytest.MonkeyPatch, shell: Any, tty: bool, kind: str) -> None:
+    monkeypatch.setattr(sys, "stdout", Terminal(tty=tty))
+    assert kind_of(shell) == kind
+    with front_end(shell, "auto") as progress:
+        expected = {"terminal": TerminalProgress, "widget": WidgetProgress, "none": NoProgress}[kind]
+        assert type(progress) is expected
+
+
+def test_a_kind_can_be_asked_for() -> None:
+    nobody = SimpleNamespace(kernel=SimpleNamespace(_allow_stdin=False))
+    for kind, expected in [
+        ("widget", WidgetProgress),
+        ("terminal", TerminalProgress),
+        ("none", NoProgress),
+    ]:
+        assert kind in KINDS
+        with front_end(nobody, kind) as progress:
+            assert type(progress) is expected
+    with pytest.raises(LineError, match="loud"), front_end(nobody, "loud"):
+        pass
+
+
+# -- the pace -----------------------------------------------------------------------------------------------
+
+
+def paced(progress: Any, clock: Clock, until: float, every: float) -> Iterator[float]:
+    """Drive a progress display with a step each `every` seconds; the times at which it was updated."""
+    shown: list[str] = []
+    start = clock.now
+    number = 0
+    while (seconds := clock.now - start) < until:
+        progress.update(at(number, seconds))
+        label = progress._label.value if progress._label is not None else ""
+        if label and label not in shown:
+            shown.append(label)
+            yield seconds
+        number += 1
+        clock.now += every
+
+
+def test_a_widget_shows_nothing_for_half_a_second_and_then_ten_updates_a_second(
+    published: list[dict[str, Any]], clock: Clock
+) -> None:
+    progress = WidgetProgress()
+    times = list(paced(progress, clock, until=3.0, every=0.013))
+    progress.close()
+    assert 0.5 <= times[0] < 0.52
+    assert min(np.diff(times)) >= 0.1 - 1e-9
+    assert len(times) >= 20
+    displays = [output for output in published if not output["update"]]
+    assert len(displays) == 1
+
+
+def test_a_short_run_never_opens_a_widget(
+    published: list[dict[str, Any]], clock: Clock, result: MinimizeResult
+) -> None:
+    progress = WidgetProgress()
+    list(paced(progress, clock, until=0.49, every=0.01))
+    assert published == []
+    progress.finish(result)
+    progress.close()
+    (only,) = published
+    assert not only["update"]
+    assert only["data"]["text/plain"].startswith("y = 0.25 at step 2")
+    assert only["data"]["text/html"].startswith("<")
+
+
+# -- the widget ---------------------------------------------------------------------------------------------
+
+
+def test_the_report_takes_the_widgets_place_and_the_widgets_are_closed(
+    published: list[dict[str, Any]], clock: Clock, result: MinimizeResult
+) -> None:
+    progress = WidgetProgress()
+    progress.update(at(10, 0.6, loss=0.75))
+    (first,) = published
+    assert "application/vnd.jupyter.widget-view+json" in first["data"]
+    identity = first["transient"]["display_id"]
+    assert identity
+    widgets = progress._bar, progress._label, progress._box
+    assert (progress._bar.min, progress._bar.max, progress._bar.value) == (0, 1000, 10)
+    clock.now += 1
+    progress.update(at(500, 1.6))
+    assert progress._bar.value == 500
+    assert len(published) == 1
+    progress.finish(result)
+    progress.close()
+    _, last = published
+    assert last["update"]
+    assert last["transient"]["display_id"] == identity
+    assert set(last["data"]) == {"text/html", "text/plain"}
+    assert last["data"]["text/plain"].startswith("y = 0.25 at step 2")
+    assert all(widget.comm is None for widget in widgets)
+
+
+def test_after_an_error_nothing_is_left_where_the_widget_was(published: list[dict[str, Any]]) -> None:
+    progress = WidgetProgress()
+    progress.update(at(10, 0.6))
+    widgets = progress._bar, progress._label, progress._box
+    progress.close()
+    progress.close()
+    first, last = published
+    assert last["update"]
+    assert last["transient"] == first["transient"]
+    assert last["data"] == {"text/plain": ""}
+    assert all(widget.comm is None for widget in widgets)
+
+
+def test_in_a_cell(published: list[dict[str, Any]], shell: Notebook) -> None:
+    run = shell.shell.run_cell  # what is displayed goes to `published`
+    run("import tensorflow as tf\nx = tf.Variable(1.0)\n%config TapeMagics.progress = 'widget'")
+    run("%%minimize y --over x --optimizer sgd --lr 1e-5 --steps 600 --engine eager\ny = x**2")
+    first, last = published
+    assert "application/vnd.jupyter.widget-view+json" in first["data"]
+    assert last["update"]
+    assert last["transient"] == first["transient"]
+    assert "at step 600" in last["data"]["text/plain"]
+    del published[:]
+    run("%%minimize y --over x --optimizer sgd --lr 1e-5 --steps 600 --engine eager -q\ny = x**2")
+    assert published == []
+
+
+@pytest.mark.parametrize(("steps_until", "outputs"), [(0, 0), (1000, 2)])
+def test_in_a_cell_that_fails(
+    published: list[dict[str, Any]],
+    shell: Notebook,
+    capsys: pytest.CaptureFixture[str],
+    steps_until: int,
+    outputs: int,
+) -> None:
+    run = shell.shell.run_cell
+    run("import tensorflow as tf\nx, n = tf.Variable(1.0), []\n%config TapeMagics.progress = 'widget'")
+    result = run(
+        "%%minimize y --over x --optimizer sgd --lr 1e-5 --steps 100_000 --engine eager\n"
+        f"y = x**2\nn.append(1)\nif len(n) > {steps_until}:\n    y = 1/0"
+    )
+    assert isinstance(result.error_in_exec, ZeroDivisionError)
+    assert "ZeroDivisionError" in capsys.readouterr().out
+    assert len(published) == outputs
+    if published:
+        first, last = published
+        assert last["update"]
+        assert last["transient"] == first["transient"]
+        assert last["data"] == {"text/plain": ""}
+
+
+# -- the line -----------------------------------------------------------------------------------------------
+
+
+def test_the_line_says_where_the_run_stands() -> None:
+    line = summary(Step(250, 1000, 0.125, 0.125, 2.0, "xla"))
+    assert line.startswith("loss 0.125 · step 250 of 1,000")
+    assert "125 steps/s" in line
+    assert "6" in line.partition("steps/s, ")[2]  # 750 steps at 125 a second
+    assert line.endswith("XLA")
+    assert summary(Step(0, 1000, float("nan"), 1.0, 0.0, "graph")) == "loss nan · step 0 of 1,000 · graph"
+
+
+def test_a_terminal_without_a_run_of_length_gets_the_report_only(
+    published: list[dict[str, Any]], capsys: pytest.CaptureFixture[str], result: MinimizeResult
+) -> None:
+    progress = TerminalProgress()
+    progress.update(at(1, 0.1))
+    progress.finish(result)
+    progress.close()
+    assert capsys.readouterr().out == ""
+    (only,) = published
+    assert only["data"]["text/plain"].startswith("y = 0.25")
