@@ -74,7 +74,7 @@ def duration(seconds: float) -> str:
         return f"0{NARROW}s"
     for unit, scale in (("µs", 1e6), ("ms", 1e3)):
         if seconds * scale < 99.5:
-            return f"{_two_digits(seconds * scale)}{NARROW}{unit}"
+            return f"{_two_digits(max(seconds * scale, 0.1))}{NARROW}{unit}"
     if seconds < 59.5:
         return f"{_two_digits(seconds)}{NARROW}s"
     minutes, rest = divmod(round(seconds), 60)

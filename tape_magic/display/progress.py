@@ -118,8 +118,11 @@ class WidgetProgress:
         if self._handle is not None:
             self._handle.update({"text/plain": ""}, raw=True)
         if self._box is not None:
-            for widget in (self._bar, self._label, self._box):
-                widget.close()
+            for widget in (self._box, self._label, self._bar):
+                # Its layout and style are widgets, too, and what is open is saved with the notebook.
+                for part in (widget, widget.layout, getattr(widget, "style", None)):
+                    if part is not None:
+                        part.close()
         self._box = self._handle = None
 
 

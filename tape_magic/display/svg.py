@@ -13,6 +13,7 @@ from html import escape
 
 from tape_magic.display import numbers
 from tape_magic.display.document import Curve
+from tape_magic.display.widths import clean
 
 ACCENT = "#3b82c4"
 GREY = "#8a8f98"
@@ -28,7 +29,7 @@ def image(svg: str, width: int, height: int, alt: str, style: str = "") -> str:
     data = base64.b64encode(svg.encode()).decode()
     return (
         f'<img src="data:image/svg+xml;base64,{data}" width="{width}" height="{height}" '
-        f'alt="{escape(alt, quote=True)}" style="{style}">'
+        f'alt="{escape(clean(alt), quote=True)}" style="{style}">'
     )
 
 
@@ -85,19 +86,22 @@ def curve(picture: Curve) -> str:
     margin = max(_LEFT, 8 + 7 * max(len(label) for _, label in ticks))
     end = _CURVE_WIDTH - _RIGHT
     across = (end - margin) / (picture.steps or 1)
-    down = (_CURVE_HEIGHT - _TOP - _BOTTOM) / ((high - low) or 1.0)
+    # In halves, since the distance between −1.7e308 and 1.7e308 is infinite.
+    span = (high / 2 - low / 2) or 1.0
+
+    def down(height: float) -> float:
+        return _TOP + (_CURVE_HEIGHT - _TOP - _BOTTOM) * ((high / 2 - height / 2) / span)
 
     lines, labels = [], []
     for value, label in ticks:
-        y = _TOP + (high - value) * down
+        y = down(value)
         lines.append(f'<line x1="{margin}" x2="{end}" y1="{y:.5g}" y2="{y:.5g}"/>')
         labels.append(_label(margin - 6, y + 4, "end", label))
     for step, label in step_ticks(picture.steps, picture.unit):
         x = margin + step * across
         labels.append(_label(x, _CURVE_HEIGHT - 6, "end" if step == picture.steps else "middle", label))
     points = " ".join(
-        f"{margin + x * across:.5g},{_TOP + (high - y) * down:.5g}"
-        for x, y in zip(picture.x, heights, strict=True)
+        f"{margin + x * across:.5g},{down(y):.5g}" for x, y in zip(picture.x, heights, strict=True)
     )
     body = (
         f'<g stroke="{_LINE}" stroke-width="1">{"".join(lines)}</g>'
@@ -128,13 +132,14 @@ def log_ticks(low: float, high: float) -> list[tuple[float, str]]:
 
 def linear_ticks(low: float, high: float) -> list[tuple[float, str]]:
     """Round numbers around a range, five at the most."""
-    if not math.isfinite(high - low) or high == low:
+    if not 1e-300 < high - low < math.inf:
         return [(low, numbers.number(low)), *([(high, numbers.number(high))] if high != low else [])]
     rough = (high - low) / 3
     base = 10.0 ** math.floor(math.log10(rough))
     size = next(base * k for k in (1, 2, 2.5, 5, 10) if base * k >= rough * 0.999)
     first, last = math.floor(low / size), math.ceil(high / size)
-    if last - first > 8:  # a range too narrow for its place on the axis
+    # A range too narrow for its place on the axis, or whose round numbers are past what a float holds.
+    if last - first > 8 or not math.isfinite(first * size) or not math.isfinite(last * size):
         return [(low, numbers.number(low, 6)), (high, numbers.number(high, 6))]
     return [
         (k * size, numbers.number(round(k * size, 12) if abs(size) > 1e-9 else k * size))
@@ -153,5 +158,5 @@ def step_ticks(steps: int, unit: str) -> list[tuple[float, str]]:
     size = next(size for size in sizes if 4 * size >= steps)
     # The label at the end, with its unit, needs room: about 6 pixels a character, of some 500.
     room = 1 - (6 * len(f"{steps:,} {unit}") + 3 * len(f"{steps:,}") + 8) / 500
-    places = [place for place in range(0, steps, size) if place < room * steps]
+    places = [place for place in range(0, steps, size) if place <= room * steps]
     return [*((float(place), numbers.count(place)) for place in places), (float(steps), f"{steps:,} {unit}")]

@@ -39,7 +39,10 @@ def _wrapped(parts: Sequence[str], indent: str = "") -> str:
             lines[-1] += f" {text}"
         else:
             first = f"{indent}  " if lines else indent
-            lines += [(f"{indent}  " if i else first) + line for i, line in enumerate(wrap(text, WIDTH - len(indent) - 2))]
+            lines += [
+                (f"{indent}  " if i else first) + line
+                for i, line in enumerate(wrap(text, WIDTH - len(indent) - 2))
+            ]
     return "\n".join(lines)
 
 
@@ -105,7 +108,8 @@ def _cell(text: str, columns: int, right: bool, *, code: bool) -> str:
 def _text(field: Field) -> str:
     if field.strip:
         # Two bins a character, so that a histogram takes 12 columns.
-        return blocks([float(sum(field.strip[i : i + 2])) for i in range(0, len(field.strip), 2)])
+        pairs = [float(sum(field.strip[i : i + 2])) for i in range(0, len(field.strip), 2)]
+        return blocks([0.0, *pairs])[1:]
     if field.bar is not None:
         return "█" * round(10 * field.bar) or ("▏" if field.bar else "")
     return f"{field.text} {field.aside}".rstrip()

@@ -86,6 +86,10 @@ class Lifting:
             lambda: self._namespace.get(name), lambda v: self._namespace.update({name: v}), original, lifted
         )
 
+    def made(self, value: Any) -> bool:
+        """Whether an object is one that stands for something lifted."""
+        return any(entry.lifted is value for entry in self._replaced)
+
     def give_back(
         self, names: Iterable[str] = (), back: Callable[[Any, Any], Any] = lambda original, lifted: original
     ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -44,6 +44,9 @@ class Names:
 
 class Untraceable(Exception):
     """The program cannot become a graph, whatever the values; the message says why, and where."""
+
+
+_BY_NAME = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
 
 
 class Program(Protocol):
@@ -98,6 +101,7 @@ class FunctionProgram:
         outputs = self._function(*self._positional(namespace), **self._keywords(namespace), **extra)
         if not isinstance(outputs, dict):
             return outputs
+        _check_names(outputs, "each output, for example {'loss': loss}")
         for name, value in outputs.items():
             namespace[name] = hooks[name](value) if name in hooks else value
         return None
@@ -131,8 +135,16 @@ def _matched(
     kinds = {parameter.kind for parameter in parameters.values()}
     if not [name for name in parameters if name != "tape" or name in sources]:
         return (), False
-    by_name = all(name in parameters for name in sources) or inspect.Parameter.VAR_KEYWORD in kinds
-    return sources, by_name
+    keywords = {name for name, parameter in parameters.items() if parameter.kind in _BY_NAME}
+    open_ended = inspect.Parameter.VAR_KEYWORD in kinds and inspect.Parameter.VAR_POSITIONAL not in kinds
+    missing = {name for name in keywords if parameters[name].default is inspect.Parameter.empty} - {"tape"}
+    return sources, keywords.issuperset(sources) or (open_ended and missing.issubset(sources))
+
+
+def _check_names(names: Iterable[Any], what: str) -> None:
+    for name in names:
+        if not (isinstance(name, str) and name.isidentifier()):
+            raise LineError(f"{name!r} is not a name; name {what}.")
 
 
 def as_sources(value: Any) -> dict[str, Any]:
@@ -141,9 +153,7 @@ def as_sources(value: Any) -> dict[str, Any]:
     A dict names them itself; a list or tuple is numbered ``x0``, ``x1``; a single one is ``x``.
     """
     if isinstance(value, Mapping):
-        bad = [name for name in value if not (isinstance(name, str) and name.isidentifier())]
-        if bad:
-            raise LineError(f"{bad[0]!r} is not a name; name each source, for example {{'x': x}}.")
+        _check_names(value, "each source, for example {'x': x}")
         return dict(value)
     if isinstance(value, list | tuple):
         return {f"x{index}": item for index, item in enumerate(value)}

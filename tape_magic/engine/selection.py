@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import ast
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +27,8 @@ class Source:
         The place it stands at, or a variable's own name.
     assigned
         Whether the program itself gives it its value, so that nothing is known before the run.
+    unbuilt
+        Whether there is a layer in it that makes its variables when the program calls it.
     value
         What stands there while the program runs.
     leaves
@@ -33,6 +37,7 @@ class Source:
 
     name: str
     assigned: bool = False
+    unbuilt: bool = False
     value: Any = None
     leaves: list[src.Leaf] = field(default_factory=list)
 
@@ -74,6 +79,9 @@ class Selection:
         for name in self.defaults:
             self._sources.setdefault(name, self._entry(name))
         self._chooses = chooses
+        # Whether some variable can be known only as the program reads it.
+        self.needs_access = chooses or any(source.unbuilt for source in self.sources)
+        self._awaits = False
         dtype = lift_dtype(self._read().values(), [source.value for source in self.sources])
         self.lifting = Lifting(namespace, lambda value: make(value, dtype), liftable)
 
@@ -85,15 +93,6 @@ class Selection:
     def __getitem__(self, name: str) -> Source:
         return self._sources[name]
 
-    @property
-    def needs_access(self) -> bool:
-        """Whether some source can be known only as the program reads it."""
-        return self._chooses or any(
-            (source.assigned and not source.name.isidentifier())
-            or (src.is_module(source.value) and not source.leaves)
-            for source in self.sources
-        )
-
     def _read(self) -> dict[str, Any]:
         return {name: self._namespace[name] for name in self._program.names.reads if name in self._namespace}
 
@@ -101,8 +100,26 @@ class Selection:
         names, base = self._program.names, place(name)[0]
         if names.assigned_first(base) or (base not in self._namespace and names.opaque):
             return Source(name, assigned=True)
-        value = src.look_up(name, self._namespace, also=names.assigns)
-        return Source(name, value=value, leaves=src.leaves(value, name, lifted=False))
+        try:
+            value = src.look_up(name, self._namespace, also=names.assigns)
+        except SourceError:
+            if not self._within_unbuilt(name):
+                raise
+            return Source(name, assigned=True, unbuilt=True)
+        leaves = src.leaves(value, name, lifted=False)
+        return Source(name, unbuilt=src.unbuilt(value), value=value, leaves=leaves)
+
+    def _within_unbuilt(self, name: str) -> bool:
+        """Whether a place is in a layer that is not built yet, such as ``layer.kernel``."""
+        _, tree = place(name)
+        while isinstance(tree, ast.Attribute | ast.Subscript):
+            tree = tree.value
+            try:
+                owner = src.held(tree, self._namespace, name)
+            except (SourceError, KeyError):
+                continue
+            return src.unbuilt(owner)
+        return False
 
     def _read_by_name(self) -> list[str]:
         """The float tensors read by name, or else the floats and arrays.
@@ -132,29 +149,55 @@ class Selection:
         return {base: self._hook(base, watch) for base in bases}
 
     def _hook(self, base: str, watch: Watch) -> Callable[[Any], Any]:
-        names = [source.name for source in self.sources if source.assigned and place(source.name)[0] == base]
+        sources = [source for source in self.sources if source.assigned and place(source.name)[0] == base]
 
         def assigned(value: Any) -> Any:
             lifted = self.lifting.lifted(value)
             if lifted is not value:
                 self.lifting.record(base, value, lifted)
-            for name in names:
+            for source in sources:
                 try:
-                    here = src.look_up(name, {base: lifted})
-                except SourceError:
-                    continue  # layer.kernel, before the layer is built
-                watch(src.leaves(here, name))
+                    here = src.look_up(source.name, {base: lifted})
+                except SourceError:  # layer.kernel, before the layer is built
+                    source.unbuilt = self._awaits = True
+                    continue
+                source.unbuilt = src.unbuilt(here)
+                self._awaits = self._awaits or source.unbuilt
+                watch(src.leaves(here, source.name))
             return lifted
 
         return assigned
 
-    def settle(self, read: Iterable[Any]) -> None:
-        """After the run: what assigned sources hold, and the variables that were `read`."""
+    @contextmanager
+    def awaiting(self, watch: Callable[[Any], None]) -> Iterator[None]:
+        """Within this, the variables are watched that a layer makes which the program itself made."""
+        import tensorflow as tf
+
+        def make(next_creator: Callable[..., Any], **arguments: Any) -> Any:
+            variable = next_creator(**arguments)
+            if self._awaits and src.is_inexact(variable):
+                watch(variable)
+            return variable
+
+        with tf.variable_creator_scope(make):
+            yield
+
+    def settle(self, variables: Iterable[Any]) -> None:
+        """After the run: what assigned sources hold, and the `variables` that were read."""
+        read = {id(variable): variable for variable in variables}
         for source in self.sources:
-            if source.assigned or src.is_module(source.value):
+            if source.assigned:
                 self._settle(source)
+                unseen = [leaf for leaf in source.leaves if id(leaf.value) not in read]
+                if source.unbuilt and unseen and not self.needs_access:
+                    raise SourceError(
+                        f"{source.name} made its variables out of sight of the tape: "
+                        f"make {place(source.name)[0]} in a cell above."
+                    )
+            elif source.unbuilt:
+                source.leaves = src.leaves(source.value, source.name)
         if self._chooses:
-            self._choose_variables({id(variable): variable for variable in read})
+            self._choose_variables(read)
         self._tell_apart()
 
     def _choose_variables(self, read: dict[int, Any]) -> None:
@@ -164,20 +207,22 @@ class Selection:
         if not read:
             return
         chosen: list[Source] = []
-        for name, value in self._read().items():
+        names = [*self._program.names.reads, *self._program.names.assigns]
+        for name in dict.fromkeys(names):
+            value = self._namespace.get(name)
             if src.is_module(value):
                 leaves = [
                     leaf for leaf in src.leaves(value, name) if read.pop(id(leaf.value), None) is not None
                 ]
                 if leaves:
                     chosen.append(Source(name, value=value, leaves=leaves))
-        names = {
+        by_id = {
             id(src.watched(value)): name
             for name, value in [*self._namespace.items(), *self._read().items()]
             if not name.startswith("_") and src.is_variable(value)
         }
         for variable in read.values():
-            name = names.get(id(variable)) or src.own_name(variable)
+            name = by_id.get(id(variable)) or src.own_name(variable)
             taken = {source.name for source in chosen}
             number = next(n for n in range(len(read) + 1) if (f"{name}_{n}" if n else name) not in taken)
             name = f"{name}_{number}" if number else name
@@ -208,10 +253,14 @@ class Selection:
             ]
 
 
-def replaced_variables(entry: Mapping[str, Any], program: Program, namespace: Namespace) -> list[str]:
-    """A sentence for each variable whose name the program gave to a tensor."""
+def replaced_variables(
+    entry: Mapping[str, Any], program: Program, namespace: Namespace, lifting: Lifting
+) -> list[str]:
+    """A sentence for each variable whose name the program gave to a tensor, not to a lifted float."""
     return [
         f"line {line} replaces the variable {name} by a tensor; {name}.assign_add(1) keeps it a variable"
         for name, line in program.names.assigns.items()
-        if src.is_variable(entry.get(name)) and src.is_tensor(namespace.get(name))
+        if src.is_variable(entry.get(name))
+        and src.is_tensor(value := namespace.get(name))
+        and not lifting.made(value)
     ]

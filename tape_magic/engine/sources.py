@@ -146,6 +146,13 @@ def refusal(value: Any, name: str) -> str:
     )
 
 
+def unbuilt(value: Any) -> bool:
+    """Whether there is a layer or module in a source that makes its variables when it is first called."""
+    if isinstance(value, list | tuple | dict):
+        return any(unbuilt(item) for _, item in items_of(value))
+    return is_module(value) and not (getattr(value, "built", True) and value.trainable_variables)
+
+
 def module_leaves(module: Any) -> list[Leaf]:
     """The trainable variables of a model, layer or module, each by its path within it."""
     paths = _keras_paths(module) if hasattr(module, "path") else _module_paths(module)
@@ -230,7 +237,7 @@ def held(tree: ast.expr, namespace: Mapping[str, Any], name: str) -> Any:
     text = ast.unparse(tree.value)
     if isinstance(tree, ast.Attribute):
         if not hasattr(owner, tree.attr):
-            near = closest(tree.attr, dir(owner))
+            near = closest(tree.attr, (name for name in dir(owner) if name != tree.attr))
             raise SourceError(f"{text} is a {type(owner).__name__} and has no {tree.attr}{near}")
         return getattr(owner, tree.attr)
     key = ast.literal_eval(tree.slice)

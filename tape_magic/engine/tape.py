@@ -13,8 +13,8 @@ from typing import Any
 from tape_magic.engine import sources as src
 from tape_magic.engine.program import FunctionProgram, Namespace, Program, as_sources
 from tape_magic.engine.selection import Selection, replaced_variables
-from tape_magic.errors import SourceError, TargetError, closest
-from tape_magic.notation import LAST_EXPRESSION, Target, place, read_targets, split
+from tape_magic.errors import LineError, SourceError, TargetError, closest
+from tape_magic.notation import LAST_EXPRESSION, MAX_ORDER, Target, place, read_targets, split
 from tape_magic.results.gradients import Derivative, GradReport
 
 
@@ -92,6 +92,8 @@ def differentiate(
     them, and `wrt` the names of the sources. Lifted objects are back in `namespace` when it
     returns, and when it raises.
     """
+    if not isinstance(order, int) or not 1 <= order <= MAX_ORDER:
+        raise LineError(f"the order is {order!r}; orders 1 to {MAX_ORDER} can be computed.")
     names = program.names
     targets = read_targets(words, {*namespace, *names.assigns}.__contains__)
     for target in targets:
@@ -201,8 +203,9 @@ class _Run:
         self.selection.lift()
         for source in self.selection.sources:
             self._watch(source.leaves)
-        self.value = self.program.run(self.namespace, self.selection.hooks(self._watch), self.tape)
-        self.notes += replaced_variables(entry, self.program, self.namespace)
+        with self.selection.awaiting(self.tape.watch_source):
+            self.value = self.program.run(self.namespace, self.selection.hooks(self._watch), self.tape)
+        self.notes += replaced_variables(entry, self.program, self.namespace, self.selection.lifting)
         self.selection.settle(self.tape.watched_variables())
         self._asked = self._settled_targets()
         self.forward_seconds = time.perf_counter() - started
@@ -231,7 +234,8 @@ class _Run:
         if self.value is not None:
             return [LAST_EXPRESSION]
         if self.program.names.opaque and self.wrt is not None:  # a function that returned a dict
-            return [name for name in self.namespace if name not in self.wrt]
+            given = {name: self.selection[name].value for name in self.wrt}
+            return [name for name, value in self.namespace.items() if value is not given.get(name)]
         raise TargetError(
             "there is no output to differentiate: name one, for example %%grad y, "
             "or end the cell with an expression."
@@ -276,15 +280,13 @@ class _Run:
 
         self._sums[prefix] = 1
         nothing = [None] * len(by)
-        if value is None:
+        if value is None and prefix[1]:  # the derivative before this one
             return nothing
-        found = [src.watched(item) if src.is_variable(item) else item for item in tf.nest.flatten(value)]
-        # The gradient of a lookup names rows; what it holds of them has the same sum.
-        outputs = [item.values if isinstance(item, tf.IndexedSlices) else item for item in found]
+        outputs = [_summed(item) for item in tf.nest.flatten(value)]
         self._why[prefix] = next(filter(None, (_no_derivative(item, prefix[0]) for item in outputs)), "")
         if self._why[prefix]:
             return nothing
-        self._sums[prefix] = sum(math.prod(item.shape) for item in found)
+        self._sums[prefix] = sum(_size(item) for item in tf.nest.flatten(value))
         try:
             return list(tape.gradient(outputs, [leaf.value for leaf in by]))
         except LookupError as error:
@@ -340,6 +342,25 @@ class _Run:
 
 def _by_identity(values: Mapping[int, Any]) -> Callable[[Any], Any]:
     return lambda owner: values.get(id(owner))
+
+
+def _summed(value: Any) -> Any:
+    """The tensor whose elements have the sum of a tensor, variable or composite tensor."""
+    import tensorflow as tf
+
+    if src.is_variable(value):
+        return src.watched(value)
+    if isinstance(value, tf.IndexedSlices | tf.SparseTensor):
+        return value.values
+    return value.flat_values if isinstance(value, tf.RaggedTensor) else value
+
+
+def _size(value: Any) -> int:
+    """How many elements are summed."""
+    import tensorflow as tf
+
+    whole = isinstance(value, tf.IndexedSlices)  # the gradient of a lookup: mostly rows of zeros
+    return math.prod(value.shape if whole else _summed(value).shape)
 
 
 def _no_derivative(value: Any, name: str) -> str:

@@ -67,7 +67,8 @@ class TapeMagics(Magics):
                     namespace[name] = interrupted.result
                     if not options.quiet:
                         progress.finish(interrupted.result)
-                    raise
+                    # Exactly that: front ends go by the name of what was raised.
+                    raise KeyboardInterrupt(str(interrupted)) from None
                 namespace[name] = done.result
                 if not options.quiet:
                     progress.finish(done.result)

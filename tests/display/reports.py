@@ -13,7 +13,7 @@ from tape_magic.results.minimum import Divergence, MinimizeResult, StopReason, V
 HOSTILE = (
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',
-    "it's <b>bold</b> & \"quoted\"",
+    'it\'s <b>bold</b> & "quoted"',
     "\u202e\u2066reversed\u2069",
     "bell\x07 and \x1b[31mred\x1b[0m",
 )

@@ -55,10 +55,10 @@ def test_small_arrays_are_shown_whole():
         derivative("y", "e", value=np.zeros((0, 3))),
     )
     assert shown(report)[1:5] == [
-        "∂y/∂v          [1.5, −0.25]",
-        "∂y/∂M    [[4, −3], [−2, 1]]",
-        "∂y/∂z                2 + 4j",
-        "∂y/∂e                    []",
+        "∂y/∂v             [1.5, −0.25]",
+        "∂y/∂M       [[4, −3], [−2, 1]]",
+        "∂y/∂z                   2 + 4j",
+        "∂y/∂e                       []",
     ]
 
 
@@ -78,9 +78,9 @@ def test_arrays_of_different_types_say_theirs():
         derivative("y", "v", value=np.full(9, 3.0), dtype="float64"),
     )
     assert shown(report) == [
-        "derivative   value",
-        "∂y/∂u 9      ‖·‖ 6  all 2 · float32",
-        "∂y/∂v 9      ‖·‖ 9  all 3 · float64",
+        "derivative  value",
+        "∂y/∂u 9     ‖·‖ 6  all 2 · float32",
+        "∂y/∂v 9     ‖·‖ 9  all 3 · float64",
         "forward 1.2 ms · backward 2.0 ms",
     ]
 
@@ -123,7 +123,7 @@ def test_a_run_to_its_step_limit():
 
 def test_a_loss_that_ends_at_zero_keeps_its_logarithmic_axis():
     report = minimum([1.0, 0.1, 0.01, 0.001, 0.0], {"x": change(0.0, 1.0)})
-    assert shown(report)[2] == "1 █▆▃▁ 0 (logarithmic)"
+    assert shown(report)[1] == "1 █▆▃▁ 0 (logarithmic)"
 
 
 def test_a_run_that_diverged():
@@ -131,9 +131,9 @@ def test_a_run_that_diverged():
         "diverged at step 812: the loss became inf ·",
         "  last finite values put back (step 811) · try a rate below 0.01",
         "1 ▁▂▅█ 100,000 (logarithmic)",
-        "variable  start          end  |∂loss|",
-        "w 100×1   ‖w‖ 0  ‖w‖ 3.1e37    8.8e37",
-        "b             0     −1.2e36      4e36",
+        "variable  start         end  |∂loss|",
+        "w 100×1   ‖w‖ 0  ‖w‖ 3.1e37   8.8e37",
+        "b             0     −1.2e36     4e36",
     ]
 
 
@@ -144,7 +144,9 @@ def test_a_run_that_was_interrupted():
 
 
 def test_a_loss_that_rose():
-    report = minimum([2.69, 50.0, 121.7], {"x": change(1.0, 2.0)}, engine="eager", engine_reason="line 2 prints")
+    report = minimum(
+        [2.69, 50.0, 121.7], {"x": change(1.0, 2.0)}, engine="eager", engine_reason="line 2 prints"
+    )
     assert shown(report) == [
         "y = 121.7 at step 2 · above the start, 2.69 · step limit · 0.19 s · eager ·",
         "  SGD(0.01)",
@@ -169,9 +171,9 @@ def test_devices_that_were_set_up():
     report = machine(gpu(0, PolicyKind.GROWTH), gpu(1, PolicyKind.HIDDEN))
     assert shown(report) == [
         "GPU 0 memory as needed, GPU 1 hidden · done",
-        "device                        memory            policy",
-        "GPU:0   NVIDIA H200 (9.0)             memory as needed",
-        "GPU 1   NVIDIA H200 (9.0)                       hidden",
+        "device                         memory            policy",
+        "GPU:0   NVIDIA H200 (9.0)              memory as needed",
+        "GPU 1   NVIDIA H200 (9.0)                        hidden",
         "CPU:0   AMD EPYC, 16 cores  128.0 GiB",
         "TensorFlow 2.21.0 · CUDA 12.5.1 · cuDNN 9 · TensorFlow has not started yet",
     ]
@@ -179,18 +181,22 @@ def test_devices_that_were_set_up():
 
 def test_memory_in_use():
     gibi = 2**30
-    used = gpu(0, PolicyKind.LIMIT, 4 * gibi, memory_total=8 * gibi, memory_used=2 * gibi, memory_peak=3 * gibi)
+    used = gpu(
+        0, PolicyKind.LIMIT, 4 * gibi, memory_total=8 * gibi, memory_used=2 * gibi, memory_peak=3 * gibi
+    )
     report = machine(used, started=True, outcome=Outcome.ASKED)
     assert shown(report) == [
-        "device                                  used here     peak         of         policy",
-        "GPU:0   NVIDIA H200 (9.0)   ██            2.0 GiB  3.0 GiB    8.0 GiB  at most 4 GiB",
-        "CPU:0   AMD EPYC, 16 cores                                  128.0 GiB",
+        "device                          used here     peak         of         policy",
+        "GPU:0   NVIDIA H200 (9.0)   ██    2.0 GiB  3.0 GiB    8.0 GiB  at most 4 GiB",
+        "CPU:0   AMD EPYC, 16 cores                          128.0 GiB",
         "TensorFlow 2.21.0 · CUDA 12.5.1 · cuDNN 9 · TensorFlow has started",
     ]
 
 
 def test_no_gpu():
-    report = machine(outcome=Outcome.NO_GPU, why_no_gpu="this TensorFlow is built without CUDA", cuda=None, cudnn=None)
+    report = machine(
+        outcome=Outcome.NO_GPU, why_no_gpu="this TensorFlow is built without CUDA", cuda=None, cudnn=None
+    )
     assert shown(report) == [
         "No GPU: TensorFlow continues on the CPU · this TensorFlow is built without CUDA",
         "device                         memory",
@@ -208,7 +214,9 @@ def test_asked_without_a_gpu():
 LONG = [
     gradients(
         derivative("a_loss_with_a_very_long_name", "a_variable_with_a_longer_one", value=np.arange(500.0)),
-        derivative("a_loss_with_a_very_long_name", "b", value=None, connected=False, why="cut at " + "x" * 90),
+        derivative(
+            "a_loss_with_a_very_long_name", "b", value=None, connected=False, why="cut at " + "x" * 90
+        ),
         derivative("a_loss_with_a_very_long_name", "c", value=np.full((2, 3), -0.123456)),
     ),
     gradients(derivative("loss", "block/" * 12 + "kernel", value=np.arange(500.0), of_model=True)),
@@ -234,7 +242,8 @@ def test_nothing_moves_the_cursor_or_turns_the_text(name):
 
 def test_a_long_name_keeps_its_beginning_and_its_end():
     lines = shown(LONG[0])
-    assert lines[1].startswith("∂a_loss_wit") and "longer_one" in lines[1].split("  ")[0]
+    assert lines[1].startswith("∂a_loss_wit")
+    assert "nger_one 500 " in lines[1]
 
 
 def test_blocks():

@@ -57,7 +57,8 @@ class Door:
             assert not result.success, f"%tfgpu {line} was not refused"
             message = complaint.strip().removeprefix("UsageError: ")
             assert message != complaint.strip(), complaint
-        assert message and "\n" not in message, message
+        assert message
+        assert "\n" not in message, message
         return message
 
     def _run(self, cell: str) -> tuple[Any, str]:
@@ -166,22 +167,28 @@ def asking_starts_nothing(door: Door) -> None:
     report = door.ask("")
     before = settings()
     assert door.ask("") == report
-    assert settings() == before and not started()
-    assert report.outcome is Outcome.ASKED and not report.started
+    assert settings() == before
+    assert not started()
+    assert report.outcome is Outcome.ASKED
+    assert not report.started
     assert report.tensorflow == tensorflow().__version__
     assert [gpu.product for gpu in report.gpus] == ["STUB", "STUB"]
     assert [gpu.logical_names for gpu in report.gpus] == [("GPU:0",), ("GPU:1",)]
     assert policies(report) == ["nearly all memory at once"] * 2
     assert {(row.memory_used, row.memory_peak) for row in report.devices} == {(None, None)}
     (cpu,) = report.cpus
-    assert cpu.logical_names == ("CPU:0",) and cpu.memory_total > 2**28 and "core" in cpu.product
+    assert cpu.logical_names == ("CPU:0",)
+    assert cpu.memory_total > 2**28
+    assert "core" in cpu.product
     assert door.ask("--require", require=True).outcome is Outcome.ASKED
 
     start()
     kept = hold_on_gpu("GPU:1")
     report = door.ask("")
-    assert report.started and report.gpus[0].memory_used == 0
-    assert report.gpus[1].memory_used >= 4 and report.gpus[1].memory_peak >= report.gpus[1].memory_used
+    assert report.started
+    assert report.gpus[0].memory_used == 0
+    assert report.gpus[1].memory_used >= 4
+    assert report.gpus[1].memory_peak >= report.gpus[1].memory_used
     del kept
     # without growth the first tensor takes nearly all of the stub's 64 MiB
     assert held_by_stub(1) > 32 * MIB
@@ -191,7 +198,8 @@ def growth_on_one_of_two(door: Door) -> None:
     from tape_magic.results.devices import Outcome
 
     report = door.ask("0 --growth", indices=0, growth=True)
-    assert report.outcome is Outcome.DONE and not started()
+    assert report.outcome is Outcome.DONE
+    assert not started()
     assert report.headline == "Done: GPU 0 memory as needed, GPU 1 hidden."
     assert [gpu.logical_names for gpu in report.gpus] == [("GPU:0",), ()]
     assert [gpu.visible for gpu in report.gpus] == [True, False]
@@ -203,7 +211,9 @@ def growth_on_one_of_two(door: Door) -> None:
     assert 0 < held_by_stub(0) < 32 * MIB  # growth is real, and
     assert [each.name for each in tensorflow().config.list_logical_devices("GPU")] == ["/device:GPU:0"]
     again = door.ask("0 --growth", indices=0, growth=True)
-    assert again.outcome is Outcome.ALREADY_SO and again.started and again.gpus[0].memory_used >= 4
+    assert again.outcome is Outcome.ALREADY_SO
+    assert again.started
+    assert again.gpus[0].memory_used >= 4
     del kept
 
     before = settings()
@@ -225,7 +235,8 @@ def a_later_line_before_the_start(door: Door) -> None:
     from tape_magic.results.devices import Outcome
 
     report = door.ask("0,1 --limit 48M", indices=[0, 1], limit="48M")
-    assert report.outcome is Outcome.DONE and limits() == [[48], [48]]
+    assert report.outcome is Outcome.DONE
+    assert limits() == [[48], [48]]
     assert [gpu.policy.limits for gpu in report.gpus] == [(48 * MIB,)] * 2
     assert door.ask("--limit 48MiB", limit="48MiB").outcome is Outcome.ALREADY_SO
 
@@ -238,14 +249,17 @@ def a_later_line_before_the_start(door: Door) -> None:
     assert door.ask("1", indices=1).gpus[1].policy.text == "nearly all memory at once"
 
     report = door.ask("--cpu --split 4", cpu=True, split=4)
-    assert policies(report) == ["hidden", "hidden"] and len(report.cpus[0].logical_names) == 4
+    assert policies(report) == ["hidden", "hidden"]
+    assert len(report.cpus[0].logical_names) == 4
     assert "every gpu is hidden" in door.refused("--require", require=True).lower()
     assert policies(door.ask("--cpu", cpu=True)) == ["hidden", "hidden"]
     assert settings()["logical"][-1] is None
 
     report = door.ask("--growth", growth=True)  # no index: all of them, alike
-    assert policies(report) == ["memory as needed"] * 2 and settings()["growth"] == [True, True]
-    assert report.outcome is Outcome.DONE and not started()
+    assert policies(report) == ["memory as needed"] * 2
+    assert settings()["growth"] == [True, True]
+    assert report.outcome is Outcome.DONE
+    assert not started()
     start()
     assert len(tensorflow().config.list_logical_devices("GPU")) == 2
     assert door.ask("0,1 --growth", indices=(0, 1), growth=True).outcome is Outcome.ALREADY_SO
@@ -270,9 +284,8 @@ def refusals_change_nothing(door: Door) -> None:
     assert "less than 1 MiB" in door.refused("0 --limit 1K", indices=0, limit="1K")
     for size in ("0.5", "50%"):
         unknown = door.refused(f"0 --limit {size}", indices=0, limit=size)
-        assert (
-            f"The limit {size} is a part of GPU 0's memory" in unknown and "write the size itself" in unknown
-        )
+        assert f"The limit {size} is a part of GPU 0's memory" in unknown
+        assert "write the size itself" in unknown
     assert door.refused("--split 2", split=2) == (
         "split 2 needs cpu, which it splits into logical CPUs: write --cpu --split 2."
     )
@@ -294,7 +307,8 @@ def refusals_change_nothing(door: Door) -> None:
         door.ask("0 --growth", indices=0, growth=True)
         before["growth"] = settings()["growth"]
         before["visible"] = settings()["visible"]
-    assert settings() == before and not started()
+    assert settings() == before
+    assert not started()
 
 
 def a_failing_setter(door: Door) -> None:
@@ -326,7 +340,8 @@ def a_failing_setter(door: Door) -> None:
                 assert said == (
                     f"TensorFlow refused to set {what} (ValueError: no); everything is set back as it was."
                 ), said
-                assert settings() == before and not started(), (beginning, setter, after)
+                assert settings() == before, (beginning, setter, after)
+                assert not started(), (beginning, setter, after)
     with failing("set_visible_devices", 1, KeyboardInterrupt()):
         if door.name == "function":
             with pytest.raises(KeyboardInterrupt):
@@ -338,7 +353,8 @@ def a_failing_setter(door: Door) -> None:
     said = door.refused("1 --growth", indices=1, growth=True)
     tf.config.set_visible_devices = real
     assert said.startswith("TensorFlow accepted the devices and then had them otherwise (GPU 0 is visible")
-    assert said.endswith("everything is set back as it was.") and settings() == before
+    assert said.endswith("everything is set back as it was.")
+    assert settings() == before
     start()
 
 
@@ -362,7 +378,8 @@ def a_setter_that_cannot_be_set_back(door: Door) -> None:
     inner = eager_context()
     inner._virtual_device_map = HiddenMap(inner._virtual_device_map)
     said = door.refused("--growth", growth=True)
-    assert "no way to take logical devices back" in said and said.endswith("set back as it was.")
+    assert "no way to take logical devices back" in said
+    assert said.endswith("set back as it was.")
     assert settings() == before
 
 
@@ -403,10 +420,12 @@ def what_the_user_had_set(door: Door) -> None:
     door.ask("--growth", growth=True)
     two = [tf.config.LogicalDeviceConfiguration()] * 2
     tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], two)
-    assert settings()["growth"] == [True, True] and not eager_context().config.gpu_options.allow_growth
+    assert settings()["growth"] == [True, True]
+    assert not eager_context().config.gpu_options.allow_growth
     assert policies(door.ask("")) == ["nearly all memory at once"] * 2
     assert door.ask("--growth", growth=True).outcome is Outcome.DONE
-    assert settings()["logical"] == [None] * 3 and eager_context().config.gpu_options.allow_growth
+    assert settings()["logical"] == [None] * 3
+    assert eager_context().config.gpu_options.allow_growth
     door.ask("0,1", indices=[0, 1])
 
     tf.config.set_logical_device_configuration(
@@ -449,10 +468,13 @@ def no_gpu_continues_on_the_cpu(door: Door) -> None:
     from tape_magic.results.devices import Outcome
 
     report = door.ask("0 --growth", indices=0, growth=True)
-    assert report.outcome is Outcome.NO_GPU and report.gpus == () and not started()
+    assert report.outcome is Outcome.NO_GPU
+    assert report.gpus == ()
+    assert not started()
     assert report.headline == f"No GPU: TensorFlow continues on the CPU ({report.why_no_gpu})."
     built = tensorflow().test.is_built_with_cuda()
-    assert report.why_no_gpu and ("built without CUDA" in report.why_no_gpu) is not built
+    assert report.why_no_gpu
+    assert ("built without CUDA" in report.why_no_gpu) is not built
     assert door.ask("7 --limit 50%", indices=7, limit="50%").outcome is Outcome.NO_GPU
     required = door.refused("0 --growth --require", indices=0, growth=True, require=True)
     assert required == f"There is no GPU, and require asks for one: {report.why_no_gpu}."
@@ -468,7 +490,8 @@ def four_logical_cpus(door: Door) -> None:
     from tape_magic.results.devices import Outcome
 
     report = door.ask("--cpu --split 4", cpu=True, split=4)
-    assert report.outcome is Outcome.DONE and not started()
+    assert report.outcome is Outcome.DONE
+    assert not started()
     assert report.cpus[0].logical_names == ("CPU:0", "CPU:1", "CPU:2", "CPU:3")
     assert door.ask("--cpu --split 4", cpu=True, split=4).outcome is Outcome.ALREADY_SO
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -323,6 +326,38 @@ def test_arrays(door: Door, name: str, make: Callable[[Any], Any]) -> None:
     assert report[line].dtype.name == "float64"
 
 
+COMPOSITES = {
+    "ragged": "y = tf.RaggedTensor.from_row_lengths(w**3, [1, 2])",
+    "sparse": "y = tf.sparse.from_dense(w**3)",
+    "in a dict": "y = {'a': tf.RaggedTensor.from_row_lengths(w**3, [1, 2])}",
+}
+
+
+@pytest.mark.parametrize("name", COMPOSITES)
+def test_outputs_of_several_tensors(door: Door, name: str) -> None:
+    report = door.grad(Case(COMPOSITES[name], "dy/dw, d2y/dw2", {"tf": tf, "w": tf.Variable(W)}))
+    close(report["dy/dw"], 3 * W**2, 1e-9)
+    close(report["d2y/dw2"], 6 * W, 1e-9)
+    assert report.rows[0].sum_note == "sum of 3 outputs"
+
+
+@pytest.mark.parametrize(
+    ("cell", "why"),
+    [
+        ("y = None", "y is a NoneType, not a tensor"),
+        ("y = float(x)", "y is a float, not a tensor: it left TensorFlow"),
+        ("y = x.numpy()", "y is a float32, not a tensor: it left TensorFlow"),
+        ("y = tf.cast(x, tf.int32)", "y is int32, which has no derivative"),
+        ("y = [x, 'a']", "y is a str, not a tensor"),
+    ],
+)
+def test_outputs_that_have_no_derivative(door: Door, cell: str, why: str) -> None:
+    report = door.grad(Case(f"{cell}\nz = x*x", "dy/dx, dz/dx", {"tf": tf, "x": tf.Variable(3.0)}))
+    assert report["dy/dx"] is None
+    assert report.rows[0].why.startswith(why)
+    assert float(report["dz/dx"]) == 6.0
+
+
 Z = 3 - 4j
 
 
@@ -444,6 +479,31 @@ def test_sources_are_numbered_or_named() -> None:
     assert float(report["_", "u"]) == 0.25
 
 
+@pytest.mark.parametrize(
+    ("function", "sources", "expected"),
+    [
+        (tf.function(lambda x: x * x), 3.0, [6.0]),
+        (tf.square, 3.0, [6.0]),
+        (lambda x, /: x * x, 3.0, [6.0]),
+        (lambda x, scale=2.0: x * scale, 3.0, [2.0]),
+        (lambda *all: all[0] * all[1], [3.0, 2.0], [2.0, 3.0]),
+        (lambda *all, **more: all[0] * all[1], {"a": 3.0, "b": 2.0}, [2.0, 3.0]),
+        (lambda *, b, a: a**2 * b, {"a": 3.0, "b": 2.0}, [12.0, 9.0]),
+        (operator.mul, [3.0, 2.0], [2.0, 3.0]),
+        (functools.partial(operator.mul, 2.0), 3.0, [2.0]),
+        (keras.layers.Rescaling(5.0), tf.constant(3.0), [5.0]),
+    ],
+)
+def test_any_callable(function: Callable[..., Any], sources: Any, expected: list[float]) -> None:
+    report = tape_magic.grad(function, sources)
+    assert [float(row.value) for row in report] == expected
+
+
+def test_an_output_by_the_name_of_a_source() -> None:
+    report = tape_magic.grad(lambda x: {"x": x**2}, {"x": 3.0})
+    assert {row.key: float(row.value) for row in report} == {"dx/dx": 6.0}
+
+
 def test_a_function_that_closes_over_its_variables() -> None:
     x, still = tf.Variable(3.0, name="x"), tf.Variable(2.0, trainable=False)
     report = tape_magic.grad(lambda: still * x**2)
@@ -521,6 +581,7 @@ def test_what_the_caller_gave_is_as_it_was() -> None:
             "los is never assigned; did you mean loss?",
         ),
         ((lambda: tf.constant(1.0),), SourceError, "there is nothing to differentiate by"),
+        ((lambda x: {3: x}, {"x": 2.0}), LineError, "3 is not a name; name each output"),
         ((lambda x: x, {"x": 2.0}, "y/dx"), LineError, "is not a derivative"),
     ],
 )
@@ -529,6 +590,12 @@ def test_refusals(arguments: tuple[Any, ...], kind: type[TapeMagicError], messag
         tape_magic.grad(*arguments)
     assert message in str(info.value)
     assert "\n" not in str(info.value)
+
+
+@pytest.mark.parametrize("order", [0, -1, 21, 2.5, "2"])
+def test_orders_that_cannot_be_computed(order: Any) -> None:
+    with pytest.raises(LineError, match=r"^the order is .*; orders 1 to 20 can be computed\.$"):
+        tape_magic.grad(lambda x: x, 2.0, order=order)
 
 
 def test_exceptions_of_the_function_pass_untouched() -> None:

@@ -273,6 +273,7 @@ def test_a_subclassed_model_with_equal_names(shell: Notebook) -> None:
     names = [row.wrt[0] for row in report]
     assert len(set(names)) == 6
     assert names[:2] == ["stem/kernel", "stem/bias"]
+    assert all(row.connected for row in report)
     for name, value in zip(names, report["loss", "net"], strict=True):
         assert report["loss", name] is value
 
@@ -285,6 +286,76 @@ def test_two_models_with_equal_paths(shell: Notebook) -> None:
     assert names[4] == "b/first/kernel"
     assert float(report["loss", "a/second/bias"][0]) == 4.0
     assert float(report["loss", "b/second/bias"][0]) == 8.0
+
+
+class Partly(keras.Model):
+    """A model with one variable from the start, and others when it is first called."""
+
+    def __init__(self) -> None:
+        super().__init__(name="partly")
+        self.scale = self.add_weight(name="scale", shape=(), initializer="ones")
+        self.dense = keras.layers.Dense(1, name="dense")
+
+    def call(self, inputs: Any) -> Any:
+        return self.scale * self.dense(inputs)
+
+
+@pytest.mark.parametrize("line", ["loss --wrt net", "loss", "dloss/dnet"])
+def test_a_model_that_is_built_in_part(shell: Notebook, line: str) -> None:
+    report = grads(shell, f"%%grad {line}\nloss = tf.reduce_sum(net(inputs))", net=Partly(), inputs=INPUTS)
+    assert {row.wrt[0] for row in report} == {"scale", "dense/kernel", "dense/bias"}
+    assert all(row.connected for row in report)
+
+
+@pytest.mark.parametrize("line", ["loss --wrt net", "loss", "dloss/dnet"])
+@pytest.mark.parametrize("first", ["", "keras.Input((3,)), "], ids=["unbuilt", "built"])
+@pytest.mark.parametrize("call", ["net", "tf.function(net)"])
+def test_a_model_that_the_cell_itself_makes(shell: Notebook, line: str, first: str, call: str) -> None:
+    make = f"net = keras.Sequential([{first}keras.layers.Dense(1, name='dense')])"
+    report = grads(shell, f"%%grad {line}\n{make}\nloss = tf.reduce_sum({call}(inputs))", inputs=INPUTS)
+    assert rows(report) == {"dloss/d(dense/kernel)": [[4.0]] * 3, "dloss/d(dense/bias)": [4.0]}
+
+
+def test_a_model_whose_variables_the_tape_cannot_see_being_made(shell: Notebook) -> None:
+    shell.ns.update(tf=tf, keras=keras, Branches=Branches, inputs=INPUTS)
+    message = shell.refused("%%grad loss --wrt net\nnet = Branches()\nloss = tf.reduce_sum(net(inputs))")
+    assert message == "net made its variables out of sight of the tape: make net in a cell above."
+    report = grads(shell, "%%grad loss\nnet = Branches()\nloss = tf.reduce_sum(net(inputs))")
+    assert len(report) == 6
+    assert all(row.connected for row in report)
+
+
+def test_a_part_of_a_layer_that_is_not_built_yet(shell: Notebook) -> None:
+    cell = "%%grad dy/dlayer.kernel\ny = tf.reduce_sum(layer(inputs))"
+    assert rows(grads(shell, cell, layer=keras.layers.Dense(1), inputs=INPUTS)) == {
+        "dy/dlayer.kernel": [[4.0]] * 3
+    }
+    cell = "%%grad dy/dnew.bias\nnew = keras.layers.Dense(1)\ny = tf.reduce_sum(new(inputs))"
+    assert rows(grads(shell, cell)) == {"dy/dnew.bias": [4.0]}
+    shell.ns["layer"] = keras.layers.Dense(1)
+    message = shell.refused("%%grad dy/dlayer.kernal\ny = tf.reduce_sum(layer(inputs))")
+    assert message == "layer is a Dense and has no kernal; did you mean kernel?"
+
+
+def test_a_list_of_layers_that_are_not_built_yet(shell: Notebook) -> None:
+    layers = [keras.layers.Dense(2, name="one"), keras.layers.Dense(1, name="two")]
+    cell = "%%grad y --wrt layers\ny = tf.reduce_sum(layers[1](layers[0](inputs)))"
+    report = grads(shell, cell, layers=layers, inputs=INPUTS)
+    assert len(report) == 4
+    assert [[value.shape for value in one] for one in report["y", "layers"]] == [
+        [(3, 2), (2,)],
+        [(2, 1), (1,)],
+    ]
+
+
+def test_variables_that_a_new_layer_makes_are_all_that_is_watched(shell: Notebook) -> None:
+    cell = (
+        "%%grad y --wrt layer\nlayer = keras.layers.Dense(1)\n"
+        "more = tf.image.adjust_contrast(image*u, 2.0)\n"
+        "y = tf.reduce_sum(layer(tf.ones((1, 2))))*tf.reduce_mean(more)"
+    )
+    report = grads(shell, cell, u=tf.Variable(1.0), image=tf.ones((1, 2, 2, 3)))
+    assert [row.connected for row in report] == [True, True]
 
 
 class Affine(tf.Module):
@@ -369,6 +440,15 @@ def test_a_tensor_that_is_read_before_it_is_assigned_needs_no_note(shell: Notebo
     assert rows(report) == {"dx/dx": 32.0}
     assert report.notes == ()
     assert float(shell.ns["x"]) == 16.0
+
+
+@pytest.mark.parametrize("body", ["x = 3.0\ny = x**2", "for x in [1.0, 3.0]:\n    y = x**2"])
+def test_an_input_in_the_place_of_a_variable_needs_no_note(shell: Notebook, body: str) -> None:
+    shell.ns["x"] = tf.Variable(1.0)
+    shell.ok(f"%%grad dy/dx\n{body}")
+    assert rows(shell.ns["grads"]) == {"dy/dx": 6.0}
+    assert shell.ns["grads"].notes == ()
+    assert shell.ns["x"] == 3.0
 
 
 def test_a_float_that_is_read_before_it_is_assigned(shell: Notebook) -> None:

@@ -1,0 +1,88 @@
+"""The curve of a run: few points, honest ones, on axes with round numbers."""
+
+from __future__ import annotations
+
+import base64
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from tape_magic.display import svg
+from tape_magic.display.document import Curve
+from tape_magic.display.fields import CURVE_POINTS, decimated, describe
+from tests.display.reports import change, minimum
+
+
+def test_few_points_are_all_kept():
+    x, y = decimated(np.arange(5.0), np.array([3.0, 1.0, 4.0, 1.0, 5.0]), 300)
+    assert y.tolist() == [3.0, 1.0, 4.0, 1.0, 5.0]
+    assert x.tolist() == [0, 1, 2, 3, 4]
+
+
+@given(arrays("float64", st.integers(1, 3000), elements=st.floats(allow_infinity=True, allow_nan=True)))
+def test_the_ends_the_least_and_the_greatest_stay(history):
+    x, y = decimated(np.arange(len(history), dtype=float), history, CURVE_POINTS)
+    finite = history[np.isfinite(history)]
+    assert len(y) <= CURVE_POINTS + 2
+    assert (np.diff(x) > 0).all()
+    if finite.size:
+        assert (y.min(), y.max(), y[0], y[-1]) == (finite.min(), finite.max(), finite[0], finite[-1])
+        assert (history[x.astype(int)] == y).all()
+
+
+def test_one_spike_in_a_million_steps_is_seen():
+    history = np.linspace(2.0, 1.0, 1_000_001)
+    history[654_321] = 9.0
+    curve = describe(minimum(history, {"x": change(0.0, 1.0)})).curve
+    assert max(curve.y) == 9.0
+    assert curve.x[curve.y.index(9.0)] == 654_321
+
+
+def test_the_axis_is_logarithmic_when_the_loss_spans_decades():
+    assert describe(minimum([1.0, 0.1, 1e-4], {})).curve.log
+    assert not describe(minimum([1.0, 0.5, 0.1], {})).curve.log
+    assert not describe(minimum([1.0, 0.5, -1e4], {})).curve.log
+
+
+def test_the_axis_is_as_long_as_the_run():
+    curve = describe(minimum([1.0, 0.1, 1e-4, *[0.0] * 2], {})).curve
+    assert (curve.steps, curve.x[-1]) == (4, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("steps", "labels"),
+    [
+        (1, ["0", "1 steps"]),
+        (3, ["0", "1", "2", "3 steps"]),
+        (50, ["0", "20", "40", "50 steps"]),
+        (1000, ["0", "250", "500", "750", "1,000 steps"]),
+        (47_917, ["0", "20,000", "47,917 steps"]),
+        (1_000_000, ["0", "250,000", "500,000", "750,000", "1,000,000 steps"]),
+    ],
+)
+def test_steps_on_the_axis(steps, labels):
+    assert [label for _, label in svg.step_ticks(steps, "steps")] == labels
+
+
+def test_losses_on_the_axis():
+    assert [label for _, label in svg.log_ticks(-5.8, 0.0)] == ["10⁻⁶", "10⁻⁴", "10⁻²", "1"]
+    assert [label for _, label in svg.linear_ticks(0.3, 121.7)] == ["0", "50", "100", "150"]
+    assert [label for _, label in svg.linear_ticks(-0.37, -0.29)] == ["−0.4", "−0.35", "−0.3", "−0.25"]
+
+
+@given(
+    arrays("float64", st.integers(2, 50), elements=st.floats(allow_nan=False, allow_infinity=False)),
+    st.integers(1, 10**9),
+)
+def test_any_curve_can_be_drawn(values, steps):
+    points = tuple(values.tolist())
+    along = tuple(np.linspace(0, steps, len(points)).tolist())
+    image = svg.curve(Curve(along, points, False, "steps", "y", points[0], points[-1], steps))
+    drawing = base64.b64decode(re.search('base64,([^"]+)', image)[1]).decode()
+    (polyline,) = re.findall('polyline points="([^"]+)"', drawing)
+    places = [tuple(map(float, place.split(","))) for place in polyline.split()]
+    assert all(0 <= x <= 560 and 0 <= y <= 160 for x, y in places)

@@ -1,0 +1,162 @@
+"""What a notebook is given: safe, and whole without what an untrusted one takes out."""
+
+from __future__ import annotations
+
+import base64
+import re
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import pytest
+
+from tape_magic.display import html, text
+from tape_magic.display.fields import describe
+from tape_magic.results.devices import PolicyKind
+from tests.display.reports import (
+    HOSTILE,
+    change,
+    derivative,
+    diverged,
+    gpu,
+    gradients,
+    hostile_reports,
+    machine,
+    minimum,
+)
+
+ALLOWED = {
+    "div": {"style"},
+    "span": {"style"},
+    "b": {"style"},
+    "code": {"style"},
+    "table": {"style"},
+    "thead": {"style"},
+    "tbody": set(),
+    "tr": {"style"},
+    "th": {"style"},
+    "td": {"style"},
+    "details": set(),
+    "summary": set(),
+    "img": {"src", "width", "height", "alt", "style"},
+}
+
+REPORTS = [
+    gradients(*(derivative("y", f"w{i}", value=range(20), sums=(3,)) for i in range(25))),
+    gradients(derivative("y", "m/kernel", value=range(20), of_model=True)),
+    minimum([3.0, 1.0, 0.5, 0.2], {"x": change(0.0, 1.0)}),
+    diverged(),
+    machine(gpu(0, PolicyKind.GROWTH, memory_total=2**34, memory_used=2**33), gpu(1, PolicyKind.HIDDEN)),
+    *(report for name in HOSTILE for report in hostile_reports(name)),
+]
+
+
+class Reader(HTMLParser):
+    """Tags that nest and the text between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag != "img":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def read(report: object) -> Reader:
+    reader = Reader()
+    reader.feed(html.render(describe(report)))
+    reader.close()
+    assert not reader.open
+    return reader
+
+
+def pictures(report: object) -> list[str]:
+    found = [attributes["src"] for tag, attributes in read(report).tags if tag == "img"]
+    return [base64.b64decode(src.removeprefix("data:image/svg+xml;base64,")).decode() for src in found]
+
+
+@pytest.mark.parametrize("report", REPORTS)
+def test_only_harmless_tags_and_attributes(report):
+    for tag, attributes in read(report).tags:
+        assert tag in ALLOWED
+        assert set(attributes) <= ALLOWED[tag]
+        assert attributes.get("src", "data:image/svg+xml;base64,").startswith("data:image/svg+xml;base64,")
+
+
+@pytest.mark.parametrize("report", REPORTS)
+def test_nothing_that_an_untrusted_notebook_loses(report):
+    assert not re.search(r"<(style|svg|script|link|iframe)\b|\bclass=|javascript:", markup(report))
+
+
+def markup(report: object) -> str:
+    """The tags alone, since a hostile name may well stand, escaped, in the text."""
+    return "".join(re.findall(r"<[^>]*>", html.render(describe(report))))
+
+
+@pytest.mark.parametrize("name", HOSTILE[:3])
+def test_names_are_shown_as_they_are(name):
+    for report in hostile_reports(name):
+        assert name in "".join(read(report).words)
+
+
+@pytest.mark.parametrize("name", HOSTILE[3:])
+def test_marks_that_turn_the_text_and_control_characters_are_left_out(name):
+    for report in hostile_reports(name):
+        assert not set(html.render(describe(report))) & set("\u202e\u2066\u2069\x07\x1b")
+
+
+@pytest.mark.parametrize("report", REPORTS)
+def test_pictures_are_well_formed_and_inert(report):
+    for picture in pictures(report):
+        root = ElementTree.fromstring(picture)
+        assert {element.tag.rpartition("}")[2] for element in root.iter()} <= {
+            "svg",
+            "g",
+            "rect",
+            "line",
+            "text",
+            "polyline",
+        }
+        assert not re.search(r"NaN|nan|inf\b", picture)
+
+
+@pytest.mark.parametrize("report", REPORTS[:4])
+def test_text_and_html_say_the_same(report):
+    """Each word of the text is in the HTML, pictures and folded rows apart."""
+    said = re.sub(r"\s+", " ", " ".join(read(report).words))
+    plain = text.render(describe(report))
+    words = re.findall(r"[\w∂∇‖−./()-]+", re.sub(r"[▁▂▃▄▅▆▇█]+|… \d+ more", " ", plain))
+    curve = describe(report).curve
+    if curve is not None:
+        words = [word for word in words if word not in plain.splitlines()[curve_line(plain)]]
+    assert [word for word in words if word not in said] == []
+
+
+def curve_line(plain: str) -> int:
+    return next(i for i, line in enumerate(plain.splitlines()) if "█" in line)
+
+
+def test_past_twenty_rows_the_rest_is_folded():
+    page = html.render(describe(REPORTS[0]))
+    assert "<summary>5 more</summary>" in page
+    assert page.count("<tr") == 1 + 25
+
+
+def test_the_verdict_has_an_edge_in_its_colour():
+    assert "border-left:3px solid #d64545" in html.render(describe(diverged()))
+    assert "border-left:3px solid #2f9e62" in html.render(describe(REPORTS[2]))
+    assert "border-left" not in html.render(describe(gradients(derivative("y", "x", value=1.0))))
+
+
+def test_the_curve_says_in_words_what_it_shows():
+    (image,) = [attributes for tag, attributes in read(REPORTS[2]).tags if tag == "img"]
+    assert image["alt"] == "y from 3 to 0.2 over 3 steps"

@@ -1,0 +1,378 @@
+"""`%%minimize` in real kernels: what a notebook front end, and a program that runs notebooks, receive."""
+
+from __future__ import annotations
+
+import queue
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbclient
+import nbformat
+import pytest
+from jupyter_client.manager import KernelManager
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+PATIENCE = 120  # seconds until a kernel counts as lost; no test waits for them to pass
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message on the channel for outputs, and when it came."""
+
+    kind: str
+    content: dict[str, Any]
+    at: float
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What running one cell brought."""
+
+    reply: dict[str, Any]
+    messages: tuple[Message, ...]
+
+    @property
+    def status(self) -> str:
+        return str(self.reply["status"])
+
+    def of(self, *kinds: str) -> list[Message]:
+        return [message for message in self.messages if message.kind in kinds]
+
+    @property
+    def stdout(self) -> str:
+        return "".join(m.content["text"] for m in self.of("stream") if m.content["name"] == "stdout")
+
+    @property
+    def result(self) -> str:
+        (shown,) = self.of("execute_result")
+        return str(shown.content["data"]["text/plain"])
+
+
+class Kernel:
+    """A kernel as JupyterLab talks to it: its client takes input."""
+
+    def __init__(self, folder: Path) -> None:
+        self.manager = KernelManager(kernel_name="python3")
+        self.manager.start_kernel(cwd=str(folder), extra_arguments=["--HistoryManager.hist_file=:memory:"])
+        self.client = self.manager.blocking_client()
+        self.client.start_channels()
+        self.client.wait_for_ready(timeout=PATIENCE)
+
+    def start(self, cell: str) -> str:
+        return str(self.client.execute(cell, allow_stdin=True))
+
+    def finish(self, request: str) -> Ran:
+        """All messages of a request until the kernel is idle, and the reply."""
+        messages: list[Message] = []
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            message = self.client.get_iopub_msg(timeout=PATIENCE)
+            if message["parent_header"].get("msg_id") != request:
+                continue
+            content = message["content"]
+            messages.append(Message(message["msg_type"], content, time.monotonic()))
+            if message["msg_type"] == "status" and content["execution_state"] == "idle":
+                return Ran(self._reply(request), tuple(messages))
+        raise AssertionError("the kernel did not become idle")
+
+    def _reply(self, request: str) -> dict[str, Any]:
+        while True:
+            reply = self.client.get_shell_msg(timeout=PATIENCE)
+            if reply["parent_header"].get("msg_id") == request:
+                return dict(reply["content"])
+
+    def run(self, cell: str) -> Ran:
+        return self.finish(self.start(cell))
+
+    def ok(self, cell: str) -> Ran:
+        ran = self.run(cell)
+        assert ran.status == "ok", ran.reply
+        return ran
+
+    def wait_for(self, request: str, kind: str) -> list[Message]:
+        """The messages until the first of a kind; the request goes on."""
+        seen: list[Message] = []
+        while not any(message.kind == kind for message in seen):
+            message = self.client.get_iopub_msg(timeout=PATIENCE)
+            if message["parent_header"].get("msg_id") == request:
+                seen.append(Message(message["msg_type"], message["content"], time.monotonic()))
+        return seen
+
+    def close(self) -> None:
+        self.client.stop_channels()
+        self.manager.shutdown_kernel(now=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Kernels apart from the settings and the history of whoever runs the tests."""
+    folder = tmp_path_factory.mktemp("jupyter")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"):
+            patch.setenv(name, str(folder / name.lower()))
+        patch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+        patch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def kernel(apart: Path) -> Iterator[Kernel]:
+    kernel = Kernel(apart)
+    # What starts the tests in the background may have the kernel ignore interrupts.
+    kernel.ok(
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "%load_ext tape_magic\nimport tensorflow as tf, numpy as np"
+    )
+    yield kernel
+    kernel.close()
+
+
+LONG = "y --over x --optimizer sgd --lr 1e-9 --steps 2_000_000_000 --engine xla"
+
+
+# -- a run that is long enough to watch ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def watched(kernel: Kernel) -> Ran:
+    """A run of about two seconds."""
+    kernel.ok("x = tf.Variable(1.0)")
+    return kernel.ok("%%minimize y --over x --optimizer sgd --lr 1e-5 --steps 1500 --engine eager\ny = x**2")
+
+
+def test_one_widget_is_shown_and_the_report_takes_its_place(watched: Ran) -> None:
+    (shown,) = watched.of("display_data")
+    assert WIDGET in shown.content["data"]
+    (last,) = watched.of("update_display_data")
+    assert last.content["transient"]["display_id"] == shown.content["transient"]["display_id"]
+    assert set(last.content["data"]) == {"text/html", "text/plain"}
+    assert "at step 1,500" in last.content["data"]["text/plain"]
+    html = last.content["data"]["text/html"]
+    assert "<script" not in html
+    assert "<svg" not in html
+    opened = {m.content["comm_id"] for m in watched.of("comm_open")}
+    assert shown.content["data"][WIDGET]["model_id"] in opened
+
+
+def test_every_widget_is_closed_in_the_end(watched: Ran) -> None:
+    opened = [m.content["comm_id"] for m in watched.of("comm_open")]
+    closed = [m.content["comm_id"] for m in watched.of("comm_close")]
+    assert opened
+    assert sorted(opened) == sorted(closed)
+    targets = {m.content["target_name"] for m in watched.of("comm_open")}
+    assert targets == {"jupyter.widget"}
+
+
+def test_the_widget_waits_for_half_a_second_and_moves_at_most_ten_times_a_second(watched: Ran) -> None:
+    first = watched.of("comm_open")[0]
+    assert first.at - watched.messages[0].at > 0.4
+    by_comm: dict[str, list[float]] = {}
+    for message in watched.of("comm_msg"):
+        state = message.content["data"].get("state", {})
+        if "value" in state:
+            by_comm.setdefault(message.content["comm_id"], []).append(message.at)
+    assert by_comm
+    span = watched.messages[-1].at - first.at
+    for times in by_comm.values():
+        assert len(times) <= 10 * span + 2
+        assert len(times) >= 3
+
+
+def test_nothing_is_printed(watched: Ran) -> None:
+    assert watched.stdout == ""
+    assert not watched.of("error")
+
+
+def test_a_short_run_opens_no_widget(kernel: Kernel) -> None:
+    ran = kernel.ok("%%minimize y --over x --steps 10 --engine graph\ny = x**2")
+    (shown,) = ran.of("display_data")
+    assert set(shown.content["data"]) == {"text/html", "text/plain"}
+    assert not ran.of("comm_open", "comm_msg", "update_display_data", "stream")
+
+
+def test_quiet_shows_nothing(kernel: Kernel) -> None:
+    ran = kernel.ok("%%minimize y --over x --lr 1e-5 --steps 700 --engine eager -q\ny = x**2")
+    assert {m.kind for m in ran.messages} <= {"status", "execute_input"}
+
+
+def test_an_error_leaves_nothing_where_the_widget_was(kernel: Kernel) -> None:
+    ran = kernel.run(
+        "%%minimize y --over x --lr 1e-5 --steps 100_000 --engine eager\n"
+        "y = x**2\ncount = globals().get('count', 0) + 1\nif count > 10**9 or len(times) > 1000:\n    1/0"
+    )
+    assert ran.status == "error"
+    assert ran.reply["ename"] == "NameError"  # the name times
+    kernel.ok("times = []")
+    ran = kernel.run(
+        "%%minimize y --over x --lr 1e-5 --steps 100_000 --engine eager\n"
+        "y = x**2\ntimes.append(1)\nif len(times) > 1000:\n    y = 1/0"
+    )
+    assert ran.reply["ename"] == "ZeroDivisionError"
+    (last,) = ran.of("update_display_data")
+    assert last.content["data"] == {"text/plain": ""}
+    assert len(ran.of("comm_open")) == len(ran.of("comm_close")) > 0
+    text = "\n".join(ran.reply["traceback"])
+    assert "tape_magic" not in text
+
+
+def test_a_refusal_is_one_line(kernel: Kernel) -> None:
+    ran = kernel.run("%%minimize y --over nothing\ny = x**2")
+    assert ran.status == "error"
+    assert not ran.of("error") or ran.reply["ename"] == "UsageError"
+    said = "".join(m.content["text"] for m in ran.of("stream"))
+    assert said.startswith("UsageError: nothing is not defined")
+    assert said.count("\n") == 1
+
+
+# -- interrupts ---------------------------------------------------------------------------------------------
+
+
+def interrupted(kernel: Kernel, cell: str, after: str = "display_data", times: int = 1) -> tuple[Ran, float]:
+    """Run a cell, press ■ a while after its first message of a kind, and say how long it took to end."""
+    request = kernel.start(cell)
+    seen = kernel.wait_for(request, after)
+    time.sleep(0.3)
+    pressed = time.monotonic()
+    for _ in range(times):
+        kernel.manager.interrupt_kernel()
+        time.sleep(0.2)  # two signals at the same moment are one
+    ran = kernel.finish(request)
+    return Ran(ran.reply, (*seen, *ran.messages)), ran.messages[-1].at - pressed
+
+
+def test_an_interrupt_shows_the_report_then_raises_and_leaves_everything_consistent(kernel: Kernel) -> None:
+    kernel.ok("x = tf.Variable(1.0, dtype=tf.float64)\nhandler = signal.getsignal(signal.SIGINT)")
+    ran, seconds = interrupted(kernel, f"%%minimize {LONG}\ny = x**2")
+    assert seconds < 10
+    assert (ran.status, ran.reply["ename"]) == ("error", "KeyboardInterrupt")
+    (last,) = ran.of("update_display_data")
+    assert "interrupted" in last.content["data"]["text/plain"]
+    order = [m.kind for m in ran.messages]
+    assert order.index("update_display_data") < order.index("error")
+    assert len(ran.of("comm_open")) == len(ran.of("comm_close")) > 0
+    assert "tape_magic" not in "\n".join(ran.reply["traceback"])
+    assert (
+        kernel.ok("minimum.reason.name, 0 < minimum.steps < 2_000_000_000").result == "('INTERRUPTED', True)"
+    )
+    assert kernel.ok("signal.getsignal(signal.SIGINT) is handler").result == "True"
+    kernel.ok("steps, reached = minimum.steps, x.numpy()\nx.assign(1.0)")
+    same = kernel.ok(
+        "import tape_magic\n"
+        "tape_magic.minimize(lambda: x**2, None, 'sgd', steps, lr=1e-9, engine='xla')\n"
+        "bool(x.numpy() == reached), float(y) == float(reached**2), len(minimum.history) == steps + 1"
+    )
+    assert same.result == "(True, True, True)"
+
+
+def test_a_second_interrupt_gets_out_at_once(kernel: Kernel) -> None:
+    kernel.ok("import time\nu, n, handler = 1.0, [], signal.getsignal(signal.SIGINT)")
+    cell = (
+        "%%minimize y --over u --lr 1e-9 --steps 1_000_000 --engine eager\n"
+        "y = u**2\nn.append(1)\nif len(n) == 50:\n    print('asleep')\n    time.sleep(60)"
+    )
+    ran, seconds = interrupted(kernel, cell, after="stream", times=2)
+    assert seconds < 30
+    assert (ran.status, ran.reply["ename"]) == ("error", "KeyboardInterrupt")
+    assert not ran.of("display_data")
+    assert kernel.ok("type(u) is float, signal.getsignal(signal.SIGINT) is handler").result == "(True, True)"
+
+
+def test_run_all_stops_at_an_interrupt(kernel: Kernel) -> None:
+    """JupyterLab sends all cells at once; the kernel drops those after the one that failed."""
+    kernel.ok("x = tf.Variable(1.0)\nafter = False")
+    first = kernel.start(f"%%minimize {LONG}\ny = x**2")
+    second = kernel.start("after = True")
+    kernel.wait_for(first, "display_data")
+    kernel.manager.interrupt_kernel()
+    kernel.finish(first)
+    deadline = time.monotonic() + PATIENCE
+    reply: dict[str, Any] = {}
+    while time.monotonic() < deadline and not reply:
+        try:
+            message = kernel.client.get_shell_msg(timeout=1)
+        except queue.Empty:
+            continue
+        if message["parent_header"].get("msg_id") == second:
+            reply = message["content"]
+    assert reply["status"] in ("aborted", "error")
+    time.sleep(0.5)  # until the kernel takes requests again
+    assert kernel.ok("after").result == "False"
+
+
+# -- programs that run notebooks ----------------------------------------------------------------------------
+
+
+NOTEBOOK = [
+    "import sys\n%load_ext tape_magic\nassert 'tensorflow' not in sys.modules",
+    "import tensorflow as tf\n"
+    "x = tf.Variable(0.0)\na, b, c = tf.constant(1.0), tf.constant(-2.0), tf.constant(1.0)",
+    "%%minimize y --over x --optimizer sgd --lr 0.01 --steps 1000\ny = a*tf.pow(x, 2) + b*x + c",
+    "print(f'{x.numpy():.7f} {y.numpy()} {minimum.steps} {minimum.engine} {minimum.reason.name}')",
+    "u, p, q, r = 0.0, 1.0, -2.0, 1.0",
+    "%%minimize --over u --optimizer sgd --lr 0.01 --steps 1000 -q\np*u**2 + q*u + r",
+    "type(u), round(u, 5)",
+    "%%minimize y --over u --optimizer sgd --lr 1e-5 --steps 700 --engine eager\ny = p*u**2 + q*u + r",
+    "%%minimize loss --over u\nls = u**2",
+]
+
+
+@pytest.fixture(scope="module")
+def executed(apart: Path) -> Any:
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in NOTEBOOK])
+    client = nbclient.NotebookClient(
+        notebook,
+        timeout=PATIENCE,
+        kernel_name="python3",
+        allow_errors=True,
+        resources={"metadata": {"path": str(apart)}},
+    )
+    return client.execute()
+
+
+def outputs(executed: Any, index: int) -> list[Any]:
+    return list(executed.cells[index].outputs)
+
+
+def test_the_tutorial_in_nbclient(executed: Any) -> None:
+    assert not outputs(executed, 0), "loading the extension imports TensorFlow"
+    (report,) = outputs(executed, 2)
+    assert report.output_type == "display_data"
+    assert set(report.data) == {"text/html", "text/plain"}
+    assert report.data["text/plain"].startswith("y = 0 at step 1,000")
+    (printed,) = outputs(executed, 3)
+    x, y, *rest = printed.text.split()
+    assert float(x) == pytest.approx(0.9999985, abs=1e-6)
+    assert float(y) == 0
+    assert rest == ["1000", "xla", "STEPS"]
+    (value,) = outputs(executed, 5)
+    assert value.output_type == "execute_result"
+    assert "0.0" in value.data["text/plain"]
+    (kind,) = outputs(executed, 6)
+    assert kind.data["text/plain"] == "(float, 1.0)"
+
+
+def test_a_long_run_in_nbclient_has_one_final_display_and_no_widget(executed: Any) -> None:
+    (report,) = outputs(executed, 7)
+    assert report.output_type == "display_data"
+    assert set(report.data) == {"text/html", "text/plain"}
+    assert "at step 700" in report.data["text/plain"]
+    assert WIDGET not in str(executed)
+    assert "widgets" not in executed.metadata
+    assert "\r" not in str([output for cell in executed.cells for output in cell.outputs])
+
+
+def test_a_refusal_in_nbclient_is_one_line(executed: Any) -> None:
+    texts = [o.text for o in outputs(executed, 8) if o.output_type == "stream"]
+    errors = [o for o in outputs(executed, 8) if o.output_type == "error"]
+    assert (
+        "".join(texts).startswith("UsageError: the cell never assigns loss")
+        or errors[0].ename == "UsageError"
+    )
+
+
+def test_python_is_the_one_of_the_tests(kernel: Kernel) -> None:
+    assert kernel.ok("import sys\nsys.executable").result == repr(sys.executable)

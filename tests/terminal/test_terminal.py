@@ -1,0 +1,179 @@
+"""`%%minimize` typed into IPython: on a terminal, and with its output in a pipe."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pexpect
+import pytest
+
+PATIENCE = 120  # seconds until a process counts as hung; no test waits for them to pass
+PROMPT = r"In \[\d+\]: "
+
+START = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+SETUP = "import tensorflow as tf; x = tf.Variable(1.0); z = 1.0"
+SLOW = "%%minimize y --over x --optimizer sgd --lr 1e-5 --steps {steps} --engine eager\ny = x**2"
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Apart from the profile and the history of whoever runs the tests."""
+    return {
+        **os.environ,
+        "IPYTHONDIR": str(tmp_path_factory.mktemp("ipython")),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "CUDA_VISIBLE_DEVICES": "-1",
+        "TERM": "xterm",
+        "COLUMNS": "100",
+        "LINES": "30",
+    }
+
+
+class Terminal:
+    """IPython on a terminal, and what it wrote."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        arguments = "-m IPython --simple-prompt --no-banner --no-confirm-exit --colors=NoColor"
+        self.process = pexpect.spawn(
+            sys.executable,
+            arguments.split(),
+            env=environment,
+            encoding="utf-8",
+            timeout=PATIENCE,
+            dimensions=(30, 100),
+            echo=False,
+        )
+        self.process.expect(PROMPT)
+        for line in (START, "%load_ext tape_magic", SETUP):
+            self.type(line)
+
+    def send(self, cell: str) -> None:
+        for line in [*cell.splitlines(), *([""] if "\n" in cell else [])]:
+            self.process.sendline(line)
+
+    def type(self, cell: str) -> str:
+        """What a cell writes until the next prompt."""
+        self.send(cell)
+        self.process.expect(PROMPT)
+        return re.sub(r"^(\s*\.\.\.: ?)+", "", str(self.process.before))
+
+
+@pytest.fixture(scope="module")
+def terminal(environment: dict[str, str]) -> Iterator[Terminal]:
+    terminal = Terminal(environment)
+    yield terminal
+    terminal.process.close(force=True)
+
+
+def visible(written: str) -> str:
+    """What still stands on the terminal: lines that were erased or written over are gone."""
+    rows: list[str] = [""]
+    row = column = 0
+    for token in re.findall(r"\x1b\[[0-9;?]*[a-zA-Z]|\r|\n|[^\x1b\r\n]+", written):
+        if token == "\r":
+            column = 0
+        elif token == "\n":
+            row += 1
+            rows += [""] * (row + 1 - len(rows))
+        elif token.startswith("\x1b["):
+            if token.endswith("A"):
+                row = max(0, row - int(token[2:-1] or 1))
+            elif token.endswith("K"):
+                rows[row] = "" if token == "\x1b[2K" else rows[row][:column]
+        else:
+            rows[row] = rows[row][:column].ljust(column) + token + rows[row][column + len(token) :]
+            column += len(token)
+    return "\n".join(rows)
+
+
+def test_a_line_moves_while_it_runs_and_only_the_report_is_left(terminal: Terminal) -> None:
+    written = terminal.type(SLOW.format(steps=1500))
+    lines = re.findall(r"loss [^\r\n\x1b]*? · step ([\d,]+) of 1,500 · [^\r\n\x1b]*steps/s", written)
+    steps = [int(step.replace(",", "")) for step in lines]
+    assert len(set(steps)) >= 3, written
+    assert steps == sorted(steps)
+    left = visible(written)
+    assert "steps/s" not in left, left
+    assert left.count("at step 1,500") == 1
+    assert re.search(r"^y = [\d.]+ at step 1,500 · ", left.strip(), re.MULTILINE)
+    assert written.count("\x1b[?25h") >= written.count("\x1b[?25l") > 0, "the cursor stays hidden"
+
+
+def test_the_line_moves_at_most_ten_times_a_second(terminal: Terminal) -> None:
+    began = time.monotonic()
+    written = terminal.type(SLOW.format(steps=1500))
+    seconds = time.monotonic() - began
+    shown = {step for step in re.findall(r"step ([\d,]+) of 1,500 ·", written)}
+    assert len(shown) <= 10 * seconds + 2
+
+
+def test_a_short_run_writes_the_report_only(terminal: Terminal) -> None:
+    written = terminal.type("%%minimize y --over x --steps 10 --engine graph\ny = x**2")
+    assert written.strip().startswith("y = ")
+    assert "steps/s" not in written
+    assert "\x1b[2K" not in written
+
+
+def test_quiet_writes_nothing(terminal: Terminal) -> None:
+    written = terminal.type(SLOW.format(steps=600).replace("eager", "eager -q"))
+    assert written.strip() == ""
+
+
+def test_a_refusal_is_one_line(terminal: Terminal) -> None:
+    written = terminal.type("%%minimize y --over nothing\ny = x**2")
+    assert written.strip() == "UsageError: nothing is not defined"
+
+
+def test_an_error_gives_the_terminal_back(terminal: Terminal) -> None:
+    terminal.type("n = []")
+    cell = "y = x**2; n.append(1); y = y if len(n) < 1000 else missing"
+    written = terminal.type(SLOW.format(steps=100_000).partition("\n")[0] + "\n" + cell)
+    left = visible(written)
+    assert "NameError: name 'missing' is not defined" in left
+    assert "----> 2 y = x**2" in left
+    assert "tape_magic" not in left
+    assert "steps/s" not in left
+    assert written.count("\x1b[?25h") >= written.count("\x1b[?25l")
+
+
+def test_ctrl_c_shows_the_report_and_then_the_interrupt(terminal: Terminal) -> None:
+    terminal.send("%%minimize y --over z --optimizer sgd --lr 1e-9 --steps 2_000_000_000\ny = z**2")
+    terminal.process.expect("steps/s")
+    pressed = time.monotonic()
+    terminal.process.sendintr()
+    terminal.process.expect(PROMPT)
+    assert time.monotonic() - pressed < 10
+    left = visible(str(terminal.process.before))
+    report, _, error = left.partition("KeyboardInterrupt")
+    assert "interrupted" in report
+    assert error
+    assert "Traceback" not in left
+    assert "tape_magic" not in left
+    assert "('INTERRUPTED', True)" in terminal.type("minimum.reason.name, minimum.steps > 0")
+    assert "float" in terminal.type("type(z)")
+    assert "True" in terminal.type("signal.getsignal(signal.SIGINT) is signal.default_int_handler")
+
+
+def test_in_a_pipe_only_the_report(environment: dict[str, str], tmp_path: Path) -> None:
+    script = tmp_path / "script.ipy"
+    script.write_text(f"%load_ext tape_magic\n{SETUP}\n{SLOW.format(steps=700)}\n", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "IPython", "--colors=NoColor", str(script)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=PATIENCE,
+        check=True,
+        cwd=tmp_path,
+    )
+    assert "\r" not in done.stdout
+    assert "\x1b" not in done.stdout
+    assert done.stdout.startswith("y = ")
+    assert done.stdout.count("at step 700") == 1
+    assert "steps/s" not in done.stdout
