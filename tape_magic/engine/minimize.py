@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
-import textwrap
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,25 +12,15 @@ import numpy as np
 
 from tape_magic.engine import optimizers
 from tape_magic.engine import sources as src
+from tape_magic.engine.engines import ENGINES, Engines
 from tape_magic.engine.interrupts import deferred_interrupt
 from tape_magic.engine.lifting import constant
-from tape_magic.engine.loop import (
-    CompiledLoop,
-    EagerLoop,
-    Loop,
-    State,
-    creates_a_variable,
-    next_end,
-    operation_without_gradient,
-)
-from tape_magic.engine.program import FunctionProgram, Namespace, Program, Untraceable, as_sources
+from tape_magic.engine.loop import State, next_end
+from tape_magic.engine.program import FunctionProgram, Namespace, Program, as_sources
 from tape_magic.engine.selection import Selection
-from tape_magic.engine.trace import Traced
-from tape_magic.errors import CompileError, LineError, SourceError, TapeMagicError, TargetError, closest
+from tape_magic.errors import LineError, SourceError, TargetError, closest
 from tape_magic.notation import LAST_EXPRESSION, place
 from tape_magic.results.minimum import Divergence, MinimizeResult, Step, StopReason, VariableChange
-
-ENGINES = ("auto", "xla", "graph", "eager")
 
 OnProgress = Callable[[Step], None]
 
@@ -189,18 +177,24 @@ class _Minimization:
             liftable=_liftable,
         )
         self.notes: list[str] = []
-        self.engine_reason = ""
-        self.engine = ""
         self.leaves: list[src.Leaf] = []
         self.start_values: list[np.ndarray[Any, Any]] = []
         self.started = time.perf_counter()
         self.compile_seconds = 0.0
         self.reason = StopReason.STEPS
         self.divergence: Divergence | None = None
-        self._traced: Traced | None = None
         self._losses: list[np.ndarray[Any, Any]] = []
-        self._loop: Loop
         self._state: State
+        self._engines = Engines(
+            program,
+            namespace,
+            loss_name,
+            self._settle,
+            self._optimizer_for,
+            asked=settings.engine,
+            steps=settings.steps,
+            seeded=settings.seed is not None,
+        )
 
     def _check_names(self, over: Sequence[str] | None) -> None:
         names = self.program.names
@@ -222,7 +216,9 @@ class _Minimization:
         """Where the run stands, after each chunk."""
         self._seed()
         self.selection.lift()
-        state = self._started()
+        state = self._engines.start()
+        self._note_unconnected()
+        self._state = state
         self.compile_seconds = time.perf_counter() - self.started
         self._losses = [np.array([state.loss])]
         best, end, taken = state.loss, min(1, self.settings.steps), 1
@@ -237,27 +233,16 @@ class _Minimization:
                 self.reason = StopReason.INTERRUPTED
                 return
             chunk_started = time.perf_counter()
-            before, (state, losses) = state, self._advance(state, end)
+            before, (state, losses) = state, self._engines.advance(state, end)
             self._state = state
             self._losses.append(losses)
             best = min(best, np.nanmin(losses, initial=best))
             taken = state.step - before.step
             end = next_end(state, self.settings.steps, taken, time.perf_counter() - chunk_started)
 
-    def _advance(self, state: State, end: int) -> tuple[State, np.ndarray[Any, Any]]:
-        import tensorflow as tf
-
-        try:
-            return self._loop.advance(state, end)
-        except tf.errors.OpError:
-            if self.engine != "eager":
-                # A graph's error speaks of nodes; the program by itself says it with the user's line.
-                self.program.run(dict(self.namespace), {})
-            raise
-
     def _step(self, state: State, best: float) -> Step:
         seconds = time.perf_counter() - self.started
-        return Step(state.step, self.settings.steps, state.loss, float(best), seconds, self.engine)
+        return Step(state.step, self.settings.steps, state.loss, float(best), seconds, self._engines.engine)
 
     def _seed(self) -> None:
         if self.settings.seed is not None:
@@ -265,82 +250,16 @@ class _Minimization:
 
             keras.utils.set_random_seed(self.settings.seed)
 
-    def _started(self) -> State:
-        """Build the fastest loop that runs this program, and evaluate the loss at the start."""
-        asked = self.settings.engine
-        if asked != "eager":
-            reason = self._trace()
-            for engine in () if reason else ("xla", "graph") if asked == "auto" else (asked,):
-                state, reason = self._try_compiled(engine)
-                if state is not None:
-                    return state
-                self.engine_reason = reason
-            self._step_down(reason)
-        self.engine = "eager"
-        loop = EagerLoop(self.program, self.namespace, self.loss_name, self._settle, self._optimizer_for)
-        return self._start(loop)
-
-    def _trace(self) -> str:
-        """Trace the program, or say why it cannot be."""
-        try:
-            self._traced = Traced(
-                self.program, self.namespace, self.loss_name, for_xla=self.settings.engine != "graph"
-            )
-            self._settle(self._traced.variables)
-        except TapeMagicError:
-            raise
-        except Untraceable as error:
-            return str(error)
-        except Exception as error:
-            if "singleton tf.Variable" in str(error):
-                raise creates_a_variable(self.program, error) from None
-            return self._located(error)
-        return ""
-
-    def _try_compiled(self, engine: str) -> tuple[State | None, str]:
-        import tensorflow as tf
-
-        assert self._traced is not None
-        if engine == "xla" and (op := self._random_op()):
-            return None, f"XLA cannot seed the random numbers of {op}"
-        try:
-            self.engine = engine
-            loop = CompiledLoop(
-                self._traced,
-                self.leaves,
-                self._optimizer_for,
-                jit=engine == "xla",
-                steps=self.settings.steps,
-            )
-            return self._start(loop), ""
-        except (tf.errors.OpError, ValueError, TypeError, LookupError, NotImplementedError) as error:
-            return None, _compile_failure(engine, error, self._traced.line_of(str(error)))
-
-    def _start(self, loop: Loop) -> State:
-        self._loop = loop
-        self._state = state = loop.start()
-        if not any(loop.connected):
-            shown = self.loss_name or "the loss"
+    def _note_unconnected(self) -> None:
+        """Say what the loss does not depend on; refuse if that is everything."""
+        shown, connected = self.loss_name or "the loss", self._engines.loop.connected
+        if not any(connected):
             names = ", ".join(leaf.name for leaf in self.leaves[:4])
-            why = f" ({self.engine_reason})" if self.engine_reason else ""
+            why = f" ({self._engines.reason})" if self._engines.reason else ""
             raise TargetError(f"{shown} does not depend on {names}: there is nothing to minimise{why}.")
-        lost = [leaf.name for leaf, has in zip(self.leaves, loop.connected, strict=True) if not has]
+        lost = [leaf.name for leaf, has in zip(self.leaves, connected, strict=True) if not has]
         if lost:
-            self.notes.append(f"{self.loss_name or 'the loss'} does not depend on {', '.join(lost[:8])}")
-        return state
-
-    def _step_down(self, reason: str) -> None:
-        """From compiled to eager. If the program itself is at fault, its own error comes first."""
-        self.engine_reason = reason
-        if self.settings.engine != "auto":
-            self.program.run(dict(self.namespace), {})
-            raise CompileError(f"--engine {self.settings.engine} cannot run this: {reason}")
-
-    def _random_op(self) -> str:
-        """An operation whose random numbers XLA draws from a generator that no seed reaches."""
-        if self.settings.seed is None or self._traced is None:
-            return ""
-        return next((node.op for node in self._traced.operations() if node.op in _STATEFUL_RANDOM), "")
+            self.notes.append(f"{shown} does not depend on {', '.join(lost[:8])}")
 
     def _settle(self, read: Iterable[Any]) -> list[src.Leaf]:
         """What is minimised over, each variable once, now that it is known which were read."""
@@ -370,41 +289,22 @@ class _Minimization:
                 self.notes.append(note)
         return optimizer
 
-    def _located(self, error: BaseException) -> str:
-        """Why tracing failed, and on which of the user's lines."""
-        where = self.program.line_of(error)
-        text = str(error).lower()
-        if "numpy" in text:
-            why = "calls NumPy on a tensor"
-        elif "iterating over" in text or "python `bool`" in text:
-            why = "needs the value of a tensor in Python"
-        else:
-            why = f"cannot be traced ({type(error).__name__})"
-        return f"line {where[0]} {why}: {where[1]}" if where else f"it {why}"
-
     def _diverged(self, state: State) -> None:
         """Put back the last finite values."""
         self.reason = StopReason.DIVERGED
         lost = not math.isfinite(state.loss)
         self.divergence = Divergence(state.step, "loss" if lost else "gradient", state.loss)
         if lost and state.step > 0:
-            self._state = self._loop.step_back(state)
+            self._state = self._engines.loop.step_back(state)
             self._losses[-1] = self._losses[-1][:-1]
         elif lost:
-            self._loop.put_back()
+            self._engines.loop.put_back()
 
     # -- the end -----------------------------------------------------------------------------------
 
     def finish(self) -> Minimized:
         """Leave the program's names at the final values, and report."""
-        if self.engine == "eager":
-            assert isinstance(self._loop, EagerLoop)
-            value = self._loop.value
-        else:
-            assert self._traced is not None
-            assert isinstance(self._loop, CompiledLoop)
-            value, assigned = self._traced.outputs(self._loop.earlier)
-            self.program.finish(self.namespace, assigned)
+        value = self._engines.finish()
         history = np.concatenate(self._losses)
         # The start may be the one value that is not finite: then it is the best there is.
         finite = np.where(np.isfinite(history), history, np.inf) if len(history) > 1 else history
@@ -419,8 +319,8 @@ class _Minimization:
             reason=self.reason,
             seconds=time.perf_counter() - self.started,
             compile_seconds=self.compile_seconds,
-            engine=self.engine,
-            engine_reason=self.engine_reason,
+            engine=self._engines.engine,
+            engine_reason=self._engines.reason,
             optimizer=optimizers.describe(self.optimizer),
             learning_rate=optimizers.learning_rate(self.optimizer),
             history=history,
@@ -433,7 +333,9 @@ class _Minimization:
     def _changes(self) -> Mapping[str, VariableChange]:
         gradients = iter(self._state.gradients)
         changes = {}
-        for leaf, start, has in zip(self.leaves, self.start_values, self._loop.connected, strict=True):
+        for leaf, start, has in zip(
+            self.leaves, self.start_values, self._engines.loop.connected, strict=True
+        ):
             # In float64, since the squares of half precision overflow.
             norm = float(np.linalg.norm(_array(next(gradients)).astype(np.float64))) if has else None
             changes[leaf.name] = VariableChange(start, _array(leaf.value), norm)
@@ -442,36 +344,6 @@ class _Minimization:
     def close(self) -> None:
         """Floats, arrays and tensors come back to the namespace with the values that they reached."""
         self.selection.lifting.give_back(self.program.names.assigns, _given_back)
-
-
-_STATEFUL_RANDOM = frozenset(
-    {
-        "Multinomial",
-        "ParameterizedTruncatedNormal",
-        "RandomGamma",
-        "RandomPoisson",
-        "RandomPoissonV2",
-        "RandomShuffle",
-        "RandomStandardNormal",
-        "RandomUniform",
-        "RandomUniformInt",
-        "TruncatedNormal",
-    }
-)
-
-
-def _compile_failure(engine: str, error: Exception, line: int | None) -> str:
-    """Why an engine could not run the graph, in one clause, and the line of the user's that is at fault."""
-    where = f" (line {line})" if line else ""
-    message = str(getattr(error, "message", error))
-    kernels = re.search(r"unsupported operations[^:]*:\s*(\w+)", message)
-    if kernels:
-        return f"XLA has no kernel for {kernels[1]}{where}"
-    if isinstance(error, LookupError) and (operation := operation_without_gradient(error)):
-        return f"TensorFlow has no gradient of {operation}{where}"
-    first = message.strip().partition("\n")[0]
-    runner = "XLA" if engine == "xla" else "a graph"
-    return f"{runner} cannot run it{where}: {textwrap.shorten(first, 160, placeholder='…')}"
 
 
 def _liftable(value: Any) -> bool:

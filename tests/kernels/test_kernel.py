@@ -188,7 +188,7 @@ def test_nothing_is_printed(watched: Ran) -> None:
 
 
 def test_a_short_run_opens_no_widget(kernel: Kernel) -> None:
-    ran = kernel.ok("%%minimize y --over x --steps 10 --engine graph\ny = x**2")
+    ran = kernel.ok("%%minimize y --over x --steps 3 --engine eager\ny = x**2")
     (shown,) = ran.of("display_data")
     assert set(shown.content["data"]) == {"text/html", "text/plain"}
     assert not ran.of("comm_open", "comm_msg", "update_display_data", "stream")
