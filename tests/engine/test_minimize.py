@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import random
@@ -23,7 +24,7 @@ from hypothesis import strategies as st
 
 import tape_magic
 from tape_magic.engine.minimize import MinimizeInterrupted
-from tape_magic.errors import CompileError, LineError, SourceError, TapeMagicError, TargetError
+from tape_magic.errors import LineError, TargetError
 from tape_magic.results.minimum import MinimizeResult, Step, StopReason
 from tests.doors import Case, Door
 
@@ -131,7 +132,7 @@ def test_history_is_that_of_a_loop_by_hand(engine: str, optimizer: Callable[[], 
     seed=st.integers(0, 2**16),
     steps=st.integers(0, 40),
 )
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=8, deadline=None, derandomize=True)
 def test_quadratics_follow_their_closed_form_on_every_engine(
     eigenvalues: list[float], seed: int, steps: int
 ) -> None:
@@ -372,7 +373,7 @@ def test_structures(engine: str) -> None:
     assert own.numpy() == 1.5
     assert np.asarray(keras_own.value) == 2.0
     assert type(sources["p"]["float"]) is float
-    assert result.loss == pytest.approx(9 / 4 * 0 + 1 + 5 + 0.25 + 1.5**2 + 4 + 6.25 + 9 + 3.5**2 + 16)
+    assert result.loss == pytest.approx(1 + 5 + 0.25 + 1.5**2 + 4 + 6.25 + 9 + 3.5**2 + 16)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -597,11 +598,14 @@ def test_a_variable_of_the_functions_own_is_refused_where_it_would_be_new_at_eac
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_layers_that_are_built_by_their_first_call(engine: str) -> None:
-    model = keras.Sequential([keras.layers.Dense(2), keras.layers.Dense(1)])
+    # From a constant start: from a random one, a step may land beyond a minimum that is near.
+    dense = functools.partial(keras.layers.Dense, kernel_initializer="zeros")
+    model = keras.Sequential([dense(2, bias_initializer="ones"), dense(1)])
     result = tape_magic.minimize(
-        lambda: tf.reduce_mean((model(tf.ones([4, 3])) - 1) ** 2), None, "sgd", 3, lr=0.1, engine=engine
+        lambda: tf.reduce_mean((model(tf.ones([4, 3])) - 1) ** 2), None, "sgd", 3, lr=0.01, engine=engine
     )
     assert len(result.variables) == 4
+    assert result.start_loss == 1.0
     assert result.loss < result.start_loss
 
 
@@ -747,11 +751,6 @@ def test_arguments_of_the_function_are_checked(settings: dict[str, Any], said: s
 def test_a_function_that_cannot_be_called() -> None:
     with pytest.raises(LineError, match="cannot be called"):
         tape_magic.minimize(3.0, {"x": 1.0})  # type: ignore[arg-type]
-
-
-def test_every_refusal_is_one_sentence_of_ours() -> None:
-    for kind in (LineError, SourceError, TargetError, CompileError):
-        assert issubclass(kind, TapeMagicError)
 
 
 # -- errors of the user's -------------------------------------------------------------------------------

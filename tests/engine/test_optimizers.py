@@ -183,22 +183,19 @@ def test_floats_get_a_fresh_copy_each_time(shell: Any) -> None:
     assert shell.ns["minimum"].notes
 
 
-def _refusals() -> list[tuple[str, Callable[[], Any], float | None, tuple[str, ...]]]:
-    return [
-        ("unknown", lambda: "sdg", None, ("unknown optimizer 'sdg'", "did you mean sgd?")),
-        ("far off", lambda: "zzzzzz", None, ("unknown optimizer 'zzzzzz'",)),
-        ("rate twice", lambda: keras.optimizers.SGD(0.1), 0.5, ("--lr 0.5", "SGD(0.1)")),
-        ("number", lambda: 0.5, None, ("float", "optimizer")),
-        ("other class", lambda: dict, None, ("type", "optimizer")),
-        ("abstract", lambda: keras.optimizers.Optimizer, None, ("Optimizer",)),
-        ("class with arguments", lambda: Plain, None, ("Plain", "power", "Plain(…)")),
-        ("class without that argument", lambda: Plain, 0.1, ("Plain", "learning_rate", "Plain(…)")),
-    ]
+REFUSED: dict[str, tuple[Callable[[], Any], float | None, tuple[str, ...]]] = {
+    "unknown": (lambda: "sdg", None, ("unknown optimizer 'sdg'", "did you mean sgd?")),
+    "far off": (lambda: "zzzzzz", None, ("unknown optimizer 'zzzzzz'",)),
+    "rate twice": (lambda: keras.optimizers.SGD(0.1), 0.5, ("--lr 0.5", "SGD(0.1)")),
+    "number": (lambda: 0.5, None, ("float", "optimizer")),
+    "other class": (lambda: dict, None, ("type", "optimizer")),
+    "abstract": (lambda: keras.optimizers.Optimizer, None, ("Optimizer",)),
+    "class with arguments": (lambda: Plain, None, ("Plain", "power", "Plain(…)")),
+    "class without that argument": (lambda: Plain, 0.1, ("Plain", "learning_rate", "Plain(…)")),
+}
 
 
-@pytest.mark.parametrize(
-    ("make", "lr", "said"), [case[1:] for case in _refusals()], ids=[case[0] for case in _refusals()]
-)
+@pytest.mark.parametrize(("make", "lr", "said"), REFUSED.values(), ids=REFUSED)
 def test_refusals(make: Callable[[], Any], lr: float | None, said: tuple[str, ...]) -> None:
     x = tf.Variable(1.0)
     with pytest.raises(LineError) as caught:
