@@ -25,8 +25,10 @@ from tape_magic.errors import TargetError
 CHUNK_SECONDS = 0.05
 """About how long a chunk lasts: Stop, Ctrl-C and the display are served between chunks."""
 
-CAPACITY = 1 << 20
-"""The most steps in a chunk; its losses take 4 or 8 bytes each."""
+XLA_CAPACITY = 1 << 20
+GRAPH_CAPACITY = 1 << 12
+"""The most steps in a chunk, whose losses a buffer holds. XLA writes into it; a graph copies all of it at
+each step, so that a long one would take longer to copy than a step takes."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ class CompiledLoop:
         self._written = [variable for variable in traced.written if id(variable) not in own]
         # What a step back puts back: what the optimizer moves, and what the program itself assigns.
         self._moved = [*(leaf.value for leaf in self._leaves), *self._written]
-        self._capacity = min(steps, CAPACITY) + 1
+        self._capacity = min(steps, XLA_CAPACITY if jit else GRAPH_CAPACITY) + 1
         self._before: list[Any] = []
         loss_type = self._evaluate.structured_outputs[0].dtype  # type: ignore[attr-defined]
         self._history = tf.zeros([self._capacity], loss_type)

@@ -334,6 +334,18 @@ def test_divergence_in_one_of_several_variables_puts_all_back(engine: str) -> No
 # -- what can be minimised over -------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("engine", ["xla", "graph"])
+def test_histories_of_several_chunks_follow_the_closed_form(engine: str) -> None:
+    # x_k - 1 = (1 - 2 rate)^k (x_0 - 1), and more steps than a graph's buffer holds.
+    rate, steps = 1e-4, 10_000
+    result = tape_magic.minimize(
+        lambda x: (x - 1) ** 2, {"x": np.array(3.0)}, "sgd", steps, lr=rate, engine=engine
+    )
+    expected = 4 * (1 - 2 * rate) ** (2.0 * np.arange(steps + 1))
+    assert result.steps == steps
+    np.testing.assert_allclose(result.history, expected, rtol=1e-4)
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_structures(engine: str) -> None:
     class Affine(tf.Module):
