@@ -7,6 +7,7 @@ Pure text: nothing here knows TensorFlow or the notebook. Where a text has sever
 from __future__ import annotations
 
 import ast
+import enum
 import itertools
 import re
 import unicodedata
@@ -30,6 +31,17 @@ _TO_SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 _DELTAS = "d∂"
 _POWERS = [str(power) for power in range(2, MAX_ORDER + 1)]
 _OPENING, _CLOSING = "([{", ")]}"
+
+
+class Kind(enum.Enum):
+    """What is computed of an output and its sources."""
+
+    GRADIENT = "gradient"
+    JACOBIAN = "jacobian"
+    BATCH_JACOBIAN = "batch jacobian"
+    HESSIAN = "hessian"
+    JVP = "jvp"
+    HVP = "hvp"
 
 
 @dataclass(frozen=True)

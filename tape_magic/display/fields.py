@@ -15,6 +15,7 @@ from tape_magic.notation import LAST_EXPRESSION
 from tape_magic.results.devices import Device, DeviceReport, Outcome, PolicyKind
 from tape_magic.results.gradients import Derivative, GradReport
 from tape_magic.results.minimum import MinimizeResult, StopReason, VariableChange
+from tape_magic.results.reasons import Cause
 from tape_magic.results.summary import Summary
 
 CURVE_POINTS = 300
@@ -111,11 +112,10 @@ def _shape_aside(row: Derivative) -> str:
 
 def _value_field(row: Derivative) -> Field:
     summary = row.summary
-    if row.why:
+    if summary is None and row.reason is not None and row.reason.cause is not Cause.NOT_READ:
         return Field("none", Tone.BAD)
-    if not row.connected:
+    if not row.connected or summary is None:
         return Field("0 (not connected)", Tone.MUTED)
-    assert summary is not None
     tone = Tone.BAD if summary.nonfinite else Tone.PLAIN
     if summary.values or summary.size == 0:
         return Field(_nested(summary.values, summary.shape), tone)

@@ -12,10 +12,12 @@ from typing import Any
 
 from tape_magic.engine import sources as src
 from tape_magic.engine.program import FunctionProgram, Namespace, Program, as_sources
+from tape_magic.engine.request import Request
 from tape_magic.engine.selection import Selection, replaced_variables
-from tape_magic.errors import LineError, SourceError, TargetError, closest
-from tape_magic.notation import LAST_EXPRESSION, MAX_ORDER, Target, place, read_targets, split
+from tape_magic.errors import SourceError, TargetError, closest
+from tape_magic.notation import LAST_EXPRESSION, Target, place, read_targets, split
 from tape_magic.results.gradients import Derivative, GradReport
+from tape_magic.results.reasons import Cause, Reason
 
 
 @dataclass(frozen=True)
@@ -74,36 +76,25 @@ def grad(
     given = {} if wrt is None else as_sources(wrt)
     words = split(targets) if isinstance(targets, str) else list(targets)
     program = FunctionProgram(fn, given)
-    return differentiate(program, dict(given), words, tuple(given) or None, order=order, zero=zero).report
+    request = Request(words, tuple(given) or None, order, zero=zero)
+    return differentiate(program, dict(given), request).report
 
 
-def differentiate(
-    program: Program,
-    namespace: Namespace,
-    words: Sequence[str],
-    wrt: Sequence[str] | None = None,
-    *,
-    order: int = 1,
-    zero: bool = False,
-) -> Differentiated:
+def differentiate(program: Program, namespace: Namespace, request: Request) -> Differentiated:
     """Run a program once under tapes and differentiate its outputs.
 
-    Parameters are those of :func:`grad`, with `words` the targets as :func:`notation.split` gives
-    them, and `wrt` the names of the sources. Lifted objects are back in `namespace` when it
-    returns, and when it raises.
+    Lifted objects are back in `namespace` when it returns, and when it raises.
     """
-    if not isinstance(order, int) or not 1 <= order <= MAX_ORDER:
-        raise LineError(f"the order is {order!r}; orders 1 to {MAX_ORDER} can be computed.")
     names = program.names
-    targets = read_targets(words, {*namespace, *names.assigns}.__contains__)
+    targets = read_targets(request.words, {*namespace, *names.assigns}.__contains__)
     for target in targets:
         base = place(target.name)[0]
         if base not in names.assigns and not names.opaque and base != LAST_EXPRESSION:
             raise TargetError(f"the cell never assigns {base}{closest(base, names.assigns)}")
-    run = _Run(program, namespace, targets, wrt, order)
+    run = _Run(program, namespace, targets, request.wrt, request.order)
     try:
         run.descend(len(run.tapes))
-        return run.differentiated(zero)
+        return run.differentiated(request.zero)
     finally:
         run.close()
 
@@ -184,7 +175,7 @@ class _Run:
         self._asked: list[Target] = []
         self._found: dict[Prefix, Any] = {}
         self._sums: dict[Prefix, int] = {}
-        self._why: dict[Prefix, str] = {}
+        self._why: dict[Prefix, Reason] = {}
 
     def descend(self, order: int) -> None:
         """Run the program within `order` tapes; each records the derivatives that the one within gives."""
@@ -283,16 +274,18 @@ class _Run:
         if value is None and prefix[1]:  # the derivative before this one
             return nothing
         outputs = [_summed(item) for item in tf.nest.flatten(value)]
-        self._why[prefix] = next(filter(None, (_no_derivative(item, prefix[0]) for item in outputs)), "")
-        if self._why[prefix]:
+        reasons = [_no_derivative(item, prefix[0]) for item in outputs]
+        reason = next((reason for reason in reasons if reason is not None), None)
+        if reason is not None:
+            self._why[prefix] = reason
             return nothing
         self._sums[prefix] = sum(_size(item) for item in tf.nest.flatten(value))
         try:
             return list(tape.gradient(outputs, [leaf.value for leaf in by]))
         except LookupError as error:
-            self._why[prefix] = str(error).partition(" (")[0]
+            self._why[prefix] = Reason(Cause.UNREGISTERED, str(error).partition(" (")[0])
         except tf.errors.OpError as error:
-            self._why[prefix] = str(error.message).partition("\n")[0]
+            self._why[prefix] = Reason(Cause.UNKNOWN, str(error.message).partition("\n")[0])
         return nothing
 
     def differentiated(self, zero: bool) -> Differentiated:
@@ -320,7 +313,7 @@ class _Run:
 
         prefixes = [(name, leaves[:level]) for level in range(len(leaves))]
         value, last = self._found[name, leaves], leaves[-1]
-        why = next((self._why[prefix] for prefix in prefixes if self._why.get(prefix)), "")
+        why = next((self._why[prefix] for prefix in prefixes if prefix in self._why), None)
         connected = value is not None
         return Derivative(
             target=name,
@@ -330,7 +323,7 @@ class _Run:
             dtype=last.dtype,
             sums=tuple(self._sums[prefix] for prefix in prefixes),
             connected=connected,
-            why=why,
+            reason=why,
             of_model=last.of_model,
         )
 
@@ -363,8 +356,11 @@ def _size(value: Any) -> int:
     return math.prod(value.shape if whole else _summed(value).shape)
 
 
-def _no_derivative(value: Any, name: str) -> str:
+def _no_derivative(value: Any, name: str) -> Reason | None:
     """Why an output has no derivative at all, where its type says so."""
     if not src.is_tensor(value) and not src.is_variable(value):
-        return f"{name} is a {type(value).__name__}, not a tensor: it left TensorFlow"
-    return "" if src.is_inexact(value) else f"{name} is {value.dtype.name}, which has no derivative"
+        left = f"{name} is a {type(value).__name__}, not a tensor: it left TensorFlow"
+        return Reason(Cause.LEFT, left)
+    if src.is_inexact(value):
+        return None
+    return Reason(Cause.INTEGER, f"{name} is {value.dtype.name}, which has no derivative")

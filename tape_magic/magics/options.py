@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any, NoReturn
 
 from tape_magic.errors import LineError, closest
-from tape_magic.notation import place, shorten, split
+from tape_magic.notation import Kind, place, shorten, split
 
 
 @dataclass(frozen=True)
@@ -188,6 +188,19 @@ def _place(word: str) -> str:
     return word
 
 
+def _assignment(flag: str) -> Callable[[str], tuple[str, str]]:
+    """``x=v``: a source, and the expression of a vector of the notebook."""
+
+    def convert(word: str) -> tuple[str, str]:
+        name, sign, text = word.partition("=")
+        if not sign or not text.strip():
+            raise LineError(f"{flag} takes NAME=V, such as {flag} x=v, not {shorten(word)!r}.")
+        place(name)
+        return name, text
+
+    return convert
+
+
 def _rate(word: str) -> float:
     rate = float(word)
     if not (rate > 0 and math.isfinite(rate)):
@@ -212,11 +225,22 @@ class GradOptions:
     targets: tuple[str, ...]
     wrt: tuple[str, ...] | None
     order: int | None
+    jacobian: bool
+    batch_jacobian: bool
+    hessian: bool
+    jvp: tuple[tuple[str, str], ...] | None
+    hvp: tuple[tuple[str, str], ...] | None
+    check: bool
     zero: bool
+    define: str | None
+    inspect: bool
     name: str | None
     quiet: bool
 
     def __post_init__(self) -> None:
+        chosen = [flag for flag, value in self._kinds if value]
+        if len(chosen) > 1:
+            raise LineError(f"{chosen[0]} and {chosen[1]} are different things; write two cells.")
         named = [word for word in self.targets if "/" in word]
         if self.wrt and named and len(named) == len(self.targets):
             raise LineError(
@@ -224,6 +248,27 @@ class GradOptions:
             )
         if self.order is not None and named:
             raise LineError(f"{shorten(named[0])} says its order; leave out --order, or the denominator.")
+
+    @property
+    def _kinds(self) -> tuple[tuple[str, Any], ...]:
+        return (
+            ("--jacobian", self.jacobian),
+            ("--batch-jacobian", self.batch_jacobian),
+            ("--hessian", self.hessian),
+            ("--jvp", self.jvp),
+            ("--hvp", self.hvp),
+        )
+
+    @property
+    def kind(self) -> Kind:
+        """What is to be computed."""
+        chosen = next((flag for flag, value in self._kinds if value), "--gradient")
+        return Kind(chosen[2:].replace("-", " "))
+
+    @property
+    def vectors(self) -> tuple[tuple[str, str], ...]:
+        """What a product is taken with: each source with the expression of its vector."""
+        return self.jvp or self.hvp or ()
 
 
 @dataclass(frozen=True)
@@ -297,7 +342,35 @@ GRAD = Magic(
             "N",
             _whole(1, "--order"),
         ),
+        Option("jacobian", ("--jacobian",), "each output by each element of the source, nothing summed"),
+        Option("batch_jacobian", ("--batch-jacobian",), "the same for each row of a batch by itself"),
+        Option("hessian", ("--hessian",), "all second derivatives, with eigenvalues and what they say"),
+        Option(
+            "jvp",
+            ("--jvp",),
+            "the Jacobian times a vector, in forward mode",
+            "NAME=V",
+            _assignment("--jvp"),
+            many=True,
+        ),
+        Option(
+            "hvp",
+            ("--hvp",),
+            "the Hessian times a vector, without the Hessian",
+            "NAME=V",
+            _assignment("--hvp"),
+            many=True,
+        ),
+        Option("check", ("--check",), "compares with central differences"),
         Option("zero", ("--zero",), "zeros instead of None where there is no connection"),
+        Option(
+            "define",
+            ("--def",),
+            "does not run the cell, but makes a compiled function of it",
+            "NAME",
+            _identifier,
+        ),
+        Option("inspect", ("--inspect",), "opens the report in a browser of widgets"),
         _NAME,
         _QUIET,
     ),

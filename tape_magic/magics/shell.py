@@ -35,12 +35,14 @@ class TapeMagics(Magics):
     def grad(self, line: str, cell: str) -> Any:
         with self._errors(cell, GRAD.name) as compiled:
             options = GRAD.parse(line)
+            from tape_magic.engine.request import Request
             from tape_magic.engine.tape import differentiate
 
             namespace = self.shell.user_ns
-            done = differentiate(
-                compiled, namespace, options.targets, options.wrt, order=options.order or 1, zero=options.zero
+            request = Request(
+                options.targets, options.wrt, options.order or 1, options.kind, zero=options.zero
             )
+            done = differentiate(compiled, namespace, request)
             namespace.update({**done.bindings, options.name or self.grads_name: done.report})
             if not options.quiet:
                 display(done.report)

@@ -8,7 +8,10 @@ from functools import cached_property
 from typing import Any
 
 from tape_magic.errors import LineError, closest
-from tape_magic.notation import Target, denominator, read_targets, split, superscript
+from tape_magic.notation import Kind, Target, denominator, read_targets, split, superscript
+from tape_magic.results.check import Check
+from tape_magic.results.curvature import Hessian
+from tape_magic.results.reasons import Reason
 from tape_magic.results.summary import Summary, summarize
 
 
@@ -35,10 +38,14 @@ class Derivative:
     connected
         Whether TensorFlow found a way from the source to the output. Where there is none, `value` is
         ``None``, or zeros if they were asked for.
-    why
-        Why there is no derivative, where that is known.
+    reason
+        Why there is no derivative, or why it is zero or not finite, where there is something to say.
     of_model
         Whether the last source is a variable of a model, layer or ``tf.Module``.
+    kind
+        What was computed.
+    along
+        Of a product with a vector, what the vectors were called, one for each source.
     """
 
     target: str
@@ -48,8 +55,15 @@ class Derivative:
     dtype: str
     sums: tuple[int, ...]
     connected: bool = True
-    why: str = ""
+    reason: Reason | None = None
     of_model: bool = False
+    kind: Kind = Kind.GRADIENT
+    along: tuple[str, ...] = ()
+
+    @property
+    def why(self) -> str:
+        """The reason as a sentence; empty where there is nothing to say."""
+        return "" if self.reason is None else str(self.reason)
 
     @property
     def order(self) -> int:
@@ -127,6 +141,12 @@ class GradReport:
         Time of the cell, and of the derivatives.
     notes
         What else the user should know, a sentence each.
+    kind
+        What was computed.
+    hessians
+        One for each output, of a report on Hessians.
+    checks
+        The comparisons with central differences, where they were asked for.
 
     Examples
     --------
@@ -141,6 +161,21 @@ class GradReport:
     forward_seconds: float = 0.0
     backward_seconds: float = 0.0
     notes: tuple[str, ...] = ()
+    kind: Kind = Kind.GRADIENT
+    hessians: tuple[Hessian, ...] = ()
+    checks: tuple[Check, ...] = ()
+
+    @property
+    def hessian(self) -> Hessian:
+        """The Hessian of a report on one output; ``report.hessian["x", "a"]`` is a block."""
+        if len(self.hessians) != 1:
+            has = ", ".join(hessian.target for hessian in self.hessians)
+            raise AttributeError(
+                f"the report has {len(self.hessians)} Hessians ({has}): take one of report.hessians."
+                if self.hessians
+                else "there is no Hessian in this report; --hessian computes it."
+            )
+        return self.hessians[0]
 
     def __getitem__(self, key: str | tuple[str, ...]) -> Any:
         spelled = [row for row in self.rows if row.key == key]

@@ -9,6 +9,7 @@ import numpy as np
 from tape_magic.results.devices import Device, DeviceReport, Outcome, Policy, PolicyKind
 from tape_magic.results.gradients import Derivative, GradReport
 from tape_magic.results.minimum import Divergence, MinimizeResult, StopReason, VariableChange
+from tape_magic.results.reasons import Cause, Reason
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -113,7 +114,7 @@ def machine(*gpus: Device, **more: Any) -> DeviceReport:
 def hostile_reports(name: str) -> list[Any]:
     """A report of each kind that carries `name` wherever a name can stand."""
     row = derivative(name, name, value=[1.0, np.nan])
-    cut = derivative(name, name, value=None, connected=False, why=f"cut at {name}")
+    cut = derivative(name, name, value=None, connected=False, reason=Reason(Cause.CUT, f"cut at {name}"))
     model = derivative(name, name, value=np.arange(12.0), of_model=True)
     folded = [derivative(name, name, value=0.5)] * 30
     return [

@@ -10,6 +10,7 @@ from tape_magic.display.text import WIDTH, blocks, render
 from tape_magic.display.widths import clip, width
 from tape_magic.results.devices import Outcome, PolicyKind
 from tape_magic.results.minimum import StopReason
+from tape_magic.results.reasons import Cause, Reason
 from tests.display.reports import (
     HOSTILE,
     change,
@@ -21,6 +22,9 @@ from tests.display.reports import (
     machine,
     minimum,
 )
+
+CUT = Reason(Cause.CUT, "cut at ArgMax, line 2: i = tf.argmax(p)")
+LONG_CUT = Reason(Cause.CUT, "cut at " + "x" * 90)
 
 
 def shown(report: object) -> list[str]:
@@ -34,7 +38,13 @@ def test_derivatives_of_a_parabola():
         derivative("y", "x", "x", value=2.0),
         derivative("y", "a", value=0.0),
         derivative("y", "k", value=None, connected=False),
-        derivative("y", "p", value=None, connected=False, why="cut at ArgMax, line 2: i = tf.argmax(p)"),
+        derivative(
+            "y",
+            "p",
+            value=None,
+            connected=False,
+            reason=CUT,
+        ),
     )
     assert shown(report) == [
         "derivative              value",
@@ -215,7 +225,11 @@ LONG = [
     gradients(
         derivative("a_loss_with_a_very_long_name", "a_variable_with_a_longer_one", value=np.arange(500.0)),
         derivative(
-            "a_loss_with_a_very_long_name", "b", value=None, connected=False, why="cut at " + "x" * 90
+            "a_loss_with_a_very_long_name",
+            "b",
+            value=None,
+            connected=False,
+            reason=LONG_CUT,
         ),
         derivative("a_loss_with_a_very_long_name", "c", value=np.full((2, 3), -0.123456)),
     ),
