@@ -1,7 +1,7 @@
 """Derivatives and minima in TensorFlow notebooks, one line each.
 
 In a notebook, ``%load_ext tape_magic`` and then ``%%grad``, ``%%minimize`` and ``%tfgpu``. In
-Python, :func:`grad`, :func:`minimize` and :func:`devices` do the same.
+Python, :func:`grad`, :func:`derivative`, :func:`minimize` and :func:`devices` do the same.
 """
 
 from __future__ import annotations
@@ -11,15 +11,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from tape_magic.engine.define import derivative
     from tape_magic.engine.devices import devices
     from tape_magic.engine.minimize import minimize
     from tape_magic.engine.tape import grad
 
 __version__ = "0.1.0"
 
-__all__ = ["devices", "grad", "load_ipython_extension", "minimize", "unload_ipython_extension"]
+__all__ = [
+    "derivative",
+    "devices",
+    "grad",
+    "load_ipython_extension",
+    "minimize",
+    "unload_ipython_extension",
+]
 
-_HOMES = {"grad": "tape", "minimize": "minimize", "devices": "devices"}
+_HOMES = {"grad": "tape", "derivative": "define", "minimize": "minimize", "devices": "devices"}
 
 
 def __getattr__(name: str) -> Any:

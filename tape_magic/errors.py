@@ -30,6 +30,10 @@ class CompileError(TapeMagicError):
     """A cell that the engine asked for cannot compile."""
 
 
+class CheckError(TapeMagicError):
+    """A comparison with differences that cannot be made."""
+
+
 class DeviceError(TapeMagicError):
     """Devices that cannot be set up as asked."""
 

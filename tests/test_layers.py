@@ -74,6 +74,10 @@ FLOORS = {
 }
 
 
+DOORS = {("results/gradients.py", "tape_magic.display.inspector")}
+"""Imports that point up, each in one method that a user calls."""
+
+
 def imports_of(path: Path) -> Iterator[Imported]:
     yield from _imports(ast.parse(path.read_text(encoding="utf-8")), late=False)
 
@@ -117,6 +121,9 @@ def test_imports_point_down(path: Path) -> None:
     floor = FLOORS[floor_of(path)]
     for imported in imports_of(path):
         where = f"{path.name}:{imported.line} imports {imported.name}"
+        if (path.relative_to(PACKAGE).as_posix(), imported.name) in DOORS:
+            assert imported.late, f"{where} as the module loads"
+            continue
         if imported.top == "tape_magic":
             assert imported.name.split(".")[1] in floor.own, where
             continue
@@ -145,7 +152,8 @@ def test_every_floor_is_known() -> None:
 
 def test_public_names_are_no_modules() -> None:
     public = set(tape_magic.__all__)
-    assert public == {"grad", "minimize", "devices", "load_ipython_extension", "unload_ipython_extension"}
+    extension = {"load_ipython_extension", "unload_ipython_extension"}
+    assert public == {"grad", "derivative", "minimize", "devices"} | extension
     assert not public & {entry.stem for entry in PACKAGE.iterdir()}
     modules()
     for name in public:

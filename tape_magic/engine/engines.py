@@ -19,7 +19,7 @@ from tape_magic.engine.loop import (
     operation_without_gradient,
 )
 from tape_magic.engine.program import Namespace, Program, Untraceable
-from tape_magic.engine.trace import Traced
+from tape_magic.engine.trace import Traced, failure_of_trace
 from tape_magic.errors import CompileError, TapeMagicError
 
 ENGINES = ("auto", "xla", "graph", "eager")
@@ -128,7 +128,7 @@ class Engines:
         except Exception as error:
             if "singleton tf.Variable" in str(error):
                 raise creates_a_variable(self._program, error) from None
-            return _failure_of_trace(error, self._program)
+            return failure_of_trace(error, self._program)
         return ""
 
     def _try_compiled(self, engine: str) -> tuple[State | None, str]:
@@ -171,19 +171,6 @@ _STATEFUL_RANDOM = frozenset(
         "TruncatedNormal",
     }
 )
-
-
-def _failure_of_trace(error: BaseException, program: Program) -> str:
-    """Why tracing failed, and on which of the user's lines."""
-    where = program.line_of(error)
-    text = str(error).lower()
-    if "numpy" in text:
-        why = "calls NumPy on a tensor"
-    elif "iterating over" in text or "python `bool`" in text:
-        why = "needs the value of a tensor in Python"
-    else:
-        why = f"cannot be traced ({type(error).__name__})"
-    return f"line {where[0]} {why}: {where[1]}" if where else f"it {why}"
 
 
 def _failure_of_compiling(engine: str, error: Exception, line: int | None) -> str:

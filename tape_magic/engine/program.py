@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -42,6 +43,28 @@ class Names:
         return name in self.assigns and name not in self.reads_first
 
 
+@dataclass(frozen=True)
+class Text:
+    """The user's code, for what only it can tell.
+
+    Attributes
+    ----------
+    filename
+        Of the cell or function, as ``linecache`` knows it; empty where there is none.
+    lines
+        The first line of the function, and 0; (0, 0) where all of the file counts.
+    label
+        A file → what a report calls it; empty for the cell or function itself.
+    namespace
+        What the names in it stand for.
+    """
+
+    filename: str
+    lines: tuple[int, int]
+    label: Callable[[str], str]
+    namespace: Mapping[str, Any]
+
+
 class Untraceable(Exception):
     """The program cannot become a graph, whatever the values; the message says why, and where."""
 
@@ -56,6 +79,10 @@ class Program(Protocol):
     def names(self) -> Names:
         """What it reads and assigns."""
 
+    @property
+    def has_value(self) -> bool:
+        """Whether it may end with an expression, whose value is an output."""
+
     def run(self, namespace: Namespace, hooks: Hooks, tape: Any = None) -> Any:
         """Compute eagerly, leaving what is assigned in `namespace`; the value of the last expression.
 
@@ -68,6 +95,18 @@ class Program(Protocol):
 
         Leaves `namespace` alone. Raises :class:`Untraceable` when no function does the same.
         """
+
+    def functions(self, parameters: Sequence[str]) -> Iterator[tuple[Callable[..., Any], Unpack]]:
+        """As :meth:`traceables`, but functions of the values of some names, in that order."""
+
+    def text(self, namespace: Namespace) -> Text:
+        """Its own code, and how lines elsewhere are called."""
+
+    def roots(self, namespace: Namespace) -> list[Any]:
+        """The objects by way of which it reaches all that it reads."""
+
+    def home(self, namespace: Namespace) -> MutableMapping[str, Any]:
+        """The global names of the functions that the user wrote beside it."""
 
     def finish(self, namespace: Namespace, assigned: Mapping[str, Any]) -> None:
         """Leave in `namespace` what a traced call assigned, as a run would have."""
@@ -82,6 +121,8 @@ class FunctionProgram:
     A function without parameters closes over what it reads. It returns one value, or a dict of
     named ones.
     """
+
+    has_value = True
 
     def __init__(self, function: Callable[..., Any], sources: Mapping[str, Any]) -> None:
         if not callable(function):
@@ -112,6 +153,38 @@ class FunctionProgram:
             functools.partial(self._function, *self._positional(namespace), **self._keywords(namespace)),
             (lambda outputs: (None, outputs) if isinstance(outputs, dict) else (outputs, {})),
         )
+
+    def functions(self, parameters: Sequence[str]) -> Iterator[tuple[Callable[..., Any], Unpack]]:
+        """The call itself."""
+
+        def call(*values: Any) -> Any:
+            named = dict(zip(parameters, values, strict=True))
+            return self._function(*self._positional(named), **self._keywords(named))
+
+        yield call, lambda outputs: (None, outputs) if isinstance(outputs, dict) else (outputs, {})
+
+    def text(self, namespace: Namespace) -> Text:
+        """The function's own lines, in the file that it stands in."""
+        function = inspect.unwrap(self._function)
+        code = getattr(function, "__code__", None)
+        filename, line = (code.co_filename, code.co_firstlineno) if code is not None else ("", 0)
+        known = {**getattr(function, "__globals__", {}), **namespace}
+        return Text(
+            filename,
+            (line, 0),
+            lambda other: "" if other == filename else os.path.basename(other),
+            known,
+        )
+
+    def roots(self, namespace: Namespace) -> list[Any]:
+        """What it is called with, and itself."""
+        return [self._function, *namespace.values()]
+
+    def home(self, namespace: Namespace) -> MutableMapping[str, Any]:
+        """The names of the module that the function was written in."""
+        function = inspect.unwrap(getattr(self._function, "__func__", self._function))
+        names: MutableMapping[str, Any] = getattr(function, "__globals__", {})
+        return names
 
     def finish(self, namespace: Namespace, assigned: Mapping[str, Any]) -> None:
         """Nothing but the values: a function leaves no other names."""

@@ -10,7 +10,14 @@ from tape_magic.errors import LineError
 from tape_magic.notation import MAX_ORDER, Kind
 
 LIMIT = 2**30
-"""The largest derivative computed without being asked for by a higher limit, in bytes."""
+"""The largest Jacobian or Hessian that is computed unless a higher limit is given, in bytes."""
+
+_ONLY_ORDERS = {
+    Kind.HESSIAN: ((1, 2), "a Hessian holds second derivatives"),
+    Kind.HVP: ((1, 2), "a product with a Hessian is of order 2"),
+    Kind.JVP: ((1,), "a product with a Jacobian is of order 1; --hvp x=v is the one with a Hessian"),
+}
+"""Orders that may be said, though they say nothing, and why there is no other."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +38,13 @@ class Request:
         Of a product, the vector for each source by its name; anything that ``tf.constant`` takes, of
         the source's structure and shape.
     vector_names
-        What the user called them.
+        What the user called them; ``v`` where there is no name.
     zero
         Zeros instead of ``None`` where there is no connection.
     limit
-        The largest size of a derivative, in bytes.
+        The largest size of a Jacobian or Hessian, in bytes.
 
-    Raises :class:`LineError` for an order out of range.
+    Raises :class:`LineError` for an order that cannot be computed, and a limit that is no size.
     """
 
     words: Sequence[str] = ()
@@ -52,3 +59,12 @@ class Request:
     def __post_init__(self) -> None:
         if not isinstance(self.order, int) or not 1 <= self.order <= MAX_ORDER:
             raise LineError(f"the order is {self.order!r}; orders 1 to {MAX_ORDER} can be computed.")
+        orders, why = _ONLY_ORDERS.get(self.kind, ((), ""))
+        if orders and self.order not in orders:
+            raise LineError(f"the order is {self.order}, but {why}.")
+        if not isinstance(self.limit, int) or self.limit <= 0:
+            raise LineError(f"the limit is {self.limit!r}; it is a number of bytes above 0.")
+
+    def vector_name(self, source: str) -> str:
+        """What the vector for a source is called in a label."""
+        return self.vector_names.get(source) or ("v" if len(self.vectors) < 2 else f"v_{source}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,8 +13,6 @@ from tape_magic.engine.lifting import Lifting, constant, lift_dtype
 from tape_magic.engine.program import Hooks, Namespace, Program
 from tape_magic.errors import SourceError
 from tape_magic.notation import place
-
-Watch = Callable[[Sequence[src.Leaf]], None]
 
 
 @dataclass(eq=False)
@@ -143,12 +141,12 @@ class Selection:
         source.value = src.look_up(source.name, self._namespace)
         source.leaves = src.leaves(source.value, source.name)
 
-    def hooks(self, watch: Watch) -> Hooks:
-        """For each name that the program assigns as a source: lift what it assigns, and watch it."""
+    def hooks(self, watch: Callable[[Source], None]) -> Hooks:
+        """For each name that the program assigns as a source: lift what it assigns, and watch that."""
         bases = dict.fromkeys(place(source.name)[0] for source in self.sources if source.assigned)
         return {base: self._hook(base, watch) for base in bases}
 
-    def _hook(self, base: str, watch: Watch) -> Callable[[Any], Any]:
+    def _hook(self, base: str, watch: Callable[[Source], None]) -> Callable[[Any], Any]:
         sources = [source for source in self.sources if source.assigned and place(source.name)[0] == base]
 
         def assigned(value: Any) -> Any:
@@ -163,7 +161,8 @@ class Selection:
                     continue
                 source.unbuilt = src.unbuilt(here)
                 self._awaits = self._awaits or source.unbuilt
-                watch(src.leaves(here, source.name))
+                source.value, source.leaves = here, src.leaves(here, source.name)
+                watch(source)
             return lifted
 
         return assigned

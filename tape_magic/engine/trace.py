@@ -178,6 +178,19 @@ class Traced:
         return concrete, connected
 
 
+def failure_of_trace(error: BaseException, program: Program) -> str:
+    """Why tracing failed, and on which of the user's lines."""
+    where = program.line_of(error)
+    text = str(error).lower()
+    if "numpy" in text:
+        why = "calls NumPy on a tensor"
+    elif "iterating over" in text or "python `bool`" in text:
+        why = "needs the value of a tensor in Python"
+    else:
+        why = f"cannot be traced ({type(error).__name__})"
+    return f"line {where[0]} {why}: {where[1]}" if where else f"it {why}"
+
+
 def require_loss(value: Any, assigned: Mapping[str, Any], name: str | None) -> Any:
     """The loss among a program's outputs, which must be a real scalar tensor.
 

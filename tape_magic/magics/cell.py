@@ -6,12 +6,14 @@ import ast
 import functools
 import io
 import itertools
+import os
+import re
 import tokenize
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
-from tape_magic.engine.program import Hooks, Namespace, Unpack, Untraceable
+from tape_magic.engine.program import Hooks, Namespace, Text, Unpack, Untraceable
 from tape_magic.errors import LineError
 from tape_magic.magics.hooking import HOOK, hooked
 from tape_magic.magics.names import TIMING_MAGICS, magic_call, names_of
@@ -100,20 +102,32 @@ class Cell:
                     del namespace[name]
                     namespace.update({name: kept[name]} if name in kept else {})
 
+    @property
+    def has_value(self) -> bool:
+        """Whether the cell ends with an expression."""
+        return self._last is not None
+
     def traceables(self, namespace: Namespace) -> Iterator[tuple[Callable[[], Any], Unpack]]:
+        """The body as functions of nothing; see :meth:`functions`.
+
+        What the cell assigns is local to it; what it reads before is passed in.
+        """
+        entry = {name: namespace[name] for name in self.names.assigns if name in namespace}
+        for function, unpack in self.functions(tuple(entry)):
+            yield functools.partial(function, *entry.values()), unpack
+
+    def functions(self, parameters: Sequence[str]) -> Iterator[tuple[Callable[..., Any], Unpack]]:
         """The body as a function, so that TensorFlow can convert its ``if`` and ``while``.
 
-        What the cell assigns is local to it; what it reads before is passed in. The first function
-        keeps every name that is assigned; but TensorFlow wants a name that is kept assigned in both
-        branches of an ``if``, and alike in each round of a loop. The second does without those that
-        nothing after the branches and loops reads.
+        The first function keeps every name that is assigned; but TensorFlow wants a name that is
+        kept assigned in both branches of an ``if``, and alike in each round of a loop. The second
+        does without those that nothing after the branches and loops reads.
         """
         for node in ast.walk(self._tree):
             call = magic_call(node)
             if call and call[0] in TIMING_MAGICS:
                 raise Untraceable(f"line {getattr(node, 'lineno', '?')} calls the magic %{call[0]}")
         assigned = list(self.names.assigns)
-        entry = {name: namespace[name] for name in assigned if name in namespace}
 
         def unpack(returned: Any) -> tuple[Any, dict[str, Any]]:
             value, local = returned
@@ -121,7 +135,27 @@ class Cell:
 
         compound = any(isinstance(node, ast.If | ast.For | ast.While) for node in ast.walk(self._tree))
         for keeping in (assigned, []) if compound else ([],):
-            yield functools.partial(self._function(tuple(entry), keeping), *entry.values()), unpack
+            yield self._function(parameters, keeping), unpack
+
+    def roots(self, namespace: Namespace) -> list[Any]:
+        """What it reads by name, or everything where its text does not show that."""
+        names = namespace if self.names.opaque else [*self.names.reads, *self.names.assigns]
+        return [namespace[name] for name in names if name in namespace]
+
+    def home(self, namespace: Namespace) -> MutableMapping[str, Any]:
+        """The notebook's names."""
+        home: MutableMapping[str, Any] = self._shell.user_global_ns
+        return home
+
+    def text(self, namespace: Namespace) -> Text:
+        """The cell's lines; what stands in another cell goes by that cell's number."""
+        return Text(self.filename, (0, 0), self._label, namespace)
+
+    def _label(self, filename: str) -> str:
+        if filename == self.filename:
+            return ""
+        number = cell_number(self._shell, filename)
+        return os.path.basename(filename) if number is None else f"cell {number}"
 
     def finish(self, namespace: Namespace, assigned: Mapping[str, Any]) -> None:
         """Bind what a trace assigned, and define again what was defined within it.
@@ -173,14 +207,14 @@ class Cell:
         module = ast.Module(body, type_ignores=[])
         return self._shell.compile(module, self.filename, "exec"), last
 
-    def _function(self, parameters: tuple[str, ...], keeping: Sequence[str]) -> Callable[..., Any]:
+    def _function(self, parameters: Sequence[str], keeping: Sequence[str]) -> Callable[..., Any]:
         text = "\n" * (self._first_line - 1) + self._function_text(parameters, keeping)
         self._traced_filename = self._shell.compile.cache(text, self._number)
         code = self._shell.compile(text, self._traced_filename, "exec")
         inner = next(constant for constant in code.co_consts if isinstance(constant, types.CodeType))
         return types.FunctionType(inner, self._shell.user_global_ns, _FUNCTION)
 
-    def _function_text(self, parameters: tuple[str, ...], keeping: Sequence[str]) -> str:
+    def _function_text(self, parameters: Sequence[str], keeping: Sequence[str]) -> str:
         """The body as the text of a function that starts on the magic's line.
 
         Text and not a syntax tree, since AutoGraph reads the source. It drops the names that are
@@ -220,6 +254,18 @@ def _position(shell: Any, body: str) -> tuple[int, int]:
         above = raw.rstrip()[: -len(body.rstrip())]
         return len(history) - 1, max(above.count("\n"), 1)
     return int(shell.execution_count), 1
+
+
+def cell_number(shell: Any, filename: str) -> int | None:
+    """The number of the cell whose code goes by a file name; ``None`` for what is no cell.
+
+    IPython 8 and later keep a table; before, the name says it: ``<ipython-input-3-1b2f…>``.
+    """
+    number = getattr(shell.compile, "_filename_map", {}).get(filename)
+    if number is None:
+        match = re.match(r"<ipython-input-(\d+)-", filename)
+        number = match and match[1]
+    return None if number is None else int(number)
 
 
 def _refuse_await(tree: ast.Module, magic: str) -> None:

@@ -248,6 +248,16 @@ class GradOptions:
             )
         if self.order is not None and named:
             raise LineError(f"{shorten(named[0])} says its order; leave out --order, or the denominator.")
+        reporting = ("--check", self.check), ("--inspect", self.inspect), ("-o", self.name)
+        idle = [flag for flag, value in reporting if value]
+        if self.define is not None and idle:
+            raise LineError(f"--def makes a function, and nothing runs to report on: leave out {idle[0]}.")
+        if self.jvp and self.wrt:
+            raise LineError("--jvp says what to differentiate by; leave out --wrt.")
+        sources = [name for name, _ in self.vectors]
+        twice = next((name for name in sources if sources.count(name) > 1), None)
+        if twice is not None:
+            raise LineError(f"{chosen[0]} gives two vectors for {shorten(twice)}; give their sum.")
 
     @property
     def _kinds(self) -> tuple[tuple[str, Any], ...]:
@@ -342,7 +352,7 @@ GRAD = Magic(
             "N",
             _whole(1, "--order"),
         ),
-        Option("jacobian", ("--jacobian",), "each output by each element of the source, nothing summed"),
+        Option("jacobian", ("--jacobian",), "each element of an output by each of a source, nothing summed"),
         Option("batch_jacobian", ("--batch-jacobian",), "the same for each row of a batch by itself"),
         Option("hessian", ("--hessian",), "all second derivatives, with eigenvalues and what they say"),
         Option(

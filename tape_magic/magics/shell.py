@@ -9,11 +9,13 @@ from typing import Any
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
 from IPython.display import display
-from traitlets import Unicode
+from traitlets import Int, Unicode
 
+from tape_magic.engine.request import LIMIT
 from tape_magic.errors import LineError, TapeMagicError
 from tape_magic.magics.cell import Cell, CellSyntaxError
-from tape_magic.magics.options import GRAD, MINIMIZE, TFGPU, MinimizeOptions
+from tape_magic.magics.options import GRAD, MINIMIZE, TFGPU, GradOptions, MinimizeOptions
+from tape_magic.notation import shorten
 
 
 @magics_class
@@ -26,6 +28,9 @@ class TapeMagics(Magics):
     minimum_name = Unicode("minimum", help="What the report of %%minimize is bound to, without -o.").tag(
         config=True
     )
+    derivative_limit = Int(
+        LIMIT, min=1, help="The largest Jacobian or Hessian that %%grad computes, in bytes."
+    ).tag(config=True)
     progress = Unicode(
         "auto", help="How a run is shown: 'widget', 'terminal' or 'none'; 'auto' finds out."
     ).tag(config=True)
@@ -35,16 +40,29 @@ class TapeMagics(Magics):
     def grad(self, line: str, cell: str) -> Any:
         with self._errors(cell, GRAD.name) as compiled:
             options = GRAD.parse(line)
+            from tape_magic.engine.define import define
             from tape_magic.engine.request import Request
             from tape_magic.engine.tape import differentiate
 
             namespace = self.shell.user_ns
             request = Request(
-                options.targets, options.wrt, options.order or 1, options.kind, zero=options.zero
+                options.targets,
+                options.wrt,
+                options.order or 1,
+                options.kind,
+                self._vectors(options),
+                dict(options.vectors),
+                options.zero,
+                self.derivative_limit,
             )
+            if options.define is not None:
+                namespace[options.define] = define(compiled, namespace, request, options.define)
+                return None
             done = differentiate(compiled, namespace, request)
             namespace.update({**done.bindings, options.name or self.grads_name: done.report})
-            if not options.quiet:
+            if options.inspect and not options.quiet:
+                done.report.inspect()
+            elif not options.quiet:
                 display(done.report)
             return None if compiled.silenced else done.value
 
@@ -106,10 +124,19 @@ class TapeMagics(Magics):
         if text.isidentifier():
             value = self.shell.user_ns.get(text)
             return value if is_optimizer(value) or is_optimizer_class(value) else text
+        return self._evaluated(text, f"--optimizer {text}")
+
+    def _vectors(self, options: GradOptions) -> dict[str, Any]:
+        """The vectors that the line gives to a product, by their sources."""
+        flag = f"--{options.kind.value}"
+        return {name: self._evaluated(text, f"{flag} {name}={text}") for name, text in options.vectors}
+
+    def _evaluated(self, text: str, written: str) -> Any:
+        """An expression of the notebook. Raises :class:`LineError`, by what was `written` on the line."""
         try:
             return eval(text, self.shell.user_global_ns, self.shell.user_ns)
         except Exception as error:
-            raise LineError(f"--optimizer {text}: {type(error).__name__}: {error}") from None
+            raise LineError(f"{shorten(written)}: {type(error).__name__}: {error}") from None
 
     @contextmanager
     def _errors(self, body: str, magic: str) -> Iterator[Cell]:

@@ -5,25 +5,46 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from tape_magic.errors import closest
 
+MOST_ROWS = 512
+"""The eigenvalues of a larger Hessian take seconds; it is given by its blocks alone."""
+
+_EPSILONS = {"bfloat16": 2.0**-7, "float16": 2.0**-10, "float32": 2.0**-23}
+
 
 class Curvature(enum.Enum):
-    """What the signs of a Hessian's eigenvalues say; each member carries its sentence."""
+    """What the signs of a Hessian's eigenvalues say; each member carries its two names.
 
-    MINIMUM = "positive definite: a minimum wherever the gradient is 0"
-    MAXIMUM = "negative definite: a maximum wherever the gradient is 0"
-    SADDLE = "indefinite: a saddle wherever the gradient is 0"
-    SINGULAR = "singular: the second derivatives do not decide"
+    That of the matrix, and that of the point where the gradient is 0.
+    """
+
+    MINIMUM = ("positive definite", "a minimum")
+    MAXIMUM = ("negative definite", "a maximum")
+    SADDLE = ("indefinite", "a saddle")
+    SINGULAR = ("singular", "")
+
+    @property
+    def matrix(self) -> str:
+        """What such a matrix is called."""
+        return self.value[0]
+
+    @property
+    def point(self) -> str:
+        """What a point is where the gradient is 0; empty where the second derivatives do not decide."""
+        return self.value[1]
 
     @property
     def sentence(self) -> str:
-        """The verdict in words."""
-        return str(self.value)
+        """What is so wherever the Hessian is taken."""
+        if not self.point:
+            return f"{self.matrix}: the second derivatives do not decide"
+        return f"{self.matrix}: {self.point} wherever the gradient is 0"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -39,28 +60,34 @@ class Hessian:
     shapes
         Their shapes.
     blocks
-        ``blocks["x", "a"]`` is ∂²y/∂x∂a, of the shape of x followed by that of a.
-    matrix
-        All blocks as one symmetric matrix, of as many rows as the sources have elements; ``None`` past
-        512 elements.
-    eigenvalues
-        In ascending order; empty without a matrix, and where it is not finite.
+        ``blocks["x", "a"]`` is ∂²y/∂x∂a, of the shape of x followed by that of a, as TensorFlow gave
+        it; zeros where y is at most linear in the two.
     gradient_norm
         The norm of the gradient by all sources, where the Hessian was taken.
+    source_norm
+        The norm of all sources together.
+    dtype
+        The least precise of the sources' dtypes, by its name: rounding goes by it.
+
+    Examples
+    --------
+    >>> bowl = Hessian("y", ("x",), ((2,),), {("x", "x"): np.diag([2.0, 8.0])}, 0.0)
+    >>> bowl.eigenvalues, bowl.condition, bowl.verdict
+    ((2.0, 8.0), 4.0, 'a minimum: positive definite, and the gradient is 0')
     """
 
     target: str
     names: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
     blocks: Mapping[tuple[str, str], Any]
-    matrix: np.ndarray[Any, Any] | None
-    eigenvalues: tuple[float, ...]
     gradient_norm: float
+    source_norm: float = 0.0
+    dtype: str = "float32"
 
     def __getitem__(self, key: str | tuple[str, str]) -> Any:
-        first, second = key if isinstance(key, tuple) else (key, key)
+        first, second = key if isinstance(key, tuple) and len(key) == 2 else (key, key)
         if (first, second) not in self.blocks:
-            missing = first if first not in self.names else second
+            missing = str(first if first not in self.names else second)
             has = ", ".join(self.names[:8])
             raise KeyError(f"no {missing!r} in this Hessian{closest(missing, self.names)}; it has {has}")
         return self.blocks[first, second]
@@ -71,7 +98,37 @@ class Hessian:
     @property
     def size(self) -> int:
         """Rows of the matrix: the elements of all sources."""
-        return int(sum(np.prod(shape, dtype=np.int64) for shape in self.shapes))
+        return sum(int(np.prod(shape, dtype=np.int64)) for shape in self.shapes)
+
+    @cached_property
+    def matrix(self) -> np.ndarray[Any, Any] | None:
+        """All blocks as one symmetric matrix in float64; ``None`` past 512 rows."""
+        if self.size > MOST_ROWS:
+            return None
+        sizes = [int(np.prod(shape, dtype=np.int64)) for shape in self.shapes]
+        rows = [
+            np.concatenate(
+                [
+                    np.asarray(self.blocks[first, second]).astype(np.float64).reshape(height, width)
+                    for second, width in zip(self.names, sizes, strict=True)
+                ],
+                axis=1,
+            )
+            for first, height in zip(self.names, sizes, strict=True)
+        ]
+        matrix = np.concatenate(rows, axis=0)
+        symmetric: np.ndarray[Any, Any] = (matrix + matrix.T) / 2  # only rounding tells the halves apart
+        return symmetric
+
+    @cached_property
+    def eigenvalues(self) -> tuple[float, ...]:
+        """In ascending order, in float64; computed when first asked for.
+
+        Empty past 512 rows, and where the matrix is not finite.
+        """
+        if self.matrix is None or not np.isfinite(self.matrix).all():
+            return ()
+        return tuple(np.linalg.eigvalsh(self.matrix).tolist())
 
     @property
     def condition(self) -> float | None:
@@ -80,22 +137,48 @@ class Hessian:
             return None
         magnitudes = np.abs(self.eigenvalues)
         least = float(magnitudes.min())
-        return float(magnitudes.max()) / least if least else float("inf")
+        return float(magnitudes.max()) / least if least > self._rounding else float("inf")
 
     @property
     def curvature(self) -> Curvature | None:
-        """The verdict; ``None`` where there are no eigenvalues.
-
-        An eigenvalue counts as 0 below the rounding error of a symmetric eigenvalue problem, the
-        size of the matrix times machine epsilon times the greatest absolute eigenvalue
-        (Golub and Van Loan, Matrix Computations, 8.1).
-        """
-        if not self.eigenvalues or self.matrix is None:
+        """What the signs of the eigenvalues say; ``None`` where there are no eigenvalues."""
+        if not self.eigenvalues:
             return None
         values = np.asarray(self.eigenvalues)
-        zero = self.size * np.finfo(self.matrix.dtype).eps * np.abs(values).max()
+        zero = self._rounding
         if (values < -zero).any() and (values > zero).any():
             return Curvature.SADDLE
         if (np.abs(values) <= zero).any():
             return Curvature.SINGULAR
         return Curvature.MINIMUM if values[0] > 0 else Curvature.MAXIMUM
+
+    @property
+    def stationary(self) -> bool:
+        """Whether the gradient is 0 but for rounding.
+
+        A change of the sources in their last digit, of relative size epsilon, changes the gradient by
+        up to the greatest absolute eigenvalue times epsilon times the sources' norm.
+        """
+        return self.gradient_norm <= 4 * self._rounding * self.source_norm
+
+    @property
+    def verdict(self) -> str:
+        """What the eigenvalues and the gradient say together, in words; empty without eigenvalues."""
+        curvature = self.curvature
+        if curvature is None:
+            return ""
+        if not curvature.point:
+            return curvature.sentence
+        if self.stationary:
+            return f"{curvature.point}: {curvature.matrix}, and the gradient is 0"
+        return f"{curvature.matrix}, but no stationary point: the gradient's norm is {self.gradient_norm:.3g}"
+
+    @property
+    def _rounding(self) -> float:
+        """The rounding error of the eigenvalues of a symmetric matrix.
+
+        The size of the matrix times epsilon times the greatest absolute eigenvalue (Golub and Van
+        Loan, Matrix Computations, 8.1), with the epsilon of the dtype that it was computed in.
+        """
+        epsilon = _EPSILONS.get(self.dtype, 2.0**-52)
+        return float(self.size * epsilon * np.abs(self.eigenvalues).max(initial=0.0))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from tape_magic.errors import LineError, closest
-from tape_magic.notation import Kind, Target, denominator, read_targets, split, superscript
+from tape_magic.notation import Kind, Target, denominator, read_targets, shorten, split, superscript
 from tape_magic.results.check import Check
 from tape_magic.results.curvature import Hessian
 from tape_magic.results.reasons import Reason
@@ -25,13 +26,16 @@ class Derivative:
         The output's name; ``_`` is the value of the last expression.
     wrt
         The sources in the order of differentiation, one entry an order; an array inside a
-        structure or a model by its path (``p['w']``, ``dense/kernel``).
+        structure or a model by its path (``p['w']``, ``dense/kernel``). Of a product, each source
+        that has a vector; of one with a Hessian, before these the source whose gradient it is.
     value
-        What TensorFlow gave: a tensor of the last source's shape and dtype, or ``None``.
+        What TensorFlow gave, or ``None``. A gradient has the last source's shape; a Jacobian the
+        output's shape and then that of each source; a block of a Hessian those of its two sources; a
+        product with a Jacobian the output's shape, one with a Hessian its first source's.
     shape
-        The last source's shape.
+        The shape of the value, also where there is none.
     dtype
-        The last source's dtype, by its name.
+        The dtype of the value, by its name.
     sums
         For each order, how many elements were summed before differentiating; 1 where the
         quantity was a scalar.
@@ -45,7 +49,11 @@ class Derivative:
     kind
         What was computed.
     along
-        Of a product with a vector, what the vectors were called, one for each source.
+        Of a product, what the vectors were called, one for each of the sources that have one.
+    source
+        The array that was differentiated by: a tensor, or the variable itself, which may have another
+        value by now; a reference, and nothing is read before it is looked at. ``None`` where the
+        value has another shape than the source.
     """
 
     target: str
@@ -59,6 +67,7 @@ class Derivative:
     of_model: bool = False
     kind: Kind = Kind.GRADIENT
     along: tuple[str, ...] = ()
+    source: Any = None
 
     @property
     def why(self) -> str:
@@ -68,12 +77,20 @@ class Derivative:
     @property
     def order(self) -> int:
         """How many times the output was differentiated."""
-        return len(self.wrt)
+        return {Kind.JVP: 1, Kind.HVP: 2}.get(self.kind, len(self.wrt))
 
     @property
     def key(self) -> str:
-        """As typed on the line: ``d2y/dx2``."""
-        return Target(self.target, self.wrt).key
+        """As typed on the line: ``d2y/dx2``; ``dy/d(x, a)`` along vectors for x and a together."""
+        if len(self.along) < 2:
+            return Target(self.target, self.wrt).key
+        power, first = ("2", f"d{self.wrt[0]} ") if self.kind is Kind.HVP else ("", "")
+        return f"d{power}{self.target}/{first}d({', '.join(self._directions)})"
+
+    @property
+    def _directions(self) -> tuple[str, ...]:
+        """The sources that have a vector."""
+        return self.wrt[len(self.wrt) - len(self.along) :]
 
     @cached_property
     def summary(self) -> Summary | None:
@@ -85,14 +102,22 @@ class Derivative:
         """In mathematical signs, with the sum that TensorFlow differentiates where there is one.
 
         ``∂²y/∂x²`` for scalars, ``∂Σy/∂x`` for the sum of an output's elements, and
-        ``∂Σ(∂y/∂w)/∂w`` where the first derivative was summed to be differentiated again.
+        ``∂Σ(∂y/∂w)/∂w`` where the first derivative was summed to be differentiated again. A product
+        is a sum over its vectors: ``∂y/∂x·v + ∂y/∂a·w``.
         """
+        if not self.along:
+            return self._label(self.wrt)
+        first = self.wrt[: self.order - 1]
+        pairs = zip(self._directions, self.along, strict=True)
+        return " + ".join(f"{self._label((*first, name))}·{_factor(vector)}" for name, vector in pairs)
+
+    def _label(self, wrt: tuple[str, ...]) -> str:
         output = f"Σ{self.target}" if self.sums[0] != 1 else self.target
         # Elementwise functions sum at every order: one Σ says so, and `sum_note` counts.
         if len(set(self.sums)) == 1 or all(count == 1 for count in self.sums[1:]):
-            return f"∂{superscript(self.order)}{output}/{denominator(self.wrt)}"
+            return f"∂{superscript(len(wrt))}{output}/{denominator(wrt)}"
         text, pending = output, list[str]()
-        for count, name in zip(self.sums, self.wrt, strict=True):
+        for count, name in zip(self.sums, wrt, strict=True):
             if pending and count != 1:
                 text = f"Σ(∂{superscript(len(pending))}{text}/{denominator(pending)})"
                 pending = []
@@ -111,6 +136,13 @@ class Derivative:
         return f"sum of {', then of '.join(parts)}" if parts else ""
 
 
+def _factor(vector: str) -> str:
+    """A vector as a factor: what was written as a sum needs brackets."""
+    text = shorten(vector, 24)
+    outside = re.sub(r"\([^()]*\)|\[[^][]*\]", "", text)
+    return f"({text})" if re.search(r"[-+*/%@ ]", outside) else text
+
+
 def _dense(value: Any) -> Any:
     """Rows that a lookup's sparse gradient names, summed where it names them twice."""
     if not hasattr(value, "indices"):
@@ -122,6 +154,11 @@ def _dense(value: Any) -> Any:
     return dense
 
 
+def _is_by(row: Derivative, wrt: tuple[str, ...]) -> bool:
+    """Whether a row is the derivative by these sources; a gradient along a vector also by its own."""
+    return row.wrt == wrt or (row.kind is Kind.HVP and row.wrt[:1] == wrt)
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class GradReport:
     """The derivatives that were asked for, in the order asked.
@@ -129,7 +166,7 @@ class GradReport:
     ``report["dy/dx"]``, ``report["d2y/dx2"]`` or ``report["y", "x"]`` is a value, as
     TensorFlow gave it; ``report["loss", "dense/kernel"]`` a model's variable by its path; a
     structure as a source gives the same structure back. Iterating gives :class:`Derivative`
-    records.
+    records. ``report.hessian["x", "a"]`` is a block of a Hessian.
 
     Attributes
     ----------
@@ -184,7 +221,7 @@ class GradReport:
         target, wrt = self._read(key)
         if (target, wrt) in self.structures:
             return self.structures[target, wrt]
-        found = [row for row in self.rows if row.target == target and (not wrt or row.wrt == wrt)]
+        found = [row for row in self.rows if row.target == target and (not wrt or _is_by(row, wrt))]
         if len(found) != 1 and len(wrt) == 1:
             end = f"/{wrt[0]}"
             found = [row for row in self.rows if row.target == target and row.wrt[-1].endswith(end)]
@@ -231,6 +268,12 @@ class GradReport:
                 }
             )
         return pandas.DataFrame.from_records(records).set_index("derivative")
+
+    def inspect(self) -> None:
+        """Show the report, and below it a browser of widgets: one derivative at a time, drawn."""
+        from tape_magic.display.inspector import inspect
+
+        inspect(self)
 
     def _read(self, key: str | tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
         if isinstance(key, tuple) and key:

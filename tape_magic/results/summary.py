@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-SMALL = 6
-"""Arrays of up to this many elements are shown whole."""
+KEPT = 36
+"""The elements of arrays of up to this many are kept: a matrix of 6 by 6."""
 
 BINS = 24
+
+_SPREAD = 6
+"""Of so few elements there is no histogram."""
+
+_PIECE = 1 << 16
+"""Elements looked at in one go: as float64 they fit into a processor's cache."""
+
+_SAFE_SQUARES = 1e-280, 1e280
+"""A sum of squares in this range has lost nothing to overflow or underflow that counts."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +33,7 @@ class Summary:
     shape, dtype
         Of the array; `dtype` by its name, such as ``float32``.
     values
-        The elements, flat, when there are at most six; otherwise empty.
+        The elements, flat, when there are at most 36; otherwise empty.
     norm
         The Euclidean norm of all elements, in float64.
     minimum, maximum
@@ -34,7 +44,7 @@ class Summary:
         How many elements are NaN or infinite.
     histogram
         Counts of the finite elements (their absolute values when complex) in 24 equal bins from
-        the least to the greatest; empty when they are all equal.
+        the least to the greatest; empty when they are all equal, and for up to six elements.
     """
 
     shape: tuple[int, ...]
@@ -50,44 +60,108 @@ class Summary:
     @property
     def size(self) -> int:
         """The number of elements."""
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
+
+
+def as_array(value: Any) -> np.ndarray[Any, Any]:
+    """Anything that NumPy reads, and the sparse gradient of a lookup, whose rows may repeat, summed."""
+    if not hasattr(value, "indices"):
+        return np.asarray(value)
+    rows = np.asarray(value.values)
+    dense = np.zeros(tuple(value.dense_shape.numpy()), rows.dtype)
+    np.add.at(dense, np.asarray(value.indices), rows)
+    return dense
 
 
 def summarize(array: Any) -> Summary:
-    """Summarize anything that NumPy reads as a numeric array.
+    """Summarize a numeric array, in two passes over pieces that fit into a cache.
 
     >>> summarize(np.array([0.0, 3.0, 4.0])).norm
     5.0
     """
-    original = np.asarray(array)
+    original = as_array(array)
     is_complex = np.iscomplexobj(original)
-    # NumPy's sums in half precision overflow, and bfloat16 has no norm.
-    wide = original.astype(np.complex128 if is_complex else np.float64).ravel()
-    size = wide.size
-    finite = wide[np.isfinite(wide)]
-    magnitudes = np.abs(finite) if is_complex else finite
-    spread = size > SMALL and finite.size > 0 and magnitudes.min() < magnitudes.max()
+    flat = original.reshape(-1)
+    size = flat.size
+    extent = _extent(flat)
+    known = extent.finite > 0 and not is_complex
+    spread = size > _SPREAD and extent.finite > 0 and extent.least < extent.greatest
     return Summary(
         shape=original.shape,
         dtype=str(original.dtype),
-        values=tuple(wide.tolist()) if size <= SMALL else (),
-        norm=_norm(wide),
-        minimum=None if is_complex or not finite.size else float(finite.min()),
-        maximum=None if is_complex or not finite.size else float(finite.max()),
-        zeros=float(np.count_nonzero(wide == 0)) / size if size else 0.0,
-        nonfinite=size - finite.size,
-        histogram=_histogram(magnitudes) if spread else (),
+        values=tuple(_wide(flat).tolist()) if size <= KEPT else (),
+        norm=_norm(flat, extent),
+        minimum=extent.least if known else None,
+        maximum=extent.greatest if known else None,
+        zeros=extent.zeros / size if size else 0.0,
+        nonfinite=size - extent.finite,
+        histogram=_histogram(flat, extent) if spread else (),
     )
 
 
-def _norm(values: np.ndarray[Any, Any]) -> float:
+@dataclass(frozen=True)
+class _Extent:
+    """What one pass finds; `least` and `greatest` are of magnitudes when complex, and of what is finite."""
+
+    least: float
+    greatest: float
+    squares: float
+    zeros: int
+    finite: int
+
+
+def _wide(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    # NumPy's sums in half precision overflow, and bfloat16 has none.
+    return values.astype(np.complex128 if np.iscomplexobj(values) else np.float64, copy=False)
+
+
+def _pieces(flat: np.ndarray[Any, Any]) -> Iterator[np.ndarray[Any, Any]]:
+    """In float64, the magnitudes of complex numbers."""
+    for start in range(0, flat.size, _PIECE):
+        piece = _wide(flat[start : start + _PIECE])
+        yield np.abs(piece) if np.iscomplexobj(piece) else piece
+
+
+def _extent(flat: np.ndarray[Any, Any]) -> _Extent:
+    least, greatest, squares, zeros, finite = math.inf, -math.inf, 0.0, 0, 0
+    for piece in _pieces(flat):
+        squares += float(np.einsum("i,i", piece, piece))
+        zeros += piece.size - int(np.count_nonzero(piece))
+        low, high = float(piece.min()), float(piece.max())
+        if not (math.isfinite(low) and math.isfinite(high)):
+            piece = piece[np.isfinite(piece)]
+            if not piece.size:
+                continue
+            low, high = float(piece.min()), float(piece.max())
+        finite += piece.size
+        least, greatest = min(least, low), max(greatest, high)
+    return _Extent(least, greatest, squares, zeros, finite)
+
+
+def _norm(flat: np.ndarray[Any, Any], extent: _Extent) -> float:
+    if extent.finite < flat.size:
+        nan = any(bool(np.isnan(piece).any()) for piece in _pieces(flat))
+        return math.nan if nan else math.inf
+    low, high = _SAFE_SQUARES
+    if low < extent.squares < high or not flat.size:
+        return math.sqrt(extent.squares)
     # Scaled, since the squares of large numbers are infinite and those of small ones zero.
-    largest = float(np.abs(values).max(initial=0.0))
-    return largest * float(np.linalg.norm(values / largest)) if 0 < largest < math.inf else largest
+    largest = max(-extent.least, extent.greatest)
+    if not largest:
+        return 0.0
+    scaled = (piece / largest for piece in _pieces(flat))
+    return largest * math.sqrt(sum(float(np.einsum("i,i", piece, piece)) for piece in scaled))
 
 
-def _histogram(values: np.ndarray[Any, Any]) -> tuple[int, ...]:
-    # Halved first: the width of a range such as -1e308 to 1e308 is infinite.
-    halves = values / 2
-    counts, _ = np.histogram(halves, bins=BINS, range=(halves.min(), halves.max()))
-    return tuple(int(count) for count in counts)
+def _histogram(flat: np.ndarray[Any, Any], extent: _Extent) -> tuple[int, ...]:
+    # Halved where the width of the range, such as that from -1e308 to 1e308, is infinite.
+    scale = 1.0 if math.isfinite(extent.greatest - extent.least) else 0.5
+    least = extent.least * scale
+    width = extent.greatest * scale - least
+    counts = np.zeros(BINS, np.int64)
+    for piece in _pieces(flat):
+        finite = piece if extent.finite == flat.size else piece[np.isfinite(piece)]
+        # Divided before it is multiplied, since 24 over the width of a tiny range is infinite.
+        places = (finite * scale - least) / width * BINS
+        counts += np.bincount(np.minimum(places.astype(np.intp), BINS - 1), minlength=BINS)
+    return tuple(counts.tolist())

@@ -1,0 +1,221 @@
+"""A function's graph run operation by operation, so that what went on within one call can be looked at.
+
+Only operations without side effects run; what the others gave stays unknown, unless the call itself
+returned it. Nothing of the user's Python runs again.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tape_magic.engine import op_events
+from tape_magic.engine.recording import Entry, Frame, Recorder
+
+MOST_OPERATIONS = 20_000
+"""A call with more operations than this is left closed."""
+
+MOST_ROUNDS = 2_000
+
+_unknown = itertools.count(-1, -1)
+_CONDITIONALS = frozenset({"If", "StatelessIf", "Case", "StatelessCase"})
+_LOOPS = frozenset({"While", "StatelessWhile"})
+_CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
+_READS = frozenset({"ReadVariableOp", "ResourceGather"})
+
+
+class TooLarge(Exception):
+    """The graph has more operations than are looked at."""
+
+
+class Expansion:
+    """The entries of a record with calls replaced by what ran within them.
+
+    Parameters
+    ----------
+    recorder
+        What was heard; tensors that are computed anew are kept in it.
+    frames_of
+        The user's lines in the traceback of a graph's operation.
+    """
+
+    def __init__(self, recorder: Recorder, frames_of: Callable[[Any], tuple[Frame, ...]]) -> None:
+        self._recorder = recorder
+        self._frames_of = frames_of
+        self._count = 0
+        self.entries: list[Entry] = []
+        # The values that variables had at a call are known only if nothing assigns them.
+        self._assigned = {
+            key for entry in recorder.entries if entry.type.startswith("Assign") for key in entry.inputs[:1]
+        }
+
+    def expand(self, entry: Entry) -> None:
+        """Append what ran within a call, or the call itself where that cannot be told."""
+        before = len(self.entries)
+        known = {
+            op_events.key_of(tensor): self._recorder.tensor(key)
+            for tensor, key in zip(entry.graph.outputs, entry.outputs, strict=False)
+        }
+        try:
+            results = self._graph(entry.graph, entry.inputs, known, entry.frames, entry.taped)
+        except TooLarge:
+            del self.entries[before:]
+            self.entries.append(entry)
+            return
+        for key, result in zip(entry.outputs, results, strict=False):
+            if key != result:
+                self._add(Entry("Identity", (), (result,), (key,), entry.frames, taped=entry.taped))
+
+    def _graph(
+        self,
+        graph: Any,
+        inputs: Sequence[int],
+        known: dict[int, Any],
+        around: tuple[Frame, ...],
+        taped: bool,
+    ) -> list[int]:
+        """Run a graph on the tensors of some keys; the keys of its outputs."""
+        keys = {op_events.key_of(inner): key for inner, key in zip(graph.inputs, inputs, strict=False)}
+        for operation in graph.get_operations():
+            self._count += 1
+            if self._count > MOST_OPERATIONS:
+                raise TooLarge
+            if not operation.outputs or op_events.key_of(operation.outputs[0]) in keys:
+                continue
+            arguments = [keys.get(op_events.key_of(tensor)) for tensor in operation.inputs]
+            frames = self._frames_of(operation) or around
+            entry = Entry(
+                operation.type,
+                None,
+                tuple(key if key is not None else next(_unknown) for key in arguments),
+                (),
+                frames,
+                taped,
+            )
+            results = self._operation(operation, entry, known)
+            for tensor, result in zip(operation.outputs, results, strict=True):
+                keys[op_events.key_of(tensor)] = result
+        return [keys.get(op_events.key_of(tensor)) or next(_unknown) for tensor in graph.outputs]
+
+    def _operation(self, operation: Any, entry: Entry, known: dict[int, Any]) -> Sequence[int]:
+        if operation.type in _CONDITIONALS | _LOOPS | _CALLS:
+            found = self._control_flow(operation, entry)
+            if found is not None:
+                return found
+        given = [known.get(op_events.key_of(tensor)) for tensor in operation.outputs]
+        stateful = operation.op_def.is_stateful and not self._readable(operation, entry.inputs)
+        inputs = [self._recorder.tensor(key) for key in entry.inputs]
+        custom = _custom_gradient(operation)
+        if not custom and not stateful and all(tensor is not None for tensor in inputs):
+            outputs = self._run(operation, inputs, entry)
+            if outputs is not None:
+                return outputs
+        entry.outputs = tuple(
+            next(_unknown) if tensor is None else self._recorder.keep(tensor) for tensor in given
+        )
+        if custom:  # the values pass unchanged; what the gradient is, only the user's function knows
+            entry.type = custom
+            entry.outputs = tuple(
+                self._copied(tensor) if tensor is not None else next(_unknown) for tensor in inputs
+            )[: len(operation.outputs)]
+        self._add(entry)
+        return entry.outputs
+
+    def _copied(self, tensor: Any) -> int:
+        import tensorflow as tf
+
+        return self._recorder.keep(tf.identity(tensor))
+
+    def _readable(self, operation: Any, inputs: Sequence[int]) -> bool:
+        return operation.type in _READS and inputs[0] not in self._assigned
+
+    def _run(self, operation: Any, inputs: Sequence[Any], entry: Entry) -> Sequence[int] | None:
+        """Run one operation eagerly; ``None`` where that fails."""
+        heard = Recorder()
+        heard.start = 1
+        try:
+            with heard.listening(entry.frames):
+                outputs = _executed(operation, inputs)
+        except Exception:  # whatever TensorFlow has against it, the diagnosis goes on without
+            return None
+        flat = list(outputs) if isinstance(outputs, list | tuple) else [outputs]
+        keys = tuple(self._recorder.keep(tensor) for tensor in flat)
+        last = next((one for one in reversed(heard.entries) if one.type == operation.type), None)
+        entry.attrs = last.attrs if last is not None else ()
+        entry.outputs = keys
+        if operation.type != "Const":
+            self._add(entry)
+        return keys
+
+    def _control_flow(self, operation: Any, entry: Entry) -> Sequence[int] | None:
+        """Go into the branch taken, the rounds, or the function; ``None`` where that is not known."""
+        if operation.type in _CALLS:
+            graph = op_events.function_graph(operation)
+            return self._graph(graph, entry.inputs, {}, entry.frames, entry.taped)
+        if operation.type in _CONDITIONALS:
+            chosen = self._recorder.tensor(entry.inputs[0])
+            if chosen is None:
+                return None
+            graphs = op_events.branch_graphs(operation)
+            index = int(chosen) if operation.type.endswith("Case") else 1 - bool(chosen)
+            index = index if 0 <= index < len(graphs) else len(graphs) - 1
+            found = self._graph(graphs[index], entry.inputs[1:], {}, entry.frames, entry.taped)
+            return found[: len(operation.outputs)]
+        condition, body = op_events.loop_graphs(operation)
+        state = list(entry.inputs)
+        for _ in range(MOST_ROUNDS):
+            (going,) = self._graph(condition, state, {}, entry.frames, entry.taped)
+            goes = self._recorder.tensor(going)
+            if goes is None:
+                return None
+            if not bool(goes):
+                return state[: len(operation.outputs)]
+            state = self._graph(body, state, {}, entry.frames, entry.taped)
+        raise TooLarge
+
+    def _add(self, entry: Entry) -> None:
+        self.entries.append(entry)
+
+
+def _custom_gradient(operation: Any) -> str:
+    """The name under which a custom gradient stands in for an operation's own, if one does."""
+    try:
+        name = operation.get_attr("_gradient_op_type")
+    except ValueError:
+        return ""
+    name = name.decode() if isinstance(name, bytes) else str(name)
+    return "" if name in ("PartitionedCall", "StatefulPartitionedCall") or not name else name
+
+
+def _executed(operation: Any, inputs: Sequence[Any]) -> Any:
+    """The same operation run eagerly, through TensorFlow's public table of them."""
+    import tensorflow as tf
+
+    definition = operation.op_def
+    arguments: dict[str, Any] = {}
+    inferred: set[str] = set()
+    queue = list(inputs)
+    for argument in definition.input_arg:
+        inferred |= {argument.type_attr, argument.number_attr, argument.type_list_attr}
+        if argument.number_attr:
+            count = operation.get_attr(argument.number_attr)
+        elif argument.type_list_attr:
+            count = len(operation.get_attr(argument.type_list_attr))
+        else:
+            arguments[argument.name] = queue.pop(0)
+            continue
+        arguments[argument.name], queue = queue[:count], queue[count:]
+    for attribute in definition.attr:
+        if attribute.name not in inferred:
+            arguments[attribute.name] = operation.get_attr(attribute.name)
+    if operation.type == "Const":
+        return tf.constant(tf.make_ndarray(arguments["value"]), arguments["dtype"])
+    function = getattr(tf.raw_ops, operation.type)
+    # Some arguments have other names in Python: the axis of a sum is its reduction_indices.
+    parameters = [name for name in inspect.signature(function).parameters if name != "name"]
+    renamed = [name for name in arguments if name not in parameters]
+    free = [name for name in parameters if name not in arguments]
+    arguments.update(zip(free, [arguments.pop(name) for name in renamed], strict=False))
+    return function(**arguments)

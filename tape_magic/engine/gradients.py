@@ -1,0 +1,270 @@
+"""Gradients of any order: each taken of the one before, as nested tapes do."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from tape_magic.engine import sources as src
+from tape_magic.engine.diagnosis import Diagnosis, Quantity
+from tape_magic.engine.directions import Directions
+from tape_magic.engine.program import Namespace, Program
+from tape_magic.engine.request import Request
+from tape_magic.engine.run import Run, Structures
+from tape_magic.notation import Kind, Target
+from tape_magic.results.gradients import Derivative
+from tape_magic.results.reasons import Cause, Reason
+
+T = TypeVar("T")
+N = TypeVar("N")
+
+Prefix = tuple[str, tuple[src.Leaf, ...]]
+"""An output and the leaves it was differentiated by so far."""
+
+
+class Gradients(Run):
+    """What ``tape.gradient`` gives, of each output by each of its sources."""
+
+    asks_again = False
+    """Whether a tape may be asked more than once for one thing."""
+
+    def __init__(
+        self,
+        program: Program,
+        namespace: Namespace,
+        targets: Sequence[Target],
+        request: Request,
+        directions: Directions | None = None,
+    ) -> None:
+        orders = self.orders(targets, request)
+        super().__init__(
+            program,
+            namespace,
+            targets,
+            request,
+            orders=orders,
+            persistent=orders > 1 or self.asks_again or len({target.name for target in targets}) != 1,
+            directions=directions,
+        )
+        self.asked: list[Target] = []
+        self.found: dict[Prefix, Any] = {}
+        self.sums: dict[Prefix, int] = {}
+        self.why: dict[Prefix, Reason] = {}
+        self.refusals: dict[Prefix, str] = {}
+        self._taken: dict[Prefix, tuple[Any, list[src.Leaf]]] = {}
+        self._reasons: dict[Prefix, Reason] = {}
+
+    def orders(self, targets: Sequence[Target], request: Request) -> int:
+        """How many times the program is differentiated. Raises :class:`LineError` for what makes no sense."""
+        return max((target.order or request.order for target in targets), default=request.order)
+
+    def settle(self) -> None:
+        """Each target with its sources."""
+        outputs = self.outputs()
+        by = self.by(outputs)
+        self.asked = [
+            Target(target.name, wrt)
+            for target in outputs
+            for wrt in ([target.wrt] if target.wrt else [(name,) * self.request.order for name in by])
+        ]
+
+    def combinations(self, target: Target) -> list[tuple[src.Leaf, ...]]:
+        """The leaves that a target is differentiated by, an entry an order.
+
+        By one structure, each leaf by itself; by different sources, each leaf by each.
+        """
+        leaves = [self.selection[name].leaves for name in target.wrt]
+        if len(set(target.wrt)) == 1:
+            return [(leaf,) * target.order for leaf in leaves[0]]
+        return list(itertools.product(*leaves))
+
+    def differentiate(self, order: int) -> None:
+        """All derivatives of one order, with one call of the tape for each thing differentiated."""
+        wanted: dict[Prefix, dict[src.Leaf, None]] = {}
+        for target in self.asked:
+            if target.order >= order:
+                for leaves in self.combinations(target):
+                    wanted.setdefault((target.name, leaves[: order - 1]), {})[leaves[order - 1]] = None
+        for (name, leaves), by in wanted.items():
+            value = self.found[name, leaves] if leaves else self.output(name)
+            self._taken[name, leaves] = value, list(by)
+            values = self.derivatives(self.tapes[order - 1], (name, leaves), value, list(by))
+            for leaf, derivative in zip(by, values, strict=True):
+                self.found[name, (*leaves, leaf)] = derivative
+
+    def derivatives(self, tape: Any, prefix: Prefix, value: Any, by: list[src.Leaf]) -> list[Any]:
+        """Those of one thing by some leaves, ``None`` where there is none, with the reason if it is plain."""
+        self.sums[prefix] = 1
+        nothing = [None] * len(by)
+        if value is None and prefix[1]:  # the derivative before this one
+            return nothing
+        reason = no_derivative(value, prefix[0])
+        if reason is not None:
+            self.why[prefix] = reason
+            return nothing
+        return self.attempted(prefix, lambda: self.take(tape, prefix, value, by), nothing)
+
+    def attempted(self, prefix: Prefix, take: Callable[[], T], nothing: N) -> T | N:
+        """What `take` gives; `nothing` where TensorFlow refuses, with the reason."""
+        import tensorflow as tf
+
+        try:
+            return take()
+        except LookupError as error:
+            self.refusals[prefix] = str(error).partition(" (")[0]
+        except tf.errors.OpError as error:
+            self.why[prefix] = Reason(Cause.UNKNOWN, str(error.message).partition("\n")[0])
+        return nothing
+
+    def take(self, tape: Any, prefix: Prefix, value: Any, by: list[src.Leaf]) -> list[Any]:
+        """The derivatives of a tensor, or of the sum of all that a structure holds."""
+        import tensorflow as tf
+
+        parts = tf.nest.flatten(value)
+        self.sums[prefix] = sum(_size(item) for item in parts)
+        return list(tape.gradient([_summed(item) for item in parts], [leaf.value for leaf in by]))
+
+    # -- the report --------------------------------------------------------------------------------
+
+    def rows(self) -> tuple[list[Derivative], Structures]:
+        """A row for each leaf of each target's sources."""
+        self._find_reasons()
+        rows: list[Derivative] = []
+        structures: Structures = {}
+        for target in self.asked:
+            combinations = self.combinations(target)
+            found = [self.row(target.name, leaves) for leaves in combinations]
+            rows += found
+            values = [row.value for row in found]
+            if len(set(target.wrt)) == 1:
+                structure = self.regrouped(target.wrt[0], [leaves[0] for leaves in combinations], values)
+            else:
+                structure = values[0] if len(values) == 1 else values
+            structures[target.name, target.wrt] = structure
+        self.explain_sums(rows)
+        return rows, structures
+
+    def explain_sums(self, rows: Sequence[Derivative]) -> None:
+        """Say what to do about sums, once for all rows."""
+        if any(count != 1 for row in rows for count in row.sums):
+            self.note(
+                "TensorFlow differentiates the sum of what is not a scalar; "
+                "--jacobian keeps its elements apart"
+            )
+
+    def regrouped(self, name: str, leaves: Iterable[src.Leaf], values: Sequence[Any]) -> Any:
+        """The structure of a source with a value in the place of each of its leaves."""
+        held = {id(leaf.owner): value for leaf, value in zip(leaves, values, strict=True)}
+        return src.regrouped(self.selection[name].value, _by_identity(held))
+
+    def row(self, name: str, leaves: tuple[src.Leaf, ...]) -> Derivative:
+        """The record of one output by some leaves."""
+        import tensorflow as tf
+
+        prefixes = [(name, leaves[:level]) for level in range(len(leaves))]
+        value, last = self.found[name, leaves], leaves[-1]
+        refused = next((self.why[prefix] for prefix in prefixes if prefix in self.why), None)
+        why = refused or self._reason(name, leaves)
+        connected = value is not None
+        shape = self.shape(name, leaves)
+        unregistered = why is not None and why.cause is Cause.UNREGISTERED
+        zeros = self.request.zero and not connected and not refused and not unregistered
+        return Derivative(
+            target=name,
+            wrt=tuple(leaf.name for leaf in leaves),
+            value=tf.zeros(shape, last.value.dtype) if zeros else value,
+            shape=shape,
+            dtype=last.dtype,
+            sums=tuple(self.sums[prefix] for prefix in prefixes),
+            connected=connected,
+            reason=why,
+            of_model=last.of_model,
+            kind=self.request.kind,
+        )
+
+    def _find_reasons(self) -> None:
+        """Find out why derivatives are missing, zero or not finite; the tapes have ended by now."""
+        import tensorflow as tf
+
+        if not tf.executing_eagerly():  # within a graph, there are no values to look at
+            return
+        diagnosis = Diagnosis(self.recorder, self.program.text(self.namespace))
+        for (name, before), (value, leaves) in self._taken.items():
+            if value is None or (name, before) in self.why:
+                continue
+            target = _quantity(name, before, value)
+            sources = [Quantity(leaf.name, (leaf.value,)) for leaf in leaves]
+            places = [(name, (*before, leaf)) for leaf in leaves]
+            message = self.refusals.get((name, before))
+            if message is None:
+                values = [self.found[place] for place in places]
+                reasons = diagnosis.reasons(target, sources, values)
+            elif self.request.kind is Kind.GRADIENT:
+                apart = [diagnosis.alone(target, source, message) for source in sources]
+                self.found.update(zip(places, (found for found, _ in apart), strict=True))
+                reasons = [reason for _, reason in apart]
+            else:
+                reasons = [diagnosis.unregistered(target, source, message) for source in sources]
+            self._reasons.update(
+                {place: reason for place, reason in zip(places, reasons, strict=True) if reason is not None}
+            )
+
+    def _reason(self, name: str, leaves: tuple[src.Leaf, ...]) -> Reason | None:
+        """Of a derivative, or of the one before it that is missing."""
+        levels = [(name, leaves[:level]) for level in range(1, len(leaves) + 1)]
+        missing = next((level for level in levels if self.found.get(level) is None), levels[-1])
+        return self._reasons.get(missing)
+
+    def shape(self, name: str, leaves: tuple[src.Leaf, ...]) -> tuple[int, ...]:
+        """The shape of a derivative, also where there is none."""
+        return leaves[-1].shape
+
+
+def _quantity(name: str, before: tuple[src.Leaf, ...], value: Any) -> Quantity:
+    """What was differentiated: an output, or a derivative of it."""
+    import tensorflow as tf
+
+    label = Target(name, tuple(leaf.name for leaf in before)).label if before else name
+    return Quantity(label, tuple(_summed(item) for item in tf.nest.flatten(value)))
+
+
+def _by_identity(values: Mapping[int, Any]) -> Callable[[Any], Any]:
+    return lambda owner: values.get(id(owner))
+
+
+def _summed(value: Any) -> Any:
+    """The tensor whose elements have the sum of a tensor, variable or composite tensor."""
+    import tensorflow as tf
+
+    if src.is_variable(value):
+        return src.watched(value)
+    if isinstance(value, tf.IndexedSlices | tf.SparseTensor):
+        return value.values
+    return value.flat_values if isinstance(value, tf.RaggedTensor) else value
+
+
+def _size(value: Any) -> int:
+    """How many elements are summed."""
+    import tensorflow as tf
+
+    whole = isinstance(value, tf.IndexedSlices)  # the gradient of a lookup: mostly rows of zeros
+    return math.prod(value.shape if whole else _summed(value).shape)
+
+
+def no_derivative(value: Any, name: str) -> Reason | None:
+    """Why an output has no derivative at all, where its type says so."""
+    import tensorflow as tf
+
+    reasons = (_no_derivative(_summed(item), name) for item in tf.nest.flatten(value))
+    return next((reason for reason in reasons if reason is not None), None)
+
+
+def _no_derivative(value: Any, name: str) -> Reason | None:
+    if not src.is_tensor(value) and not src.is_variable(value):
+        left = f"{name} is a {type(value).__name__}, not a tensor: it left TensorFlow"
+        return Reason(Cause.LEFT, left)
+    if src.is_inexact(value):
+        return None
+    return Reason(Cause.INTEGER, f"{name} is {value.dtype.name}, which has no derivative")

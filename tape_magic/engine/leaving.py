@@ -1,0 +1,236 @@
+"""Where the user's code takes a value out of TensorFlow, read off its text."""
+
+from __future__ import annotations
+
+import ast
+import linecache
+import types
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_MODULES = frozenset({"numpy", "scipy", "math", "cmath", "statistics"})
+_METHODS = frozenset({"numpy", "item", "tolist"})
+_BUILTINS = frozenset({"float", "int", "complex", "bool"})
+_RENAMED = {
+    "mean": "reduce_mean",
+    "sum": "reduce_sum",
+    "max": "reduce_max",
+    "min": "reduce_min",
+    "amax": "reduce_max",
+    "amin": "reduce_min",
+    "prod": "reduce_prod",
+    "std": "math.reduce_std",
+    "var": "math.reduce_variance",
+    "dot": "tensordot",
+    "concatenate": "concat",
+    "array": "convert_to_tensor",
+    "asarray": "convert_to_tensor",
+    "power": "pow",
+    "absolute": "abs",
+    "fabs": "abs",
+    "clip": "clip_by_value",
+}
+_LIBRARIES = ("tensorflow", "keras", "numpy", "scipy")
+_DEPTH = 3
+
+
+@dataclass(frozen=True)
+class Leaving:
+    """An expression that takes a value out of TensorFlow.
+
+    Attributes
+    ----------
+    filename, line
+        Where it stands.
+    text
+        The expression: ``np.mean(x2)``.
+    cure
+        What to write instead; empty where that is not known.
+    """
+
+    filename: str
+    line: int
+    text: str
+    cure: str
+
+
+def leaving(
+    filename: str, lines: tuple[int, int], namespace: Mapping[str, Any], source: str, target: str
+) -> Leaving | None:
+    """The first expression through which what is computed from `source` leaves TensorFlow before `target`.
+
+    Parameters
+    ----------
+    filename, lines
+        The file, as ``linecache`` knows it, and the lines of it that count; (0, 0) for all.
+    namespace
+        What the names stand for.
+    source, target
+        Names; an empty target stands for the last expression.
+    """
+    tree = _tree(filename, lines)
+    return None if tree is None else _Text(filename, tree, namespace).find({source}, target)
+
+
+def _tree(filename: str, lines: tuple[int, int]) -> ast.Module | None:
+    try:
+        tree = ast.parse("".join(linecache.getlines(filename)))
+    except (SyntaxError, ValueError, RecursionError):
+        return None
+    if lines != (0, 0):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.Lambda) and _first_line(node) == lines[0]:
+                body = node.body if isinstance(node.body, list) else [ast.Expr(node.body)]
+                return ast.Module(body, type_ignores=[])
+    return tree
+
+
+def _first_line(node: ast.FunctionDef | ast.Lambda) -> int:
+    """As code objects have it: decorators count."""
+    decorators = node.decorator_list if isinstance(node, ast.FunctionDef) else []
+    return min([node.lineno, *(decorator.lineno for decorator in decorators)])
+
+
+class _Text:
+    """The statements of a cell or function, with which names hold what is computed from the source."""
+
+    def __init__(self, filename: str, tree: ast.Module, namespace: Mapping[str, Any], depth: int = 0) -> None:
+        self._filename, self._tree, self._namespace, self._depth = filename, tree, namespace, depth
+
+    def find(self, tainted: set[str], target: str) -> Leaving | None:
+        wanted = self._wanted(target)
+        tainted = set(tainted)
+        for statement in _statements(self._tree.body):
+            reads = _names(statement, ast.Load)
+            if tainted.isdisjoint(reads):
+                continue
+            stores = _names(statement, ast.Store)
+            matters = not stores or not wanted or bool(wanted & stores)
+            if matters:
+                # What a lambda is called with cannot be told from the text; it may well be tainted.
+                suspect = tainted | _parameters(statement)
+                for call in _calls(statement):
+                    if suspect.isdisjoint(_names(call, ast.Load)):
+                        continue
+                    found = self._leaves(call) or self._within(call)
+                    if found is not None:
+                        return found
+            tainted |= stores
+        return None
+
+    def _wanted(self, target: str) -> set[str]:
+        """The names that the target is computed from; empty where all count."""
+        if not target:
+            return set()
+        wanted = {target}
+        for statement in reversed(list(_statements(self._tree.body))):
+            if wanted & _names(statement, ast.Store):
+                wanted |= _names(statement, ast.Load)
+        return wanted
+
+    def _leaves(self, call: ast.Call) -> Leaving | None:
+        function = call.func
+        if isinstance(function, ast.Attribute) and function.attr in _METHODS and not call.args:
+            return self._leaving(call, f"leave out .{function.attr}()")
+        if isinstance(function, ast.Name) and function.id in _BUILTINS:
+            if function.id in self._namespace:
+                return None
+            return self._leaving(call, f"leave out {function.id}()")
+        if isinstance(function, ast.Attribute) and function.attr == "numpy_function":
+            return self._leaving(call, "use TensorFlow's own operations")
+        name = self._foreign(function)
+        if name is None:
+            return None
+        return self._leaving(call, _replacement(name))
+
+    def _leaving(self, call: ast.Call, cure: str) -> Leaving:
+        return Leaving(self._filename, call.lineno, " ".join(ast.unparse(call).split()), cure)
+
+    def _foreign(self, function: ast.expr) -> str | None:
+        """The name of a function of NumPy or another library of numbers."""
+        base = function
+        while isinstance(base, ast.Attribute):
+            base = base.value
+        if not isinstance(base, ast.Name):
+            return None
+        value = self._namespace.get(base.id)
+        module = value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", "")
+        if isinstance(value, types.ModuleType) and not isinstance(function, ast.Attribute):
+            return None
+        if str(module).partition(".")[0] not in _MODULES:
+            return None
+        return function.attr if isinstance(function, ast.Attribute) else str(getattr(value, "__name__", ""))
+
+    def _within(self, call: ast.Call) -> Leaving | None:
+        """Into a function or layer of the user that is called with a tainted value."""
+        if self._depth >= _DEPTH or not isinstance(call.func, ast.Name):
+            return None
+        function = _function(self._namespace.get(call.func.id))
+        if function is None or str(function.__globals__.get("__name__")).startswith(_LIBRARIES):
+            return None
+        code = function.__code__
+        tree = _tree(code.co_filename, (code.co_firstlineno, 0))
+        if tree is None:
+            return None
+        taken = set(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
+        inner = _Text(code.co_filename, tree, function.__globals__, self._depth + 1)
+        return inner.find(taken, "")
+
+
+def _function(value: Any) -> types.FunctionType | None:
+    """The Python function that a call of a value runs, if there is one: a layer's is its ``call``."""
+    value = getattr(value, "python_function", value)
+    if not isinstance(value, types.FunctionType | types.MethodType):
+        kind = type(value)
+        value = getattr(kind, "call", None) or vars(kind).get("__call__")
+    function = getattr(value, "__func__", value)
+    while hasattr(function, "__wrapped__"):
+        function = function.__wrapped__
+    return function if isinstance(function, types.FunctionType) else None
+
+
+def _parameters(node: ast.AST) -> set[str]:
+    """The parameters of the lambdas within a statement."""
+    return {
+        argument.arg
+        for part in ast.walk(node)
+        if isinstance(part, ast.Lambda)
+        for argument in [*part.args.posonlyargs, *part.args.args, *part.args.kwonlyargs]
+    }
+
+
+def _replacement(name: str) -> str:
+    import tensorflow as tf
+
+    renamed = _RENAMED.get(name, name)
+    if "." in renamed or hasattr(tf, renamed):
+        return f"use tf.{renamed}"
+    return f"use tf.math.{renamed}" if hasattr(tf.math, renamed) else "use TensorFlow's own operations"
+
+
+def _statements(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
+    """Simple statements in the order of the text; functions that are only defined are left out."""
+    for statement in body:
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            continue
+        blocks = [getattr(statement, name, None) for name in ("body", "orelse", "finalbody")]
+        if any(blocks):
+            for block in blocks:
+                yield from _statements(block or ())
+        else:
+            yield statement
+
+
+def _names(node: ast.AST, kind: type) -> set[str]:
+    """The names that a statement reads, or those that it assigns; ``x += 1`` does both."""
+    found = {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and isinstance(part.ctx, kind)}
+    if kind is ast.Load and isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
+        found.add(node.target.id)
+    return found
+
+
+def _calls(node: ast.AST) -> list[ast.Call]:
+    """Calls within a statement, the innermost first."""
+    found = [part for part in ast.walk(node) if isinstance(part, ast.Call)]
+    return list(reversed(found))

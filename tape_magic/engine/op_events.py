@@ -1,0 +1,148 @@
+"""What TensorFlow shows of its operations through private parts of it, and what stands in without them.
+
+The one place that touches them: where a version of TensorFlow lacks one, nothing is heard, and the
+diagnosis says that it cannot tell.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any, cast
+
+HearOperation = Callable[..., None]
+"""Called with the type of an operation, its inputs, attributes and outputs, as it has run; ``op_name`` and
+``graph`` are given where it was not run, but added to a graph."""
+
+Backward = Callable[..., Any]
+HearCustom = Callable[[str, Sequence[Any], Sequence[Any], Backward], Backward]
+"""Called with the name, outputs, inputs and backward function of what a tape records as a whole, such
+as a ``tf.function`` or a custom gradient; returns the backward function to record."""
+
+
+@contextmanager
+def listening(hear: HearOperation, hear_custom: HearCustom) -> Iterator[bool]:
+    """Within this, each operation that this thread runs eagerly is heard; yields whether that works."""
+    try:
+        from tensorflow.python.eager import record
+        from tensorflow.python.framework import op_callbacks
+
+        recorded_as = record.record_operation
+
+        op_callbacks.add_op_callback(hear)
+    except (ImportError, AttributeError):
+        yield False
+        return
+    thread = threading.get_ident()
+
+    def recorded(
+        op_type: str, outputs: Any, inputs: Any, backward_function: Any, forward_function: Any = None
+    ) -> None:
+        if threading.get_ident() == thread:
+            backward_function = hear_custom(op_type, outputs, inputs, backward_function)
+        recorded_as(op_type, outputs, inputs, backward_function, forward_function)
+
+    record.record_operation = recorded
+    try:
+        yield True
+    finally:
+        record.record_operation = recorded_as
+        op_callbacks.remove_op_callback(hear)
+
+
+def key_of(tensor: Any) -> int:
+    """The number that TensorFlow gives a tensor, never given to another one; 0 where it has none."""
+    return int(getattr(tensor, "_id", 0))
+
+
+def key_of_variable(variable: Any) -> int:
+    """The number of the handle through which operations read a variable."""
+    return key_of(getattr(variable, "handle", None))
+
+
+def elements(tensor: Any) -> int:
+    """How many elements an eager tensor has."""
+    count = getattr(tensor, "_num_elements", None)
+    return int(count()) if count is not None else int(tensor.shape.num_elements() or 0)
+
+
+@lru_cache(maxsize=1)
+def stopped_reader() -> Callable[[], bool]:
+    """How to read whether no tape records, as within a custom gradient's own computation."""
+    try:
+        from tensorflow.python import pywrap_tfe
+
+        return cast("Callable[[], bool]", pywrap_tfe.TFE_Py_TapeSetIsStopped)
+    except (ImportError, AttributeError):
+        return bool
+
+
+def gradients_of(
+    op_type: str, attrs: tuple[Any, ...], inputs: Sequence[Any], outputs: Sequence[Any], given: Sequence[Any]
+) -> list[Any]:
+    """What a tape would compute for the inputs of one operation from the gradients of its outputs.
+
+    Raises ``LookupError`` where no gradient is registered.
+    """
+    from tensorflow.python.eager import backprop
+
+    found = backprop._gradient_function(
+        op_type, attrs, len(inputs), list(inputs), list(outputs), list(given), (), ""
+    )
+    found = list(found) if isinstance(found, list | tuple) else [found]
+    return found + [None] * (len(inputs) - len(found))
+
+
+def is_registered(op_type: str) -> bool:
+    """Whether TensorFlow knows how to differentiate an operation, or that it has no derivative."""
+    from tensorflow.python.framework import ops
+
+    try:
+        ops._gradient_registry.lookup(op_type)
+    except LookupError:
+        return False
+    return True
+
+
+def is_gradient_frame(code: Any) -> bool:
+    """Whether a frame's code is that from which a tape calls the gradient of an operation."""
+    return bool(code.co_name == "_gradient_function" and code.co_filename.endswith("backprop.py"))
+
+
+def graph_called(frame: Any) -> Any:
+    """The graph of the function whose call runs within a Python frame or those around it, or ``None``."""
+    while frame is not None:
+        if frame.f_code.co_name == "call_flat" and frame.f_code.co_filename.endswith("atomic_function.py"):
+            return getattr(frame.f_locals.get("self"), "graph", None)
+        frame = frame.f_back
+    return None
+
+
+def branch_graphs(operation: Any) -> tuple[Any, ...]:
+    """The graphs of a conditional's branches, in their order."""
+    from tensorflow.python.ops import cond_v2
+
+    return tuple(cond_v2.get_func_graphs(operation))
+
+
+def loop_graphs(operation: Any) -> tuple[Any, Any]:
+    """The graphs of a loop's condition and body."""
+    from tensorflow.python.ops import while_v2
+
+    return (
+        while_v2._get_graph(operation, "cond", "_cond_graph"),
+        while_v2._get_graph(operation, "body", "_body_graph"),
+    )
+
+
+def function_graph(operation: Any) -> Any:
+    """The graph of the function that an operation of a graph calls."""
+    name = operation.get_attr("f").name
+    function = operation.graph._get_function(name)
+    if function is not None and getattr(function, "graph", None) is not None:
+        return function.graph
+    from tensorflow.python.framework import function_def_to_graph
+
+    return function_def_to_graph.function_def_to_graph(operation.graph._get_function(name).cached_definition)

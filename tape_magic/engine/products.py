@@ -1,0 +1,218 @@
+"""Products of a Jacobian and of a Hessian with a vector, neither of which is ever built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from tape_magic.engine import sources as src
+from tape_magic.engine.directions import Directions
+from tape_magic.engine.gradients import Gradients, Prefix, no_derivative
+from tape_magic.engine.jacobians import one_tensor
+from tape_magic.engine.program import Namespace, Program
+from tape_magic.engine.request import Request
+from tape_magic.engine.run import Run, Structures
+from tape_magic.errors import LineError, TargetError
+from tape_magic.notation import Kind, Target
+from tape_magic.results.gradients import Derivative
+from tape_magic.results.reasons import Cause, Reason
+
+
+class JacobianProducts(Run):
+    """How each output changes along the vectors, all of them together: forward mode, without a tape."""
+
+    def __init__(
+        self, program: Program, namespace: Namespace, targets: Sequence[Target], request: Request
+    ) -> None:
+        for target in targets:
+            _refuse_unlike(target, request)
+        super().__init__(
+            program, namespace, targets, request, orders=0, persistent=False, directions=_directions(request)
+        )
+
+    def run_program(self) -> Any:
+        """The program itself, once, and a sentence where forward mode cannot follow it."""
+        with _explained(self.program):
+            return super().run_program()
+
+    def settle(self) -> None:
+        """The vectors fit what was assigned."""
+        assert self.directions is not None
+        self.directions.check()
+
+    def differentiate(self, order: int) -> None:
+        """Nothing is left to do: forward mode differentiates as the program runs."""
+
+    def rows(self) -> tuple[list[Derivative], Structures]:
+        """A row for each output."""
+        names = dict.fromkeys(target.name for target in self.outputs())
+        rows = {name: self._row(name) for name in names}
+        structures = {(name, tuple(self.request.vectors)): row.value for name, row in rows.items()}
+        structures |= {(target.name, target.wrt): rows[target.name].value for target in self.targets}
+        return list(rows.values()), {key: value for key, value in structures.items() if key[1]}
+
+    def _row(self, name: str) -> Derivative:
+        import tensorflow as tf
+
+        assert self.directions is not None
+        output, vectors = self.output(name), self.request.vectors
+        reason = no_derivative(output, name)
+        tensor = None if reason else one_tensor(output, name)
+        value = None if tensor is None else self.directions.along(tensor)
+        connected = value is not None
+        if tensor is not None and not connected and self.request.zero:
+            value = tf.zeros_like(tensor)
+        return Derivative(
+            target=name,
+            wrt=tuple(vectors),
+            value=value,
+            shape=() if tensor is None else tuple(tensor.shape),
+            dtype="" if tensor is None else str(tensor.dtype.name),
+            sums=(1,),
+            connected=connected,
+            reason=reason,
+            kind=Kind.JVP,
+            along=tuple(self.request.vector_name(source) for source in vectors),
+        )
+
+
+class HessianProducts(Gradients):
+    """How the gradient of each output changes along the vectors: forward mode over a tape."""
+
+    def __init__(
+        self, program: Program, namespace: Namespace, targets: Sequence[Target], request: Request
+    ) -> None:
+        super().__init__(program, namespace, targets, request, directions=_directions(request))
+
+    def orders(self, targets: Sequence[Target], request: Request) -> int:
+        """One, since forward mode does the second."""
+        for target in targets:
+            _refuse_unlike(target, request)
+        return 1
+
+    def run_program(self) -> Any:
+        """The program itself, once, and a sentence where forward mode cannot follow it."""
+        with _explained(self.program):
+            return super().run_program()
+
+    def settle(self) -> None:
+        """Each target with the source that its gradient is by; the vectors fit what was assigned."""
+        assert self.directions is not None
+        self.directions.check()
+        named = self.request.wrt if self.request.wrt is not None else tuple(self.request.vectors)
+        self.asked = [
+            Target(target.name, (name,))
+            for target in self.outputs()
+            for name in ([_differentiated(target, self.request)] if target.wrt else named)
+        ]
+
+    def take(self, tape: Any, prefix: Prefix, value: Any, by: list[src.Leaf]) -> list[Any]:
+        """The gradients, and how each changes along the vectors."""
+        import tensorflow as tf
+
+        assert self.directions is not None
+        try:
+            gradients = super().take(tape, prefix, value, by)
+        except (LookupError, tf.errors.OpError):
+            raise
+        except Exception as error:  # forward mode does not know all that a tape does: loops in graphs
+            text = f"TensorFlow's forward mode over a tape fails here with a {type(error).__name__}"
+            self.why[prefix] = Reason(Cause.UNKNOWN, text, "--hessian does without it")
+            return [None] * len(by)
+        dense = [None if gradient is None else tf.convert_to_tensor(gradient) for gradient in gradients]
+        return [None if gradient is None else self.directions.along(gradient) for gradient in dense]
+
+    def rows(self) -> tuple[list[Derivative], Structures]:
+        """A row for each leaf of each source that a gradient is by."""
+        rows, structures = super().rows()
+        vectors = tuple(self.request.vectors)
+        if len(vectors) == 1:
+            structures |= {(name, (*wrt, *vectors)): value for (name, wrt), value in structures.items()}
+        for target in self.targets:
+            if target.wrt:
+                named = (_differentiated(target, self.request),)
+                structures[target.name, target.wrt] = structures[target.name, named]
+        return rows, structures
+
+    def row(self, name: str, leaves: tuple[src.Leaf, ...]) -> Derivative:
+        """The record of one gradient's change."""
+        vectors = self.request.vectors
+        row = super().row(name, leaves)
+        return replace(
+            row,
+            wrt=(*row.wrt, *vectors),
+            sums=(*row.sums, 1),
+            along=tuple(self.request.vector_name(source) for source in vectors),
+        )
+
+    def explain_sums(self, rows: Sequence[Derivative]) -> None:
+        """Say whose Hessian it is."""
+        for name in dict.fromkeys(row.target for row in rows if row.sums[0] != 1):
+            self.note(f"the Hessian of {name} is that of the sum of its {self.sums[name, ()]:,} elements")
+
+
+def _directions(request: Request) -> Directions:
+    return Directions(request.vectors, {name: request.vector_name(name) for name in request.vectors})
+
+
+def _refuse_unlike(target: Target, request: Request) -> None:
+    """Raise :class:`LineError` for a target that names other sources than the vectors do."""
+    vectors = tuple(request.vectors)
+    flag = f"--{request.kind.value}"
+    given = " and ".join(vectors)
+    if not target.wrt:
+        return
+    if request.kind is Kind.JVP:
+        if target.order != 1:
+            raise LineError(
+                f"{target.key} is no first derivative, which --jvp is: "
+                f"--hvp {target.wrt[0]}=v is the product with the Hessian."
+            )
+        if set(target.wrt) != set(vectors):
+            raise LineError(
+                f"{target.key} is by {target.wrt[0]}, and {flag} gives a vector for {given}: "
+                f"name the same, or write {target.name} for the sum of all directions."
+            )
+    elif target.order != 2:
+        raise LineError(
+            f"{target.key} is no second derivative, which --hvp is: write d2{target.name}/d{target.wrt[0]}2, "
+            f"or {target.name} --wrt {target.wrt[0]}."
+        )
+    elif len(vectors) != 1 or vectors[0] not in target.wrt:
+        raise LineError(
+            f"{target.key} is one part of a Hessian, and {flag} gives a vector for {given}: "
+            f"write {target.name} --wrt {target.wrt[0]}."
+        )
+
+
+def _differentiated(target: Target, request: Request) -> str:
+    """Of a second derivative's two sources, the one that has no vector; of ``d2y/dx2``, x."""
+    (vector,) = request.vectors
+    first, last = target.wrt
+    return last if first == vector else first
+
+
+@contextmanager
+def _explained(program: Program) -> Iterator[None]:
+    """Where forward mode stops the program itself, say so, with the line.
+
+    Forward mode differentiates each operation as it runs, so it fails in the middle of the user's code.
+    """
+    try:
+        yield
+    except (LookupError, ValueError) as error:
+        message = str(error)
+        if "gradient registry has no entry for" in message:
+            operation = message.partition("gradient registry has no entry for: ")[2].partition(" ")[0]
+            why = f"{operation} has no gradient registered, and forward mode needs one of each operation"
+            cure = "put it under tape.stop_recording(), or take --jacobian"
+        elif "of a variable without handle data" in message:
+            why = "TensorFlow's forward mode cannot follow a variable into this tf.function"
+            cure = "read it before (x + 0), or take --jacobian"
+        else:
+            raise
+        found = program.line_of(error)
+        line = f"line {found[0]}: " if found else ""
+        raise TargetError(f"{line}{why}: {cure}.") from error
