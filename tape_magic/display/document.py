@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
 
 
 class Tone(enum.Enum):
@@ -17,12 +20,42 @@ class Tone(enum.Enum):
 
 
 @dataclass(frozen=True)
+class Words:
+    """A stretch of a sentence; code stands in monospace."""
+
+    text: str
+    code: bool = False
+
+
+Sentence = tuple[Words, ...]
+
+
+def say(text: str) -> Sentence:
+    """A sentence without code."""
+    return (Words(text),) if text else ()
+
+
+def spoken(sentence: Sentence) -> str:
+    """Its text alone."""
+    return "".join(words.text for words in sentence)
+
+
+@dataclass(frozen=True)
+class Line:
+    """Sentences with dots between them; one that fits on a line stays whole."""
+
+    sentences: tuple[Sentence, ...]
+    tone: Tone = Tone.PLAIN
+
+
+@dataclass(frozen=True)
 class Verdict:
-    """The line that says what happened: a headline, and what goes with it."""
+    """The line that says what happened: a headline, what goes with it, and the reasons below."""
 
     tone: Tone
     headline: str
     details: tuple[str, ...] = ()
+    reasons: tuple[Line, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -40,9 +73,15 @@ class Field:
     aside
         Said beside it in a muted tone.
     bar
-        A length from 0 to 1, drawn in place of the text in HTML.
+        A length from 0 to 1, drawn in place of the text.
     strip
-        Counts of a histogram, drawn in place of the text in HTML.
+        Counts of a histogram, drawn in place of the text.
+    matrix
+        Numbers in rows, in place of the text.
+    sentences
+        In a column of prose, in place of the text; with dots between them.
+    wide
+        It takes the place of the next field, which is empty, too.
     """
 
     text: str = ""
@@ -51,6 +90,9 @@ class Field:
     aside: str = ""
     bar: float | None = None
     strip: tuple[int, ...] = ()
+    matrix: tuple[tuple[str, ...], ...] = ()
+    sentences: tuple[Sentence, ...] = ()
+    wide: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,7 +106,7 @@ class Column:
     right
         Aligned to the right, as numbers are.
     prose
-        Sentences, which may take several lines.
+        Sentences, beside their row where there is room, and below it where there is not.
     """
 
     heading: str
@@ -112,11 +154,58 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Span:
+    """Neighbouring rows or columns that go by one name, from `start` to before `stop`."""
+
+    name: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, eq=False)
+class HeatMap:
+    """A matrix in two colours around 0.
+
+    Attributes
+    ----------
+    cells
+        Few enough to draw all; each stands for the element of the greatest magnitude among those
+        that it covers, and is not finite if one of them is not.
+    shape
+        Of the matrix itself.
+    scale
+        The greatest finite magnitude.
+    rows, columns
+        Their names; empty where they have none.
+    name
+        Of what is drawn.
+    written
+        The elements as text, where there is room for them.
+    labels
+        Of each row and each column, where the elements are written; empty otherwise.
+    """
+
+    cells: np.ndarray[Any, Any]
+    shape: tuple[int, int]
+    scale: float
+    rows: tuple[Span, ...]
+    columns: tuple[Span, ...]
+    name: str
+    written: tuple[tuple[str, ...], ...] = ()
+    labels: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+
+
+Part = Verdict | Line | Curve | HeatMap | Table
+_Kind = TypeVar("_Kind", Verdict, Line, Curve, HeatMap, Table)
+
+
+@dataclass(frozen=True)
 class Document:
     """A report: what happened, the picture, the table, what else to know, and the small print."""
 
-    verdict: Verdict | None = None
-    curve: Curve | None = None
-    table: Table | None = None
-    notes: tuple[str, ...] = ()
+    parts: tuple[Part, ...]
     footer: tuple[str, ...] = ()
+
+    def first(self, kind: type[_Kind]) -> _Kind | None:
+        """The first part of a kind."""
+        return next((part for part in self.parts if isinstance(part, kind)), None)

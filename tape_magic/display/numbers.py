@@ -46,7 +46,7 @@ def _general(value: float, digits: int) -> str:
     return text.replace("-", MINUS)
 
 
-def pair(start: float, end: float) -> tuple[str, str]:
+def pair(start: complex, end: complex) -> tuple[str, str]:
     """Two numbers with as many digits as it takes to tell them apart.
 
     >>> pair(1.00001, 1.00002)

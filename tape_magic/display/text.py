@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from tape_magic.display import numbers
-from tape_magic.display.document import Curve, Document, Field, Table
-from tape_magic.display.widths import clean, clip, pad, width, wrap
+from tape_magic.display.aligned import Layout, blocks, joined
+from tape_magic.display.document import Curve, Document, HeatMap, Line, Table, Verdict, spoken
+from tape_magic.display.text_heat import heat_lines
+from tape_magic.display.widths import clean, width, wrap
 
 WIDTH = 80
-_NAME, _LEAST = 24, 8
-_BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 def render(document: Document) -> str:
     """The same fields in the same order as the HTML, aligned."""
-    parts: list[str] = []
-    if document.verdict is not None:
-        parts.append(_wrapped([document.verdict.headline, *document.verdict.details]))
-    if document.curve is not None:
-        parts.append(_curve(document.curve))
-    if document.table is not None and document.table.rows:
-        parts.append(_table(document.table))
-    parts += [_wrapped([note]) for note in document.notes]
+    parts = [_RENDERERS[type(part)](part) for part in document.parts]
     if document.footer:
         parts.append(_wrapped(document.footer))
-    return "\n".join(parts)
+    return "\n".join(part for part in parts if part)
 
 
 def _wrapped(parts: Sequence[str], indent: str = "") -> str:
@@ -46,17 +40,14 @@ def _wrapped(parts: Sequence[str], indent: str = "") -> str:
     return "\n".join(lines)
 
 
-def blocks(values: Sequence[float]) -> str:
-    """Heights as block characters, the least to the greatest.
+def _verdict(verdict: Verdict) -> str:
+    lines = [_wrapped([verdict.headline, *verdict.details])]
+    lines += [_wrapped([spoken(sentence) for sentence in line.sentences], "  ") for line in verdict.reasons]
+    return "\n".join(lines)
 
-    >>> blocks([0, 1, 2])
-    '▁▅█'
-    """
-    low, high = min(values), max(values)
-    # Halves, since the distance between -1.7e308 and 1.7e308 is infinite.
-    height = high / 2 - low / 2
-    shares = [(value / 2 - low / 2) / height if height else 0.0 for value in values]
-    return "".join(_BLOCKS[round((len(_BLOCKS) - 1) * share)] for share in shares)
+
+def _line(line: Line) -> str:
+    return _wrapped([spoken(sentence) for sentence in line.sentences])
 
 
 def _curve(curve: Curve) -> str:
@@ -68,48 +59,31 @@ def _curve(curve: Curve) -> str:
     return f"{start} {blocks(picked)} {end}{' (logarithmic)' if curve.log else ''}"
 
 
+def _heat_map(heat: HeatMap) -> str:
+    return "\n".join(heat_lines(heat, WIDTH))
+
+
 def _table(table: Table) -> str:
+    if not table.rows:
+        return ""
     shown = table.rows[: table.shown]
-    columns = list(enumerate(table.columns))
-    texts = [[clean(_text(field)) for field in row] for row in shown]
-    heads = [clean(column.heading) for column in table.columns]
-    widths = [max(width(row[i]) for row in [heads, *texts]) for i, _ in columns]
-    used = [i for i, _ in columns if widths[i]]
-    below = [i for i, column in columns if column.prose] if _total(widths, used) > WIDTH else []
-    used = [i for i in used if i not in below]
-    _narrow(widths, used, [any(row[i].code for row in shown) for i, _ in columns])
-    lines = []
-    for row in [heads, *texts]:
-        cells = [_cell(row[i], widths[i], table.columns[i].right, code=i == used[0]) for i in used]
-        lines.append("  ".join(cells).rstrip())
-        lines += [_wrapped(row[i].split(" · "), "    ") for i in below if row[i]]
+    layout = Layout(table.columns, shown, WIDTH)
+    lines = [joined(layout.head())]
+    for row, cells in layout.lines():
+        lines += map(joined, cells)
+        lines += [
+            _wrapped([spoken(sentence) for sentence in row[i].sentences], "    ")
+            for i in layout.below
+            if row[i].sentences
+        ]
     folded = len(table.rows) - len(shown)
     return "\n".join([*lines, *([f"… {folded:,} more"] if folded else [])])
 
 
-def _total(widths: Sequence[int], used: Sequence[int]) -> int:
-    return sum(widths[i] for i in used) + 2 * (len(used) - 1)
-
-
-def _narrow(widths: list[int], used: Sequence[int], code: Sequence[bool]) -> None:
-    """Narrow the columns of names first, down to what still tells, and then the widest."""
-    while _total(widths, used) > WIDTH:
-        names = [i for i in used if code[i] and widths[i] > _NAME]
-        widest = max(names or used, key=lambda i: widths[i])
-        if widths[widest] <= _LEAST:
-            return
-        widths[widest] -= 1
-
-
-def _cell(text: str, columns: int, right: bool, *, code: bool) -> str:
-    return pad(clip(text, columns, middle=code), columns, right=right)
-
-
-def _text(field: Field) -> str:
-    if field.strip:
-        # Two bins a character, so that a histogram takes 12 columns.
-        pairs = [float(sum(field.strip[i : i + 2])) for i in range(0, len(field.strip), 2)]
-        return blocks([0.0, *pairs])[1:]
-    if field.bar is not None:
-        return "█" * round(10 * field.bar) or ("▏" if field.bar else "")
-    return f"{field.text} {field.aside}".rstrip()
+_RENDERERS: dict[type, Callable[[Any], str]] = {
+    Verdict: _verdict,
+    Line: _line,
+    Curve: _curve,
+    HeatMap: _heat_map,
+    Table: _table,
+}

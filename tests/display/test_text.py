@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tape_magic.display.aligned import blocks
+from tape_magic.display.document import Curve, Verdict
 from tape_magic.display.fields import describe
-from tape_magic.display.text import WIDTH, blocks, render
+from tape_magic.display.text import WIDTH, render
 from tape_magic.display.widths import clip, width
 from tape_magic.results.devices import Outcome, PolicyKind
 from tape_magic.results.minimum import StopReason
@@ -102,11 +104,12 @@ def test_a_model_has_a_row_for_each_variable():
         derivative("loss", "dense/bias", value=np.zeros(8), of_model=True),
     )
     assert shown(report) == [
-        "1 of 2 gradients is all zero",
+        "1 of 2 gradients is all zero: dense/bias",
         "variable      shape  norm              zeros  values",
-        "dense/kernel    8×8     8  ██████████    0 %  █▁▁▁▁▁▁▁▁▁▁█",
+        "dense/kernel    8×8     8  ━━━━━━━━━━    0 %  █▁▁▁▁▁▁▁▁▁▁█",
         "dense/bias        8     0              100 %",
-        "∇loss over 72 parameters · float32 · forward 1.2 ms · backward 2.0 ms",
+        "∇loss over 72 parameters · float32 · bars over 4 decades · forward 1.2 ms ·",
+        "  backward 2.0 ms",
     ]
 
 
@@ -150,7 +153,7 @@ def test_a_run_that_diverged():
 def test_a_run_that_was_interrupted():
     report = minimum([4.0, 2.0, 3.0], {"x": change(1.0, 2.0)}, reason=StopReason.INTERRUPTED)
     assert shown(report)[0] == "y = 3 at step 2 · best 2 at step 1 · interrupted ·"
-    assert describe(report).verdict.tone.value == "warning"
+    assert describe(report).first(Verdict).tone.value == "warning"
 
 
 def test_a_loss_that_rose():
@@ -168,7 +171,7 @@ def test_a_loss_that_rose():
 
 
 def test_a_constant_loss_has_no_curve():
-    assert describe(minimum([2.0] * 9, {"x": change(1.0, 1.0)})).curve is None
+    assert describe(minimum([2.0] * 9, {"x": change(1.0, 1.0)})).first(Curve) is None
 
 
 def test_many_variables_are_folded():
@@ -196,9 +199,9 @@ def test_memory_in_use():
     )
     report = machine(used, started=True, outcome=Outcome.ASKED)
     assert shown(report) == [
-        "device                          used here     peak         of         policy",
-        "GPU:0   NVIDIA H200 (9.0)   ██    2.0 GiB  3.0 GiB    8.0 GiB  at most 4 GiB",
-        "CPU:0   AMD EPYC, 16 cores                          128.0 GiB",
+        "device                           used here     peak         of         policy",
+        "GPU:0   NVIDIA H200 (9.0)   ━━╸    2.0 GiB  3.0 GiB    8.0 GiB  at most 4 GiB",
+        "CPU:0   AMD EPYC, 16 cores                           128.0 GiB",
         "TensorFlow 2.21.0 · CUDA 12.5.1 · cuDNN 9 · TensorFlow has started",
     ]
 
@@ -218,7 +221,7 @@ def test_no_gpu():
 def test_asked_without_a_gpu():
     report = machine(outcome=Outcome.ASKED, why_no_gpu="no NVIDIA driver: libcuda.so.1 was not found")
     assert "No GPU (no NVIDIA driver: libcuda.so.1 was not found)." in shown(report)
-    assert describe(report).verdict is None
+    assert describe(report).first(Verdict) is None
 
 
 LONG = [

@@ -1,0 +1,124 @@
+"""The report of a minimisation → its labelled strings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tape_magic.display import numbers
+from tape_magic.display.document import Column, Curve, Document, Field, Table, Tone, Verdict
+from tape_magic.display.fields.common import lines, nested, shown_name
+from tape_magic.results.minimum import MinimizeResult, StopReason, VariableChange
+
+CURVE_POINTS = 300
+
+_SHORT = 8
+"""Longer names stay out of a table's heading."""
+
+
+def minimum_document(result: MinimizeResult) -> Document:
+    """What happened, the curve of the loss, and where each variable went."""
+    notes = list(result.notes)
+    if result.engine_reason:
+        notes.insert(0, f"{result.engine}: {result.engine_reason}")
+    parts = _minimum_verdict(result), _loss_curve(result), _changes_table(result), *lines(notes)
+    return Document(tuple(part for part in parts if part is not None))
+
+
+def _minimum_verdict(result: MinimizeResult) -> Verdict:
+    name = shown_name(result.loss_name, "loss")
+    lost = result.divergence
+    if lost is not None:
+        what = (
+            f"the {lost.what} became {numbers.number(lost.loss)}"
+            if lost.what == "loss"
+            else "the gradient is not finite"
+        )
+        details = [f"last finite values put back (step {numbers.count(result.steps)})"] if lost.step else []
+        if lost.step and result.learning_rate:
+            details.append(f"try a rate below {numbers.number(result.learning_rate)}")
+        if not lost.step:
+            return Verdict(Tone.BAD, f"not finite at the start: {what}", ("no step was applied",))
+        return Verdict(Tone.BAD, f"diverged at step {numbers.count(lost.step)}: {what}", tuple(details))
+    engine = "XLA" if result.engine == "xla" else result.engine
+    compiling = f", of it compiling {numbers.duration(result.compile_seconds)}" if engine != "eager" else ""
+    details = [
+        result.reason.sentence,
+        f"{numbers.duration(result.seconds)}{compiling}",
+        engine,
+        result.optimizer,
+    ]
+    rose = result.loss > result.start_loss
+    if rose:
+        details.insert(0, f"above the start, {numbers.number(result.start_loss)}")
+    elif result.best_loss < result.loss:
+        best = numbers.pair(result.best_loss, result.loss)[0]
+        details.insert(0, f"best {best} at step {numbers.count(result.best_step)}")
+    good = result.reason is not StopReason.INTERRUPTED and not rose
+    headline = f"{name} = {numbers.number(result.loss)} at step {numbers.count(result.steps)}"
+    return Verdict(Tone.GOOD if good else Tone.WARNING, headline, tuple(details))
+
+
+def _loss_curve(result: MinimizeResult) -> Curve | None:
+    history = result.history
+    x, y = decimated(np.arange(len(history), dtype=float), history, CURVE_POINTS)
+    if len(y) < 3 or y.min() == y.max():
+        return None
+    # A last exact 0 has no place on a logarithmic axis, and must not keep the curve from having one.
+    positive = y[y > 0]
+    log = bool((y >= 0).all() and positive.size > y.size / 2 and positive.max() / positive.min() >= 1e3)
+    if log:
+        x, y = x[y > 0], y[y > 0]
+    return Curve(
+        tuple(x.tolist()),
+        tuple(y.tolist()),
+        log,
+        "steps",
+        shown_name(result.loss_name, "loss"),
+        history[0],
+        history[-1],
+        len(history) - 1,
+    )
+
+
+def decimated(
+    x: np.ndarray[Any, Any], y: np.ndarray[Any, Any], points: int
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """At most about `points` points that keep the least and the greatest of each stretch."""
+    finite = np.isfinite(y)
+    x, y = x[finite], y[finite]
+    if len(y) <= points:
+        return x, y
+    keep = {0, len(y) - 1}
+    for stretch in np.array_split(np.arange(len(y)), points // 2):
+        keep |= {int(stretch[y[stretch].argmin()]), int(stretch[y[stretch].argmax()])}
+    index = np.array(sorted(keep))
+    return x[index], y[index]
+
+
+def _changes_table(result: MinimizeResult) -> Table:
+    name = shown_name(result.loss_name, "loss")
+    gradient = f"|∂{name}|" if len(name) <= _SHORT else "|gradient|"
+    columns = Column("variable"), Column("start", True), Column("end", True), Column(gradient, True)
+    rows = [_change_row(variable, change) for variable, change in result.variables.items()]
+    return Table(columns, tuple(rows))
+
+
+def _change_row(name: str, change: VariableChange) -> tuple[Field, ...]:
+    start, end = change.start_summary, change.end_summary
+    if end.shape == () and isinstance(start.values[0], float):
+        shown = numbers.pair(start.values[0], end.values[0].real)
+    elif end.values and len(end.values) <= 3:
+        shown = nested(start.values, start.shape), nested(end.values, end.shape)
+    else:
+        before, after = numbers.pair(start.norm, end.norm)
+        sign = f"‖{name}‖" if len(name) <= 2 else "‖·‖"
+        shown = f"{sign} {before}", f"{sign} {after}"
+    gradient = change.gradient_norm
+    return (
+        Field(name, code=True, aside=numbers.shape(end.shape) if end.shape else ""),
+        Field(shown[0]),
+        Field(shown[1], Tone.BAD if end.nonfinite else Tone.PLAIN),
+        Field("0 (not connected)", Tone.MUTED) if gradient is None else Field(numbers.number(gradient, 2)),
+    )

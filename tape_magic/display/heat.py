@@ -1,0 +1,65 @@
+"""A matrix → what of it is drawn: few cells, each the most telling of the elements that it covers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tape_magic.display import numbers
+from tape_magic.display.document import HeatMap, Span
+
+WRITTEN = 6
+"""A matrix of up to so many rows and columns is written out."""
+
+CELLS = 128
+"""At most so many rows and columns are drawn."""
+
+
+def heat_map(
+    matrix: np.ndarray[Any, Any],
+    name: str,
+    rows: Sequence[Span] = (),
+    columns: Sequence[Span] = (),
+    labels: tuple[tuple[str, ...], tuple[str, ...]] = ((), ()),
+) -> HeatMap:
+    """A heat map of a matrix; of a complex one, of its magnitudes.
+
+    `labels` are of each row and each column, for a matrix that is written out.
+    """
+    values = np.abs(matrix) if np.iscomplexobj(matrix) else matrix.astype(np.float64)
+    finite = values[np.isfinite(values)]
+    scale = float(np.abs(finite).max(initial=0.0))
+    small = max(matrix.shape) <= WRITTEN
+    written = tuple(tuple(numbers.number(x, 3) for x in row) for row in matrix.tolist()) if small else ()
+    return HeatMap(
+        reduced(values, CELLS),
+        (matrix.shape[0], matrix.shape[1]),
+        scale,
+        tuple(rows),
+        tuple(columns),
+        name,
+        written,
+        labels if small else ((), ()),
+    )
+
+
+def reduced(matrix: np.ndarray[Any, Any], cells: int) -> np.ndarray[Any, Any]:
+    """At most `cells` rows and columns; of the elements under a cell, the one of the greatest magnitude.
+
+    A cell with an element that is not finite is NaN.
+
+    >>> reduced(np.array([[1.0, -3.0], [2.0, 0.0]]), 1).tolist()
+    [[-3.0]]
+    """
+    rows, columns = (_starts(size, cells) for size in matrix.shape)
+    least = np.minimum.reduceat(np.minimum.reduceat(matrix, rows, axis=0), columns, axis=1)
+    greatest = np.maximum.reduceat(np.maximum.reduceat(matrix, rows, axis=0), columns, axis=1)
+    strongest = np.where(-least > greatest, least, greatest)
+    return np.where(np.isfinite(least) & np.isfinite(greatest), strongest, np.nan)
+
+
+def _starts(size: int, cells: int) -> np.ndarray[Any, Any]:
+    return np.arange(0, size, math.ceil(size / cells))

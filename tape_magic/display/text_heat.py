@@ -1,0 +1,69 @@
+"""A heat map as text: numbers where they are few, and shades where they are many."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tape_magic.display import numbers
+from tape_magic.display.aligned import matrix_lines
+from tape_magic.display.document import HeatMap, Span
+from tape_magic.display.heat import reduced
+from tape_magic.display.widths import clean, clip, pad, width
+
+_SHADES = "░▒▓█"
+_NAMES = 12
+"""Columns for the names beside the cells."""
+
+
+def heat_lines(heat: HeatMap, columns: int) -> list[str]:
+    """The matrix within so many columns."""
+    if heat.written:
+        lines = _written(heat)
+        if max(map(width, lines)) <= columns:
+            return lines
+    return _shaded(heat, (columns - _NAMES - 2) // 2)
+
+
+def _written(heat: HeatMap) -> list[str]:
+    rows, across = heat.labels
+    if not rows:
+        return list(matrix_lines(heat.written))
+    names = [clean(name) for name in rows]
+    room = max(map(width, names))
+    lines = matrix_lines([[clip(clean(name), _NAMES, middle=True) for name in across], *heat.written])
+    return [f"{pad(name, room)}  {line}" for name, line in zip([" " * room, *names], lines, strict=True)]
+
+
+def _shaded(heat: HeatMap, cells: int) -> list[str]:
+    """Two characters a cell: the sign, and a shade for each quarter of the scale."""
+    matrix = reduced(heat.cells, cells)
+    names = _beside(heat.rows, heat.shape[0], len(matrix))
+    room = max(map(width, names))
+    gap = "  " if room else ""
+    lines = [
+        pad(name, room) + gap + "".join(_cell(float(value), heat.scale) for value in row)
+        for name, row in zip(names, matrix, strict=True)
+    ]
+    words = [f"█ up to {numbers.number(heat.scale, 3)}", "▓ ▒ ░ a quarter less each", "− negative", "· zero"]
+    if not np.isfinite(matrix).all():
+        words.append("! not finite")
+    return [*(line.rstrip() for line in lines), ", ".join(words)]
+
+
+def _beside(spans: tuple[Span, ...], size: int, cells: int) -> list[str]:
+    """A name for the first line of each block."""
+    names = [""] * cells
+    for span in spans:
+        place = span.start * cells // max(size, 1)
+        if place < cells and not names[place]:
+            names[place] = clip(clean(span.name), _NAMES, middle=True)
+    return names
+
+
+def _cell(value: float, scale: float) -> str:
+    if not np.isfinite(value):
+        return " !"
+    if value == 0 or scale == 0:
+        return " ·"
+    shade = _SHADES[min(int(len(_SHADES) * abs(value) / scale), len(_SHADES) - 1)]
+    return f"{'−' if value < 0 else ' '}{shade}"
