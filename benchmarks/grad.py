@@ -1,0 +1,100 @@
+"""``%%grad`` beside the same tapes written by hand, each as a cell of a notebook.
+
+Run with ``python -m benchmarks.grad``. Nothing is displayed, as with ``-q``.
+"""
+
+from __future__ import annotations
+
+import os
+import textwrap
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets.config import Config
+
+from benchmarks.side_by_side import Race, environment, run, table
+
+SETUP = """
+import numpy as np, tensorflow as tf, keras
+keras.utils.set_random_seed(0)
+x, a, b, c = tf.Variable(0.0), tf.constant(1.0), tf.constant(-2.0), tf.constant(1.0)
+m = tf.Variable(tf.random.normal([600, 600], stddev=0.04))
+model = keras.Sequential([
+    keras.Input((784,)), keras.layers.Dense(1000, activation="relu"),
+    keras.layers.Dense(250, activation="relu"), keras.layers.Dense(10),
+])
+images, labels = tf.random.normal([256, 784]), tf.random.uniform([256], maxval=10, dtype=tf.int32)
+loss_of = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+A = tf.random.normal([100, 100])
+v = tf.Variable(tf.random.normal([100]))
+w = tf.Variable(tf.random.normal([300]))
+"""
+
+MATMULS = "h = m\nfor _ in range(3):\n    h = tf.tanh(h @ m)\ny = tf.reduce_sum(h)"
+NETWORK = "loss = loss_of(labels, model(images))"
+LINEAR = "y = tf.tanh(tf.linalg.matvec(A, v))"
+CHAIN = "y = tf.reduce_sum((1.0 - w[:-1])**2 + 100.0 * (w[1:] - w[:-1]**2)**2)"
+
+
+def tape(body: str, after: str, options: str = "") -> str:
+    """A cell with one tape around a body."""
+    return f"with tf.GradientTape({options}) as t:\n{textwrap.indent(body, '    ')}\n{after}"
+
+
+HESSIAN = (
+    "with tf.GradientTape() as outer:\n    with tf.GradientTape() as t:\n"
+    + textwrap.indent(CHAIN, "        ")
+    + "\n    g = t.gradient(y, w)\nhessian = outer.jacobian(g, w)"
+)
+
+TASKS = {
+    "parabola, dy/dx": (
+        tape("y = a*tf.pow(x, 2) + b*x + c", "dy_dx = t.gradient(y, x)"),
+        "%%grad dy/dx -q\ny = a*tf.pow(x, 2) + b*x + c",
+        400,
+    ),
+    "three products of 600 × 600": (
+        tape(MATMULS, "dy_dm = t.gradient(y, m)"),
+        f"%%grad dy/dm -q\n{MATMULS}",
+        60,
+    ),
+    "Keras, 1.04 million weights": (
+        tape(NETWORK, "gradients = t.gradient(loss, model.trainable_variables)"),
+        f"%%grad loss --wrt model -q\n{NETWORK}",
+        60,
+    ),
+    "Jacobian, 100 × 100": (
+        tape(LINEAR, "dy_dv = t.jacobian(y, v)"),
+        f"%%grad dy/dv --jacobian -q\n{LINEAR}",
+        30,
+    ),
+    "Hessian, 300 × 300": (HESSIAN, f"%%grad y --wrt w --hessian -q\n{CHAIN}", 20),
+}
+
+
+def main() -> None:
+    """Print the table."""
+    config = Config()
+    config.HistoryManager.hist_file = ":memory:"
+    shell = InteractiveShell.instance(config=config)
+    shell.run_cell(SETUP).raise_error()
+    shell.run_line_magic("load_ext", "tape_magic")
+
+    def cell(text: str) -> None:
+        shell.run_cell(text, store_history=True).raise_error()
+
+    races = [
+        Race(
+            name,
+            {"by hand": lambda text=by_hand: cell(text), "%%grad": lambda text=magic: cell(text)},
+            rounds,
+        )
+        for name, (by_hand, magic, rounds) in TASKS.items()
+    ]
+    print(environment("tensorflow", "keras", "numpy", "ipython"))
+    print(table([run(race) for race in races]))
+
+
+if __name__ == "__main__":
+    main()
