@@ -134,6 +134,11 @@ class Recorder:
         for entry in self.entries:
             entry.taped = False
 
+    def close(self) -> None:
+        """Let go of all tensors."""
+        self.entries.clear()
+        self.tensors.clear()
+
     def is_users(self, filename: str) -> bool:
         """Whether a file holds the user's code, and not a library's."""
         return _kind(filename) == _USER

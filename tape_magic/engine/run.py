@@ -233,3 +233,4 @@ class Run(ABC):
         """The user's objects are back in the namespace, and what the tapes recorded is let go."""
         self.selection.lifting.give_back()
         self.tapes.clear()
+        self.recorder.close()

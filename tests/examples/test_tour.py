@@ -43,19 +43,6 @@ def cell_called(notebook: Any, name: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def kernels(tmp_path_factory: pytest.TempPathFactory) -> KernelSpecManager:
-    """A kernel of this very Python, whatever ``python3`` means elsewhere on the machine."""
-    import sys
-
-    folder = tmp_path_factory.mktemp("kernels")
-    (folder / "python3").mkdir()
-    command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-    spec = {"argv": command, "display_name": "Python 3", "language": "python"}
-    (folder / "python3" / "kernel.json").write_text(json.dumps(spec))
-    return KernelSpecManager(kernel_dirs=[str(folder)], ensure_native_kernel=False)
-
-
-@pytest.fixture(scope="module")
 def executed(kernels: KernelSpecManager, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The tour run from top to bottom, and at its end the namespace's numbers."""
     notebook = read()
