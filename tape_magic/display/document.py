@@ -174,7 +174,7 @@ class HeatMap:
     shape
         Of the matrix itself.
     scale
-        The greatest finite magnitude.
+        The greatest finite magnitude that is drawn.
     rows, columns
         Their names; empty where they have none.
     name

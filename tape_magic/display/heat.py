@@ -29,15 +29,14 @@ def heat_map(
 
     `labels` are of each row and each column, for a matrix that is written out.
     """
-    values = np.abs(matrix) if np.iscomplexobj(matrix) else matrix.astype(np.float64)
-    finite = values[np.isfinite(values)]
-    scale = float(np.abs(finite).max(initial=0.0))
+    cells = reduced(matrix, CELLS)
+    finite = cells[np.isfinite(cells)]
     small = max(matrix.shape) <= WRITTEN
     written = tuple(tuple(numbers.number(x, 3) for x in row) for row in matrix.tolist()) if small else ()
     return HeatMap(
-        reduced(values, CELLS),
+        cells,
         (matrix.shape[0], matrix.shape[1]),
-        scale,
+        float(np.abs(finite).max(initial=0.0)),
         tuple(rows),
         tuple(columns),
         name,
@@ -49,17 +48,22 @@ def heat_map(
 def reduced(matrix: np.ndarray[Any, Any], cells: int) -> np.ndarray[Any, Any]:
     """At most `cells` rows and columns; of the elements under a cell, the one of the greatest magnitude.
 
-    A cell with an element that is not finite is NaN.
+    A cell with an element that is not finite is NaN. Of a complex matrix, the magnitudes.
 
     >>> reduced(np.array([[1.0, -3.0], [2.0, 0.0]]), 1).tolist()
     [[-3.0]]
     """
-    rows, columns = (_starts(size, cells) for size in matrix.shape)
-    least = np.minimum.reduceat(np.minimum.reduceat(matrix, rows, axis=0), columns, axis=1)
-    greatest = np.maximum.reduceat(np.maximum.reduceat(matrix, rows, axis=0), columns, axis=1)
+    rows, columns = (math.ceil(size / cells) for size in matrix.shape)
+    # A row of cells at a time, since a large matrix in float64 may not fit into memory a second time.
+    bands = (matrix[start : start + rows] for start in range(0, len(matrix), rows))
+    return np.stack([_band(band, columns) for band in bands])
+
+
+def _band(band: np.ndarray[Any, Any], columns: int) -> np.ndarray[Any, Any]:
+    """One row of cells."""
+    values = np.abs(band) if np.iscomplexobj(band) else band
+    starts = np.arange(0, band.shape[1], columns)
+    least = np.minimum.reduceat(values.min(axis=0), starts).astype(np.float64)
+    greatest = np.maximum.reduceat(values.max(axis=0), starts).astype(np.float64)
     strongest = np.where(-least > greatest, least, greatest)
     return np.where(np.isfinite(least) & np.isfinite(greatest), strongest, np.nan)
-
-
-def _starts(size: int, cells: int) -> np.ndarray[Any, Any]:
-    return np.arange(0, size, math.ceil(size / cells))

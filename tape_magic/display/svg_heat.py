@@ -42,7 +42,7 @@ def heat_picture(heat: HeatMap) -> str:
     wide, high = max(_THIN, round(cell * columns)), max(_THIN, round(cell * rows))
     names = [clip(span.name, _NAME, middle=True) for span in heat.rows]
     left = round(8 + LETTER * max(map(width, names))) if names else 1
-    top = 18 if heat.columns else 1
+    top = 18 if heat.columns else 8
     scale, scale_width = _scale(heat, left + wide + 18, top)
     body = (
         f'<image x="{left}" y="{top}" width="{wide}" height="{high}" preserveAspectRatio="none" '
