@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import tape_magic
+from tape_magic.engine.request import LIMIT
 from tape_magic.errors import TapeMagicError
 from tape_magic.magics.options import GRAD, MINIMIZE
-from tape_magic.notation import place, read_targets
+from tape_magic.notation import Kind, place, read_targets
 from tape_magic.results import GradReport, MinimizeResult
 from tests.notebook import Notebook
 
@@ -26,12 +27,13 @@ class Case:
     """A cell below a magic's line, in a namespace.
 
     The function door turns the cell into a function of the sources that the line names, with the
-    rest of the namespace as its globals.
+    rest of the namespace as its globals. `limit` is the size of the largest derivative, in bytes.
     """
 
     cell: str
     line: str = ""
     namespace: Mapping[str, Any] = field(default_factory=dict)
+    limit: int = LIMIT
 
 
 class Door:
@@ -62,19 +64,24 @@ class Door:
         return self._refused("minimize", case, _minimize_function)
 
     def _magic(self, magic: str, case: Case, bound: str) -> Any:
-        self.shell.ns.update(case.namespace)
+        self._prepare(case)
         self.shell.ok(f"%%{magic} {case.line}\n{case.cell}")
         return self.shell.ns[bound]
 
     def _refused(self, magic: str, case: Case, function: Callable[[Case], Any]) -> str:
         if self.name == "magic":
-            self.shell.ns.update(case.namespace)
+            self._prepare(case)
             return self.shell.refused(f"%%{magic} {case.line}\n{case.cell}")
         try:
             result = function(case)
         except TapeMagicError as error:
             return str(error)
         raise AssertionError(f"not refused: {result!r}")
+
+    def _prepare(self, case: Case) -> None:
+        self.shell.ns.update(case.namespace)
+        if case.limit != LIMIT:
+            self.shell.ok(f"%config TapeMagics.derivative_limit = {case.limit}")
 
 
 def function_of(cell: str, parameters: Sequence[str], namespace: Mapping[str, Any], returns: str) -> Any:
@@ -92,7 +99,9 @@ def _grad_function(case: Case) -> GradReport:
     assigned, value, body = _parts(case.cell)
     known = {*case.namespace, *assigned}
     targets = read_targets(options.targets, known.__contains__)
-    named = dict.fromkeys([*(name for target in targets for name in target.wrt), *(options.wrt or ())])
+    vectors = {name: eval(text, dict(case.namespace)) for name, text in options.vectors}
+    named = dict.fromkeys([name for target in targets for name in target.wrt])
+    named |= dict.fromkeys([*(options.wrt or ()), *vectors])
     sources = {
         base: case.namespace[base]
         for base in dict.fromkeys(place(name)[0] for name in named)
@@ -103,7 +112,17 @@ def _grad_function(case: Case) -> GradReport:
     parameters = [*sources, *(["tape"] if "tape" in case.cell else [])]
     function = function_of(body, parameters, case.namespace, returns)
     return tape_magic.grad(
-        function, sources or None, options.targets, order=options.order or 1, zero=options.zero
+        function,
+        sources or None,
+        options.targets,
+        order=options.order or 1,
+        jacobian=options.jacobian,
+        batch_jacobian=options.batch_jacobian,
+        hessian=options.hessian,
+        jvp=vectors if options.kind is Kind.JVP else None,
+        hvp=vectors if options.kind is Kind.HVP else None,
+        zero=options.zero,
+        limit=case.limit,
     )
 
 

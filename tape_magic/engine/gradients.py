@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -115,7 +116,7 @@ class Gradients(Run):
         except LookupError as error:
             self.refusals[prefix] = str(error).partition(" (")[0]
         except tf.errors.OpError as error:
-            self.why[prefix] = Reason(Cause.UNKNOWN, str(error.message).partition("\n")[0])
+            self.why[prefix] = _refused(str(error))
         return nothing
 
     def take(self, tape: Any, prefix: Prefix, value: Any, by: list[src.Leaf]) -> list[Any]:
@@ -182,6 +183,7 @@ class Gradients(Run):
             reason=why,
             of_model=last.of_model,
             kind=self.request.kind,
+            source=last.owner if shape == last.shape else None,
         )
 
     def _find_reasons(self) -> None:
@@ -228,6 +230,14 @@ def _quantity(name: str, before: tuple[src.Leaf, ...], value: Any) -> Quantity:
 
     label = Target(name, tuple(leaf.name for leaf in before)).label if before else name
     return Quantity(label, tuple(_summed(item) for item in tf.nest.flatten(value)))
+
+
+def _refused(message: str) -> Reason:
+    """What TensorFlow says of an operation that failed, less the node that it stands in."""
+    if "EagerPyFunc" in message:
+        text = "tf.py_function can be differentiated only once in a run"
+        return Reason(Cause.UNKNOWN, text, "write it in TensorFlow, or take --jvp")
+    return Reason(Cause.UNKNOWN, re.sub(r"^(\{\{.*?\}\}\s*)+", "", message).partition("\n")[0])
 
 
 def _by_identity(values: Mapping[int, Any]) -> Callable[[Any], Any]:

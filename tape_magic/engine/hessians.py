@@ -21,6 +21,7 @@ from tape_magic.errors import LineError, SourceError
 from tape_magic.notation import Target
 from tape_magic.results.curvature import Hessian
 from tape_magic.results.gradients import Derivative
+from tape_magic.results.reasons import Cause, Reason
 
 
 @dataclass
@@ -125,7 +126,9 @@ class Hessians(Gradients):
             for column, stripe in enumerate(attempt.value):
                 if stripe is not None:
                     second.blocks.update(_blocks(second.leaves, places, column, stripe))
-        if second.stripes or (self.request.zero and (name, ()) not in self.why):
+        if second.stripes or (
+            self.request.zero and not {(name, ())} & (self.why.keys() | self.refusals.keys())
+        ):
             second.hessian = _hessian(name, second)
             self._explain(name)
 
@@ -144,6 +147,8 @@ class Hessians(Gradients):
 
     def rows(self) -> tuple[list[Derivative], Structures]:
         """A row for each block that was asked for; by one source alone, for each pair of its leaves."""
+        for prefix, message in self.refusals.items():
+            self.why.setdefault(prefix, Reason(Cause.UNREGISTERED, message))
         rows = []
         for target in self.asked:
             first, last = (self._places(target.name, source) for source in target.wrt)

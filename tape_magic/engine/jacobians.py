@@ -36,7 +36,7 @@ class Jacobians(Gradients):
         what = Target(name, (*(leaf.name for leaf in leaves), largest.name))
         refuse_above(
             self.request.limit,
-            f"the {self.request.kind.value} {what.key}",
+            f"the {self.request.kind.value.replace('jacobian', 'Jacobian')} {what.key}",
             [self.appended(tuple(tensor.shape), leaf) for leaf in by],
             max(leaf.value.dtype.size for leaf in by),
             f"--jvp {largest.name}=v gives its product with one vector",

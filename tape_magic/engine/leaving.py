@@ -81,7 +81,7 @@ def _tree(filename: str, lines: tuple[int, int]) -> ast.Module | None:
     if lines != (0, 0):
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef | ast.Lambda) and _first_line(node) == lines[0]:
-                body = node.body if isinstance(node.body, list) else [ast.Expr(node.body)]
+                body: list[ast.stmt] = node.body if isinstance(node.body, list) else [ast.Expr(node.body)]
                 return ast.Module(body, type_ignores=[])
     return tree
 

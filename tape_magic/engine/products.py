@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from tape_magic.engine import sources as src
 from tape_magic.engine.directions import Directions
+from tape_magic.engine.forward_mode import explained
 from tape_magic.engine.gradients import Gradients, Prefix, no_derivative
 from tape_magic.engine.jacobians import one_tensor
 from tape_magic.engine.program import Namespace, Program
 from tape_magic.engine.request import Request
 from tape_magic.engine.run import Run, Structures
-from tape_magic.errors import LineError, TargetError
+from tape_magic.errors import LineError
 from tape_magic.notation import Kind, Target
 from tape_magic.results.gradients import Derivative
-from tape_magic.results.reasons import Cause, Reason
 
 
 class JacobianProducts(Run):
@@ -34,7 +33,7 @@ class JacobianProducts(Run):
 
     def run_program(self) -> Any:
         """The program itself, once, and a sentence where forward mode cannot follow it."""
-        with _explained(self.program):
+        with explained(self.program):
             return super().run_program()
 
     def settle(self) -> None:
@@ -94,7 +93,7 @@ class HessianProducts(Gradients):
 
     def run_program(self) -> Any:
         """The program itself, once, and a sentence where forward mode cannot follow it."""
-        with _explained(self.program):
+        with explained(self.program):
             return super().run_program()
 
     def settle(self) -> None:
@@ -113,14 +112,7 @@ class HessianProducts(Gradients):
         import tensorflow as tf
 
         assert self.directions is not None
-        try:
-            gradients = super().take(tape, prefix, value, by)
-        except (LookupError, tf.errors.OpError):
-            raise
-        except Exception as error:  # forward mode does not know all that a tape does: loops in graphs
-            text = f"TensorFlow's forward mode over a tape fails here with a {type(error).__name__}"
-            self.why[prefix] = Reason(Cause.UNKNOWN, text, "--hessian does without it")
-            return [None] * len(by)
+        gradients = super().take(tape, prefix, value, by)
         dense = [None if gradient is None else tf.convert_to_tensor(gradient) for gradient in gradients]
         return [None if gradient is None else self.directions.along(gradient) for gradient in dense]
 
@@ -192,27 +184,3 @@ def _differentiated(target: Target, request: Request) -> str:
     (vector,) = request.vectors
     first, last = target.wrt
     return last if first == vector else first
-
-
-@contextmanager
-def _explained(program: Program) -> Iterator[None]:
-    """Where forward mode stops the program itself, say so, with the line.
-
-    Forward mode differentiates each operation as it runs, so it fails in the middle of the user's code.
-    """
-    try:
-        yield
-    except (LookupError, ValueError) as error:
-        message = str(error)
-        if "gradient registry has no entry for" in message:
-            operation = message.partition("gradient registry has no entry for: ")[2].partition(" ")[0]
-            why = f"{operation} has no gradient registered, and forward mode needs one of each operation"
-            cure = "put it under tape.stop_recording(), or take --jacobian"
-        elif "of a variable without handle data" in message:
-            why = "TensorFlow's forward mode cannot follow a variable into this tf.function"
-            cure = "read it before (x + 0), or take --jacobian"
-        else:
-            raise
-        found = program.line_of(error)
-        line = f"line {found[0]}: " if found else ""
-        raise TargetError(f"{line}{why}: {cure}.") from error

@@ -23,7 +23,7 @@ def refuse_above(limit: int, what: str, shapes: Sequence[Sequence[int]], itemsiz
     if len(shapes) > 1:
         shape = f"{len(shapes)} arrays, the largest {shape}"
     raise TargetError(
-        f"{what} would be {shape}, {in_units(size)} in all, and the limit is {in_units(limit)}: {cure}, or "
+        f"{what} would be {shape}, {in_units(size)}, and the limit is {in_units(limit)}: {cure}, or "
         f"raise the limit with %config TapeMagics.derivative_limit = {size}, or limit={size} in Python."
     )
 
