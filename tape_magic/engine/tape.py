@@ -37,7 +37,6 @@ def grad(
     hessian: bool = False,
     jvp: Mapping[str, Any] | None = None,
     hvp: Mapping[str, Any] | None = None,
-    check: bool = False,
     zero: bool = False,
     limit: int = LIMIT,
 ) -> GradReport:
@@ -68,9 +67,6 @@ def grad(
         together, in forward mode, of the output's shape.
     hvp
         The same with the Hessian, forward mode over a tape: of the shape of each source.
-    check
-        Compare with central differences: ``report.checks``. The function is then called again, and what
-        it changed is put back; see :func:`~tape_magic.engine.check.checked`.
     zero
         Zeros instead of ``None`` where a target does not depend on a source.
     limit
@@ -116,12 +112,7 @@ def grad(
         zero=zero,
         limit=limit,
     )
-    program, namespace = FunctionProgram(fn, given), dict(given)
-    if check:
-        from tape_magic.engine.check import checked
-
-        return checked(program, namespace, request).report
-    return differentiate(program, namespace, request).report
+    return differentiate(FunctionProgram(fn, given), dict(given), request).report
 
 
 def differentiate(program: Program, namespace: Namespace, request: Request) -> Differentiated:

@@ -9,7 +9,6 @@ from typing import Any
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
 from IPython.display import display
-from IPython.utils.capture import capture_output
 from traitlets import Int, Unicode
 
 from tape_magic.engine.request import LIMIT
@@ -41,7 +40,6 @@ class TapeMagics(Magics):
     def grad(self, line: str, cell: str) -> Any:
         with self._errors(cell, GRAD.name) as compiled:
             options = GRAD.parse(line)
-            from tape_magic.engine.check import checked
             from tape_magic.engine.define import define
             from tape_magic.engine.request import Request
             from tape_magic.engine.tape import differentiate
@@ -60,10 +58,7 @@ class TapeMagics(Magics):
             if options.define is not None:
                 namespace[options.define] = define(compiled, namespace, request, options.define)
                 return None
-            if options.check:
-                done = checked(compiled, namespace, request, capture_output)
-            else:
-                done = differentiate(compiled, namespace, request)
+            done = differentiate(compiled, namespace, request)
             namespace.update({**done.bindings, options.name or self.grads_name: done.report})
             if options.inspect and not options.quiet:
                 done.report.inspect()
