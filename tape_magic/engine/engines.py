@@ -22,8 +22,6 @@ from tape_magic.engine.program import Namespace, Program, Untraceable
 from tape_magic.engine.trace import Traced, failure_of_trace
 from tape_magic.errors import CompileError, TapeMagicError
 
-ENGINES = ("auto", "xla", "graph", "eager")
-
 
 class Engines:
     """The ways to run the loop of one program, from the fastest on.
@@ -37,7 +35,7 @@ class Engines:
     optimizer
         What has a gradient → the optimizer for it.
     asked
-        One of :data:`ENGINES`.
+        One of :data:`~tape_magic.engine.settings.ENGINES`.
     steps
         How many steps will be asked for at the most.
     seeded

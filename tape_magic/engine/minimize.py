@@ -12,13 +12,14 @@ import numpy as np
 
 from tape_magic.engine import optimizers
 from tape_magic.engine import sources as src
-from tape_magic.engine.engines import ENGINES, Engines
+from tape_magic.engine.engines import Engines
 from tape_magic.engine.interrupts import deferred_interrupt
 from tape_magic.engine.lifting import constant
 from tape_magic.engine.loop import State, next_end
 from tape_magic.engine.program import FunctionProgram, Namespace, Program, as_sources
 from tape_magic.engine.selection import Selection
-from tape_magic.errors import LineError, SourceError, TargetError, closest
+from tape_magic.engine.settings import DEFAULT_OPTIMIZER, Settings
+from tape_magic.errors import SourceError, TargetError, closest
 from tape_magic.notation import LAST_EXPRESSION, place
 from tape_magic.results.minimum import Divergence, MinimizeResult, Step, StopReason, VariableChange
 
@@ -33,32 +34,11 @@ class MinimizeInterrupted(KeyboardInterrupt):
         self.result = result
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How to minimise; each attribute is a parameter of :func:`minimize`."""
-
-    optimizer: Any = optimizers.DEFAULT
-    lr: float | None = None
-    steps: int = 1000
-    engine: str = "auto"
-    seed: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.engine not in ENGINES:
-            raise LineError(f"unknown engine {self.engine!r}{closest(self.engine, ENGINES)}")
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 0:
-            raise LineError(f"steps is {self.steps!r}; give a whole number, 0 or more.")
-        if self.lr is not None and not (self.lr > 0 and math.isfinite(self.lr)):
-            raise LineError(f"the learning rate is {self.lr:g}; give a number above 0.")
-        if self.seed is not None and not 0 <= self.seed < 2**32:
-            raise LineError(f"the seed is {self.seed}; give a whole number from 0 to 4294967295.")
-
-
 def minimize(
     loss_fn: Callable[..., Any],
     variables: Any = None,
-    optimizer: Any = optimizers.DEFAULT,
-    steps: int = 1000,
+    optimizer: Any = DEFAULT_OPTIMIZER,
+    steps: int | None = None,
     *,
     lr: float | None = None,
     engine: str = "auto",
@@ -164,6 +144,7 @@ class _Minimization:
         settings: Settings,
     ) -> None:
         self.program, self.namespace, self.settings = program, namespace, settings
+        self.limit = settings.step_limit or 0
         self.loss_name = loss_name
         self._check_names(over)
         self.optimizer = optimizers.resolve(settings.optimizer, settings.lr)
@@ -192,7 +173,7 @@ class _Minimization:
             self._settle,
             self._optimizer_for,
             asked=settings.engine,
-            steps=settings.steps,
+            steps=self.limit,
             seeded=settings.seed is not None,
         )
 
@@ -221,13 +202,13 @@ class _Minimization:
         self._state = state
         self.compile_seconds = time.perf_counter() - self.started
         self._losses = [np.array([state.loss])]
-        best, end, taken = state.loss, min(1, self.settings.steps), 1
+        best, end, taken = state.loss, min(1, self.limit), 1
         while True:
             yield self._step(state, best)
             if not state.finite:
                 self._diverged(state)
                 return
-            if state.step >= self.settings.steps:
+            if state.step >= self.limit:
                 return
             if interrupted():
                 self.reason = StopReason.INTERRUPTED
@@ -238,11 +219,11 @@ class _Minimization:
             self._losses.append(losses)
             best = min(best, np.nanmin(losses, initial=best))
             taken = state.step - before.step
-            end = next_end(state, self.settings.steps, taken, time.perf_counter() - chunk_started)
+            end = next_end(state, self.limit, taken, time.perf_counter() - chunk_started)
 
     def _step(self, state: State, best: float) -> Step:
         seconds = time.perf_counter() - self.started
-        return Step(state.step, self.settings.steps, state.loss, float(best), seconds, self._engines.engine)
+        return Step(state.step, self.limit, state.loss, float(best), seconds, self._engines.engine)
 
     def _seed(self) -> None:
         if self.settings.seed is not None:
@@ -315,7 +296,7 @@ class _Minimization:
             best_loss=float(finite.min()),
             best_step=int(np.argmin(finite)),
             steps=len(history) - 1,
-            steps_asked=self.settings.steps,
+            steps_asked=self.limit,
             reason=self.reason,
             seconds=time.perf_counter() - self.started,
             compile_seconds=self.compile_seconds,

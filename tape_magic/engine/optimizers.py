@@ -8,8 +8,6 @@ from typing import Any
 
 from tape_magic.errors import LineError, closest
 
-DEFAULT = "adam"
-
 
 def keras_names() -> dict[str, type]:
     """Every optimizer that Keras ships, by its lower-case name."""

@@ -14,7 +14,8 @@ from traitlets import Int, Unicode
 from tape_magic.engine.request import LIMIT
 from tape_magic.errors import LineError, TapeMagicError
 from tape_magic.magics.cell import Cell, CellSyntaxError
-from tape_magic.magics.options import GRAD, MINIMIZE, TFGPU, GradOptions, MinimizeOptions
+from tape_magic.magics.minimize_line import MinimizeOptions
+from tape_magic.magics.options import GRAD, MINIMIZE, TFGPU, GradOptions
 from tape_magic.notation import shorten
 
 
@@ -71,7 +72,8 @@ class TapeMagics(Magics):
     def minimize(self, line: str, cell: str) -> Any:
         with self._errors(cell, MINIMIZE.name) as compiled:
             options = MINIMIZE.parse(line)
-            from tape_magic.engine.minimize import MinimizeInterrupted, Settings, run
+            from tape_magic.engine.minimize import MinimizeInterrupted, run
+            from tape_magic.engine.settings import Settings
             from tape_magic.magics.front_end import front_end
 
             namespace = self.shell.user_ns
