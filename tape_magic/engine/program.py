@@ -83,6 +83,10 @@ class Program(Protocol):
     def has_value(self) -> bool:
         """Whether it may end with an expression, whose value is an output."""
 
+    @property
+    def source(self) -> str | None:
+        """Its text, if that and what it reads say all of what it does."""
+
     def run(self, namespace: Namespace, hooks: Hooks, tape: Any = None) -> Any:
         """Compute eagerly, leaving what is assigned in `namespace`; the value of the last expression.
 
@@ -90,8 +94,12 @@ class Program(Protocol):
         the program may call ``tape``.
         """
 
-    def traceables(self, namespace: Namespace) -> Iterator[tuple[Callable[[], Any], Unpack]]:
+    def traceables(
+        self, namespace: Namespace, inputs: Sequence[str] = ()
+    ) -> Iterator[tuple[Callable[..., Any], Unpack]]:
         """The same as functions for ``tf.function``, the best first, each with how to read what it returns.
+
+        They take the values of `inputs`, names that are bound anew at each call.
 
         Leaves `namespace` alone. Raises :class:`Untraceable` when no function does the same.
         """
@@ -123,6 +131,7 @@ class FunctionProgram:
     """
 
     has_value = True
+    source = None
 
     def __init__(self, function: Callable[..., Any], sources: Mapping[str, Any]) -> None:
         if not callable(function):
@@ -147,12 +156,13 @@ class FunctionProgram:
             namespace[name] = hooks[name](value) if name in hooks else value
         return None
 
-    def traceables(self, namespace: Namespace) -> Iterator[tuple[Callable[[], Any], Unpack]]:
+    def traceables(
+        self, namespace: Namespace, inputs: Sequence[str] = ()
+    ) -> Iterator[tuple[Callable[..., Any], Unpack]]:
         """The call itself: a function is what ``tf.function`` traces."""
-        yield (
-            functools.partial(self._function, *self._positional(namespace), **self._keywords(namespace)),
-            (lambda outputs: (None, outputs) if isinstance(outputs, dict) else (outputs, {})),
-        )
+        entry = [name for name in self._arguments if name not in inputs]
+        for function, unpack in self.functions((*entry, *inputs)):
+            yield functools.partial(function, *(namespace[name] for name in entry)), unpack
 
     def functions(self, parameters: Sequence[str]) -> Iterator[tuple[Callable[..., Any], Unpack]]:
         """The call itself."""

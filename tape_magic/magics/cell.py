@@ -107,13 +107,21 @@ class Cell:
         """Whether the cell ends with an expression."""
         return self._last is not None
 
-    def traceables(self, namespace: Namespace) -> Iterator[tuple[Callable[[], Any], Unpack]]:
-        """The body as functions of nothing; see :meth:`functions`.
+    @property
+    def source(self) -> str | None:
+        """The text, unless it runs what the text does not show."""
+        return None if self.names.opaque else self._body
+
+    def traceables(
+        self, namespace: Namespace, inputs: Sequence[str] = ()
+    ) -> Iterator[tuple[Callable[..., Any], Unpack]]:
+        """The body as functions of `inputs`; see :meth:`functions`.
 
         What the cell assigns is local to it; what it reads before is passed in.
         """
-        entry = {name: namespace[name] for name in self.names.assigns if name in namespace}
-        for function, unpack in self.functions(tuple(entry)):
+        names = [name for name in self.names.assigns if name not in inputs]
+        entry = {name: namespace[name] for name in names if name in namespace}
+        for function, unpack in self.functions((*entry, *inputs)):
             yield functools.partial(function, *entry.values()), unpack
 
     def functions(self, parameters: Sequence[str]) -> Iterator[tuple[Callable[..., Any], Unpack]]:

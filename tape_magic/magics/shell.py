@@ -24,6 +24,7 @@ class TapeMagics(Magics):
     """The magics, and their defaults: ``%config TapeMagics`` shows and sets them."""
 
     shell: Any
+    _cache: Any = None
 
     grads_name = Unicode("grads", help="What the report of %%grad is bound to, without -o.").tag(config=True)
     minimum_name = Unicode("minimum", help="What the report of %%minimize is bound to, without -o.").tag(
@@ -73,18 +74,17 @@ class TapeMagics(Magics):
         with self._errors(cell, MINIMIZE.name) as compiled:
             options = MINIMIZE.parse(line)
             from tape_magic.engine.minimize import MinimizeInterrupted, run
-            from tape_magic.engine.settings import Settings
             from tape_magic.magics.front_end import front_end
 
             namespace = self.shell.user_ns
-            settings = Settings(
-                self._optimizer(options), options.lr, options.steps, options.engine, options.seed
-            )
+            settings = self._settings(options)
             name = options.name or self.minimum_name
             loss = options.loss[0] if options.loss else None
             with front_end(self.shell, "none" if options.quiet else self.progress) as progress:
                 try:
-                    done = run(compiled, namespace, loss, options.over, settings, progress.update)
+                    done = run(
+                        compiled, namespace, loss, options.over, settings, progress.update, self._loops
+                    )
                 except MinimizeInterrupted as interrupted:
                     namespace[name] = interrupted.result
                     if not options.quiet:
@@ -117,6 +117,42 @@ class TapeMagics(Magics):
             self.shell.user_ns[options.name] = report
         if not options.quiet:
             display(report)
+
+    def _settings(self, options: MinimizeOptions) -> Any:
+        """What the line asks for, as the engine takes it."""
+        from tape_magic.engine.settings import Settings
+
+        bounds: dict[str, Any] = {
+            name: tuple(
+                self._evaluated(text, f"--bounds {name}={low}:{high}") if text else None
+                for text in (low, high)
+            )
+            for name, low, high in options.bounds or ()
+        }
+        return Settings(
+            optimizer=self._optimizer(options),
+            lr=options.lr,
+            steps=options.steps,
+            engine=options.engine,
+            seed=options.seed,
+            tol=options.tol,
+            gtol=options.gtol,
+            target=options.target,
+            patience=options.patience,
+            time=options.time,
+            track=options.track or (),
+            bounds=bounds,
+            keep=options.keep,
+        )
+
+    @property
+    def _loops(self) -> Any:
+        """The compiled loops that wait for a cell to be run again."""
+        if self._cache is None:
+            from tape_magic.engine.loop_cache import LoopCache
+
+            self._cache = LoopCache()
+        return self._cache
 
     def _optimizer(self, options: MinimizeOptions) -> Any:
         """The optimizer that the line means: an object of the notebook before a Keras name."""
