@@ -131,7 +131,7 @@ class Minimization:
         self._compilation.begin_optimizer()
         best = math.inf
         while True:
-            if position.step >= self.limit or self._told_to_stop(interrupted):
+            if position.step >= self.limit or self._told_to_stop(position, interrupted):
                 break
             end = self._engines.plan(position.step, self.limit, EXACT)
             before, chunk = position, self._engines.advance(position, end)
@@ -149,11 +149,13 @@ class Minimization:
             loss = float(self._final.loss)
             yield self._step(position.step, loss, min(best, loss) if math.isfinite(loss) else loss)
 
-    def _told_to_stop(self, interrupted: Callable[[], bool]) -> bool:
+    def _told_to_stop(self, position: Position, interrupted: Callable[[], bool]) -> bool:
         if interrupted():
             self.reason = StopReason.INTERRUPTED
-        elif self.settings.time is not None and time.perf_counter() - self.started >= self.settings.time:
-            self.reason = StopReason.TIME
+        elif self.settings.time is not None and position.step > self._began:
+            # Not before the first steps, however long these took to compile.
+            if time.perf_counter() - self.started >= self.settings.time:
+                self.reason = StopReason.TIME
         return self.reason is not StopReason.STEPS
 
     def _step(self, step: int, loss: float, best: float) -> Step:

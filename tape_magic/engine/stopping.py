@@ -55,8 +55,8 @@ class Rules:
 
         if self.tol is None:
             return ()
-        # NaN until there are enough: nothing that is computed from NaN is below a tolerance.
-        return (tf.fill([self.patience + 1], tf.constant(float("nan"), dtype)),)
+        # Infinite until there are enough, and then so is the difference. XLA's maximum passes over NaN.
+        return (tf.fill([self.patience + 1], tf.constant(float("inf"), dtype)),)
 
     def check(
         self, step: Any, loss: Any, gradients: Sequence[Any], memory: Sequence[Any]
