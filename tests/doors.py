@@ -141,8 +141,10 @@ def _minimize_function(case: Case) -> MinimizeResult:
     def bound(text: str) -> Any:
         return eval(text, dict(namespace)) if text else None
 
+    names = options.data.names if options.data else ()
+    data = eval(options.data.data, dict(namespace)) if options.data else None
     return tape_magic.minimize(
-        function_of(body, list(over), case.namespace, returns),
+        function_of(body, [*over, *names], case.namespace, returns),
         over or None,
         optimizer,
         options.steps,
@@ -155,6 +157,9 @@ def _minimize_function(case: Case) -> MinimizeResult:
         track=options.track or (),
         bounds={name: (bound(low), bound(high)) for name, low, high in options.bounds or ()},
         keep=options.keep,
+        data=data,
+        batch=options.batch,
+        epochs=options.epochs,
         engine=options.engine,
         seed=options.seed,
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tape_magic.engine import sources as src
+from tape_magic.engine.data_loop import Batches, DataLoop
 from tape_magic.engine.eager_loop import EagerLoop, Settle
 from tape_magic.engine.loop import CompiledLoop, Final, Plan
 from tape_magic.engine.program import Namespace, Program
@@ -60,8 +61,8 @@ class Compilation:
         What has a gradient → the optimizer for it, and what the loops do besides.
     goes_on
         Whether an optimizer is the user's own object, which keeps its state from run to run.
-    inputs
-        What each step binds anew.
+    batches
+        What each step takes the next of.
     made
         What an earlier run left.
     """
@@ -74,7 +75,7 @@ class Compilation:
     optimizer: Callable[[Sequence[src.Leaf]], Any]
     plan: Callable[[Sequence[src.Leaf]], Plan]
     goes_on: Callable[[Any], bool]
-    inputs: Mapping[str, Any] = field(default_factory=dict)
+    batches: Batches | None = None
     made: Compiled | None = None
 
     def __post_init__(self) -> None:
@@ -89,7 +90,7 @@ class Compilation:
                 self.namespace,
                 self.loss_name,
                 tracked=self.tracked,
-                inputs=self.inputs,
+                inputs=self._inputs,
                 for_xla=for_xla,
             )
         self.settle(self._traced.variables)
@@ -103,17 +104,25 @@ class Compilation:
         made = self._made()
         if engine not in made.loops:
             connected = connected_of(made.leaves, made.evaluation.connected)
-            loop = CompiledLoop(
-                made.evaluation,
-                connected,
-                made.optimizer,
-                made.traced.written,
-                made.plan,
-                jit=engine == "xla",
+            parts = made.evaluation, connected, made.optimizer, made.traced.written, made.plan
+            jit = engine == "xla"
+            loop = (
+                CompiledLoop(*parts, jit=jit)
+                if self.batches is None
+                else DataLoop(self.batches, *parts, jit=jit)
             )
             loop.compile()
             made.loops[engine] = loop
-        return made.loops[engine]
+        loop = made.loops[engine]
+        if isinstance(loop, DataLoop) and self.batches is not None:
+            loop.batches = self.batches
+        return loop
+
+    @property
+    def _inputs(self) -> Mapping[str, Any]:
+        if self.batches is None:
+            return {}
+        return dict(zip(self.batches.feed.names, self.batches.feed.element_spec[2], strict=True))
 
     def _made(self) -> Compiled:
         if self.made is None:
@@ -147,6 +156,7 @@ class Compilation:
             self.settle,
             self.optimizer,
             self.plan,
+            self.batches,
         )
 
     def run_program(self) -> None:
@@ -163,7 +173,7 @@ class Compilation:
     @property
     def repeatable(self) -> bool:
         """Whether running steps again gives the same, and does nothing else."""
-        return self._traced is not None and self._traced.repeatable
+        return self.batches is None and self._traced is not None and self._traced.repeatable
 
     @property
     def careful(self) -> bool:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from tape_magic.engine import sources as src
+from tape_magic.engine.data_loop import Batches
 from tape_magic.engine.loop import CHUNK_SECONDS, Chunk, Final, Plan, Position, Recorded
 from tape_magic.engine.program import Namespace, Program
 from tape_magic.engine.stopping import GO, LOSS_LOST
@@ -36,7 +37,7 @@ class EagerLoop:
     plan
         What has a gradient → what to do beside the evaluation.
     batches
-        Gives the next batch, by the names that the program reads it by; ``None`` without data.
+        What each step takes the next of; ``None`` without data.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class EagerLoop:
         settle: Settle,
         optimizer: Callable[[Sequence[src.Leaf]], Any],
         plan: Callable[[Sequence[src.Leaf]], Plan],
-        batches: Callable[[], Mapping[str, Any]] | None = None,
+        batches: Batches | None = None,
     ) -> None:
         self._program, self._namespace = program, namespace
         self._loss_name, self._tracked = loss_name, tracked
@@ -108,12 +109,14 @@ class EagerLoop:
         start, verdict, loss = position.step, GO, float("nan")
         deadline = time.perf_counter() + CHUNK_SECONDS
         while position.step < end and (not recorded or time.perf_counter() < deadline):
+            if self._batches is not None and self._batches.over:
+                break
             verdict, position, numbers = self._step(position)
             recorded.append(numbers)
             loss = numbers[0]
             if verdict != GO:
                 break
-        rows = np.array(recorded)
+        rows = np.array(recorded).reshape(len(recorded), 1 + len(self._tracked))
         steps = start + np.arange(len(rows))
         series = tuple(Recorded(steps, rows[:, number]) for number in range(rows.shape[1]))
         return Chunk(position, verdict, series, loss, start + len(rows) - 1)
@@ -157,6 +160,8 @@ class EagerLoop:
         if step < self._applied:
             self._put_back()
             self._evaluated, self._applied = None, step
+            if self._batches is not None and self._batches.before is not None and not self._batches.over:
+                self._namespace.update(zip(self._batches.feed.names, self._batches.before, strict=True))
         return chunk
 
     def final(self) -> Final:
@@ -168,7 +173,7 @@ class EagerLoop:
 
     def _take_batch(self) -> None:
         if self._batches is not None:
-            self._namespace.update(self._batches())
+            self._namespace.update(zip(self._batches.feed.names, self._batches.take(), strict=True))
 
     def _evaluate(self) -> tuple[Any, list[Any], list[Any]]:
         import tensorflow as tf

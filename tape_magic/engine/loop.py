@@ -8,7 +8,7 @@ evaluated there yet; :class:`Position` says so.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -178,15 +178,26 @@ class CompiledLoop:
         self._dtype = loss if loss.size >= 4 else tf.float32
         self._memory = plan.rules.memory(loss)
         self._marks: list[tuple[Position, list[Any]]] = []
-        self._copies: list[list[Any]] = []
+        self._copies: list[Any] = []
+        self._jit = jit
+        self._call = self._function()
+
+    def _function(self) -> Callable[..., Any]:
+        """The chunk, compiled; a concrete function, since TensorFlow warns of retracing at the fifth loop."""
+        import tensorflow as tf
+
+        run = self._stretches if self._jit and not self._plan.careful else self._steps
+        function = tf.function(run, autograph=False, jit_compile=self._jit)
+        call: Callable[..., Any] = function.get_concrete_function(*self._specs())
+        return call
+
+    def _specs(self) -> list[Any]:
+        import tensorflow as tf
+
         count = tf.TensorSpec([], tf.int64)
-        specs = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in [*self._memory, *self._nothing()]]
-        copies = [tf.TensorSpec(v.shape, v.dtype) for v in self._moved] if plan.careful else []
-        run = self._stretches if jit and not plan.careful else self._steps
-        # A concrete function: TensorFlow would warn of retracing when the fifth cell makes a loop.
-        self._call = tf.function(run, autograph=False, jit_compile=jit).get_concrete_function(
-            count, count, count, specs, copies
-        )
+        carried = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in [*self._memory, *self._nothing()]]
+        copies = [tf.TensorSpec(v.shape, v.dtype) for v in self._moved] if self._plan.careful else []
+        return [count, count, count, carried, copies]
 
     @property
     def kept(self) -> Sequence[Any]:
@@ -226,11 +237,15 @@ class CompiledLoop:
     def final(self) -> Final:
         """Evaluate at the variables as they are, without XLA, which would have to compile that first."""
         before = [variable.read_value() for variable in self.kept]
-        front, gradients, rest = self._evaluation.call()
+        front, gradients, rest = self._evaluation.call(*self._last_batch())
         if not math.isfinite(float(front[0])):
             for variable, value in zip(self.kept, before, strict=True):
                 variable.assign(value)  # no statistics of what is not finite
         return Final(front[0], front[1:], gradients, rest)
+
+    def _last_batch(self) -> Sequence[Any]:
+        """What the program is evaluated on at the end."""
+        return ()
 
     def _assign(self, values: Sequence[Any]) -> None:
         for variable, value in zip(self._moved, values, strict=True):
@@ -257,9 +272,7 @@ class CompiledLoop:
         )
         reached, code = int(step), int(verdict)
         split = len(position.memory)
-        after = Position(
-            reached - (code != GO and self._plan.careful), tuple(carried[:split]), tuple(carried[split:])
-        )
+        after = Position(reached, tuple(carried[:split]), tuple(carried[split:]))
         series = _series(position.step, int(rows), [tensor.numpy() for tensor in recorded])
         return Chunk(after, code, series, float(loss), reached - 1)
 
@@ -338,23 +351,21 @@ class CompiledLoop:
 
         plan = self._plan
         before = [tf.identity(variable.read_value()) for variable in self._moved] if plan.careful else []
-        (loss, *tracked), gradients, _ = self._evaluation.call()
+        verdict, recorded, carried = self._applied(at, carried)
+        # Of the step before this one, too: that is where a loss that is not finite leads back to.
+        return verdict, recorded[0], recorded, carried, [before, copies[0]] if plan.careful else copies
+
+    def _applied(self, at: Any, carried: Sequence[Any], batch: Sequence[Any] = ()) -> Any:
+        import tensorflow as tf
+
+        (loss, *tracked), gradients, _ = self._evaluation.call(*batch)
         split = len(self._memory)
-        verdict, memory = plan.rules.check(at, loss, gradients, carried[:split])
+        verdict, memory = self._plan.rules.check(at, loss, gradients, carried[:split])
         best = self._better(loss, verdict, carried[split:])
 
-        def applied() -> Any:
-            self._apply(gradients)
-            return tf.constant(0)
-
-        if plan.careful:
-            tf.cond(verdict == GO, applied, lambda: tf.constant(0))
-            # Of the step before this one, too: that is where a loss that is not finite leads back to.
-            copies = [before, copies[0]]
-        else:
-            applied()
+        self._apply(gradients)
         recorded = tf.stack([tf.cast(number, self._dtype) for number in (loss, *tracked)])
-        return verdict, recorded[0], recorded, [*memory, *best], copies
+        return verdict, recorded, [*memory, *best]
 
     def _apply(self, gradients: Sequence[Any]) -> None:
         import tensorflow as tf

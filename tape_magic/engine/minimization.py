@@ -14,7 +14,9 @@ from tape_magic.engine import optimizers
 from tape_magic.engine import sources as src
 from tape_magic.engine.bounds import Limits, limits_of, project
 from tape_magic.engine.compilation import Compilation, Compiled
+from tape_magic.engine.data_loop import Batches
 from tape_magic.engine.engines import Engines
+from tape_magic.engine.feed import Feed
 from tape_magic.engine.fingerprint import Fingerprints
 from tape_magic.engine.history import EXACT, Series
 from tape_magic.engine.lifting import constant
@@ -27,6 +29,9 @@ from tape_magic.engine.stopping import GO, GRADIENT_LOST, LOSS_LOST, REASONS, Ru
 from tape_magic.errors import SourceError, TargetError, closest
 from tape_magic.notation import LAST_EXPRESSION, place
 from tape_magic.results.minimum import Divergence, MinimizeResult, Step, StopReason, VariableChange
+
+UNLIMITED = 2**62
+"""As many steps as the data have batches, where that is not known."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +69,11 @@ class Minimization:
         cache: LoopCache | None = None,
     ) -> None:
         self.program, self.namespace, self.settings = program, namespace, settings
-        self.loss_name, self.limit = loss_name, settings.step_limit or 0
+        self.loss_name = loss_name
         self._check_names(over)
         self.optimizer = optimizers.resolve(settings.optimizer, settings.lr)
         self._cache = cache
+        self._shadowed = {name: namespace[name] for name in settings.names if name in namespace}
         self._key = self._fingerprint(over) if cache is not None else None
         made: Compiled | None = cache.get(self._key) if cache is not None and self._key is not None else None
         self._lifted: list[Any] = [] if made is None else list(made.lifted)
@@ -92,6 +98,11 @@ class Minimization:
         self._final: Final
         self._kept_best = False
         self._began = 0
+        feed = self._feed()
+        self._batches = None if feed is None else Batches(feed)
+        self._totals = [] if feed is None or feed.total is None else [feed.total]
+        asked = settings.step_limit
+        self.limit = min([*self._totals, UNLIMITED if asked is None else asked])
         self._compilation = Compilation(
             program,
             namespace,
@@ -101,7 +112,8 @@ class Minimization:
             self._optimizer_for,
             self._plan_for,
             lambda optimizer: optimizer is settings.optimizer,
-            made=made,
+            self._batches,
+            made,
         )
         self._engines = Engines(self._compilation, settings.engine, same=settings.seed is not None)
 
@@ -119,6 +131,23 @@ class Minimization:
                     f"move that line to a cell above."
                 )
 
+    def _feed(self) -> Feed | None:
+        settings = self.settings
+        if settings.data is None:
+            return None
+        # Without a number of epochs, a number of steps says when it is over.
+        epochs = settings.epochs or (1 if settings.steps is None else 2**31)
+        floats = "float64" if self.selection.dtype == "float64" else None
+        return Feed(
+            settings.data,
+            settings.names,
+            settings.batch,
+            epochs,
+            settings.seed,
+            label=settings.label,
+            floats=floats,
+        )
+
     # -- the run -----------------------------------------------------------------------------------
 
     def steps(self, interrupted: Callable[[], bool]) -> Generator[Step, None, None]:
@@ -131,7 +160,8 @@ class Minimization:
         self._compilation.begin_optimizer()
         best = math.inf
         while True:
-            if position.step >= self.limit or self._told_to_stop(position, interrupted):
+            over = self._batches is not None and self._batches.over
+            if over or position.step >= self.limit or self._told_to_stop(position, interrupted):
                 break
             end = self._engines.plan(position.step, self.limit, EXACT)
             before, chunk = position, self._engines.advance(position, end)
@@ -140,9 +170,13 @@ class Minimization:
                 position = self._stopped(chunk, before)
                 break
             self._record(chunk)
+            if chunk.last < before.step:
+                continue  # the data were over
             best = min(best, float(chunk.series[0].values.min()))
             yield self._step(chunk.last, chunk.loss, best)
             self._engines.reconsider(position, self.limit)
+        if self._batches is not None and (self._batches.over or [position.step] == self._totals):
+            self.reason = StopReason.EPOCHS if self.reason is StopReason.STEPS else self.reason
         position = self._evaluated(position)
         self._keep_best(position)
         if self.reason is not StopReason.INTERRUPTED:  # whose listener may be the one who pressed
@@ -152,15 +186,21 @@ class Minimization:
     def _told_to_stop(self, position: Position, interrupted: Callable[[], bool]) -> bool:
         if interrupted():
             self.reason = StopReason.INTERRUPTED
-        elif self.settings.time is not None and position.step > self._began:
-            # Not before the first steps, however long these took to compile.
-            if time.perf_counter() - self.started >= self.settings.time:
-                self.reason = StopReason.TIME
+        elif (
+            self.settings.time is not None
+            and position.step > self._began  # not before the first steps, however long these took to compile
+            and time.perf_counter() - self.started >= self.settings.time
+        ):
+            self.reason = StopReason.TIME
         return self.reason is not StopReason.STEPS
 
     def _step(self, step: int, loss: float, best: float) -> Step:
         seconds = time.perf_counter() - self.started
-        return Step(step, self.limit, loss, best, seconds, self._engines.engine)
+        steps = 0 if self.limit == UNLIMITED else self.limit
+        epoch = (0, 0)
+        if self._batches is not None and (length := self._batches.feed.steps_per_epoch):
+            epoch = min(step, self.limit - 1) // length + 1, -(-self.limit // length)
+        return Step(step, steps, loss, best, seconds, self._engines.engine, *epoch)
 
     def _record(self, chunk: Chunk) -> None:
         for series, recorded in zip(self._series, chunk.series, strict=True):
@@ -200,7 +240,7 @@ class Minimization:
         elif verdict == GRADIENT_LOST and self.divergence is None:
             self.reason = StopReason.DIVERGED
             self.divergence = Divergence(position.step, "gradient", loss)
-        elif verdict != GO and self.reason is StopReason.STEPS:
+        elif verdict != GO and self.reason in (StopReason.STEPS, StopReason.EPOCHS):
             self.reason = REASONS[verdict]
         numbers = [float(number) for number in (final.loss, *final.tracked)]
         for series, number in zip(self._series, numbers, strict=True):
@@ -302,7 +342,7 @@ class Minimization:
         text = self.program.source
         if text is None:
             return None
-        settings, names = self.settings, self.program.names
+        settings = self.settings
         prints = Fingerprints(self.program.home(self.namespace))
         lifted = [name for name in over or () if name.isidentifier()]
         optimizer = settings.optimizer if isinstance(settings.optimizer, str) else prints.of(self.optimizer)
@@ -314,17 +354,22 @@ class Minimization:
                 (optimizer, settings.lr, settings.engine == "graph", settings.keep, settings.track),
                 self._rules(),
                 prints.of(dict(settings.bounds)),
-                prints.of_names([*names.reads, *(over or ())], self.namespace, lifted),
+                settings.names,
+                prints.of_names(self._read_names(over), self.namespace, lifted),
             )
         except Exception:  # whatever an object of the user's does when it is looked at
             return None
+
+    def _read_names(self, over: Sequence[str] | None) -> list[str]:
+        names = dict.fromkeys([*self.program.names.reads, *(place(name)[0] for name in over or ())])
+        return [name for name in names if name not in self.settings.names]
 
     def _remember(self) -> None:
         """Leave the compiled loops for the next run of the same cell, if they can be used again."""
         made = self._compilation.made
         if self._cache is None or self._key is None or made is None or not made.traced.reusable:
             return
-        if made.plan.careful and self.settings.seed is not None:
+        if self._batches is not None or (made.plan.careful and self.settings.seed is not None):
             return  # what seeds the numbers of an operation is part of the trace
         made.lifted = self._made_lifted
         own = [leaf.value for leaf in made.leaves if not any(leaf.value is one for one in made.lifted)]
@@ -347,7 +392,7 @@ class Minimization:
             best_loss=best,
             best_step=int(steps[np.argmin(finite)]),
             steps=int(steps[-1]),
-            steps_asked=self.limit,
+            steps_asked=int(steps[-1]) if self.limit == UNLIMITED else self.limit,
             reason=self.reason,
             seconds=time.perf_counter() - self.started,
             compile_seconds=self._engines.compile_seconds,
@@ -380,6 +425,11 @@ class Minimization:
     def close(self) -> None:
         """Floats, arrays and tensors come back to the namespace with the values that they reached."""
         self.selection.lifting.give_back(self.program.names.assigns, _given_back)
+        for name in self.settings.names:
+            if name in self._shadowed:
+                self.namespace[name] = self._shadowed[name]
+            else:
+                self.namespace.pop(name, None)
 
 
 def _liftable(value: Any) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from tape_magic.engine.interrupts import deferred_interrupt
 from tape_magic.engine.loop_cache import LoopCache
 from tape_magic.engine.minimization import Minimization, Minimized
-from tape_magic.engine.program import FunctionProgram, Namespace, Program, as_sources
+from tape_magic.engine.program import FunctionProgram, Namespace, Program, as_sources, batch_names
 from tape_magic.engine.settings import DEFAULT_OPTIMIZER, Settings
 from tape_magic.results.minimum import MinimizeResult, Step
 
@@ -38,6 +38,9 @@ def minimize(
     track: Sequence[str] = (),
     bounds: Mapping[str, tuple[Any, Any]] | None = None,
     keep: str = "last",
+    data: Any = None,
+    batch: int | None = None,
+    epochs: int | None = None,
     engine: str = "auto",
     seed: int | None = None,
     on_progress: OnProgress | None = None,
@@ -76,6 +79,12 @@ def minimize(
         of the variable's shape.
     keep
         Leave the variables as they were ``"last"``, or at the lowest loss, ``"best"``.
+    data
+        A ``tf.data.Dataset``, a Keras ``PyDataset``, arrays in a tuple, or whatever gives batches each time
+        that it is iterated over. At each step, the function takes the parts of the next batch after what is
+        minimised over.
+    batch, epochs
+        Rows in a batch of arrays (32), and how often all of the data: 1, or until there were `steps`.
     engine
         ``"auto"``, ``"xla"``, ``"graph"`` or ``"eager"``.
     seed
@@ -103,7 +112,8 @@ def minimize(
     1.0
     """
     given = {} if variables is None else as_sources(variables)
-    program = FunctionProgram(loss_fn, given)
+    names = batch_names(loss_fn, given) if data is not None else ()
+    program = FunctionProgram(loss_fn, {**given, **dict.fromkeys(names)})
     over = tuple(given) if variables is not None else None
     settings = Settings(
         optimizer,
@@ -119,6 +129,10 @@ def minimize(
         tuple(track),
         dict(bounds or {}),
         keep,
+        data=data,
+        names=names,
+        batch=batch,
+        epochs=epochs,
     )
     return run(program, dict(given), "loss" if track else None, over, settings, on_progress).result
 

@@ -69,6 +69,7 @@ class Untraceable(Exception):
     """The program cannot become a graph, whatever the values; the message says why, and where."""
 
 
+_BY_PLACE = {inspect.Parameter.POSITIONAL_ONLY}
 _BY_NAME = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
 
 
@@ -241,3 +242,21 @@ def as_sources(value: Any) -> dict[str, Any]:
     if isinstance(value, list | tuple):
         return {f"x{index}": item for index, item in enumerate(value)}
     return {"x": value}
+
+
+def batch_names(function: Callable[..., Any], given: Mapping[str, Any]) -> tuple[str, ...]:
+    """The parameters of a function that a batch is bound to: those without a default after what is given."""
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        raise LineError("the function does not say its parameters: write one that names the batch.") from None
+    needed = [
+        name
+        for name, parameter in parameters.items()
+        if parameter.default is inspect.Parameter.empty and parameter.kind in _BY_NAME | _BY_PLACE
+    ]
+    rest = [name for name in needed if name not in given]
+    names = rest if len(rest) == len(needed) - len(given) else needed[len(given) :]
+    if not names:
+        raise LineError("the function takes no batch: give it a parameter for each part, loss(x, xb, yb).")
+    return tuple(names)

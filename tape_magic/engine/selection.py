@@ -57,6 +57,11 @@ class Selection:
     make, liftable
         As in :class:`Lifting`; `make` is also given the dtype to lift to.
 
+    Attributes
+    ----------
+    dtype
+        What floats and arrays are lifted to.
+
     Raises :class:`SourceError` for what has no derivative, before anything is changed.
     """
 
@@ -80,8 +85,8 @@ class Selection:
         # Whether some variable can be known only as the program reads it.
         self.needs_access = chooses or any(source.unbuilt for source in self.sources)
         self._awaits = False
-        dtype = lift_dtype(self._read().values(), [source.value for source in self.sources])
-        self.lifting = Lifting(namespace, lambda value: make(value, dtype), liftable)
+        self.dtype = lift_dtype(self._read().values(), [source.value for source in self.sources])
+        self.lifting = Lifting(namespace, lambda value: make(value, self.dtype), liftable)
 
     @property
     def sources(self) -> list[Source]:

@@ -183,7 +183,7 @@ class Traced:
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 for leaf in leaves:
                     tape.watch(leaf.value)
-                outputs = self._concrete(*tf.nest.flatten(batch))
+                outputs = self._concrete(*batch)
             with XlaContext(self._concrete.graph, wanted=self._for_xla):
                 found = tape.gradient(outputs[0], [leaf.value for leaf in leaves])
             connected[:] = [gradient is not None for gradient in found]

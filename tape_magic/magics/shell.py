@@ -143,7 +143,17 @@ class TapeMagics(Magics):
             track=options.track or (),
             bounds=bounds,
             keep=options.keep,
+            **self._data(options),
         )
+
+    def _data(self, options: MinimizeOptions) -> dict[str, Any]:
+        """The data that the line names, and what a batch of them is bound to."""
+        given = {"batch": options.batch, "epochs": options.epochs}
+        if options.data is None:
+            return given
+        names, text = options.data.names, options.data.data
+        data = self._evaluated(text, f"--for {', '.join(names)} in {text}")
+        return {"data": data, "names": names, "label": text, **given}
 
     @property
     def _loops(self) -> Any:
