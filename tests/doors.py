@@ -134,7 +134,8 @@ def _minimize_function(case: Case) -> MinimizeResult:
     if options.track:
         returns = f"{{'loss': {returns}, {', '.join(f'{name!r}: {name}' for name in options.track)}}}"
     optimizer = options.optimizer
-    if not optimizer.isidentifier() or optimizer in case.namespace:
+    named = optimizer.replace("-", "_").isidentifier()  # l-bfgs-b is one of SciPy's
+    if not named or optimizer in case.namespace:
         optimizer = eval(optimizer, dict(case.namespace))
     namespace = {**case.namespace}
 

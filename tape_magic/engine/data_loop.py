@@ -1,7 +1,7 @@
 """The loop of a minimisation over batches: a graph that takes the next batch at each step.
 
 ``tf.data`` cannot run inside of XLA, so that XLA compiles the step, and a graph loops around it. A batch
-cannot be taken twice, so the values from before each step are carried along; a graph does that without copies.
+cannot be taken twice, so the values from before each step are carried along; a graph does so without copies.
 """
 
 from __future__ import annotations

@@ -193,11 +193,11 @@ class Engines:
         try:
             self.loop, self.engine = self._compilation.compiled(engine), engine
         except (tf.errors.OpError, ValueError, TypeError, LookupError, NotImplementedError) as error:
-            return _failure_of_compiling(engine, error, self._compilation.line_of(str(error)))
+            return failure_of_compiling(engine, error, self._compilation.line_of(str(error)))
         return ""
 
 
-def _failure_of_compiling(engine: str, error: Exception, line: int | None) -> str:
+def failure_of_compiling(engine: str, error: Exception, line: int | None) -> str:
     """Why an engine could not run the graph, in one clause, and the line of the user's that is at fault."""
     where = f" (line {line})" if line else ""
     message = str(getattr(error, "message", error))

@@ -264,7 +264,7 @@ class CompiledLoop:
         import tensorflow as tf
 
         numbers = [tf.constant(number, tf.int64) for number in (position.step, end, stretch)]
-        copies = []
+        copies: list[Any] = []
         if self._plan.careful:
             copies = self._copies[0] if self._copies else [v.read_value() for v in self._moved]
         step, verdict, loss, rows, carried, recorded, self._copies = self._call(

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from tape_magic.engine import optimizers
 from tape_magic.engine import sources as src
 from tape_magic.engine.bounds import Limits, limits_of, project
-from tape_magic.engine.compilation import Compilation, Compiled
+from tape_magic.engine.compilation import Compilation
 from tape_magic.engine.data_loop import Batches
 from tape_magic.engine.engines import Engines
 from tape_magic.engine.feed import Feed
@@ -23,6 +23,7 @@ from tape_magic.engine.lifting import constant
 from tape_magic.engine.loop import Chunk, Final, Plan, Position, Recorded
 from tape_magic.engine.loop_cache import LoopCache
 from tape_magic.engine.program import Namespace, Program
+from tape_magic.engine.scipy_engines import Evaluations
 from tape_magic.engine.selection import Selection
 from tape_magic.engine.settings import Settings
 from tape_magic.engine.stopping import GO, GRADIENT_LOST, LOSS_LOST, REASONS, Rules
@@ -75,7 +76,8 @@ class Minimization:
         self._cache = cache
         self._shadowed = {name: namespace[name] for name in settings.names if name in namespace}
         self._key = self._fingerprint(over) if cache is not None else None
-        made: Compiled | None = cache.get(self._key) if cache is not None and self._key is not None else None
+        made = cache.get(self._key) if cache is not None and self._key is not None else None
+        self._found = made
         self._lifted: list[Any] = [] if made is None else list(made.lifted)
         self._made_lifted: list[Any] = []
         self.selection = Selection(
@@ -150,13 +152,20 @@ class Minimization:
 
     # -- the run -----------------------------------------------------------------------------------
 
+    def run(self, interrupted: Callable[[], bool], on_progress: Callable[[Step], None] | None) -> Minimized:
+        """All of it, telling `on_progress` where it stands after each chunk."""
+        for step in self.steps(interrupted):
+            if on_progress is not None:
+                on_progress(step)
+        return self.finish()
+
     def steps(self, interrupted: Callable[[], bool]) -> Generator[Step, None, None]:
         """Where the run stands, after each chunk."""
         self._seed()
         self.selection.lift()
         position = self._engines.start()
         self._began = position.step
-        self._note_unconnected()
+        self._note_unconnected(self._engines.loop.connected)
         self._compilation.begin_optimizer()
         best = math.inf
         while True:
@@ -265,9 +274,9 @@ class Minimization:
 
             keras.utils.set_random_seed(self.settings.seed)
 
-    def _note_unconnected(self) -> None:
+    def _note_unconnected(self, connected: Sequence[bool]) -> None:
         """Say what the loss does not depend on."""
-        shown, connected = self.loss_name or "the loss", self._engines.loop.connected
+        shown = self.loss_name or "the loss"
         lost = [leaf.name for leaf, has in zip(self.leaves, connected, strict=True) if not has]
         if lost:
             self.notes.append(f"{shown} does not depend on {', '.join(lost[:8])}")
@@ -312,15 +321,18 @@ class Minimization:
     def _optimizer_for(self, leaves: Sequence[src.Leaf]) -> Any:
         """For what has a gradient; refuses if that is nothing."""
         if not leaves:
-            shown, names = self.loss_name or "the loss", ", ".join(leaf.name for leaf in self.leaves[:4])
-            why = f" ({self._engines.reason})" if self._engines.reason else ""
-            raise TargetError(f"{shown} does not depend on {names}: there is nothing to minimise{why}.")
+            self._refuse_unconnected(self._engines.reason)
         optimizer, fresh = optimizers.built_for(self.optimizer, [leaf.owner for leaf in leaves])
         if fresh and optimizers.is_optimizer(self.settings.optimizer):
             note = "the optimizer belongs to other variables; a fresh one with its settings was used"
             if note not in self.notes:
                 self.notes.append(note)
         return optimizer
+
+    def _refuse_unconnected(self, reason: str) -> NoReturn:
+        shown, names = self.loss_name or "the loss", ", ".join(leaf.name for leaf in self.leaves[:4])
+        why = f" ({reason})" if reason else ""
+        raise TargetError(f"{shown} does not depend on {names}: there is nothing to minimise{why}.")
 
     def _rules(self) -> Rules:
         return Rules.of(self.settings)
@@ -381,11 +393,18 @@ class Minimization:
         """Leave the program's names at the final values, and report."""
         value = self._engines.finish(self._final)
         self._remember()
+        result = self._report(self._engines, self._engines.compile_seconds, self._gradient_norms())
+        return Minimized(result, value)
+
+    def _report(
+        self, engines: Engines | Evaluations, compile_seconds: float, norms: Sequence[float | None]
+    ) -> MinimizeResult:
+        """What was recorded, with the norm of the gradient by each thing minimised over."""
         (steps, history), *tracked = [series.thinned() for series in self._series]
         # The start may be the one value that is not finite: then it is the best there is.
         finite = np.where(np.isfinite(history), history, np.inf) if len(history) > 1 else history
         best = float(finite.min())
-        result = MinimizeResult(
+        return MinimizeResult(
             loss_name=self.loss_name or LAST_EXPRESSION,
             loss=best if self._kept_best else float(history[-1]),
             start_loss=float(history[0]),
@@ -395,32 +414,31 @@ class Minimization:
             steps_asked=int(steps[-1]) if self.limit == UNLIMITED else self.limit,
             reason=self.reason,
             seconds=time.perf_counter() - self.started,
-            compile_seconds=self._engines.compile_seconds,
-            engine=self._engines.engine,
-            engine_reason=self._engines.reason,
+            compile_seconds=compile_seconds,
+            engine=engines.engine,
+            engine_reason=engines.reason,
             optimizer=optimizers.describe(self.optimizer),
             learning_rate=optimizers.learning_rate(self.optimizer),
             history=history,
             history_steps=steps,
-            variables=self._changes(),
+            variables={
+                leaf.name: VariableChange(start, _array(leaf.value), norm)
+                for leaf, start, norm in zip(self.leaves, self.start_values, norms, strict=True)
+            },
             tracked={name: values for name, (_, values) in zip(self.settings.track, tracked, strict=True)},
             tracked_steps={name: at for name, (at, _) in zip(self.settings.track, tracked, strict=True)},
             divergence=self.divergence,
             kept_best=self._kept_best,
             notes=tuple(self.notes),
         )
-        return Minimized(result, value)
 
-    def _changes(self) -> Mapping[str, VariableChange]:
+    def _gradient_norms(self) -> list[float | None]:
         gradients = iter(self._final.gradients)
-        changes = {}
-        for leaf, start, has in zip(
-            self.leaves, self.start_values, self._engines.loop.connected, strict=True
-        ):
+        return [
             # In float64, since the squares of half precision overflow.
-            norm = float(np.linalg.norm(_array(next(gradients)).astype(np.float64))) if has else None
-            changes[leaf.name] = VariableChange(start, _array(leaf.value), norm)
-        return changes
+            float(np.linalg.norm(_array(next(gradients)).astype(np.float64))) if has else None
+            for has in self._engines.loop.connected
+        ]
 
     def close(self) -> None:
         """Floats, arrays and tensors come back to the namespace with the values that they reached."""

@@ -9,6 +9,8 @@ from tape_magic.engine.interrupts import deferred_interrupt
 from tape_magic.engine.loop_cache import LoopCache
 from tape_magic.engine.minimization import Minimization, Minimized
 from tape_magic.engine.program import FunctionProgram, Namespace, Program, as_sources, batch_names
+from tape_magic.engine.scipy_methods import find
+from tape_magic.engine.scipy_minimize import ScipyMinimization
 from tape_magic.engine.settings import DEFAULT_OPTIMIZER, Settings
 from tape_magic.results.minimum import MinimizeResult, Step
 
@@ -50,14 +52,16 @@ def minimize(
     Parameters
     ----------
     loss_fn
-        Returns the loss, a real scalar tensor. It takes what is minimised over, by name or in
+        Returns the loss, a real scalar tensor; for least squares the residuals, of which the loss is half
+        the sum of the squares. It takes what is minimised over, by name or in
         order, or no arguments at all when it closes over it.
     variables
         What to minimise over: one source, a list, or a dict that names them. Variables, layers
         and models are changed in place; floats, arrays and tensors are variables during the run,
         and the result holds their ends. Without it: the trainable variables that the function reads.
     optimizer
-        A Keras name, optimizer or class.
+        A Keras name, optimizer or class, or a method of SciPy: ``"bfgs"``, ``"trust-krylov"``, and for least
+        squares ``"lm"``, ``"trf"`` or ``"dogbox"``. These take `tol` and `gtol` for their own tolerances.
     steps
         How many steps to apply at the most; 1,000 by default.
     lr
@@ -152,14 +156,11 @@ def run(
     the next run of an unchanged cell. Raises what
     :func:`minimize` raises.
     """
-    minimization = Minimization(program, namespace, loss_name, over, settings, cache)
+    kind = Minimization if find(settings.optimizer) is None else ScipyMinimization
+    minimization = kind(program, namespace, loss_name, over, settings, cache)
     try:
         with deferred_interrupt() as interrupt:
-            stream = minimization.steps(lambda: interrupt.pressed)
-            for step in stream:
-                if on_progress is not None:
-                    on_progress(step)
-            minimized = minimization.finish()
+            minimized = minimization.run(lambda: interrupt.pressed, on_progress)
     finally:
         minimization.close()
     # Pressed in the last chunk, there was nothing left to stop, but the user still meant to.

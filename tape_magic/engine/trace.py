@@ -15,6 +15,9 @@ from tape_magic.engine.xla_context import XlaContext
 from tape_magic.errors import TargetError, closest
 from tape_magic.notation import place
 
+Require = Callable[[Any, Mapping[str, Any], str | None], Any]
+"""The value of a program's last expression, what it assigned, and a name → the loss of these."""
+
 
 class Traced:
     """A program traced once into a graph.
@@ -34,6 +37,8 @@ class Traced:
         The names that each step binds anew, with a ``tf.TensorSpec`` or a structure of them.
     for_xla
         Whether XLA is to compile it; it runs as a graph in any case.
+    require
+        Finds the loss among what is computed; by default :func:`require_loss`.
 
     Attributes
     ----------
@@ -55,8 +60,10 @@ class Traced:
         tracked: Sequence[str] = (),
         inputs: Mapping[str, Any] | None = None,
         for_xla: bool,
+        require: Require | None = None,
     ) -> None:
         self._for_xla = for_xla
+        self._require = require or require_loss
         self._loss_name, self._tracked = loss_name, tuple(tracked)
         self.inputs: Mapping[str, Any] = inputs or {}
         # A cell is traced from a text of its own, which stands in another file than the cell.
@@ -94,7 +101,7 @@ class Traced:
             assigned = {name: held for name, held in assigned.items() if not _undefined(held)}
             self._kept = value, assigned
             try:
-                loss = require_loss(value, assigned, self._loss_name)
+                loss = self._require(value, assigned, self._loss_name)
                 tracked = [require_scalar(_named(assigned, name), name) for name in self._tracked]
             except TargetError as error:
                 refused.append(error)
@@ -172,6 +179,23 @@ class Traced:
                     return int(lines[-1])
         return None
 
+    @property
+    def branches(self) -> bool:
+        """Whether some of its operations are conditions or loops."""
+        return any(node.op in _BRANCHING for node in self.operations())
+
+    def values(self) -> tuple[Any, list[Any], list[Any]]:
+        """The loss, what is tracked, and what :meth:`outputs` takes, at the variables' present values.
+
+        May be called within another graph.
+        """
+        found, front = self._concrete(), 1 + len(self._tracked)
+        return found[0], found[1:front], found[front:]
+
+    def backward(self) -> XlaContext:
+        """A context to differentiate the loss in, more than once if need be."""
+        return XlaContext(self._concrete.graph, wanted=self._for_xla)
+
     def evaluation(self, leaves: Sequence[src.Leaf]) -> Evaluation:
         """A graph of the loss, its gradients, and all else that the program computes."""
         import tensorflow as tf
@@ -184,7 +208,7 @@ class Traced:
                 for leaf in leaves:
                     tape.watch(leaf.value)
                 outputs = self._concrete(*batch)
-            with XlaContext(self._concrete.graph, wanted=self._for_xla):
+            with self.backward():
                 found = tape.gradient(outputs[0], [leaf.value for leaf in leaves])
             connected[:] = [gradient is not None for gradient in found]
             # Those of lookups are made dense, and say then no more how long they are.
@@ -241,6 +265,34 @@ def require_loss(value: Any, assigned: Mapping[str, Any], name: str | None) -> A
     """
     import tensorflow as tf
 
+    loss, shown = _require_real(value, assigned, name), name or "the last expression"
+    if loss.shape.rank is None:  # only running it tells, as for what tf.py_function returns
+        return tf.ensure_shape(loss, [])
+    if loss.shape.rank != 0:
+        raise TargetError(
+            f"{shown} has shape {loss.shape}; "
+            f"reduce it to a scalar, for example tf.reduce_mean({name or 'loss'})."
+        )
+    return loss
+
+
+def require_residuals(value: Any, assigned: Mapping[str, Any], name: str | None) -> Any:
+    """The residuals among a program's outputs, which must be a real tensor of some rank.
+
+    Raises :class:`TargetError` with what it is instead.
+    """
+    residuals, shown = _require_real(value, assigned, name), name or "the last expression"
+    if residuals.shape.rank == 0:
+        raise TargetError(
+            f"{shown} is a scalar, and least squares take the residuals, whose squares they sum: "
+            "leave them apart, for example predicted - observed, or take another optimizer, such as bfgs."
+        )
+    return residuals
+
+
+def _require_real(value: Any, assigned: Mapping[str, Any], name: str | None) -> Any:
+    import tensorflow as tf
+
     loss = value if name is None else _named(assigned, name)
     shown = name or "the last expression"
     if loss is None and name is None:
@@ -251,13 +303,6 @@ def require_loss(value: Any, assigned: Mapping[str, Any], name: str | None) -> A
         raise TargetError(f"{shown} is a {type(loss).__name__}, not a tensor: compute it with TensorFlow.")
     if not loss.dtype.is_floating:
         raise TargetError(f"{shown} is {loss.dtype.name}, and a loss must be a real number.")
-    if loss.shape.rank is None:  # only running it tells, as for what tf.py_function returns
-        return tf.ensure_shape(loss, [])
-    if loss.shape.rank != 0:
-        raise TargetError(
-            f"{shown} has shape {loss.shape}; "
-            f"reduce it to a scalar, for example tf.reduce_mean({name or 'loss'})."
-        )
     return loss
 
 
@@ -290,6 +335,8 @@ def _undefined(value: Any) -> bool:
     """AutoGraph's stand-in for a name that only one branch assigns."""
     return type(value).__module__.startswith("tensorflow.python.autograph")
 
+
+_BRANCHING = frozenset({"If", "StatelessIf", "While", "StatelessWhile", "Case", "StatelessCase"})
 
 _READING = frozenset({"ReadVariableOp", "ResourceGather", "ResourceGatherNd", "VariableShape"})
 

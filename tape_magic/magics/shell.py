@@ -165,10 +165,14 @@ class TapeMagics(Magics):
         return self._cache
 
     def _optimizer(self, options: MinimizeOptions) -> Any:
-        """The optimizer that the line means: an object of the notebook before a Keras name."""
+        """The optimizer that the line means: an object of the notebook before a Keras name or a method."""
         from tape_magic.engine.optimizers import is_optimizer, is_optimizer_class
 
         text = options.optimizer
+        words = text.split("-")
+        known = all(word in self.shell.user_ns for word in words)
+        if len(words) > 1 and all(word.isidentifier() for word in words) and not known:
+            return text  # a difference of names that there are not: SciPy's l-bfgs-b, or meant as one
         if text.isidentifier():
             value = self.shell.user_ns.get(text)
             return value if is_optimizer(value) or is_optimizer_class(value) else text
