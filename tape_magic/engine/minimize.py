@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tape_magic.engine import optimizers
+from tape_magic.engine import optimizers, side_effects
 from tape_magic.engine import sources as src
 from tape_magic.engine.engines import Engines
 from tape_magic.engine.interrupts import deferred_interrupt
@@ -286,6 +286,8 @@ class _Minimization:
     def finish(self) -> Minimized:
         """Leave the program's names at the final values, and report."""
         value = self._engines.finish()
+        if self._engines.engine != "eager":
+            self.notes += side_effects.notes(self.program.text(self.namespace))
         history = np.concatenate(self._losses)
         # The start may be the one value that is not finite: then it is the best there is.
         finite = np.where(np.isfinite(history), history, np.inf) if len(history) > 1 else history
