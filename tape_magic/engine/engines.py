@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tape_magic.engine import sources as src
+from tape_magic.engine import unconnected
 from tape_magic.engine.loop import (
     CompiledLoop,
     EagerLoop,
@@ -19,7 +20,8 @@ from tape_magic.engine.loop import (
     operation_without_gradient,
 )
 from tape_magic.engine.program import Namespace, Program, Untraceable
-from tape_magic.engine.trace import Traced, failure_of_trace
+from tape_magic.engine.recording import Recorder
+from tape_magic.engine.trace import Traced, failure_of_trace, require_loss
 from tape_magic.errors import CompileError, TapeMagicError
 
 
@@ -69,6 +71,7 @@ class Engines:
         self._settle, self._optimizer = settle, optimizer
         self._asked, self._steps, self._seeded = asked, steps, seeded
         self._traced: Traced | None = None
+        self._recorder = Recorder()
         self.engine = ""
         self.reason = ""
 
@@ -88,7 +91,21 @@ class Engines:
                 raise CompileError(f"--engine {self._asked} cannot run this: {self.reason}")
         self.engine = "eager"
         self.loop = EagerLoop(self._program, self._namespace, self._loss_name, self._settle, self._optimizer)
-        return self.loop.start()
+        with self._recorder.listening():
+            return self.loop.start()
+
+    def forget(self) -> None:
+        """Let go of what :meth:`record` needs."""
+        self._recorder.close()
+
+    def record(self, state: State) -> unconnected.Record:
+        """The operations of the evaluation that :meth:`start` did, for what has to be explained."""
+        if isinstance(self.loop, CompiledLoop):
+            assert self._traced is not None
+            return unconnected.record_of(self._traced.concrete, state.loss)
+        assert isinstance(self.loop, EagerLoop)
+        loss = require_loss(self.loop.value, self._namespace, self._loss_name)
+        return unconnected.Record(self._recorder, loss)
 
     def advance(self, state: State, end: int) -> tuple[State, np.ndarray[Any, Any]]:
         """A chunk of steps; see :meth:`Loop.advance`."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tape_magic.engine import optimizers, side_effects
+from tape_magic.engine import optimizers, side_effects, unconnected
 from tape_magic.engine import sources as src
 from tape_magic.engine.engines import Engines
 from tape_magic.engine.interrupts import deferred_interrupt
@@ -198,7 +198,8 @@ class _Minimization:
         self._seed()
         self.selection.lift()
         state = self._engines.start()
-        self._note_unconnected()
+        self._note_unconnected(state)
+        self._engines.forget()
         self._state = state
         self.compile_seconds = time.perf_counter() - self.started
         self._losses = [np.array([state.loss])]
@@ -231,16 +232,23 @@ class _Minimization:
 
             keras.utils.set_random_seed(self.settings.seed)
 
-    def _note_unconnected(self) -> None:
-        """Say what the loss does not depend on; refuse if that is everything."""
-        shown, connected = self.loss_name or "the loss", self._engines.loop.connected
-        if not any(connected):
-            names = ", ".join(leaf.name for leaf in self.leaves[:4])
-            why = f" ({self._engines.reason})" if self._engines.reason else ""
-            raise TargetError(f"{shown} does not depend on {names}: there is nothing to minimise{why}.")
-        lost = [leaf.name for leaf, has in zip(self.leaves, connected, strict=True) if not has]
-        if lost:
-            self.notes.append(f"{shown} does not depend on {', '.join(lost[:8])}")
+    def _note_unconnected(self, state: State) -> None:
+        """Say what the loss does not depend on, and why; refuse if that is everything."""
+        connected = self._engines.loop.connected
+        lost = [leaf for leaf, has in zip(self.leaves, connected, strict=True) if not has]
+        if not lost:
+            return
+        shown = self.loss_name or "the loss"
+        text = self.program.text(self.namespace)
+        said = [
+            f"{shown} does not depend on {one.listed}{one.reason and f': {one.reason}'}"
+            for one in unconnected.explained(self._engines.record(state), text, self.loss_name, lost)
+        ]
+        if any(connected):
+            self.notes += said
+            return
+        why = f" ({self._engines.reason})" if self._engines.reason else ""
+        raise TargetError(f"{'; '.join(said)}; so there is nothing to minimise{why}.")
 
     def _settle(self, read: Iterable[Any]) -> list[src.Leaf]:
         """What is minimised over, each variable once, now that it is known which were read."""

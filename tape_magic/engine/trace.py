@@ -108,6 +108,11 @@ class Traced:
         Swapper(note, self._home).swapped([*self._kept, self._read])
         return list(found.values())
 
+    @property
+    def concrete(self) -> Any:
+        """The graph as a function of nothing; its first output is the loss."""
+        return self._concrete
+
     def loss(self) -> Any:
         """The loss at the variables' present values; may be called within another graph."""
         return self._concrete()[0]
