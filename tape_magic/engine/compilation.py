@@ -12,6 +12,7 @@ from tape_magic.engine.eager_loop import EagerLoop, Settle
 from tape_magic.engine.loop import CompiledLoop, Final, Plan
 from tape_magic.engine.program import Namespace, Program
 from tape_magic.engine.trace import Evaluation, Traced
+from tape_magic.engine.unconnected import Record, record_of
 
 
 @dataclass(eq=False)
@@ -162,6 +163,11 @@ class Compilation:
     def run_program(self) -> None:
         """Run it by itself, for its own error; the names stay as they are."""
         self.program.run(dict(self.namespace), {})
+
+    def record(self) -> Record:
+        """The operations of the graph."""
+        assert self._traced is not None
+        return record_of(self._traced.concrete)
 
     def finish(self, final: Final) -> Any:
         """Leave the names at the values of the last evaluation; the value of the last expression."""

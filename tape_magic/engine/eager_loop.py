@@ -14,8 +14,10 @@ from tape_magic.engine import sources as src
 from tape_magic.engine.data_loop import Batches
 from tape_magic.engine.loop import CHUNK_SECONDS, Chunk, Final, Plan, Position, Recorded
 from tape_magic.engine.program import Namespace, Program
+from tape_magic.engine.recording import Recorder
 from tape_magic.engine.stopping import GO, LOSS_LOST
 from tape_magic.engine.trace import require_loss, require_scalar
+from tape_magic.engine.unconnected import Record
 from tape_magic.errors import TargetError, closest
 from tape_magic.notation import place
 
@@ -64,6 +66,8 @@ class EagerLoop:
         self._before: list[Any] = []
         self._applied = 0
         self.connected: Sequence[bool] = ()
+        self.recorder = Recorder()
+        self.loss: Any = None
         self.value: Any = None
 
     def begin(self, step: int = 0) -> Position:
@@ -72,15 +76,20 @@ class EagerLoop:
 
         self._applied = step
         self._take_batch()
-        with tf.GradientTape() as tape:
+        with self.recorder.listening(), tf.GradientTape() as tape:
             loss, tracked = self._run()
             # What a variable holds is watched as it is read; what is not trainable has to be said.
             leaves = self._settle(tape.watched_variables())
         if any(not getattr(leaf.value, "trainable", True) for leaf in leaves):
-            with tf.GradientTape(watch_accessed_variables=False) as tape:
+            self.recorder = Recorder()
+            with (
+                self.recorder.listening(),
+                tf.GradientTape(watch_accessed_variables=False) as tape,
+            ):
                 for leaf in leaves:
                     tape.watch(leaf.value)
                 loss, tracked = self._run()
+        self.loss = loss
         gradients = _gradients(tape, loss, leaves)
         self.connected = [gradient is not None for gradient in gradients]
         self._leaves = [leaf for leaf, has in zip(leaves, self.connected, strict=True) if has]
@@ -93,6 +102,10 @@ class EagerLoop:
                 *(leaf.value.read_value() for leaf in self._leaves),
             )
         return Position(step, self._plan.rules.memory(loss.dtype), best)
+
+    def record(self) -> Record:
+        """The operations of the first evaluation, once it has been."""
+        return Record(self.recorder, self.loss)
 
     @property
     def kept(self) -> list[Any]:

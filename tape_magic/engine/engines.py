@@ -12,6 +12,7 @@ from tape_magic.engine.eager_loop import EagerLoop, creates_a_variable, operatio
 from tape_magic.engine.loop import CHUNK_SECONDS, Chunk, Final, Loop, Position
 from tape_magic.engine.program import Untraceable
 from tape_magic.engine.trace import failure_of_trace
+from tape_magic.engine.unconnected import Record
 from tape_magic.errors import CompileError, TapeMagicError
 
 XLA_SHARE = 4.0
@@ -159,6 +160,13 @@ class Engines:
         self.loop.begin(position.step)
         self._taken, self._seconds = 0, 0.0
         return ""
+
+    def record(self) -> Record:
+        """The operations of one evaluation, for what has to be explained."""
+        if self.engine == "eager":
+            assert isinstance(self.loop, EagerLoop)
+            return self.loop.record()
+        return self._compilation.record()
 
     def final(self) -> Final:
         """Evaluate at the variables as they are."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
-import linecache
 import types
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from tape_magic.engine.source_text import function_behind, tree_of
 
 _MODULES = frozenset({"numpy", "scipy", "math", "cmath", "statistics"})
 _METHODS = frozenset({"numpy", "item", "tolist"})
@@ -69,27 +70,8 @@ def leaving(
     source, target
         Names; an empty target stands for the last expression.
     """
-    tree = _tree(filename, lines)
+    tree = tree_of(filename, lines)
     return None if tree is None else _Text(filename, tree, namespace).find({source}, target)
-
-
-def _tree(filename: str, lines: tuple[int, int]) -> ast.Module | None:
-    try:
-        tree = ast.parse("".join(linecache.getlines(filename)))
-    except (SyntaxError, ValueError, RecursionError):
-        return None
-    if lines != (0, 0):
-        for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef | ast.Lambda) and _first_line(node) == lines[0]:
-                body: list[ast.stmt] = node.body if isinstance(node.body, list) else [ast.Expr(node.body)]
-                return ast.Module(body, type_ignores=[])
-    return tree
-
-
-def _first_line(node: ast.FunctionDef | ast.Lambda) -> int:
-    """As code objects have it: decorators count."""
-    decorators = node.decorator_list if isinstance(node, ast.FunctionDef) else []
-    return min([node.lineno, *(decorator.lineno for decorator in decorators)])
 
 
 class _Text:
@@ -166,28 +148,16 @@ class _Text:
         """Into a function or layer of the user that is called with a tainted value."""
         if self._depth >= _DEPTH or not isinstance(call.func, ast.Name):
             return None
-        function = _function(self._namespace.get(call.func.id))
+        function = function_behind(self._namespace.get(call.func.id))
         if function is None or str(function.__globals__.get("__name__")).startswith(_LIBRARIES):
             return None
         code = function.__code__
-        tree = _tree(code.co_filename, (code.co_firstlineno, 0))
+        tree = tree_of(code.co_filename, (code.co_firstlineno, 0))
         if tree is None:
             return None
         taken = set(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
         inner = _Text(code.co_filename, tree, function.__globals__, self._depth + 1)
         return inner.find(taken, "")
-
-
-def _function(value: Any) -> types.FunctionType | None:
-    """The Python function that a call of a value runs, if there is one: a layer's is its ``call``."""
-    value = getattr(value, "python_function", value)
-    if not isinstance(value, types.FunctionType | types.MethodType):
-        kind = type(value)
-        value = getattr(kind, "call", None) or vars(kind).get("__call__")
-    function = getattr(value, "__func__", value)
-    while hasattr(function, "__wrapped__"):
-        function = function.__wrapped__
-    return function if isinstance(function, types.FunctionType) else None
 
 
 def _parameters(node: ast.AST) -> set[str]:

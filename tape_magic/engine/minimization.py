@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from tape_magic.engine import optimizers
+from tape_magic.engine import optimizers, side_effects, unconnected
 from tape_magic.engine import sources as src
 from tape_magic.engine.bounds import Limits, limits_of, project
 from tape_magic.engine.compilation import Compilation
@@ -30,6 +30,9 @@ from tape_magic.engine.stopping import GO, GRADIENT_LOST, LOSS_LOST, REASONS, Ru
 from tape_magic.errors import SourceError, TargetError, closest
 from tape_magic.notation import LAST_EXPRESSION, place
 from tape_magic.results.minimum import Divergence, MinimizeResult, Step, StopReason, VariableChange
+
+_Record = Callable[[], "unconnected.Record | None"]
+"""What gives the operations of one evaluation, where these are known."""
 
 UNLIMITED = 2**62
 """As many steps as the data have batches, where that is not known."""
@@ -165,7 +168,7 @@ class Minimization:
         self.selection.lift()
         position = self._engines.start()
         self._began = position.step
-        self._note_unconnected(self._engines.loop.connected)
+        self._note_unconnected(self._engines.loop.connected, self._engines.record)
         self._compilation.begin_optimizer()
         best = math.inf
         while True:
@@ -274,12 +277,20 @@ class Minimization:
 
             keras.utils.set_random_seed(self.settings.seed)
 
-    def _note_unconnected(self, connected: Sequence[bool]) -> None:
-        """Say what the loss does not depend on."""
-        shown = self.loss_name or "the loss"
-        lost = [leaf.name for leaf, has in zip(self.leaves, connected, strict=True) if not has]
+    def _note_unconnected(self, connected: Sequence[bool], record: _Record) -> None:
+        """Say what the loss does not depend on, and why."""
+        lost = [leaf for leaf, has in zip(self.leaves, connected, strict=True) if not has]
         if lost:
-            self.notes.append(f"{shown} does not depend on {', '.join(lost[:8])}")
+            self.notes += self._unconnected(lost, record)
+
+    def _unconnected(self, lost: Sequence[src.Leaf], record: _Record) -> list[str]:
+        text, shown = self.program.text(self.namespace), self.loss_name or "the loss"
+        evaluated = record()
+        if evaluated is None:
+            found = [unconnected.Unconnected(tuple(leaf.name for leaf in lost), "")]
+        else:
+            found = unconnected.explained(evaluated, text, self.loss_name, lost)
+        return [f"{shown} does not depend on {one.listed}{one.reason and f': {one.reason}'}" for one in found]
 
     # -- what is minimised over, and how -----------------------------------------------------------
 
@@ -321,7 +332,7 @@ class Minimization:
     def _optimizer_for(self, leaves: Sequence[src.Leaf]) -> Any:
         """For what has a gradient; refuses if that is nothing."""
         if not leaves:
-            self._refuse_unconnected(self._engines.reason)
+            self._refuse_unconnected(self._engines.reason, self._engines.record)
         optimizer, fresh = optimizers.built_for(self.optimizer, [leaf.owner for leaf in leaves])
         if fresh and optimizers.is_optimizer(self.settings.optimizer):
             note = "the optimizer belongs to other variables; a fresh one with its settings was used"
@@ -329,10 +340,10 @@ class Minimization:
                 self.notes.append(note)
         return optimizer
 
-    def _refuse_unconnected(self, reason: str) -> NoReturn:
-        shown, names = self.loss_name or "the loss", ", ".join(leaf.name for leaf in self.leaves[:4])
+    def _refuse_unconnected(self, reason: str, record: _Record) -> NoReturn:
         why = f" ({reason})" if reason else ""
-        raise TargetError(f"{shown} does not depend on {names}: there is nothing to minimise{why}.")
+        said = "; ".join(self._unconnected(self.leaves, record))
+        raise TargetError(f"{said}; so there is nothing to minimise{why}.")
 
     def _rules(self) -> Rules:
         return Rules.of(self.settings)
@@ -400,6 +411,8 @@ class Minimization:
         self, engines: Engines | Evaluations, compile_seconds: float, norms: Sequence[float | None]
     ) -> MinimizeResult:
         """What was recorded, with the norm of the gradient by each thing minimised over."""
+        if engines.engine != "eager":
+            self.notes += side_effects.notes(self.program.text(self.namespace))
         (steps, history), *tracked = [series.thinned() for series in self._series]
         # The start may be the one value that is not finite: then it is the best there is.
         finite = np.where(np.isfinite(history), history, np.inf) if len(history) > 1 else history

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMappin
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from tape_magic.engine.source_text import closure_of
 from tape_magic.errors import LineError
 
 Namespace = MutableMapping[str, Any]
@@ -179,7 +180,7 @@ class FunctionProgram:
         function = inspect.unwrap(self._function)
         code = getattr(function, "__code__", None)
         filename, line = (code.co_filename, code.co_firstlineno) if code is not None else ("", 0)
-        known = {**getattr(function, "__globals__", {}), **namespace}
+        known = {**getattr(function, "__globals__", {}), **closure_of(function), **namespace}
         return Text(
             filename,
             (line, 0),

@@ -141,7 +141,7 @@ class Recorder:
 
     def is_users(self, filename: str) -> bool:
         """Whether a file holds the user's code, and not a library's."""
-        return _kind(filename) == _USER
+        return is_users(filename)
 
     def tensor(self, key: int) -> Any:
         """A tensor by its key, or ``None`` where it is gone."""
@@ -277,6 +277,11 @@ class Recorder:
             if key in self._made_by and self.entries[self._made_by[key]].frames:
                 return self.entries[self._made_by[key]].frames
         return ()
+
+
+def is_users(filename: str) -> bool:
+    """Whether a file, as code objects name it, holds the user's code, and not a library's."""
+    return _kind(filename) == _USER
 
 
 def _argument(frame: Any, index: int) -> Any:

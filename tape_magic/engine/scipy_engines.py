@@ -19,6 +19,7 @@ from tape_magic.engine.scipy_eager import EagerProgram
 from tape_magic.engine.scipy_evaluations import Derivatives
 from tape_magic.engine.scipy_methods import Method, refuse_size
 from tape_magic.engine.trace import Traced, failure_of_trace, require_loss, require_residuals
+from tape_magic.engine.unconnected import Record, record_of
 from tape_magic.errors import CompileError, TapeMagicError, TargetError
 
 
@@ -103,6 +104,10 @@ class Evaluations:
         self.connected: Sequence[bool] = ()
         self.engine = ""
         self.reason = ""
+
+    def record(self) -> Record | None:
+        """The operations of the program's graph, if it has one."""
+        return None if self._traced is None else record_of(self._traced.concrete)
 
     @property
     def kinds(self) -> tuple[str, ...]:

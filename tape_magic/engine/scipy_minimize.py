@@ -55,13 +55,13 @@ class ScipyMinimization(Minimization):
         def ready() -> Vector:
             """The start, once it is known what is minimised over."""
             if not evaluations.flat.size:
-                self._refuse_unconnected(evaluations.reason)
+                self._refuse_unconnected(evaluations.reason, evaluations.record)
             low, high = evaluations.flat.spread(self._limits)
             frame[:] = low, high, _start(self.optimizer, evaluations.flat.read(), low, high)
             return frame[2]
 
         evaluations.start(ready)
-        self._note_unconnected(evaluations.connected)
+        self._note_unconnected(evaluations.connected, evaluations.record)
         compile_seconds = time.perf_counter() - self.started
         low, high, start = frame
         watch = Watch(self.started, interrupted, on_progress)

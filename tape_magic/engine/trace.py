@@ -135,6 +135,11 @@ class Traced:
         Swapper(note, self._home).swapped([*self._kept, self._read])
         return list(found.values())
 
+    @property
+    def concrete(self) -> Any:
+        """The graph as a function of what is bound anew; its first output is the loss."""
+        return self._concrete
+
     def outputs(self, computed: Sequence[Any]) -> tuple[Any, dict[str, Any]]:
         """The last expression's value and what is assigned, of an :class:`Evaluation`'s further outputs.
 

@@ -160,7 +160,7 @@ class Cell:
         return Text(self.filename, (0, 0), self._label, namespace)
 
     def _label(self, filename: str) -> str:
-        if filename == self.filename:
+        if filename in (self.filename, self._traced_filename):
             return ""
         number = cell_number(self._shell, filename)
         return os.path.basename(filename) if number is None else f"cell {number}"

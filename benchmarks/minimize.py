@@ -1,0 +1,374 @@
+"""``%%minimize`` beside loops written by hand, JAX with optax, ``keras.Model.fit`` and PyTorch.
+
+Run with ``python -m benchmarks.minimize`` (``--quick`` for a look whether it works); the extra ``bench``
+installs the peers, and what is not installed is left out and said. Contestants run in turns, with the live
+display of ``%%minimize`` on; the time per step is (a long run − a run of one step) / steps, since
+compiled loops are through with a million small steps in milliseconds. The tables are Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+import inspect
+import io
+import itertools
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # PyTorch's threads would spin in the others' rounds
+
+import numpy as np
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets.config import Config
+
+from benchmarks.problems import Problem, Run, by_hand, by_jax, by_torch, problems, tensors
+from benchmarks.side_by_side import Outcome, Race, environment, run
+
+OURS = "%%minimize"
+HAND, RECORDING, JAX, TORCH, FIT = (
+    "by hand, applying steps only",
+    "by hand, recording the losses",
+    "JAX + optax, whole loop compiled",
+    "PyTorch, eager",
+    "keras.Model.fit",
+)
+ENGINES = ("auto", "xla", "graph", "eager")
+SLOWER = {TORCH: 200, "eager": 400}
+"""By how much fewer steps those take that run step by step, at the most; never fewer than 20."""
+
+Row = tuple[str, ...]
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="few and short rounds")
+    quick = parser.parse_args().quick
+    notebook = Notebook()
+    rounds = 2 if quick else 11
+    print(environment("tensorflow", "keras", "numpy", "ipython", *_peers()))
+    print(f"load before: {', '.join(f'{load:.2f}' for load in os.getloadavg())}\n")
+    made = problems(quick=quick)
+    outcomes = [(problem, peers_race(notebook, problem, rounds)) for problem in made]
+    print(table(("work", "against", "ours, µs/step", "theirs, µs/step", "ratio"), steps_rows(outcomes)))
+    print(table(("warm cell of", "ours, one step", "by hand, one step", "beyond"), fixed_rows(outcomes)))
+    engines = [engines_row(problem, engines_race(notebook, problem, rounds)) for problem in made]
+    print(table(("work", *(f"{name}, µs/step" for name in ENGINES), "auto / best"), engines))
+    print(table(("from cold", "ours", "theirs", "ratio"), [cold_row(notebook, 3 if quick else 15)]))
+    print(
+        table(("over a pipeline", "ours", "theirs", "ratio"), [pipeline_row(2 if quick else 7, quick=quick)])
+    )
+    print(
+        table(
+            ("parameters", "µs/step", "ns/step and parameter", "peak memory"), growth(notebook, quick=quick)
+        )
+    )
+    print(
+        table(("steps", "seconds", "µs/step", "losses kept", "memory added"), lengths(notebook, quick=quick))
+    )
+
+
+class Notebook:
+    """Runs cells, each with a number of its own, and keeps what they print to itself."""
+
+    def __init__(self) -> None:
+        config = Config()
+        config.HistoryManager.hist_file = ":memory:"
+        config.TapeMagics.progress = "terminal"
+        self.shell = InteractiveShell.instance(config=config)
+        self.shell.run_line_magic("load_ext", "tape_magic")
+
+    def run(self, text: str) -> None:
+        """Run one cell that must succeed."""
+        with contextlib.redirect_stdout(io.StringIO()):
+            self.shell.run_cell(text, store_history=True).raise_error()
+
+    def minimizing(self, problem: Problem, engine: str = "auto") -> Run:
+        """The problem as a cell; the same one again for the same number of steps."""
+        names = tensors(problem)
+        line = (
+            f"%%minimize loss --over {' '.join(problem.start)} --optimizer {problem.optimizer} "
+            f"--lr {problem.rate} --engine {engine} --steps"
+        )
+
+        def once(steps: int) -> object:
+            self.shell.user_ns.update(names)
+            for name, value in problem.start.items():
+                names[name].assign(value)
+            return self.run(f"{line} {steps}\n{problem.cell}")
+
+        return once
+
+
+# -- races -----------------------------------------------------------------------------------------------
+
+
+def race_of(name: str, runs: Mapping[str, Run], steps: Mapping[str, int], rounds: int) -> Outcome:
+    """Each contestant with a long run and a run of one step, all in turns."""
+    contestants: dict[str, Callable[[], object]] = {}
+    for contestant, once in runs.items():
+        contestants[f"{contestant}, long"] = lambda once=once, n=steps[contestant]: once(n)
+        contestants[f"{contestant}, one"] = lambda once=once: once(1)
+    return run(Race(name, contestants, rounds, warm_up=1))
+
+
+def step_times(outcome: Outcome, contestant: str, steps: int) -> list[float]:
+    """Seconds per step in each round."""
+    pairs = zip(outcome.seconds[f"{contestant}, long"], outcome.seconds[f"{contestant}, one"], strict=True)
+    return [(long - one) / max(steps - 1, 1) for long, one in pairs]
+
+
+def steps_of(problem: Problem, contestant: str) -> int:
+    """How many steps a long run of a contestant has."""
+    return max(problem.steps // SLOWER.get(contestant, 1), min(problem.steps, 20))
+
+
+def peers_race(notebook: Notebook, problem: Problem, rounds: int) -> Outcome:
+    """Ours beside the loops by hand and the other libraries."""
+    runs: dict[str, Run] = {
+        OURS: notebook.minimizing(problem),
+        HAND: by_hand(problem, record=False),
+        RECORDING: by_hand(problem, record=True),
+    }
+    if _installed("jax", "optax"):
+        runs[JAX] = by_jax(problem)
+    if _installed("torch"):
+        runs[TORCH] = by_torch(problem)
+    return race_of(problem.name, runs, {name: steps_of(problem, name) for name in runs}, rounds)
+
+
+def engines_race(notebook: Notebook, problem: Problem, rounds: int) -> Outcome:
+    """The engines of ours."""
+    runs = {engine: notebook.minimizing(problem, engine) for engine in ENGINES}
+    return race_of(problem.name, runs, {name: steps_of(problem, name) for name in runs}, rounds)
+
+
+# -- rows ------------------------------------------------------------------------------------------------
+
+
+def steps_rows(outcomes: Sequence[tuple[Problem, Outcome]]) -> Iterator[Row]:
+    """Time per step beside each of the others."""
+    for problem, outcome in outcomes:
+        ours = step_times(outcome, OURS, steps_of(problem, OURS))
+        for index, other in enumerate((HAND, RECORDING, JAX, TORCH)):
+            name = "" if index else f"{problem.name}, {problem.steps:,} steps"
+            if f"{other}, long" not in outcome.seconds:
+                yield name, other, _micro(ours), "not installed", "–"
+                continue
+            theirs = step_times(outcome, other, steps_of(problem, other))
+            yield name, other, _micro(ours), _micro(theirs), _ratio(ours, theirs)
+
+
+def fixed_rows(outcomes: Sequence[tuple[Problem, Outcome]]) -> Iterator[Row]:
+    """What a warm cell of one step takes beyond the loop."""
+    for problem, outcome in outcomes:
+        ours, hand = outcome.seconds[f"{OURS}, one"], outcome.seconds[f"{HAND}, one"]
+        beyond = [a - b for a, b in zip(ours, hand, strict=True)]
+        yield problem.name, _milli(ours), _milli(hand), _milli(beyond)
+
+
+def engines_row(problem: Problem, outcome: Outcome) -> Row:
+    """`auto` beside the best of the others."""
+    times = {name: step_times(outcome, name, steps_of(problem, name)) for name in ENGINES}
+    best = min(ENGINES[1:], key=lambda name: statistics.median(times[name]))
+    shown = (_micro(times[name]) for name in ENGINES)
+    return problem.name, *shown, f"{_ratio(times['auto'], times[best])} ({best})"
+
+
+TUTORIAL = """
+@tf.function
+def fit():
+    y = c
+    for _ in tf.range(1000):
+        with tf.GradientTape() as tape:
+            y = a*tf.pow(x, 2) + b*x + c
+        optimizer.apply_gradients([(tape.gradient(y, x), x)])
+    return y
+y = fit()
+"""
+
+
+def cold_row(notebook: Notebook, rounds: int) -> Row:
+    """The tutorial's 1,000 steps with all that is compiled for them; every round has a new cell."""
+    number = itertools.count()
+    setup = (
+        "import keras, tensorflow as tf\nx, a, b, c = tf.Variable(0.0), *map(tf.constant, (1.0, -2.0, 1.0))\n"
+    )
+
+    def ours() -> None:
+        notebook.run(
+            f"%%minimize y --over x --optimizer sgd --lr 0.01 --steps 1000\n# {next(number)}\n"
+            "y = a*tf.pow(x, 2) + b*x + c"
+        )
+
+    def theirs() -> None:
+        notebook.run(
+            f"optimizer = keras.optimizers.SGD(0.01)\noptimizer.build([x])\n{TUTORIAL}# {next(number)}"
+        )
+
+    def fresh(contestant: Callable[[], None]) -> float:
+        notebook.run(setup)
+        started = time.perf_counter()
+        contestant()
+        return time.perf_counter() - started
+
+    pairs = [(fresh(ours), fresh(theirs)) for _ in range(rounds + 1)][1:]
+    mine, other = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    return "the tutorial's 1,000 steps", _milli(mine), _milli(other), _ratio(mine, other)
+
+
+def pipeline_row(rounds: int, *, quick: bool) -> Row:
+    """A network over batches of a ``tf.data`` pipeline, beside ``keras.Model.fit``; per epoch."""
+    import keras
+    import tensorflow as tf
+
+    import tape_magic
+
+    name = "MLP 784-128-10 over tf.data, batch 256"
+    if "data" not in inspect.signature(tape_magic.minimize).parameters:
+        return name, "no data yet", FIT, "–"
+    generator = np.random.default_rng(0)
+    examples, more = (1024, 1) if quick else (16_384, 4)
+    images = generator.normal(size=(examples, 784)).astype(np.float32)
+    labels = generator.integers(0, 10, examples).astype(np.int32)
+    train = tf.data.Dataset.from_tensor_slices((images, labels)).batch(256).prefetch(tf.data.AUTOTUNE)
+
+    def model() -> Any:
+        layers = [keras.Input((784,)), keras.layers.Dense(128, "relu"), keras.layers.Dense(10)]
+        return keras.Sequential(layers)
+
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    mine, other = model(), model()
+    other.compile(keras.optimizers.Adam(), loss)
+    optimizer = keras.optimizers.Adam()
+
+    def loss_of(xb: Any, yb: Any) -> Any:
+        return loss(yb, mine(xb))
+
+    def ours(epochs: int) -> None:
+        tape_magic.minimize(loss_of, None, optimizer, data=train, epochs=epochs)
+
+    def theirs(epochs: int) -> None:
+        other.fit(train, epochs=epochs, verbose=0)
+
+    outcome = race_of(name, {OURS: ours, FIT: theirs}, dict.fromkeys((OURS, FIT), 1 + more), rounds)
+    a, b = step_times(outcome, OURS, 1 + more), step_times(outcome, FIT, 1 + more)
+    return f"{name}, an epoch of {examples:,}", _milli(a), f"{_milli(b)}, {FIT}", _ratio(a, b)
+
+
+# -- growth ----------------------------------------------------------------------------------------------
+
+
+def growth(notebook: Notebook, *, quick: bool) -> Iterator[Row]:
+    """A sum of squares by gradient descent, of ever more parameters."""
+    for power in range(8 if not quick else 5):
+        size = 10**power
+        steps = max(min(10**9 // size // 2, 200_000), 20) // (10 if quick else 1)
+        problem = _sum_of_squares(size, steps)
+        once = notebook.minimizing(problem)
+        once(1)
+        _reset_peak()
+        before = _memory("VmRSS")
+        long, one = _seconds(once, steps), _seconds(once, 1)
+        each = max(long - one, 0.0) / max(steps - 1, 1)
+        peak = _memory("VmHWM") - before
+        yield f"{size:,}", f"{1e6 * each:,.2f}", f"{1e9 * each / size:,.3f}", f"{peak / 2**20:,.0f} MB more"
+
+
+def lengths(notebook: Notebook, *, quick: bool) -> Iterator[Row]:
+    """The tutorial's quadratic, for ever more steps; then one unchanged cell many times."""
+    once = notebook.minimizing(problems(quick=True)[0])
+    once(1000)
+    for power in range(3, 8 if not quick else 5):
+        before, steps = _memory("VmRSS"), 10**power
+        seconds = _seconds(once, steps)
+        kept = len(notebook.shell.user_ns["minimum"].history)
+        added = (_memory("VmRSS") - before) / 2**20
+        yield f"{steps:,}", f"{seconds:.3f}", f"{1e6 * seconds / steps:.3f}", f"{kept:,}", f"{added:.1f} MB"
+    before, times = _memory("VmRSS"), 5 if quick else 200
+    seconds = sum(_seconds(once, 1000) for _ in range(times))
+    added = (_memory("VmRSS") - before) / 2**20
+    yield (
+        f"{times} runs of one cell of 1,000",
+        f"{seconds:.3f}",
+        f"{1e3 * seconds / times:.3f}",
+        "",
+        f"{added:.1f} MB",
+    )
+
+
+def _sum_of_squares(size: int, steps: int) -> Problem:
+    def loss(p: Any, d: Any) -> Any:
+        return ((p["w"] - 1.0) ** 2).sum()
+
+    cell = "loss = tf.reduce_sum((w - 1.0)**2)"
+    start = {"w": np.zeros(size, np.float32)}
+    return Problem(f"{size:,} parameters", cell, start, {}, "sgd", 1e-3, steps, loss, loss)
+
+
+def _seconds(once: Run, steps: int) -> float:
+    started = time.perf_counter()
+    once(steps)
+    return time.perf_counter() - started
+
+
+def _memory(field: str) -> int:
+    """Of this process, in bytes, as Linux tells it; 0 elsewhere."""
+    with contextlib.suppress(OSError), open("/proc/self/status", encoding="ascii") as status:
+        for line in status:
+            if line.startswith(f"{field}:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+def _reset_peak() -> None:
+    """Let the peak of memory begin at what is used now."""
+    with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w", encoding="ascii") as refs:
+        refs.write("5")
+
+
+# -- tables ----------------------------------------------------------------------------------------------
+
+
+def table(head: Row, rows: Iterator[Row] | Sequence[Row]) -> str:
+    """A table of Markdown; numbers stand to the right."""
+    lines = [head, ("---", *["---:"] * (len(head) - 1)), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def _micro(seconds: Sequence[float]) -> str:
+    return f"{1e6 * statistics.median(seconds):,.3f}"
+
+
+def _milli(seconds: Sequence[float]) -> str:
+    return f"{1e3 * statistics.median(seconds):,.1f} ms"
+
+
+def _ratio(ours: Sequence[float], theirs: Sequence[float]) -> str:
+    """The median of the rounds' ratios; a loop that noise made faster than nothing has none."""
+    ratios = [mine / other for mine, other in zip(ours, theirs, strict=True) if other > 0]
+    return f"{statistics.median(ratios):.3f}" if ratios else "–"
+
+
+def _installed(*names: str) -> bool:
+    return all(importlib.util.find_spec(name) is not None for name in names)
+
+
+def _peers() -> list[str]:
+    found = []
+    for name in ("jax", "optax", "torch"):
+        with contextlib.suppress(PackageNotFoundError):
+            version(name)
+            found.append(name)
+    return found
+
+
+if __name__ == "__main__":
+    main()
