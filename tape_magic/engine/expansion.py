@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tape_magic.engine import op_events
-from tape_magic.engine.recording import Entry, Frame, Recorder
+from tape_magic.engine.frames import Frame
+from tape_magic.engine.recording import Entry, Recorder
 
 MOST_OPERATIONS = 20_000
 """A call with more operations than this is left closed."""
