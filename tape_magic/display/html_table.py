@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
+from dataclasses import replace
 
 from tape_magic.display import svg
 from tape_magic.display.aligned import Cell, Layout, field_lines
-from tape_magic.display.document import Column, Field, Table, Tone, spoken
+from tape_magic.display.document import Column, Field, Sentence, Table, Tone, spoken
 from tape_magic.display.html_pieces import (
     BREAK,
     CELL,
@@ -158,11 +159,18 @@ def _folded(table: Table) -> str:
     rows = table.rows[table.shown :]
     if not rows:
         return ""
-    layout = Layout(table.columns, rows, None)
+    said = {sentence for row in table.rows[: table.shown] for field in row for sentence in field.sentences}
+    layout = Layout(table.columns, [tuple(_unsaid(field, said) for field in row) for row in rows], None)
     head = f'<span style="{colour(Tone.MUTED)}">{_cells(layout.head())}</span>'
     lines = [head, *(_cells(cells) for _, lines in layout.lines() for cells in lines)]
     listed = "\n".join(lines)
     return f'<details><summary>{len(rows):,} more</summary><pre style="{_LIST}">{listed}</pre></details>'
+
+
+def _unsaid(field: Field, said: Set[Sentence]) -> Field:
+    """A field without the advice that already stands in a row that is shown."""
+    rest = tuple(sentence for sentence in field.sentences[1:] if sentence not in said)
+    return replace(field, sentences=(*field.sentences[:1], *rest)) if field.sentences else field
 
 
 def _cells(cells: Sequence[Cell]) -> str:
