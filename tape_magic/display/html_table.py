@@ -29,7 +29,7 @@ _PAGE = 92
 _PIXELS = 7
 """Of a character, about."""
 
-_BELOW = "padding:0 0 4px 1.5em;border:none;background:transparent;text-align:left;white-space:normal;"
+_BELOW = "padding:0 0 4px 1.5em;border:none;background:transparent;text-align:left;white-space:normal;overflow-wrap:anywhere;"
 _NO_WIDTH = "width:0;min-width:100%;"
 """Takes all the width that there is, and asks for none, so that columns stay as narrow as they were."""
 
@@ -118,7 +118,7 @@ def _field(column: Column, field: Field) -> str:
 def _wrap(column: Column, field: Field) -> str:
     """What may take several lines on a narrow page: sentences, long names, arrays."""
     if column.prose:
-        return "min-width:7em;padding-right:0;"
+        return "min-width:7em;padding-right:0;overflow-wrap:anywhere;"
     if len(field.text) > WHOLE:
         return BREAK if field.code else "min-width:6em;"
     return "" if field.aside or field.code else "white-space:nowrap;"
