@@ -29,7 +29,10 @@ _PAGE = 92
 _PIXELS = 7
 """Of a character, about."""
 
-_BELOW = "padding:0 0 4px 1.5em;border:none;background:transparent;text-align:left;white-space:normal;overflow-wrap:anywhere;"
+_BELOW = (
+    "padding:0 0 4px 1.5em;border:none;background:transparent;text-align:left;white-space:normal;"
+    "overflow-wrap:anywhere;"
+)
 _NO_WIDTH = "width:0;min-width:100%;"
 """Takes all the width that there is, and asks for none, so that columns stay as narrow as they were."""
 

@@ -267,7 +267,8 @@ class Diagnosis:
             where = self._where(self.flow.entries[index].frames)
             if where is not None:
                 kind = self.flow.entries[index].type
-                text = f"it may be {kind}, {where}, which could not be looked into"
+                name = "a custom gradient" if kind.startswith("CustomGradient") else kind
+                text = f"it may be {name}, {where}, which could not be looked into"
                 return Reason(Cause.UNKNOWN, f"the reason is not known: {text}", "", kind, where)
         return _unknown("the operations on the way all have a gradient")
 
