@@ -162,7 +162,7 @@ class Inspector:
 
 
 def _button(widgets: Any, text: str, tooltip: str) -> Any:
-    return widgets.Button(description=text, tooltip=tooltip, layout=widgets.Layout(width="auto"))
+    return widgets.Button(description=text, tooltip=tooltip, layout=widgets.Layout(width="auto", flex="0 0 auto"))
 
 
 def _tree(widget: Any) -> list[Any]:
