@@ -162,7 +162,8 @@ class Inspector:
 
 
 def _button(widgets: Any, text: str, tooltip: str) -> Any:
-    return widgets.Button(description=text, tooltip=tooltip, layout=widgets.Layout(width="auto", flex="0 0 auto"))
+    layout = widgets.Layout(width="auto", flex="0 0 auto")
+    return widgets.Button(description=text, tooltip=tooltip, layout=layout)
 
 
 def _tree(widget: Any) -> list[Any]:
