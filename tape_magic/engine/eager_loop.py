@@ -107,6 +107,11 @@ class EagerLoop:
         """The operations of the first evaluation, once it has been."""
         return Record(self.recorder, self.loss)
 
+    def forget(self) -> None:
+        """Let go of what :meth:`record` needs."""
+        self.recorder.close()
+        self.loss = None
+
     @property
     def kept(self) -> list[Any]:
         """The variables of which the best values are kept."""

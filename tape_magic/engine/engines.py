@@ -168,6 +168,11 @@ class Engines:
             return self.loop.record()
         return self._compilation.record()
 
+    def forget(self) -> None:
+        """Let go of what :meth:`record` needs."""
+        if isinstance(self.loop, EagerLoop):
+            self.loop.forget()
+
     def final(self) -> Final:
         """Evaluate at the variables as they are."""
         return self.loop.final()

@@ -169,6 +169,7 @@ class Minimization:
         position = self._engines.start()
         self._began = position.step
         self._note_unconnected(self._engines.loop.connected, self._engines.record)
+        self._engines.forget()
         self._compilation.begin_optimizer()
         best = math.inf
         while True:

@@ -62,7 +62,8 @@ class Cell:
             self._tree = shell.transform_ast(shell.compile.ast_parse(source, self.filename))
             if not self._tree.body:
                 raise LineError(f"the cell is empty: write below %%{magic} what is to be computed.")
-            _refuse_await(self._tree, magic)
+            if "await" in text or "async" in text:  # a look at the text spares one at the tree
+                _refuse_await(self._tree, magic)
             self._code, self._last = self._compiled(self._tree)
         except SyntaxError as error:
             raise CellSyntaxError(error) from None
@@ -72,6 +73,8 @@ class Cell:
     @property
     def silenced(self) -> bool:
         """Whether the cell ends with a semicolon, which keeps its value from being displayed."""
+        if ";" not in self._body:
+            return False
         tokens = tokenize.generate_tokens(io.StringIO(self._body).readline)
         blank = {tokenize.NEWLINE, tokenize.NL, tokenize.COMMENT, tokenize.ENDMARKER, tokenize.DEDENT}
         last = ""
