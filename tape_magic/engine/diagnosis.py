@@ -27,6 +27,8 @@ from tape_magic.engine.replay import Replay, Unknown
 from tape_magic.engine.sources import is_tensor, is_variable, items_of, watched
 from tape_magic.results.reasons import Cause, Reason, Where
 
+_STOPPING = ("StopGradient", "PreventGradient")
+
 _SHAPES = frozenset({"Shape", "ShapeN", "Size", "Rank"})
 _PYTHON = frozenset({"PyFunc", "PyFuncStateless"})
 _ASSIGNING = {
@@ -229,6 +231,11 @@ class Diagnosis:
         return Reason(first.cause, more + rest, first.cure, first.operation, first.where)
 
     def _stop(self, entry: Entry, source: Quantity) -> Reason:
+        if entry.type == "ReadVariableOp" and not entry.taped:
+            # Of a variable, tf.stop_gradient reads the value itself, out of the tape's sight as well.
+            readers = [other for other in self.flow.entries if set(other.inputs) & set(entry.outputs)]
+            if readers and all(reader.type in _STOPPING for reader in readers):
+                entry = readers[0]
         where = self._where(entry.frames)
         at = f", {where}" if where else ""
         kind = entry.type
@@ -242,7 +249,7 @@ class Diagnosis:
                 "a variable's state carries no derivative",
                 f"compute a new tensor, {_functional(kind, where)}",
             )
-        if kind in ("StopGradient", "PreventGradient"):
+        if kind in _STOPPING:
             return reason(Cause.STOPPED, "tf.stop_gradient")
         if not entry.taped:
             return reason(Cause.STOPPED, "not recorded")

@@ -14,6 +14,7 @@ from typing import Any
 from tape_magic.engine import op_events
 from tape_magic.engine.frames import Frame
 from tape_magic.engine.recording import Entry, Recorder
+from tape_magic.engine.writes import written_inputs
 
 MOST_OPERATIONS = 20_000
 """A call with more operations than this is left closed."""
@@ -52,8 +53,8 @@ class Expansion:
             key for entry in recorder.entries if entry.type.startswith("Assign") for key in entry.inputs[:1]
         }
         for entry in recorder.entries:
-            if entry.graph is not None and _assigns(entry.graph):
-                self._assigned.update(entry.inputs)
+            if entry.graph is not None:
+                self._assigned.update(entry.inputs[index] for index in written_inputs(entry.graph))
 
     def expand(self, entry: Entry) -> None:
         """Append what ran within a call, or the call itself where that cannot be told."""
@@ -185,13 +186,6 @@ class Expansion:
 
     def _add(self, entry: Entry) -> None:
         self.entries.append(entry)
-
-
-def _assigns(graph: Any) -> bool:
-    """Whether anything in a graph, or in a function that it calls, assigns a variable."""
-    definition = graph.as_graph_def()
-    nodes = [definition.node, *(function.node_def for function in definition.library.function)]
-    return any(node.op.startswith("Assign") for some in nodes for node in some)
 
 
 def _custom_gradient(operation: Any) -> str:

@@ -11,6 +11,7 @@ from tape_magic.engine import sources as src
 from tape_magic.engine.program import Namespace, Program, Unpack
 from tape_magic.engine.stateful_ops import all_in_variables
 from tape_magic.engine.symbolic import Swapper, graph_of
+from tape_magic.engine.writes import written_inputs
 from tape_magic.engine.xla_context import XlaContext
 from tape_magic.errors import TargetError, closest
 from tape_magic.notation import place
@@ -343,31 +344,14 @@ def _undefined(value: Any) -> bool:
 
 _BRANCHING = frozenset({"If", "StatelessIf", "While", "StatelessWhile", "Case", "StatelessCase"})
 
-_READING = frozenset({"ReadVariableOp", "ResourceGather", "ResourceGatherNd", "VariableShape"})
-
 
 def _written(concrete: Any) -> list[Any]:
     """The variables that a graph, or a function that it calls, may assign."""
     captured = concrete.captured_inputs
-    inputs = concrete.inputs[len(concrete.inputs) - len(captured) :]
+    first = len(concrete.inputs) - len(captured)
     variables = {id(variable.handle): variable for variable in concrete.graph.variables}
-    names = {
-        inside.name: variables[id(outside)]
-        for inside, outside in zip(inputs, captured, strict=True)
-        if id(outside) in variables
-    }
-    found: dict[int, Any] = {}
-    for operation in concrete.graph.get_operations():
-        if operation.type in _READING:
-            continue
-        try:
-            only_read = operation.get_attr("_read_only_resource_inputs")
-        except ValueError:  # most kinds of operations lack it
-            only_read = ()
-        for index, tensor in enumerate(operation.inputs):
-            if tensor.name in names and index not in only_read:
-                found[id(names[tensor.name])] = names[tensor.name]
-    return list(found.values())
+    handles = [captured[index - first] for index in written_inputs(concrete.graph) if index >= first]
+    return [variables[id(handle)] for handle in handles if id(handle) in variables]
 
 
 def _operations(graph: Any) -> list[Any]:
