@@ -7,9 +7,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from tape_magic.engine import sources as src
+from tape_magic.engine.diagnosis import Diagnosis
 from tape_magic.engine.directions import Directions
 from tape_magic.engine.program import Namespace, Program
 from tape_magic.engine.recording import Recorder
@@ -118,7 +120,8 @@ class Run(ABC):
     def _timed(self, order: int) -> None:
         started = time.perf_counter()
         # What is differentiated again may have to be explained, too.
-        with self.recorder.listening() if order < len(self.tapes) else nullcontext():
+        again = order < len(self.tapes) or self.directions is not None
+        with self.recorder.listening() if again else nullcontext():
             self.differentiate(order)
         self.backward_seconds += time.perf_counter() - started
 
@@ -205,6 +208,11 @@ class Run(ABC):
         if base not in self.namespace:
             raise TargetError(f"{base} is never assigned{closest(base, self.namespace)}")
         return src.look_up(name, self.namespace)
+
+    @cached_property
+    def diagnosis(self) -> Diagnosis:
+        """What explains derivatives, once the tapes have ended."""
+        return Diagnosis(self.recorder, self.program.text(self.namespace))
 
     def note(self, *sentences: str) -> None:
         """Say something in the report, once."""
