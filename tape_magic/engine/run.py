@@ -29,12 +29,25 @@ Structures = dict[tuple[str, tuple[str, ...]], Any]
 
 @dataclass(frozen=True)
 class Differentiated:
-    """A report, the value of the program's last expression, the names to bind, and what was watched."""
+    """A report, and what goes with it.
+
+    Attributes
+    ----------
+    value
+        Of the program's last expression.
+    bindings
+        The names to bind.
+    leaves
+        What was differentiated by, by name.
+    tangents
+        Of a product, the vectors by the names of leaves.
+    """
 
     report: GradReport
     value: Any
     bindings: Mapping[str, Any]
     leaves: Mapping[str, src.Leaf] = field(default_factory=dict)
+    tangents: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Run(ABC):
@@ -235,7 +248,8 @@ class Run(ABC):
             target.binding: structures[target.name, target.wrt] for target in self.targets if target.wrt
         }
         leaves = {leaf.name: leaf for source in self.selection.sources for leaf in source.leaves}
-        return Differentiated(report, self.value, bindings, leaves)
+        tangents = {} if self.directions is None else self.directions.tangents(leaves.values())
+        return Differentiated(report, self.value, bindings, leaves, tangents)
 
     def _close(self) -> None:
         """The user's objects are back in the namespace, and what the tapes recorded is let go."""
