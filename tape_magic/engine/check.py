@@ -12,6 +12,7 @@ import numpy as np
 from tape_magic.engine.compared import Compared
 from tape_magic.engine.comparison import Comparison
 from tape_magic.engine.differences import step_of
+from tape_magic.engine.keras_width import WIDE
 from tape_magic.engine.program import Namespace, Program
 from tape_magic.engine.quantities import (
     EPS,
@@ -25,7 +26,7 @@ from tape_magic.engine.quantities import (
     outputs_of,
 )
 from tape_magic.engine.request import Request
-from tape_magic.engine.rerun import WIDE, Deltas, Rerun
+from tape_magic.engine.rerun import Deltas, Rerun
 from tape_magic.engine.run import Differentiated
 from tape_magic.errors import CheckError, TapeMagicError
 from tape_magic.notation import LAST_EXPRESSION, place, read_targets
@@ -119,20 +120,19 @@ class _Checking:
         narrow = _narrow(done, found)
         if not narrow:
             return found, "float64", ""
-        why = ""
+        why = "the cell does not compute in float64"
         self._rerun.wide = True
         try:
             wide, further = self._run()
-            left = _narrow(wide, further)
-            same = [(row.key, row.connected) for row in wide.report] == [
-                (row.key, row.connected) for row in done.report
-            ]
-            if same and not left:
-                return further, "float64", ""
+            same = [(row.key, row.connected) for row in done.report]
+            if not _narrow(wide, further) and [(row.key, row.connected) for row in wide.report] == same:
+                if differs({key: one for key, one in found.items() if not key[1]}, further) is None:
+                    return further, "float64", ""
+                why = "in float64 the cell gives something else"
         except Exception as error:
-            why = self._at(error)
+            why += self._at(error)
         self._rerun.wide = False
-        return found, max(narrow, key=EPS.__getitem__), f"the cell does not compute in float64{why}"
+        return found, max(narrow, key=EPS.__getitem__), why
 
     def _run(self) -> tuple[Differentiated, Quantities]:
         from tape_magic.engine.tape import differentiate

@@ -109,10 +109,12 @@ class Compared:
         with np.errstate(all="ignore"):
             sizes = np.maximum(np.abs(ahead), np.abs(behind))
             noise = np.sqrt(np.sum(sizes**2, keepdims=True)) if self.row.kind is Kind.GRADIENT else sizes
+            slope = self.picked(ahead - behind) / (2 * step)
             return Ends(
-                self.picked(ahead - behind) / (2 * step) - self.predicted(_finite(self.again), deltas),
+                slope - self.predicted(_finite(self.again), deltas),
                 self.picked(ahead - 2 * self.base + behind) / step,
                 noise * self.eps / step,
+                np.abs(slope),
             )
 
     # -- how it is judged --------------------------------------------------------------------------
@@ -257,8 +259,13 @@ class Judged:
             return "a kink", f", {middle - gap / 2:.4g} from below and {middle + gap / 2:.4g} from above"
         if self._hidden[component]:
             return "the differences do not settle", ""
-        settled = sure or max(again / self.strict, reported / self.loose) <= 1
-        return ("" if settled else "it differs at first sight"), ""
+        if max(again / self.strict, reported / self.loose) <= 1:
+            return "", ""
+        if not sure:
+            return "it differs at first sight", ""
+        # Wrong is called only what stays so, or what is not finite, or has been lost to rounding.
+        wrong = self.estimate.lasting[component] or not np.isfinite(self.again[component])
+        return ("" if wrong or again <= self.strict else "the differences do not settle"), ""
 
     def finding(self, component: int, unit: complex) -> tuple[float, dict[str, Any]]:
         """The worse of the two, in units of its tolerance, and what a check says of it."""

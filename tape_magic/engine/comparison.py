@@ -21,7 +21,7 @@ DIRECTIONS = 200
 LOOKS = 24
 """For how many directions a whole series of steps is taken."""
 
-SECONDS = 20.0
+SECONDS = 10.0
 """After this no more differences are taken."""
 
 SEED = 20_231_017

@@ -6,7 +6,6 @@ that was made. Where the derivative is right, it goes to 0 with the step.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -31,11 +30,14 @@ class Ends:
         By how much the slopes to both sides differ.
     noise
         How far rounding may have moved the central difference.
+    size
+        How large the slope is that was found.
     """
 
     central: Array
     gap: Array
     noise: Array
+    size: Array
 
 
 Probe = Callable[[float], Ends]
@@ -53,13 +55,17 @@ class Estimate:
     broken
         Where the slopes to both sides do not come together: a kink, or a jump.
     gap
-        By how much they differ at the smallest step.
+        By how much they differ, at the smallest step at which it is seen.
+    lasting
+        Where the residual is the same at the smallest steps at which it is seen: the derivative is
+        wrong, and it is not for kinks nearby that it seems so.
     """
 
     residual: Array
     error: Array
     broken: Array
     gap: Array
+    lasting: Array
 
     def or_else(self, other: Estimate) -> Estimate:
         """Each component of another estimate that is surer of it."""
@@ -85,36 +91,43 @@ def glance(probe: Probe, step: float) -> Estimate:
         error = np.abs(half.central - whole.central) + 3 * half.noise
         # In a smooth function, the sides are half as far apart at half the step.
         broken = (np.abs(half.gap) > 0.7 * np.abs(whole.gap)) & (np.abs(half.gap) > 8 * half.noise)
-    return Estimate(residual, error, broken, half.gap)
+    return Estimate(residual, error, broken, half.gap, np.zeros(residual.shape, bool))
 
 
 def second_look(probe: Probe, step: float) -> Estimate:
-    """From twice as many steps as are needed for most functions; the smaller ones where the larger fail."""
-    found = _series(probe, step)
-    if np.all(found.broken | (found.error < 0.01 * np.abs(found.residual))):
-        return found
-    return found.or_else(_series(probe, step / 2 ** (LEVELS - 1)))
+    """From a series of steps, and from a second one of smaller steps where these have more to say."""
+    found = [probe(step / 2**level) for level in range(LEVELS)]
+    estimate, last = _estimate(found, step), found[-1]
+    with np.errstate(all="ignore"):
+        enough = estimate.error < np.fmax(0.01 * np.abs(estimate.residual), 1e-6 * last.size)
+        useless = last.noise > 0.01 * last.size
+    if np.all(estimate.broken | enough | useless):
+        return estimate
+    step /= 2**LEVELS
+    return estimate.or_else(_estimate([probe(step / 2**level) for level in range(LEVELS)], step))
 
 
-def _series(probe: Probe, step: float) -> Estimate:
-    """From a series of steps, the entry of Ridders' table with the least error.
+def _estimate(found: list[Ends], step: float) -> Estimate:
+    """From what was found at a step and its halves, the entry of Ridders' table with the least error.
 
     Kinks nearby, such as those of a network's units, spoil the table, but not what is closer than they
     are: plain differences count too. Steps at which the function is not finite count for nothing.
     C. Ridders, *Accurate computation of F'(x) and F'(x)F''(x)*, Advances in Engineering Software 4 (1982).
     """
-    steps = [step / 2**level for level in range(LEVELS)]
-    found = [probe(one) for one in steps]
+    steps = [step / 2**level for level in range(len(found))]
     with np.errstate(all="ignore"):
         # What the function does at random over the smallest step, it may do at any: rounding within
         # the program can be more than that of what comes out.
         unit = np.fmax(found[-1].noise, np.abs(found[-1].gap) / 4) * steps[-1]
         residual, least = _table([ends.central for ends in found], [unit / one for one in steps])
-        broken = _broken([np.abs(ends.gap) for ends in found], [20 * unit / one for one in steps])
-        broken |= _jumps(
-            [ends.gap * one for ends, one in zip(found, steps, strict=True)], found[-1].noise * steps[-1]
-        )
-    return Estimate(residual, least, broken, found[-1].gap)
+        gaps, residuals = ([getattr(ends, name) for ends in found] for name in ("gap", "central"))
+        gap = _smallest(gaps, [20 * unit / one for one in steps])
+        broken = (np.abs(gap[2]) > 0.7 * np.abs(gap[1])) & (np.abs(gap[1]) > 0.7 * np.abs(gap[0]))
+        broken |= _jumps([ends.gap * one for ends, one in zip(found, steps, strict=True)], unit)
+        seen = _smallest(residuals, [8 * unit / one for one in steps])
+        lasting = (np.abs(seen[:2] - seen[2]) < 0.2 * np.abs(seen[2])).all(axis=0)
+        lasting &= ~(np.abs(seen[2] - residual) > 0.2 * np.abs(residual))
+    return Estimate(residual, least, broken, np.where(np.isfinite(gap[2]), gap[2], gaps[-1]), lasting)
 
 
 def _table(central: list[Array], noise: list[Array]) -> tuple[Array, Array]:
@@ -134,22 +147,18 @@ def _table(central: list[Array], noise: list[Array]) -> tuple[Array, Array]:
     return best, least
 
 
-def _jumps(bends: list[Array], noise: Array) -> Array:
+def _smallest(values: list[Array], hidden: list[Array]) -> Array:
+    """The values at the last three steps at which rounding does not hide them; NaN where there are none."""
+    last = np.full((3, *values[0].shape), np.nan, values[0].dtype)
+    for value, bound in zip(values, hidden, strict=True):
+        seen = np.isfinite(value) & (np.abs(value) > bound)
+        last = np.where(seen, np.stack([last[1], last[2], value]), last)
+    return last
+
+
+def _jumps(bends: list[Array], unit: Array) -> Array:
     """Where the same is missing between the sides however small the step, which rounding would not give."""
     last = np.stack(bends[-4:])
     middle = np.mean(last, axis=0)
-    alike: Array = np.all(np.abs(last - middle) < 0.01 * np.abs(middle), axis=0) & (
-        np.abs(middle) > 20 * noise
-    )
+    alike: Array = np.all(np.abs(last - middle) < 0.01 * np.abs(middle), axis=0) & (np.abs(middle) > unit)
     return alike
-
-
-def _broken(gaps: list[Array], noise: list[Array]) -> Array:
-    """Where, at the last three steps that rounding does not hide, the sides stay as far apart."""
-    last = [np.full(gaps[0].shape, np.inf) for _ in range(3)]
-    for gap, hidden in zip(gaps, noise, strict=True):
-        seen = np.isfinite(gap) & (gap > hidden)
-        shifted = [np.where(seen, later, one) for one, later in itertools.pairwise(last)]
-        last = [*shifted, np.where(seen, gap, last[-1])]
-    finite: Array = np.isfinite(last[0])
-    return finite & (last[2] > 0.7 * last[1]) & (last[1] > 0.7 * last[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -12,6 +12,7 @@ import numpy as np
 
 from tape_magic.engine import sources as src
 from tape_magic.engine.interrupts import guarded
+from tape_magic.engine.keras_width import WIDE, widen
 from tape_magic.engine.lifting import Lifting
 from tape_magic.engine.program import Hooks, Namespace, Program
 from tape_magic.engine.random_state import kept_random_state
@@ -23,8 +24,6 @@ from tape_magic.notation import place
 
 LIMIT = 2**30
 """The most that is copied, in bytes."""
-
-WIDE = {"float16": "float64", "bfloat16": "float64", "float32": "float64", "complex64": "complex128"}
 
 Array = np.ndarray[Any, Any]
 Deltas = Mapping[str, Array]
@@ -75,6 +74,7 @@ class Rerun:
         self._before = self._after = Snapshot(program, namespace, self._follow)
         self._leaves: dict[str, _Movable] = {}
         self._turns: Mapping[str, int] = {}
+        self._widened = ExitStack()
         self.wide = False
         for iterator in self._before.iterators:
             names = [name for name, value in self.entry.items() if value is iterator]
@@ -104,6 +104,7 @@ class Rerun:
                     guard.waits = True
             finally:
                 tf.config.run_functions_eagerly(eagerly)
+                self._widened.close()
                 self._after.restore(beside=self._before)
 
     def run(self, compute: Callable[[Program, Namespace], T], deltas: Deltas | None = None) -> T:
@@ -115,6 +116,7 @@ class Rerun:
         import tensorflow as tf
 
         tf.config.run_functions_eagerly(self.wide or deltas is not None)
+        self._widened.close()
         self._before.restore(beside=self._after)
         self._place(deltas or {})
         moved = _Moved(self._program, self._movers(deltas or {}), self._turns)
@@ -171,6 +173,9 @@ class Rerun:
         """Copies in float64, if they are wanted, and leaves where they shall be."""
         import tensorflow as tf
 
+        if self.wide:
+            variables = [one for one, _ in self._before.values.values() if src.is_keras_variable(one)]
+            widen(self._before.layers, variables, self._widened)
         leaves = self._leaves
         values = {
             name: tf.constant(self.moved(name, delta), self._dtype(name)) for name, delta in deltas.items()
@@ -266,18 +271,16 @@ def _is_number(value: Any) -> bool:
 
 def widened(value: Any) -> Any:
     """A copy in float64 of a tensor, variable or array of less; anything else itself."""
-    import keras
     import tensorflow as tf
 
     if isinstance(value, np.ndarray):
         return value.astype(WIDE[value.dtype.name]) if value.dtype.name in WIDE else value
+    if src.is_keras_variable(value):
+        return value  # widened where it is, since its layer holds it
     held = src.watched(value) if src.is_variable(value) else value
     if not (src.is_variable(value) or src.is_tensor(value)) or held.dtype.name not in WIDE:
         return value
     wide = tf.cast(held, WIDE[held.dtype.name])
-    if isinstance(value, keras.Variable):
-        last = src.own_name(value).rpartition("/")[2]
-        return keras.Variable(wide, dtype=wide.dtype.name, trainable=value.trainable, name=last)
     if src.is_variable(value):
         return tf.Variable(wide, trainable=value.trainable, name=src.own_name(value))
     return wide

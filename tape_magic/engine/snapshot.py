@@ -50,6 +50,8 @@ class Snapshot:
         The places of tensors, variables and arrays.
     values
         Variables and arrays with their values, by identity.
+    layers
+        Keras layers and models.
     iterators
         What gives something else each time, and cannot be put back.
     """
@@ -57,6 +59,7 @@ class Snapshot:
     def __init__(self, program: Program, namespace: MutableMapping[str, Any], names: Iterable[str]) -> None:
         self.slots: list[Slot] = []
         self.values: dict[int, tuple[Any, Any]] = {}
+        self.layers: list[Any] = []
         self.iterators: list[Any] = []
         self._namespace, self._home = namespace, program.home(namespace)
         self._module = str(self._home.get("__name__", "__main__"))
@@ -157,6 +160,7 @@ class Snapshot:
             self._back[id(function)] = put_back
         else:
             self._queue += _variables_of(function)
+            self.layers += [function] if src.is_layer(function) else []
             if type(function).__module__ == self._module:
                 self._queue.append(type(function))
                 # A layer that the program builds keeps what it has made: to build it again would double it.
