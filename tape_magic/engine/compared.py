@@ -256,7 +256,11 @@ class Judged:
             middle, gap = (float(np.real(one[component])) for one in (self.difference, self.estimate.gap))
             if abs(gap) > 1e3 * max(abs(middle), 1.0):
                 return "a jump", ""
-            return "a kink", f", {middle - gap / 2:.4g} from below and {middle + gap / 2:.4g} from above"
+            # What is that much smaller than the other side is its rounding.
+            below, above = (
+                side if abs(side) > 1e-6 * abs(gap) else 0.0 for side in (middle - gap / 2, middle + gap / 2)
+            )
+            return "a kink", f", {below:.4g} from below and {above:.4g} from above".replace("-", "−")
         if self._hidden[component]:
             return "the differences do not settle", ""
         if max(again / self.strict, reported / self.loose) <= 1:

@@ -28,7 +28,9 @@ def widen(layers: Iterable[Any], variables: Iterable[Any], back: ExitStack) -> N
     for variable in found.values():
         wide = WIDE.get(variable.dtype)
         if wide is not None:
-            value = tf.Variable(tf.cast(variable._value, wide), trainable=variable.trainable)
+            held = variable._value
+            name = str(held.name).removesuffix(":0")  # by which it may be reported
+            value = tf.Variable(tf.cast(held, wide), trainable=variable.trainable, name=name)
             _replace(variable, "_value", value, back)
             _replace(variable, "_dtype", wide, back)
 

@@ -183,7 +183,8 @@ class FunctionProgram:
 
     def home(self, namespace: Namespace) -> MutableMapping[str, Any]:
         """The names of the module that the function was written in."""
-        function = inspect.unwrap(getattr(self._function, "__func__", self._function))
+        function = getattr(self._function, "python_function", self._function)
+        function = inspect.unwrap(getattr(function, "__func__", function))
         names: MutableMapping[str, Any] = getattr(function, "__globals__", {})
         return names
 

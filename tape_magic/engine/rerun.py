@@ -69,12 +69,15 @@ class Rerun:
     """
 
     def __init__(self, program: Program, namespace: Namespace, names: Iterable[str]) -> None:
+        import tensorflow as tf
+
         self._program, self._namespace, self._follow = program, namespace, tuple(names)
         self.entry = dict(namespace)
         self._before = self._after = Snapshot(program, namespace, self._follow)
         self._leaves: dict[str, _Movable] = {}
         self._turns: Mapping[str, int] = {}
         self._widened = ExitStack()
+        self._eagerly = tf.config.functions_run_eagerly()
         self.wide = False
         for iterator in self._before.iterators:
             names = [name for name, value in self.entry.items() if value is iterator]
@@ -95,7 +98,6 @@ class Rerun:
         import tensorflow as tf
 
         self._after = Snapshot(self._program, self._namespace, self._follow)
-        eagerly = tf.config.functions_run_eagerly()
         with guarded() as guard, kept_random_state(), unseen(), silence():
             try:
                 try:
@@ -103,7 +105,7 @@ class Rerun:
                 finally:
                     guard.waits = True
             finally:
-                tf.config.run_functions_eagerly(eagerly)
+                tf.config.run_functions_eagerly(self._eagerly)
                 self._widened.close()
                 self._after.restore(beside=self._before)
 
@@ -115,7 +117,7 @@ class Rerun:
         """
         import tensorflow as tf
 
-        tf.config.run_functions_eagerly(self.wide or deltas is not None)
+        tf.config.run_functions_eagerly(self._eagerly or self.wide or deltas is not None)
         self._widened.close()
         self._before.restore(beside=self._after)
         self._place(deltas or {})

@@ -148,6 +148,7 @@ class Snapshot:
 
     def _object(self, value: Any) -> None:
         function = getattr(value, "python_function", value)  # what tf.function wraps
+        self._queue.append(getattr(function, "__wrapped__", None))
         if isinstance(function, functools.partial):
             self._queue += [function.func, function.args, function.keywords]
         elif isinstance(function, types.MethodType):

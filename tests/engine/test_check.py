@@ -139,7 +139,7 @@ def test_no_connection_and_none_found(door: Door) -> None:
     ("cell", "why"),
     [
         ("y = tf.nn.relu(x)", "a kink, 0 from below and 1 from above"),
-        ("y = tf.abs(x)", "a kink, -1 from below and 1 from above"),
+        ("y = tf.abs(x)", "a kink, −1 from below and 1 from above"),
         ("y = tf.where(x > 0, x + 1, x)", "a jump"),
         ("y = tf.sqrt(x)", "it is not finite nearby"),
     ],

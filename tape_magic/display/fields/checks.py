@@ -28,9 +28,9 @@ def checks_verdict(checks: Sequence[Check]) -> Verdict | None:
     if wrong:
         wrong.sort(key=lambda check: -check.error)
         who = "disagrees" if len(checks) == 1 else f"{len(wrong):,} of {len(checks):,} disagree"
-        headline = f"{who} with central differences: {_place(wrong[0])}"
+        headline = f"{who} with central differences: {''.join(_place(wrong[0]))}"
         error = f"relative error {numbers.number(wrong[0].error, 2)}"
-        others = [Line((say(_place(check)),)) for check in wrong[1 : 1 + _SAID]]
+        others = [_other(check) for check in wrong[1 : 1 + _SAID]]
         return Verdict(Tone.WARNING, headline, (error, *details, *common), (*others, *lines))
     if not right:
         who = "" if len(checks) == 1 else f"none of {len(checks):,} "
@@ -42,11 +42,16 @@ def checks_verdict(checks: Sequence[Check]) -> Verdict | None:
     return Verdict(Tone.GOOD, f"{who} with central differences ({error})", (*details, *common), lines)
 
 
-def _place(check: Check) -> str:
+def _other(check: Check) -> Line:
+    name, values = _place(check)
+    return Line(((Words(name, code=True), Words(values)),))
+
+
+def _place(check: Check) -> tuple[str, str]:
     """Where the error is the largest, and the two values there."""
     index = f" at [{', '.join(map(str, check.place))}]" if check.place else ""
     values = " against ".join(numbers.pair(check.derivative, check.difference))
-    return f"{check.key}{index}: {values}"
+    return f"{check.key}{index}", f": {values}"
 
 
 def _compared(checks: Sequence[Check]) -> tuple[str, ...]:
