@@ -124,8 +124,8 @@ class _Checking:
         self._rerun.wide = True
         try:
             wide, further = self._run()
-            same = [(row.key, row.connected) for row in done.report]
-            if not _narrow(wide, further) and [(row.key, row.connected) for row in wide.report] == same:
+            one, other = ({row.key: row.connected for row in run.report} for run in (done, wide))
+            if one == other and not _narrow(wide, further):
                 if differs({key: one for key, one in found.items() if not key[1]}, further) is None:
                     return further, "float64", ""
                 why = "in float64 the cell gives something else"

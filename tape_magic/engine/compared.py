@@ -153,6 +153,8 @@ class Compared:
             some = f" at {list(first)}" if first else ""
             more = f", and {len(others):,} more" if others else ""
             self.notes[f"not compared{some}{more}: {why}{detail}"] = None
+        if self.reported is None and self._worst[0] > 1:
+            self.notes["TensorFlow finds no derivative, but the differences are not 0"] = None
         if self._lost:
             self.notes["in float64 the derivative agrees, and as reported it has lost that to rounding"] = (
                 None
@@ -277,13 +279,16 @@ class Judged:
         strictly = again / self.strict >= reported / self.loose
         derivative = (self.again if strictly else self.reported)[component] * unit
         error, tolerance = (again, self.strict) if strictly else (reported, self.loose)
+        ratio, difference = error / tolerance, self.difference[component] * unit
+        if ratio > 1 and np.isfinite(derivative):
+            error = float(abs(derivative - difference) / max(abs(derivative), abs(difference)))
         found: dict[str, Any] = {
             "error": error,
             "tolerance": tolerance,
             "derivative": _plain(derivative),
-            "difference": _plain(self.difference[component] * unit),
+            "difference": _plain(difference),
         }
-        return error / tolerance, found
+        return ratio, found
 
 
 def _finite(numbers: Quantity | None) -> Quantity | None:

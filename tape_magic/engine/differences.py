@@ -116,14 +116,15 @@ def _estimate(found: list[Ends], step: float) -> Estimate:
     """
     steps = [step / 2**level for level in range(len(found))]
     with np.errstate(all="ignore"):
-        # What the function does at random over the smallest step, it may do at any: rounding within
+        # What the function does at random over the smallest steps, it may do at any: rounding within
         # the program can be more than that of what comes out.
-        unit = np.fmax(found[-1].noise, np.abs(found[-1].gap) / 4) * steps[-1]
+        bends = [ends.gap * one for ends, one in zip(found, steps, strict=True)]
+        unit = np.fmax(found[-1].noise * steps[-1], np.fmax.reduce(np.abs(bends[-4:])) / 4)
         residual, least = _table([ends.central for ends in found], [unit / one for one in steps])
         gaps, residuals = ([getattr(ends, name) for ends in found] for name in ("gap", "central"))
         gap = _smallest(gaps, [20 * unit / one for one in steps])
         broken = (np.abs(gap[2]) > 0.7 * np.abs(gap[1])) & (np.abs(gap[1]) > 0.7 * np.abs(gap[0]))
-        broken |= _jumps([ends.gap * one for ends, one in zip(found, steps, strict=True)], unit)
+        broken |= _jumps(bends, found[-1].noise * steps[-1])
         seen = _smallest(residuals, [8 * unit / one for one in steps])
         lasting = (np.abs(seen[:2] - seen[2]) < 0.2 * np.abs(seen[2])).all(axis=0)
         lasting &= ~(np.abs(seen[2] - residual) > 0.2 * np.abs(residual))
@@ -156,9 +157,10 @@ def _smallest(values: list[Array], hidden: list[Array]) -> Array:
     return last
 
 
-def _jumps(bends: list[Array], unit: Array) -> Array:
+def _jumps(bends: list[Array], rounding: Array) -> Array:
     """Where the same is missing between the sides however small the step, which rounding would not give."""
     last = np.stack(bends[-4:])
     middle = np.mean(last, axis=0)
-    alike: Array = np.all(np.abs(last - middle) < 0.01 * np.abs(middle), axis=0) & (np.abs(middle) > unit)
+    alike: Array = np.all(np.abs(last - middle) < 0.01 * np.abs(middle), axis=0)
+    alike &= np.abs(middle) > 20 * rounding
     return alike

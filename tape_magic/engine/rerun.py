@@ -82,8 +82,9 @@ class Rerun:
         for iterator in self._before.iterators:
             names = [name for name, value in self.entry.items() if value is iterator]
             what = f"{names[0]}, a {type(iterator).__name__}" if names else f"a {type(iterator).__name__}"
+            takes = "may take" if program.names.opaque else "takes"
             raise CheckError(
-                f"the cell takes from {what}, which gives something else each time: "
+                f"the cell {takes} from {what}, which gives something else each time: "
                 "take from it in a cell above, since --check runs the cell again."
             )
         if self._before.size > LIMIT:
