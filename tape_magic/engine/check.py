@@ -93,7 +93,7 @@ class _Checking:
             numbers = np.zeros(0) if below is None else below.numbers
             rows.append(Compared(row, self._own.get(key), again.get(key), numbers, EPS[dtype]))
             if note:
-                rows[-1].notes[note] = None
+                rows[-1].note(note)
         Comparison(self._rerun, self._done, self._observe).take(rows, step_of(EPS[dtype]))
         return tuple(row.check(dtype) for row in rows)
 

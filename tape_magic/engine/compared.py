@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import enum
+import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -35,14 +38,14 @@ class Direction:
     scale
         The size of the numbers there, which the step is in proportion to.
     index
-        The one element that moves, by its index; ``None`` where many do.
+        The one element that moves, by its flat index; ``None`` where many do.
     unit
         1j where it moves along the imaginary axis.
     """
 
     deltas: Deltas
     scale: float
-    index: tuple[int, ...] | None = None
+    index: int | None = None
     unit: complex = 1.0
 
 
@@ -68,11 +71,14 @@ class Compared:
     again: Quantity | None
     base: Array
     eps: float
-    notes: dict[str, None] = field(default_factory=dict)
-    _worst: tuple[float, dict[str, Any]] = (-1.0, {})
+    _notes: dict[str, None] = field(default_factory=dict)
+    _worst: float = -1.0
+    _found: dict[str, Any] = field(default_factory=dict)
     _lost: bool = False
-    _compared: set[tuple[int, ...]] = field(default_factory=set)
-    _left: dict[str, list[tuple[tuple[int, ...], str]]] = field(default_factory=dict)
+    _left: dict[Left, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._compared = np.zeros(math.prod(self.row.shape), bool)
 
     # -- what is compared --------------------------------------------------------------------------
 
@@ -95,14 +101,13 @@ class Compared:
             return numbers.numbers
         moved = deltas[self.row.wrt[-1]]
         # A step along the imaginary axis finds the imaginary part: TensorFlow's is ∂f/∂x + i ∂f/∂y.
-        derivative = np.conj(numbers.numbers)
         if self.row.kind is Kind.BATCH_JACOBIAN:
             rows = moved.reshape(moved.shape[0], -1)
-            parts = derivative.reshape(moved.shape[0], -1, rows.shape[1])
-            return np.asarray(np.real(np.einsum("boi,bi->bo", parts, rows))).reshape(-1)
+            parts = numbers.numbers.reshape(moved.shape[0], -1, rows.shape[1])
+            return np.asarray(np.real(np.einsum("boi,bi->bo", np.conj(parts), rows))).reshape(-1)
         where = np.flatnonzero(moved)
-        matrix = derivative.reshape(-1, moved.size)[:, where]
-        return np.asarray(np.real(matrix @ moved.reshape(-1)[where]))
+        matrix = numbers.numbers.reshape(-1, moved.size)[:, where]
+        return np.asarray(np.real(np.conj(matrix) @ moved.reshape(-1)[where]))
 
     def ends(self, ahead: Array, behind: Array, deltas: Deltas, step: float) -> Ends:
         """The residual of a central difference, from the numbers one step ahead and one behind."""
@@ -131,71 +136,75 @@ class Compared:
 
     def enter(self, direction: Direction, judged: Judged, *, sure: bool) -> None:
         """Take note of one direction; where it is not `sure`, nothing is called wrong."""
-        shape = self._shape(direction)
-        for component in range(judged.difference.size):
-            place = self._place(direction, component, shape)
-            why, detail = judged.left_out(component, sure)
-            if why:
-                self._left.setdefault(why, []).append((place, detail))
-                continue
-            if self.product or direction.index is not None:
-                self._compared.add(place)
-            ratio, found = judged.finding(component, direction.unit)
-            if ratio > self._worst[0]:
-                self._worst = ratio, {**found, "place": place}
-                self._lost = ratio > 1 and found["tolerance"] > judged.strict
+        elements = self._elements(direction)
+        reasons = judged.left_out(sure)
+        for reason in Left:
+            places = np.flatnonzero(reasons == reason)
+            if places.size:
+                first = self._place(elements[places[0]]), judged.sides(int(places[0]), reason)
+                count, *first_of_all = self._left.get(reason, (0, *first))
+                self._left[reason] = (count + places.size, *first_of_all)
+        kept = ~reasons.astype(bool)
+        self._compared[elements[kept & (elements >= 0)]] = True
+        ratios = np.where(kept, judged.ratios, -1.0)
+        worst = int(np.argmax(ratios))
+        if ratios[worst] > self._worst:
+            self._worst = float(ratios[worst])
+            self._found = judged.finding(worst, direction.unit) | {"place": self._place(elements[worst])}
+            self._lost = self._worst > 1 and self._found["tolerance"] > judged.strict
 
     def check(self, dtype: str) -> Check:
         """What came of it."""
-        count = self.elements
-        for why, places in self._left.items():
-            (first, detail), *others = places
+        for why, (count, first, detail) in self._left.items():
             some = f" at {list(first)}" if first else ""
-            more = f", and {len(others):,} more" if others else ""
-            self.notes[f"not compared{some}{more}: {why}{detail}"] = None
-        if self.reported is None and self._worst[0] > 1:
-            self.notes["TensorFlow finds no derivative, but the differences are not 0"] = None
+            more = f", and {count - 1:,} more" if count > 1 else ""
+            self.note(f"not compared{some}{more}: {why.value}{detail}")
+        if self.reported is None and self._worst > 1:
+            self.note("TensorFlow finds no derivative, but the differences are not 0")
         if self._lost:
-            self.notes["in float64 the derivative agrees, and as reported it has lost that to rounding"] = (
-                None
-            )
-        nothing = {
-            "error": np.nan,
-            "tolerance": self.eps ** (1 / 3),
-            "place": (),
-            "derivative": np.nan,
-            "difference": np.nan,
-        }
-        found = {**nothing, **self._worst[1]}
+            self.note("in float64 the derivative agrees, and as reported it has lost that to rounding")
+        nothing = {"error": np.nan, "tolerance": self.eps ** (1 / 3), "place": ()}
+        values = {"derivative": np.nan, "difference": np.nan}
         return Check(
             key=self.row.key,
-            **found,
-            compared=min(len(self._compared), count),
-            elements=count,
+            **{**nothing, **values, **self._found},
+            compared=int(self._compared.sum()),
+            elements=self._compared.size,
             dtype=dtype,
-            note="; ".join(self.notes),
+            note="; ".join(self._notes),
         )
 
-    @property
-    def elements(self) -> int:
-        """How many numbers the derivative has."""
-        return int(np.prod(self.row.shape))
+    def note(self, remark: str) -> None:
+        """Say something of it, once."""
+        self._notes[remark] = None
 
-    def _shape(self, direction: Direction) -> tuple[int, ...]:
-        return tuple(next(iter(direction.deltas.values())).shape)
-
-    def _place(self, direction: Direction, component: int, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The index within the derivative; empty where a whole direction was compared."""
-        whole = self.row.shape
+    def _elements(self, direction: Direction) -> Array:
+        """Which element of the derivative each number that is compared is; −1 where it is of several."""
+        numbers = np.arange(self.picked(self.base).size)
         if self.product:
-            return _unraveled(component, whole)
+            return numbers
         if direction.index is None:
-            return ()
-        if self.row.kind is Kind.GRADIENT:
-            return direction.index
-        shared = 1 if self.row.kind is Kind.BATCH_JACOBIAN else 0
-        front = whole[: len(whole) - len(shape) + shared]
-        return (*_unraveled(component, front), *direction.index[shared:])
+            return np.full(numbers.shape, -1)
+        shape = next(iter(direction.deltas.values())).shape
+        if self.row.kind is not Kind.BATCH_JACOBIAN:
+            return numbers * math.prod(shape) + direction.index
+        inner = math.prod(shape[1:])
+        row, place = divmod(direction.index, inner)
+        return np.where(numbers * shape[0] // numbers.size == row, numbers * inner + place, -1)
+
+    def _place(self, element: int) -> tuple[int, ...]:
+        """The index within the derivative; empty where a whole direction was compared."""
+        return () if element < 0 else tuple(map(int, np.unravel_index(element, self.row.shape)))
+
+
+class Left(enum.Enum):
+    """Why something is not compared."""
+
+    NOT_FINITE = "it is not finite nearby"
+    KINK = "a kink"
+    JUMP = "a jump"
+    UNSETTLED = "the differences do not settle"
+    UNSURE = "it differs at first sight"
 
 
 @dataclass(frozen=True)
@@ -215,7 +224,7 @@ class Judged:
     strict: float
     loose: float
 
-    @property
+    @cached_property
     def errors(self) -> tuple[Array, Array]:
         """Of the derivative again, and of the one reported; each relative."""
         # What is much smaller than the rest of a derivative may be nothing but its rounding.
@@ -225,70 +234,74 @@ class Judged:
     def _errors(self, derivative: Array, tolerance: float, floor: float) -> Array:
         with np.errstate(all="ignore"):
             size = np.fmax(np.abs(derivative), np.abs(self.difference))
-            size = np.fmax(np.fmax(size, floor), self.bound / tolerance)
+            size = np.fmax(np.fmax(size, floor), self._bound / tolerance)
             error = np.abs(derivative - self.difference) / np.where(size == 0, 1.0, size)
         return np.where(np.isfinite(derivative), error, np.inf)
 
-    @property
-    def bound(self) -> Array:
-        """How far the differences may be off."""
-        return np.where(np.isfinite(self.estimate.error), SAFETY * self.estimate.error, 0.0)
+    @cached_property
+    def ratios(self) -> Array:
+        """The worse of the two, in units of its tolerance."""
+        again, reported = self.errors
+        return np.asarray(np.fmax(again / self.strict, reported / self.loose))
 
     @property
     def severity(self) -> float:
         """How much it asks for a second look; at most 1 where all agrees, and is sure."""
-        again, reported = self.errors
-        worst = np.fmax(again / self.strict, reported / self.loose)
         doubt = self.estimate.broken | self._hidden | ~np.isfinite(self.difference)
-        return float(np.max(np.where(doubt, np.fmax(worst, 1.0) * 2, worst), initial=0.0))
+        return float(np.max(np.where(doubt, np.fmax(self.ratios, 1.0) * 2, self.ratios), initial=0.0))
 
     @property
+    def _bound(self) -> Array:
+        """How far the differences may be off."""
+        return np.where(np.isfinite(self.estimate.error), SAFETY * self.estimate.error, 0.0)
+
+    @cached_property
     def _hidden(self) -> Array:
-        """Where rounding in the differences hides what they should tell."""
+        """Where the differences may be off by too much to tell right from wrong."""
         with np.errstate(all="ignore"):
             size = np.fmax(np.abs(self.again), np.abs(self.difference))
-            return (self.bound > _HIDES * size) & (size > _SMALL * self.largest) & (size > 0)
+            hidden: Array = (self._bound > _HIDES * size) & (size > _SMALL * self.largest) & (size > 0)
+        return hidden
 
-    def left_out(self, component: int, sure: bool) -> tuple[str, str]:
-        """Why a component is not compared, and more of it; empty where it is."""
-        again, reported = (errors[component] for errors in self.errors)
-        if not np.isfinite(self.difference[component]):
-            return "it is not finite nearby", ""
-        if self.estimate.broken[component]:
-            middle, gap = (float(np.real(one[component])) for one in (self.difference, self.estimate.gap))
-            if abs(gap) > 1e3 * max(abs(middle), 1.0):
-                return "a jump", ""
-            # What is that much smaller than the other side is its rounding.
-            below, above = (
-                side if abs(side) > 1e-6 * abs(gap) else 0.0 for side in (middle - gap / 2, middle + gap / 2)
-            )
-            return "a kink", f", {below:.4g} from below and {above:.4g} from above".replace("-", "−")
-        if self._hidden[component]:
-            return "the differences do not settle", ""
-        if max(again / self.strict, reported / self.loose) <= 1:
-            return "", ""
-        if not sure:
-            return "it differs at first sight", ""
-        # Wrong is called only what stays so, or what is not finite, or has been lost to rounding.
-        wrong = self.estimate.lasting[component] or not np.isfinite(self.again[component])
-        return ("" if wrong or again <= self.strict else "the differences do not settle"), ""
+    def left_out(self, sure: bool) -> Array:
+        """Why each number is not compared, ``None`` where it is."""
+        wrong = self.ratios > 1
+        # Wrong is called only what stays so, or is not finite, or has been lost to rounding.
+        stays = self.estimate.lasting | ~np.isfinite(self.again) | (self.errors[0] <= self.strict)
+        jump = np.abs(self.estimate.gap) > 1e3 * np.fmax(np.abs(self.difference), 1.0)
+        reasons = np.full(self.difference.shape, None, object)
+        for where, reason in (
+            (wrong & ~stays, Left.UNSETTLED),
+            (wrong & (not sure), Left.UNSURE),
+            (self._hidden, Left.UNSETTLED),
+            (self.estimate.broken, Left.KINK),
+            (self.estimate.broken & jump, Left.JUMP),
+            (~np.isfinite(self.difference), Left.NOT_FINITE),
+        ):
+            reasons[where] = reason
+        return reasons
 
-    def finding(self, component: int, unit: complex) -> tuple[float, dict[str, Any]]:
-        """The worse of the two, in units of its tolerance, and what a check says of it."""
-        again, reported = (float(errors[component]) for errors in self.errors)
+    def sides(self, number: int, reason: Left) -> str:
+        """The slopes to both sides of a kink."""
+        if reason is not Left.KINK:
+            return ""
+        middle, gap = (float(np.real(one[number])) for one in (self.difference, self.estimate.gap))
+        both = (middle - gap / 2, middle + gap / 2)
+        # What is that much smaller than the other side is its rounding.
+        below, above = (side if abs(side) > 1e-6 * abs(gap) else 0.0 for side in both)
+        return f", {below:.4g} from below and {above:.4g} from above".replace("-", "−")
+
+    def finding(self, number: int, unit: complex) -> dict[str, Any]:
+        """What a check says of the worse of the two."""
+        again, reported = (float(errors[number]) for errors in self.errors)
         strictly = again / self.strict >= reported / self.loose
-        derivative = (self.again if strictly else self.reported)[component] * unit
         error, tolerance = (again, self.strict) if strictly else (reported, self.loose)
-        ratio, difference = error / tolerance, self.difference[component] * unit
-        if ratio > 1 and np.isfinite(derivative):
+        derivative = (self.again if strictly else self.reported)[number] * unit
+        difference = self.difference[number] * unit
+        if error > tolerance and np.isfinite(derivative):  # no longer relative to what could be rounding
             error = float(abs(derivative - difference) / max(abs(derivative), abs(difference)))
-        found: dict[str, Any] = {
-            "error": error,
-            "tolerance": tolerance,
-            "derivative": _plain(derivative),
-            "difference": _plain(difference),
-        }
-        return ratio, found
+        values = {"derivative": _plain(derivative), "difference": _plain(difference)}
+        return {"error": error, "tolerance": tolerance, **values}
 
 
 def _finite(numbers: Quantity | None) -> Quantity | None:
@@ -300,7 +313,3 @@ def _finite(numbers: Quantity | None) -> Quantity | None:
 
 def _plain(value: complex) -> complex:
     return complex(value) if np.iscomplexobj(value) and value.imag != 0 else float(np.real(value))
-
-
-def _unraveled(component: int, shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(map(int, np.unravel_index(component, shape)))

@@ -75,7 +75,7 @@ class Comparison:
         if time.perf_counter() - self._started < SECONDS:
             return False
         for row in group:
-            row.notes[f"the rest not compared: {SECONDS:g} s were over"] = None
+            row.note(f"the rest not compared: {SECONDS:g} s were over")
         return True
 
     def _groups(self, rows: Iterable[Compared]) -> list[tuple[tuple[str, ...], list[Compared]]]:
@@ -86,9 +86,9 @@ class Comparison:
             unknown = [name for name in leaves if not self._rerun.knows(name)]
             if not row.base.size:
                 before = "the derivative before it" if lower_key(row.row)[1] else row.row.target
-                row.notes[f"not compared: {before} is no number"] = None
+                row.note(f"not compared: {before} is no number")
             elif unknown:
-                row.notes[f"not compared: {unknown[0]} is made in the cell itself"] = None
+                row.note(f"not compared: {unknown[0]} is made in the cell itself")
             else:
                 groups.setdefault(leaves, []).append(row)
         return list(groups.items())
@@ -111,7 +111,7 @@ class Comparison:
         if whole:
             return axes
         for row in rows:
-            row.notes["a sample of the elements, and two random directions"] = None
+            row.note("a sample of the elements, and two random directions")
         return [self._anywhere(name, at, rows), *axes, self._anywhere(name, at, rows)]
 
     def _given(self) -> Direction:
@@ -202,8 +202,7 @@ def _axis(name: str, at: Array, index: int, unit: complex) -> Direction:
     """One element along the real or the imaginary axis."""
     delta = np.zeros(at.shape, "complex128" if np.iscomplexobj(at) else "float64")
     delta.reshape(-1)[index] = unit
-    where = tuple(map(int, np.unravel_index(index, at.shape)))
-    return Direction({name: delta}, _scale(at.reshape(-1)[index]), where, unit)
+    return Direction({name: delta}, _scale(at.reshape(-1)[index]), index, unit)
 
 
 def _scale(at: Array) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,8 +10,10 @@ import numpy as np
 
 from tape_magic.engine import sources as src
 from tape_magic.engine.program import Namespace, Program
+from tape_magic.engine.recording import Recorder
 from tape_magic.engine.request import Request
 from tape_magic.engine.run import Differentiated
+from tape_magic.engine.tapes import Tapes
 from tape_magic.notation import LAST_EXPRESSION, Kind, Target, read_targets
 from tape_magic.results.gradients import Derivative
 
@@ -72,24 +73,6 @@ def quantity(value: Any) -> Quantity | None:
     return Quantity(np.concatenate(parts), max(dtypes, key=EPS.__getitem__)) if parts else None
 
 
-class _NoTape:
-    """What a program may call ``tape`` where nothing is recorded."""
-
-    def watch(self, tensor: Any) -> None:
-        """Nothing to do."""
-
-    def reset(self) -> None:
-        """Nothing to do."""
-
-    def stop_recording(self) -> AbstractContextManager[None]:
-        """Nothing to do."""
-        return nullcontext()
-
-    def watched_variables(self) -> tuple[Any, ...]:
-        """None."""
-        return ()
-
-
 def observed(
     program: Program, namespace: Namespace, outputs: Iterable[str], lower: Request | None
 ) -> Quantities:
@@ -97,7 +80,7 @@ def observed(
     from tape_magic.engine.tape import differentiate
 
     if lower is None:
-        return outputs_of(program, namespace, program.run(namespace, {}, _NoTape()), outputs)
+        return outputs_of(program, namespace, program.run(namespace, {}, Tapes((), Recorder())), outputs)
     done = differentiate(program, namespace, lower)
     return {**outputs_of(program, namespace, done.value, outputs), **of_report(done)}
 

@@ -164,6 +164,31 @@ def test_a_kink_that_is_near(door: Door) -> None:
     assert check.compared == 2
 
 
+@pytest.mark.parametrize("constant", ["1.0", "tf.constant(1.0)"])  # the latter allows float32 alone
+def test_the_kinks_of_a_network(door: Door, constant: str) -> None:
+    rng = np.random.default_rng(4)
+    names = {"w1": rng.normal(size=(5, 8)), "w2": rng.normal(size=(8, 1)), "data": rng.normal(size=(12, 5))}
+    tensors = {name: tf.constant(value / 2, tf.float32) for name, value in names.items()}
+    cell = f"y = tf.reduce_mean(tf.matmul(tf.nn.relu(data @ w1), w2)**2)*{constant}"
+    report = door.grad(case(cell, "y --wrt w1,w2", **tensors))
+    assert all(check.agrees for check in report.checks), report.checks
+
+
+def test_many_outputs(door: Door) -> None:
+    """Each direction gives many numbers at once."""
+    x = tf.constant(np.linspace(0, 1, 30))
+    (check,) = door.grad(case("y = tf.sin(x[:, None]*x)", "y --wrt x --jacobian", x=x)).checks
+    assert check.agrees
+    assert check.compared == check.elements == 30**3
+
+
+def test_rows_of_a_batch_that_are_not_apart(door: Door) -> None:
+    """Such a derivative is not what it is taken for, as TensorFlow's own documentation warns."""
+    x = tf.constant([[1.0], [2.0]])
+    (check,) = door.grad(case("y = x*tf.reduce_sum(x)", "y --wrt x --batch-jacobian", x=x)).checks
+    assert check.outcome is Outcome.DIFFERS
+
+
 def test_float32_alone(door: Door) -> None:
     cell = "y = tf.constant(3.0)*{}(x)"  # a constant of float32, which takes no float64
     (check,) = door.grad(case(cell.format("tf.sin"), "y --wrt x", x=tf.constant(V, tf.float32))).checks
@@ -187,9 +212,9 @@ def test_a_sample_of_many(door: Door) -> None:
     x = tf.constant(np.linspace(0, 3, 5000), tf.float32)
     (check,) = door.grad(case("y = tf.reduce_sum(tf.sin(x)*x)", "dy/dx", x=x)).checks
     assert check.agrees
-    assert 100 < check.compared <= 200
+    assert 0 < check.compared <= 200
     assert check.elements == 5000
-    assert check.note == "a sample of the elements, and two random directions"
+    assert check.note.startswith("a sample of the elements, and two random directions")
     (check,) = door.grad(case("y = tf.reduce_sum(one_percent(x)*x)", "dy/dx", x=x)).checks
     assert check.outcome is Outcome.DIFFERS
 
@@ -478,6 +503,10 @@ def test_models(door: Door) -> None:
     report = door.grad(case("loss = tf.reduce_mean(model(x)**2)", "loss --wrt model", model=model, x=x))
     assert len(report.checks) == len(report) == 6
     assert all(check.agrees for check in report.checks), report.checks
+    assert {check.dtype for check in report.checks} == {"float64"}
+    assert {variable.dtype for variable in model.trainable_variables} == {"float32"}
+    assert {layer.dtype_policy.name for layer in model.layers} == {"float32"}
+    assert model(x).dtype == tf.float32
     assert [variable.numpy().tobytes() for variable in model.variables] == before
     (check, *_) = door.grad(
         case("y = scaled(x)", "y --wrt scaled", scaled=Scaled(), x=V[:2].astype("float32"))
