@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from tape_magic.engine.compared import Compared, Direction, Judged
+from tape_magic.engine.compared import Compared, Direction
 from tape_magic.engine.differences import Array, Ends, Estimate, Probe, glance, second_look
+from tape_magic.engine.judged import Judged
 from tape_magic.engine.quantities import Quantities, lower_key
 from tape_magic.engine.rerun import Deltas, Rerun
 from tape_magic.engine.run import Differentiated
