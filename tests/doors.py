@@ -122,6 +122,7 @@ def _grad_function(case: Case) -> GradReport:
         jvp=vectors if options.kind is Kind.JVP else None,
         hvp=vectors if options.kind is Kind.HVP else None,
         zero=options.zero,
+        check=options.check,
         limit=case.limit,
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from tape_magic.engine.log_lines import kept_log
 from tape_magic.engine.selection import Source
+from tape_magic.engine.sources import Leaf
 from tape_magic.engine.vectors import Pair, paired, snapshot
 from tape_magic.errors import SourceError
 
@@ -68,6 +69,11 @@ class Directions:
         found = [moving.accumulator.jvp(tensor) for moving in self._moving.values()]
         parts = [tf.convert_to_tensor(part) for part in found if part is not None]
         return None if not parts else parts[0] if len(parts) == 1 else tf.add_n(parts)
+
+    def tangents(self, leaves: Iterable[Leaf]) -> dict[str, Any]:
+        """The part of the vectors for each leaf that has one, by its name."""
+        found = {id(primal): part for moving in self._moving.values() for primal, part in moving.pairs}
+        return {leaf.name: found[id(leaf.value)] for leaf in leaves if id(leaf.value) in found}
 
     @contextmanager
     def stopped(self) -> Iterator[None]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from tape_magic.engine import sources as src
-from tape_magic.engine.diagnosis import Diagnosis, Quantity
+from tape_magic.engine.diagnosis import Condition, Quantity
 from tape_magic.engine.directions import Directions
 from tape_magic.engine.program import Namespace, Program
 from tape_magic.engine.request import Request
@@ -95,6 +95,14 @@ class Gradients(Run):
             for leaf, derivative in zip(by, values, strict=True):
                 self.found[name, (*leaves, leaf)] = derivative
 
+    def gradients(self, name: str, leaves: list[src.Leaf]) -> list[Any]:
+        """The first derivatives of one output, for kinds that go on from there in their own way."""
+        value = self.output(name)
+        self._taken[name, ()] = value, leaves
+        found = self.derivatives(self.tapes[0], (name, ()), value, leaves)
+        self.found.update({(name, (leaf,)): one for leaf, one in zip(leaves, found, strict=True)})
+        return found
+
     def derivatives(self, tape: Any, prefix: Prefix, value: Any, by: list[src.Leaf]) -> list[Any]:
         """Those of one thing by some leaves, ``None`` where there is none, with the reason if it is plain."""
         self.sums[prefix] = 1
@@ -129,7 +137,7 @@ class Gradients(Run):
 
     def rows(self) -> tuple[list[Derivative], Structures]:
         """A row for each leaf of each target's sources."""
-        self._find_reasons()
+        self.find_reasons()
         rows: list[Derivative] = []
         structures: Structures = {}
         for target in self.asked:
@@ -165,7 +173,7 @@ class Gradients(Run):
         prefixes = [(name, leaves[:level]) for level in range(len(leaves))]
         value, last = self.found[name, leaves], leaves[-1]
         refused = next((self.why[prefix] for prefix in prefixes if prefix in self.why), None)
-        why = refused or self._reason(name, leaves)
+        why = refused or self.reason(name, leaves)
         connected = value is not None
         shape = self.shape(name, leaves)
         unregistered = why is not None and why.cause is Cause.UNREGISTERED
@@ -184,13 +192,13 @@ class Gradients(Run):
             source=last.owner if shape == last.shape else None,
         )
 
-    def _find_reasons(self) -> None:
+    def find_reasons(self) -> None:
         """Find out why derivatives are missing, zero or not finite; the tapes have ended by now."""
         import tensorflow as tf
 
         if not tf.executing_eagerly():  # within a graph, there are no values to look at
             return
-        diagnosis = Diagnosis(self.recorder, self.program.text(self.namespace))
+        diagnosis = self.diagnosis
         for (name, before), (value, leaves) in self._taken.items():
             if value is None or (name, before) in self.why:
                 continue
@@ -211,11 +219,23 @@ class Gradients(Run):
                 {place: reason for place, reason in zip(places, reasons, strict=True) if reason is not None}
             )
 
-    def _reason(self, name: str, leaves: tuple[src.Leaf, ...]) -> Reason | None:
+    def reason(self, name: str, leaves: tuple[src.Leaf, ...]) -> Reason | None:
         """Of a derivative, or of the one before it that is missing."""
         levels = [(name, leaves[:level]) for level in range(1, len(leaves) + 1)]
         missing = next((level for level in levels if self.found.get(level) is None), levels[-1])
         return self._reasons.get(missing)
+
+    def reason_again(
+        self, name: str, first: src.Leaf, gradient: Any, by: Sequence[src.Leaf], value: Any
+    ) -> Reason | None:
+        """Why a derivative of a gradient is not finite, as the ways from some leaves to the gradient show."""
+        import tensorflow as tf
+
+        if not tf.executing_eagerly() or Condition.of(value) is not Condition.NOT_FINITE:
+            return None
+        sources = [Quantity(leaf.name, (leaf.value,)) for leaf in by]
+        target = _quantity(name, (first,), gradient)
+        return telling(self.diagnosis.reasons(target, sources, [value] * len(sources)))
 
     def shape(self, name: str, leaves: tuple[src.Leaf, ...]) -> tuple[int, ...]:
         """The shape of a derivative, also where there is none."""
@@ -226,6 +246,13 @@ def _quantity(name: str, before: tuple[src.Leaf, ...], value: Any) -> Quantity:
     """What was differentiated: an output, or a derivative of it."""
     label = Target(name, tuple(leaf.name for leaf in before)).label if before else name
     return Quantity(label, tuple(_summed(item) for item in _parts(value)))
+
+
+def telling(reasons: Iterable[Reason | None]) -> Reason | None:
+    """The first that is known, or else one that says that it is not."""
+    given = [reason for reason in reasons if reason is not None]
+    known = [reason for reason in given if reason.cause is not Cause.UNKNOWN]
+    return next(iter([*known, *given]), None)
 
 
 def _refused(message: str) -> Reason:

@@ -93,7 +93,7 @@ class Hessians(Gradients):
 
         leaves = [leaf for source in self.names[name] for leaf in self.selection[source].leaves]
         self._refuse(name, leaves)
-        found = self.derivatives(self.tapes[0], (name, ()), self.output(name), leaves)
+        found = self.gradients(name, leaves)
         second = _Second(leaves, [None if g is None else tf.convert_to_tensor(g) for g in found])
         known = [(place, gradient) for place, gradient in enumerate(second.gradients) if gradient is not None]
         for dtype in dict.fromkeys(gradient.dtype for _, gradient in known):
@@ -121,6 +121,10 @@ class Hessians(Gradients):
             take = partial(jacobian, self.tapes[1], vector, values)
             attempt = self.attempted((name, ()), take, None)
             if attempt is None:
+                operation = self.refusals.pop((name, ()), "").rpartition(": ")[2]
+                if operation:  # of the gradient, which the lines of the cell do not show
+                    text = f"no gradient is registered for {operation}"
+                    self.why[name, ()] = Reason(Cause.UNREGISTERED, text, operation=operation)
                 return
             self.note(*attempt.notes)
             for column, stripe in enumerate(attempt.value):
@@ -147,8 +151,7 @@ class Hessians(Gradients):
 
     def rows(self) -> tuple[list[Derivative], Structures]:
         """A row for each block that was asked for; by one source alone, for each pair of its leaves."""
-        for prefix, message in self.refusals.items():
-            self.why.setdefault(prefix, Reason(Cause.UNREGISTERED, message))
+        self.find_reasons()
         rows = []
         for target in self.asked:
             first, last = (self._places(target.name, source) for source in target.wrt)
@@ -177,15 +180,19 @@ class Hessians(Gradients):
     def _row(self, name: str, i: int, j: int) -> Derivative:
         second = self.second[name]
         first, last = second.leaves[i], second.leaves[j]
+        block = self._block(name, i, j)
+        reason = self.why.get((name, ())) or self.reason(name, (first,)) or self.reason(name, (last,))
+        if reason is None and block is not None:
+            reason = self.reason_again(name, first, second.gradients[i], [last], block)
         return Derivative(
             target=name,
             wrt=(first.name, last.name),
-            value=self._block(name, i, j),
+            value=block,
             shape=(*first.shape, *last.shape),
             dtype=last.dtype,
             sums=(self.sums[name, ()], 1),
             connected=second.gradients[i] is not None and second.gradients[j] is not None,
-            reason=self.why.get((name, ())),
+            reason=reason,
             of_model=first.of_model or last.of_model,
             kind=self.request.kind,
         )

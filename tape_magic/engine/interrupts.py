@@ -39,3 +39,39 @@ def deferred_interrupt() -> Iterator[Interrupt]:
     finally:
         # None: a handler that was not set from Python, which Python cannot put back.
         signal.signal(signal.SIGINT, before if before is not None else signal.default_int_handler)
+
+
+@dataclass
+class Guard:
+    """Whether an interrupt has to wait, and whether one does."""
+
+    waits: bool = False
+    pressed: bool = False
+
+    def interrupt(self, number: int, frame: FrameType | None) -> None:
+        """The signal's handler. The first interrupt is the last: what follows is putting things back."""
+        if self.waits:
+            self.pressed = True
+            return
+        self.waits = True
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def guarded() -> Iterator[Guard]:
+    """Within this, one interrupt raises at once, and any that comes when the guard waits at the end.
+
+    Off the main thread Python delivers no signals, and nothing changes.
+    """
+    guard = Guard()
+    if threading.current_thread() is not threading.main_thread():
+        yield guard
+        return
+    before = signal.signal(signal.SIGINT, guard.interrupt)
+    try:
+        yield guard
+    finally:
+        # None: a handler that was not set from Python, which Python cannot put back.
+        signal.signal(signal.SIGINT, before if before is not None else signal.default_int_handler)
+    if guard.pressed:
+        raise KeyboardInterrupt

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from tape_magic.engine import sources as src
+from tape_magic.engine.diagnosis import Condition, Quantity
 from tape_magic.engine.directions import Directions
 from tape_magic.engine.forward_mode import explained
-from tape_magic.engine.gradients import Gradients, Prefix, no_derivative
+from tape_magic.engine.gradients import Gradients, no_derivative, telling
 from tape_magic.engine.jacobians import one_tensor
 from tape_magic.engine.program import Namespace, Program
 from tape_magic.engine.request import Request
@@ -17,6 +18,7 @@ from tape_magic.engine.run import Run, Structures
 from tape_magic.errors import LineError
 from tape_magic.notation import Kind, Target
 from tape_magic.results.gradients import Derivative
+from tape_magic.results.reasons import Cause, Reason
 
 
 class JacobianProducts(Run):
@@ -61,6 +63,8 @@ class JacobianProducts(Run):
         tensor = None if reason else one_tensor(output, name)
         value = None if tensor is None else self.directions.along(tensor)
         connected = value is not None
+        if tensor is not None:
+            reason = self._reason(name, tensor, value)
         if tensor is not None and not connected and self.request.zero:
             value = tf.zeros_like(tensor)
         return Derivative(
@@ -76,6 +80,25 @@ class JacobianProducts(Run):
             along=tuple(self.request.vector_name(source) for source in vectors),
         )
 
+    def _reason(self, name: str, tensor: Any, value: Any) -> Reason | None:
+        """Why an output does not depend on what moves, or not in a finite way, as its sources' ways show."""
+        import tensorflow as tf
+
+        condition = Condition.of(value)
+        if condition is Condition.REGULAR or not tf.executing_eagerly():
+            return None
+        leaves = [leaf for source in self.request.vectors for leaf in self.selection[source].leaves]
+        sources = [Quantity(leaf.name, (leaf.value,)) for leaf in leaves]
+        values = [value] * len(sources)
+        target = Quantity(name, (tensor,))
+        reasons = self.diagnosis.reasons(target, sources, values)
+        reason = telling(reasons)
+        if condition is Condition.MISSING and reason is not None and reason.cause is Cause.UNKNOWN:
+            # Forward mode also gives nothing where a slope is 0 by construction.
+            reasons = [self.diagnosis.zero(target, source) for source in sources] + reasons
+        # A sum over the sources is 0 by construction where each of its terms is.
+        return None if condition is Condition.ZERO and None in reasons else telling(reasons)
+
 
 class HessianProducts(Gradients):
     """How the gradient of each output changes along the vectors: forward mode over a tape."""
@@ -84,6 +107,7 @@ class HessianProducts(Gradients):
         self, program: Program, namespace: Namespace, targets: Sequence[Target], request: Request
     ) -> None:
         super().__init__(program, namespace, targets, request, directions=_directions(request))
+        self._changes: dict[tuple[str, src.Leaf], Any] = {}
 
     def orders(self, targets: Sequence[Target], request: Request) -> int:
         """One, since forward mode does the second."""
@@ -107,14 +131,23 @@ class HessianProducts(Gradients):
             for name in ([_differentiated(target, self.request)] if target.wrt else named)
         ]
 
-    def take(self, tape: Any, prefix: Prefix, value: Any, by: list[src.Leaf]) -> list[Any]:
+    def differentiate(self, order: int) -> None:
         """The gradients, and how each changes along the vectors."""
         import tensorflow as tf
 
         assert self.directions is not None
-        gradients = super().take(tape, prefix, value, by)
-        dense = [None if gradient is None else tf.convert_to_tensor(gradient) for gradient in gradients]
-        return [None if gradient is None else self.directions.along(gradient) for gradient in dense]
+        for name in dict.fromkeys(target.name for target in self.asked):
+            named = [source for target in self.asked if target.name == name for source in target.wrt]
+            # By what moves, too: an output that does not depend on it has no second derivative at all.
+            leaves = self._leaves(dict.fromkeys([*named, *self.request.vectors]))
+            for leaf, gradient in zip(leaves, self.gradients(name, leaves), strict=True):
+                if gradient is not None:
+                    dense = tf.convert_to_tensor(gradient)
+                    change = self.directions.along(dense)
+                    self._changes[name, leaf] = tf.zeros_like(dense) if change is None else change
+
+    def _leaves(self, sources: Iterable[str]) -> list[src.Leaf]:
+        return [leaf for source in sources for leaf in self.selection[source].leaves]
 
     def rows(self) -> tuple[list[Derivative], Structures]:
         """A row for each leaf of each source that a gradient is by."""
@@ -132,6 +165,14 @@ class HessianProducts(Gradients):
         """The record of one gradient's change."""
         vectors = self.request.vectors
         row = super().row(name, leaves)
+        if row.connected:
+            moving = self._leaves(vectors)
+            connected = any((name, leaf) in self._changes for leaf in moving)
+            value = self._changes[name, leaves[0]] if connected or self.request.zero else None
+            reason = row.reason if connected else self.reason(name, (moving[0],))
+            if reason is None and value is not None:
+                reason = self.reason_again(name, leaves[0], self.found[name, leaves], moving, value)
+            row = replace(row, value=value, connected=connected, reason=reason)
         return replace(
             row,
             wrt=(*row.wrt, *vectors),

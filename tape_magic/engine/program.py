@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
@@ -112,8 +113,8 @@ class Program(Protocol):
     def text(self, namespace: Namespace) -> Text:
         """Its own code, and how lines elsewhere are called."""
 
-    def roots(self, namespace: Namespace) -> list[Any]:
-        """The objects by way of which it reaches all that it reads."""
+    def roots(self) -> list[Any]:
+        """What it reads by way of, besides the names of the namespace."""
 
     def home(self, namespace: Namespace) -> MutableMapping[str, Any]:
         """The global names of the functions that the user wrote beside it."""
@@ -143,7 +144,7 @@ class FunctionProgram:
         except (TypeError, ValueError):  # builtins without a signature take what they are given
             parameters = inspect.signature(lambda *args: None).parameters
         self._function = function
-        self._arguments, self._by_name = _matched(parameters, tuple(sources))
+        self._in_order, self._by_name = _matched(parameters, tuple(sources))
         self._wants_tape = "tape" in parameters and "tape" not in sources
         self.names = Names(reads=tuple(sources), opaque=True)
 
@@ -188,13 +189,14 @@ class FunctionProgram:
             known,
         )
 
-    def roots(self, namespace: Namespace) -> list[Any]:
-        """What it is called with, and itself."""
-        return [self._function, *namespace.values()]
+    def roots(self) -> list[Any]:
+        """The function itself, which may close over anything."""
+        return [self._function]
 
     def home(self, namespace: Namespace) -> MutableMapping[str, Any]:
         """The names of the module that the function was written in."""
-        function = inspect.unwrap(getattr(self._function, "__func__", self._function))
+        function = getattr(self._function, "python_function", self._function)
+        function = inspect.unwrap(getattr(function, "__func__", function))
         names: MutableMapping[str, Any] = getattr(function, "__globals__", {})
         return names
 
@@ -207,23 +209,28 @@ class FunctionProgram:
         return None
 
     def _positional(self, namespace: Namespace) -> list[Any]:
-        return [] if self._by_name else [namespace[name] for name in self._arguments]
+        return [namespace[name] for name in self._in_order]
 
     def _keywords(self, namespace: Namespace) -> dict[str, Any]:
-        return {name: namespace[name] for name in self._arguments} if self._by_name else {}
+        return {name: namespace[name] for name in self._by_name}
 
 
 def _matched(
     parameters: Mapping[str, inspect.Parameter], sources: tuple[str, ...]
-) -> tuple[tuple[str, ...], bool]:
-    """The sources that a function takes, and whether by name rather than in order."""
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The sources that a function takes in order, and then those that it takes by name."""
     kinds = {parameter.kind for parameter in parameters.values()}
     if not [name for name in parameters if name != "tape" or name in sources]:
-        return (), False
+        return (), ()
     keywords = {name for name, parameter in parameters.items() if parameter.kind in _BY_NAME}
     open_ended = inspect.Parameter.VAR_KEYWORD in kinds and inspect.Parameter.VAR_POSITIONAL not in kinds
     missing = {name for name in keywords if parameters[name].default is inspect.Parameter.empty} - {"tape"}
-    return sources, keywords.issuperset(sources) or (open_ended and missing.issubset(sources))
+    if not (keywords.issuperset(sources) or (open_ended and missing.issubset(sources))):
+        return sources, ()
+    # In order as far as can be: an argument by name is past what tf.custom_gradient differentiates.
+    places = itertools.takewhile(lambda name: name in sources and name in keywords, parameters)
+    first = tuple(n for n in places if parameters[n].kind is not inspect.Parameter.KEYWORD_ONLY)
+    return first, tuple(name for name in sources if name not in first)
 
 
 def _check_names(names: Iterable[Any], what: str) -> None:

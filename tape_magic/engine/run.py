@@ -7,9 +7,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from tape_magic.engine import sources as src
+from tape_magic.engine.diagnosis import Diagnosis
 from tape_magic.engine.directions import Directions
 from tape_magic.engine.program import Namespace, Program
 from tape_magic.engine.recording import Recorder
@@ -27,12 +29,25 @@ Structures = dict[tuple[str, tuple[str, ...]], Any]
 
 @dataclass(frozen=True)
 class Differentiated:
-    """A report, the value of the program's last expression, the names to bind, and what was watched."""
+    """A report, and what goes with it.
+
+    Attributes
+    ----------
+    value
+        Of the program's last expression.
+    bindings
+        The names to bind.
+    leaves
+        What was differentiated by, by name.
+    tangents
+        Of a product, the vectors by the names of leaves.
+    """
 
     report: GradReport
     value: Any
     bindings: Mapping[str, Any]
     leaves: Mapping[str, src.Leaf] = field(default_factory=dict)
+    tangents: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Run(ABC):
@@ -118,7 +133,8 @@ class Run(ABC):
     def _timed(self, order: int) -> None:
         started = time.perf_counter()
         # What is differentiated again may have to be explained, too.
-        with self.recorder.listening() if order < len(self.tapes) else nullcontext():
+        again = order < len(self.tapes) or self.directions is not None
+        with self.recorder.listening() if again else nullcontext():
             self.differentiate(order)
         self.backward_seconds += time.perf_counter() - started
 
@@ -205,6 +221,11 @@ class Run(ABC):
             raise TargetError(f"{base} is never assigned{closest(base, self.namespace)}")
         return src.look_up(name, self.namespace)
 
+    @cached_property
+    def diagnosis(self) -> Diagnosis:
+        """What explains derivatives, once the tapes have ended."""
+        return Diagnosis(self.recorder, self.program.text(self.namespace))
+
     def note(self, *sentences: str) -> None:
         """Say something in the report, once."""
         self.notes += [sentence for sentence in dict.fromkeys(sentences) if sentence not in self.notes]
@@ -226,7 +247,8 @@ class Run(ABC):
             target.binding: structures[target.name, target.wrt] for target in self.targets if target.wrt
         }
         leaves = {leaf.name: leaf for source in self.selection.sources for leaf in source.leaves}
-        return Differentiated(report, self.value, bindings, leaves)
+        tangents = {} if self.directions is None else self.directions.tangents(leaves.values())
+        return Differentiated(report, self.value, bindings, leaves, tangents)
 
     def _close(self) -> None:
         """The user's objects are back in the namespace, and what the tapes recorded is let go."""

@@ -63,12 +63,26 @@ def is_variable(value: Any) -> bool:
     return isinstance(value, tf.Variable | keras.Variable)
 
 
+def is_keras_variable(value: Any) -> bool:
+    """A Keras variable, which holds a ``tf.Variable``."""
+    import keras
+
+    return isinstance(value, keras.Variable)
+
+
 def is_module(value: Any) -> bool:
     """A model, a layer, or any other ``tf.Module``."""
     import keras
     import tensorflow as tf
 
     return isinstance(value, tf.Module | keras.Layer)
+
+
+def is_layer(value: Any) -> bool:
+    """A Keras layer or model."""
+    import keras
+
+    return isinstance(value, keras.Layer)
 
 
 def is_tensor(value: Any) -> bool:

@@ -38,6 +38,7 @@ def grad(
     jvp: Mapping[str, Any] | None = None,
     hvp: Mapping[str, Any] | None = None,
     zero: bool = False,
+    check: bool = False,
     limit: int = LIMIT,
 ) -> GradReport:
     """Differentiate what a function returns.
@@ -45,8 +46,8 @@ def grad(
     Parameters
     ----------
     fn
-        Called once. It takes the sources, by name or in their order, or no arguments at all when
-        it closes over them. It returns a tensor, or a dict of named ones.
+        Called once, unless `check` is given. It takes the sources, by name or in their order, or no
+        arguments at all when it closes over them. It returns a tensor, or a dict of named ones.
     wrt
         The sources: one, a list, or a dict that names them. A source is a variable, a float or
         complex tensor, a float, an array, a layer, model or ``tf.Module``, or a list, tuple or
@@ -69,6 +70,9 @@ def grad(
         The same with the Hessian, forward mode over a tape: of the shape of each source.
     zero
         Zeros instead of ``None`` where a target does not depend on a source.
+    check
+        Compares each derivative with central differences: `fn` is called again, from the state that it
+        was called in first, and what its first call left remains. ``report.checks`` has the errors.
     limit
         The largest Jacobian or Hessian that is computed, in bytes.
 
@@ -82,7 +86,8 @@ def grad(
     ------
     TapeMagicError
         For a source that has no derivative, a target that is not returned, a vector that does not
-        fit its source, and a derivative larger than the limit.
+        fit its source, a derivative larger than the limit, and a function to be checked that gives
+        other results from call to call.
 
     Examples
     --------
@@ -112,7 +117,12 @@ def grad(
         zero=zero,
         limit=limit,
     )
-    return differentiate(FunctionProgram(fn, given), dict(given), request).report
+    program = FunctionProgram(fn, given)
+    if check:
+        from tape_magic.engine.check import checked
+
+        return checked(program, dict(given), request).report
+    return differentiate(program, dict(given), request).report
 
 
 def differentiate(program: Program, namespace: Namespace, request: Request) -> Differentiated:

@@ -47,9 +47,9 @@ class Wrapped:
         """As in the program within."""
         return self._program.text(namespace)
 
-    def roots(self, namespace: Namespace) -> list[Any]:
+    def roots(self) -> list[Any]:
         """As of the program within."""
-        return self._program.roots(namespace)
+        return self._program.roots()
 
     def home(self, namespace: Namespace) -> MutableMapping[str, Any]:
         """As of the program within."""

@@ -148,10 +148,9 @@ class Cell:
         for keeping in (assigned, []) if compound else ([],):
             yield self._function(parameters, keeping), unpack
 
-    def roots(self, namespace: Namespace) -> list[Any]:
-        """What it reads by name, or everything where its text does not show that."""
-        names = namespace if self.names.opaque else [*self.names.reads, *self.names.assigns]
-        return [namespace[name] for name in names if name in namespace]
+    def roots(self) -> list[Any]:
+        """Nothing: a cell reads by name."""
+        return []
 
     def home(self, namespace: Namespace) -> MutableMapping[str, Any]:
         """The notebook's names."""

@@ -25,6 +25,7 @@ class GradOptions:
     hessian: bool
     jvp: tuple[tuple[str, str], ...] | None
     hvp: tuple[tuple[str, str], ...] | None
+    check: bool
     zero: bool
     define: str | None
     inspect: bool
@@ -42,7 +43,7 @@ class GradOptions:
             )
         if self.order is not None and named:
             raise LineError(f"{shorten(named[0])} says its order; leave out --order, or the denominator.")
-        reporting = ("--inspect", self.inspect), ("-o", self.name)
+        reporting = ("--check", self.check), ("--inspect", self.inspect), ("-o", self.name)
         idle = [flag for flag, value in reporting if value]
         if self.define is not None and idle:
             raise LineError(f"--def makes a function, and nothing runs to report on: leave out {idle[0]}.")
@@ -141,6 +142,7 @@ GRAD = Magic(
             assignment("--hvp"),
             many=True,
         ),
+        Option("check", ("--check",), "compares with central differences, and says how far off it is"),
         Option("zero", ("--zero",), "zeros instead of None where there is no connection"),
         Option(
             "define",

@@ -9,6 +9,7 @@ from typing import Any
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
 from IPython.display import display
+from IPython.utils.capture import capture_output
 from traitlets import Int, Unicode
 
 from tape_magic.engine.request import LIMIT
@@ -60,7 +61,12 @@ class TapeMagics(Magics):
             if options.define is not None:
                 namespace[options.define] = define(compiled, namespace, request, options.define)
                 return None
-            done = differentiate(compiled, namespace, request)
+            if options.check:
+                from tape_magic.engine.check import checked
+
+                done = checked(compiled, namespace, request, capture_output)
+            else:
+                done = differentiate(compiled, namespace, request)
             namespace.update({**done.bindings, options.name or self.grads_name: done.report})
             if options.inspect and not options.quiet:
                 done.report.inspect()

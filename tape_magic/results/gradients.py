@@ -250,7 +250,10 @@ class GradReport:
         return {row.key: row.value for row in self.rows}
 
     def to_frame(self) -> Any:
-        """A ``pandas.DataFrame`` with one row for each derivative; needs pandas."""
+        """A ``pandas.DataFrame`` with one row for each derivative; needs pandas.
+
+        With checks, it has their relative errors, NaN where nothing was compared, and their outcomes.
+        """
         import pandas
 
         records = []
@@ -267,7 +270,11 @@ class GradReport:
                     "zeros": summary and summary.zeros,
                 }
             )
-        return pandas.DataFrame.from_records(records).set_index("derivative")
+        frame = pandas.DataFrame.from_records(records).set_index("derivative")
+        if self.checks:
+            frame["error"] = [check.error for check in self.checks]
+            frame["check"] = [check.outcome.sentence for check in self.checks]
+        return frame
 
     def inspect(self) -> None:
         """Show the report, and below it a browser of widgets: one derivative at a time, drawn."""

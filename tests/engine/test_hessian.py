@@ -255,6 +255,32 @@ def test_reasons(door: Door, cell: str, why: str) -> None:
     close(report.hessian.matrix, 2 * np.eye(6))
 
 
+def test_the_way_that_is_missing(door: Door) -> None:
+    namespace = {"tf": tf, "x": tf.constant(2.0), "a": tf.constant(3.0)}
+    report = door.grad(Case("y = a**2*float(x)", "y --wrt x,a --hessian", namespace))
+    assert [row.connected for row in report] == [False, False, True]
+    assert ["leaves TensorFlow: float(x)" in row.why for row in report] == [True, True, False]
+    assert [float(row.value) for row in report] == [0.0, 0.0, 4.0]
+
+
+def test_a_gradient_whose_own_gradient_is_not_registered(door: Door) -> None:
+    cell = "y = tf.reduce_sum(tf.nn.local_response_normalization(x)**2)\nz = tf.reduce_sum(x**2)"
+    case = Case(cell, "y z --wrt x --hessian --zero", {"tf": tf, "x": tf.ones((1, 1, 1, 2))})
+    report = door.grad(case)
+    assert report["d2y/dx2"] is None
+    assert report.rows[0].why == "no gradient is registered for LRNGrad"
+    assert report.rows[0].reason.operation == "LRNGrad"
+    assert report.hessian.target == "z"
+
+
+def test_gradients_that_are_finite_and_second_derivatives_that_are_not(door: Door) -> None:
+    namespace = {"tf": tf, "x": tf.constant(0.0), "a": tf.constant(2.0)}
+    report = door.grad(Case("y = tf.pow(x, 1.5) + x*a**2", "y --wrt x,a --hessian", namespace))
+    assert [bool(np.isfinite(row.value)) for row in report] == [False, True, True]
+    assert [bool(row.why) for row in report] == [True, False, False]
+    assert report.rows[0].why.startswith("the gradient of Pow is inf for 0 and 0.5")
+
+
 def test_what_is_not_finite_has_no_eigenvalues(door: Door) -> None:
     report = door.grad(Case("y = tf.sqrt(x)", "y --wrt x --hessian", {"tf": tf, "x": tf.constant(0.0)}))
     assert not np.isfinite(report.hessian.matrix).all()
