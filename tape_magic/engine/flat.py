@@ -64,13 +64,11 @@ class Flat:
         return tf.concat([tf.cast(tf.reshape(tensor, [-1]), tf.float64) for tensor in shaped], axis=0)
 
     def spread(self, limits: Mapping[int, Limits]) -> tuple[Vector, Vector]:
-        """Bounds by the id of a variable → the lower and upper one of each number, ±∞ without one."""
-        low, high = np.zeros(0), np.zeros(0)
-        for leaf in self.leaves:
-            least, most = limits.get(id(leaf.value), (None, None))
-            low = np.append(low, _bound(least, -np.inf, leaf))
-            high = np.append(high, _bound(most, np.inf, leaf))
-        return low, high
+        """Bounds by the id of a variable → the lower and the upper one of each number, ±∞ for none."""
+        ends = [(leaf, limits.get(id(leaf.value), (None, None))) for leaf in self.leaves]
+        low = [_bound(least, -np.inf, leaf) for leaf, (least, _) in ends]
+        high = [_bound(most, np.inf, leaf) for leaf, (_, most) in ends]
+        return np.concatenate([np.zeros(0), *low]), np.concatenate([np.zeros(0), *high])
 
     def split(self, vector: Array) -> Iterator[tuple[src.Leaf, Array]]:
         """Each leaf with its part of an array (size,), flat."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tape_magic.engine import sources as src
-from tape_magic.engine.eager_loop import Settle, creates_a_variable
+from tape_magic.engine.eager_loop import Settle, creates_a_variable, operation_without_gradient
 from tape_magic.engine.program import Namespace, Program
 from tape_magic.engine.trace import Require, require_scalar
 from tape_magic.errors import TargetError, closest
@@ -52,7 +52,8 @@ class EagerProgram:
             for leaf in leaves:
                 tape.watch(leaf.value)
             loss = self.compute()
-        found = tape.gradient(loss, [leaf.value for leaf in leaves])
+        with without_gradient_named():
+            found = tape.gradient(loss, [leaf.value for leaf in leaves])
         return leaves, [one is not None for one in found]
 
     def compute(self) -> Any:
@@ -80,6 +81,21 @@ class EagerProgram:
             if base not in self._namespace:
                 raise TargetError(f"the cell never assigns {base}{closest(base, self._namespace)}")
         return [require_scalar(src.look_up(name, self._namespace), name) for name in names]
+
+
+@contextlib.contextmanager
+def without_gradient_named() -> Iterator[None]:
+    """Within this, an operation that has no gradient is refused by its name."""
+    try:
+        yield
+    except LookupError as error:
+        operation = operation_without_gradient(error)
+        if not operation:
+            raise
+        raise TargetError(
+            f"the loss goes through {operation}, which TensorFlow has no gradient of: "
+            "nelder-mead, powell and cobyla need none."
+        ) from None
 
 
 class _VariableCreated(Exception):

@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 
 from tape_magic.engine import sources as src
-from tape_magic.engine.eager_loop import Settle, creates_a_variable, operation_without_gradient
+from tape_magic.engine.eager_loop import Settle, creates_a_variable
 from tape_magic.engine.engines import failure_of_compiling
 from tape_magic.engine.flat import Flat, Vector
 from tape_magic.engine.program import Namespace, Program, Untraceable
 from tape_magic.engine.request import LIMIT
-from tape_magic.engine.scipy_eager import EagerProgram
+from tape_magic.engine.scipy_eager import EagerProgram, without_gradient_named
 from tape_magic.engine.scipy_evaluations import Derivatives
 from tape_magic.engine.scipy_methods import Method, refuse_size
 from tape_magic.engine.trace import Traced, failure_of_trace, require_loss, require_residuals
 from tape_magic.engine.unconnected import Record, record_of
-from tape_magic.errors import CompileError, TapeMagicError, TargetError
+from tape_magic.errors import CompileError, TapeMagicError
 
 
 @dataclass(eq=False)
@@ -255,16 +255,8 @@ class Evaluations:
     def _connected(self, traced: Traced, leaves: Sequence[src.Leaf]) -> Sequence[bool]:
         if not self._method.gradient:
             return [True] * len(leaves)
-        try:
+        with without_gradient_named():
             return traced.evaluation(leaves).connected
-        except LookupError as error:
-            operation = operation_without_gradient(error)
-            if not operation:
-                raise
-            raise TargetError(
-                f"the loss goes through {operation}, which TensorFlow has no gradient of: "
-                "nelder-mead, powell and cobyla need none."
-            ) from None
 
     def _keep(self, leaves: Sequence[src.Leaf], connected: Sequence[bool]) -> None:
         self.connected = connected

@@ -12,7 +12,7 @@ from tape_magic.engine.loop_cache import LoopCache
 from tape_magic.engine.minimization import Minimization, Minimized
 from tape_magic.engine.program import Namespace, Program
 from tape_magic.engine.scipy_engines import Evaluations, Prepared
-from tape_magic.engine.scipy_methods import Method, check_settings
+from tape_magic.engine.scipy_methods import Method, check_settings, find, require_scipy
 from tape_magic.engine.scipy_run import Outcome, ScipyRun, Watch
 from tape_magic.engine.settings import Settings
 from tape_magic.results.minimum import Step
@@ -32,8 +32,11 @@ class ScipyMinimization(Minimization):
         settings: Settings,
         cache: LoopCache | None = None,
     ) -> None:
+        method = find(settings.optimizer)
+        assert method is not None
+        require_scipy(method)
+        check_settings(method, settings)
         super().__init__(program, namespace, loss_name, over, settings, cache)
-        check_settings(self.optimizer, settings)
         found = self._found
         self._evaluations = Evaluations(
             program,

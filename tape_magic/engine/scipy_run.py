@@ -271,7 +271,7 @@ class ScipyRun:
         if self._watch.interrupted():
             raise _Stop(StopReason.INTERRUPTED)
         seconds = time.perf_counter() - self._watch.started
-        if self._settings.time is not None and seconds >= self._settings.time:
+        if self._settings.time is not None and self._steps > 0 and seconds >= self._settings.time:
             raise _Stop(StopReason.TIME)
         if new and self._steps >= self._limit:
             raise _Stop(StopReason.STEPS)

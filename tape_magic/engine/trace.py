@@ -150,7 +150,8 @@ class Traced:
         swapper = Swapper(lambda tensor: values.get(id(tensor), tensor), self._home)
         swapper.swapped(self._read)
         value, assigned = self._kept
-        outputs = swapper.swapped(value), swapper.swapped(assigned)
+        # Name by name, since the dict of the names is to keep the tensors for the next time.
+        outputs = swapper.swapped(value), {name: swapper.swapped(held) for name, held in assigned.items()}
         self.reusable = not swapper.wrote
         return outputs
 

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 import tape_magic
 from tape_magic.engine import optimizers
+from tape_magic.engine.scipy_methods import METHODS
 from tape_magic.errors import LineError
 from tape_magic.magics.options import MINIMIZE
 from tests.doors import Case, Door
@@ -77,7 +78,7 @@ def test_the_names_are_those_of_keras() -> None:
 
 def test_the_completion_offers_those_that_there_are() -> None:
     (option,) = [option for option in MINIMIZE.options if option.name == "optimizer"]
-    assert {"adam", "sgd", "lion"} <= set(option.choices) <= set(NAMES)
+    assert {"adam", "sgd", "lion", "l-bfgs-b"} <= set(option.choices) <= {*NAMES, *METHODS}
 
 
 @pytest.mark.parametrize(
