@@ -1,12 +1,15 @@
-"""``%%grad`` beside the same tapes written by hand, each as a cell of a notebook.
+"""``%%grad`` beside the same tapes written by hand, each as a cell of a notebook; and its report, drawn.
 
-Run with ``python -m benchmarks.grad``. Nothing is displayed, as with ``-q``.
+Run with ``python -m benchmarks.grad``. In the cells nothing is displayed, as with ``-q``.
 """
 
 from __future__ import annotations
 
 import os
+import statistics
 import textwrap
+import time
+from dataclasses import replace
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -72,6 +75,32 @@ TASKS = {
     "Hessian, 300 × 300": (HESSIAN, f"%%grad y --wrt w --hessian -q\n{CHAIN}", 20),
 }
 
+DEEP = """
+deep = keras.Sequential([keras.Input((16,)), *(
+    keras.layers.Dense(16, activation="tanh", name=f"encoder_block_{i}_dense") for i in range(500)
+)])
+"""
+
+
+def drawn(shell: InteractiveShell, rounds: int = 20) -> str:
+    """The time and size of a report on a thousand variables, each array of it looked at anew."""
+    shell.run_cell(DEEP).raise_error()
+    shell.run_cell(
+        "%%grad loss --wrt deep -q\nloss = tf.reduce_sum(deep(images[:8, :16]))", store_history=True
+    ).raise_error()
+    report, seconds, page = shell.user_ns["grads"], [], ""
+    for _ in range(rounds):
+        fresh = replace(report, rows=tuple(map(replace, report.rows)))
+        started = time.perf_counter()
+        data, _ = shell.display_formatter.format(fresh)
+        seconds.append(time.perf_counter() - started)
+        page = data["text/html"]
+    size = len(page.encode()) / 1000
+    return (
+        f"a report on {len(report.rows):,} variables: text and HTML in {statistics.median(seconds):.3f} s, "
+        f"{size:.0f} kB of HTML"
+    )
+
 
 def main() -> None:
     """Print the table."""
@@ -94,6 +123,7 @@ def main() -> None:
     ]
     print(environment("tensorflow", "keras", "numpy", "ipython"))
     print(table([run(race) for race in races]))
+    print(drawn(shell))
 
 
 if __name__ == "__main__":

@@ -162,6 +162,7 @@ def shorten(text: str, width: int = 60) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
+@lru_cache(maxsize=1024)
 def place(text: str) -> tuple[str, ast.expr]:
     """A name, optionally dotted or subscripted with constants: its first name, and its syntax tree.
 

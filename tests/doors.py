@@ -131,15 +131,36 @@ def _minimize_function(case: Case) -> MinimizeResult:
     _, value, body = _parts(case.cell)
     over = {name: case.namespace[name] for name in options.over or ()}
     returns = options.loss[0] if options.loss else value
+    if options.track:
+        returns = f"{{'loss': {returns}, {', '.join(f'{name!r}: {name}' for name in options.track)}}}"
     optimizer = options.optimizer
-    if not optimizer.isidentifier() or optimizer in case.namespace:
+    named = optimizer.replace("-", "_").isidentifier()  # l-bfgs-b is one of SciPy's
+    if not named or optimizer in case.namespace:
         optimizer = eval(optimizer, dict(case.namespace))
+    namespace = {**case.namespace}
+
+    def bound(text: str) -> Any:
+        return eval(text, dict(namespace)) if text else None
+
+    names = options.data.names if options.data else ()
+    data = eval(options.data.data, dict(namespace)) if options.data else None
     return tape_magic.minimize(
-        function_of(body, list(over), case.namespace, returns),
+        function_of(body, [*over, *names], case.namespace, returns),
         over or None,
         optimizer,
         options.steps,
         lr=options.lr,
+        tol=options.tol,
+        gtol=options.gtol,
+        target=options.target,
+        patience=options.patience,
+        time=options.time,
+        track=options.track or (),
+        bounds={name: (bound(low), bound(high)) for name, low, high in options.bounds or ()},
+        keep=options.keep,
+        data=data,
+        batch=options.batch,
+        epochs=options.epochs,
         engine=options.engine,
         seed=options.seed,
     )

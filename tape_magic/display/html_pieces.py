@@ -17,7 +17,7 @@ TABLE = (
     "font-variant-numeric:tabular-nums;font-size:inherit;"
 )
 ROW = "background:transparent;border:none;"
-CELL = "padding:3px 12px 3px 0;border:none;background:transparent;vertical-align:middle;"
+CELL = "padding:3px 10px 3px 0;border:none;background:transparent;vertical-align:middle;"
 CODE = "background:transparent;padding:0;border:none;color:inherit;"
 WHOLE = 20
 """Up to this many characters stay on one line, however narrow the page."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
+from dataclasses import replace
 
 from tape_magic.display import svg
 from tape_magic.display.aligned import Cell, Layout, field_lines
-from tape_magic.display.document import Column, Field, Table, Tone, spoken
+from tape_magic.display.document import Column, Field, Sentence, Table, Tone, spoken
 from tape_magic.display.html_pieces import (
     BREAK,
     CELL,
@@ -28,7 +29,10 @@ _PAGE = 92
 _PIXELS = 7
 """Of a character, about."""
 
-_BELOW = "padding:0 0 4px 1.5em;border:none;background:transparent;text-align:left;white-space:normal;"
+_BELOW = (
+    "padding:0 0 4px 1.5em;border:none;background:transparent;text-align:left;white-space:normal;"
+    "overflow-wrap:anywhere;"
+)
 _NO_WIDTH = "width:0;min-width:100%;"
 """Takes all the width that there is, and asks for none, so that columns stay as narrow as they were."""
 
@@ -117,7 +121,7 @@ def _field(column: Column, field: Field) -> str:
 def _wrap(column: Column, field: Field) -> str:
     """What may take several lines on a narrow page: sentences, long names, arrays."""
     if column.prose:
-        return "min-width:7em;padding-right:0;"
+        return "min-width:7em;padding-right:0;overflow-wrap:anywhere;"
     if len(field.text) > WHOLE:
         return BREAK if field.code else "min-width:6em;"
     return "" if field.aside or field.code else "white-space:nowrap;"
@@ -158,11 +162,18 @@ def _folded(table: Table) -> str:
     rows = table.rows[table.shown :]
     if not rows:
         return ""
-    layout = Layout(table.columns, rows, None)
+    said = {sentence for row in table.rows[: table.shown] for field in row for sentence in field.sentences}
+    layout = Layout(table.columns, [tuple(_unsaid(field, said) for field in row) for row in rows], None)
     head = f'<span style="{colour(Tone.MUTED)}">{_cells(layout.head())}</span>'
     lines = [head, *(_cells(cells) for _, lines in layout.lines() for cells in lines)]
     listed = "\n".join(lines)
     return f'<details><summary>{len(rows):,} more</summary><pre style="{_LIST}">{listed}</pre></details>'
+
+
+def _unsaid(field: Field, said: Set[Sentence]) -> Field:
+    """A field without the advice that already stands in a row that is shown."""
+    rest = tuple(sentence for sentence in field.sentences[1:] if sentence not in said)
+    return replace(field, sentences=(*field.sentences[:1], *rest)) if field.sentences else field
 
 
 def _cells(cells: Sequence[Cell]) -> str:

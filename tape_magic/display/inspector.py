@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from typing import Any
 
 from IPython.display import display
@@ -94,9 +95,13 @@ class Inspector:
         html = f'<div style="opacity:0.6;">{ASIDE}</div>'
         bundle = {"application/vnd.jupyter.widget-view+json": view, "text/html": html, "text/plain": ASIDE}
         self._handle = display(bundle, raw=True, display_id=True)
+        if getattr(self.widget.comm, "kernel", None) is not None:
+            # What is left open when the kernel ends would stand in the notebook as an error.
+            atexit.register(self.close)
 
     def close(self) -> None:
         """Close the widgets, and leave the report alone."""
+        atexit.unregister(self.close)
         if self._handle is not None:
             self._handle.update({"text/plain": ""}, raw=True)
         for widget in _tree(self.widget):
@@ -157,7 +162,8 @@ class Inspector:
 
 
 def _button(widgets: Any, text: str, tooltip: str) -> Any:
-    return widgets.Button(description=text, tooltip=tooltip, layout=widgets.Layout(width="auto"))
+    layout = widgets.Layout(width="auto", flex="0 0 auto")
+    return widgets.Button(description=text, tooltip=tooltip, layout=layout)
 
 
 def _tree(widget: Any) -> list[Any]:

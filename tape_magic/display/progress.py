@@ -63,10 +63,13 @@ def summary(step: Step) -> str:
     """Where a run stands, in one line."""
     rate = step.step / step.seconds if step.seconds else 0.0
     parts = [f"loss {numbers.number(step.loss)}"]
-    parts.append(f"step {numbers.count(step.step)} of {numbers.count(step.steps)}")
+    if step.epochs > 1:
+        parts.append(f"epoch {numbers.count(step.epoch)} of {numbers.count(step.epochs)}")
+    limit = f" of {numbers.count(step.steps)}" if step.steps else ""
+    parts.append(f"{'batch' if step.epochs else 'step'} {numbers.count(step.step)}{limit}")
     if rate:
-        left = numbers.duration((step.steps - step.step) / rate)
-        parts.append(f"{numbers.number(float(f'{rate:.3g}'))} steps/s, {left} left")
+        left = f", {numbers.duration((step.steps - step.step) / rate)} left" if step.steps else ""
+        parts.append(f"{numbers.number(float(f'{rate:.3g}'))} steps/s{left}")
     return " · ".join([*parts, "XLA" if step.engine == "xla" else step.engine])
 
 
@@ -86,14 +89,15 @@ class WidgetProgress:
             return
         if self._box is None:
             self._open(step)
-        self._bar.value = step.step
+        self._bar.value = 1000 * step.step // step.steps if step.steps else 0
         self._label.value = summary(step)
 
     def _open(self, step: Step) -> None:
         import ipywidgets
 
         layout = ipywidgets.Layout(width="100%", max_width="640px", height="12px", margin="4px 0")
-        self._bar = ipywidgets.IntProgress(min=0, max=max(step.steps, 1), layout=layout)
+        # In thousandths, since a front end's whole numbers end where JavaScript's do.
+        self._bar = ipywidgets.IntProgress(min=0, max=1000, layout=layout)
         self._bar.style.bar_color = "#3b82c4"
         self._label = ipywidgets.Label(layout=ipywidgets.Layout(width="auto"))
         self._box = ipywidgets.VBox([self._bar, self._label])

@@ -72,8 +72,8 @@ def columns(counts: Sequence[int], height: int) -> str:
 
 
 def _inline(width: int, height: int) -> str:
-    """Inside a table: narrower where the table has no room, down to a third."""
-    size = f"width:100%;min-width:{width // 3}px;max-width:{width}px;height:{height}px;"
+    """Inside a table: narrower where the table has no room, down to a fifth."""
+    size = f"width:100%;min-width:{width // 5}px;max-width:{width}px;height:{height}px;"
     return f"vertical-align:middle;{size}"
 
 

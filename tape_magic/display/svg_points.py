@@ -21,9 +21,10 @@ def histogram(counts: Sequence[int], least: float, greatest: float, name: str) -
     """Counts in equal bins from the least to the greatest value; `name` stands below the axis."""
     most = max(counts)
     frame = _Frame((least, greatest), (0.0, float(most)), exact=True)
-    wide, high = frame.right - frame.left, _HEIGHT - _TOP - _BOTTOM
+    top = round(float(frame.down(np.array(float(most)))))  # the axis ends at a round number above it
+    wide, high = frame.right - frame.left, _HEIGHT - _BOTTOM - top
     bars = (
-        f'<svg x="{frame.left}" y="{_TOP}" width="{wide}" height="{high}" '
+        f'<svg x="{frame.left}" y="{top}" width="{wide}" height="{high}" '
         f'viewBox="0 0 {len(counts)} {high}" preserveAspectRatio="none">'
         f'<path d="{columns(counts, high)}" stroke="{ACCENT}" stroke-width="0.9"/></svg>'
     )
@@ -49,12 +50,16 @@ def scatter(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any], x_name: str, y_nam
 class _Frame:
     """Where values lie in the picture, between round numbers.
 
-    `exact` makes the horizontal axis end where the values do.
+    `exact` makes the horizontal axis end where the values do, and says where that is.
     """
 
     def __init__(self, x: tuple[float, float], y: tuple[float, float], *, exact: bool = False) -> None:
         self._x_ticks, self._y_ticks = linear_ticks(*x), linear_ticks(*y)
-        self._x, self._y = _range(x, [] if exact else self._x_ticks), _range(y, self._y_ticks)
+        if exact:
+            near = (x[1] / 2 - x[0] / 2) * 0.4
+            between = [tick for tick in self._x_ticks if x[0] + near < tick[0] < x[1] - near]
+            self._x_ticks = [*between, *zip(x, numbers.pair(*x), strict=True)]
+        self._x, self._y = _range(x, self._x_ticks), _range(y, self._y_ticks)
         self.left = round(26 + LETTER * max(len(text) for _, text in self._y_ticks))
         self.right = _WIDTH - _RIGHT
 

@@ -7,6 +7,8 @@ import unicodedata
 
 def clean(text: str) -> str:
     """`text` on one line, without control characters and marks that turn the writing direction."""
+    if text.isascii() and text.isprintable():
+        return text
     return "".join(
         " " if char in "\t\n\r\v\f" else char
         for char in text
@@ -16,6 +18,8 @@ def clean(text: str) -> str:
 
 def width(text: str) -> int:
     """The columns that a terminal gives it: two for wide characters, none for combining ones."""
+    if text.isascii():
+        return len(text)
     return sum(
         0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
         for char in text

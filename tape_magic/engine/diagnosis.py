@@ -18,16 +18,16 @@ import numpy as np
 from tape_magic.engine import nonfinite, op_events
 from tape_magic.engine.expansion import Expansion
 from tape_magic.engine.flow import ZERO_BY_RULE, Flow
+from tape_magic.engine.frames import Frame, is_users
 from tape_magic.engine.leaving import leaving
 from tape_magic.engine.nonfinite import to_array
 from tape_magic.engine.program import Text
-from tape_magic.engine.recording import MORE_ROOM, Entry, Frame, Recorder
+from tape_magic.engine.recording import MORE_ROOM, Entry, Recorder
 from tape_magic.engine.replay import Replay, Unknown
 from tape_magic.engine.sources import is_tensor, is_variable, items_of, watched
 from tape_magic.results.reasons import Cause, Reason, Where
 
 _SHAPES = frozenset({"Shape", "ShapeN", "Size", "Rank"})
-_SMALL = 4096
 _PYTHON = frozenset({"PyFunc", "PyFuncStateless"})
 _ASSIGNING = {
     "AssignAddVariableOp": "{0} = {0} + …",
@@ -50,12 +50,8 @@ class Condition(enum.Enum):
         if value is None:
             return cls.MISSING
         value = getattr(value, "values", value)  # of a lookup: the rows that it names
-        if value.dtype.is_floating and value.dtype.size >= 4 and op_events.elements(value) > _SMALL:
-            import tensorflow as tf
-
-            squares = float(tf.nn.l2_loss(value))
-            if 0 < squares < math.inf:
-                return cls.REGULAR
+        if value.dtype.is_floating and 0 < _squares(value) < math.inf:
+            return cls.REGULAR
         array = to_array(value)
         if not np.isfinite(array).all():
             return cls.NOT_FINITE
@@ -271,7 +267,8 @@ class Diagnosis:
             where = self._where(self.flow.entries[index].frames)
             if where is not None:
                 kind = self.flow.entries[index].type
-                text = f"it may be {kind}, {where}, which could not be looked into"
+                name = "a custom gradient" if kind.startswith("CustomGradient") else kind
+                text = f"it may be {name}, {where}, which could not be looked into"
                 return Reason(Cause.UNKNOWN, f"the reason is not known: {text}", "", kind, where)
         return _unknown("the operations on the way all have a gradient")
 
@@ -392,7 +389,20 @@ class Diagnosis:
     def _graph_frames(self, operation: Any) -> tuple[Frame, ...]:
         """The user's lines in the traceback that TensorFlow keeps of a graph's operation."""
         frames = [(str(frame.filename), int(frame.lineno)) for frame in operation.traceback or ()]
-        return tuple(frame for frame in reversed(frames) if self._recorder.is_users(frame[0]))
+        return tuple(frame for frame in reversed(frames) if is_users(frame[0]))
+
+
+def _squares(value: Any) -> float:
+    """The sum of the squares of a tensor, as fast as the machine goes: it may overflow, or vanish."""
+    import tensorflow as tf
+
+    if value.dtype.size < 4:  # half precision overflows all too soon
+        return math.nan
+    if "CPU" not in value.backing_device:  # one number comes from there, and not the array
+        return float(tf.nn.l2_loss(value))
+    flat = np.asarray(value).reshape(-1)  # on the CPU, the tensor's own memory
+    with np.errstate(all="ignore"):
+        return float(np.dot(flat, flat))
 
 
 def _unknown(why: str) -> Reason:

@@ -4,44 +4,42 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+import time
 from typing import Any
 
-import numpy as np
-
-from tape_magic.engine import sources as src
-from tape_magic.engine import unconnected
-from tape_magic.engine.loop import (
-    CompiledLoop,
-    EagerLoop,
-    Loop,
-    State,
-    creates_a_variable,
-    operation_without_gradient,
-)
-from tape_magic.engine.program import Namespace, Program, Untraceable
-from tape_magic.engine.recording import Recorder
-from tape_magic.engine.trace import Traced, failure_of_trace, require_loss
+from tape_magic.engine.compilation import Compilation
+from tape_magic.engine.eager_loop import EagerLoop, creates_a_variable, operation_without_gradient
+from tape_magic.engine.loop import CHUNK_SECONDS, Chunk, Final, Loop, Position
+from tape_magic.engine.program import Untraceable
+from tape_magic.engine.trace import failure_of_trace
+from tape_magic.engine.unconnected import Record
 from tape_magic.errors import CompileError, TapeMagicError
+
+XLA_SHARE = 4.0
+"""XLA takes about so many times as long to compile a loop as TensorFlow takes to lay it out as a graph."""
+
+XLA_LEAST = 0.3
+"""Seconds that it takes at least."""
+
+STRETCHES = 512
+"""So many stretches are aimed at in a chunk."""
 
 
 class Engines:
-    """The ways to run the loop of one program, from the fastest on.
+    """The ways to run the loop of one program.
+
+    By itself, it begins with a graph, which is ready soonest, and lets XLA take over when the steps that are
+    left would take longer than XLA takes to compile. If XLA then turns out to be slower, the graph goes on.
+    Each step of a trial counts: a loop begins where another one stood.
 
     Parameters
     ----------
-    program, namespace, loss_name
-        What is minimised.
-    settle
-        The variables that were read → what is minimised over.
-    optimizer
-        What has a gradient → the optimizer for it.
+    compilation
+        What is minimised, and the loops of it that there are.
     asked
         One of :data:`~tape_magic.engine.settings.ENGINES`.
-    steps
-        How many steps will be asked for at the most.
-    seeded
-        Whether the random numbers have to be the same in the next run.
+    same
+        Whether another run has to give the same bits, so that no engine may be chosen by the clock.
 
     Attributes
     ----------
@@ -55,140 +53,164 @@ class Engines:
 
     loop: Loop
 
-    def __init__(
-        self,
-        program: Program,
-        namespace: Namespace,
-        loss_name: str | None,
-        settle: Callable[[Iterable[Any]], Sequence[src.Leaf]],
-        optimizer: Callable[[Sequence[src.Leaf]], Any],
-        *,
-        asked: str,
-        steps: int,
-        seeded: bool,
-    ) -> None:
-        self._program, self._namespace, self._loss_name = program, namespace, loss_name
-        self._settle, self._optimizer = settle, optimizer
-        self._asked, self._steps, self._seeded = asked, steps, seeded
-        self._traced: Traced | None = None
-        self._recorder = Recorder()
+    def __init__(self, compilation: Compilation, asked: str, *, same: bool) -> None:
+        self._compilation, self._asked, self._same = compilation, asked, same
         self.engine = ""
         self.reason = ""
+        self.compile_seconds = 0.0
+        self._may_switch = asked == "auto" and not same
+        self._graph_pace = 0.0
+        self._stretch = 1
+        self._taken = 0
+        self._seconds = 0.0
 
-    def start(self) -> State:
-        """Build the fastest loop that runs the program, and evaluate the loss at the start."""
+    def start(self, step: int = 0) -> Position:
+        """Build the first loop."""
+        started = time.perf_counter()
+        try:
+            return self._started(step)
+        finally:
+            self.compile_seconds += time.perf_counter() - started
+
+    def _started(self, step: int) -> Position:
         if self._asked != "eager":
             self.reason = self._trace()
-            engines = ("xla", "graph") if self._asked == "auto" else (self._asked,)
-            for engine in () if self.reason else engines:
-                state, reason = self._try_compiled(engine)
-                if state is not None:
-                    return state
-                self.reason = reason
+            for engine in () if self.reason else self._order():
+                refusal = self._try(engine)
+                if not refusal:
+                    self.reason = self.reason if engine == "graph" else ""
+                    return self.loop.begin(step)
+                self.reason = refusal
             if self._asked != "auto":
                 # If the program itself is at fault, its own error comes first.
-                self._program.run(dict(self._namespace), {})
+                self._compilation.run_program()
                 raise CompileError(f"--engine {self._asked} cannot run this: {self.reason}")
         self.engine = "eager"
-        self.loop = EagerLoop(self._program, self._namespace, self._loss_name, self._settle, self._optimizer)
-        with self._recorder.listening():
-            return self.loop.start()
+        self.loop = self._compilation.eager()
+        return self.loop.begin(step)
 
-    def forget(self) -> None:
-        """Let go of what :meth:`record` needs."""
-        self._recorder.close()
+    def _order(self) -> tuple[str, ...]:
+        if self._asked != "auto":
+            return (self._asked,)
+        # What XLA compiled in an earlier run is there already.
+        return ("xla", "graph") if self._same or self._compilation.has("xla") else ("graph", "xla")
 
-    def record(self, state: State) -> unconnected.Record:
-        """The operations of the evaluation that :meth:`start` did, for what has to be explained."""
-        if isinstance(self.loop, CompiledLoop):
-            assert self._traced is not None
-            return unconnected.record_of(self._traced.concrete, state.loss)
-        assert isinstance(self.loop, EagerLoop)
-        loss = require_loss(self.loop.value, self._namespace, self._loss_name)
-        return unconnected.Record(self._recorder, loss)
-
-    def advance(self, state: State, end: int) -> tuple[State, np.ndarray[Any, Any]]:
+    def advance(self, position: Position, end: int) -> Chunk:
         """A chunk of steps; see :meth:`Loop.advance`."""
         import tensorflow as tf
 
+        started = time.perf_counter()
         try:
-            return self.loop.advance(state, end)
+            chunk = self.loop.advance(position, end, self._stretch)
         except tf.errors.OpError:
             if self.engine != "eager":
                 # A graph's error speaks of nodes; the program by itself says it with the user's line.
-                self._program.run(dict(self._namespace), {})
+                self._compilation.run_program()
             raise
+        self._taken = chunk.last + 1 - position.step
+        self._seconds = time.perf_counter() - started
+        return chunk
 
-    def finish(self) -> Any:
+    def plan(self, step: int, limit: int, exact: int) -> int:
+        """Where the next chunk should end; of steps after `exact`, several are recorded as one stretch.
+
+        A chunk grows at most sixteenfold, since the first ones are too short to be timed well.
+        """
+        fitting = CHUNK_SECONDS / (self._seconds / self._taken) if self._taken and self._seconds > 0 else 1
+        count = max(1, int(min(fitting, 16 * max(self._taken, 1))))
+        self._stretch = 1
+        if self.engine == "xla" and step > exact and not self._compilation.careful:
+            self._stretch = -(-count // STRETCHES)
+        elif step <= exact:
+            limit = min(limit, max(exact + 1, step + 1))
+        return min(limit, step + count)
+
+    def reconsider(self, position: Position, limit: int) -> None:
+        """Change the engine where that pays."""
+        if not self._may_switch or not self._taken:
+            return
+        pace = self._seconds / self._taken
+        if self.engine == "graph" and not self._graph_pace:
+            self._begin_xla(position, limit, pace)
+        elif self.engine == "xla" and self._graph_pace and self._seconds > CHUNK_SECONDS / 2:
+            self._may_switch = False
+            if pace > 1.1 * self._graph_pace:
+                self._switch("graph", position)
+                self.reason = f"XLA took {pace / self._graph_pace:.1f} times as long a step"
+
+    def _begin_xla(self, position: Position, limit: int, pace: float) -> None:
+        left = (limit - position.step) * pace
+        compiling = max(XLA_LEAST, XLA_SHARE * self.compile_seconds)
+        if self._seconds < CHUNK_SECONDS / 4 or left < 2 * compiling:
+            self.reason = "the steps were done before XLA would have been compiled"
+            return
+        self._graph_pace = pace
+        started = time.perf_counter()
+        refusal = self._switch("xla", position)
+        self.compile_seconds += time.perf_counter() - started
+        self.reason = refusal
+        self._may_switch = not refusal
+
+    def _switch(self, engine: str, position: Position) -> str:
+        before = self.engine, self.loop
+        refusal = self._try(engine)
+        if refusal:
+            self.engine, self.loop = before
+            return refusal
+        self.loop.begin(position.step)
+        self._taken, self._seconds = 0, 0.0
+        return ""
+
+    def record(self) -> Record:
+        """The operations of one evaluation, for what has to be explained."""
+        if self.engine == "eager":
+            assert isinstance(self.loop, EagerLoop)
+            return self.loop.record()
+        return self._compilation.record()
+
+    def forget(self) -> None:
+        """Let go of what :meth:`record` needs."""
+        if isinstance(self.loop, EagerLoop):
+            self.loop.forget()
+
+    def final(self) -> Final:
+        """Evaluate at the variables as they are."""
+        return self.loop.final()
+
+    def finish(self, final: Final) -> Any:
         """Leave the program's names at the final values; the value of its last expression."""
-        if isinstance(self.loop, CompiledLoop):
-            assert self._traced is not None
-            value, assigned = self._traced.outputs(self.loop.earlier)
-            self._program.finish(self._namespace, assigned)
-            return value
-        assert isinstance(self.loop, EagerLoop)
-        return self.loop.value
+        if isinstance(self.loop, EagerLoop):
+            return self.loop.value
+        return self._compilation.finish(final)
 
     def _trace(self) -> str:
         """Trace the program, or say why it cannot be."""
         try:
-            self._traced = Traced(
-                self._program, self._namespace, self._loss_name, for_xla=self._asked != "graph"
-            )
-            self._settle(self._traced.variables)
+            self._compilation.trace(for_xla=self._asked != "graph")
         except TapeMagicError:
             raise
         except Untraceable as error:
             return str(error)
         except Exception as error:
             if "singleton tf.Variable" in str(error):
-                raise creates_a_variable(self._program, error) from None
-            return failure_of_trace(error, self._program)
+                raise creates_a_variable(self._compilation.program, error) from None
+            return failure_of_trace(error, self._compilation.program)
         return ""
 
-    def _try_compiled(self, engine: str) -> tuple[State | None, str]:
+    def _try(self, engine: str) -> str:
+        """Make a loop the one that runs; why it cannot be, or nothing."""
         import tensorflow as tf
 
-        assert self._traced is not None
-        if engine == "xla" and (op := self._random_op()):
-            return None, f"XLA cannot seed the random numbers of {op}"
+        if engine == "xla" and self._same and (op := self._compilation.random_op()):
+            return f"XLA cannot seed the random numbers of {op}"
         try:
-            self.engine = engine
-            self.loop = CompiledLoop(
-                self._traced,
-                self._settle(()),
-                self._optimizer,
-                jit=engine == "xla",
-                steps=self._steps,
-            )
-            return self.loop.start(), ""
+            self.loop, self.engine = self._compilation.compiled(engine), engine
         except (tf.errors.OpError, ValueError, TypeError, LookupError, NotImplementedError) as error:
-            return None, _failure_of_compiling(engine, error, self._traced.line_of(str(error)))
-
-    def _random_op(self) -> str:
-        """An operation whose random numbers XLA draws from a generator that no seed reaches."""
-        if not self._seeded or self._traced is None:
-            return ""
-        return next((node.op for node in self._traced.operations() if node.op in _STATEFUL_RANDOM), "")
+            return failure_of_compiling(engine, error, self._compilation.line_of(str(error)))
+        return ""
 
 
-_STATEFUL_RANDOM = frozenset(
-    {
-        "Multinomial",
-        "ParameterizedTruncatedNormal",
-        "RandomGamma",
-        "RandomPoisson",
-        "RandomPoissonV2",
-        "RandomShuffle",
-        "RandomStandardNormal",
-        "RandomUniform",
-        "RandomUniformInt",
-        "TruncatedNormal",
-    }
-)
-
-
-def _failure_of_compiling(engine: str, error: Exception, line: int | None) -> str:
+def failure_of_compiling(engine: str, error: Exception, line: int | None) -> str:
     """Why an engine could not run the graph, in one clause, and the line of the user's that is at fault."""
     where = f" (line {line})" if line else ""
     message = str(getattr(error, "message", error))

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tape_magic.engine import op_events
-from tape_magic.engine.recording import Entry, Frame, Recorder
+from tape_magic.engine.frames import Frame
+from tape_magic.engine.recording import Entry, Recorder
 
 MOST_OPERATIONS = 20_000
 """A call with more operations than this is left closed."""
@@ -50,6 +51,9 @@ class Expansion:
         self._assigned = {
             key for entry in recorder.entries if entry.type.startswith("Assign") for key in entry.inputs[:1]
         }
+        for entry in recorder.entries:
+            if entry.graph is not None and _assigns(entry.graph):
+                self._assigned.update(entry.inputs)
 
     def expand(self, entry: Entry) -> None:
         """Append what ran within a call, or the call itself where that cannot be told."""
@@ -82,7 +86,8 @@ class Expansion:
             self._count += 1
             if self._count > MOST_OPERATIONS:
                 raise TooLarge
-            if not operation.outputs or op_events.key_of(operation.outputs[0]) in keys:
+            assigns = operation.type.startswith("Assign")
+            if not assigns and (not operation.outputs or op_events.key_of(operation.outputs[0]) in keys):
                 continue
             arguments = [keys.get(op_events.key_of(tensor)) for tensor in operation.inputs]
             frames = self._frames_of(operation) or around
@@ -94,6 +99,9 @@ class Expansion:
                 frames,
                 taped,
             )
+            if assigns:  # seen, and not done again
+                self._add(entry)
+                continue
             results = self._operation(operation, entry, known)
             for tensor, result in zip(operation.outputs, results, strict=True):
                 keys[op_events.key_of(tensor)] = result
@@ -177,6 +185,13 @@ class Expansion:
 
     def _add(self, entry: Entry) -> None:
         self.entries.append(entry)
+
+
+def _assigns(graph: Any) -> bool:
+    """Whether anything in a graph, or in a function that it calls, assigns a variable."""
+    definition = graph.as_graph_def()
+    nodes = [definition.node, *(function.node_def for function in definition.library.function)]
+    return any(node.op.startswith("Assign") for some in nodes for node in some)
 
 
 def _custom_gradient(operation: Any) -> str:

@@ -121,9 +121,7 @@ class Gradients(Run):
 
     def take(self, tape: Any, prefix: Prefix, value: Any, by: list[src.Leaf]) -> list[Any]:
         """The derivatives of a tensor, or of the sum of all that a structure holds."""
-        import tensorflow as tf
-
-        parts = tf.nest.flatten(value)
+        parts = _parts(value)
         self.sums[prefix] = sum(_size(item) for item in parts)
         return list(tape.gradient([_summed(item) for item in parts], [leaf.value for leaf in by]))
 
@@ -226,10 +224,8 @@ class Gradients(Run):
 
 def _quantity(name: str, before: tuple[src.Leaf, ...], value: Any) -> Quantity:
     """What was differentiated: an output, or a derivative of it."""
-    import tensorflow as tf
-
     label = Target(name, tuple(leaf.name for leaf in before)).label if before else name
-    return Quantity(label, tuple(_summed(item) for item in tf.nest.flatten(value)))
+    return Quantity(label, tuple(_summed(item) for item in _parts(value)))
 
 
 def _refused(message: str) -> Reason:
@@ -242,6 +238,13 @@ def _refused(message: str) -> Reason:
 
 def _by_identity(values: Mapping[int, Any]) -> Callable[[Any], Any]:
     return lambda owner: values.get(id(owner))
+
+
+def _parts(value: Any) -> list[Any]:
+    """All that a structure holds; a tensor is found to be none at once."""
+    import tensorflow as tf
+
+    return [value] if src.is_tensor(value) else list(tf.nest.flatten(value))
 
 
 def _summed(value: Any) -> Any:
@@ -265,9 +268,7 @@ def _size(value: Any) -> int:
 
 def no_derivative(value: Any, name: str) -> Reason | None:
     """Why an output has no derivative at all, where its type says so."""
-    import tensorflow as tf
-
-    reasons = (_no_derivative(_summed(item), name) for item in tf.nest.flatten(value))
+    reasons = (_no_derivative(_summed(item), name) for item in _parts(value))
     return next((reason for reason in reasons if reason is not None), None)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tape_magic.engine.recording import is_users
+from tape_magic.engine.frames import is_users
 
 
 class Cure(enum.Enum):

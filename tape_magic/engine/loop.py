@@ -1,56 +1,89 @@
-"""The loop of a minimisation, in chunks of steps: compiled, or step by step.
+"""The loop of a minimisation: chunks of whole steps, compiled by XLA or run as a graph.
 
-An iteration applies the gradients of the one before and evaluates the loss anew. So the loss that
-was evaluated last always belongs to the variables as they are, and a loop that a rule stops has
-applied no step too many.
+A step evaluates the loss and its gradients at the variables as they are, looks at the rules, and applies
+the gradients. Between two chunks, the variables are those after some number of steps, and nothing has been
+evaluated there yet; :class:`Position` says so.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
-import re
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from tape_magic.engine import sources as src
-from tape_magic.engine.program import Namespace, Program
-from tape_magic.engine.trace import Traced, require_loss
-from tape_magic.errors import TargetError
+from tape_magic.engine.stopping import GO, LOSS_LOST, Rules
+from tape_magic.engine.trace import Evaluation
 
 CHUNK_SECONDS = 0.05
 """About how long a chunk lasts: Stop, Ctrl-C and the display are served between chunks."""
 
-XLA_CAPACITY = 1 << 20
-GRAPH_CAPACITY = 1 << 12
-"""The most steps in a chunk, whose losses a buffer holds. XLA writes into it; a graph copies all of it at
-each step, so that a long one would take longer to copy than a step takes."""
+ROWS = 1 << 12
+"""How many values, or stretches of them, a chunk records of each series."""
 
 
 @dataclass(frozen=True)
-class State:
-    """Where a loop stands.
+class Position:
+    """Where a run stands between two steps.
 
     Attributes
     ----------
     step
         Steps applied.
-    loss
-        At the variables as they are.
-    finite
-        Whether the loss and its gradients are.
-    gradients
-        At the variables as they are, one tensor for each variable with a gradient.
+    memory
+        What the rules remember of the steps before.
+    best
+        The lowest loss so far, an infinity before the first, and the variables there; empty where
+        these are not kept.
     """
 
     step: int
+    memory: tuple[Any, ...]
+    best: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Values of one series at some steps, in their order."""
+
+    steps: np.ndarray[Any, Any]
+    values: np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """What some steps did.
+
+    Attributes
+    ----------
+    position
+        After them.
+    verdict
+        :data:`~tape_magic.engine.stopping.GO`, or why the loop stopped by itself.
+    series
+        What was recorded: the loss, then what is tracked.
+    loss
+        The one evaluated last, and `last` the step that it belongs to.
+    """
+
+    position: Position
+    verdict: int
+    series: tuple[Recorded, ...]
     loss: float
-    finite: bool
-    gradients: tuple[Any, ...]
+    last: int
+
+
+@dataclass(frozen=True)
+class Final:
+    """The last evaluation: the loss, what is tracked, the gradients, and the rest of what is computed."""
+
+    loss: Any
+    tracked: Sequence[Any]
+    gradients: Sequence[Any]
+    rest: Sequence[Any]
 
 
 class Loop(Protocol):
@@ -60,282 +93,321 @@ class Loop(Protocol):
     def connected(self) -> Sequence[bool]:
         """For each thing minimised over, whether the loss has a gradient by it."""
 
-    def start(self) -> State:
-        """Evaluate the loss at the start; compiles."""
+    @property
+    def kept(self) -> Sequence[Any]:
+        """The variables whose values at the lowest loss are kept."""
 
-    def advance(self, state: State, end: int) -> tuple[State, np.ndarray[Any, Any]]:
-        """Apply steps until `end`, or until something is not finite; the losses after each of them."""
+    def begin(self, step: int = 0) -> Position:
+        """A new run from the variables as they are."""
 
-    def put_back(self) -> None:
-        """The variables as they were before the last step, or evaluation."""
+    def advance(self, position: Position, end: int, stretch: int) -> Chunk:
+        """Apply steps until `end`, or until a rule holds; of each `stretch` steps, record the extremes."""
 
-    def step_back(self, state: State) -> State:
-        """Put them back, and evaluate there."""
+    def stopped(self, chunk: Chunk, step: int) -> Chunk:
+        """After a chunk in which a rule held: back to where `step` steps were applied; what led there."""
+
+    def final(self) -> Final:
+        """Evaluate at the variables as they are."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a compiled loop does beside the evaluation; part of what decides whether one can be used again.
+
+    Attributes
+    ----------
+    rules
+        When to stop.
+    keeps_best
+        Whether the variables at the lowest loss are kept.
+    lower, upper
+        For each leaf with a gradient, the bounds that a step is projected to; ``None`` for no bound.
+    careful
+        Whether to carry the values from before each step along, since steps cannot be repeated.
+    """
+
+    rules: Rules
+    keeps_best: bool = False
+    lower: tuple[Any, ...] = ()
+    upper: tuple[Any, ...] = ()
+    careful: bool = False
 
 
 class CompiledLoop:
-    """Whole chunks of steps inside TensorFlow, compiled by XLA or run as a graph.
+    """Whole chunks of steps inside TensorFlow.
 
     Parameters
     ----------
-    traced
-        The program.
+    evaluation
+        The loss and its gradients.
     leaves
-        What is minimised over.
+        What has a gradient.
     optimizer
-        Makes the Keras optimizer, built for the leaves that have a gradient.
+        A Keras optimizer, built for the leaves.
+    written
+        The variables that the program assigns itself.
+    plan
+        What else to do.
     jit
         Whether XLA compiles it.
-    steps
-        How many steps will be asked for at the most.
+
+    A chunk that a rule stops has applied one step too many. Then the variables are put back to where the
+    chunk began, and the steps before are repeated: nothing has to be copied at each step. Where steps cannot
+    be repeated, a careful loop carries copies.
     """
 
     def __init__(
         self,
-        traced: Traced,
+        evaluation: Evaluation,
         leaves: Sequence[src.Leaf],
-        optimizer: Callable[[Sequence[src.Leaf]], Any],
+        optimizer: Any,
+        written: Sequence[Any],
+        plan: Plan,
         *,
         jit: bool,
-        steps: int,
     ) -> None:
         import tensorflow as tf
 
-        self._evaluate, self.connected = traced.gradients(leaves)
-        self._leaves = [leaf for leaf, has in zip(leaves, self.connected, strict=True) if has]
-        self._optimizer = optimizer(self._leaves)
-        own = {id(leaf.value) for leaf in self._leaves}
-        self._written = [variable for variable in traced.written if id(variable) not in own]
-        # What a step back puts back: what the optimizer moves, and what the program itself assigns.
-        self._moved = [*(leaf.value for leaf in self._leaves), *self._written]
-        self._capacity = min(steps, XLA_CAPACITY if jit else GRAPH_CAPACITY) + 1
-        self._before: list[Any] = []
-        loss_type = self._evaluate.structured_outputs[0].dtype  # type: ignore[attr-defined]
-        self._history = tf.zeros([self._capacity], loss_type)
-        count, flag = tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.bool)
-        gradients = [tf.TensorSpec(leaf.value.shape, leaf.value.dtype) for leaf in self._leaves]
-        # A concrete function: TensorFlow would warn of retracing when the fifth cell makes a loop.
-        self._chunk = tf.function(self._run, autograph=False, jit_compile=jit).get_concrete_function(
-            count, count, flag, tf.TensorSpec([self._capacity], loss_type), gradients
-        )
+        self._evaluation, self._leaves, self._optimizer, self._plan = evaluation, leaves, optimizer, plan
+        self.connected = evaluation.connected
+        own = {id(leaf.value) for leaf in leaves}
+        slots = [src.watched(variable) for variable in optimizer.variables]
+        self._kept = [leaf.value for leaf in leaves] + [v for v in written if id(v) not in own]
+        self._moved = [*self._kept, *slots]
+        loss = evaluation.dtype
+        self._dtype = loss if loss.size >= 4 else tf.float32
+        self._memory = plan.rules.memory(loss)
+        self._marks: list[tuple[Position, list[Any]]] = []
+        self._copies: list[Any] = []
+        self._jit = jit
+        self._call = self._function()
 
-    def start(self) -> State:
-        """Evaluate the loss without a step."""
+    def _function(self) -> Callable[..., Any]:
+        """The chunk, compiled; a concrete function, since TensorFlow warns of retracing at the fifth loop."""
         import tensorflow as tf
 
-        zeros = tuple(tf.zeros(leaf.value.shape, leaf.value.dtype) for leaf in self._leaves)
-        return self._called(State(0, math.nan, True, zeros), 0, fresh=True)[0]
+        run = self._stretches if self._jit and not self._plan.careful else self._steps
+        function = tf.function(run, autograph=False, jit_compile=self._jit)
+        call: Callable[..., Any] = function.get_concrete_function(*self._specs())
+        return call
 
-    def advance(self, state: State, end: int) -> tuple[State, np.ndarray[Any, Any]]:
-        """One chunk; at most the loop's capacity of steps."""
-        return self._called(state, min(end, state.step + self._capacity - 1), fresh=False)
+    def _specs(self) -> list[Any]:
+        import tensorflow as tf
 
-    def put_back(self) -> None:
-        """The variables as they were before the last step, or evaluation."""
-        for variable, value in zip(self._moved, self._before, strict=True):
-            variable.assign(value)
+        count = tf.TensorSpec([], tf.int64)
+        carried = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in [*self._memory, *self._nothing()]]
+        copies = [tf.TensorSpec(v.shape, v.dtype) for v in self._moved] if self._plan.careful else []
+        return [count, count, count, carried, copies]
 
     @property
-    def earlier(self) -> list[tuple[Any, Any]]:
-        """What the program itself assigns, with the values before the last evaluation."""
-        return list(zip(self._written, self._before[len(self._leaves) :], strict=True))
+    def kept(self) -> Sequence[Any]:
+        """What the optimizer moves, and what the program assigns itself."""
+        return self._kept
 
-    def step_back(self, state: State) -> State:
-        """Put them back, and evaluate there."""
-        self.put_back()
-        kept = [variable.read_value() for variable in self._written]
-        step = state.step - 1
-        state = self._called(State(step, math.nan, True, state.gradients), step, fresh=True)[0]
-        for variable, value in zip(self._written, kept, strict=True):
-            variable.assign(value)  # this was no further step
-        return state
+    # -- the run, from Python ------------------------------------------------------------------------
 
-    def _called(self, state: State, end: int, *, fresh: bool) -> tuple[State, np.ndarray[Any, Any]]:
+    def begin(self, step: int = 0) -> Position:
+        """A new run from the variables as they are."""
+        self._marks, self._copies = [], []
+        return Position(step, self._memory, self._nothing())
+
+    def compile(self) -> None:
+        """Have it compiled, by a chunk of no steps. Raises what TensorFlow refuses it with."""
+        self._called(self.begin(), 0, 1)
+        self._copies = []
+
+    def advance(self, position: Position, end: int, stretch: int) -> Chunk:
+        """One chunk of at most :data:`ROWS` stretches."""
+        # Reading costs next to nothing: a variable copies itself when it is assigned while it is read.
+        self._marks = [*self._marks[-1:], (position, [variable.read_value() for variable in self._moved])]
+        return self._called(position, min(end, position.step + ROWS * stretch), stretch)
+
+    def stopped(self, chunk: Chunk, step: int) -> Chunk:
+        """Put the variables back and repeat the steps until `step`; a careful loop has copies."""
+        if self._plan.careful:
+            copies = self._copies[0 if step == chunk.last else 1]
+            self._assign(copies)
+            return chunk
+        position, values = next(mark for mark in reversed(self._marks) if mark[0].step <= step)
+        self._assign(values)
+        if step == position.step:
+            return Chunk(position, GO, tuple(_nothing() for _ in chunk.series), chunk.loss, step)
+        return self._called(position, step, max(1, -(-(step - position.step) // ROWS)))
+
+    def final(self) -> Final:
+        """Evaluate at the variables as they are, without XLA, which would have to compile that first."""
+        before = [variable.read_value() for variable in self.kept]
+        front, gradients, rest = self._evaluation.call(*self._last_batch())
+        if not math.isfinite(float(front[0])):
+            for variable, value in zip(self.kept, before, strict=True):
+                variable.assign(value)  # no statistics of what is not finite
+        return Final(front[0], front[1:], gradients, rest)
+
+    def _last_batch(self) -> Sequence[Any]:
+        """What the program is evaluated on at the end."""
+        return ()
+
+    def _assign(self, values: Sequence[Any]) -> None:
+        for variable, value in zip(self._moved, values, strict=True):
+            variable.assign(value)
+
+    def _nothing(self) -> tuple[Any, ...]:
+        """What stands for the best before there is any."""
         import tensorflow as tf
 
-        numbers = tf.constant(state.step, tf.int64), tf.constant(end, tf.int64), tf.constant(fresh)
-        step, finite, loss, self._history, gradients, self._before = self._chunk(
-            *numbers, self._history, list(state.gradients)
+        if not self._plan.keeps_best:
+            return ()
+        values = [tf.zeros(variable.shape, variable.dtype) for variable in self.kept]
+        return (tf.constant(float("inf"), self._evaluation.dtype), *values)
+
+    def _called(self, position: Position, end: int, stretch: int) -> Chunk:
+        import tensorflow as tf
+
+        numbers = [tf.constant(number, tf.int64) for number in (position.step, end, stretch)]
+        copies: list[Any] = []
+        if self._plan.careful:
+            copies = self._copies[0] if self._copies else [v.read_value() for v in self._moved]
+        step, verdict, loss, rows, carried, recorded, self._copies = self._call(
+            *numbers, [*position.memory, *position.best], copies
         )
-        reached = int(step)
-        losses = self._history[1 : reached - state.step + 1].numpy().astype(np.float64)
-        return State(reached, float(loss), bool(finite), tuple(gradients)), losses
+        reached, code = int(step), int(verdict)
+        split = len(position.memory)
+        after = Position(reached, tuple(carried[:split]), tuple(carried[split:]))
+        series = _series(position.step, int(rows), [tensor.numpy() for tensor in recorded])
+        return Chunk(after, code, series, float(loss), reached - 1)
 
-    def _run(self, start: Any, end: Any, fresh: Any, history: Any, gradients: list[Any]) -> Any:
-        """The chunk that is compiled. `fresh`: nothing to apply yet, only to evaluate."""
+    # -- the run, in TensorFlow --------------------------------------------------------------------
+
+    def _steps(self, start: Any, end: Any, stretch: Any, carried: list[Any], copies: list[Any]) -> Any:
+        """Step by step, the values of each recorded."""
         import tensorflow as tf
 
-        one, zero = tf.constant(1, tf.int64), tf.constant(0, tf.int64)
+        size = 1 + self._tracked
+        values = tf.TensorArray(self._dtype, ROWS, element_shape=[size])
 
-        def applied(gradients: list[Any]) -> Any:
-            self._optimizer.apply(gradients, [leaf.owner for leaf in self._leaves])
-            return one
+        def step(at: Any, _: Any, __: Any, carried: Any, copies: Any, values: Any) -> Any:
+            verdict, loss, recorded, carried, copies = self._step(at, carried, copies)
+            values = values.write(tf.cast(at - start, tf.int32), recorded)
+            return at + 1, verdict, loss, carried, copies, values
 
-        def iteration(
-            step: Any, fresh: Any, finite: Any, loss: Any, history: Any, gradients: Any, before: Any
+        at, verdict, loss, carried, copies, values = tf.while_loop(
+            lambda at, verdict, *_: (verdict == GO) & (at < end),
+            step,
+            (start, tf.constant(GO), tf.zeros([], self._dtype), carried, self._two(copies), values),
+        )
+        return at, verdict, loss, at - start, carried, [values.stack()], copies
+
+    def _stretches(self, start: Any, end: Any, stretch: Any, carried: list[Any], copies: list[Any]) -> Any:
+        """Of each stretch of steps, the least and the greatest values recorded, and where they were.
+
+        XLA runs a small inner loop as one piece of machine code, several times faster than one that
+        also writes into a long buffer.
+        """
+        import tensorflow as tf
+
+        size = 1 + self._tracked
+        extremes = tf.TensorArray(self._dtype, ROWS, element_shape=[2, size])
+        places = tf.TensorArray(tf.int32, ROWS, element_shape=[2, size])
+        infinite = tf.fill([size], tf.constant(float("inf"), self._dtype))
+
+        def step(
+            at: Any, stop: Any, _: Any, __: Any, carried: Any, low: Any, low_at: Any, high: Any, high_at: Any
         ) -> Any:
-            before = [tf.identity(variable.read_value()) for variable in self._moved]
-            step += tf.cond(fresh, lambda: zero, lambda: applied(gradients))
-            loss, *gradients = self._evaluate()
-            finite = tf.math.is_finite(loss)
-            for gradient in gradients:
-                finite &= tf.reduce_all(tf.math.is_finite(gradient))
-            history = tf.tensor_scatter_nd_update(history, [[step - start]], [loss])
-            return step, tf.constant(False), finite, loss, history, gradients, before
+            verdict, loss, recorded, carried, _copies = self._step(at, carried, ())
+            offset = tf.cast(at - start, tf.int32)
+            # Written so that NaN counts as less and as more than anything.
+            less, more = ~(recorded >= low), ~(recorded <= high)
+            low, low_at = tf.where(less, recorded, low), tf.where(less, offset, low_at)
+            high, high_at = tf.where(more, recorded, high), tf.where(more, offset, high_at)
+            return at + 1, stop, verdict, loss, carried, low, low_at, high, high_at
 
-        before = [variable.read_value() for variable in self._moved]
-        step, _, finite, loss, history, gradients, before = tf.while_loop(
-            lambda step, fresh, finite, *_: finite & (fresh | (step < end)),
-            iteration,
-            (start, fresh, tf.constant(True), tf.zeros([], history.dtype), history, gradients, before),
+        def several(at: Any, _: Any, loss: Any, row: Any, carried: Any, extremes: Any, places: Any) -> Any:
+            offset = tf.fill([size], tf.cast(at - start, tf.int32))
+            stop = tf.minimum(at + stretch, end)
+            at, _, verdict, loss, carried, low, low_at, high, high_at = tf.while_loop(
+                lambda at, stop, verdict, *_: (verdict == GO) & (at < stop),
+                step,
+                (at, stop, tf.constant(GO), loss, carried, infinite, offset, -infinite, offset),
+            )
+            extremes = extremes.write(row, tf.stack([low, high]))
+            places = places.write(row, tf.stack([low_at, high_at]))
+            return at, verdict, loss, row + 1, carried, extremes, places
+
+        zero = tf.constant(0)
+        at, verdict, loss, rows, carried, extremes, places = tf.while_loop(
+            lambda at, verdict, *_: (verdict == GO) & (at < end),
+            several,
+            (start, tf.constant(GO), tf.zeros([], self._dtype), zero, carried, extremes, places),
         )
-        return step, finite, loss, history, gradients, before
+        return at, verdict, loss, rows, carried, [extremes.stack(), places.stack()], copies
 
+    @property
+    def _tracked(self) -> int:
+        return len(self._evaluation.call.structured_outputs[0]) - 1  # type: ignore[attr-defined]
 
-class EagerLoop:
-    """Step by step in Python, for what cannot be compiled; each step runs the program once."""
-
-    def __init__(
-        self,
-        program: Program,
-        namespace: Namespace,
-        loss_name: str | None,
-        settle: Callable[[Iterable[Any]], Sequence[src.Leaf]],
-        optimizer: Callable[[Sequence[src.Leaf]], Any],
-    ) -> None:
-        self._program, self._namespace, self._loss_name = program, namespace, loss_name
-        names = program.names
-        # Each step begins with what the names held before the run, as a compiled step does.
-        self._entry = {name: namespace[name] for name in names.reads_first if name in namespace}
-        self._settle, self._make_optimizer = settle, optimizer
-        self._leaves: list[src.Leaf] = []
-        self._optimizer: Any = None
-        self._before: list[Any] = []
-        self._evaluated = False
-        self.connected: Sequence[bool] = ()
-        self.value: Any = None
-
-    def start(self) -> State:
-        """Evaluate the loss without a step."""
+    def _step(self, at: Any, carried: Sequence[Any], copies: Sequence[Any]) -> Any:
+        """Evaluate, look at the rules, apply."""
         import tensorflow as tf
 
-        with tf.GradientTape() as tape:
-            loss = self._loss()
-            # What a variable holds is watched as it is read; what is not trainable has to be said.
-            leaves = self._settle(tape.watched_variables())
-        if any(not getattr(leaf.value, "trainable", True) for leaf in leaves):
-            with tf.GradientTape(watch_accessed_variables=False) as tape:
-                for leaf in leaves:
-                    tape.watch(leaf.value)
-                loss = self._loss()
-        gradients = _gradients(tape, loss, leaves)
-        self.connected = [gradient is not None for gradient in gradients]
-        self._leaves = [leaf for leaf, has in zip(leaves, self.connected, strict=True) if has]
-        self._before = [leaf.value.read_value() for leaf in self._leaves]
-        self._optimizer = self._make_optimizer(self._leaves)
-        return _state(0, loss, _dense(gradients))
+        plan = self._plan
+        before = [tf.identity(variable.read_value()) for variable in self._moved] if plan.careful else []
+        verdict, recorded, carried = self._applied(at, carried)
+        # Of the step before this one, too: that is where a loss that is not finite leads back to.
+        return verdict, recorded[0], recorded, carried, [before, copies[0]] if plan.careful else copies
 
-    def advance(self, state: State, end: int) -> tuple[State, np.ndarray[Any, Any]]:
-        """Steps for about the time of a chunk."""
-        losses: list[float] = []
-        deadline = time.perf_counter() + CHUNK_SECONDS
-        while state.finite and state.step < end and (not losses or time.perf_counter() < deadline):
-            self._before = [leaf.value.read_value() for leaf in self._leaves]
-            self._optimizer.apply(list(state.gradients), [leaf.owner for leaf in self._leaves])
-            state = _state(state.step + 1, *self._evaluate())
-            losses.append(state.loss)
-        return state, np.array(losses)
-
-    def put_back(self) -> None:
-        """The variables as they were before the last step; what the program assigns itself stays."""
-        for leaf, value in zip(self._leaves, self._before, strict=True):
-            leaf.value.assign(value)
-
-    def step_back(self, state: State) -> State:
-        """Put them back, and evaluate there."""
-        self.put_back()
-        return _state(state.step - 1, *self._evaluate())
-
-    def _evaluate(self) -> tuple[Any, list[Any]]:
+    def _applied(self, at: Any, carried: Sequence[Any], batch: Sequence[Any] = ()) -> Any:
         import tensorflow as tf
 
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            for leaf in self._leaves:
-                tape.watch(leaf.value)
-            loss = self._loss()
-        return loss, _dense(_gradients(tape, loss, self._leaves))
+        (loss, *tracked), gradients, _ = self._evaluation.call(*batch)
+        split = len(self._memory)
+        verdict, memory = self._plan.rules.check(at, loss, gradients, carried[:split])
+        best = self._better(loss, verdict, carried[split:])
 
-    def _loss(self) -> Any:
+        self._apply(gradients)
+        recorded = tf.stack([tf.cast(number, self._dtype) for number in (loss, *tracked)])
+        return verdict, recorded, [*memory, *best]
+
+    def _apply(self, gradients: Sequence[Any]) -> None:
         import tensorflow as tf
 
-        def refuse(create: Any, **arguments: Any) -> Any:
-            raise _VariableCreated
+        self._optimizer.apply(gradients, [leaf.owner for leaf in self._leaves])
+        for leaf, low, high in zip(self._leaves, self._plan.lower, self._plan.upper, strict=False):
+            if low is not None or high is not None:
+                value = leaf.value.read_value()
+                value = value if low is None else tf.maximum(value, tf.cast(low, value.dtype))
+                leaf.value.assign(value if high is None else tf.minimum(value, tf.cast(high, value.dtype)))
 
-        self._namespace.update(self._entry)
-        # Layers that were not built yet make their variables in the first evaluation.
-        scope = tf.variable_creator_scope(refuse) if self._evaluated else contextlib.nullcontext()
-        try:
-            with scope:
-                self.value = self._program.run(self._namespace, {})
-        except _VariableCreated as error:
-            self.put_back()
-            raise creates_a_variable(self._program, error) from None
-        self._evaluated = True
-        return require_loss(self.value, self._namespace, self._loss_name)
+    def _better(self, loss: Any, verdict: Any, best: Sequence[Any]) -> list[Any]:
+        import tensorflow as tf
 
+        if not best:
+            return []
+        better = (loss < best[0]) & (verdict != LOSS_LOST)
+        chosen: list[Any] = tf.cond(
+            better,
+            lambda: [loss, *(tf.identity(variable.read_value()) for variable in self.kept)],
+            lambda: [tf.identity(value) for value in best],
+        )
+        return chosen
 
-class _VariableCreated(Exception):
-    """The program created a variable when it had none left to create."""
-
-
-def creates_a_variable(program: Program, error: BaseException) -> TargetError:
-    """The refusal of a program that an error stopped as it created a variable."""
-    line = program.line_of(error)
-    return TargetError(
-        f"{f'line {line[0]}' if line else 'the loss'} creates a variable, "
-        "which would be a new one at each step: create it in a cell above."
-    )
+    def _two(self, copies: list[Any]) -> list[list[Any]]:
+        return [copies, copies] if self._plan.careful else []
 
 
-def _gradients(tape: Any, loss: Any, leaves: Sequence[src.Leaf]) -> list[Any]:
-    try:
-        return list(tape.gradient(loss, [leaf.value for leaf in leaves]))
-    except LookupError as error:
-        operation = operation_without_gradient(error)
-        if not operation:
-            raise
-        raise TargetError(
-            f"the loss goes through {operation}, which TensorFlow has no gradient of."
-        ) from None
+def _nothing() -> Recorded:
+    return Recorded(np.zeros(0, np.int64), np.zeros(0))
 
 
-def operation_without_gradient(error: LookupError) -> str:
-    """The kind of operation that TensorFlow missed a gradient of; empty if the error is another one."""
-    found = re.search(
-        r"gradient registry has no entry for: (\w+)|No gradient defined .*op type: (\w+)", str(error)
-    )
-    return (found[1] or found[2]) if found else ""
-
-
-def _dense(gradients: Sequence[Any]) -> list[Any]:
-    """The gradients that there are, those of lookups as full tensors."""
-    import tensorflow as tf
-
-    return [tf.convert_to_tensor(gradient) for gradient in gradients if gradient is not None]
-
-
-def _state(step: int, loss: Any, gradients: Sequence[Any]) -> State:
-    import tensorflow as tf
-
-    number = float(loss)
-    finite = math.isfinite(number) and all(bool(tf.reduce_all(tf.math.is_finite(g))) for g in gradients)
-    return State(step, number, finite, tuple(gradients))
-
-
-def next_end(state: State, steps: int, taken: int, seconds: float) -> int:
-    """The step at which the next chunk should end, after one of `taken` steps in `seconds`.
-
-    A chunk grows at most sixteenfold, since the first ones are too short to be timed well.
-    """
-    fitting = CHUNK_SECONDS / (seconds / taken) if taken and seconds > 0 else 1
-    return min(steps, state.step + max(1, int(min(fitting, 16 * taken))))
+def _series(start: int, rows: int, recorded: list[Any]) -> tuple[Recorded, ...]:
+    """What a chunk recorded, by series."""
+    if len(recorded) == 1:
+        values = recorded[0][:rows]
+        return tuple(
+            Recorded(start + np.arange(rows), values[:, number]) for number in range(values.shape[1])
+        )
+    extremes, places = (array[:rows] for array in recorded)
+    found = []
+    for number in range(extremes.shape[2]):
+        steps, first = np.unique(places[:, :, number], return_index=True)
+        found.append(Recorded(start + steps.astype(np.int64), extremes[:, :, number].reshape(-1)[first]))
+    return tuple(found)

@@ -1,4 +1,4 @@
-"""A name or an object → a Keras optimizer."""
+"""A name or an object → a Keras optimizer, or a method of SciPy."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
+from tape_magic.engine import scipy_methods
 from tape_magic.errors import LineError, closest
 
 
@@ -39,14 +40,14 @@ def is_optimizer(value: Any) -> bool:
 
 
 def resolve(optimizer: Any, lr: float | None = None) -> Any:
-    """The Keras optimizer that is meant.
+    """The Keras optimizer that is meant, or the :class:`~tape_magic.engine.scipy_methods.Method`.
 
     Parameters
     ----------
     optimizer
-        A Keras name such as ``"adam"``, an optimizer, or a class of optimizers.
+        A Keras name such as ``"adam"``, an optimizer, a class of optimizers, or a method of SciPy.
     lr
-        The learning rate, for a name or a class; without it, Keras's default.
+        The learning rate, for a Keras name or a class; without it, Keras's default.
 
     Raises
     ------
@@ -59,6 +60,10 @@ def resolve(optimizer: Any, lr: float | None = None) -> Any:
     'SGD(0.1)'
     """
     _require_tensorflow()
+    method = scipy_methods.find(optimizer)
+    if method is not None:
+        scipy_methods.require_scipy(method)
+        return method
     if is_optimizer(optimizer):
         if lr is not None:
             raise LineError(
@@ -68,8 +73,9 @@ def resolve(optimizer: Any, lr: float | None = None) -> Any:
         return optimizer
     if isinstance(optimizer, str):
         known = keras_names()
+        names = [*known, *scipy_methods.NAMES]
         if optimizer.lower() not in known:
-            raise LineError(f"unknown optimizer {optimizer!r}{closest(optimizer, known)}")
+            raise LineError(f"unknown optimizer {optimizer!r}{closest(optimizer, names)}")
         optimizer = known[optimizer.lower()]
     if not is_optimizer_class(optimizer):
         raise LineError(
@@ -131,13 +137,17 @@ def _fits(optimizer: Any, variables: Sequence[Any]) -> bool:
 
 
 def learning_rate(optimizer: Any) -> float | None:
-    """The rate, if it is one number and no schedule."""
+    """The rate, if it is one number and no schedule; SciPy's methods have none."""
+    if isinstance(optimizer, scipy_methods.Method):
+        return None
     rate = optimizer.get_config().get("learning_rate")
     return float(rate) if isinstance(rate, float) else None
 
 
 def describe(optimizer: Any) -> str:
     """The class and its rate, and the settings that differ from the defaults: ``SGD(0.01, momentum=0.9)``."""
+    if isinstance(optimizer, scipy_methods.Method):
+        return optimizer.description
     config = optimizer.get_config()
     rate = learning_rate(optimizer)
     shown = ["schedule" if rate is None else f"{rate:.4g}"]

@@ -70,6 +70,7 @@ class Untraceable(Exception):
     """The program cannot become a graph, whatever the values; the message says why, and where."""
 
 
+_BY_PLACE = {inspect.Parameter.POSITIONAL_ONLY}
 _BY_NAME = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
 
 
@@ -84,6 +85,10 @@ class Program(Protocol):
     def has_value(self) -> bool:
         """Whether it may end with an expression, whose value is an output."""
 
+    @property
+    def source(self) -> str | None:
+        """Its text, if that and what it reads say all of what it does."""
+
     def run(self, namespace: Namespace, hooks: Hooks, tape: Any = None) -> Any:
         """Compute eagerly, leaving what is assigned in `namespace`; the value of the last expression.
 
@@ -91,8 +96,12 @@ class Program(Protocol):
         the program may call ``tape``.
         """
 
-    def traceables(self, namespace: Namespace) -> Iterator[tuple[Callable[[], Any], Unpack]]:
+    def traceables(
+        self, namespace: Namespace, inputs: Sequence[str] = ()
+    ) -> Iterator[tuple[Callable[..., Any], Unpack]]:
         """The same as functions for ``tf.function``, the best first, each with how to read what it returns.
+
+        They take the values of `inputs`, names that are bound anew at each call.
 
         Leaves `namespace` alone. Raises :class:`Untraceable` when no function does the same.
         """
@@ -124,6 +133,7 @@ class FunctionProgram:
     """
 
     has_value = True
+    source = None
 
     def __init__(self, function: Callable[..., Any], sources: Mapping[str, Any]) -> None:
         if not callable(function):
@@ -148,12 +158,13 @@ class FunctionProgram:
             namespace[name] = hooks[name](value) if name in hooks else value
         return None
 
-    def traceables(self, namespace: Namespace) -> Iterator[tuple[Callable[[], Any], Unpack]]:
+    def traceables(
+        self, namespace: Namespace, inputs: Sequence[str] = ()
+    ) -> Iterator[tuple[Callable[..., Any], Unpack]]:
         """The call itself: a function is what ``tf.function`` traces."""
-        yield (
-            functools.partial(self._function, *self._positional(namespace), **self._keywords(namespace)),
-            (lambda outputs: (None, outputs) if isinstance(outputs, dict) else (outputs, {})),
-        )
+        entry = [name for name in self._arguments if name not in inputs]
+        for function, unpack in self.functions((*entry, *inputs)):
+            yield functools.partial(function, *(namespace[name] for name in entry)), unpack
 
     def functions(self, parameters: Sequence[str]) -> Iterator[tuple[Callable[..., Any], Unpack]]:
         """The call itself."""
@@ -232,3 +243,21 @@ def as_sources(value: Any) -> dict[str, Any]:
     if isinstance(value, list | tuple):
         return {f"x{index}": item for index, item in enumerate(value)}
     return {"x": value}
+
+
+def batch_names(function: Callable[..., Any], given: Mapping[str, Any]) -> tuple[str, ...]:
+    """The parameters of a function that a batch is bound to: those without a default after what is given."""
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        raise LineError("the function does not say its parameters: write one that names the batch.") from None
+    needed = [
+        name
+        for name, parameter in parameters.items()
+        if parameter.default is inspect.Parameter.empty and parameter.kind in _BY_NAME | _BY_PLACE
+    ]
+    rest = [name for name in needed if name not in given]
+    names = rest if len(rest) == len(needed) - len(given) else needed[len(given) :]
+    if not names:
+        raise LineError("the function takes no batch: give it a parameter for each part, loss(x, xb, yb).")
+    return tuple(names)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-import sysconfig
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from tape_magic.engine import op_events
+from tape_magic.engine.frames import Frame, UserFrames
 
 MOST_ENTRIES = 200_000
 """A run with more operations than this is not explained: the record would outgrow the computation."""
@@ -24,10 +23,6 @@ MORE_ROOM = 2**31
 """The same once there is something to explain."""
 
 _SMALL = 1024
-_LIBRARY, _USER, _OWN, _BACKPROP = range(4)
-
-Frame = tuple[str, int]
-"""A file, as the code object names it, and a line in it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -78,13 +73,28 @@ class Entry:
     superseded: bool = False
 
 
+class _Heard(NamedTuple):
+    """An operation as it was heard, before anything is made of it.
+
+    `reads` are the arguments for which an input was made just then, each by the place of that input: of
+    a variable, TensorFlow has read the value itself.
+    """
+
+    type: str
+    attrs: tuple[Any, ...]
+    inputs: tuple[Any, ...]
+    outputs: tuple[Any, ...]
+    frames: tuple[Frame, ...]
+    taped: bool
+    graph: Any
+    reads: tuple[tuple[int, Any], ...]
+
+
 class Recorder:
     """Hears the operations of a run, between :meth:`listening` and its end.
 
     Attributes
     ----------
-    entries
-        In the order of execution.
     tensors
         By key: those that were computed or read, or weak references to them.
     start
@@ -96,16 +106,18 @@ class Recorder:
     """
 
     def __init__(self) -> None:
-        self.entries: list[Entry] = []
         self.tensors: dict[int, Any] = {}
         self.start = 0
         self.complete = True
         self.room = ROOM
         self.paused = False
+        self._entries: list[Entry] = []
+        self._heard: list[_Heard] = []
+        self._newest = 0
         self._made_by: dict[int, int] = {}
-        self._kinds: dict[str, int] = {}
-        self._bytes = 0
+        self._bytes = self._bytes_heard = 0
         self._stopped = op_events.stopped_reader()
+        self._frames = UserFrames(self._forward_frames)
         self._fixed: tuple[Frame, ...] | None = None
 
     @contextmanager
@@ -114,6 +126,7 @@ class Recorder:
         import tensorflow as tf
 
         self.start = self.start or op_events.key_of(tf.constant(0))
+        self._newest = max(self._newest, self.start)
         self._fixed = frames
         with op_events.listening(self._hear, self._hear_custom) as heard:
             self.complete = self.complete and heard
@@ -136,12 +149,15 @@ class Recorder:
 
     def close(self) -> None:
         """Let go of all tensors."""
-        self.entries.clear()
+        self._heard.clear()
+        self._entries.clear()
         self.tensors.clear()
 
-    def is_users(self, filename: str) -> bool:
-        """Whether a file holds the user's code, and not a library's."""
-        return is_users(filename)
+    @property
+    def entries(self) -> list[Entry]:
+        """What ran, in the order of execution."""
+        self._catch_up()
+        return self._entries
 
     def tensor(self, key: int) -> Any:
         """A tensor by its key, or ``None`` where it is gone."""
@@ -151,8 +167,8 @@ class Recorder:
     def note(self, entry: Entry) -> None:
         """Take up an entry that was not heard."""
         for key in entry.outputs:
-            self._made_by[key] = len(self.entries)
-        self.entries.append(entry)
+            self._made_by[key] = len(self._entries)
+        self._entries.append(entry)
 
     def keep(self, tensor: Any) -> int:
         """Keep a tensor while there is room, and give its key."""
@@ -178,43 +194,66 @@ class Recorder:
         if graph is not None:
             return
         try:
-            self._take(op_type, inputs, attrs, outputs or (), sys._getframe(1))
+            self._take(op_type, tuple(inputs), attrs, tuple(outputs or ()), sys._getframe(1))
         except Exception:  # whatever is wrong with the record, the cell must not fail of it
             self.complete = False
 
     def _take(
         self,
         op_type: str | bytes,
-        inputs: Sequence[Any],
+        inputs: tuple[Any, ...],
         attrs: tuple[Any, ...],
-        outputs: Sequence[Any],
+        outputs: tuple[Any, ...],
         frame: Any,
     ) -> None:
-        number = len(self.entries)
-        if number >= MOST_ENTRIES:
+        if len(self._heard) + len(self._entries) >= MOST_ENTRIES:
             self.complete = False
             return
-        frames = self._frames(frame) if self._fixed is None else self._fixed
-        tensors = self.tensors
-        keys = tuple([tensor._id for tensor in inputs])
-        for index, key in enumerate(keys):
-            if key not in tensors:
-                self._meet(inputs[index], index, frame, frames)
-        made = []
+        name = op_type if isinstance(op_type, str) else op_type.decode()
+        newest = self._newest
+        reads: tuple[tuple[int, Any], ...] = ()
+        for index, tensor in enumerate(inputs):
+            if tensor._id > newest:
+                self._weigh(tensor)
+                reads = (*reads, (index, _argument(frame, index)))
         for tensor in outputs:
-            key = tensor._id
-            made.append(key)
-            self._made_by[key] = number
-            if tensor._num_elements() <= _SMALL or op_type == "ReadVariableOp":
-                tensors[key] = tensor  # a variable's value shares the variable's memory
-            else:
-                self.keep(tensor)
-        if isinstance(op_type, bytes):
-            op_type = op_type.decode()
+            if name != "ReadVariableOp":  # its output shares the variable's memory
+                self._weigh(tensor)
+            if tensor._id > newest:
+                newest = tensor._id
+        self._newest = newest
+        frames = self._frames.around(frame) if self._fixed is None else self._fixed
         # No operation's name begins so: it is that of a function.
-        called = op_events.graph_called(frame) if op_type.startswith("__") else None
+        called = op_events.graph_called(frame) if name.startswith("__") else None
         taped = not self.paused and not self._stopped()
-        self.entries.append(Entry(op_type, attrs, keys, tuple(made), frames, taped, called))
+        self._heard.append(_Heard(name, attrs, inputs, outputs, frames, taped, called, reads))
+        if self._bytes + self._bytes_heard > self.room:
+            self._catch_up()
+
+    def _weigh(self, tensor: Any) -> None:
+        elements = tensor._num_elements()
+        if elements > _SMALL:
+            self._bytes_heard += elements * tensor.dtype.size
+
+    def _catch_up(self) -> None:
+        """Make entries of what was heard; tensors are then kept while there is room."""
+        heard, self._heard, self._bytes_heard = self._heard, [], 0
+        for one in heard:
+            self._enter(one)
+
+    def _enter(self, heard: _Heard) -> None:
+        tensors = self.tensors
+        for index, variable in heard.reads:
+            key, handle = heard.inputs[index]._id, op_events.key_of_variable(variable)
+            if handle and key not in tensors:
+                tensors.setdefault(handle, variable.handle)
+                self.note(Entry("ReadVariableOp", (), (handle,), (key,), heard.frames, heard.taped))
+        keys = tuple([self.keep(tensor) for tensor in heard.inputs])
+        read = heard.type == "ReadVariableOp"
+        for tensor in heard.outputs if read else ():
+            tensors[tensor._id] = tensor
+        made = tuple([self.keep(tensor) for tensor in heard.outputs])
+        self.note(Entry(heard.type, heard.attrs, keys, made, heard.frames, heard.taped, heard.graph))
 
     def _hear_custom(
         self, name: str, outputs: Sequence[Any], inputs: Sequence[Any], backward: op_events.Backward
@@ -222,16 +261,17 @@ class Recorder:
         keys = tuple(op_events.key_of(tensor) for tensor in outputs)
         if not keys or not all(hasattr(tensor, "_num_elements") for tensor in outputs):
             return backward  # within a function that is traced, tensors are symbolic
+        self._catch_up()
         given = [getattr(tensor, "handle", tensor) for tensor in inputs]
         custom = Custom(name, tuple(self.keep(tensor) for tensor in given), keys)
-        entry = self.entries[self._made_by[keys[0]]] if keys[0] in self._made_by else None
+        entry = self._entries[self._made_by[keys[0]]] if keys[0] in self._made_by else None
         if entry is None or entry.graph is None:
-            frames = self._frames(sys._getframe(2)) if self._fixed is None else self._fixed
+            frames = self._frames.around(sys._getframe(2)) if self._fixed is None else self._fixed
             entry = Entry(name, None, custom.inputs, keys, frames)
             for tensor in outputs:
                 key = self.keep(tensor)
                 if key in self._made_by:
-                    self.entries[self._made_by[key]].superseded = True
+                    self._entries[self._made_by[key]].superseded = True
             self.note(entry)
         entry.custom, entry.taped = custom, not self.paused
 
@@ -242,46 +282,14 @@ class Recorder:
 
         return called
 
-    def _meet(self, tensor: Any, index: int, frame: Any, frames: tuple[Frame, ...]) -> None:
-        """A tensor that no operation made: given, a constant, or a variable that TensorFlow read itself."""
-        key = self.keep(tensor)
-        if key <= self.start:
-            return
-        variable = _argument(frame, index)
-        handle = op_events.key_of_variable(variable)
-        if handle:
-            self.tensors.setdefault(handle, variable.handle)
-            self.note(Entry("ReadVariableOp", (), (handle,), (key,), frames, taped=not self.paused))
-
-    def _frames(self, frame: Any) -> tuple[Frame, ...]:
-        """The user's innermost line around a frame, as far as the run goes; of one, or of none."""
-        kinds = self._kinds
-        while frame is not None:
-            code = frame.f_code
-            kind = kinds.get(code.co_filename)
-            if kind is None:
-                kind = kinds[code.co_filename] = _kind(code.co_filename)
-            if kind == _USER:
-                return ((code.co_filename, frame.f_lineno),)
-            if kind == _OWN:
-                return ()
-            if kind == _BACKPROP and op_events.is_gradient_frame(code):
-                return self._forward_frames(frame)
-            frame = frame.f_back
-        return ()
-
     def _forward_frames(self, frame: Any) -> tuple[Frame, ...]:
         """Of an operation that a tape runs backward: the line of the one that it is the gradient of."""
+        self._catch_up()
         held = frame.f_locals
         for key in map(op_events.key_of, [*(held.get("outputs") or ()), *(held.get("inputs") or ())]):
-            if key in self._made_by and self.entries[self._made_by[key]].frames:
-                return self.entries[self._made_by[key]].frames
+            if key in self._made_by and self._entries[self._made_by[key]].frames:
+                return self._entries[self._made_by[key]].frames
         return ()
-
-
-def is_users(filename: str) -> bool:
-    """Whether a file, as code objects name it, holds the user's code, and not a library's."""
-    return _kind(filename) == _USER
 
 
 def _argument(frame: Any, index: int) -> Any:
@@ -295,31 +303,3 @@ def _argument(frame: Any, index: int) -> Any:
         value = held.get(name)
         flat += value if isinstance(value, list | tuple) else [value]
     return flat[index] if index < len(flat) else None
-
-
-@lru_cache(maxsize=4096)
-def _kind(filename: str) -> int:
-    """Whose code a file holds: a library's, the user's, or this package's."""
-    if filename.startswith(_own_folder()):
-        return _OWN
-    if "__autograph_generated_file" in filename or filename.startswith("<frozen"):
-        return _LIBRARY
-    if not filename.startswith(_library_folders()):
-        return _USER
-    return _BACKPROP if filename.endswith(os.path.join("eager", "backprop.py")) else _LIBRARY
-
-
-@lru_cache(maxsize=1)
-def _own_folder() -> str:
-    return os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-
-
-@lru_cache(maxsize=1)
-def _library_folders() -> tuple[str, ...]:
-    import keras
-    import tensorflow as tf
-
-    paths = sysconfig.get_paths()
-    folders = {paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    folders |= {os.path.dirname(os.path.dirname(module.__file__ or "")) for module in (keras, tf)}
-    return tuple(folder + os.sep for folder in folders if folder)

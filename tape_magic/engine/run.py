@@ -139,8 +139,7 @@ class Run(ABC):
         return self.program.run(self.namespace, self.selection.hooks(self._assigned), self.tape)
 
     def _watch(self, source: Source) -> None:
-        for leaf in source.leaves:
-            self.tape.watch_source(leaf.value)
+        self.tape.watch_source(*(leaf.value for leaf in source.leaves))
 
     def _assigned(self, source: Source) -> None:
         self._watch(source)

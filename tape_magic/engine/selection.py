@@ -6,6 +6,7 @@ import ast
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from tape_magic.engine import sources as src
@@ -57,6 +58,11 @@ class Selection:
     make, liftable
         As in :class:`Lifting`; `make` is also given the dtype to lift to.
 
+    Attributes
+    ----------
+    dtype
+        What floats and arrays are lifted to.
+
     Raises :class:`SourceError` for what has no derivative, before anything is changed.
     """
 
@@ -80,8 +86,8 @@ class Selection:
         # Whether some variable can be known only as the program reads it.
         self.needs_access = chooses or any(source.unbuilt for source in self.sources)
         self._awaits = False
-        dtype = lift_dtype(self._read().values(), [source.value for source in self.sources])
-        self.lifting = Lifting(namespace, lambda value: make(value, dtype), liftable)
+        self._before = self._read(), [source.value for source in self.sources]
+        self.lifting = Lifting(namespace, lambda value: make(value, self.dtype), liftable)
 
     @property
     def sources(self) -> list[Source]:
@@ -90,6 +96,12 @@ class Selection:
 
     def __getitem__(self, name: str) -> Source:
         return self._sources[name]
+
+    @cached_property
+    def dtype(self) -> str:
+        """What floats and arrays are lifted to; found out when the first of them is."""
+        read, values = self._before
+        return lift_dtype(read.values(), values)
 
     def _read(self) -> dict[str, Any]:
         return {name: self._namespace[name] for name in self._program.names.reads if name in self._namespace}
@@ -133,7 +145,7 @@ class Selection:
     def lift(self) -> None:
         """Lift the floats and arrays among the sources; each source's leaves are then known."""
         for source in self.sources:
-            if not source.assigned:
+            if not source.assigned and not (src.is_variable(source.value) or src.is_module(source.value)):
                 self.lifting.lift(source.name)
                 self._settle(source)
 

@@ -18,7 +18,9 @@ PATIENCE = 10
 
 @dataclass(frozen=True)
 class Settings:
-    """How to minimise; each attribute is a parameter of :func:`~tape_magic.engine.minimize.minimize`.
+    """How to minimise; the attributes are parameters of :func:`~tape_magic.engine.minimize.minimize`.
+
+    `names` are what a batch of the data is bound to, and `label` is what messages call the data.
 
     Raises :class:`LineError` for what is out of its range, and for what does not go together.
     """
@@ -39,6 +41,8 @@ class Settings:
     resume: bool = False
     checkpoint: str | None = None
     data: Any = None
+    names: tuple[str, ...] = ()
+    label: str = "the data"
     batch: int | None = None
     epochs: int | None = None
 

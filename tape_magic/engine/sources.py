@@ -277,10 +277,11 @@ def reachable(values: Iterable[Any], home: Mapping[str, Any]) -> Iterator[Any]:
         yield value
         if isinstance(value, list | tuple | dict):
             queue += [item for _, item in items_of(value)]
-        queue += _reached(value, home)
+        queue += reached(value, home)
 
 
-def _reached(value: Any, home: Mapping[str, Any]) -> list[Any]:
+def reached(value: Any, home: Mapping[str, Any]) -> list[Any]:
+    """What a function of the notebook mentions: globals, and names of the functions around it."""
     function = getattr(value, "python_function", value)  # what tf.function wraps
     if isinstance(function, types.MethodType):
         return [function.__self__, function.__func__]

@@ -41,11 +41,17 @@ class Swapper:
     Lists, dicts, attributes and closures are changed in place, and only where something is
     swapped; tuples are made anew. Attributes count for objects of the notebook's own classes: a
     library's objects would lead through all of TensorFlow.
+
+    Attributes
+    ----------
+    wrote
+        Whether anything was changed in place.
     """
 
     def __init__(self, swap: Swap, home: str) -> None:
         self._swap = swap
         self._home = home
+        self.wrote = False
         self._seen: dict[int, Any] = {}
 
     def swapped(self, value: Any) -> Any:
@@ -82,6 +88,7 @@ class Swapper:
             new = self.swapped(item)
             if new is not item:
                 write(key, new)
+                self.wrote = True
 
     def _partial(self, value: functools.partial[Any]) -> Any:
         parts = value.func, value.args, value.keywords
@@ -99,6 +106,8 @@ class Swapper:
             new = self.swapped(held)
             if new is not held:
                 cell.cell_contents = new
+                self.wrote = True
         defaults = self.swapped(function.__defaults__)
         if defaults is not function.__defaults__:
             function.__defaults__ = defaults
+            self.wrote = True

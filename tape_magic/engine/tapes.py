@@ -31,10 +31,10 @@ class Tapes:
         for tape in self._tapes:
             tape.watch(tensor)
 
-    def watch_source(self, tensor: Any) -> None:
-        """Watch a tensor or variable, also after a reset."""
-        self._sources.append(tensor)
-        self.watch(tensor)
+    def watch_source(self, *tensors: Any) -> None:
+        """Watch tensors or variables, also after a reset."""
+        self._sources += tensors
+        self.watch(tensors)
 
     @contextmanager
     def stop_recording(self) -> Iterator[None]:
@@ -52,8 +52,7 @@ class Tapes:
         self._recorder.forget()
         for tape in self._tapes:
             tape.reset()
-        for tensor in self._sources:
-            self.watch(tensor)
+        self.watch(self._sources)
         if self._directions is not None:
             self._directions.restart()
 

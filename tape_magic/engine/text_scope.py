@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tape_magic.engine.recording import is_users
+from tape_magic.engine.frames import is_users
 from tape_magic.engine.source_text import body_of, closure_of, function_behind, tree_of
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from tape_magic.engine import sources as src
 from tape_magic.engine.program import Namespace, Program, Unpack
+from tape_magic.engine.stateful_ops import all_in_variables
 from tape_magic.engine.symbolic import Swapper, graph_of
 from tape_magic.engine.xla_context import XlaContext
 from tape_magic.errors import TargetError, closest
 from tape_magic.notation import place
+
+Require = Callable[[Any, Mapping[str, Any], str | None], Any]
+"""The value of a program's last expression, what it assigned, and a name → the loss of these."""
 
 
 class Traced:
@@ -26,8 +31,14 @@ class Traced:
         What is traced, and on what.
     loss_name
         The name of the loss; ``None`` for the last expression.
+    tracked
+        Further scalars that the program assigns, by name.
+    inputs
+        The names that each step binds anew, with a ``tf.TensorSpec`` or a structure of them.
     for_xla
         Whether XLA is to compile it; it runs as a graph in any case.
+    require
+        Finds the loss among what is computed; by default :func:`require_loss`.
 
     Attributes
     ----------
@@ -35,22 +46,37 @@ class Traced:
         The trainable variables that the graph reads.
     written
         The variables that it assigns itself, such as a counter or the averages of a normalisation.
+    reusable
+        Whether :meth:`outputs` may be asked again: it may not where a tensor was kept in a list, a dict, an
+        object or a closure, in which its value has then taken its place.
     """
 
     def __init__(
-        self, program: Program, namespace: Namespace, loss_name: str | None, *, for_xla: bool
+        self,
+        program: Program,
+        namespace: Namespace,
+        loss_name: str | None,
+        *,
+        tracked: Sequence[str] = (),
+        inputs: Mapping[str, Any] | None = None,
+        for_xla: bool,
+        require: Require | None = None,
     ) -> None:
         self._for_xla = for_xla
-        self._loss_name = loss_name
-        self._filename = ""
+        self._require = require or require_loss
+        self._loss_name, self._tracked = loss_name, tuple(tracked)
+        self.inputs: Mapping[str, Any] = inputs or {}
+        # A cell is traced from a text of its own, which stands in another file than the cell.
+        self._filenames = {program.text(namespace).filename}
         self._home = str(namespace.get("__name__", "__main__"))
         # What the program may keep tensors in although it does not assign it: log.append(loss).
         self._read = [namespace[name] for name in program.names.reads if name in namespace]
-        self._trace(program.traceables(namespace))
+        self._trace(program.traceables(namespace, tuple(self.inputs)))
         self.variables = tuple(self._concrete.graph.trainable_variables)
         self.written = tuple(_written(self._concrete))
+        self.reusable = True
 
-    def _trace(self, traceables: Iterator[tuple[Callable[[], Any], Unpack]]) -> None:
+    def _trace(self, traceables: Iterator[tuple[Callable[..., Any], Unpack]]) -> None:
         """Trace the first that TensorFlow can; its complaints about branches and loops lead to the next."""
         function, unpack = next(traceables)
         while True:
@@ -63,11 +89,11 @@ class Traced:
                     raise
                 function, unpack = following
 
-    def _graph_of(self, function: Callable[[], Any], unpack: Unpack) -> Any:
+    def _graph_of(self, function: Callable[..., Any], unpack: Unpack) -> Any:
         import tensorflow as tf
 
         code = getattr(getattr(function, "func", function), "__code__", None)
-        self._filename = getattr(code, "co_filename", "")
+        self._filenames.add(getattr(code, "co_filename", ""))
         refused: list[TargetError] = []
 
         def tensors_of(returned: Any) -> list[Any]:
@@ -75,22 +101,23 @@ class Traced:
             assigned = {name: held for name, held in assigned.items() if not _undefined(held)}
             self._kept = value, assigned
             try:
-                loss = require_loss(value, assigned, self._loss_name)
+                loss = self._require(value, assigned, self._loss_name)
+                tracked = [require_scalar(_named(assigned, name), name) for name in self._tracked]
             except TargetError as error:
                 refused.append(error)
                 raise
             self._symbolic = self._found(tf.compat.v1.get_default_graph())
-            return [loss, *self._symbolic]
+            return [loss, *tracked, *self._symbolic]
 
         unconverted = tf.autograph.experimental.do_not_convert(tensors_of)
         context = XlaContext(wanted=self._for_xla)
 
-        def body() -> Any:
+        def body(*batch: Any) -> Any:
             with context:
-                return unconverted(function())
+                return unconverted(function(*batch))
 
         try:
-            return tf.function(body, autograph=True).get_concrete_function()
+            return tf.function(body, autograph=True).get_concrete_function(*self.inputs.values())
         except Exception:
             if refused:  # AutoGraph has put its own text around the message
                 raise refused[0] from None
@@ -110,34 +137,39 @@ class Traced:
 
     @property
     def concrete(self) -> Any:
-        """The graph as a function of nothing; its first output is the loss."""
+        """The graph as a function of what is bound anew; its first output is the loss."""
         return self._concrete
 
-    def loss(self) -> Any:
-        """The loss at the variables' present values; may be called within another graph."""
-        return self._concrete()[0]
+    def outputs(self, computed: Sequence[Any]) -> tuple[Any, dict[str, Any]]:
+        """The last expression's value and what is assigned, of an :class:`Evaluation`'s further outputs.
 
-    def outputs(self, earlier: Iterable[tuple[Any, Any]] = ()) -> tuple[Any, dict[str, Any]]:
-        """The last expression's value and what is assigned, at the variables' present values.
-
-        To be called once: values take the tensors' places wherever the program's Python kept them.
-        `earlier` are variables that the graph assigns, with their values before it last ran, so that
-        it does the same again; they end with what they have now.
+        The values take the tensors' places wherever the program's Python kept them.
         """
-        kept = [variable.read_value() for variable in self.written]
-        for variable, value in earlier:
-            variable.assign(value)
-        computed = dict(zip(map(id, self._symbolic), self._concrete()[1:], strict=True))
-        for variable, value in zip(self.written, kept, strict=True):
-            variable.assign(value)  # this was no further step
-        swapper = Swapper(lambda tensor: computed.get(id(tensor), tensor), self._home)
+        values = dict(zip(map(id, self._symbolic), computed, strict=True))
+        swapper = Swapper(lambda tensor: values.get(id(tensor), tensor), self._home)
         swapper.swapped(self._read)
         value, assigned = self._kept
-        return swapper.swapped(value), swapper.swapped(assigned)
+        outputs = swapper.swapped(value), swapper.swapped(assigned)
+        self.reusable = not swapper.wrote
+        return outputs
 
     def operations(self) -> list[Any]:
         """Every operation of the graph, and of the functions that it calls."""
         return _operations(self._concrete.graph)
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether running it again from the same variables gives the same, and does nothing else.
+
+        That is so where all that it keeps and changes are variables.
+        """
+        import tensorflow as tf
+
+        handles = {id(variable.handle) for variable in self._concrete.graph.variables}
+        captured = self._concrete.captured_inputs
+        if any(tensor.dtype == tf.resource and id(tensor) not in handles for tensor in captured):
+            return False
+        return all_in_variables({node.op for node in self.operations()})
 
     def line_of(self, message: str) -> int | None:
         """The line of the program that made the first of its operations that an error names."""
@@ -147,40 +179,75 @@ class Traced:
             for end in range(len(parts), 0, -1):  # what lies within a loop or a branch goes by its name
                 operation = operations.get("/".join(parts[:end]))
                 frames = operation.traceback if operation is not None else ()
-                lines = [frame.lineno for frame in frames if frame.filename == self._filename]
+                lines = [frame.lineno for frame in frames if frame.filename in self._filenames]
                 if lines:
                     return int(lines[-1])
         return None
 
-    def gradients(self, leaves: Sequence[src.Leaf]) -> tuple[Callable[[], list[Any]], list[bool]]:
-        """A graph of the loss and its gradients, and which of the leaves have one.
+    @property
+    def branches(self) -> bool:
+        """Whether some of its operations are conditions or loops."""
+        return any(node.op in _BRANCHING for node in self.operations())
 
-        The graph gives the loss, then a dense gradient for each leaf that has one.
+    def values(self) -> tuple[Any, list[Any], list[Any]]:
+        """The loss, what is tracked, and what :meth:`outputs` takes, at the variables' present values.
+
+        May be called within another graph.
         """
+        found, front = self._concrete(), 1 + len(self._tracked)
+        return found[0], found[1:front], found[front:]
+
+    def backward(self) -> XlaContext:
+        """A context to differentiate the loss in, more than once if need be."""
+        return XlaContext(self._concrete.graph, wanted=self._for_xla)
+
+    def evaluation(self, leaves: Sequence[src.Leaf]) -> Evaluation:
+        """A graph of the loss, its gradients, and all else that the program computes."""
         import tensorflow as tf
 
         connected: list[bool] = []
+        front = 1 + len(self._tracked)
 
-        def evaluate() -> list[Any]:
+        def evaluate(*batch: Any) -> list[Any]:
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 for leaf in leaves:
                     tape.watch(leaf.value)
-                loss = self.loss()
-            with XlaContext(self._concrete.graph, wanted=self._for_xla):
-                found = tape.gradient(loss, [leaf.value for leaf in leaves])
+                outputs = self._concrete(*batch)
+            with self.backward():
+                found = tape.gradient(outputs[0], [leaf.value for leaf in leaves])
             connected[:] = [gradient is not None for gradient in found]
             # Those of lookups are made dense, and say then no more how long they are.
-            return [
-                loss,
-                *(
-                    tf.ensure_shape(tf.convert_to_tensor(gradient), leaf.value.shape)
-                    for leaf, gradient in zip(leaves, found, strict=True)
-                    if gradient is not None
-                ),
+            dense = [
+                tf.ensure_shape(tf.convert_to_tensor(gradient), leaf.value.shape)
+                for leaf, gradient in zip(leaves, found, strict=True)
+                if gradient is not None
             ]
+            return [outputs[:front], dense, outputs[front:]]
 
-        concrete = tf.function(evaluate, autograph=False).get_concrete_function()
-        return concrete, connected
+        call = tf.function(evaluate, autograph=False).get_concrete_function(*self.inputs.values())
+        return Evaluation(call, tuple(connected))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The graph of a loss with its gradients.
+
+    Attributes
+    ----------
+    call
+        A batch, if there are data → three lists: the loss and what is tracked; a dense gradient for each leaf
+        that has one; what :meth:`Traced.outputs` takes.
+    connected
+        For each leaf, whether it has a gradient.
+    """
+
+    call: Callable[..., list[list[Any]]]
+    connected: tuple[bool, ...]
+
+    @property
+    def dtype(self) -> Any:
+        """Of the loss."""
+        return self.call.structured_outputs[0][0].dtype  # type: ignore[attr-defined]
 
 
 def failure_of_trace(error: BaseException, program: Program) -> str:
@@ -203,6 +270,34 @@ def require_loss(value: Any, assigned: Mapping[str, Any], name: str | None) -> A
     """
     import tensorflow as tf
 
+    loss, shown = _require_real(value, assigned, name), name or "the last expression"
+    if loss.shape.rank is None:  # only running it tells, as for what tf.py_function returns
+        return tf.ensure_shape(loss, [])
+    if loss.shape.rank != 0:
+        raise TargetError(
+            f"{shown} has shape {loss.shape}; "
+            f"reduce it to a scalar, for example tf.reduce_mean({name or 'loss'})."
+        )
+    return loss
+
+
+def require_residuals(value: Any, assigned: Mapping[str, Any], name: str | None) -> Any:
+    """The residuals among a program's outputs, which must be a real tensor of some rank.
+
+    Raises :class:`TargetError` with what it is instead.
+    """
+    residuals, shown = _require_real(value, assigned, name), name or "the last expression"
+    if residuals.shape.rank == 0:
+        raise TargetError(
+            f"{shown} is a scalar, and least squares take the residuals, whose squares they sum: "
+            "leave them apart, for example predicted - observed, or take another optimizer, such as bfgs."
+        )
+    return residuals
+
+
+def _require_real(value: Any, assigned: Mapping[str, Any], name: str | None) -> Any:
+    import tensorflow as tf
+
     loss = value if name is None else _named(assigned, name)
     shown = name or "the last expression"
     if loss is None and name is None:
@@ -213,14 +308,25 @@ def require_loss(value: Any, assigned: Mapping[str, Any], name: str | None) -> A
         raise TargetError(f"{shown} is a {type(loss).__name__}, not a tensor: compute it with TensorFlow.")
     if not loss.dtype.is_floating:
         raise TargetError(f"{shown} is {loss.dtype.name}, and a loss must be a real number.")
-    if loss.shape.rank is None:  # only running it tells, as for what tf.py_function returns
-        return tf.ensure_shape(loss, [])
-    if loss.shape.rank != 0:
-        raise TargetError(
-            f"{shown} has shape {loss.shape}; "
-            f"reduce it to a scalar, for example tf.reduce_mean({name or 'loss'})."
-        )
     return loss
+
+
+def require_scalar(value: Any, name: str) -> Any:
+    """What is tracked: a real scalar tensor. Raises :class:`TargetError` with what it is instead."""
+    import tensorflow as tf
+
+    if src.is_variable(value):
+        value = src.watched(value)
+    if isinstance(value, bool | str) or (not hasattr(value, "shape") and not isinstance(value, int | float)):
+        raise TargetError(
+            f"--track {name}: it is a {type(value).__name__}, and a real scalar can be tracked."
+        )
+    value = tf.convert_to_tensor(value)
+    if value.dtype.is_complex or not (value.dtype.is_floating or value.dtype.is_integer):
+        raise TargetError(f"--track {name}: it is {value.dtype.name}, and a real scalar can be tracked.")
+    if value.shape.rank != 0:
+        raise TargetError(f"--track {name}: it has shape {value.shape}; reduce it to a scalar.")
+    return value
 
 
 def _named(assigned: Mapping[str, Any], name: str) -> Any:
@@ -234,6 +340,8 @@ def _undefined(value: Any) -> bool:
     """AutoGraph's stand-in for a name that only one branch assigns."""
     return type(value).__module__.startswith("tensorflow.python.autograph")
 
+
+_BRANCHING = frozenset({"If", "StatelessIf", "While", "StatelessWhile", "Case", "StatelessCase"})
 
 _READING = frozenset({"ReadVariableOp", "ResourceGather", "ResourceGatherNd", "VariableShape"})
 

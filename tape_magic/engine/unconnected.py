@@ -55,21 +55,19 @@ class Unconnected:
         return ", ".join(self.names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
-def record_of(concrete: Any, loss: float) -> Record:
-    """The record of a graph that has run, without running it.
+def record_of(concrete: Any) -> Record:
+    """The record of a graph, without running it.
 
     Parameters
     ----------
     concrete
         A concrete function whose first output is the loss. What it captures is at its end.
-    loss
-        The number that it gave.
     """
     import tensorflow as tf
 
     recorder = Recorder()
     recorder.start = sys.maxsize  # nothing in a graph was computed outside TensorFlow
-    stand_in = tf.constant(loss, concrete.graph.outputs[0].dtype)
+    stand_in = tf.zeros([], concrete.graph.outputs[0].dtype)
     captured = [recorder.keep(tensor) for tensor in concrete.captured_inputs]
     given = [-index - 1 - sys.maxsize for index in range(len(concrete.graph.inputs) - len(captured))]
     outputs = (recorder.keep(stand_in),)

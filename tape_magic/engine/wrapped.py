@@ -24,13 +24,20 @@ class Wrapped:
         """As in the program within."""
         return self._program.has_value
 
+    @property
+    def source(self) -> str | None:
+        """As of the program within."""
+        return self._program.source
+
     def run(self, namespace: Namespace, hooks: Hooks, tape: Any = None) -> Any:
         """As the program within."""
         return self._program.run(namespace, hooks, tape)
 
-    def traceables(self, namespace: Namespace) -> Iterator[tuple[Callable[[], Any], Unpack]]:
+    def traceables(
+        self, namespace: Namespace, inputs: Sequence[str] = ()
+    ) -> Iterator[tuple[Callable[..., Any], Unpack]]:
         """As the program within."""
-        return self._program.traceables(namespace)
+        return self._program.traceables(namespace, inputs)
 
     def functions(self, parameters: Sequence[str]) -> Iterator[tuple[Callable[..., Any], Unpack]]:
         """As the program within."""

@@ -62,7 +62,8 @@ class Cell:
             self._tree = shell.transform_ast(shell.compile.ast_parse(source, self.filename))
             if not self._tree.body:
                 raise LineError(f"the cell is empty: write below %%{magic} what is to be computed.")
-            _refuse_await(self._tree, magic)
+            if "await" in text or "async" in text:  # a look at the text spares one at the tree
+                _refuse_await(self._tree, magic)
             self._code, self._last = self._compiled(self._tree)
         except SyntaxError as error:
             raise CellSyntaxError(error) from None
@@ -72,6 +73,8 @@ class Cell:
     @property
     def silenced(self) -> bool:
         """Whether the cell ends with a semicolon, which keeps its value from being displayed."""
+        if ";" not in self._body:
+            return False
         tokens = tokenize.generate_tokens(io.StringIO(self._body).readline)
         blank = {tokenize.NEWLINE, tokenize.NL, tokenize.COMMENT, tokenize.ENDMARKER, tokenize.DEDENT}
         last = ""
@@ -107,13 +110,21 @@ class Cell:
         """Whether the cell ends with an expression."""
         return self._last is not None
 
-    def traceables(self, namespace: Namespace) -> Iterator[tuple[Callable[[], Any], Unpack]]:
-        """The body as functions of nothing; see :meth:`functions`.
+    @property
+    def source(self) -> str | None:
+        """The text, unless it runs what the text does not show."""
+        return None if self.names.opaque else self._body
+
+    def traceables(
+        self, namespace: Namespace, inputs: Sequence[str] = ()
+    ) -> Iterator[tuple[Callable[..., Any], Unpack]]:
+        """The body as functions of `inputs`; see :meth:`functions`.
 
         What the cell assigns is local to it; what it reads before is passed in.
         """
-        entry = {name: namespace[name] for name in self.names.assigns if name in namespace}
-        for function, unpack in self.functions(tuple(entry)):
+        names = [name for name in self.names.assigns if name not in inputs]
+        entry = {name: namespace[name] for name in names if name in namespace}
+        for function, unpack in self.functions((*entry, *inputs)):
             yield functools.partial(function, *entry.values()), unpack
 
     def functions(self, parameters: Sequence[str]) -> Iterator[tuple[Callable[..., Any], Unpack]]:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tape_magic.engine.scipy_methods import METHODS
 from tape_magic.errors import LineError
 from tape_magic.magics.parsing import NAME, QUIET, Magic, Option, place_name, rate, whole
 from tape_magic.notation import place, shorten, split
@@ -139,7 +140,7 @@ MINIMIZE = Magic(
         Option(
             "optimizer",
             ("--optimizer",),
-            "a Keras name, an optimizer of the notebook, or an expression",
+            "a Keras name, a method of SciPy, an optimizer of the notebook, or an expression",
             "NAME|EXPR",
             choices=(
                 "adadelta",
@@ -155,6 +156,7 @@ MINIMIZE = Magic(
                 "nadam",
                 "rmsprop",
                 "sgd",
+                *METHODS,
             ),
             default="adam",
         ),

@@ -24,6 +24,7 @@ class TapeMagics(Magics):
     """The magics, and their defaults: ``%config TapeMagics`` shows and sets them."""
 
     shell: Any
+    _cache: Any = None
 
     grads_name = Unicode("grads", help="What the report of %%grad is bound to, without -o.").tag(config=True)
     minimum_name = Unicode("minimum", help="What the report of %%minimize is bound to, without -o.").tag(
@@ -73,18 +74,17 @@ class TapeMagics(Magics):
         with self._errors(cell, MINIMIZE.name) as compiled:
             options = MINIMIZE.parse(line)
             from tape_magic.engine.minimize import MinimizeInterrupted, run
-            from tape_magic.engine.settings import Settings
             from tape_magic.magics.front_end import front_end
 
             namespace = self.shell.user_ns
-            settings = Settings(
-                self._optimizer(options), options.lr, options.steps, options.engine, options.seed
-            )
+            settings = self._settings(options)
             name = options.name or self.minimum_name
             loss = options.loss[0] if options.loss else None
             with front_end(self.shell, "none" if options.quiet else self.progress) as progress:
                 try:
-                    done = run(compiled, namespace, loss, options.over, settings, progress.update)
+                    done = run(
+                        compiled, namespace, loss, options.over, settings, progress.update, self._loops
+                    )
                 except MinimizeInterrupted as interrupted:
                     namespace[name] = interrupted.result
                     if not options.quiet:
@@ -118,11 +118,61 @@ class TapeMagics(Magics):
         if not options.quiet:
             display(report)
 
+    def _settings(self, options: MinimizeOptions) -> Any:
+        """What the line asks for, as the engine takes it."""
+        from tape_magic.engine.settings import Settings
+
+        bounds: dict[str, Any] = {
+            name: tuple(
+                self._evaluated(text, f"--bounds {name}={low}:{high}") if text else None
+                for text in (low, high)
+            )
+            for name, low, high in options.bounds or ()
+        }
+        return Settings(
+            optimizer=self._optimizer(options),
+            lr=options.lr,
+            steps=options.steps,
+            engine=options.engine,
+            seed=options.seed,
+            tol=options.tol,
+            gtol=options.gtol,
+            target=options.target,
+            patience=options.patience,
+            time=options.time,
+            track=options.track or (),
+            bounds=bounds,
+            keep=options.keep,
+            **self._data(options),
+        )
+
+    def _data(self, options: MinimizeOptions) -> dict[str, Any]:
+        """The data that the line names, and what a batch of them is bound to."""
+        given = {"batch": options.batch, "epochs": options.epochs}
+        if options.data is None:
+            return given
+        names, text = options.data.names, options.data.data
+        data = self._evaluated(text, f"--for {', '.join(names)} in {text}")
+        return {"data": data, "names": names, "label": text, **given}
+
+    @property
+    def _loops(self) -> Any:
+        """The compiled loops that wait for a cell to be run again."""
+        if self._cache is None:
+            from tape_magic.engine.loop_cache import LoopCache
+
+            self._cache = LoopCache()
+        return self._cache
+
     def _optimizer(self, options: MinimizeOptions) -> Any:
-        """The optimizer that the line means: an object of the notebook before a Keras name."""
+        """The optimizer that the line means: an object of the notebook before a Keras name or a method."""
         from tape_magic.engine.optimizers import is_optimizer, is_optimizer_class
 
         text = options.optimizer
+        words = text.split("-")
+        known = all(word in self.shell.user_ns for word in words)
+        if len(words) > 1 and all(word.isidentifier() for word in words) and not known:
+            return text  # a difference of names that there are not: SciPy's l-bfgs-b, or meant as one
         if text.isidentifier():
             value = self.shell.user_ns.get(text)
             return value if is_optimizer(value) or is_optimizer_class(value) else text

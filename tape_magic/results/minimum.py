@@ -17,7 +17,15 @@ class StopReason(enum.Enum):
     """Why a run ended; the value is the sentence that reports say."""
 
     STEPS = "step limit"
+    EPOCHS = "all epochs done"
+    TOLERANCE = "the loss has settled (--tol)"
+    GRADIENT = "the gradient is small (--gtol)"
+    TARGET = "target reached"
+    METHOD_CONVERGED = "the method converged"
+    METHOD_FAILED = "the method stopped"
+    TIME = "time is up"
     INTERRUPTED = "interrupted"
+    STOPPED = "stopped"
     DIVERGED = "diverged"
 
     @property
@@ -28,7 +36,12 @@ class StopReason(enum.Enum):
     @property
     def converged(self) -> bool:
         """Whether a rule of convergence ended the run; running out of steps is none."""
-        return False
+        return self in _CONVERGED
+
+
+_CONVERGED = frozenset(
+    {StopReason.TOLERANCE, StopReason.GRADIENT, StopReason.TARGET, StopReason.METHOD_CONVERGED}
+)
 
 
 @dataclass(frozen=True)
@@ -38,13 +51,16 @@ class Step:
     Attributes
     ----------
     step, steps
-        Steps applied so far, and asked for.
+        Steps applied before the loss was evaluated last, and how many are asked for; 0 where the data
+        say that only at their end.
     loss, best_loss
-        Now, and the lowest so far.
+        After those, and the lowest so far.
     seconds
         Since the run began.
     engine
         ``xla``, ``graph`` or ``eager``.
+    epoch, epochs
+        Of data: the one that the step is in, counted from 1, and how many; 0 where that is not known.
     """
 
     step: int
@@ -53,6 +69,8 @@ class Step:
     best_loss: float
     seconds: float
     engine: str
+    epoch: int = 0
+    epochs: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +128,7 @@ class MinimizeResult:
     loss_name
         The name of the loss in the cell; ``_`` for the last expression.
     loss, start_loss, best_loss
-        At the end, at the start, and the lowest of the history.
+        At the variables as they are left, at the start, and the lowest of the history.
     steps, best_step
         Steps applied, and the step of the lowest loss.
     steps_asked
@@ -125,12 +143,17 @@ class MinimizeResult:
         The optimizer as text, ``SGD(0.01)``.
     learning_rate
         Its learning rate; ``None`` for a schedule.
-    history
-        ``history[k]`` is the loss after k steps; float64, ``steps + 1`` values.
+    history, history_steps
+        Losses, float64, and after how many steps each was, int64. ``history[k]`` is the loss after k steps
+        up to k = 10,000; of later steps at most 10,000 are kept, the lowest and highest losses among them.
     variables
         Name → start, end and gradient norm.
+    tracked, tracked_steps
+        For each scalar that was tracked, the same as the history and its steps.
     divergence
         What stopped being finite and where, when that ended the run.
+    kept_best
+        Whether the variables were put back to where the loss was lowest.
     notes
         What else the user should know, a sentence each.
     """
@@ -150,8 +173,12 @@ class MinimizeResult:
     optimizer: str
     learning_rate: float | None
     history: np.ndarray[Any, Any]
+    history_steps: np.ndarray[Any, Any]
     variables: Mapping[str, VariableChange]
+    tracked: Mapping[str, np.ndarray[Any, Any]] = field(default_factory=dict)
+    tracked_steps: Mapping[str, np.ndarray[Any, Any]] = field(default_factory=dict)
     divergence: Divergence | None = None
+    kept_best: bool = False
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -186,6 +213,8 @@ class MinimizeResult:
             "engine": self.engine,
             "optimizer": self.optimizer,
             "history": self.history.tolist(),
+            "history_steps": self.history_steps.tolist(),
+            "tracked": {name: values.tolist() for name, values in self.tracked.items()},
             "variables": {
                 name: {
                     "start": change.start.tolist(),
@@ -197,8 +226,10 @@ class MinimizeResult:
         }
 
     def to_frame(self) -> Any:
-        """The history as a ``pandas.DataFrame`` indexed by step; needs pandas."""
+        """The history, and what was tracked, as a ``pandas.DataFrame`` indexed by step; needs pandas."""
         import pandas
 
-        index = pandas.RangeIndex(len(self.history), name="step")
-        return pandas.DataFrame({"loss": self.history}, index=index)
+        columns = {"loss": (self.history_steps, self.history)}
+        columns |= {name: (self.tracked_steps[name], values) for name, values in self.tracked.items()}
+        frame = pandas.DataFrame({name: pandas.Series(values, at) for name, (at, values) in columns.items()})
+        return frame.rename_axis(index="step")

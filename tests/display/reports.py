@@ -54,6 +54,7 @@ def minimum(history: list[float], variables: dict[str, VariableChange], **more: 
         "optimizer": "SGD(0.01)",
         "learning_rate": 0.01,
         "history": losses,
+        "history_steps": np.arange(len(losses)),
         "variables": variables,
     }
     return MinimizeResult(**{**facts, **more})

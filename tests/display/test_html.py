@@ -7,12 +7,14 @@ import re
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 from tape_magic.display import html, text
 from tape_magic.display.document import Curve
 from tape_magic.display.fields import describe
 from tape_magic.results.devices import PolicyKind
+from tape_magic.results.reasons import Cause, Reason, Where
 from tests.display.reports import (
     HOSTILE,
     change,
@@ -160,6 +162,41 @@ def test_past_twenty_rows_the_rest_is_folded():
     assert page.count("<tr") == 1 + 20
     folded = page[page.index("<pre") : page.index("</pre>")]
     assert [line.split()[0] for line in folded.splitlines()[1:]] == [f"∂Σy/∂w{i}" for i in range(20, 25)]
+
+
+WHERE = Where(7, "h = tf.sqrt(tf.reduce_sum(h*h, axis=-1, keepdims=True))")
+
+
+@pytest.mark.parametrize("state", ["fine", "each cut on a line of its own", "each not finite on its own"])
+def test_a_thousand_variables_take_less_than_300_kilobytes(state):
+    values = np.random.default_rng(0).normal(size=(1000, 8, 8))
+    rows = []
+    for i, value in enumerate(values):
+        name = f"encoder/block_{i // 10}/attention_output_{i % 10}/kernel"
+        said = f"cut at Round, cell {i}, line 7: {WHERE.text}"
+        if state == "fine":
+            rows.append(derivative("loss", name, value=value, of_model=True))
+        elif state == "each cut on a line of its own":
+            cut = Reason(Cause.CUT, said, where=WHERE)
+            rows.append(derivative("loss", name, value=None, connected=False, reason=cut, of_model=True))
+        else:
+            text_ = f"the gradient of Sqrt is inf for 0 at [{i}, 0], cell {i}, line 7: {WHERE.text}"
+            cure = "the slope of a square root is infinite at 0: add a little, tf.sqrt(x + 1e-12)"
+            reason = Reason(Cause.NOT_FINITE, text_, cure, "Sqrt", WHERE)
+            rows.append(derivative("loss", name, value=value * np.nan, reason=reason, of_model=True))
+    page = html.render(describe(gradients(*rows)))
+    assert len(page.encode()) < 300_000
+    assert "encoder/block_99/attention_output_9/kernel" in page
+    assert "<summary>980 more</summary>" in page
+
+
+def test_folded_rows_do_not_repeat_the_advice_above_them():
+    nan = [Reason(Cause.NOT_FINITE, f"Log is −inf, line {i}", "keep its argument above 0") for i in range(25)]
+    rows = [derivative("loss", f"v{i}", value=np.nan, reason=why, of_model=True) for i, why in enumerate(nan)]
+    above, below = html.render(describe(gradients(*rows))).split("<details>")
+    assert above.count("keep its argument above 0") == 20
+    assert "keep its argument above 0" not in below
+    assert all(f"Log is −inf, line {i}" in below for i in range(20, 25))
 
 
 def test_the_verdict_has_an_edge_in_its_colour():

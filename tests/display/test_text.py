@@ -113,6 +113,15 @@ def test_a_model_has_a_row_for_each_variable():
     ]
 
 
+def test_what_is_wrong_comes_before_the_order_of_a_model():
+    rows = [derivative("loss", f"v{i}", value=np.ones(8), of_model=True) for i in range(30)]
+    rows[25] = derivative("loss", "dead", value=np.zeros(8), of_model=True)
+    rows[26] = derivative("loss", "missing", value=None, connected=False, of_model=True)
+    rows[27] = derivative("loss", "broken", value=np.full(8, np.nan), of_model=True)
+    names = [line.split()[0] for line in shown(gradients(*rows))[2:6]]
+    assert names == ["broken", "missing", "dead", "v0"]
+
+
 def test_what_is_not_finite_is_said_first():
     report = gradients(derivative("y", "x", value=[1.0, np.nan]), derivative("y", "a", value=-np.inf))
     assert shown(report)[:3] == [

@@ -28,11 +28,20 @@ from tests.doors import Case, Door
 _numbers = itertools.count()
 
 
+TOTAL = tf.Variable([1.0, 1.0, 1.0])
+
+
+@tf.custom_gradient
+def clipped(v: Any) -> Any:
+    return tf.exp(v), lambda upstream: None
+
+
 def elsewhere(text: str, **names: Any) -> dict[str, Any]:
     """What a text defines, as if it had run in another cell: its source can be read."""
     filename = f"<another cell {next(_numbers)}>"
     linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
-    home = {"tf": tf, "np": np, "keras": keras, "math": math, "__name__": "__main__", **names}
+    home = {"tf": tf, "np": np, "keras": keras, "math": math, "clipped": clipped, "total": TOTAL}
+    home |= {"__name__": "__main__", **names}
     exec(compile(text, filename, "exec"), home)
     home.pop("__builtins__")
     home.pop("__name__")
@@ -198,13 +207,60 @@ def test_where_the_computation_leaves_tensorflow(
     check_place(row, written)
 
 
-def test_a_custom_gradient_that_returns_none(door: Door) -> None:
-    names = elsewhere("@tf.custom_gradient\ndef clipped(v):\n    return tf.exp(v), lambda upstream: None\n")
-    (row,) = door.grad(Case("y = clipped(x) * 2.0", "dy/dx", {**names, "x": tf.constant(1.0)}))
+OTHERS = {
+    "custom gradient": ("clipped(v)", "the custom gradient of clipped returns None", Cause.CUSTOM),
+    "no gradient": (
+        "tf.image.adjust_contrast(tf.reshape(v, [1, 1, 3]), 2.0)[0, 0]",
+        "no gradient is registered for AdjustContrastv2",
+        Cause.UNREGISTERED,
+    ),
+    "state": ("total.assign_add(v) * 1.0", "a variable's state carries no derivative", Cause.STATE),
+}
+
+
+@pytest.mark.parametrize("setting", EAGER, ids=lambda setting: setting.__name__)
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_ways_to_none(door: Door, name: str, setting: Callable[[str], Written]) -> None:
+    body, text, cause = OTHERS[name]
+    written = setting(body)
+    row = derivative(door, written, tf.Variable([1.5, 2.5, 3.25]))
     assert row.value is None
     assert row.reason is not None
-    assert row.reason.cause is Cause.CUSTOM
-    assert row.why == "the custom gradient of clipped returns None, line 2: y = clipped(x) * 2.0"
+    assert row.reason.cause is cause
+    assert text in row.why
+    check_place(row, written)
+
+
+@pytest.mark.parametrize("setting", [compiled, compiled_loop, compiled_cond], ids=lambda one: one.__name__)
+def test_state_in_a_compiled_function(door: Door, setting: Callable[[str], Written]) -> None:
+    written = setting("total.assign_add(v) * 1.0")
+    row = derivative(door, written, tf.Variable([1.5, 2.5, 3.25]))
+    assert row.value is None or not np.any(row.value)
+    assert row.reason is not None
+    assert "a variable's state carries no derivative" in row.why
+    check_place(row, written)
+
+
+def test_a_custom_gradient_in_a_compiled_function_cannot_be_told(door: Door) -> None:
+    written = compiled("clipped(v)")
+    row = derivative(door, written, tf.Variable([1.5, 2.5, 3.25]))
+    assert row.value is None
+    assert row.reason is not None
+    assert row.reason.cause is Cause.UNKNOWN
+    assert "it may be a custom gradient" in row.why
+    check_place(row, written)
+
+
+def test_a_value_is_not_taken_from_a_variable_that_was_assigned_since(door: Door) -> None:
+    names = elsewhere(
+        "@tf.function\ndef f(v):\n    w = tf.sqrt(v * total)\n    total.assign(total + 1.0)\n    return w\n",
+        total=tf.Variable([0.0, 1.0]),
+    )
+    (row,) = door.grad(Case("y = tf.reduce_sum(f(x))", "dy/dx", {**names, "x": tf.Variable([4.0, 9.0])}))
+    assert not np.isfinite(row.value).all()
+    assert row.reason is not None
+    assert row.reason.cause in (Cause.UNKNOWN, Cause.NOT_FINITE)
+    assert row.reason.cause is Cause.UNKNOWN or row.reason.operation == "Sqrt"
 
 
 def test_state(door: Door) -> None:

@@ -71,8 +71,9 @@ def test_tutorial(door: Door, engine: str, lifted: bool) -> None:
     assert result.variables["x"].start == 0
     assert result.loss == 0
     assert (result.steps, result.steps_asked, len(result.history)) == (1000, 1000, 1001)
-    assert result.engine == ("xla" if engine == "auto" else engine)
-    assert result.engine_reason == ""
+    # By itself it takes a graph, unless the machine is so busy that XLA seems to pay.
+    assert result.engine in (COMPILED if engine == "auto" else [engine])
+    assert ("before XLA" in result.engine_reason) == (engine == "auto" and result.engine == "graph")
     assert result.reason is StopReason.STEPS
     assert not result.converged
     assert result.optimizer == "SGD(0.01)"
@@ -205,7 +206,11 @@ def test_chunks_of_a_long_run_join_without_a_seam() -> None:
         lambda: -x, None, "sgd", 2_500_000, lr=1.0, engine="xla", on_progress=seen.append
     )
     assert result.steps == x.numpy() == 2_500_000
-    np.testing.assert_array_equal(result.history, -np.arange(2_500_001.0))
+    np.testing.assert_array_equal(result.history, -result.history_steps.astype(float))
+    np.testing.assert_array_equal(result.history_steps[:10_001], np.arange(10_001))
+    assert result.history_steps[-1] == 2_500_000
+    assert (np.diff(result.history_steps) > 0).all()
+    assert 2_000 < len(result.history) - 10_001 <= 10_000
     assert [step.step for step in seen] == sorted({step.step for step in seen})
     assert (seen[0].step, seen[-1].step) == (0, 2_500_000)
     for step in seen:
@@ -461,6 +466,14 @@ def test_a_keras_model(engine: str) -> None:
 # -- engines --------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def xla_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """XLA is tried after the first steps, however few are left."""
+    for name in ("XLA_LEAST", "XLA_SHARE", "CHUNK_SECONDS"):
+        monkeypatch.setattr(f"tape_magic.engine.engines.{name}", 0.0)
+
+
+@pytest.mark.usefixtures("xla_at_once")
 def test_auto_steps_down_to_a_graph_and_says_why(door: Door) -> None:
     cell = "z = 1.0\ny = tf.strings.to_number(tf.strings.as_string(x)) + (x - z)**2"
     result = door.minimize(
@@ -503,6 +516,7 @@ def test_xla_that_was_asked_for_and_lacks_a_kernel_is_refused_with_operation_and
     assert x.numpy() == 2.0
 
 
+@pytest.mark.usefixtures("xla_at_once")
 @pytest.mark.parametrize("engine", [*ENGINES, "auto"])
 def test_branches_and_loops_on_tensors(door: Door, engine: str) -> None:
     cell = (
@@ -661,6 +675,8 @@ def test_a_seed_makes_two_runs_the_same_to_the_bit(engine: str) -> None:
 
 
 def test_random_numbers_are_drawn_anew_at_each_step() -> None:
+    # With a seed, TensorFlow begins the numbers of an operation anew in each function that it is called from.
+    tf.random.set_seed(None)
     for engine in ENGINES:
         x = tf.Variable(1.0)
         result = tape_magic.minimize(
@@ -805,7 +821,8 @@ def test_an_error_of_the_listener_ends_the_run_and_gives_everything_back() -> No
     handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(RuntimeError, match="listener"):
         tape_magic.minimize(lambda p: p["x"] ** 2, sources, on_progress=listener)
-    assert sources == {"p": {"x": 1.0}}
+    # After a whole step: the first one of Adam is as long as its rate.
+    assert sources == {"p": {"x": pytest.approx(0.999)}}
     assert type(sources["p"]["x"]) is float
     assert signal.getsignal(signal.SIGINT) is handler
 

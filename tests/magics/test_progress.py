@@ -43,6 +43,7 @@ def result() -> MinimizeResult:
         optimizer="SGD(0.25)",
         learning_rate=0.25,
         history=np.array([1.0, 0.5, 0.25]),
+        history_steps=np.arange(3),
         variables={"x": VariableChange(np.array(1.0), np.array(0.5), 1.0)},
     )
 

@@ -13,6 +13,8 @@ from tape_magic.results.minimum import MinimizeResult, StopReason, VariableChang
 
 CURVE_POINTS = 300
 
+_UNFINISHED = (StopReason.INTERRUPTED, StopReason.STOPPED, StopReason.TIME, StopReason.METHOD_FAILED)
+
 _SHORT = 8
 """Longer names stay out of a table's heading."""
 
@@ -52,17 +54,20 @@ def _minimum_verdict(result: MinimizeResult) -> Verdict:
     rose = result.loss > result.start_loss
     if rose:
         details.insert(0, f"above the start, {numbers.number(result.start_loss)}")
+    elif result.kept_best:
+        details.insert(0, f"the lowest of {numbers.count(result.steps)} steps was kept")
     elif result.best_loss < result.loss:
         best = numbers.pair(result.best_loss, result.loss)[0]
         details.insert(0, f"best {best} at step {numbers.count(result.best_step)}")
-    good = result.reason is not StopReason.INTERRUPTED and not rose
-    headline = f"{name} = {numbers.number(result.loss)} at step {numbers.count(result.steps)}"
+    good = result.reason not in _UNFINISHED and not rose
+    step = result.best_step if result.kept_best else result.steps
+    headline = f"{name} = {numbers.number(result.loss)} at step {numbers.count(step)}"
     return Verdict(Tone.GOOD if good else Tone.WARNING, headline, tuple(details))
 
 
 def _loss_curve(result: MinimizeResult) -> Curve | None:
     history = result.history
-    x, y = decimated(np.arange(len(history), dtype=float), history, CURVE_POINTS)
+    x, y = decimated(result.history_steps.astype(float), history, CURVE_POINTS)
     if len(y) < 3 or y.min() == y.max():
         return None
     # A last exact 0 has no place on a logarithmic axis, and must not keep the curve from having one.
@@ -78,7 +83,7 @@ def _loss_curve(result: MinimizeResult) -> Curve | None:
         shown_name(result.loss_name, "loss"),
         history[0],
         history[-1],
-        len(history) - 1,
+        int(result.history_steps[-1]),
     )
 
 

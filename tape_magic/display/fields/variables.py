@@ -16,7 +16,7 @@ DECADES = 4
 BAR_SCALE = f"bars over {DECADES} decades"
 
 _FIRST = (State.NOT_FINITE, State.NONE, State.NOT_CONNECTED)
-"""What comes before the order of the model."""
+"""What comes before the order of the model; where rows are folded, so does what is all zero."""
 
 
 def variables_table(states: States) -> Table:
@@ -25,7 +25,8 @@ def variables_table(states: States) -> Table:
     several = len({row.target for row in rows}) > 1 or any(row.order > 1 for row in rows)
     norms = [row.summary.norm for row in rows if row.summary is not None]
     largest = max((norm for norm in norms if math.isfinite(norm)), default=0.0)
-    order = sorted(states.rows, key=lambda pair: _FIRST.index(pair[1]) if pair[1] in _FIRST else len(_FIRST))
+    first = (*_FIRST, State.ZERO) if len(rows) > Table.shown else _FIRST
+    order = sorted(states.rows, key=lambda pair: first.index(pair[1]) if pair[1] in first else len(first))
     fields = tuple(
         _row(row, state, states.reason(row, state), largest, row.label if several else row.wrt[-1])
         for row, state in order

@@ -1,0 +1,64 @@
+"""What variables have to stay within."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tape_magic.engine import sources as src
+from tape_magic.engine.selection import Selection
+from tape_magic.errors import LineError, closest
+
+Limits = tuple[Any, Any]
+"""The lower and the upper bound, arrays or ``None``."""
+
+
+def limits_of(bounds: Mapping[str, Limits], selection: Selection) -> dict[int, Limits]:
+    """The bounds by the id of the variable that they are for.
+
+    Raises :class:`LineError` for a name that is not minimised over, and for bounds that are no numbers, do
+    not fit the variable's shape, or leave nothing between them.
+    """
+    sources = {source.name: source.leaves for source in selection.sources}
+    sources |= {leaf.name: [leaf] for leaves in list(sources.values()) for leaf in leaves}
+    found: dict[int, Limits] = {}
+    for name, (low, high) in bounds.items():
+        if name not in sources:
+            raise LineError(f"--bounds names {name}, which is not minimised over{closest(name, sources)}")
+        for leaf in sources[name]:
+            limits = _limit(name, leaf, low), _limit(name, leaf, high)
+            if limits[0] is not None and limits[1] is not None and np.any(limits[0] > limits[1]):
+                raise LineError(f"--bounds {name}={low}:{high} leaves nothing between them.")
+            found[id(leaf.value)] = limits
+    return found
+
+
+def _limit(name: str, leaf: src.Leaf, value: Any) -> Any:
+    if value is None:
+        return None
+    try:
+        limit = np.asarray(value, leaf.value.dtype.as_numpy_dtype)
+        np.broadcast_to(limit, leaf.shape)
+    except (TypeError, ValueError):
+        raise LineError(
+            f"--bounds {name}: {value!r:.40} is no bound for {leaf.name} of shape {leaf.shape}; "
+            "give a number, or an array of that shape."
+        ) from None
+    if np.isnan(limit).any():
+        raise LineError(f"--bounds {name}: a bound is NaN; leave it out where there is none.")
+    return limit
+
+
+def project(leaves: Sequence[src.Leaf], limits: Mapping[int, Limits]) -> list[str]:
+    """Move what is outside to the nearest bound; the names of what was."""
+    moved = []
+    for leaf in leaves:
+        low, high = limits.get(id(leaf.value), (None, None))
+        value = leaf.value.numpy()
+        inside = np.clip(value, low, high) if low is not None or high is not None else value
+        if not np.array_equal(inside, value, equal_nan=True):
+            leaf.value.assign(inside)
+            moved.append(leaf.name)
+    return moved

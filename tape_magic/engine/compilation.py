@@ -1,0 +1,217 @@
+"""What is compiled of one minimisation, and can be used again by the next run of the same program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tape_magic.engine import sources as src
+from tape_magic.engine.data_loop import Batches, DataLoop
+from tape_magic.engine.eager_loop import EagerLoop, Settle
+from tape_magic.engine.loop import CompiledLoop, Final, Plan
+from tape_magic.engine.program import Namespace, Program
+from tape_magic.engine.trace import Evaluation, Traced
+from tape_magic.engine.unconnected import Record, record_of
+
+
+@dataclass(eq=False)
+class Compiled:
+    """A traced program with its loops.
+
+    Attributes
+    ----------
+    traced, evaluation
+        The program as a graph, and with its gradients.
+    leaves
+        What it is minimised over.
+    optimizer
+        Built for those that have a gradient.
+    plan
+        What the loops do besides.
+    loops
+        By engine.
+    lifted
+        The variables that stand for floats and arrays, in the order in which they were made.
+    fresh
+        What the optimizer's own variables held when it was built; empty for an optimizer of the user's, which
+        keeps its state from run to run.
+    """
+
+    traced: Traced
+    evaluation: Evaluation
+    leaves: list[src.Leaf]
+    optimizer: Any
+    plan: Plan
+    loops: dict[str, CompiledLoop] = field(default_factory=dict)
+    lifted: list[Any] = field(default_factory=list)
+    fresh: list[Any] = field(default_factory=list)
+
+
+@dataclass
+class Compilation:
+    """The compiled parts of one run, made as they are wanted.
+
+    Parameters
+    ----------
+    program, namespace, loss_name, tracked
+        What is minimised, and what is recorded besides.
+    settle
+        The variables that were read → what is minimised over.
+    optimizer, plan
+        What has a gradient → the optimizer for it, and what the loops do besides.
+    goes_on
+        Whether an optimizer is the user's own object, which keeps its state from run to run.
+    batches
+        What each step takes the next of.
+    made
+        What an earlier run left.
+    """
+
+    program: Program
+    namespace: Namespace
+    loss_name: str | None
+    tracked: Sequence[str]
+    settle: Settle
+    optimizer: Callable[[Sequence[src.Leaf]], Any]
+    plan: Callable[[Sequence[src.Leaf]], Plan]
+    goes_on: Callable[[Any], bool]
+    batches: Batches | None = None
+    made: Compiled | None = None
+
+    def __post_init__(self) -> None:
+        self._new = False
+        self._traced: Traced | None = None if self.made is None else self.made.traced
+
+    def trace(self, *, for_xla: bool) -> None:
+        """Trace the program, unless an earlier run did. Raises what TensorFlow raises."""
+        if self._traced is None:
+            self._traced = Traced(
+                self.program,
+                self.namespace,
+                self.loss_name,
+                tracked=self.tracked,
+                inputs=self._inputs,
+                for_xla=for_xla,
+            )
+        self.settle(self._traced.variables)
+
+    def has(self, engine: str) -> bool:
+        """Whether the loop of an engine has been compiled."""
+        return self.made is not None and engine in self.made.loops
+
+    def compiled(self, engine: str) -> CompiledLoop:
+        """The loop of an engine. Raises what TensorFlow raises where it cannot compile it."""
+        made = self._made()
+        if engine not in made.loops:
+            connected = connected_of(made.leaves, made.evaluation.connected)
+            parts = made.evaluation, connected, made.optimizer, made.traced.written, made.plan
+            jit = engine == "xla"
+            loop = (
+                CompiledLoop(*parts, jit=jit)
+                if self.batches is None
+                else DataLoop(self.batches, *parts, jit=jit)
+            )
+            loop.compile()
+            made.loops[engine] = loop
+        loop = made.loops[engine]
+        if isinstance(loop, DataLoop) and self.batches is not None:
+            loop.batches = self.batches
+        return loop
+
+    @property
+    def _inputs(self) -> Mapping[str, Any]:
+        if self.batches is None:
+            return {}
+        return dict(zip(self.batches.feed.names, self.batches.feed.element_spec[2], strict=True))
+
+    def _made(self) -> Compiled:
+        if self.made is None:
+            assert self._traced is not None
+            leaves = list(self.settle(()))
+            evaluation = self._traced.evaluation(leaves)
+            connected = connected_of(leaves, evaluation.connected)
+            optimizer = self.optimizer(connected)
+            self.made = Compiled(self._traced, evaluation, leaves, optimizer, self.plan(connected))
+            self._new = True
+        return self.made
+
+    def begin_optimizer(self) -> None:
+        """Let the optimizer of an earlier run begin anew, unless it is one of the user's, which goes on."""
+        made = self.made
+        if made is None:
+            return
+        slots = [src.watched(variable) for variable in made.optimizer.variables]
+        if self._new and not self.goes_on(made.optimizer):
+            made.fresh = [variable.read_value() for variable in slots]
+        for variable, value in zip(slots, made.fresh, strict=False):
+            variable.assign(value)
+
+    def eager(self) -> EagerLoop:
+        """A loop that runs the program at each step."""
+        return EagerLoop(
+            self.program,
+            self.namespace,
+            self.loss_name,
+            self.tracked,
+            self.settle,
+            self.optimizer,
+            self.plan,
+            self.batches,
+        )
+
+    def run_program(self) -> None:
+        """Run it by itself, for its own error; the names stay as they are."""
+        self.program.run(dict(self.namespace), {})
+
+    def record(self) -> Record:
+        """The operations of the graph."""
+        assert self._traced is not None
+        return record_of(self._traced.concrete)
+
+    def finish(self, final: Final) -> Any:
+        """Leave the names at the values of the last evaluation; the value of the last expression."""
+        assert self._traced is not None
+        value, assigned = self._traced.outputs(final.rest)
+        self.program.finish(self.namespace, assigned)
+        return value
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether running steps again gives the same, and does nothing else."""
+        return self.batches is None and self._traced is not None and self._traced.repeatable
+
+    @property
+    def careful(self) -> bool:
+        """Whether the loops carry copies along, since steps cannot be repeated."""
+        return self.made is not None and self.made.plan.careful
+
+    def random_op(self) -> str:
+        """An operation whose random numbers XLA draws from a generator that no seed reaches."""
+        operations = [] if self._traced is None else self._traced.operations()
+        return next((node.op for node in operations if node.op in _STATEFUL_RANDOM), "")
+
+    def line_of(self, message: str) -> int | None:
+        """The line of the program that made the first of its operations that an error names."""
+        return None if self._traced is None else self._traced.line_of(message)
+
+
+def connected_of(leaves: Sequence[src.Leaf], connected: Sequence[bool]) -> list[src.Leaf]:
+    """The leaves that have a gradient."""
+    return [leaf for leaf, has in zip(leaves, connected, strict=True) if has]
+
+
+_STATEFUL_RANDOM = frozenset(
+    {
+        "Multinomial",
+        "ParameterizedTruncatedNormal",
+        "RandomGamma",
+        "RandomPoisson",
+        "RandomPoissonV2",
+        "RandomShuffle",
+        "RandomStandardNormal",
+        "RandomUniform",
+        "RandomUniformInt",
+        "TruncatedNormal",
+    }
+)

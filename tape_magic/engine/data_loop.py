@@ -1,0 +1,172 @@
+"""The loop of a minimisation over batches: a graph that takes the next batch at each step.
+
+``tf.data`` cannot run inside of XLA, so that XLA compiles the step, and a graph loops around it. A batch
+cannot be taken twice, so the values from before each step are carried along; a graph does so without copies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tape_magic.engine.feed import Feed
+from tape_magic.engine.loop import ROWS, Chunk, CompiledLoop, Position
+from tape_magic.engine.stopping import GO, LOSS_LOST
+
+
+class Batches:
+    """Where one run stands in its data.
+
+    Attributes
+    ----------
+    iterator
+        Gives what is still to be taken.
+    last, before
+        The batch that was taken last, a part for each name, and the one before it.
+    over
+        Whether there are no more.
+    """
+
+    def __init__(self, feed: Feed, taken: int = 0) -> None:
+        self.feed = feed
+        self.iterator = feed.start(taken)
+        self.last: Sequence[Any] | None = None
+        self.before: Sequence[Any] | None = None
+        self.over = False
+
+    def take(self) -> Sequence[Any]:
+        """The next batch; the last one again where there are no more."""
+        import tensorflow as tf
+
+        try:
+            _, _, batch = next(self.iterator)
+            self.last, self.before = batch, self.last
+        except StopIteration:
+            self.over = True
+        except tf.errors.OpError:
+            raise self.feed.failure or self.feed.nothing() from None
+        if self.last is None:
+            raise self.feed.nothing()
+        return self.last
+
+
+class DataLoop(CompiledLoop):
+    """Chunks of steps over batches, the step compiled by XLA or run as a graph.
+
+    Parameters
+    ----------
+    batches
+        Of the run; another run sets the attribute of that name before it begins.
+    arguments, named
+        As of :class:`CompiledLoop`.
+    """
+
+    def __init__(self, batches: Batches, *arguments: Any, **named: Any) -> None:
+        self.batches = batches
+        super().__init__(*arguments, **named)
+
+    def _function(self) -> Callable[..., Any]:
+        import tensorflow as tf
+
+        step: Callable[..., Any] = self._one
+        if self._jit:
+            step = tf.function(self._one, autograph=False, jit_compile=True)
+        self._compiled_step = step
+        function = tf.function(self._over_batches, autograph=False)
+        spec = self.batches.iterator._type_spec
+        call: Callable[..., Any] = function.get_concrete_function(spec, *self._specs())
+        return lambda *arguments: call(self.batches.iterator, *arguments)
+
+    def compile(self) -> None:
+        """Have it compiled. XLA does that at the first step, which is taken back."""
+        values = [variable.read_value() for variable in self._moved]
+        batches, self.batches = self.batches, Batches(self.batches.feed)
+        try:
+            self._called(self.begin(), 1 if self._jit else 0, 1)
+        finally:
+            self.batches, self._copies = batches, []
+            if self._jit:
+                self._assign(values)
+
+    def advance(self, position: Position, end: int, stretch: int) -> Chunk:
+        """One chunk; the data may end within it."""
+        import tensorflow as tf
+
+        try:
+            return super().advance(position, end, 1)
+        except tf.errors.OpError:
+            if self.batches.feed.failure is not None:
+                raise self.batches.feed.failure from None
+            raise
+
+    def _called(self, position: Position, end: int, stretch: int) -> Chunk:
+        chunk = super()._called(position, end, stretch)
+        *self._copies, more, last, before = self._copies
+        self.batches.over = not more
+        if last.has_value():
+            self.batches.before = before.get_value()[2] if before.has_value() else self.batches.last
+            self.batches.last = last.get_value()[2]
+        return chunk
+
+    def stopped(self, chunk: Chunk, step: int) -> Chunk:
+        """Back to the batch of that step, too."""
+        if step < chunk.last or chunk.verdict == LOSS_LOST:
+            self.batches.last = self.batches.before or self.batches.last
+        return super().stopped(chunk, step)
+
+    def _last_batch(self) -> Sequence[Any]:
+        return self.batches.last if self.batches.last is not None else self.batches.take()
+
+    def _one(self, at: Any, carried: Sequence[Any], batch: Sequence[Any]) -> Any:
+        return self._applied(at, carried, batch)
+
+    def _over_batches(
+        self, iterator: Any, start: Any, end: Any, stretch: Any, carried: list[Any], copies: list[Any]
+    ) -> Any:
+        """Step by step; the copies are followed by whether there are more batches, and the last two."""
+        import tensorflow as tf
+
+        size = 1 + self._tracked
+        nothing = tf.experimental.Optional.empty(self.batches.feed.element_spec)
+
+        def step(
+            at: Any, verdict: Any, more: Any, loss: Any, carried: Any, copies: Any, values: Any, lasts: Any
+        ) -> Any:
+            batch = iterator.get_next_as_optional()
+
+            def taken() -> Any:
+                before = [variable.read_value() for variable in self._moved]
+                verdict, recorded, after = self._compiled_step(at, carried, batch.get_value()[2])
+                written = values.write(tf.cast(at - start, tf.int32), recorded)
+                return (
+                    at + 1,
+                    verdict,
+                    True,
+                    recorded[0],
+                    after,
+                    [before, copies[0]],
+                    written,
+                    [batch, lasts[0]],
+                )
+
+            return tf.cond(
+                batch.has_value(),
+                taken,
+                lambda: (at, verdict, False, loss, carried, copies, values, lasts),
+            )
+
+        at, verdict, more, loss, carried, copies, values, lasts = tf.while_loop(
+            lambda at, verdict, more, *_: (verdict == GO) & more & (at < end),
+            step,
+            (
+                start,
+                tf.constant(GO),
+                tf.constant(True),
+                tf.zeros([], self._dtype),
+                carried,
+                [copies, copies],
+                tf.TensorArray(self._dtype, ROWS, element_shape=[size]),
+                [nothing, nothing],
+            ),
+        )
+        return at, verdict, loss, at - start, carried, [values.stack()], [*copies, more, *lasts]

@@ -1,0 +1,269 @@
+"""The loop of a minimisation step by step in Python, for what cannot be compiled."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tape_magic.engine import sources as src
+from tape_magic.engine.data_loop import Batches
+from tape_magic.engine.loop import CHUNK_SECONDS, Chunk, Final, Plan, Position, Recorded
+from tape_magic.engine.program import Namespace, Program
+from tape_magic.engine.recording import Recorder
+from tape_magic.engine.stopping import GO, LOSS_LOST
+from tape_magic.engine.trace import require_loss, require_scalar
+from tape_magic.engine.unconnected import Record
+from tape_magic.errors import TargetError, closest
+from tape_magic.notation import place
+
+Settle = Callable[[Iterable[Any]], Sequence[src.Leaf]]
+"""The variables that were read → what is minimised over."""
+
+
+class EagerLoop:
+    """Step by step; each step runs the program once.
+
+    Parameters
+    ----------
+    program, namespace, loss_name, tracked
+        What is minimised, and what is recorded besides.
+    settle
+        The variables that were read → what is minimised over.
+    optimizer
+        What has a gradient → the optimizer for it.
+    plan
+        What has a gradient → what to do beside the evaluation.
+    batches
+        What each step takes the next of; ``None`` without data.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        namespace: Namespace,
+        loss_name: str | None,
+        tracked: Sequence[str],
+        settle: Settle,
+        optimizer: Callable[[Sequence[src.Leaf]], Any],
+        plan: Callable[[Sequence[src.Leaf]], Plan],
+        batches: Batches | None = None,
+    ) -> None:
+        self._program, self._namespace = program, namespace
+        self._loss_name, self._tracked = loss_name, tracked
+        # Each step begins with what the names held before the run, as a compiled step does.
+        self._entry = {name: namespace[name] for name in program.names.reads_first if name in namespace}
+        self._settle, self._make_optimizer, self._make_plan = settle, optimizer, plan
+        self._batches = batches
+        self._leaves: list[src.Leaf] = []
+        self._optimizer: Any = None
+        self._plan: Plan
+        self._evaluated: tuple[Any, list[Any], list[Any]] | None = None
+        self._before: list[Any] = []
+        self._applied = 0
+        self.connected: Sequence[bool] = ()
+        self.recorder = Recorder()
+        self.loss: Any = None
+        self.value: Any = None
+
+    def begin(self, step: int = 0) -> Position:
+        """Evaluate the loss, and find out by that what is minimised over."""
+        import tensorflow as tf
+
+        self._applied = step
+        self._take_batch()
+        with self.recorder.listening(), tf.GradientTape() as tape:
+            loss, tracked = self._run()
+            # What a variable holds is watched as it is read; what is not trainable has to be said.
+            leaves = self._settle(tape.watched_variables())
+        if any(not getattr(leaf.value, "trainable", True) for leaf in leaves):
+            self.recorder = Recorder()
+            with (
+                self.recorder.listening(),
+                tf.GradientTape(watch_accessed_variables=False) as tape,
+            ):
+                for leaf in leaves:
+                    tape.watch(leaf.value)
+                loss, tracked = self._run()
+        self.loss = loss
+        gradients = _gradients(tape, loss, leaves)
+        self.connected = [gradient is not None for gradient in gradients]
+        self._leaves = [leaf for leaf, has in zip(leaves, self.connected, strict=True) if has]
+        self._evaluated = loss, tracked, _dense(gradients)
+        self._optimizer, self._plan = self._make_optimizer(self._leaves), self._make_plan(self._leaves)
+        best: tuple[Any, ...] = ()
+        if self._plan.keeps_best:
+            best = (
+                tf.constant(float("inf"), loss.dtype),
+                *(leaf.value.read_value() for leaf in self._leaves),
+            )
+        return Position(step, self._plan.rules.memory(loss.dtype), best)
+
+    def record(self) -> Record:
+        """The operations of the first evaluation, once it has been."""
+        return Record(self.recorder, self.loss)
+
+    def forget(self) -> None:
+        """Let go of what :meth:`record` needs."""
+        self.recorder.close()
+        self.loss = None
+
+    @property
+    def kept(self) -> list[Any]:
+        """The variables of which the best values are kept."""
+        return [leaf.value for leaf in self._leaves]
+
+    @property
+    def _moved(self) -> list[Any]:
+        return [*self.kept, *(src.watched(variable) for variable in self._optimizer.variables)]
+
+    def advance(self, position: Position, end: int, stretch: int) -> Chunk:
+        """Steps for about the time of a chunk."""
+        recorded: list[list[float]] = []
+        start, verdict, loss = position.step, GO, float("nan")
+        deadline = time.perf_counter() + CHUNK_SECONDS
+        while position.step < end and (not recorded or time.perf_counter() < deadline):
+            if self._batches is not None and self._batches.over:
+                break
+            verdict, position, numbers = self._step(position)
+            recorded.append(numbers)
+            loss = numbers[0]
+            if verdict != GO:
+                break
+        rows = np.array(recorded).reshape(len(recorded), 1 + len(self._tracked))
+        steps = start + np.arange(len(rows))
+        series = tuple(Recorded(steps, rows[:, number]) for number in range(rows.shape[1]))
+        return Chunk(position, verdict, series, loss, start + len(rows) - 1)
+
+    def _step(self, position: Position) -> tuple[int, Position, list[float]]:
+        loss, tracked, gradients = self._evaluated or self._evaluate()
+        self._evaluated = loss, tracked, gradients
+        code, memory = self._plan.rules.check(position.step, loss, gradients, position.memory)
+        verdict, best = int(code), position.best
+        if best and verdict != LOSS_LOST and float(loss) < float(best[0]):
+            best = (loss, *(variable.read_value() for variable in self.kept))
+        if verdict == GO:
+            self._apply(gradients)
+            self._take_batch()
+            self._evaluated, self._applied = None, position.step + 1
+            position = Position(position.step + 1, memory, best)
+        numbers = [float(number) for number in (loss, *tracked)]
+        return verdict, position, numbers
+
+    def _apply(self, gradients: Sequence[Any]) -> None:
+        import tensorflow as tf
+
+        self._before = [variable.read_value() for variable in self._moved]
+        try:
+            self._optimizer.apply(list(gradients), [leaf.owner for leaf in self._leaves])
+            for leaf, low, high in zip(self._leaves, self._plan.lower, self._plan.upper, strict=False):
+                if low is not None:
+                    leaf.value.assign(tf.maximum(leaf.value, tf.cast(low, leaf.value.dtype)))
+                if high is not None:
+                    leaf.value.assign(tf.minimum(leaf.value, tf.cast(high, leaf.value.dtype)))
+        except BaseException:  # a second interrupt may come between two variables
+            self._put_back()
+            raise
+
+    def _put_back(self) -> None:
+        for variable, value in zip(self._moved, self._before, strict=True):
+            variable.assign(value)
+
+    def stopped(self, chunk: Chunk, step: int) -> Chunk:
+        """A loss that is not finite leads back to before the last step; else nothing has been applied."""
+        if step < self._applied:
+            self._put_back()
+            self._evaluated, self._applied = None, step
+            if self._batches is not None and self._batches.before is not None and not self._batches.over:
+                self._namespace.update(zip(self._batches.feed.names, self._batches.before, strict=True))
+        return chunk
+
+    def final(self) -> Final:
+        """Evaluate at the variables as they are, unless that is what was done last."""
+        loss, tracked, gradients = self._evaluated or self._evaluate()
+        return Final(loss, tracked, gradients, ())
+
+    # -- one evaluation ------------------------------------------------------------------------------
+
+    def _take_batch(self) -> None:
+        if self._batches is not None:
+            self._namespace.update(zip(self._batches.feed.names, self._batches.take(), strict=True))
+
+    def _evaluate(self) -> tuple[Any, list[Any], list[Any]]:
+        import tensorflow as tf
+
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            for leaf in self._leaves:
+                tape.watch(leaf.value)
+            loss, tracked = self._run()
+        return loss, tracked, _dense(_gradients(tape, loss, self._leaves))
+
+    def _run(self) -> tuple[Any, list[Any]]:
+        """The loss, and what is tracked."""
+        import tensorflow as tf
+
+        def refuse(create: Any, **arguments: Any) -> Any:
+            raise _VariableCreated
+
+        self._namespace.update(self._entry)
+        # Layers that were not built yet make their variables in the first evaluation.
+        scope = tf.variable_creator_scope(refuse) if self._optimizer is not None else contextlib.nullcontext()
+        try:
+            with scope:
+                self.value = self._program.run(self._namespace, {})
+        except _VariableCreated as error:
+            if self._before:
+                self._put_back()
+            raise creates_a_variable(self._program, error) from None
+        loss = require_loss(self.value, self._namespace, self._loss_name)
+        return loss, [self._scalar(name) for name in self._tracked]
+
+    def _scalar(self, name: str) -> Any:
+        base = place(name)[0]
+        if base not in self._namespace:
+            raise TargetError(f"the cell never assigns {base}{closest(base, self._namespace)}")
+        return require_scalar(src.look_up(name, self._namespace), name)
+
+
+class _VariableCreated(Exception):
+    """The program created a variable when it had none left to create."""
+
+
+def creates_a_variable(program: Program, error: BaseException) -> TargetError:
+    """The refusal of a program that an error stopped as it created a variable."""
+    line = program.line_of(error)
+    return TargetError(
+        f"{f'line {line[0]}' if line else 'the loss'} creates a variable, "
+        "which would be a new one at each step: create it in a cell above."
+    )
+
+
+def _gradients(tape: Any, loss: Any, leaves: Sequence[src.Leaf]) -> list[Any]:
+    try:
+        return list(tape.gradient(loss, [leaf.value for leaf in leaves]))
+    except LookupError as error:
+        operation = operation_without_gradient(error)
+        if not operation:
+            raise
+        raise TargetError(
+            f"the loss goes through {operation}, which TensorFlow has no gradient of."
+        ) from None
+
+
+def operation_without_gradient(error: LookupError) -> str:
+    """The kind of operation that TensorFlow missed a gradient of; empty if the error is another one."""
+    found = re.search(
+        r"gradient registry has no entry for: (\w+)|No gradient defined .*op type: (\w+)", str(error)
+    )
+    return (found[1] or found[2]) if found else ""
+
+
+def _dense(gradients: Sequence[Any]) -> list[Any]:
+    """The gradients that there are, those of lookups as full tensors."""
+    import tensorflow as tf
+
+    return [tf.convert_to_tensor(gradient) for gradient in gradients if gradient is not None]

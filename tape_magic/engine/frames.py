@@ -1,0 +1,80 @@
+"""The user's line that an operation was called from, found in the stack of Python's frames."""
+
+from __future__ import annotations
+
+import os
+import sysconfig
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+from tape_magic.engine import op_events
+
+_LIBRARY, _USER, _OWN, _BACKPROP = range(4)
+
+Frame = tuple[str, int]
+"""A file, as the code object names it, and a line in it."""
+
+
+class UserFrames:
+    """Finds the user's innermost line around a frame, as far as a run goes.
+
+    Parameters
+    ----------
+    forward
+        The lines of an operation that a tape runs backward, by the frame that calls its gradient.
+    """
+
+    def __init__(self, forward: Callable[[Any], tuple[Frame, ...]]) -> None:
+        self._forward = forward
+        self._kinds: dict[str, int] = {}
+
+    def around(self, frame: Any) -> tuple[Frame, ...]:
+        """One line, or none."""
+        kinds = self._kinds
+        while frame is not None:
+            code = frame.f_code
+            kind = kinds.get(code.co_filename)
+            if kind is None:
+                kind = kinds[code.co_filename] = _kind(code.co_filename)
+            if kind == _USER:
+                return ((code.co_filename, frame.f_lineno),)
+            if kind == _OWN:
+                return ()
+            if kind == _BACKPROP and op_events.is_gradient_frame(code):
+                return self._forward(frame)
+            frame = frame.f_back
+        return ()
+
+
+def is_users(filename: str) -> bool:
+    """Whether a file holds the user's code, and not a library's."""
+    return _kind(filename) == _USER
+
+
+@lru_cache(maxsize=4096)
+def _kind(filename: str) -> int:
+    """Whose code a file holds: a library's, the user's, or this package's."""
+    if filename.startswith(_own_folder()):
+        return _OWN
+    if "__autograph_generated_file" in filename or filename.startswith("<frozen"):
+        return _LIBRARY
+    if not filename.startswith(_library_folders()):
+        return _USER
+    return _BACKPROP if filename.endswith(os.path.join("eager", "backprop.py")) else _LIBRARY
+
+
+@lru_cache(maxsize=1)
+def _own_folder() -> str:
+    return os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+
+
+@lru_cache(maxsize=1)
+def _library_folders() -> tuple[str, ...]:
+    import keras
+    import tensorflow as tf
+
+    paths = sysconfig.get_paths()
+    folders = {paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    folders |= {os.path.dirname(os.path.dirname(module.__file__ or "")) for module in (keras, tf)}
+    return tuple(folder + os.sep for folder in folders if folder)

@@ -1,0 +1,74 @@
+"""The values of a run, step by step, in a bounded memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+EXACT = 10_000
+"""Every step up to this one is kept."""
+
+THINNED = 10_000
+"""Of all later steps, at most so many."""
+
+_Array = np.ndarray[Any, Any]
+
+
+class Series:
+    """One number a step: all of the first steps, then the least and the greatest of each stretch.
+
+    >>> series = Series()
+    >>> series.extend(np.arange(3), np.array([4.0, 1.0, 2.0]))
+    >>> series.steps.tolist(), series.values.tolist()
+    ([0, 1, 2], [4.0, 1.0, 2.0])
+    """
+
+    def __init__(self) -> None:
+        self.steps: _Array = np.zeros(0, np.int64)
+        self.values: _Array = np.zeros(0)
+        self._width = 1
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def extend(self, steps: _Array, values: _Array) -> None:
+        """Add what came at later steps, in their order."""
+        self.steps = np.concatenate([self.steps, steps.astype(np.int64)])
+        self.values = np.concatenate([self.values, values.astype(np.float64)])
+        if len(self.steps) > EXACT + 1 + 2 * THINNED:
+            self._thin()
+
+    def drop_from(self, step: int) -> None:
+        """Forget a step and all after it."""
+        count = int(np.searchsorted(self.steps, step))
+        self.steps, self.values = self.steps[:count], self.values[:count]
+
+    def thinned(self) -> tuple[_Array, _Array]:
+        """Steps and values, at most :data:`EXACT` + 1 + :data:`THINNED` of them."""
+        if len(self.steps) > EXACT + 1 + THINNED:
+            self._thin()
+        return self.steps, self.values
+
+    def _thin(self) -> None:
+        head = int(np.searchsorted(self.steps, EXACT, side="right"))
+        steps, values = self.steps[head:], self.values[head:]
+        # Two of each stretch, and the last.
+        while len(steps) > THINNED:
+            self._width *= 2
+            keep = _extremes(steps // self._width, values)
+            steps, values = steps[keep], values[keep]
+        self.steps = np.concatenate([self.steps[:head], steps])
+        self.values = np.concatenate([self.values[:head], values])
+
+
+def _extremes(stretch: _Array, values: _Array) -> _Array:
+    """The places of the first least and the first greatest value of each stretch, and the last place."""
+    starts = np.flatnonzero(np.diff(stretch, prepend=stretch[0] - 1))
+    counts = np.diff(np.append(starts, len(stretch)))
+    keep = {len(stretch) - 1}
+    for extreme in (np.minimum, np.maximum):
+        least = np.repeat(extreme.reduceat(values, starts), counts)
+        places = np.flatnonzero(values == least)
+        keep.update(places[np.unique(stretch[places], return_index=True)[1]].tolist())
+    return np.array(sorted(keep))

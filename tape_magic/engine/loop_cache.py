@@ -1,0 +1,63 @@
+"""Compiled loops that wait for the next run of an unchanged cell."""
+
+from __future__ import annotations
+
+import weakref
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import Any
+
+CAPACITY = 8
+"""The least recently used beyond so many are forgotten."""
+
+_ATTRIBUTE = "_tape_magic_loops"
+
+
+class LoopCache:
+    """At most :data:`CAPACITY` entries, each as long-lived as the variable that it belongs to.
+
+    An entry holds on to its variables, so that holding the entry here would keep them for good. It hangs on
+    the variable instead: both are freed together once nothing else refers to the variable.
+
+    >>> cache = LoopCache()
+    >>> cache.put("cell 1", entry, owner=variable)   # doctest: +SKIP
+    >>> cache.get("cell 1") is entry                 # doctest: +SKIP
+    True
+    """
+
+    def __init__(self) -> None:
+        self._entries: OrderedDict[Hashable, tuple[Any, Any]] = OrderedDict()
+
+    def get(self, key: Hashable) -> Any:
+        """What was put there, while its owner lives; else ``None``."""
+        held, _ = self._entries.get(key, (None, None))
+        entry = held() if isinstance(held, weakref.ref) else held
+        if entry is None:
+            self._entries.pop(key, None)
+            return None
+        self._entries.move_to_end(key)
+        return entry
+
+    def put(self, key: Hashable, entry: Any, owner: Any = None) -> None:
+        """Keep an entry for as long as its owner lives; without one, until it is the oldest."""
+        self.drop(key)
+        if owner is None:
+            self._entries[key] = entry, None
+        else:
+            vars(owner).setdefault(_ATTRIBUTE, {})[id(entry)] = entry
+            self._entries[key] = weakref.ref(entry), weakref.ref(owner)
+        while len(self._entries) > CAPACITY:
+            self.drop(next(iter(self._entries)))
+
+    def drop(self, key: Hashable) -> None:
+        """Forget an entry."""
+        held, owner = self._entries.pop(key, (None, None))
+        entry = held() if isinstance(held, weakref.ref) else None
+        alive = None if owner is None else owner()
+        if entry is not None and alive is not None:
+            vars(alive).get(_ATTRIBUTE, {}).pop(id(entry), None)
+
+    def clear(self) -> None:
+        """Forget all."""
+        for key in list(self._entries):
+            self.drop(key)

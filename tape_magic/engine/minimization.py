@@ -1,0 +1,492 @@
+"""One run of a minimisation, from the names on the line to the report."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import numpy as np
+
+from tape_magic.engine import optimizers, side_effects, unconnected
+from tape_magic.engine import sources as src
+from tape_magic.engine.bounds import Limits, limits_of, project
+from tape_magic.engine.compilation import Compilation
+from tape_magic.engine.data_loop import Batches
+from tape_magic.engine.engines import Engines
+from tape_magic.engine.feed import Feed
+from tape_magic.engine.fingerprint import Fingerprints
+from tape_magic.engine.history import EXACT, Series
+from tape_magic.engine.lifting import constant
+from tape_magic.engine.loop import Chunk, Final, Plan, Position, Recorded
+from tape_magic.engine.loop_cache import LoopCache
+from tape_magic.engine.program import Namespace, Program
+from tape_magic.engine.scipy_engines import Evaluations
+from tape_magic.engine.selection import Selection
+from tape_magic.engine.settings import Settings
+from tape_magic.engine.stopping import GO, GRADIENT_LOST, LOSS_LOST, REASONS, Rules
+from tape_magic.errors import SourceError, TargetError, closest
+from tape_magic.notation import LAST_EXPRESSION, place
+from tape_magic.results.minimum import Divergence, MinimizeResult, Step, StopReason, VariableChange
+
+_Record = Callable[[], "unconnected.Record | None"]
+"""What gives the operations of one evaluation, where these are known."""
+
+UNLIMITED = 2**62
+"""As many steps as the data have batches, where that is not known."""
+
+
+@dataclass(frozen=True)
+class Minimized:
+    """The report, and the value of the program's last expression at the end."""
+
+    result: MinimizeResult
+    value: Any
+
+
+class Minimization:
+    """One run.
+
+    Parameters
+    ----------
+    program, namespace, loss_name
+        What is minimised.
+    over
+        The names of what to minimise over; ``None`` for the trainable variables that the program reads.
+    settings
+        How.
+    cache
+        Where compiled loops wait for the next run of an unchanged cell.
+
+    Raises :class:`TapeMagicError` for what can be refused before anything runs.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        namespace: Namespace,
+        loss_name: str | None,
+        over: Sequence[str] | None,
+        settings: Settings,
+        cache: LoopCache | None = None,
+    ) -> None:
+        self.program, self.namespace, self.settings = program, namespace, settings
+        self.loss_name = loss_name
+        self._check_names(over)
+        self.optimizer = optimizers.resolve(settings.optimizer, settings.lr)
+        self._cache = cache
+        self._shadowed = {name: namespace[name] for name in settings.names if name in namespace}
+        self._key = self._fingerprint(over) if cache is not None else None
+        made = cache.get(self._key) if cache is not None and self._key is not None else None
+        self._found = made
+        self._lifted: list[Any] = [] if made is None else list(made.lifted)
+        self._made_lifted: list[Any] = []
+        self.selection = Selection(
+            program,
+            namespace,
+            over or (),
+            chooses=over is None,
+            else_by_name=False,
+            make=self._variable,
+            liftable=_liftable,
+        )
+        self.notes: list[str] = []
+        self.leaves: list[src.Leaf] = []
+        self.start_values: list[np.ndarray[Any, Any]] = []
+        self.started = time.perf_counter()
+        self.reason = StopReason.STEPS
+        self.divergence: Divergence | None = None
+        self._series = [Series() for _ in range(1 + len(settings.track))]
+        self._limits: dict[int, Limits] = {}
+        self._final: Final
+        self._kept_best = False
+        self._began = 0
+        feed = self._feed()
+        self._batches = None if feed is None else Batches(feed)
+        self._totals = [] if feed is None or feed.total is None else [feed.total]
+        asked = settings.step_limit
+        self.limit = min([*self._totals, UNLIMITED if asked is None else asked])
+        self._compilation = Compilation(
+            program,
+            namespace,
+            loss_name,
+            settings.track,
+            self._settle,
+            self._optimizer_for,
+            self._plan_for,
+            lambda optimizer: optimizer is settings.optimizer,
+            self._batches,
+            made,
+        )
+        self._engines = Engines(self._compilation, settings.engine, same=settings.seed is not None)
+
+    def _check_names(self, over: Sequence[str] | None) -> None:
+        names = self.program.names
+        for name in [*([self.loss_name] if self.loss_name else []), *self.settings.track]:
+            base = place(name)[0]
+            if base not in names.assigns and not names.opaque:
+                raise TargetError(f"the cell never assigns {base}{closest(base, names.assigns)}")
+        for name in over or ():
+            base = place(name)[0]
+            if base in names.assigns:
+                raise SourceError(
+                    f"line {names.assigns[base]} assigns {base}, which is minimised over: "
+                    f"move that line to a cell above."
+                )
+
+    def _feed(self) -> Feed | None:
+        settings = self.settings
+        if settings.data is None:
+            return None
+        # Without a number of epochs, a number of steps says when it is over.
+        epochs = settings.epochs or (1 if settings.steps is None else 2**31)
+        floats = "float64" if self.selection.dtype == "float64" else None
+        return Feed(
+            settings.data,
+            settings.names,
+            settings.batch,
+            epochs,
+            settings.seed,
+            label=settings.label,
+            floats=floats,
+        )
+
+    # -- the run -----------------------------------------------------------------------------------
+
+    def run(self, interrupted: Callable[[], bool], on_progress: Callable[[Step], None] | None) -> Minimized:
+        """All of it, telling `on_progress` where it stands after each chunk."""
+        for step in self.steps(interrupted):
+            if on_progress is not None:
+                on_progress(step)
+        return self.finish()
+
+    def steps(self, interrupted: Callable[[], bool]) -> Generator[Step, None, None]:
+        """Where the run stands, after each chunk."""
+        self._seed()
+        self.selection.lift()
+        position = self._engines.start()
+        self._began = position.step
+        self._note_unconnected(self._engines.loop.connected, self._engines.record)
+        self._engines.forget()
+        self._compilation.begin_optimizer()
+        best = math.inf
+        while True:
+            over = self._batches is not None and self._batches.over
+            if over or position.step >= self.limit or self._told_to_stop(position, interrupted):
+                break
+            end = self._engines.plan(position.step, self.limit, EXACT)
+            before, chunk = position, self._engines.advance(position, end)
+            position = chunk.position
+            if chunk.verdict != GO:
+                position = self._stopped(chunk, before)
+                break
+            self._record(chunk)
+            if chunk.last < before.step:
+                continue  # the data were over
+            best = min(best, float(chunk.series[0].values.min()))
+            yield self._step(chunk.last, chunk.loss, best)
+            self._engines.reconsider(position, self.limit)
+        if self._batches is not None and (self._batches.over or [position.step] == self._totals):
+            self.reason = StopReason.EPOCHS if self.reason is StopReason.STEPS else self.reason
+        position = self._evaluated(position)
+        self._keep_best(position)
+        if self.reason is not StopReason.INTERRUPTED:  # whose listener may be the one who pressed
+            loss = float(self._final.loss)
+            yield self._step(position.step, loss, min(best, loss) if math.isfinite(loss) else loss)
+
+    def _told_to_stop(self, position: Position, interrupted: Callable[[], bool]) -> bool:
+        if interrupted():
+            self.reason = StopReason.INTERRUPTED
+        elif (
+            self.settings.time is not None
+            and position.step > self._began  # not before the first steps, however long these took to compile
+            and time.perf_counter() - self.started >= self.settings.time
+        ):
+            self.reason = StopReason.TIME
+        return self.reason is not StopReason.STEPS
+
+    def _step(self, step: int, loss: float, best: float) -> Step:
+        seconds = time.perf_counter() - self.started
+        steps = 0 if self.limit == UNLIMITED else self.limit
+        epoch = (0, 0)
+        if self._batches is not None and (length := self._batches.feed.steps_per_epoch):
+            epoch = min(step, self.limit - 1) // length + 1, -(-self.limit // length)
+        return Step(step, steps, loss, best, seconds, self._engines.engine, *epoch)
+
+    def _record(self, chunk: Chunk) -> None:
+        for series, recorded in zip(self._series, chunk.series, strict=True):
+            if len(recorded.steps):
+                series.drop_from(int(recorded.steps[0]))
+                series.extend(recorded.steps, recorded.values)
+
+    def _stopped(self, chunk: Chunk, before: Position) -> Position:
+        """After a chunk that a rule ended: back to the step that the rule speaks of."""
+        self.reason = REASONS[chunk.verdict]
+        lost = chunk.verdict == LOSS_LOST
+        if self.reason is StopReason.DIVERGED:
+            self.divergence = Divergence(chunk.last, "loss" if lost else "gradient", chunk.loss)
+        return self._back_to(chunk, max(chunk.last - lost, 0))
+
+    def _back_to(self, chunk: Chunk, step: int) -> Position:
+        repeated = self._engines.loop.stopped(chunk, step)
+        self._record(repeated)
+        for series in self._series:
+            series.drop_from(step)
+        return Position(step, repeated.position.memory, repeated.position.best)
+
+    def _evaluated(self, position: Position) -> Position:
+        """Evaluate where the run ended, which may still be beyond what is finite, or within a rule."""
+        self._final = final = self._engines.final()
+        rules = self._rules()
+        verdict = int(rules.check(position.step, final.loss, final.gradients, position.memory)[0])
+        loss = float(final.loss)
+        if verdict == LOSS_LOST and self.divergence is None:
+            self.reason = StopReason.DIVERGED
+            self.divergence = Divergence(position.step, "loss", loss)
+            if position.step > self._began:
+                nothing = (Recorded(np.zeros(0, np.int64), np.zeros(0)),) * len(self._series)
+                chunk = Chunk(position, verdict, nothing, loss, position.step - 1)
+                position = self._back_to(chunk, position.step - 1)
+                self._final = final = self._engines.final()
+        elif verdict == GRADIENT_LOST and self.divergence is None:
+            self.reason = StopReason.DIVERGED
+            self.divergence = Divergence(position.step, "gradient", loss)
+        elif verdict != GO and self.reason in (StopReason.STEPS, StopReason.EPOCHS):
+            self.reason = REASONS[verdict]
+        numbers = [float(number) for number in (final.loss, *final.tracked)]
+        for series, number in zip(self._series, numbers, strict=True):
+            series.extend(np.array([position.step]), np.array([number]))
+        return position
+
+    def _keep_best(self, position: Position) -> None:
+        """Put the values at the lowest loss back, if that was asked for and is not where the run ended."""
+        if self.settings.keep != "best" or not position.best:
+            return
+        lowest, *values = position.best
+        if not float(lowest) < float(self._final.loss):
+            return
+        self._kept_best = True
+        for variable, value in zip(self._engines.loop.kept, values, strict=True):
+            variable.assign(value)
+        self._final = self._engines.final()
+
+    def _seed(self) -> None:
+        if self.settings.seed is not None:
+            import keras
+
+            keras.utils.set_random_seed(self.settings.seed)
+
+    def _note_unconnected(self, connected: Sequence[bool], record: _Record) -> None:
+        """Say what the loss does not depend on, and why."""
+        lost = [leaf for leaf, has in zip(self.leaves, connected, strict=True) if not has]
+        if lost:
+            self.notes += self._unconnected(lost, record)
+
+    def _unconnected(self, lost: Sequence[src.Leaf], record: _Record) -> list[str]:
+        text, shown = self.program.text(self.namespace), self.loss_name or "the loss"
+        evaluated = record()
+        if evaluated is None:
+            found = [unconnected.Unconnected(tuple(leaf.name for leaf in lost), "")]
+        else:
+            found = unconnected.explained(evaluated, text, self.loss_name, lost)
+        return [f"{shown} does not depend on {one.listed}{one.reason and f': {one.reason}'}" for one in found]
+
+    # -- what is minimised over, and how -----------------------------------------------------------
+
+    def _variable(self, value: Any, dtype: str) -> Any:
+        """A float, array or tensor as a variable: the one of an earlier run, if it fits."""
+        import tensorflow as tf
+
+        tensor = value if src.is_tensor(value) else constant(value, dtype)
+        variable = self._lifted.pop(0) if self._lifted else None
+        if variable is None or variable.dtype != tensor.dtype or variable.shape != tensor.shape:
+            variable = tf.Variable(tensor)
+        variable.assign(tensor)
+        self._made_lifted.append(variable)
+        return variable
+
+    def _settle(self, read: Iterable[Any]) -> list[src.Leaf]:
+        """What is minimised over, each variable once, now that it is known which were read."""
+        if self.leaves:
+            return self.leaves
+        self.selection.settle(read)
+        by_id = {id(leaf.value): leaf for source in self.selection.sources for leaf in source.leaves}
+        for leaf in by_id.values():
+            if leaf.value.dtype.is_complex:
+                raise SourceError(
+                    f"{leaf.name} is {leaf.dtype}, and optimizers step along real numbers: "
+                    "minimise over its real and imaginary parts."
+                )
+        if not by_id:
+            raise SourceError(
+                "no trainable variable was read: name what to minimise over, for example --over x."
+            )
+        self._limits = limits_of(self.settings.bounds, self.selection)
+        self.leaves = list(by_id.values())
+        for name in project(self.leaves, self._limits):
+            self.notes.append(f"{name} began outside its bounds, and was moved to the nearest one")
+        self.start_values = [_array(leaf.value) for leaf in self.leaves]
+        return self.leaves
+
+    def _optimizer_for(self, leaves: Sequence[src.Leaf]) -> Any:
+        """For what has a gradient; refuses if that is nothing."""
+        if not leaves:
+            self._refuse_unconnected(self._engines.reason, self._engines.record)
+        optimizer, fresh = optimizers.built_for(self.optimizer, [leaf.owner for leaf in leaves])
+        if fresh and optimizers.is_optimizer(self.settings.optimizer):
+            note = "the optimizer belongs to other variables; a fresh one with its settings was used"
+            if note not in self.notes:
+                self.notes.append(note)
+        return optimizer
+
+    def _refuse_unconnected(self, reason: str, record: _Record) -> NoReturn:
+        why = f" ({reason})" if reason else ""
+        said = "; ".join(self._unconnected(self.leaves, record))
+        raise TargetError(f"{said}; so there is nothing to minimise{why}.")
+
+    def _rules(self) -> Rules:
+        return Rules.of(self.settings)
+
+    def _plan_for(self, leaves: Sequence[src.Leaf]) -> Plan:
+        limits = [self._limits.get(id(leaf.value), (None, None)) for leaf in leaves]
+        return Plan(
+            self._rules(),
+            self.settings.keep == "best",
+            tuple(low for low, _ in limits),
+            tuple(high for _, high in limits),
+            careful=not self._compilation.repeatable,
+        )
+
+    # -- what is left for the next run ---------------------------------------------------------------
+
+    def _fingerprint(self, over: Sequence[str] | None) -> Hashable:
+        """What an earlier run must have in common with this one to serve it; ``None`` if none can."""
+        text = self.program.source
+        if text is None:
+            return None
+        settings = self.settings
+        prints = Fingerprints(self.program.home(self.namespace))
+        lifted = [name for name in over or () if name.isidentifier()]
+        optimizer = settings.optimizer if isinstance(settings.optimizer, str) else prints.of(self.optimizer)
+        try:
+            return (
+                text,
+                self.loss_name,
+                tuple(over) if over is not None else None,
+                (optimizer, settings.lr, settings.engine == "graph", settings.keep, settings.track),
+                self._rules(),
+                prints.of(dict(settings.bounds)),
+                settings.names,
+                prints.of_names(self._read_names(over), self.namespace, lifted),
+            )
+        except Exception:  # whatever an object of the user's does when it is looked at
+            return None
+
+    def _read_names(self, over: Sequence[str] | None) -> list[str]:
+        names = dict.fromkeys([*self.program.names.reads, *(place(name)[0] for name in over or ())])
+        return [name for name in names if name not in self.settings.names]
+
+    def _remember(self) -> None:
+        """Leave the compiled loops for the next run of the same cell, if they can be used again."""
+        made = self._compilation.made
+        if self._cache is None or self._key is None or made is None or not made.traced.reusable:
+            return
+        if self._batches is not None or (made.plan.careful and self.settings.seed is not None):
+            return  # what seeds the numbers of an operation is part of the trace
+        made.lifted = self._made_lifted
+        own = [leaf.value for leaf in made.leaves if not any(leaf.value is one for one in made.lifted)]
+        self._cache.put(self._key, made, own[0] if own else None)
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def finish(self) -> Minimized:
+        """Leave the program's names at the final values, and report."""
+        value = self._engines.finish(self._final)
+        self._remember()
+        result = self._report(self._engines, self._engines.compile_seconds, self._gradient_norms())
+        return Minimized(result, value)
+
+    def _report(
+        self, engines: Engines | Evaluations, compile_seconds: float, norms: Sequence[float | None]
+    ) -> MinimizeResult:
+        """What was recorded, with the norm of the gradient by each thing minimised over."""
+        if engines.engine != "eager":
+            self.notes += side_effects.notes(self.program.text(self.namespace))
+        (steps, history), *tracked = [series.thinned() for series in self._series]
+        # The start may be the one value that is not finite: then it is the best there is.
+        finite = np.where(np.isfinite(history), history, np.inf) if len(history) > 1 else history
+        best = float(finite.min())
+        return MinimizeResult(
+            loss_name=self.loss_name or LAST_EXPRESSION,
+            loss=best if self._kept_best else float(history[-1]),
+            start_loss=float(history[0]),
+            best_loss=best,
+            best_step=int(steps[np.argmin(finite)]),
+            steps=int(steps[-1]),
+            steps_asked=int(steps[-1]) if self.limit == UNLIMITED else self.limit,
+            reason=self.reason,
+            seconds=time.perf_counter() - self.started,
+            compile_seconds=compile_seconds,
+            engine=engines.engine,
+            engine_reason=engines.reason,
+            optimizer=optimizers.describe(self.optimizer),
+            learning_rate=optimizers.learning_rate(self.optimizer),
+            history=history,
+            history_steps=steps,
+            variables={
+                leaf.name: VariableChange(start, _array(leaf.value), norm)
+                for leaf, start, norm in zip(self.leaves, self.start_values, norms, strict=True)
+            },
+            tracked={name: values for name, (_, values) in zip(self.settings.track, tracked, strict=True)},
+            tracked_steps={name: at for name, (at, _) in zip(self.settings.track, tracked, strict=True)},
+            divergence=self.divergence,
+            kept_best=self._kept_best,
+            notes=tuple(self.notes),
+        )
+
+    def _gradient_norms(self) -> list[float | None]:
+        gradients = iter(self._final.gradients)
+        return [
+            # In float64, since the squares of half precision overflow.
+            float(np.linalg.norm(_array(next(gradients)).astype(np.float64))) if has else None
+            for has in self._engines.loop.connected
+        ]
+
+    def close(self) -> None:
+        """Floats, arrays and tensors come back to the namespace with the values that they reached."""
+        self.selection.lifting.give_back(self.program.names.assigns, _given_back)
+        for name in self.settings.names:
+            if name in self._shadowed:
+                self.namespace[name] = self._shadowed[name]
+            else:
+                self.namespace.pop(name, None)
+
+
+def _liftable(value: Any) -> bool:
+    return src.is_liftable(value) or (src.is_tensor(value) and src.is_inexact(value))
+
+
+def _array(value: Any) -> np.ndarray[Any, Any]:
+    return np.array(value.numpy())
+
+
+def _given_back(original: Any, lifted: Any) -> Any:
+    """What stood for the original, as the type it was; the original itself if it never changed."""
+    import tensorflow as tf
+
+    if isinstance(original, tuple):
+        items = [_given_back(old, new) for old, new in zip(original, lifted, strict=True)]
+        return src.rebuilt(original, items)
+    if not src.is_variable(lifted):
+        return original
+    value = lifted.numpy()
+    was = original.numpy() if src.is_tensor(original) else np.asarray(original, value.dtype)
+    if np.array_equal(was, value):
+        return original
+    if src.is_tensor(original):
+        return tf.constant(value)
+    if isinstance(original, np.ndarray):
+        return np.array(value, original.dtype)  # of a single number, too, which numpy() gives as a scalar
+    return type(original)(value)

@@ -1,0 +1,86 @@
+"""A program that is run anew for each evaluation, for what cannot be compiled."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+from tape_magic.engine import sources as src
+from tape_magic.engine.eager_loop import Settle, creates_a_variable
+from tape_magic.engine.program import Namespace, Program
+from tape_magic.engine.trace import Require, require_scalar
+from tape_magic.errors import TargetError, closest
+from tape_magic.notation import place
+
+
+class EagerProgram:
+    """Runs a program on its namespace; what it assigns is that of the last run.
+
+    Parameters
+    ----------
+    program, namespace, loss_name
+        What is run, on what, and the name of its loss; ``None`` for the last expression.
+    require
+        Finds the loss, or the residuals, among what was computed.
+    """
+
+    def __init__(
+        self, program: Program, namespace: Namespace, loss_name: str | None, require: Require
+    ) -> None:
+        self._program, self._namespace, self._loss_name = program, namespace, loss_name
+        self._require = require
+        # Each run begins with what the names held before, as a compiled evaluation does.
+        self._entry = {name: namespace[name] for name in program.names.reads_first if name in namespace}
+        self._ran = False
+        self.value: Any = None
+
+    def start(self, settle: Settle, *, gradient: bool) -> tuple[Sequence[src.Leaf], Sequence[bool]]:
+        """What is minimised over, and which of it the loss has a gradient by, from a first run.
+
+        Without `gradient`, none is asked for, and all of it counts.
+        """
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            self.compute()
+            leaves = settle(tape.watched_variables())
+        if not gradient:
+            return leaves, [True] * len(leaves)
+        # What a variable holds is watched as it is read; what is not trainable has to be said.
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            for leaf in leaves:
+                tape.watch(leaf.value)
+            loss = self.compute()
+        found = tape.gradient(loss, [leaf.value for leaf in leaves])
+        return leaves, [one is not None for one in found]
+
+    def compute(self) -> Any:
+        """Run the program; its loss or residuals."""
+        import tensorflow as tf
+
+        def refuse(create: Any, **arguments: Any) -> Any:
+            raise _VariableCreated
+
+        self._namespace.update(self._entry)
+        # Layers that were not built yet make their variables in the first run.
+        scope = tf.variable_creator_scope(refuse) if self._ran else contextlib.nullcontext()
+        try:
+            with scope:
+                self.value = self._program.run(self._namespace, {})
+        except _VariableCreated as error:
+            raise creates_a_variable(self._program, error) from None
+        self._ran = True
+        return self._require(self.value, self._namespace, self._loss_name)
+
+    def scalars(self, names: Sequence[str]) -> list[Any]:
+        """Further scalars of the last run."""
+        for name in names:
+            base = place(name)[0]
+            if base not in self._namespace:
+                raise TargetError(f"the cell never assigns {base}{closest(base, self._namespace)}")
+        return [require_scalar(src.look_up(name, self._namespace), name) for name in names]
+
+
+class _VariableCreated(Exception):
+    """The program created a variable when it had none left to create."""
