@@ -28,6 +28,7 @@ from tape_magic.engine.sources import is_tensor, is_variable, items_of, watched
 from tape_magic.results.reasons import Cause, Reason, Where
 
 _SHAPES = frozenset({"Shape", "ShapeN", "Size", "Rank"})
+_STOPPING = frozenset({"StopGradient", "PreventGradient"})
 _PYTHON = frozenset({"PyFunc", "PyFuncStateless"})
 _ASSIGNING = {
     "AssignAddVariableOp": "{0} = {0} + …",
@@ -242,7 +243,7 @@ class Diagnosis:
                 "a variable's state carries no derivative",
                 f"compute a new tensor, {_functional(kind, where)}",
             )
-        if kind in ("StopGradient", "PreventGradient"):
+        if kind in _STOPPING or (not entry.taped and self._read_to_stop(entry)):
             return reason(Cause.STOPPED, "tf.stop_gradient")
         if not entry.taped:
             return reason(Cause.STOPPED, "not recorded")
@@ -260,6 +261,13 @@ class Diagnosis:
         if not op_events.is_registered(kind):
             return reason(Cause.UNREGISTERED, f"no gradient is registered for {kind}")
         return reason(Cause.CUT, f"cut at {kind}")
+
+    def _read_to_stop(self, entry: Entry) -> bool:
+        """Whether an entry only gave ``tf.stop_gradient`` the value of a variable."""
+        return entry.type == "ReadVariableOp" and any(
+            other.type in _STOPPING and not set(entry.outputs).isdisjoint(other.inputs)
+            for other in self.flow.entries
+        )
 
     def _undecided(self, path: Sequence[int]) -> Reason:
         unsure = [index for index in path if self.flow.unsure(index)]
