@@ -27,9 +27,8 @@ from tape_magic.engine.replay import Replay, Unknown
 from tape_magic.engine.sources import is_tensor, is_variable, items_of, watched
 from tape_magic.results.reasons import Cause, Reason, Where
 
-_STOPPING = ("StopGradient", "PreventGradient")
-
 _SHAPES = frozenset({"Shape", "ShapeN", "Size", "Rank"})
+_STOPPING = frozenset({"StopGradient", "PreventGradient"})
 _PYTHON = frozenset({"PyFunc", "PyFuncStateless"})
 _ASSIGNING = {
     "AssignAddVariableOp": "{0} = {0} + …",
@@ -231,11 +230,6 @@ class Diagnosis:
         return Reason(first.cause, more + rest, first.cure, first.operation, first.where)
 
     def _stop(self, entry: Entry, source: Quantity) -> Reason:
-        if entry.type == "ReadVariableOp" and not entry.taped:
-            # Of a variable, tf.stop_gradient reads the value itself, out of the tape's sight as well.
-            readers = [other for other in self.flow.entries if set(other.inputs) & set(entry.outputs)]
-            if readers and all(reader.type in _STOPPING for reader in readers):
-                entry = readers[0]
         where = self._where(entry.frames)
         at = f", {where}" if where else ""
         kind = entry.type
@@ -249,7 +243,7 @@ class Diagnosis:
                 "a variable's state carries no derivative",
                 f"compute a new tensor, {_functional(kind, where)}",
             )
-        if kind in _STOPPING:
+        if kind in _STOPPING or (not entry.taped and self._read_to_stop(entry)):
             return reason(Cause.STOPPED, "tf.stop_gradient")
         if not entry.taped:
             return reason(Cause.STOPPED, "not recorded")
@@ -267,6 +261,13 @@ class Diagnosis:
         if not op_events.is_registered(kind):
             return reason(Cause.UNREGISTERED, f"no gradient is registered for {kind}")
         return reason(Cause.CUT, f"cut at {kind}")
+
+    def _read_to_stop(self, entry: Entry) -> bool:
+        """Whether an entry only gave ``tf.stop_gradient`` the value of a variable."""
+        return entry.type == "ReadVariableOp" and any(
+            other.type in _STOPPING and not set(entry.outputs).isdisjoint(other.inputs)
+            for other in self.flow.entries
+        )
 
     def _undecided(self, path: Sequence[int]) -> Reason:
         unsure = [index for index in path if self.flow.unsure(index)]

@@ -83,7 +83,7 @@ _STYBLINSKI_LEAST = (_STYBLINSKI**4 - 16.0 * _STYBLINSKI**2 + 5.0 * _STYBLINSKI)
 _SCALES = 10.0 ** np.linspace(0.0, 3.0, 10)
 
 CLASSICS = [
-    Classic("Rosenbrock", "MGH 1", ROSENBROCK, (-1.2, 1.0), (1.0, 1.0), 0.0, 1e-3, 10_000),
+    Classic("Rosenbrock", "MGH 1", ROSENBROCK, (-1.2, 1.0), (1.0, 1.0), 0.0, 1e-3, 10_000, 1e-3),
     Classic("Rosenbrock-100", "JY 105", ROSENBROCK, (0.0,) * 100, (1.0,) * 100, 0.0, 5e-4, 20_000),
     Classic(
         "Himmelblau",
