@@ -92,6 +92,7 @@ class Compilation:
                 self.loss_name,
                 tracked=self.tracked,
                 inputs=self._inputs,
+                settle=self.settle,
                 for_xla=for_xla,
             )
         self.settle(self._traced.variables)
@@ -129,7 +130,7 @@ class Compilation:
         if self.made is None:
             assert self._traced is not None
             leaves = list(self.settle(()))
-            evaluation = self._traced.evaluation(leaves)
+            evaluation = self._traced.evaluated()
             connected = connected_of(leaves, evaluation.connected)
             optimizer = self.optimizer(connected)
             self.made = Compiled(self._traced, evaluation, leaves, optimizer, self.plan(connected))

@@ -126,7 +126,7 @@ class DataLoop(CompiledLoop):
         """Step by step; the copies are followed by whether there are more batches, and the last two."""
         import tensorflow as tf
 
-        size = 1 + self._tracked
+        size = 1 + self._evaluation.tracked
         nothing = tf.experimental.Optional.empty(self.batches.feed.element_spec)
 
         def step(

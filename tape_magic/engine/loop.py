@@ -282,7 +282,7 @@ class CompiledLoop:
         """Step by step, the values of each recorded."""
         import tensorflow as tf
 
-        size = 1 + self._tracked
+        size = 1 + self._evaluation.tracked
         values = tf.TensorArray(self._dtype, ROWS, element_shape=[size])
 
         def step(at: Any, _: Any, __: Any, carried: Any, copies: Any, values: Any) -> Any:
@@ -305,7 +305,7 @@ class CompiledLoop:
         """
         import tensorflow as tf
 
-        size = 1 + self._tracked
+        size = 1 + self._evaluation.tracked
         extremes = tf.TensorArray(self._dtype, ROWS, element_shape=[2, size])
         places = tf.TensorArray(tf.int32, ROWS, element_shape=[2, size])
         infinite = tf.fill([size], tf.constant(float("inf"), self._dtype))
@@ -340,10 +340,6 @@ class CompiledLoop:
             (start, tf.constant(GO), tf.zeros([], self._dtype), zero, carried, extremes, places),
         )
         return at, verdict, loss, rows, carried, [extremes.stack(), places.stack()], copies
-
-    @property
-    def _tracked(self) -> int:
-        return len(self._evaluation.call.structured_outputs[0]) - 1  # type: ignore[attr-defined]
 
     def _step(self, at: Any, carried: Sequence[Any], copies: Sequence[Any]) -> Any:
         """Evaluate, look at the rules, apply."""

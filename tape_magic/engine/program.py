@@ -163,7 +163,7 @@ class FunctionProgram:
         self, namespace: Namespace, inputs: Sequence[str] = ()
     ) -> Iterator[tuple[Callable[..., Any], Unpack]]:
         """The call itself: a function is what ``tf.function`` traces."""
-        entry = [name for name in self._arguments if name not in inputs]
+        entry = [name for name in (*self._in_order, *self._by_name) if name not in inputs]
         for function, unpack in self.functions((*entry, *inputs)):
             yield functools.partial(function, *(namespace[name] for name in entry)), unpack
 

@@ -13,7 +13,7 @@ from tape_magic.engine.stateful_ops import all_in_variables
 from tape_magic.engine.symbolic import Swapper, graph_of
 from tape_magic.engine.writes import written_inputs
 from tape_magic.engine.xla_context import XlaContext
-from tape_magic.errors import TargetError, closest
+from tape_magic.errors import TapeMagicError, TargetError, closest
 from tape_magic.notation import place
 
 Require = Callable[[Any, Mapping[str, Any], str | None], Any]
@@ -36,6 +36,9 @@ class Traced:
         Further scalars that the program assigns, by name.
     inputs
         The names that each step binds anew, with a ``tf.TensorSpec`` or a structure of them.
+    settle
+        The trainable variables that were read → what the loss is differentiated by, in the same graph;
+        ``None`` where :meth:`evaluation` will say.
     for_xla
         Whether XLA is to compile it; it runs as a graph in any case.
     require
@@ -60,6 +63,7 @@ class Traced:
         *,
         tracked: Sequence[str] = (),
         inputs: Mapping[str, Any] | None = None,
+        settle: Callable[[Sequence[Any]], Sequence[src.Leaf]] | None = None,
         for_xla: bool,
         require: Require | None = None,
     ) -> None:
@@ -67,6 +71,9 @@ class Traced:
         self._require = require or require_loss
         self._loss_name, self._tracked = loss_name, tuple(tracked)
         self.inputs: Mapping[str, Any] = inputs or {}
+        self._settle = settle
+        self._connected: tuple[bool, ...] = ()
+        self._missing: LookupError | None = None
         # A cell is traced from a text of its own, which stands in another file than the cell.
         self._filenames = {program.text(namespace).filename}
         self._home = str(namespace.get("__name__", "__main__"))
@@ -95,27 +102,31 @@ class Traced:
 
         code = getattr(getattr(function, "func", function), "__code__", None)
         self._filenames.add(getattr(code, "co_filename", ""))
-        refused: list[TargetError] = []
+        refused: list[TapeMagicError] = []
 
-        def tensors_of(returned: Any) -> list[Any]:
+        def tensors_of(returned: Any, read: Sequence[Any]) -> list[Any]:
             value, assigned = unpack(returned)
             assigned = {name: held for name, held in assigned.items() if not _undefined(held)}
             self._kept = value, assigned
             try:
                 loss = self._require(value, assigned, self._loss_name)
                 tracked = [require_scalar(_named(assigned, name), name) for name in self._tracked]
-            except TargetError as error:
+                self._symbolic = self._found(tf.compat.v1.get_default_graph())
+                gradients = self._differentiated(loss, read)
+            except TapeMagicError as error:
                 refused.append(error)
                 raise
-            self._symbolic = self._found(tf.compat.v1.get_default_graph())
-            return [loss, *tracked, *self._symbolic]
+            return [loss, *tracked, *gradients, *self._symbolic]
 
         unconverted = tf.autograph.experimental.do_not_convert(tensors_of)
         context = XlaContext(wanted=self._for_xla)
 
         def body(*batch: Any) -> Any:
             with context:
-                return unconverted(function(*batch))
+                # The graph itself tells which variables were read, but only when it is finished.
+                with tf.GradientTape() as tape:
+                    returned = function(*batch)
+                return unconverted(returned, tape.watched_variables())
 
         try:
             return tf.function(body, autograph=True).get_concrete_function(*self.inputs.values())
@@ -123,6 +134,31 @@ class Traced:
             if refused:  # AutoGraph has put its own text around the message
                 raise refused[0] from None
             raise
+
+    def _differentiated(self, loss: Any, read: Sequence[Any]) -> list[Any]:
+        """The dense gradients of the loss by what it is minimised over, where there are any.
+
+        They are taken in the graph of the loss itself. Those of a call to it would have XLA compile anew at
+        each call what the backward part takes over as constants, such as the order of a ``tf.reduce_prod``.
+        """
+        import tensorflow as tf
+
+        if self._settle is None:
+            return []
+        with tf.init_scope():  # out of the trace: it looks at the variables' values
+            leaves = self._settle(read)
+        try:
+            found = tf.gradients(loss, [leaf.value for leaf in leaves])
+        except LookupError as error:  # said when they are asked for
+            self._missing = error
+            return []
+        self._connected = tuple(gradient is not None for gradient in found)
+        # Those of lookups are made dense, and say then no more how long they are.
+        return [
+            tf.ensure_shape(tf.convert_to_tensor(gradient), leaf.value.shape)
+            for leaf, gradient in zip(leaves, found, strict=True)
+            if gradient is not None
+        ]
 
     def _found(self, graph: Any) -> list[Any]:
         """The graph's own tensors that the Python of the program kept; those within a loop cannot be read."""
@@ -203,6 +239,19 @@ class Traced:
         """A context to differentiate the loss in, more than once if need be."""
         return XlaContext(self._concrete.graph, wanted=self._for_xla)
 
+    def evaluated(self) -> Evaluation:
+        """The loss, with the gradients of the trace. Raises ``LookupError`` where one is not registered."""
+        if self._missing is not None:
+            raise self._missing
+        front = 1 + len(self._tracked)
+        back = front + sum(self._connected)
+
+        def call(*batch: Any) -> list[list[Any]]:
+            outputs = self._concrete(*batch)
+            return [outputs[:front], outputs[front:back], outputs[back:]]
+
+        return Evaluation(call, self._connected, self._concrete.structured_outputs[0].dtype, front - 1)
+
     def evaluation(self, leaves: Sequence[src.Leaf]) -> Evaluation:
         """A graph of the loss, its gradients, and all else that the program computes."""
         import tensorflow as tf
@@ -227,7 +276,7 @@ class Traced:
             return [outputs[:front], dense, outputs[front:]]
 
         call = tf.function(evaluate, autograph=False).get_concrete_function(*self.inputs.values())
-        return Evaluation(call, tuple(connected))
+        return Evaluation(call, tuple(connected), self._concrete.structured_outputs[0].dtype, front - 1)
 
 
 @dataclass(frozen=True)
@@ -241,15 +290,16 @@ class Evaluation:
         that has one; what :meth:`Traced.outputs` takes.
     connected
         For each leaf, whether it has a gradient.
+    dtype
+        Of the loss.
+    tracked
+        How many scalars are tracked.
     """
 
     call: Callable[..., list[list[Any]]]
     connected: tuple[bool, ...]
-
-    @property
-    def dtype(self) -> Any:
-        """Of the loss."""
-        return self.call.structured_outputs[0][0].dtype  # type: ignore[attr-defined]
+    dtype: Any
+    tracked: int
 
 
 def failure_of_trace(error: BaseException, program: Program) -> str:
