@@ -137,6 +137,11 @@ class Compilation:
             self._new = True
         return self.made
 
+    @property
+    def built_optimizer(self) -> Any:
+        """The optimizer of the compiled loops, once there is one."""
+        return None if self.made is None else self.made.optimizer
+
     def begin_optimizer(self) -> None:
         """Let the optimizer of an earlier run begin anew, unless it is one of the user's, which goes on."""
         made = self.made

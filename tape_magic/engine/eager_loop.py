@@ -103,6 +103,10 @@ class EagerLoop:
             )
         return Position(step, self._plan.rules.memory(loss.dtype), best)
 
+    def reset(self) -> None:
+        """What was evaluated no longer holds: the variables have been changed."""
+        self._evaluated = None
+
     def record(self) -> Record:
         """The operations of the first evaluation, once it has been."""
         return Record(self.recorder, self.loss)
@@ -118,7 +122,8 @@ class EagerLoop:
         return [leaf.value for leaf in self._leaves]
 
     @property
-    def _moved(self) -> list[Any]:
+    def moved(self) -> list[Any]:
+        """What the optimizer moves, and its own variables."""
         return [*self.kept, *(src.watched(variable) for variable in self._optimizer.variables)]
 
     def advance(self, position: Position, end: int, stretch: int) -> Chunk:
@@ -157,7 +162,7 @@ class EagerLoop:
     def _apply(self, gradients: Sequence[Any]) -> None:
         import tensorflow as tf
 
-        self._before = [variable.read_value() for variable in self._moved]
+        self._before = [variable.read_value() for variable in self.moved]
         try:
             self._optimizer.apply(list(gradients), [leaf.owner for leaf in self._leaves])
             for leaf, low, high in zip(self._leaves, self._plan.lower, self._plan.upper, strict=False):
@@ -170,7 +175,7 @@ class EagerLoop:
             raise
 
     def _put_back(self) -> None:
-        for variable, value in zip(self._moved, self._before, strict=True):
+        for variable, value in zip(self.moved, self._before, strict=True):
             variable.assign(value)
 
     def stopped(self, chunk: Chunk, step: int) -> Chunk:

@@ -168,6 +168,11 @@ class Engines:
             return self.loop.record()
         return self._compilation.record()
 
+    def reset(self) -> None:
+        """The variables have been changed since the start."""
+        if isinstance(self.loop, EagerLoop):
+            self.loop.reset()
+
     def forget(self) -> None:
         """Let go of what :meth:`record` needs."""
         if isinstance(self.loop, EagerLoop):

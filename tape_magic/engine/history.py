@@ -24,9 +24,9 @@ class Series:
     ([0, 1, 2], [4.0, 1.0, 2.0])
     """
 
-    def __init__(self) -> None:
-        self.steps: _Array = np.zeros(0, np.int64)
-        self.values: _Array = np.zeros(0)
+    def __init__(self, steps: _Array | None = None, values: _Array | None = None) -> None:
+        self.steps: _Array = np.zeros(0, np.int64) if steps is None else steps
+        self.values: _Array = np.zeros(0) if values is None else values
         self._width = 1
 
     def __len__(self) -> int:

@@ -97,6 +97,10 @@ class Loop(Protocol):
     def kept(self) -> Sequence[Any]:
         """The variables whose values at the lowest loss are kept."""
 
+    @property
+    def moved(self) -> Sequence[Any]:
+        """All variables that a step may change."""
+
     def begin(self, step: int = 0) -> Position:
         """A new run from the variables as they are."""
 
@@ -203,6 +207,11 @@ class CompiledLoop:
     def kept(self) -> Sequence[Any]:
         """What the optimizer moves, and what the program assigns itself."""
         return self._kept
+
+    @property
+    def moved(self) -> Sequence[Any]:
+        """Those, and the optimizer's own."""
+        return self._moved
 
     # -- the run, from Python ------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Any
 
-CAPACITY = 8
+CAPACITY = 16
 """The least recently used beyond so many are forgotten."""
 
 _ATTRIBUTE = "_tape_magic_loops"

@@ -13,7 +13,9 @@ import numpy as np
 from tape_magic.engine import optimizers, side_effects, unconnected
 from tape_magic.engine import sources as src
 from tape_magic.engine.bounds import Limits, limits_of, project
+from tape_magic.engine.checkpoint import Progress
 from tape_magic.engine.compilation import Compilation
+from tape_magic.engine.continuation import Continuation, Trail
 from tape_magic.engine.data_loop import Batches
 from tape_magic.engine.engines import Engines
 from tape_magic.engine.feed import Feed
@@ -81,7 +83,9 @@ class Minimization:
         self._key = self._fingerprint(over) if cache is not None else None
         made = cache.get(self._key) if cache is not None and self._key is not None else None
         self._found = made
-        self._lifted: list[Any] = [] if made is None else list(made.lifted)
+        trail_key = self._fingerprint(over, loops=False) if cache is not None else None
+        self._continuation = Continuation(settings, cache, trail_key)
+        self._lifted: list[Any] = list(self._continuation.lifted) if made is None else list(made.lifted)
         self._made_lifted: list[Any] = []
         self.selection = Selection(
             program,
@@ -102,9 +106,11 @@ class Minimization:
         self._limits: dict[int, Limits] = {}
         self._final: Final
         self._kept_best = False
+        self._built: Any = None
+        self._trail: Trail
         self._began = 0
         feed = self._feed()
-        self._batches = None if feed is None else Batches(feed)
+        self._batches = None if feed is None else Batches(feed, self._continuation.step)
         self._totals = [] if feed is None or feed.total is None else [feed.total]
         asked = settings.step_limit
         self.limit = min([*self._totals, UNLIMITED if asked is None else asked])
@@ -120,7 +126,8 @@ class Minimization:
             self._batches,
             made,
         )
-        self._engines = Engines(self._compilation, settings.engine, same=settings.seed is not None)
+        same = settings.seed is not None or self._continuation.same
+        self._engines = Engines(self._compilation, settings.engine, same=same)
 
     def _check_names(self, over: Sequence[str] | None) -> None:
         names = self.program.names
@@ -148,7 +155,7 @@ class Minimization:
             settings.names,
             settings.batch,
             epochs,
-            settings.seed,
+            settings.seed if self._continuation.progress is None else self._continuation.progress.seed,
             label=settings.label,
             floats=floats,
         )
@@ -166,12 +173,13 @@ class Minimization:
         """Where the run stands, after each chunk."""
         self._seed()
         self.selection.lift()
-        position = self._engines.start()
-        self._began = position.step
+        position = self._engines.start(self._continuation.step)
         self._note_unconnected(self._engines.loop.connected, self._engines.record)
         self._engines.forget()
-        self._compilation.begin_optimizer()
-        best = math.inf
+        if self._continuation.progress is None:
+            self._compilation.begin_optimizer()
+        position = self._gone_on(position)
+        best = float(self._series[0].values.min(initial=math.inf))
         while True:
             over = self._batches is not None and self._batches.over
             if over or position.step >= self.limit or self._told_to_stop(position, interrupted):
@@ -187,14 +195,59 @@ class Minimization:
                 continue  # the data were over
             best = min(best, float(chunk.series[0].values.min()))
             yield self._step(chunk.last, chunk.loss, best)
+            if self._continuation.due():
+                self._continuation.save(self._progress(position))
             self._engines.reconsider(position, self.limit)
         if self._batches is not None and (self._batches.over or [position.step] == self._totals):
             self.reason = StopReason.EPOCHS if self.reason is StopReason.STEPS else self.reason
+        progress = self._progress(position)
+        self._continuation.save(progress)
+        self._trail = self._trail_of(progress)
         position = self._evaluated(position)
         self._keep_best(position)
         if self.reason is not StopReason.INTERRUPTED:  # whose listener may be the one who pressed
             loss = float(self._final.loss)
             yield self._step(position.step, loss, min(best, loss) if math.isfinite(loss) else loss)
+
+    def _gone_on(self, begun: Position) -> Position:
+        """Where an earlier run left off, if this one goes on from there."""
+        loop, progress = self._engines.loop, self._continuation.progress
+        names = [leaf.name for leaf in self.leaves]
+        position = self._continuation.go_on(begun, names, loop.moved, self._optimizer_in_use)
+        self._began = position.step
+        if progress is None:
+            return position
+        self._engines.reset()
+        self.start_values = [np.array(value) for value in progress.starts]
+        pairs = list(zip(progress.series[::2], progress.series[1::2], strict=True))
+        # What is tracked only now begins now.
+        self._series[: len(pairs)] = [Series(*pair) for pair in pairs[: len(self._series)]]
+        if position.step >= self.limit:
+            self.notes.append(f"the run stands at step {position.step:,} already: raise --steps to go on")
+        return position
+
+    @property
+    def _optimizer_in_use(self) -> Any:
+        return self._compilation.built_optimizer or self._built
+
+    def _progress(self, position: Position) -> Progress:
+        return Progress(
+            position.step,
+            self._batches.feed.seed if self._batches is not None else 0,
+            [tensor.numpy() for tensor in position.memory],
+            [tensor.numpy() for tensor in position.best],
+            [array for series in self._series for array in (series.steps, series.values)],
+            self.start_values,
+        )
+
+    def _trail_of(self, progress: Progress) -> Trail:
+        """For a later run: what the last evaluation, the best step and the user's floats will hide."""
+        kept = self._engines.loop.kept
+        stay = [leaf.value for leaf in self.leaves] if self.settings.keep == "last" else []
+        stay = [one for one in stay if not any(one is lifted for lifted in self._made_lifted)]
+        changing = [one for one in kept if not any(one is other for other in stay)]
+        values = [(variable, variable.read_value()) for variable in changing]
+        return Trail(progress, self._optimizer_in_use, self._made_lifted, values)
 
     def _told_to_stop(self, position: Position, interrupted: Callable[[], bool]) -> bool:
         if interrupted():
@@ -325,16 +378,21 @@ class Minimization:
             )
         self._limits = limits_of(self.settings.bounds, self.selection)
         self.leaves = list(by_id.values())
-        for name in project(self.leaves, self._limits):
+        for name in project(self.leaves, self._limits) if self._continuation.progress is None else ():
             self.notes.append(f"{name} began outside its bounds, and was moved to the nearest one")
         self.start_values = [_array(leaf.value) for leaf in self.leaves]
         return self.leaves
 
     def _optimizer_for(self, leaves: Sequence[src.Leaf]) -> Any:
+        self._built = self._built_for(leaves)
+        return self._built
+
+    def _built_for(self, leaves: Sequence[src.Leaf]) -> Any:
         """For what has a gradient; refuses if that is nothing."""
         if not leaves:
             self._refuse_unconnected(self._engines.reason, self._engines.record)
-        optimizer, fresh = optimizers.built_for(self.optimizer, [leaf.owner for leaf in leaves])
+        earlier = self._continuation.optimizer
+        optimizer, fresh = optimizers.built_for(earlier or self.optimizer, [leaf.owner for leaf in leaves])
         if fresh and optimizers.is_optimizer(self.settings.optimizer):
             note = "the optimizer belongs to other variables; a fresh one with its settings was used"
             if note not in self.notes:
@@ -361,8 +419,11 @@ class Minimization:
 
     # -- what is left for the next run ---------------------------------------------------------------
 
-    def _fingerprint(self, over: Sequence[str] | None) -> Hashable:
-        """What an earlier run must have in common with this one to serve it; ``None`` if none can."""
+    def _fingerprint(self, over: Sequence[str] | None, *, loops: bool = True) -> Hashable:
+        """What an earlier run must have in common with this one; ``None`` if none can be told to have it.
+
+        For its `loops` to serve this one, or else for this one to go on from it.
+        """
         text = self.program.source
         if text is None:
             return None
@@ -375,9 +436,9 @@ class Minimization:
                 text,
                 self.loss_name,
                 tuple(over) if over is not None else None,
-                (optimizer, settings.lr, settings.engine == "graph", settings.keep, settings.track),
-                self._rules(),
-                prints.of(dict(settings.bounds)),
+                (optimizer, settings.lr),
+                loops and (settings.engine == "graph", settings.keep, settings.track, self._rules()),
+                loops and prints.of(dict(settings.bounds)),
                 settings.names,
                 prints.of_names(self._read_names(over), self.namespace, lifted),
             )
@@ -405,6 +466,11 @@ class Minimization:
         """Leave the program's names at the final values, and report."""
         value = self._engines.finish(self._final)
         self._remember()
+        owners = [
+            leaf.value for leaf in self.leaves if not any(leaf.value is one for one in self._made_lifted)
+        ]
+        self._continuation.leave(self._trail, owners[0] if owners else None)
+        self.notes += self._continuation.notes
         result = self._report(self._engines, self._engines.compile_seconds, self._gradient_norms())
         return Minimized(result, value)
 

@@ -43,6 +43,8 @@ def minimize(
     data: Any = None,
     batch: int | None = None,
     epochs: int | None = None,
+    resume: bool = False,
+    checkpoint: str | None = None,
     engine: str = "auto",
     seed: int | None = None,
     on_progress: OnProgress | None = None,
@@ -89,6 +91,10 @@ def minimize(
         minimised over.
     batch, epochs
         Rows in a batch of arrays (32), and how often all of the data: 1, or until there were `steps`.
+    checkpoint
+        A folder that the run is saved in, at most every 30 s and at the end.
+    resume
+        Go on from the checkpoint there, up to `steps` in all; the folder may be empty still.
     engine
         ``"auto"``, ``"xla"``, ``"graph"`` or ``"eager"``.
     seed
@@ -133,6 +139,8 @@ def minimize(
         tuple(track),
         dict(bounds or {}),
         keep,
+        resume,
+        checkpoint,
         data=data,
         names=names,
         batch=batch,

@@ -149,6 +149,8 @@ class TapeMagics(Magics):
             track=options.track or (),
             bounds=bounds,
             keep=options.keep,
+            resume=options.resume,
+            checkpoint=options.checkpoint,
             **self._data(options),
         )
 

@@ -1,0 +1,277 @@
+"""A run that is cut and goes on equals one that was never cut, bit by bit."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tape_magic
+from tape_magic.errors import LineError
+from tape_magic.results.minimum import MinimizeResult, Step, StopReason
+from tests.notebook import Notebook
+
+ENGINES = ("xla", "graph", "eager")
+
+CELL = "d = w - target\nloss = tf.reduce_sum(d**2*(1 + 0.5*tf.sin(3*d)))"
+LINE = "loss --over w --optimizer adam --lr 0.05"
+
+
+def valley(notebook: Notebook) -> Any:
+    w = tf.Variable([3.0, -2.0, 0.5])
+    notebook.ns.update(tf=tf, w=w, target=tf.constant([1.0, 0.0, -1.0]))
+    return w
+
+
+def minimum(notebook: Notebook) -> MinimizeResult:
+    return notebook.ns["minimum"]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("cut", [1, 7, 30])
+def test_a_cell_goes_on_where_it_ended(shell: Notebook, engine: str, cut: int) -> None:
+    w = valley(shell)
+    shell.ok(f"%%minimize {LINE} --steps 40 --engine {engine} -q\n{CELL}")
+    whole, end = minimum(shell), w.numpy()
+    w = valley(shell)
+    shell.ok(f"%%minimize {LINE} --steps {cut} --engine {engine} -q\n{CELL}")
+    shell.ok(f"%%minimize {LINE} --steps 40 --engine {engine} -q --resume\n{CELL}")
+    resumed = minimum(shell)
+    assert resumed.steps == 40
+    np.testing.assert_array_equal(w.numpy(), end)
+    # The one at the cut was evaluated anew by the loop.
+    np.testing.assert_array_equal(resumed.history, whole.history)
+    np.testing.assert_array_equal(resumed.variables["w"].start, whole.variables["w"].start)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_floats_go_on_too(shell: Notebook, engine: str) -> None:
+    line = f"y --over x --optimizer sgd --lr 0.1 --engine {engine} -q"
+    shell.ns["x"] = 4.0
+    shell.ok(f"%%minimize {line} --steps 3\ny = x**2")
+    shell.ok(f"%%minimize {line} --steps 8 --resume\ny = x**2")
+    assert minimum(shell).steps == 8
+    assert shell.ns["x"] == pytest.approx(4.0 * 0.8**8)
+    assert minimum(shell).variables["x"].start == 4.0
+
+
+def test_a_run_that_was_interrupted_goes_on(shell: Notebook) -> None:
+    x = tf.Variable(1.0, dtype=tf.float64)
+    shell.ns.update(tf=tf, x=x)
+
+    def press(step: Step) -> None:
+        if step.step >= 10:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tape_magic.display.progress.NoProgress.update", lambda self, step: press(step))
+        run = shell.run(
+            "%%minimize y --over x --optimizer sgd --lr 1e-3 --steps 5000 --engine graph -q\ny = x**2"
+        )
+    assert type(run.error) is KeyboardInterrupt
+    reached = minimum(shell).steps
+    assert 10 <= reached < 5000
+    shell.ok(
+        "%%minimize y --over x --optimizer sgd --lr 1e-3 --steps 5000 --engine graph -q --resume\ny = x**2"
+    )
+    assert minimum(shell).steps == 5000
+    rate = float(np.float32(1e-3))
+    assert x.numpy() == pytest.approx((1 - 2 * rate) ** 5000, rel=1e-9)
+
+
+def test_the_best_step_hides_nothing_from_a_later_run(shell: Notebook) -> None:
+    cell = "y = x + tf.stop_gradient(tf.abs(x) - x)"
+    x = tf.Variable(2.0)
+    shell.ns.update(tf=tf, x=x)
+    line = "y --over x --optimizer sgd --lr 1 --keep best -q"
+    shell.ok(f"%%minimize {line} --steps 5\n{cell}")
+    assert x.numpy() == 0.0
+    shell.ok(f"%%minimize {line} --steps 8 --resume\n{cell}")
+    assert minimum(shell).history.tolist() == [2, 1, 0, 1, 2, 3, 4, 5, 6]
+    assert x.numpy() == 0.0
+
+
+def test_a_run_that_stands_at_its_limit_says_so(shell: Notebook) -> None:
+    w = valley(shell)
+    for _ in range(2):
+        shell.ok(f"%%minimize {LINE} --steps 5 -q {'--resume' if _ else ''}\n{CELL}")
+    assert any("raise --steps" in note for note in minimum(shell).notes)
+    assert minimum(shell).steps == 5
+    assert minimum(shell).variables["w"].end.tolist() == w.numpy().tolist()
+
+
+@pytest.mark.parametrize(
+    "between",
+    ["w = tf.Variable([3.0, -2.0, 0.5])", "target = tf.constant([1.0, 0.0, -2.0])"],
+    ids=["variable", "constant"],
+)
+def test_what_has_changed_is_refused(shell: Notebook, between: str) -> None:
+    valley(shell)
+    shell.ok(f"%%minimize {LINE} --steps 5 -q\n{CELL}")
+    shell.ok(between)
+    assert "changed since" in shell.refused(f"%%minimize {LINE} --steps 9 --resume\n{CELL}")
+
+
+def test_nothing_to_go_on_from(shell: Notebook) -> None:
+    valley(shell)
+    assert "has not run" in shell.refused(f"%%minimize {LINE} --resume\n{CELL}")
+    with pytest.raises(LineError, match="give the --checkpoint"):
+        tape_magic.minimize(lambda x: x**2, {"x": 1.0}, resume=True)
+
+
+# -- checkpoints ----------------------------------------------------------------------------------------
+
+ROWS = np.random.default_rng(5).normal(size=(37, 3)).astype("float32")
+
+
+def fit(
+    folder: Path | None, steps: int, engine: str, data: bool, **more: Any
+) -> tuple[np.ndarray, MinimizeResult]:
+    w = tf.Variable([0.5, -0.5, 0.25])
+    seeds = tf.random.Generator.from_seed(7)
+
+    def loss(w: Any, *rows: Any) -> Any:
+        # A step by step loop does not know which variables of its own a program assigns.
+        noise = 0.0 if engine == "eager" else seeds.normal([3], stddev=0.01)
+        given = rows[0] if rows else tf.constant(ROWS)
+        return tf.reduce_mean((tf.linalg.matvec(given, w + noise) - 1.0) ** 2)
+
+    settings: dict[str, Any] = {"seed": 3, "engine": engine, **more}
+    if data:
+        settings |= {"data": (ROWS,), "batch": 8}
+        function = lambda w, rows: loss(w, rows)  # noqa: E731
+    else:
+        function = lambda w: loss(w)  # noqa: E731
+    result = tape_magic.minimize(
+        function, {"w": w}, "adam", steps, lr=0.05, checkpoint=str(folder) if folder else None, **settings
+    )
+    return w.numpy(), result
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("data", [False, True], ids=["whole", "batches"])
+def test_a_checkpoint_goes_on_bit_for_bit(tmp_path: Path, engine: str, data: bool) -> None:
+    end, whole = fit(None, 23, engine, data)
+    fit(tmp_path / "run", 9, engine, data)
+    resumed_end, resumed = fit(tmp_path / "run", 23, engine, data, resume=True)
+    np.testing.assert_array_equal(resumed_end, end)
+    np.testing.assert_array_equal(resumed.history, whole.history)
+    assert resumed.steps == 23
+    assert resumed.variables["w"].start.tolist() == [0.5, -0.5, 0.25]
+
+
+def test_an_empty_folder_may_be_resumed_and_says_so(tmp_path: Path) -> None:
+    _, result = fit(tmp_path / "run", 3, "graph", False, resume=True)
+    assert any("no checkpoint yet" in note for note in result.notes)
+
+
+def test_a_run_in_the_folder_is_not_overwritten(tmp_path: Path) -> None:
+    fit(tmp_path, 3, "graph", False)
+    with pytest.raises(LineError, match="holds a run at step 3: add --resume"):
+        fit(tmp_path, 3, "graph", False)
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
+    fit(tmp_path, 3, "graph", False)
+    for over, optimizer, said in [
+        ({"w": tf.Variable([1.0])}, "adam", "other shapes"),
+        ({"v": tf.Variable([1.0, 1.0, 1.0])}, "adam", "a run over w"),
+        ({"w": tf.Variable([1.0, 1.0, 1.0])}, "sgd", "with Adam, and this one is with SGD"),
+    ]:
+        with pytest.raises(LineError, match=said):
+            tape_magic.minimize(
+                lambda x: tf.reduce_sum(x**2), over, optimizer, 5, checkpoint=str(tmp_path), resume=True
+            )
+
+
+def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
+    tf.train.CheckpointManager(tf.train.Checkpoint(x=tf.Variable(1.0)), str(tmp_path), 1).save()
+    with pytest.raises(LineError, match="something else"):
+        fit(tmp_path, 3, "graph", False, resume=True)
+
+
+def test_a_torn_checkpoint_is_refused(tmp_path: Path) -> None:
+    fit(tmp_path, 3, "graph", False)
+    for file in tmp_path.glob("*.index"):
+        file.write_bytes(file.read_bytes()[:10])
+    with pytest.raises(LineError, match="cannot be read"):
+        fit(tmp_path, 6, "graph", False, resume=True)
+
+
+def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("text")
+    with pytest.raises(LineError, match="give a folder to write to"):
+        fit(tmp_path / "file", 3, "graph", False)
+
+
+def test_a_disk_without_room_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Any, *arguments: Any, **named: Any) -> None:
+        raise tf.errors.ResourceExhaustedError(None, None, f"{tmp_path}; No space left on device")
+
+    monkeypatch.setattr(tf.train.CheckpointManager, "save", full)
+    _, result = fit(tmp_path, 5, "graph", False)
+    assert (result.steps, result.reason) == (5, StopReason.STEPS)
+    (note,) = [note for note in result.notes if "could not be saved" in note]
+    assert "No space left" in note
+
+
+_KILLED = """
+    import sys, time
+    import numpy as np, tensorflow as tf, tape_magic
+    from tape_magic.engine import checkpoint
+    checkpoint.SECONDS = 0.05
+    w = tf.Variable(np.linspace(-1.5, 1.5, 20), dtype=tf.float64)
+    data = tf.data.Dataset.from_tensor_slices(np.arange(64.0)).shuffle(64, seed=1).batch(4)
+
+    def loss(w, rows):
+        scale = 1 + 0.01 * tf.reduce_mean(tf.cast(rows, w.dtype))
+        return tf.reduce_sum((w[1:] - w[:-1] ** 2) ** 2 + (1 - w[:-1]) ** 2) * scale
+
+    folder = sys.argv[1]
+    result = tape_magic.minimize(
+        loss, {"w": w}, "adam", 1500, lr=1e-3, data=data, epochs=1000, engine="graph",
+        checkpoint=folder or None, resume=bool(folder),
+        on_progress=lambda step: (print(step.step, flush=True), time.sleep(0.02 if folder else 0)),
+    )
+    print("done", result.steps, w.numpy().tobytes().hex(), result.history.tobytes().hex()[-4000:])
+"""
+
+
+def test_killed_at_any_moment_it_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    script = tmp_path / "run.py"
+    script.write_text(textwrap.dedent(_KILLED))
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+
+    def started(folder: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, str(script), folder],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment,
+        )
+
+    uncut = started("").communicate(timeout=300)[0].splitlines()[-1]
+    assert uncut.startswith("done 1500 ")
+    generator = np.random.default_rng(0)
+    folder = str(tmp_path / "checkpoints")
+    for _ in range(2):
+        process = started(folder)
+        assert process.stdout is not None
+        reached = 0
+        # Not before it has come some way, and then at some moment.
+        while reached < 100:
+            reached = int(process.stdout.readline().split()[0])
+        time.sleep(float(generator.uniform(0.05, 0.4)))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert started(folder).communicate(timeout=300)[0].splitlines()[-1] == uncut
