@@ -65,6 +65,7 @@ class EagerLoop:
         self._evaluated: tuple[Any, list[Any], list[Any]] | None = None
         self._before: list[Any] = []
         self._applied = 0
+        self._has_batch = False
         self.connected: Sequence[bool] = ()
         self.recorder = Recorder()
         self.loss: Any = None
@@ -132,8 +133,10 @@ class EagerLoop:
         start, verdict, loss = position.step, GO, float("nan")
         deadline = time.perf_counter() + CHUNK_SECONDS
         while position.step < end and (not recorded or time.perf_counter() < deadline):
-            if self._batches is not None and self._batches.over:
-                break
+            if not self._has_batch:
+                self._take_batch()
+                if self._batches is not None and self._batches.over:
+                    break
             verdict, position, numbers = self._step(position)
             recorded.append(numbers)
             loss = numbers[0]
@@ -153,7 +156,7 @@ class EagerLoop:
             best = (loss, *(variable.read_value() for variable in self.kept))
         if verdict == GO:
             self._apply(gradients)
-            self._take_batch()
+            self._has_batch = False
             self._evaluated, self._applied = None, position.step + 1
             position = Position(position.step + 1, memory, best)
         numbers = [float(number) for number in (loss, *tracked)]
@@ -183,7 +186,7 @@ class EagerLoop:
         if step < self._applied:
             self._put_back()
             self._evaluated, self._applied = None, step
-            if self._batches is not None and self._batches.before is not None and not self._batches.over:
+            if self._batches is not None and self._batches.before is not None:
                 self._namespace.update(zip(self._batches.feed.names, self._batches.before, strict=True))
         return chunk
 
@@ -197,6 +200,7 @@ class EagerLoop:
     def _take_batch(self) -> None:
         if self._batches is not None:
             self._namespace.update(zip(self._batches.feed.names, self._batches.take(), strict=True))
+        self._has_batch = True
 
     def _evaluate(self) -> tuple[Any, list[Any], list[Any]]:
         import tensorflow as tf

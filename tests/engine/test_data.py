@@ -97,7 +97,7 @@ def test_arrays_are_shuffled_and_each_row_is_taken_once(door: Door, engine: str)
     # The gradient of the sum is the sum of the rows: after an epoch with rate 1, w is minus the sum of all.
     rows = np.arange(1.0, 12.0)
     line = f'loss --over w --optimizer sgd --lr 1 --for "r in rows" --batch 4 --epochs 2 --engine {engine}'
-    case = Case("loss = w*tf.reduce_sum(r)", line, {"tf": tf, "w": np.float64(0.0), "rows": rows})
+    case = Case("loss = w*tf.reduce_sum(r)", line, {"tf": tf, "w": np.zeros(()), "rows": rows})
     result = door.minimize(case)
     assert result.steps == 6
     assert result.variables["w"].end == -2 * rows.sum()
