@@ -78,7 +78,7 @@ def test_logistic_regression(door: Door, tumours: dict[str, Any], method: str) -
     solver = LogisticRegression(C=1.0, tol=1e-10, max_iter=10_000)
     solver.fit(tumours["inputs"], tumours["labels"])
     namespace = {**tumours, "w": np.zeros(30), "b": np.float64(0)}
-    line = f"loss --over w b --optimizer {method} --tol 1e-8 --engine graph"
+    line = f"loss --over w b --optimizer {method} --tol 1e-11 --engine graph"
     result = door.minimize(Case(LOGISTIC.strip(), line, namespace))
     w, b = result.variables["w"].end, result.variables["b"].end
     np.testing.assert_allclose(w, solver.coef_[0], atol=2e-4)
