@@ -9,7 +9,8 @@ from typing import Any
 from tape_magic.engine import sources as src
 from tape_magic.engine.data_loop import Batches, DataLoop
 from tape_magic.engine.eager_loop import EagerLoop, Settle
-from tape_magic.engine.loop import CompiledLoop, Final, Plan
+from tape_magic.engine.loop import CompiledLoop
+from tape_magic.engine.positions import Final, Plan
 from tape_magic.engine.program import Namespace, Program
 from tape_magic.engine.trace import Evaluation, Traced
 from tape_magic.engine.unconnected import Record, record_of

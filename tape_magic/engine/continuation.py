@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tape_magic.engine.checkpoint import Checkpoints, Progress
-from tape_magic.engine.loop import Position
 from tape_magic.engine.loop_cache import LoopCache
+from tape_magic.engine.positions import Position
 from tape_magic.engine.settings import Settings
 from tape_magic.errors import LineError
 

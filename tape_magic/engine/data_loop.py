@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tape_magic.engine.feed import Feed
-from tape_magic.engine.loop import ROWS, Chunk, CompiledLoop, Position
+from tape_magic.engine.loop import ROWS, CompiledLoop
+from tape_magic.engine.positions import Chunk, Position
 from tape_magic.engine.stopping import GO, LOSS_LOST
 
 

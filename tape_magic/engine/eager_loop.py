@@ -12,11 +12,12 @@ import numpy as np
 
 from tape_magic.engine import sources as src
 from tape_magic.engine.data_loop import Batches
-from tape_magic.engine.loop import CHUNK_SECONDS, Chunk, Final, Plan, Position, Recorded
+from tape_magic.engine.loop import CHUNK_SECONDS
+from tape_magic.engine.losses import require_loss, require_scalar
+from tape_magic.engine.positions import Chunk, Final, Plan, Position, Recorded
 from tape_magic.engine.program import Namespace, Program
 from tape_magic.engine.recording import Recorder
 from tape_magic.engine.stopping import GO, LOSS_LOST
-from tape_magic.engine.trace import require_loss, require_scalar
 from tape_magic.engine.unconnected import Record
 from tape_magic.errors import TargetError, closest
 from tape_magic.notation import place

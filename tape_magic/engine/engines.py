@@ -9,7 +9,8 @@ from typing import Any
 
 from tape_magic.engine.compilation import Compilation
 from tape_magic.engine.eager_loop import EagerLoop, creates_a_variable, operation_without_gradient
-from tape_magic.engine.loop import CHUNK_SECONDS, Chunk, Final, Loop, Position
+from tape_magic.engine.loop import CHUNK_SECONDS
+from tape_magic.engine.positions import Chunk, Final, Loop, Position
 from tape_magic.engine.program import Untraceable
 from tape_magic.engine.trace import failure_of_trace
 from tape_magic.engine.unconnected import Record

@@ -2,39 +2,45 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
 from tape_magic.engine import optimizers, side_effects, unconnected
 from tape_magic.engine import sources as src
 from tape_magic.engine.bounds import Limits, limits_of, project
-from tape_magic.engine.checkpoint import Progress
-from tape_magic.engine.compilation import Compilation
-from tape_magic.engine.continuation import Continuation, Trail
-from tape_magic.engine.data_loop import Batches
-from tape_magic.engine.engines import Engines
-from tape_magic.engine.feed import Feed
 from tape_magic.engine.fingerprint import Fingerprints
-from tape_magic.engine.history import EXACT, Series
+from tape_magic.engine.given_back import given_back, liftable
+from tape_magic.engine.history import Series
 from tape_magic.engine.lifting import constant
-from tape_magic.engine.loop import Chunk, Final, Plan, Position, Recorded
 from tape_magic.engine.loop_cache import LoopCache
 from tape_magic.engine.program import Namespace, Program
-from tape_magic.engine.scipy_engines import Evaluations
 from tape_magic.engine.selection import Selection
 from tape_magic.engine.settings import Settings
-from tape_magic.engine.stopping import GO, GRADIENT_LOST, LOSS_LOST, REASONS, Rules
+from tape_magic.engine.stopping import Rules
 from tape_magic.errors import SourceError, TargetError, closest
 from tape_magic.notation import LAST_EXPRESSION, place
 from tape_magic.results.minimum import Divergence, MinimizeResult, Step, StopReason, VariableChange
 
 _Record = Callable[[], "unconnected.Record | None"]
 """What gives the operations of one evaluation, where these are known."""
+
+
+class _Ran(Protocol):
+    """What the ways to run have in common that a report says."""
+
+    @property
+    def engine(self) -> str:
+        """``xla``, ``graph`` or ``eager``."""
+
+    @property
+    def reason(self) -> str:
+        """Why it is not a faster one."""
+
 
 UNLIMITED = 2**62
 """As many steps as the data have batches, where that is not known."""
@@ -48,8 +54,8 @@ class Minimized:
     value: Any
 
 
-class Minimization:
-    """One run.
+class Minimization(ABC):
+    """One run: what is minimised over, and the report; the subclasses have the ways to do it.
 
     Parameters
     ----------
@@ -83,9 +89,7 @@ class Minimization:
         self._key = self._fingerprint(over) if cache is not None else None
         made = cache.get(self._key) if cache is not None and self._key is not None else None
         self._found = made
-        trail_key = self._fingerprint(over, loops=False) if cache is not None else None
-        self._continuation = Continuation(settings, cache, trail_key)
-        self._lifted: list[Any] = list(self._continuation.lifted) if made is None else list(made.lifted)
+        self._lifted: list[Any] = [] if made is None else list(made.lifted)
         self._made_lifted: list[Any] = []
         self.selection = Selection(
             program,
@@ -94,7 +98,7 @@ class Minimization:
             chooses=over is None,
             else_by_name=False,
             make=self._variable,
-            liftable=_liftable,
+            liftable=liftable,
         )
         self.notes: list[str] = []
         self.leaves: list[src.Leaf] = []
@@ -104,30 +108,10 @@ class Minimization:
         self.divergence: Divergence | None = None
         self._series = [Series() for _ in range(1 + len(settings.track))]
         self._limits: dict[int, Limits] = {}
-        self._final: Final
         self._kept_best = False
-        self._built: Any = None
-        self._trail: Trail
-        self._began = 0
-        feed = self._feed()
-        self._batches = None if feed is None else Batches(feed, self._continuation.step)
-        self._totals = [] if feed is None or feed.total is None else [feed.total]
+        self._goes_on = False
         asked = settings.step_limit
-        self.limit = min([*self._totals, UNLIMITED if asked is None else asked])
-        self._compilation = Compilation(
-            program,
-            namespace,
-            loss_name,
-            settings.track,
-            self._settle,
-            self._optimizer_for,
-            self._plan_for,
-            lambda optimizer: optimizer is settings.optimizer,
-            self._batches,
-            made,
-        )
-        same = settings.seed is not None or self._continuation.same
-        self._engines = Engines(self._compilation, settings.engine, same=same)
+        self.limit = UNLIMITED if asked is None else asked
 
     def _check_names(self, over: Sequence[str] | None) -> None:
         names = self.program.names
@@ -142,188 +126,6 @@ class Minimization:
                     f"line {names.assigns[base]} assigns {base}, which is minimised over: "
                     f"move that line to a cell above."
                 )
-
-    def _feed(self) -> Feed | None:
-        settings = self.settings
-        if settings.data is None:
-            return None
-        # Without a number of epochs, a number of steps says when it is over.
-        epochs = settings.epochs or (1 if settings.steps is None else 2**31)
-        floats = "float64" if self.selection.dtype == "float64" else None
-        return Feed(
-            settings.data,
-            settings.names,
-            settings.batch,
-            epochs,
-            settings.seed if self._continuation.progress is None else self._continuation.progress.seed,
-            label=settings.label,
-            floats=floats,
-        )
-
-    # -- the run -----------------------------------------------------------------------------------
-
-    def run(self, interrupted: Callable[[], bool], on_progress: Callable[[Step], None] | None) -> Minimized:
-        """All of it, telling `on_progress` where it stands after each chunk."""
-        for step in self.steps(interrupted):
-            if on_progress is not None:
-                on_progress(step)
-        return self.finish()
-
-    def steps(self, interrupted: Callable[[], bool]) -> Generator[Step, None, None]:
-        """Where the run stands, after each chunk."""
-        self._seed()
-        self.selection.lift()
-        position = self._engines.start(self._continuation.step)
-        self._note_unconnected(self._engines.loop.connected, self._engines.record)
-        self._engines.forget()
-        if self._continuation.progress is None:
-            self._compilation.begin_optimizer()
-        position = self._gone_on(position)
-        best = float(self._series[0].values.min(initial=math.inf))
-        while True:
-            over = self._batches is not None and self._batches.over
-            if over or position.step >= self.limit or self._told_to_stop(position, interrupted):
-                break
-            end = self._engines.plan(position.step, self.limit, EXACT)
-            before, chunk = position, self._engines.advance(position, end)
-            position = chunk.position
-            if chunk.verdict != GO:
-                position = self._stopped(chunk, before)
-                break
-            self._record(chunk)
-            if chunk.last < before.step:
-                continue  # the data were over
-            best = min(best, float(chunk.series[0].values.min()))
-            yield self._step(chunk.last, chunk.loss, best)
-            if self._continuation.due():
-                self._continuation.save(self._progress(position))
-            self._engines.reconsider(position, self.limit)
-        if self._batches is not None and (self._batches.over or [position.step] == self._totals):
-            self.reason = StopReason.EPOCHS if self.reason is StopReason.STEPS else self.reason
-        progress = self._progress(position)
-        self._continuation.save(progress)
-        self._trail = self._trail_of(progress)
-        position = self._evaluated(position)
-        self._keep_best(position)
-        if self.reason is not StopReason.INTERRUPTED:  # whose listener may be the one who pressed
-            loss = float(self._final.loss)
-            yield self._step(position.step, loss, min(best, loss) if math.isfinite(loss) else loss)
-
-    def _gone_on(self, begun: Position) -> Position:
-        """Where an earlier run left off, if this one goes on from there."""
-        loop, progress = self._engines.loop, self._continuation.progress
-        names = [leaf.name for leaf in self.leaves]
-        position = self._continuation.go_on(begun, names, loop.moved, self._optimizer_in_use)
-        self._began = position.step
-        if progress is None:
-            return position
-        self._engines.reset()
-        self.start_values = [np.array(value) for value in progress.starts]
-        pairs = list(zip(progress.series[::2], progress.series[1::2], strict=True))
-        # What is tracked only now begins now.
-        self._series[: len(pairs)] = [Series(*pair) for pair in pairs[: len(self._series)]]
-        if position.step >= self.limit:
-            self.notes.append(f"the run stands at step {position.step:,} already: raise --steps to go on")
-        return position
-
-    @property
-    def _optimizer_in_use(self) -> Any:
-        return self._compilation.built_optimizer or self._built
-
-    def _progress(self, position: Position) -> Progress:
-        return Progress(
-            position.step,
-            self._batches.feed.seed if self._batches is not None else 0,
-            [tensor.numpy() for tensor in position.memory],
-            [tensor.numpy() for tensor in position.best],
-            [array for series in self._series for array in (series.steps, series.values)],
-            self.start_values,
-        )
-
-    def _trail_of(self, progress: Progress) -> Trail:
-        """For a later run: what the last evaluation, the best step and the user's floats will hide."""
-        kept = self._engines.loop.kept
-        stay = [leaf.value for leaf in self.leaves] if self.settings.keep == "last" else []
-        stay = [one for one in stay if not any(one is lifted for lifted in self._made_lifted)]
-        changing = [one for one in kept if not any(one is other for other in stay)]
-        values = [(variable, variable.read_value()) for variable in changing]
-        return Trail(progress, self._optimizer_in_use, self._made_lifted, values)
-
-    def _told_to_stop(self, position: Position, interrupted: Callable[[], bool]) -> bool:
-        if interrupted():
-            self.reason = StopReason.INTERRUPTED
-        elif (
-            self.settings.time is not None
-            and position.step > self._began  # not before the first steps, however long these took to compile
-            and time.perf_counter() - self.started >= self.settings.time
-        ):
-            self.reason = StopReason.TIME
-        return self.reason is not StopReason.STEPS
-
-    def _step(self, step: int, loss: float, best: float) -> Step:
-        seconds = time.perf_counter() - self.started
-        steps = 0 if self.limit == UNLIMITED else self.limit
-        epoch = (0, 0)
-        if self._batches is not None and (length := self._batches.feed.steps_per_epoch):
-            epoch = min(step, self.limit - 1) // length + 1, -(-self.limit // length)
-        return Step(step, steps, loss, best, seconds, self._engines.engine, *epoch)
-
-    def _record(self, chunk: Chunk) -> None:
-        for series, recorded in zip(self._series, chunk.series, strict=True):
-            if len(recorded.steps):
-                series.drop_from(int(recorded.steps[0]))
-                series.extend(recorded.steps, recorded.values)
-
-    def _stopped(self, chunk: Chunk, before: Position) -> Position:
-        """After a chunk that a rule ended: back to the step that the rule speaks of."""
-        self.reason = REASONS[chunk.verdict]
-        lost = chunk.verdict == LOSS_LOST
-        if self.reason is StopReason.DIVERGED:
-            self.divergence = Divergence(chunk.last, "loss" if lost else "gradient", chunk.loss)
-        return self._back_to(chunk, max(chunk.last - lost, 0))
-
-    def _back_to(self, chunk: Chunk, step: int) -> Position:
-        repeated = self._engines.loop.stopped(chunk, step)
-        self._record(repeated)
-        for series in self._series:
-            series.drop_from(step)
-        return Position(step, repeated.position.memory, repeated.position.best)
-
-    def _evaluated(self, position: Position) -> Position:
-        """Evaluate where the run ended, which may still be beyond what is finite, or within a rule."""
-        self._final = final = self._engines.final()
-        rules = self._rules()
-        verdict = int(rules.check(position.step, final.loss, final.gradients, position.memory)[0])
-        loss = float(final.loss)
-        if verdict == LOSS_LOST and self.divergence is None:
-            self.reason = StopReason.DIVERGED
-            self.divergence = Divergence(position.step, "loss", loss)
-            if position.step > self._began:
-                nothing = (Recorded(np.zeros(0, np.int64), np.zeros(0)),) * len(self._series)
-                chunk = Chunk(position, verdict, nothing, loss, position.step - 1)
-                position = self._back_to(chunk, position.step - 1)
-                self._final = final = self._engines.final()
-        elif verdict == GRADIENT_LOST and self.divergence is None:
-            self.reason = StopReason.DIVERGED
-            self.divergence = Divergence(position.step, "gradient", loss)
-        elif verdict != GO and self.reason in (StopReason.STEPS, StopReason.EPOCHS):
-            self.reason = REASONS[verdict]
-        numbers = [float(number) for number in (final.loss, *final.tracked)]
-        for series, number in zip(self._series, numbers, strict=True):
-            series.extend(np.array([position.step]), np.array([number]))
-        return position
-
-    def _keep_best(self, position: Position) -> None:
-        """Put the values at the lowest loss back, if that was asked for and is not where the run ended."""
-        if self.settings.keep != "best" or not position.best:
-            return
-        lowest, *values = position.best
-        if not float(lowest) < float(self._final.loss):
-            return
-        self._kept_best = True
-        for variable, value in zip(self._engines.loop.kept, values, strict=True):
-            variable.assign(value)
-        self._final = self._engines.final()
 
     def _seed(self) -> None:
         if self.settings.seed is not None:
@@ -345,6 +147,10 @@ class Minimization:
         else:
             found = unconnected.explained(evaluated, text, self.loss_name, lost)
         return [f"{shown} does not depend on {one.listed}{one.reason and f': {one.reason}'}" for one in found]
+
+    @abstractmethod
+    def run(self, interrupted: Callable[[], bool], on_progress: Callable[[Step], None] | None) -> Minimized:
+        """All of it, telling `on_progress` where it stands every now and then."""
 
     # -- what is minimised over, and how -----------------------------------------------------------
 
@@ -378,26 +184,10 @@ class Minimization:
             )
         self._limits = limits_of(self.settings.bounds, self.selection)
         self.leaves = list(by_id.values())
-        for name in project(self.leaves, self._limits) if self._continuation.progress is None else ():
+        for name in () if self._goes_on else project(self.leaves, self._limits):
             self.notes.append(f"{name} began outside its bounds, and was moved to the nearest one")
-        self.start_values = [_array(leaf.value) for leaf in self.leaves]
+        self.start_values = [array_of(leaf.value) for leaf in self.leaves]
         return self.leaves
-
-    def _optimizer_for(self, leaves: Sequence[src.Leaf]) -> Any:
-        self._built = self._built_for(leaves)
-        return self._built
-
-    def _built_for(self, leaves: Sequence[src.Leaf]) -> Any:
-        """For what has a gradient; refuses if that is nothing."""
-        if not leaves:
-            self._refuse_unconnected(self._engines.reason, self._engines.record)
-        earlier = self._continuation.optimizer
-        optimizer, fresh = optimizers.built_for(earlier or self.optimizer, [leaf.owner for leaf in leaves])
-        if fresh and optimizers.is_optimizer(self.settings.optimizer):
-            note = "the optimizer belongs to other variables; a fresh one with its settings was used"
-            if note not in self.notes:
-                self.notes.append(note)
-        return optimizer
 
     def _refuse_unconnected(self, reason: str, record: _Record) -> NoReturn:
         why = f" ({reason})" if reason else ""
@@ -406,16 +196,6 @@ class Minimization:
 
     def _rules(self) -> Rules:
         return Rules.of(self.settings)
-
-    def _plan_for(self, leaves: Sequence[src.Leaf]) -> Plan:
-        limits = [self._limits.get(id(leaf.value), (None, None)) for leaf in leaves]
-        return Plan(
-            self._rules(),
-            self.settings.keep == "best",
-            tuple(low for low, _ in limits),
-            tuple(high for _, high in limits),
-            careful=not self._compilation.repeatable,
-        )
 
     # -- what is left for the next run ---------------------------------------------------------------
 
@@ -449,34 +229,9 @@ class Minimization:
         names = dict.fromkeys([*self.program.names.reads, *(place(name)[0] for name in over or ())])
         return [name for name in names if name not in self.settings.names]
 
-    def _remember(self) -> None:
-        """Leave the compiled loops for the next run of the same cell, if they can be used again."""
-        made = self._compilation.made
-        if self._cache is None or self._key is None or made is None or not made.traced.reusable:
-            return
-        if self._batches is not None or (made.plan.careful and self.settings.seed is not None):
-            return  # what seeds the numbers of an operation is part of the trace
-        made.lifted = self._made_lifted
-        own = [leaf.value for leaf in made.leaves if not any(leaf.value is one for one in made.lifted)]
-        self._cache.put(self._key, made, own[0] if own else None)
-
     # -- the end -----------------------------------------------------------------------------------
 
-    def finish(self) -> Minimized:
-        """Leave the program's names at the final values, and report."""
-        value = self._engines.finish(self._final)
-        self._remember()
-        owners = [
-            leaf.value for leaf in self.leaves if not any(leaf.value is one for one in self._made_lifted)
-        ]
-        self._continuation.leave(self._trail, owners[0] if owners else None)
-        self.notes += self._continuation.notes
-        result = self._report(self._engines, self._engines.compile_seconds, self._gradient_norms())
-        return Minimized(result, value)
-
-    def _report(
-        self, engines: Engines | Evaluations, compile_seconds: float, norms: Sequence[float | None]
-    ) -> MinimizeResult:
+    def _report(self, engines: _Ran, compile_seconds: float, norms: Sequence[float | None]) -> MinimizeResult:
         """What was recorded, with the norm of the gradient by each thing minimised over."""
         if engines.engine != "eager":
             self.notes += side_effects.notes(self.program.text(self.namespace))
@@ -502,7 +257,7 @@ class Minimization:
             history=history,
             history_steps=steps,
             variables={
-                leaf.name: VariableChange(start, _array(leaf.value), norm)
+                leaf.name: VariableChange(start, array_of(leaf.value), norm)
                 for leaf, start, norm in zip(self.leaves, self.start_values, norms, strict=True)
             },
             tracked={name: values for name, (_, values) in zip(self.settings.track, tracked, strict=True)},
@@ -512,17 +267,9 @@ class Minimization:
             notes=tuple(self.notes),
         )
 
-    def _gradient_norms(self) -> list[float | None]:
-        gradients = iter(self._final.gradients)
-        return [
-            # In float64, since the squares of half precision overflow.
-            float(np.linalg.norm(_array(next(gradients)).astype(np.float64))) if has else None
-            for has in self._engines.loop.connected
-        ]
-
     def close(self) -> None:
         """Floats, arrays and tensors come back to the namespace with the values that they reached."""
-        self.selection.lifting.give_back(self.program.names.assigns, _given_back)
+        self.selection.lifting.give_back(self.program.names.assigns, given_back)
         for name in self.settings.names:
             if name in self._shadowed:
                 self.namespace[name] = self._shadowed[name]
@@ -530,29 +277,6 @@ class Minimization:
                 self.namespace.pop(name, None)
 
 
-def _liftable(value: Any) -> bool:
-    return src.is_liftable(value) or (src.is_tensor(value) and src.is_inexact(value))
-
-
-def _array(value: Any) -> np.ndarray[Any, Any]:
+def array_of(value: Any) -> np.ndarray[Any, Any]:
+    """A copy of what a tensor or variable holds."""
     return np.array(value.numpy())
-
-
-def _given_back(original: Any, lifted: Any) -> Any:
-    """What stood for the original, as the type it was; the original itself if it never changed."""
-    import tensorflow as tf
-
-    if isinstance(original, tuple):
-        items = [_given_back(old, new) for old, new in zip(original, lifted, strict=True)]
-        return src.rebuilt(original, items)
-    if not src.is_variable(lifted):
-        return original
-    value = lifted.numpy()
-    was = original.numpy() if src.is_tensor(original) else np.asarray(original, value.dtype)
-    if np.array_equal(was, value):
-        return original
-    if src.is_tensor(original):
-        return tf.constant(value)
-    if isinstance(original, np.ndarray):
-        return np.array(value, original.dtype)  # of a single number, too, which numpy() gives as a scalar
-    return type(original)(value)

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tape_magic.engine.interrupts import deferred_interrupt
+from tape_magic.engine.keras_minimization import KerasMinimization
 from tape_magic.engine.loop_cache import LoopCache
-from tape_magic.engine.minimization import Minimization, Minimized
+from tape_magic.engine.minimization import Minimized
 from tape_magic.engine.program import FunctionProgram, Namespace, Program, as_sources, batch_names
 from tape_magic.engine.scipy_methods import find
 from tape_magic.engine.scipy_minimize import ScipyMinimization
@@ -164,7 +165,7 @@ def run(
     the next run of an unchanged cell. Raises what
     :func:`minimize` raises.
     """
-    kind = Minimization if find(settings.optimizer) is None else ScipyMinimization
+    kind = KerasMinimization if find(settings.optimizer) is None else ScipyMinimization
     minimization = kind(program, namespace, loss_name, over, settings, cache)
     try:
         with deferred_interrupt() as interrupt:

@@ -8,8 +8,9 @@ from typing import Any
 
 from tape_magic.engine import sources as src
 from tape_magic.engine.eager_loop import Settle, creates_a_variable, operation_without_gradient
+from tape_magic.engine.losses import require_scalar
 from tape_magic.engine.program import Namespace, Program
-from tape_magic.engine.trace import Require, require_scalar
+from tape_magic.engine.trace import Require
 from tape_magic.errors import TargetError, closest
 from tape_magic.notation import place
 

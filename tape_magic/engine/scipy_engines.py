@@ -13,12 +13,13 @@ from tape_magic.engine import sources as src
 from tape_magic.engine.eager_loop import Settle, creates_a_variable
 from tape_magic.engine.engines import failure_of_compiling
 from tape_magic.engine.flat import Flat, Vector
+from tape_magic.engine.losses import require_loss, require_residuals
 from tape_magic.engine.program import Namespace, Program, Untraceable
 from tape_magic.engine.request import LIMIT
 from tape_magic.engine.scipy_eager import EagerProgram, without_gradient_named
 from tape_magic.engine.scipy_evaluations import Derivatives
 from tape_magic.engine.scipy_methods import Method, refuse_size
-from tape_magic.engine.trace import Traced, failure_of_trace, require_loss, require_residuals
+from tape_magic.engine.trace import Traced, failure_of_trace
 from tape_magic.engine.unconnected import Record, record_of
 from tape_magic.errors import CompileError, TapeMagicError
 

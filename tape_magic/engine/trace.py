@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from tape_magic.engine import sources as src
+from tape_magic.engine.losses import named, require_loss, require_scalar
 from tape_magic.engine.program import Namespace, Program, Unpack
 from tape_magic.engine.stateful_ops import all_in_variables
 from tape_magic.engine.symbolic import Swapper, graph_of
 from tape_magic.engine.writes import written_inputs
 from tape_magic.engine.xla_context import XlaContext
-from tape_magic.errors import TapeMagicError, TargetError, closest
-from tape_magic.notation import place
+from tape_magic.errors import TapeMagicError
 
 Require = Callable[[Any, Mapping[str, Any], str | None], Any]
 """The value of a program's last expression, what it assigned, and a name → the loss of these."""
@@ -104,15 +104,16 @@ class Traced:
         self._filenames.add(getattr(code, "co_filename", ""))
         refused: list[TapeMagicError] = []
 
-        def tensors_of(returned: Any, read: Sequence[Any]) -> list[Any]:
+        def tensors_of(returned: Any, tape: Any) -> list[Any]:
             value, assigned = unpack(returned)
             assigned = {name: held for name, held in assigned.items() if not _undefined(held)}
             self._kept = value, assigned
             try:
                 loss = self._require(value, assigned, self._loss_name)
-                tracked = [require_scalar(_named(assigned, name), name) for name in self._tracked]
+                tracked = [require_scalar(named(assigned, name), name) for name in self._tracked]
                 self._symbolic = self._found(tf.compat.v1.get_default_graph())
-                gradients = self._differentiated(loss, read)
+                with tape.stop_recording():
+                    gradients = self._differentiated(loss, tape.watched_variables())
             except TapeMagicError as error:
                 refused.append(error)
                 raise
@@ -122,11 +123,9 @@ class Traced:
         context = XlaContext(wanted=self._for_xla)
 
         def body(*batch: Any) -> Any:
-            with context:
-                # The graph itself tells which variables were read, but only when it is finished.
-                with tf.GradientTape() as tape:
-                    returned = function(*batch)
-                return unconverted(returned, tape.watched_variables())
+            # The graph itself tells which variables were read, but only when it is finished.
+            with context, tf.GradientTape() as tape:
+                return unconverted(function(*batch), tape)
 
         try:
             return tf.function(body, autograph=True).get_concrete_function(*self.inputs.values())
@@ -313,79 +312,6 @@ def failure_of_trace(error: BaseException, program: Program) -> str:
     else:
         why = f"cannot be traced ({type(error).__name__})"
     return f"line {where[0]} {why}: {where[1]}" if where else f"it {why}"
-
-
-def require_loss(value: Any, assigned: Mapping[str, Any], name: str | None) -> Any:
-    """The loss among a program's outputs, which must be a real scalar tensor.
-
-    Raises :class:`TargetError` with what it is instead.
-    """
-    import tensorflow as tf
-
-    loss, shown = _require_real(value, assigned, name), name or "the last expression"
-    if loss.shape.rank is None:  # only running it tells, as for what tf.py_function returns
-        return tf.ensure_shape(loss, [])
-    if loss.shape.rank != 0:
-        raise TargetError(
-            f"{shown} has shape {loss.shape}; "
-            f"reduce it to a scalar, for example tf.reduce_mean({name or 'loss'})."
-        )
-    return loss
-
-
-def require_residuals(value: Any, assigned: Mapping[str, Any], name: str | None) -> Any:
-    """The residuals among a program's outputs, which must be a real tensor of some rank.
-
-    Raises :class:`TargetError` with what it is instead.
-    """
-    residuals, shown = _require_real(value, assigned, name), name or "the last expression"
-    if residuals.shape.rank == 0:
-        raise TargetError(
-            f"{shown} is a scalar, and least squares take the residuals, whose squares they sum: "
-            "leave them apart, for example predicted - observed, or take another optimizer, such as bfgs."
-        )
-    return residuals
-
-
-def _require_real(value: Any, assigned: Mapping[str, Any], name: str | None) -> Any:
-    import tensorflow as tf
-
-    loss = value if name is None else _named(assigned, name)
-    shown = name or "the last expression"
-    if loss is None and name is None:
-        raise TargetError("there is no loss: name one, for example %%minimize loss, or end the cell with it.")
-    if src.is_variable(loss):
-        loss = tf.convert_to_tensor(src.watched(loss))
-    if not tf.is_tensor(loss) or not hasattr(loss, "shape"):
-        raise TargetError(f"{shown} is a {type(loss).__name__}, not a tensor: compute it with TensorFlow.")
-    if not loss.dtype.is_floating:
-        raise TargetError(f"{shown} is {loss.dtype.name}, and a loss must be a real number.")
-    return loss
-
-
-def require_scalar(value: Any, name: str) -> Any:
-    """What is tracked: a real scalar tensor. Raises :class:`TargetError` with what it is instead."""
-    import tensorflow as tf
-
-    if src.is_variable(value):
-        value = src.watched(value)
-    if isinstance(value, bool | str) or (not hasattr(value, "shape") and not isinstance(value, int | float)):
-        raise TargetError(
-            f"--track {name}: it is a {type(value).__name__}, and a real scalar can be tracked."
-        )
-    value = tf.convert_to_tensor(value)
-    if value.dtype.is_complex or not (value.dtype.is_floating or value.dtype.is_integer):
-        raise TargetError(f"--track {name}: it is {value.dtype.name}, and a real scalar can be tracked.")
-    if value.shape.rank != 0:
-        raise TargetError(f"--track {name}: it has shape {value.shape}; reduce it to a scalar.")
-    return value
-
-
-def _named(assigned: Mapping[str, Any], name: str) -> Any:
-    base = place(name)[0]
-    if base not in assigned:
-        raise TargetError(f"the cell never assigns {base}{closest(base, assigned)}")
-    return src.look_up(name, assigned)
 
 
 def _undefined(value: Any) -> bool:

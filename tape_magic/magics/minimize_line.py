@@ -171,7 +171,7 @@ MINIMIZE = Magic(
         Option(
             "tol",
             ("--tol",),
-            "stops when the loss changed by at most T·max(1, |loss|) over --patience steps",
+            "stops when the loss has changed by at most T over --patience steps; relative above 1",
             "T",
             _tolerance("--tol"),
         ),
