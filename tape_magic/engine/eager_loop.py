@@ -12,6 +12,7 @@ import numpy as np
 
 from tape_magic.engine import sources as src
 from tape_magic.engine.data_loop import Batches
+from tape_magic.engine.interrupts import assign_all
 from tape_magic.engine.loop import CHUNK_SECONDS
 from tape_magic.engine.losses import require_loss, require_scalar
 from tape_magic.engine.positions import Chunk, Final, Plan, Position, Recorded
@@ -179,8 +180,7 @@ class EagerLoop:
             raise
 
     def _put_back(self) -> None:
-        for variable, value in zip(self.moved, self._before, strict=True):
-            variable.assign(value)
+        assign_all(zip(self.moved, self._before, strict=True))
 
     def stopped(self, chunk: Chunk, step: int) -> Chunk:
         """A loss that is not finite leads back to before the last step; else nothing has been applied."""

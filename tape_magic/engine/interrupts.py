@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
+from typing import Any
 
 
 @dataclass
@@ -75,3 +76,16 @@ def guarded() -> Iterator[Guard]:
         signal.signal(signal.SIGINT, before if before is not None else signal.default_int_handler)
     if guard.pressed:
         raise KeyboardInterrupt
+
+
+def assign_all(pairs: Iterable[tuple[Any, Any]]) -> None:
+    """Give variables their values: all of them, even if an interrupt comes in between."""
+    interrupt: KeyboardInterrupt | None = None
+    for variable, value in pairs:
+        try:
+            variable.assign(value)
+        except KeyboardInterrupt as pressed:
+            variable.assign(value)
+            interrupt = pressed
+    if interrupt is not None:
+        raise interrupt

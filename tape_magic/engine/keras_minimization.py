@@ -18,6 +18,7 @@ from tape_magic.engine.data_loop import Batches
 from tape_magic.engine.engines import Engines
 from tape_magic.engine.feed import Feed
 from tape_magic.engine.history import EXACT, Series
+from tape_magic.engine.interrupts import assign_all
 from tape_magic.engine.loop_cache import LoopCache
 from tape_magic.engine.minimization import UNLIMITED, Minimization, Minimized, array_of
 from tape_magic.engine.positions import Chunk, Final, Plan, Position, Recorded
@@ -203,8 +204,7 @@ class KerasMinimization(Minimization):
         if not float(lowest) < float(self._final.loss):
             return
         self._kept_best = True
-        for variable, value in zip(self._engines.loop.kept, values, strict=True):
-            variable.assign(value)
+        assign_all(zip(self._engines.loop.kept, values, strict=True))
         self._final = self._engines.final()
 
     # -- the optimizer, and what the loop does besides --------------------------------------------

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tape_magic.engine import sources as src
+from tape_magic.engine.interrupts import assign_all
 from tape_magic.engine.positions import Chunk, Final, Plan, Position, Recorded
 from tape_magic.engine.stopping import GO, LOSS_LOST
 from tape_magic.engine.trace import Evaluation
@@ -145,8 +146,7 @@ class CompiledLoop:
         return ()
 
     def _assign(self, values: Sequence[Any]) -> None:
-        for variable, value in zip(self._moved, values, strict=True):
-            variable.assign(value)
+        assign_all(zip(self._moved, values, strict=True))
 
     def _nothing(self) -> tuple[Any, ...]:
         """What stands for the best before there is any."""

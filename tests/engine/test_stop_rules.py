@@ -157,6 +157,25 @@ def test_the_values_before_a_divergence_can_be_kept(engine: str) -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("rule", ["target", "divergence"])
+def test_the_optimizers_slots_are_those_of_the_step_that_is_reported(engine: str, rule: str) -> None:
+    def loss(x: Any) -> Any:
+        return tf.where(x > 0.5, x, math.nan) if rule == "divergence" else x
+
+    optimizer, hand = (keras.optimizers.SGD(0.1, momentum=0.5) for _ in range(2))
+    x, y = tf.Variable(2.0), tf.Variable(2.0)
+    target = 0.55 if rule == "target" else None
+    result = tape_magic.minimize(lambda: loss(x), None, optimizer, 100, target=target, engine=engine)
+    assert 3 < result.steps < 100
+    for _ in range(result.steps):
+        hand.apply_gradients([(tf.constant(1.0), y)])
+    assert x.numpy() == pytest.approx(y.numpy())
+    assert [float(np.asarray(v)) for v in optimizer.variables] == pytest.approx(
+        [float(np.asarray(v)) for v in hand.variables]
+    )
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 def test_tracked_scalars(door: Door, engine: str) -> None:
     w = tf.Variable(START, dtype=tf.float64)
     line = f"loss --over w --optimizer sgd --lr 0.02 --steps 40 --track slope --engine {engine}"

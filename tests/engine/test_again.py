@@ -1,0 +1,168 @@
+"""An unchanged cell is not traced again, a changed one is, and nothing piles up."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import textwrap
+import weakref
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tape_magic.engine.loop_cache import CAPACITY, LoopCache
+from tests.notebook import Notebook
+
+SET_UP = """
+import itertools, numpy as np, tensorflow as tf
+traces, scale, shift, table = itertools.count(), 2.0, tf.constant(1.0), np.array([1.0, 2.0], 'float32')
+x, settings = tf.Variable(4.0), {'power': 2}
+def term(x):
+    next(traces)
+    return scale*(x - shift)**settings['power'] + table[0]
+"""
+CELL = "y = term(x) + 0*table[1]"
+
+
+def traces(shell: Notebook) -> int:
+    # An iterator: a list would be one more thing that is read and has changed.
+    return int(repr(shell.ns["traces"])[len("count(") : -1])
+
+
+@pytest.fixture
+def ready(shell: Notebook) -> Notebook:
+    shell.ok(SET_UP)
+    return shell
+
+
+@pytest.mark.parametrize(
+    "line", ["--over x", "", "--over x --engine xla", "--over x --lr 0.1 --keep best --tol 0"]
+)
+def test_an_unchanged_cell_is_traced_once(ready: Notebook, line: str) -> None:
+    losses = []
+    for steps in (3, 3, 5):
+        ready.ok("x.assign(4.0)")
+        ready.ok(f"%%minimize y {line} --steps {steps} -q\n{CELL}")
+        losses.append(ready.ns["minimum"].history.tolist())
+    assert traces(ready) == 1
+    # From the same start, with an optimizer that begins anew.
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-6)
+    np.testing.assert_allclose(losses[0], losses[2][:4], rtol=1e-6)
+    assert float(ready.ns["y"]) == pytest.approx(ready.ns["minimum"].loss)
+
+
+def test_floats_are_traced_once_whatever_their_value(ready: Notebook) -> None:
+    for value in (4.0, 3.0):
+        ready.ns["x"] = value
+        ready.ok(f"%%minimize y --over x --steps 3 -q\n{CELL}")
+        assert ready.ns["minimum"].start_loss == pytest.approx(2 * (value - 1) ** 2 + 1)
+    assert traces(ready) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "x = tf.Variable(4.0)",
+        "scale = 3.0",
+        "shift = tf.constant(0.0)",
+        "table[0] = 5.0",
+        "settings['power'] = 4",
+        "def term(x):\n    next(traces)\n    return x**2",
+    ],
+)
+def test_a_change_of_what_it_reads_is_seen(ready: Notebook, change: str) -> None:
+    ready.ok(f"%%minimize y --over x --steps 0 -q\n{CELL}")
+    ready.ok(change)
+    ready.ok(f"%%minimize y --over x --steps 0 -q\n{CELL}")
+    assert traces(ready) == 2
+    assert ready.ns["minimum"].loss == pytest.approx(float(ready.ok(CELL.removeprefix("y = ")).out))
+
+
+@pytest.mark.parametrize("line", ["--lr 0.5", "--target 0", "--engine graph", "--track z"])
+def test_a_change_of_the_line_is_seen(ready: Notebook, line: str) -> None:
+    ready.ok(f"%%minimize y --over x --steps 1 -q\n{CELL}\nz = y")
+    ready.ok(f"%%minimize y --over x --steps 1 -q {line}\n{CELL}\nz = y")
+    assert traces(ready) == 2
+
+
+def test_what_a_cell_keeps_in_a_list_is_of_the_last_run(ready: Notebook) -> None:
+    for start in (4.0, 2.0):
+        ready.ok(f"x.assign({start})")
+        ready.ok(f"%%minimize y --over x --steps 0 -q\n{CELL}\nkept = [y]")
+        assert float(ready.ns["kept"][0]) == pytest.approx(2 * (start - 1) ** 2 + 1)
+
+
+def test_compiled_loops_are_freed_with_their_variable(ready: Notebook) -> None:
+    ready.ok(f"%%minimize y --over x --steps 3 --engine graph -q\n{CELL}")
+    gone = weakref.ref(ready.ns["x"])
+    ready.ok("del x, y, minimum")
+    gc.collect()
+    assert gone() is None
+
+
+class _Owner:
+    pass
+
+
+def test_the_cache_is_bounded_and_lives_no_longer_than_the_owners() -> None:
+    cache = LoopCache()
+    owners = [_Owner() for _ in range(CAPACITY + 3)]
+    entries: list[Any] = [_Owner() for _ in owners]
+    for number, (owner, entry) in enumerate(zip(owners, entries, strict=True)):
+        cache.put(number, entry, owner)
+    assert [cache.get(number) is entries[number] for number in range(len(owners))] == (
+        [False] * 3 + [True] * CAPACITY
+    )
+    gone = weakref.ref(entries.pop())
+    del entry, owner
+    owners.pop()
+    gc.collect()
+    assert gone() is None
+    assert cache.get(len(owners)) is None
+    cache.put("strong", "entry")
+    assert cache.get("strong") == "entry"
+
+
+_GROWTH = """
+    import gc, os, resource, sys
+    from IPython.core.interactiveshell import InteractiveShell
+    shell = InteractiveShell.instance()
+    shell.run_line_magic("load_ext", "tape_magic")
+
+    def resident():
+        gc.collect()
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    def cell(steps, more=""):
+        shell.run_cell("x.assign(0.0)", silent=True)
+        line = f"%%minimize y --over x --optimizer sgd --lr 0.01 --steps {steps} -q {more}"
+        assert shell.run_cell(f"{line}\\ny = a*tf.pow(x, 2) + b*x + c", silent=True).success
+
+    shell.run_cell("import tensorflow as tf\\nx = tf.Variable(0.0)")
+    shell.run_cell("a, b, c = map(tf.constant, (1.0, -2.0, 1.0))")
+    cell(100_000, "--engine xla")
+    before = resident()
+    cell(10_000_000, "--engine xla")
+    assert shell.user_ns["minimum"].steps == 10_000_000
+    print("steps", resident() - before)
+    for _ in range(5):
+        cell(1000)
+    before = resident()
+    for _ in range(200):
+        cell(1000)
+    print("runs", resident() - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the resident memory from /proc")
+def test_memory_does_not_grow_with_steps_or_runs() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(_GROWTH)], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    grown = dict(line.split() for line in done.stdout.splitlines() if line.startswith(("steps", "runs")))
+    assert float(grown["steps"]) < 50, grown
+    assert float(grown["runs"]) < 50, grown
