@@ -143,7 +143,7 @@ class Engines:
         left = (limit - position.step) * pace
         compiling = max(XLA_LEAST, XLA_SHARE * self.compile_seconds)
         if self._seconds < CHUNK_SECONDS / 4 or left < 2 * compiling:
-            self.reason = "the steps were done before XLA would have been compiled"
+            self.reason = "over before XLA would have been ready"
             return
         self._graph_pace = pace
         started = time.perf_counter()
