@@ -41,6 +41,8 @@ class Progress:
         Of the :class:`~tape_magic.engine.loop.Position`.
     series
         What was recorded: steps and values in turn, for the loss and for each tracked scalar.
+    tracked
+        The names of these scalars.
     starts
         The values before the first step, of what is minimised over.
     """
@@ -51,6 +53,7 @@ class Progress:
     best: Arrays
     series: Arrays
     starts: Arrays
+    tracked: tuple[str, ...] = ()
 
 
 class Checkpoints:
@@ -122,9 +125,9 @@ class Checkpoints:
             raise LineError(
                 f"--checkpoint {self._folder} holds checkpoints of something else; give another folder."
             )
-        self.progress = Progress(
-            int(arrays["step"]), int(arrays["seed"]), *(_listed(arrays, key) for key in _LISTS)
-        )
+        lists = {key: _listed(arrays, key) for key in _LISTS}
+        tracked = tuple(self._described.pop("tracked"))
+        self.progress = Progress(int(arrays["step"]), int(arrays["seed"]), **lists, tracked=tracked)
         if not self._resume:
             raise LineError(
                 f"--checkpoint {self._folder} holds a run at step {self.progress.step:,}: "
@@ -200,7 +203,7 @@ _LISTS = ("memory", "best", "series", "starts")
 
 def _packed(progress: Progress, described: Mapping[str, Any]) -> bytes:
     arrays: dict[str, Any] = {
-        "described": json.dumps(described),
+        "described": json.dumps({**described, "tracked": progress.tracked}),
         "step": progress.step,
         "seed": progress.seed,
     }

@@ -63,6 +63,8 @@ class Compilation:
         What has a gradient → the optimizer for it, and what the loops do besides.
     goes_on
         Whether an optimizer is the user's own object, which keeps its state from run to run.
+    fresh
+        What the variables of an optimizer that has been used held at first.
     batches
         What each step takes the next of.
     made
@@ -77,11 +79,11 @@ class Compilation:
     optimizer: Callable[[Sequence[src.Leaf]], Any]
     plan: Callable[[Sequence[src.Leaf]], Plan]
     goes_on: Callable[[Any], bool]
+    fresh: Sequence[Any] = ()
     batches: Batches | None = None
     made: Compiled | None = None
 
     def __post_init__(self) -> None:
-        self._new = False
         self._traced: Traced | None = None if self.made is None else self.made.traced
 
     def trace(self, *, for_xla: bool) -> None:
@@ -134,8 +136,11 @@ class Compilation:
             evaluation = self._traced.evaluated()
             connected = connected_of(leaves, evaluation.connected)
             optimizer = self.optimizer(connected)
-            self.made = Compiled(self._traced, evaluation, leaves, optimizer, self.plan(connected))
-            self._new = True
+            made = Compiled(self._traced, evaluation, leaves, optimizer, self.plan(connected))
+            made.fresh = list(self.fresh)
+            if not made.fresh and not self.goes_on(optimizer):
+                made.fresh = [src.watched(variable).read_value() for variable in optimizer.variables]
+            self.made = made
         return self.made
 
     @property
@@ -149,8 +154,6 @@ class Compilation:
         if made is None:
             return
         slots = [src.watched(variable) for variable in made.optimizer.variables]
-        if self._new and not self.goes_on(made.optimizer):
-            made.fresh = [variable.read_value() for variable in slots]
         for variable, value in zip(slots, made.fresh, strict=False):
             variable.assign(value)
 
@@ -169,7 +172,10 @@ class Compilation:
 
     def run_program(self) -> None:
         """Run it by itself, for its own error; the names stay as they are."""
-        self.program.run(dict(self.namespace), {})
+        names = dict(self.namespace)
+        if self.batches is not None:
+            names.update(zip(self.batches.feed.names, self.batches.any(), strict=True))
+        self.program.run(names, {})
 
     def record(self) -> Record:
         """The operations of the graph."""

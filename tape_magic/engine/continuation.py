@@ -27,12 +27,18 @@ class Trail:
         The variables that stood for floats and arrays.
     values
         Variables with what they held before the last evaluation, where that is not what they hold now.
+    over
+        All that was minimised over.
+    fresh
+        What the optimizer's own variables held at first; empty for an optimizer of the user's.
     """
 
     progress: Progress
     optimizer: Any
     lifted: Sequence[Any]
     values: Sequence[tuple[Any, Any]]
+    over: Sequence[Any]
+    fresh: Sequence[Any]
 
 
 class Continuation:
@@ -49,7 +55,7 @@ class Continuation:
     ----------
     progress
         Where the run goes on from; ``None`` for one that begins anew.
-    optimizer, lifted
+    optimizer, lifted, fresh
         Of the run that it goes on from; ``None`` and nothing otherwise.
     notes
         What the user should know.
@@ -71,13 +77,11 @@ class Continuation:
         elif settings.resume:
             found = cache.get(self._key) if cache is not None and self._key is not None else None
             if not isinstance(found, Trail):
-                raise LineError(
-                    "--resume: this cell has not run over these variables, or something that it reads was "
-                    "changed since; run it without --resume, or give the --checkpoint of an earlier run."
-                )
+                raise _nothing("it has not run, or its text was changed since")
             self._trail, self.progress = found, found.progress
         self.optimizer = None if self._trail is None else self._trail.optimizer
         self.lifted: Sequence[Any] = () if self._trail is None else self._trail.lifted
+        self.fresh: Sequence[Any] = () if self._trail is None else self._trail.fresh
 
     @property
     def step(self) -> int:
@@ -103,6 +107,12 @@ class Continuation:
         """
         if self._checkpoints is not None:
             self._checkpoints.attach(names, variables, optimizer)
+        if self._trail is not None:
+            here = {id(variable) for variable in variables}
+            if not all(id(variable) in here for variable in self._trail.over):
+                raise _nothing("it ran over other variables")
+            if type(optimizer) is not type(self._trail.optimizer):
+                raise _nothing(f"it ran with {type(self._trail.optimizer).__name__}")
         for variable, value in () if self._trail is None else self._trail.values:
             variable.assign(value)
         if self.progress is None:
@@ -125,6 +135,13 @@ class Continuation:
             self.notes.append(self._checkpoints.trouble)
         if self._cache is not None and self._key is not None:
             self._cache.put(self._key, trail, owner)
+
+
+def _nothing(why: str) -> LineError:
+    return LineError(
+        f"--resume: there is no run of this cell to go on from: {why}; "
+        "run it without --resume, or give the --checkpoint of an earlier run."
+    )
 
 
 def _fitting(saved: Sequence[Any], begun: tuple[Any, ...]) -> tuple[Any, ...]:

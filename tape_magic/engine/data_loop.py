@@ -13,6 +13,7 @@ from tape_magic.engine.feed import Feed
 from tape_magic.engine.loop import ROWS, CompiledLoop
 from tape_magic.engine.positions import Chunk, Position
 from tape_magic.engine.stopping import GO, LOSS_LOST
+from tape_magic.errors import SourceError
 
 
 class Batches:
@@ -29,7 +30,7 @@ class Batches:
     """
 
     def __init__(self, feed: Feed, taken: int = 0) -> None:
-        self.feed = feed
+        self.feed, self._taken = feed, taken
         self.iterator = feed.start(taken)
         self.last: Sequence[Any] | None = None
         self.before: Sequence[Any] | None = None
@@ -44,11 +45,27 @@ class Batches:
             self.last, self.before = batch, self.last
         except StopIteration:
             self.over = True
-        except tf.errors.OpError:
-            raise self.feed.failure or self.feed.nothing() from None
+        except tf.errors.OpError as error:
+            raise self.failure(error) from None
+        return self.any() if self.last is None else self.last
+
+    def any(self) -> Sequence[Any]:
+        """The batch that was taken last, here or in the run that this one goes on from; else the first."""
         if self.last is None:
-            raise self.feed.nothing()
+            before = Batches(self.feed, max(self._taken - 1, 0))
+            try:
+                self.last = next(before.iterator)[2]
+            except StopIteration:
+                raise self.feed.nothing() from None
+        assert self.last is not None
         return self.last
+
+    def failure(self, error: Exception) -> Exception:
+        """What the user's own Python raised while it made a batch, or what TensorFlow says of the data."""
+        if isinstance(self.feed.failure, Exception):
+            return self.feed.failure
+        text = str(getattr(error, "message", error)).partition("\n")[0]
+        return SourceError(f"{self.feed.label} fails: {text}")
 
 
 class DataLoop(CompiledLoop):
@@ -77,6 +94,11 @@ class DataLoop(CompiledLoop):
         spec = self.batches.iterator._type_spec
         call: Callable[..., Any] = function.get_concrete_function(spec, *self._specs())
         return lambda *arguments: call(self.batches.iterator, *arguments)
+
+    def release(self) -> None:
+        """Let go of the data, too."""
+        super().release()
+        del self.batches
 
     def compile(self) -> None:
         """Have it compiled. XLA does that at the first step, which is taken back."""
@@ -116,7 +138,7 @@ class DataLoop(CompiledLoop):
         return super().stopped(chunk, step)
 
     def _last_batch(self) -> Sequence[Any]:
-        return self.batches.last if self.batches.last is not None else self.batches.take()
+        return self.batches.any()
 
     def _one(self, at: Any, carried: Sequence[Any], batch: Sequence[Any]) -> Any:
         return self._applied(at, carried, batch)

@@ -9,7 +9,7 @@ from typing import Any
 
 from tape_magic.engine.compilation import Compilation
 from tape_magic.engine.eager_loop import EagerLoop, creates_a_variable, operation_without_gradient
-from tape_magic.engine.loop import CHUNK_SECONDS
+from tape_magic.engine.loop import CHUNK_SECONDS, CompiledLoop
 from tape_magic.engine.positions import Chunk, Final, Loop, Position
 from tape_magic.engine.program import Untraceable
 from tape_magic.engine.trace import failure_of_trace
@@ -158,7 +158,8 @@ class Engines:
         if refusal:
             self.engine, self.loop = before
             return refusal
-        self.loop.begin(position.step)
+        if isinstance(self.loop, CompiledLoop) and isinstance(before[1], CompiledLoop):
+            self.loop.take_over(before[1])
         self._taken, self._seconds = 0, 0.0
         return ""
 

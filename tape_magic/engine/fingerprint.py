@@ -1,20 +1,29 @@
 """What a trace of a program depends on, so that an unchanged cell need not be traced again.
 
 A trace holds on to the tensors and variables that the program read, and to the values that Python had:
-numbers, the contents of lists and arrays, and what the notebook's own functions read in turn.
+numbers, the contents of lists and arrays, and what the notebook's own functions read in turn. Of an object
+that may hold anything else, nothing can be said, and then the cell is traced again: that takes a moment, and
+a loop that is out of date would give wrong numbers.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import sys
 import types
 import weakref
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from tape_magic.engine import sources as src
+from tape_magic.engine.frames import is_users
+
+
+class Unknown(Exception):
+    """There is something of which it cannot be told whether it has changed."""
 
 
 class Same:
@@ -23,7 +32,7 @@ class Same:
     def __init__(self, value: Any) -> None:
         self._id = id(value)
         try:
-            self._held: Any = weakref.ref(value)
+            self._held: Callable[[], Any] = weakref.ref(value)
         except TypeError:  # what cannot be referred to weakly is small
             self._held = lambda: value
 
@@ -37,7 +46,7 @@ class Same:
         return self._id
 
 
-_PLAIN = frozenset({bool, bytes, complex, float, int, str, type(None)})
+_PLAIN = frozenset({bool, bytes, complex, float, int, str, type(None), type(...), range, slice})
 
 
 class Fingerprints:
@@ -63,7 +72,10 @@ class Fingerprints:
         return tuple((name, self.of(value, lifted=name in lifted)) for name, value in held.items())
 
     def of(self, value: Any, *, lifted: bool = False) -> Hashable:
-        """A hashable that is equal for a value which a trace would treat alike."""
+        """A hashable that is equal for a value which a trace would treat alike.
+
+        Raises :class:`Unknown` for an object that may have changed unseen.
+        """
         kind = type(value)
         if lifted and (src.is_liftable(value) or src.is_tensor(value)):
             return kind, np.shape(value), str(np.asarray(value).dtype)
@@ -87,27 +99,92 @@ class Fingerprints:
         function = getattr(value, "python_function", value)  # what tf.function wraps
         if isinstance(function, types.MethodType):
             return self.of(function.__self__), self.of(function.__func__)
+        if isinstance(function, functools.partial):
+            return self.of(function.func), self.of(function.args), self.of(function.keywords)
         if isinstance(function, types.FunctionType):
-            reached = src.reached(function, self._home) if function.__globals__ is self._home else []
-            return Same(function), self.of(function.__defaults__), tuple(self.of(item) for item in reached)
-        if src.is_variable(value) or src.is_tensor(value) or isinstance(value, types.ModuleType | type):
+            return self._of_function(function)
+        if isinstance(value, type):
+            return self._of_class(value)
+        if isinstance(value, types.ModuleType):
+            file = getattr(value, "__file__", None)
+            if file is not None and is_users(file):
+                raise Unknown(value)
             return Same(value)
-        if src.is_module(value):
-            inner = value.submodules if hasattr(value, "submodules") else value._flatten_layers()
-            return Same(value), self._attributes(value), tuple(self._attributes(part) for part in inner)
-        if type(value).__module__ == self._module and hasattr(value, "__dict__"):
-            return Same(value), tuple((name, self.of(item)) for name, item in vars(value).items())
-        return Same(value), self._attributes(value)
+        if isinstance(value, types.BuiltinFunctionType) and not isinstance(value.__self__, types.ModuleType):
+            return Same(value), self.of(value.__self__)
+        if isinstance(value, types.BuiltinFunctionType | np.ufunc):
+            return Same(value)
+        return self._of_instance(value)
 
-    def _attributes(self, value: Any) -> Hashable:
-        """The plain attributes of a library's object: a rate, whether it is trained."""
-        named = getattr(value, "__dict__", {})
-        plain = tuple((name, repr(item)) for name, item in named.items() if type(item) in _PLAIN)
-        return Same(value), plain, bool(getattr(value, "trainable", False))
+    def _of_function(self, function: types.FunctionType) -> Hashable:
+        if function.__globals__ is not self._home:
+            if is_users(function.__code__.co_filename):  # of a file of the user's, which may be loaded again
+                raise Unknown(function)
+            return Same(function)
+        reached = src.reached(function, self._home)
+        defaults = self.of(function.__defaults__), self.of(function.__kwdefaults__)
+        return Same(function), function.__code__, defaults, tuple(self.of(item) for item in reached)
+
+    def _of_class(self, kind: type) -> Hashable:
+        if kind.__module__ != self._module:
+            if self._users_own(kind):
+                raise Unknown(kind)
+            return Same(kind)
+        parts = [
+            (name, self.of(getattr(item, "__func__", getattr(item, "fget", item))))
+            for name, item in vars(kind).items()
+            if not name.startswith("__") or isinstance(item, types.FunctionType)
+        ]
+        return Same(kind), tuple(parts), tuple(self.of(base) for base in kind.__bases__)
+
+    def _of_instance(self, value: Any) -> Hashable:
+        import keras
+        import tensorflow as tf
+
+        kind = self._of_class(type(value))
+        unchanging = tf.DType | tf.TensorSpec | tf.data.Dataset | tf.random.Generator | keras.DTypePolicy
+        if src.is_variable(value) or src.is_tensor(value) or isinstance(value, unchanging):
+            return Same(value)
+        if isinstance(value, keras.Layer):
+            return Same(value), kind, self._of_layer(value)
+        if isinstance(value, keras.Optimizer | keras.Loss | keras.Metric | keras.Initializer):
+            return Same(value), kind, repr(value.get_config())
+        if isinstance(value, tf.Module) or type(value).__module__ == self._module:
+            return Same(value), kind, self._own_attributes(value, everything=True)
+        raise Unknown(value)
+
+    def _of_layer(self, layer: Any) -> Hashable:
+        """Settings, weights, and the same of each layer within."""
+        import keras
+
+        weights = tuple(Same(variable) for variable in layer.variables)
+        inner = tuple(self.of(part) for part in layer._flatten_layers(include_self=False))
+        if self._users_own(type(layer)):
+            given = self._own_attributes(layer, everything=True, besides=frozenset(vars(keras.Layer())))
+            return layer.trainable, weights, inner, given
+        if isinstance(layer, keras.Model):  # its layers say it
+            return layer.trainable, weights, inner
+        return layer.trainable, weights, inner, repr(layer.get_config())
+
+    def _own_attributes(
+        self, value: Any, *, everything: bool = False, besides: frozenset[str] = frozenset()
+    ) -> Hashable:
+        """What the user gave an object: its public attributes, the plain ones or all of them."""
+        named = [
+            (name, item)
+            for name, item in getattr(value, "__dict__", {}).items()
+            if not name.startswith("_") and name not in besides
+        ]
+        return tuple((name, self.of(item)) for name, item in named if everything or type(item) in _PLAIN)
+
+    def _users_own(self, kind: type) -> bool:
+        """Whether a class is of the notebook, or of a file of the user's."""
+        file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+        return kind.__module__ == self._module or (file is not None and is_users(file))
 
 
 def _digest(array: np.ndarray[Any, Any]) -> bytes:
     """Of an array's contents, which a trace takes over."""
     if array.dtype.hasobject:
-        return repr(array.tolist()).encode()
+        raise Unknown(array)
     return hashlib.blake2b(np.ascontiguousarray(array).view(np.uint8).data, digest_size=16).digest()

@@ -12,7 +12,7 @@ import numpy as np
 from tape_magic.engine import optimizers
 from tape_magic.engine import sources as src
 from tape_magic.engine.checkpoint import Progress
-from tape_magic.engine.compilation import Compilation
+from tape_magic.engine.compilation import Compilation, Compiled
 from tape_magic.engine.continuation import Continuation, Trail
 from tape_magic.engine.data_loop import Batches
 from tape_magic.engine.engines import Engines
@@ -41,14 +41,14 @@ class KerasMinimization(Minimization):
         cache: LoopCache | None = None,
     ) -> None:
         super().__init__(program, namespace, loss_name, over, settings, cache)
-        key = self._fingerprint(over, loops=False) if cache is not None else None
+        text = program.source if cache is not None else None
+        key = (text, loss_name, tuple(over or ())) if text is not None else None
         self._continuation = Continuation(settings, cache, key)
         self._goes_on = self._continuation.progress is not None
         self._lifted = self._lifted or list(self._continuation.lifted)
         self._final: Final
         self._trail: Trail
         self._built: Any = None
-        self._began = 0
         feed = self._feed()
         self._batches = None if feed is None else Batches(feed, self._continuation.step)
         self._totals = [] if feed is None or feed.total is None else [feed.total]
@@ -61,12 +61,21 @@ class KerasMinimization(Minimization):
             self._settle,
             self._optimizer_for,
             self._plan_for,
-            lambda optimizer: optimizer is settings.optimizer,
+            lambda optimizer: optimizer is settings.optimizer and not settings.made_here,
+            self._continuation.fresh,
             self._batches,
-            self._found,
+            self._fitting(),
         )
         same = settings.seed is not None or self._continuation.same
         self._engines = Engines(self._compilation, settings.engine, same=same)
+
+    def _fitting(self) -> Compiled | None:
+        """What an earlier run compiled, if it takes batches of the same kind."""
+        found = self._found
+        if found is None or self._batches is None:
+            return found
+        same = list(found.traced.inputs.values()) == list(self._batches.feed.element_spec[2])
+        return found if same else None
 
     def _feed(self) -> Feed | None:
         settings = self.settings
@@ -94,7 +103,7 @@ class KerasMinimization(Minimization):
 
     def steps(self, interrupted: Callable[[], bool]) -> Generator[Step, None, None]:
         """Where the run stands, after each chunk."""
-        self._seed()
+        self._seed(self._continuation.step)
         self.selection.lift()
         position = self._engines.start(self._continuation.step)
         self._note_unconnected(self._engines.loop.connected, self._engines.record)
@@ -123,9 +132,7 @@ class KerasMinimization(Minimization):
             self._engines.reconsider(position, self.limit)
         if self._batches is not None and (self._batches.over or [position.step] == self._totals):
             self.reason = StopReason.EPOCHS if self.reason is StopReason.STEPS else self.reason
-        progress = self._progress(position)
-        self._continuation.save(progress)
-        self._trail = self._trail_of(progress)
+        self._save(position)
         position = self._evaluated(position)
         self._keep_best(position)
         if self.reason is not StopReason.INTERRUPTED:  # whose listener may be the one who pressed
@@ -163,7 +170,7 @@ class KerasMinimization(Minimization):
         lost = chunk.verdict == LOSS_LOST
         if self.reason is StopReason.DIVERGED:
             self.divergence = Divergence(chunk.last, "loss" if lost else "gradient", chunk.loss)
-        return self._back_to(chunk, max(chunk.last - lost, 0))
+        return self._back_to(chunk, max(chunk.last - lost, self._began))
 
     def _back_to(self, chunk: Chunk, step: int) -> Position:
         repeated = self._engines.loop.stopped(chunk, step)
@@ -185,6 +192,7 @@ class KerasMinimization(Minimization):
                 nothing = (Recorded(np.zeros(0, np.int64), np.zeros(0)),) * len(self._series)
                 chunk = Chunk(position, verdict, nothing, loss, position.step - 1)
                 position = self._back_to(chunk, position.step - 1)
+                self._save(position)
                 self._final = final = self._engines.final()
         elif verdict == GRADIENT_LOST and self.divergence is None:
             self.reason = StopReason.DIVERGED
@@ -203,7 +211,8 @@ class KerasMinimization(Minimization):
         lowest, *values = position.best
         if not float(lowest) < float(self._final.loss):
             return
-        self._kept_best = True
+        self._kept_best = float(lowest)
+        self._engines.reset()
         assign_all(zip(self._engines.loop.kept, values, strict=True))
         self._final = self._engines.final()
 
@@ -252,10 +261,14 @@ class KerasMinimization(Minimization):
         self._engines.reset()
         self.start_values = [np.array(value) for value in progress.starts]
         pairs = list(zip(progress.series[::2], progress.series[1::2], strict=True))
+        earlier = dict(zip(("", *progress.tracked), pairs, strict=True))
         # What is tracked only now begins now.
-        self._series[: len(pairs)] = [Series(*pair) for pair in pairs[: len(self._series)]]
+        self._series = [Series(*earlier.get(name, ())) for name in ("", *self.settings.track)]
+        if self.settings.lr is not None:
+            self._optimizer_in_use.learning_rate = self.settings.lr
         if position.step >= self.limit:
-            self.notes.append(f"the run stands at step {position.step:,} already: raise --steps to go on")
+            more = "--steps" if self._batches is None or self.settings.steps is not None else "--epochs"
+            self.notes.append(f"the run stands at step {position.step:,} already: raise {more} to go on")
         return position
 
     def _progress(self, position: Position) -> Progress:
@@ -266,7 +279,14 @@ class KerasMinimization(Minimization):
             [tensor.numpy() for tensor in position.best],
             [array for series in self._series for array in (series.steps, series.values)],
             self.start_values,
+            self.settings.track,
         )
+
+    def _save(self, position: Position) -> None:
+        """Where the run ended, for a later one."""
+        progress = self._progress(position)
+        self._continuation.save(progress)
+        self._trail = self._trail_of(progress)
 
     def _trail_of(self, progress: Progress) -> Trail:
         """For a later run: what the last evaluation, the best step and the user's floats will hide."""
@@ -275,15 +295,20 @@ class KerasMinimization(Minimization):
         stay = [one for one in stay if not any(one is lifted for lifted in self._made_lifted)]
         changing = [one for one in kept if not any(one is other for other in stay)]
         values = [(variable, variable.read_value()) for variable in changing]
-        return Trail(progress, self._optimizer_in_use, self._made_lifted, values)
+        made = self._compilation.made
+        over = [leaf.value for leaf in self.leaves]
+        fresh = self._continuation.fresh if made is None else made.fresh
+        return Trail(progress, self._optimizer_in_use, self._made_lifted, values, over, fresh)
 
     def _remember(self) -> None:
         """Leave the compiled loops for the next run of the same cell, if they can be used again."""
         made = self._compilation.made
         if self._cache is None or self._key is None or made is None or not made.traced.reusable:
             return
-        if self._batches is not None or (made.plan.careful and self.settings.seed is not None):
+        if self.settings.seed is not None and not made.traced.repeatable:
             return  # what seeds the numbers of an operation is part of the trace
+        for loop in made.loops.values():
+            loop.release()
         made.lifted = self._made_lifted
         own = [leaf.value for leaf in made.leaves if not any(leaf.value is one for one in made.lifted)]
         self._cache.put(self._key, made, own[0] if own else None)

@@ -104,10 +104,18 @@ class CompiledLoop:
 
     # -- the run, from Python ------------------------------------------------------------------------
 
+    def take_over(self, other: CompiledLoop) -> None:
+        """Go on from where another loop over the same variables stands, and go back as it could."""
+        self._marks, self._copies = other._marks, other._copies
+
     def begin(self, step: int = 0) -> Position:
         """A new run from the variables as they are."""
         self._marks, self._copies = [], []
         return Position(step, self._memory, self._nothing())
+
+    def release(self) -> None:
+        """Let go of the values of a run that is over."""
+        self._marks, self._copies = [], []
 
     def compile(self) -> None:
         """Have it compiled, by a chunk of no steps. Raises what TensorFlow refuses it with."""

@@ -108,7 +108,8 @@ class Minimization(ABC):
         self.divergence: Divergence | None = None
         self._series = [Series() for _ in range(1 + len(settings.track))]
         self._limits: dict[int, Limits] = {}
-        self._kept_best = False
+        self._kept_best: float | None = None
+        self._began = 0
         self._goes_on = False
         asked = settings.step_limit
         self.limit = UNLIMITED if asked is None else asked
@@ -127,11 +128,12 @@ class Minimization(ABC):
                     f"move that line to a cell above."
                 )
 
-    def _seed(self) -> None:
+    def _seed(self, step: int = 0) -> None:
+        """Seed all random numbers; those of a run that goes on are others than at its start."""
         if self.settings.seed is not None:
             import keras
 
-            keras.utils.set_random_seed(self.settings.seed)
+            keras.utils.set_random_seed((self.settings.seed + 1_000_003 * step) % 2**32)
 
     def _note_unconnected(self, connected: Sequence[bool], record: _Record) -> None:
         """Say what the loss does not depend on, and why."""
@@ -199,31 +201,35 @@ class Minimization(ABC):
 
     # -- what is left for the next run ---------------------------------------------------------------
 
-    def _fingerprint(self, over: Sequence[str] | None, *, loops: bool = True) -> Hashable:
-        """What an earlier run must have in common with this one; ``None`` if none can be told to have it.
-
-        For its `loops` to serve this one, or else for this one to go on from it.
-        """
+    def _fingerprint(self, over: Sequence[str] | None) -> Hashable:
+        """What an earlier run must have in common with this one for its loops; ``None`` for none."""
         text = self.program.source
         if text is None:
             return None
         settings = self.settings
         prints = Fingerprints(self.program.home(self.namespace))
         lifted = [name for name in over or () if name.isidentifier()]
-        optimizer = settings.optimizer if isinstance(settings.optimizer, str) else prints.of(self.optimizer)
         try:
             return (
                 text,
                 self.loss_name,
                 tuple(over) if over is not None else None,
-                (optimizer, settings.lr),
-                loops and (settings.engine == "graph", settings.keep, settings.track, self._rules()),
-                loops and prints.of(dict(settings.bounds)),
+                (self._fingerprint_of_optimizer(prints), settings.lr, settings.seed is not None),
+                (settings.engine == "graph", settings.keep, settings.track, self._rules()),
+                prints.of(dict(settings.bounds)),
                 settings.names,
                 prints.of_names(self._read_names(over), self.namespace, lifted),
             )
         except Exception:  # whatever an object of the user's does when it is looked at
             return None
+
+    def _fingerprint_of_optimizer(self, prints: Fingerprints) -> Hashable:
+        optimizer = self.settings.optimizer
+        if isinstance(optimizer, str):
+            return optimizer
+        if self.settings.made_here and optimizers.is_optimizer(optimizer):
+            return type(optimizer), repr(optimizer.get_config())
+        return prints.of(optimizer)
 
     def _read_names(self, over: Sequence[str] | None) -> list[str]:
         names = dict.fromkeys([*self.program.names.reads, *(place(name)[0] for name in over or ())])
@@ -241,7 +247,7 @@ class Minimization(ABC):
         best = float(finite.min())
         return MinimizeResult(
             loss_name=self.loss_name or LAST_EXPRESSION,
-            loss=best if self._kept_best else float(history[-1]),
+            loss=float(history[-1]) if self._kept_best is None else self._kept_best,
             start_loss=float(history[0]),
             best_loss=best,
             best_step=int(steps[np.argmin(finite)]),
@@ -263,7 +269,8 @@ class Minimization(ABC):
             tracked={name: values for name, (_, values) in zip(self.settings.track, tracked, strict=True)},
             tracked_steps={name: at for name, (at, _) in zip(self.settings.track, tracked, strict=True)},
             divergence=self.divergence,
-            kept_best=self._kept_best,
+            kept_best=self._kept_best is not None,
+            first_step=self._began,
             notes=tuple(self.notes),
         )
 

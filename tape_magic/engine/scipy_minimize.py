@@ -78,7 +78,7 @@ class ScipyMinimization(Minimization):
         self._remember()
         self.reason, self.divergence = outcome.reason, outcome.divergence
         self._series = list(outcome.series)
-        self._kept_best = outcome.kept_best
+        self._kept_best = min(outcome.series[0].values) if outcome.kept_best else None
         message = outcome.message
         if message and "terminated successfully" not in message:  # which the verdict says, too
             self.notes.append(f"{self.optimizer.name}: {message}")

@@ -20,12 +20,14 @@ PATIENCE = 10
 class Settings:
     """How to minimise; the attributes are parameters of :func:`~tape_magic.engine.minimize.minimize`.
 
+    `made_here` says that an optimizer was made by an expression on the line, so that nobody else has it.
     `names` are what a batch of the data is bound to, and `label` is what messages call the data.
 
     Raises :class:`LineError` for what is out of its range, and for what does not go together.
     """
 
     optimizer: Any = DEFAULT_OPTIMIZER
+    made_here: bool = field(default=False, kw_only=True)
     lr: float | None = None
     steps: int | None = None
     engine: str = "auto"
@@ -78,7 +80,7 @@ class Settings:
 
     @property
     def step_limit(self) -> int | None:
-        """How many steps at the most; ``None`` for as many as the data have batches."""
-        if self.steps is None and self.data is None:
+        """How many steps at the most; ``None`` for as many as there is time for, or batches."""
+        if self.steps is None and self.data is None and self.time is None:
             return STEPS
         return self.steps

@@ -44,7 +44,7 @@ def _data(word: str) -> DataOption:
 def _bounds(word: str) -> tuple[Bound, ...]:
     """``x=0:1, w=0:``. Raises :class:`LineError` for anything else."""
     found: list[Bound] = []
-    for part in split(word):
+    for part in split(re.sub(r"\s*([=:])\s*", r"\1", word)):
         name, sign, span = part.partition("=")
         low, colon, high = span.partition(":")
         if not sign or not colon or not (low.strip() or high.strip()):
@@ -164,7 +164,7 @@ MINIMIZE = Magic(
         Option(
             "steps",
             ("--steps",),
-            "how many steps at the most (1000; with --for, all that the epochs have)",
+            "how many steps at the most (1000; with --for or --time, as many as there are)",
             "N",
             whole(0, "--steps"),
         ),

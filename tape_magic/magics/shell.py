@@ -137,6 +137,7 @@ class TapeMagics(Magics):
         }
         return Settings(
             optimizer=self._optimizer(options),
+            made_here=not options.optimizer.isidentifier(),
             lr=options.lr,
             steps=options.steps,
             engine=options.engine,

@@ -152,6 +152,8 @@ class MinimizeResult:
         For each scalar that was tracked, the same as the history and its steps.
     divergence
         What stopped being finite and where, when that ended the run.
+    first_step
+        The step that the run began at: 0, unless it went on from an earlier one.
     kept_best
         Whether the variables were put back to where the loss was lowest.
     notes
@@ -179,6 +181,7 @@ class MinimizeResult:
     tracked_steps: Mapping[str, np.ndarray[Any, Any]] = field(default_factory=dict)
     divergence: Divergence | None = None
     kept_best: bool = False
+    first_step: int = 0
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -190,7 +193,8 @@ class MinimizeResult:
     def steps_per_second(self) -> float:
         """Over the time that was not compilation; 0 for a run without steps."""
         running = self.seconds - self.compile_seconds
-        return self.steps / running if self.steps and running > 0 else 0.0
+        done = self.steps - self.first_step
+        return done / running if done > 0 and running > 0 else 0.0
 
     def __repr__(self) -> str:
         return (

@@ -13,22 +13,37 @@ import numpy as np
 import pytest
 
 from tape_magic.engine.loop_cache import CAPACITY, LoopCache
+from tape_magic.engine.trace import Traced
 from tests.notebook import Notebook
 
 SET_UP = """
-import itertools, numpy as np, tensorflow as tf
-traces, scale, shift, table = itertools.count(), 2.0, tf.constant(1.0), np.array([1.0, 2.0], 'float32')
+import numpy as np, tensorflow as tf
+scale, shift, table = 2.0, tf.constant(1.0), np.array([1.0, 2.0], 'float32')
 x, settings = tf.Variable(4.0), {'power': 2}
 def term(x):
-    next(traces)
     return scale*(x - shift)**settings['power'] + table[0]
 """
 CELL = "y = term(x) + 0*table[1]"
 
 
+_traced: list[Any] = []
+
+
 def traces(shell: Notebook) -> int:
-    # An iterator: a list would be one more thing that is read and has changed.
-    return int(repr(shell.ns["traces"])[len("count(") : -1])
+    """How many programs were traced since the cells began."""
+    return len(_traced)
+
+
+@pytest.fixture(autouse=True)
+def _counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    _traced.clear()
+    original = Traced.__init__
+
+    def counted(self: Traced, *arguments: Any, **named: Any) -> None:
+        _traced.append(1)
+        original(self, *arguments, **named)
+
+    monkeypatch.setattr(Traced, "__init__", counted)
 
 
 @pytest.fixture
@@ -69,7 +84,7 @@ def test_floats_are_traced_once_whatever_their_value(ready: Notebook) -> None:
         "shift = tf.constant(0.0)",
         "table[0] = 5.0",
         "settings['power'] = 4",
-        "def term(x):\n    next(traces)\n    return x**2",
+        "def term(x):\n    return x**2",
     ],
 )
 def test_a_change_of_what_it_reads_is_seen(ready: Notebook, change: str) -> None:
@@ -78,6 +93,72 @@ def test_a_change_of_what_it_reads_is_seen(ready: Notebook, change: str) -> None
     ready.ok(f"%%minimize y --over x --steps 0 -q\n{CELL}")
     assert traces(ready) == 2
     assert ready.ns["minimum"].loss == pytest.approx(float(ready.ok(CELL.removeprefix("y = ")).out))
+
+
+@pytest.mark.parametrize(
+    ("set_up", "cell", "change"),
+    [
+        ("df = pd.DataFrame({'y': [1.0]})", "y = x*df['y'].to_numpy()[0]", "df['y'] = df['y']*10"),
+        ("class C:\n    k = 1.0", "y = x*C.k", "C.k = 10.0"),
+        (
+            "k = 1.0\nclass M:\n    def f(self, x):\n        return k*x\nm = M()",
+            "y = m.f(x)",
+            "k = 10.0",
+        ),
+        ("t = tf.Module()\nt.k = tf.constant(1.0)", "y = x*t.k", "t.k = tf.constant(10.0)"),
+        ("from types import SimpleNamespace\ns = SimpleNamespace(k=[1.0])", "y = x*s.k[0]", "s.k[0] = 10.0"),
+        (
+            "class L(tf.keras.Layer):\n    def call(self, x):\n        return x*self.k[0]\nl = L()\nl.k = np.array([1.0])",
+            "y = l(x)",
+            "l.k = np.array([10.0])",
+        ),
+        ("d = tf.keras.layers.Rescaling(1.0)", "y = d(x)", "d.scale = 10.0"),
+        (
+            "from functools import partial\nf = partial(tf.multiply, 1.0)",
+            "y = f(x)",
+            "f = partial(tf.multiply, 10.0)",
+        ),
+        ("def f(x, k=1.0):\n    return k*x", "y = f(x)", "f.__defaults__ = (10.0,)"),
+        ("n = 1.0", "n = n*1.0\ny = n*x", "n = 10.0"),
+    ],
+    ids=["frame", "class", "method", "module", "object", "layer", "setting", "partial", "default", "entry"],
+)
+def test_what_may_have_changed_is_traced_anew(shell: Notebook, set_up: str, cell: str, change: str) -> None:
+    shell.ok(f"import numpy as np, pandas as pd, tensorflow as tf\nx = tf.Variable(3.0)\n{set_up}")
+    for factor in (1, 10):
+        shell.ok(f"%%minimize y --over x --steps 0 -q\n{cell}")
+        assert shell.ns["minimum"].start_loss == pytest.approx(3.0 * factor)
+        shell.ok(change)
+
+
+@pytest.mark.parametrize(
+    ("set_up", "line", "cell"),
+    [
+        (
+            "model = tf.keras.Sequential([tf.keras.Input([1]), tf.keras.layers.Dense(1)])",
+            "--over model",
+            "tf.reduce_mean(model(tf.ones([2, 1]))**2)",
+        ),
+        ("x = tf.Variable(3.0)", '--over x --optimizer "tf.keras.optimizers.SGD(0.01)"', "x**2"),
+        ("x, data = tf.Variable(3.0), [(1.0,), (2.0,)]", '--over x --for "(r,) in data"', "x*r"),
+    ],
+    ids=["model", "expression", "data"],
+)
+def test_further_cells_that_are_traced_once(shell: Notebook, set_up: str, line: str, cell: str) -> None:
+    shell.ok(f"import tensorflow as tf\n{set_up}")
+    for _ in range(3):
+        shell.ok(f"%%minimize {line} --steps 2 -q\n{cell}")
+    assert traces(shell) == 1
+
+
+def test_a_seed_after_a_run_without_one(shell: Notebook) -> None:
+    shell.ok("import tensorflow as tf\nx = tf.Variable(3.0)")
+    losses = []
+    for seed in ("", "--seed 1", "--seed 1"):
+        shell.ok("x.assign(3.0)")
+        shell.ok(f"%%minimize --over x --steps 3 {seed} -q\n(x - tf.random.normal([]))**2")
+        losses.append(shell.ns["minimum"].history.tolist())
+    assert losses[1] == losses[2]
 
 
 @pytest.mark.parametrize("line", ["--lr 0.5", "--target 0", "--engine graph", "--track z"])

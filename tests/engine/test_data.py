@@ -173,6 +173,38 @@ def test_the_error_of_the_users_data_is_the_users(engine: str) -> None:
         tape_magic.minimize(lambda w, r: w * r, {"w": 0.0}, "sgd", data=rows, engine=engine)
 
 
+@pytest.mark.parametrize("engine", ["xla", "graph", "auto"])
+def test_errors_of_a_cell_are_the_cells(shell: Notebook, engine: str) -> None:
+    shell.ns.update(tf=tf, x=tf.Variable([1.0, 2.0]), ids=[np.array([0, 1]), np.array([1, 7])])
+    run = shell.run(
+        f'%%minimize y --over x --for "i in ids" --engine {engine} -q\n'
+        "y = tf.reduce_sum(tf.debugging.check_numerics(tf.gather(x, i)/tf.cast(i < 7, tf.float32), 'rows'))"
+    )
+    assert not run.success
+    assert "NameError" not in run.traceback + run.stderr
+
+
+def test_xla_that_cannot_names_the_line_with_data_too(shell: Notebook) -> None:
+    shell.ns.update(names(batches()))
+    said = shell.refused(
+        f'%%minimize {OVER} --for "xb, yb in train" --engine xla\n{CELL}\n'
+        "loss += 0*tf.strings.to_number(tf.strings.as_string(b))"
+    )
+    assert "AsString" in said
+    assert "line 3" in said
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_data_that_fail(shell: Notebook, engine: str) -> None:
+    data = tf.data.Dataset.range(4).map(
+        lambda i: tf.debugging.check_numerics(1.0 / tf.cast(i - 2, tf.float32), "row")
+    )
+    shell.ns.update(tf=tf, w=tf.Variable(0.0), rows=data)
+    run = shell.run(f'%%minimize y --over w --for "r in rows" --engine {engine} -q\ny = w*r')
+    assert "row" in run.stderr
+    assert run.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

@@ -110,15 +110,107 @@ def test_a_run_that_stands_at_its_limit_says_so(shell: Notebook) -> None:
 
 
 @pytest.mark.parametrize(
-    "between",
-    ["w = tf.Variable([3.0, -2.0, 0.5])", "target = tf.constant([1.0, 0.0, -2.0])"],
-    ids=["variable", "constant"],
+    ("between", "line", "said"),
+    [
+        ("w = tf.Variable([3.0, -2.0, 0.5])", LINE, "other variables"),
+        ("pass", LINE.replace("adam", "sgd"), "it ran with Adam"),
+    ],
+    ids=["variable", "optimizer"],
 )
-def test_what_has_changed_is_refused(shell: Notebook, between: str) -> None:
+def test_another_run_is_refused(shell: Notebook, between: str, line: str, said: str) -> None:
     valley(shell)
     shell.ok(f"%%minimize {LINE} --steps 5 -q\n{CELL}")
     shell.ok(between)
-    assert "changed since" in shell.refused(f"%%minimize {LINE} --steps 9 --resume\n{CELL}")
+    assert said in shell.refused(f"%%minimize {line} --steps 9 --resume\n{CELL}")
+
+
+@pytest.mark.parametrize(
+    ("set_up", "line", "cell"),
+    [
+        (
+            "m = tf.keras.Sequential([tf.keras.layers.Dense(1)])",
+            "--over m",
+            "tf.reduce_sum(m(tf.ones([1, 2]))**2)",
+        ),
+        ("x = tf.Variable(3.0)", '--over x --optimizer "tf.keras.optimizers.SGD(0.01)"', "x**2"),
+        ("x, o = tf.Variable(3.0), tf.keras.optimizers.Adam()", "--over x --optimizer o", "x**2"),
+        ("p = {'w': 3.0}", "--over p['w']", "p['w']**2"),
+        ("x, n = tf.Variable(3.0), 1.0", "--over x", "n = n + 1.0\nx**2*n"),
+        ("x, k = tf.Variable(3.0), [1.0]", "--over x", "x**2*k[0]"),
+    ],
+    ids=["new model", "expression", "object", "place", "entry", "list"],
+)
+@pytest.mark.parametrize("engine", ["graph", "eager"])
+def test_ordinary_cells_go_on(shell: Notebook, set_up: str, line: str, cell: str, engine: str) -> None:
+    shell.ok(f"import tensorflow as tf\n{set_up}")
+    for steps, more in ((2, ""), (4, "--resume")):
+        shell.ok(f"%%minimize {line} --engine {engine} --steps {steps} {more} -q\n{cell}")
+    assert minimum(shell).steps == 4
+    assert (np.diff(minimum(shell).history) < 0).all()
+
+
+def test_another_rate_is_taken(shell: Notebook) -> None:
+    shell.ns.update(tf=tf, x=tf.Variable(1.0))
+    shell.ok("%%minimize --over x --optimizer sgd --lr 0.25 --steps 2 -q\nx**2")
+    shell.ok("%%minimize --over x --optimizer sgd --lr 0.0625 --steps 3 -q --resume\nx**2")
+    assert shell.ns["x"].numpy() == 0.5 * 0.5 * 0.875
+    assert minimum(shell).optimizer == "SGD(0.0625)"
+
+
+def test_what_is_tracked_goes_by_its_name(shell: Notebook) -> None:
+    shell.ns.update(tf=tf, x=tf.Variable(1.0))
+    cell = "y = x**2\na = 1.0 + 0*x\nb = 2.0 + 0*x"
+    shell.ok(f"%%minimize y --over x --track a --steps 2 -q\n{cell}")
+    shell.ok(f"%%minimize y --over x --track b a --steps 4 -q --resume\n{cell}")
+    tracked = minimum(shell).tracked
+    assert (tracked["a"].tolist(), tracked["b"].tolist()) == ([1.0] * 5, [2.0] * 3)
+
+
+def test_the_optimizer_begins_anew_after_a_run_that_went_on(shell: Notebook) -> None:
+    x = tf.Variable(3.0)
+    shell.ns.update(tf=tf, x=x)
+    line = "y --over x --lr 0.1 --engine graph -q"
+    histories = []
+    for more in ("--steps 5", "--steps 9 --resume --tol 0", "--steps 5 --tol 0"):
+        if "resume" not in more:
+            x.assign(3.0)
+        shell.ok(f"%%minimize {line} {more}\ny = x**2")
+        histories.append(minimum(shell).history.tolist())
+    assert histories[2] == histories[0]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_values_that_are_not_finite_when_it_goes_on(shell: Notebook, engine: str) -> None:
+    x = tf.Variable(3.0)
+    shell.ns.update(tf=tf, x=x)
+    shell.ok(f"%%minimize y --over x --steps 2 --engine {engine} -q\ny = x**2")
+    x.assign(float("nan"))
+    shell.ok(f"%%minimize y --over x --steps 4 --engine {engine} -q --resume\ny = x**2")
+    assert minimum(shell).reason is StopReason.DIVERGED
+    assert minimum(shell).steps == 2
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_run_that_diverged_at_its_limit(shell: Notebook, engine: str) -> None:
+    x = tf.Variable(4.0)
+    shell.ns.update(tf=tf, x=x)
+    cell = "y = tf.where(x > 0.5, x, x/0.0)"
+    line = f"y --over x --optimizer sgd --lr 1 --engine {engine} -q"
+    shell.ok(f"%%minimize {line} --steps 4\n{cell}")
+    assert (minimum(shell).steps, x.numpy()) == (3, 1.0)
+    shell.ok(f"%%minimize {line} --steps 9 --resume\n{cell}")
+    assert minimum(shell).history.tolist() == [4.0, 3.0, 2.0, 1.0]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_finished_run_over_data(shell: Notebook, engine: str) -> None:
+    shell.ns.update(tf=tf, x=tf.Variable(3.0), rows=np.arange(6.0, dtype="float32"))
+    for more in ("", "--resume"):
+        shell.ok(
+            f'%%minimize y --over x --for "r in rows" --batch 2 --engine {engine} -q {more}\ny = x*tf.reduce_sum(r)'
+        )
+    assert minimum(shell).steps == 3
+    assert any("raise --epochs" in note for note in minimum(shell).notes)
 
 
 def test_nothing_to_go_on_from(shell: Notebook) -> None:

@@ -293,3 +293,26 @@ def test_a_rule_far_into_a_run(engine: str) -> None:
     assert (result.reason, result.steps) == (StopReason.TARGET, steps)
     assert result.history_steps[-1] == steps
     np.testing.assert_allclose(result.history, 4 * (1 - 2**-12) ** (2.0 * result.history_steps), rtol=1e-9)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_names_of_the_cell_are_those_of_the_best_step(shell: Any, engine: str) -> None:
+    shell.ns.update(tf=tf, x=tf.Variable(2.0))
+    shell.ok(
+        f"%%minimize y --over x --optimizer sgd --lr 1 --steps 9 --keep best --engine {engine} -q\n"
+        "y = x + tf.stop_gradient(tf.abs(x) - x)"
+    )
+    assert float(shell.ns["y"]) == shell.ns["minimum"].loss == 0.0
+
+
+def test_a_time_alone_is_no_limit_of_steps() -> None:
+    x = tf.Variable(1.0)
+    result = tape_magic.minimize(lambda: x * 0, None, "sgd", time=1.0, engine="xla")
+    assert result.reason is StopReason.TIME
+    assert result.steps > 1000
+
+
+def test_spaces_in_bounds(shell: Any) -> None:
+    shell.ns["x"] = 1.0
+    shell.ok('%%minimize y --over x --bounds "x = 0.5 : 2" --lr 1 --steps 5 -q\ny = x')
+    assert shell.ns["x"] == 0.5

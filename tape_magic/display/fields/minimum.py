@@ -54,13 +54,13 @@ def _minimum_verdict(result: MinimizeResult) -> Verdict:
     rose = result.loss > result.start_loss
     if rose:
         details.insert(0, f"above the start, {numbers.number(result.start_loss)}")
-    elif result.kept_best:
+    elif result.kept_best and result.loss == result.best_loss:
         details.insert(0, f"the lowest of {numbers.count(result.steps)} steps was kept")
     elif result.best_loss < result.loss:
         best = numbers.pair(result.best_loss, result.loss)[0]
         details.insert(0, f"best {best} at step {numbers.count(result.best_step)}")
     good = result.reason not in _UNFINISHED and not rose
-    step = result.best_step if result.kept_best else result.steps
+    step = result.best_step if result.kept_best and result.loss == result.best_loss else result.steps
     headline = f"{name} = {numbers.number(result.loss)} at step {numbers.count(step)}"
     return Verdict(Tone.GOOD if good else Tone.WARNING, headline, tuple(details))
 
