@@ -111,14 +111,18 @@ class Continuation:
             here = {id(variable) for variable in variables}
             if not all(id(variable) in here for variable in self._trail.over):
                 raise _nothing("it ran over other variables")
-            if type(optimizer) is not type(self._trail.optimizer):
-                raise _nothing(f"it ran with {type(self._trail.optimizer).__name__}")
         for variable, value in () if self._trail is None else self._trail.values:
             variable.assign(value)
         if self.progress is None:
             return begun
         memory = _fitting(self.progress.memory, begun.memory)
         return Position(self.progress.step, memory, _fitting(self.progress.best, begun.best))
+
+    def optimizer_for(self, wanted: Any) -> Any:
+        """That of the earlier run, if there is one. Raises :class:`LineError` if another is `wanted`."""
+        if self.optimizer is not None and type(self.optimizer) is not type(wanted):
+            raise _nothing(f"it ran with {type(self.optimizer).__name__}")
+        return self.optimizer or wanted
 
     def due(self) -> bool:
         """Whether it is time to save."""

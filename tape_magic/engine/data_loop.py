@@ -15,6 +15,9 @@ from tape_magic.engine.positions import Chunk, Position
 from tape_magic.engine.stopping import GO, LOSS_LOST
 from tape_magic.errors import SourceError
 
+_NOT_TELLING = ("Graph execution error", "Detected at node", "File ", "<stack", "[[")
+"""How the lines of TensorFlow's errors begin that speak of its own code."""
+
 
 class Batches:
     """Where one run stands in its data.
@@ -64,8 +67,9 @@ class Batches:
         """What the user's own Python raised while it made a batch, or what TensorFlow says of the data."""
         if isinstance(self.feed.failure, Exception):
             return self.feed.failure
-        text = str(getattr(error, "message", error)).partition("\n")[0]
-        return SourceError(f"{self.feed.label} fails: {text}")
+        lines = [line.strip() for line in str(getattr(error, "message", error)).splitlines()]
+        telling = [line for line in lines if line and not line.startswith(_NOT_TELLING)]
+        return SourceError(f"{self.feed.label} fails: {next(iter(telling), type(error).__name__)}")
 
 
 class DataLoop(CompiledLoop):
@@ -117,9 +121,9 @@ class DataLoop(CompiledLoop):
 
         try:
             return super().advance(position, end, 1)
-        except tf.errors.OpError:
-            if self.batches.feed.failure is not None:
-                raise self.batches.feed.failure from None
+        except tf.errors.OpError as error:
+            if self.batches.feed.failure is not None or "IteratorGetNext" in str(error):
+                raise self.batches.failure(error) from None
             raise
 
     def _called(self, position: Position, end: int, stretch: int) -> Chunk:

@@ -226,8 +226,8 @@ class KerasMinimization(Minimization):
         """For what has a gradient; refuses if that is nothing."""
         if not leaves:
             self._refuse_unconnected(self._engines.reason, self._engines.record)
-        earlier = self._continuation.optimizer
-        optimizer, fresh = optimizers.built_for(earlier or self.optimizer, [leaf.owner for leaf in leaves])
+        wanted = self._continuation.optimizer_for(self.optimizer)
+        optimizer, fresh = optimizers.built_for(wanted, [leaf.owner for leaf in leaves])
         if fresh and optimizers.is_optimizer(self.settings.optimizer):
             note = "the optimizer belongs to other variables; a fresh one with its settings was used"
             if note not in self.notes:

@@ -228,7 +228,8 @@ class Minimization(ABC):
         if isinstance(optimizer, str):
             return optimizer
         if self.settings.made_here and optimizers.is_optimizer(optimizer):
-            return type(optimizer), repr(optimizer.get_config())
+            config = {key: value for key, value in optimizer.get_config().items() if key != "name"}
+            return type(optimizer), repr(config)  # Keras numbers the names
         return prints.of(optimizer)
 
     def _read_names(self, over: Sequence[str] | None) -> list[str]:

@@ -108,7 +108,8 @@ def test_a_change_of_what_it_reads_is_seen(ready: Notebook, change: str) -> None
         ("t = tf.Module()\nt.k = tf.constant(1.0)", "y = x*t.k", "t.k = tf.constant(10.0)"),
         ("from types import SimpleNamespace\ns = SimpleNamespace(k=[1.0])", "y = x*s.k[0]", "s.k[0] = 10.0"),
         (
-            "class L(tf.keras.Layer):\n    def call(self, x):\n        return x*self.k[0]\nl = L()\nl.k = np.array([1.0])",
+            "class L(tf.keras.Layer):\n    def call(self, x):\n        return x*self.k[0]\n"
+            "l = L()\nl.k = np.array([1.0])",
             "y = l(x)",
             "l.k = np.array([10.0])",
         ),

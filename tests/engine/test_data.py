@@ -173,7 +173,7 @@ def test_the_error_of_the_users_data_is_the_users(engine: str) -> None:
         tape_magic.minimize(lambda w, r: w * r, {"w": 0.0}, "sgd", data=rows, engine=engine)
 
 
-@pytest.mark.parametrize("engine", ["xla", "graph", "auto"])
+@pytest.mark.parametrize("engine", ["graph", "auto", "eager"])
 def test_errors_of_a_cell_are_the_cells(shell: Notebook, engine: str) -> None:
     shell.ns.update(tf=tf, x=tf.Variable([1.0, 2.0]), ids=[np.array([0, 1]), np.array([1, 7])])
     run = shell.run(
