@@ -329,7 +329,7 @@ _KILLED = """
 
     folder = sys.argv[1]
     result = tape_magic.minimize(
-        loss, {"w": w}, "adam", 1500, lr=1e-3, data=data, epochs=1000, engine="graph",
+        loss, {"w": w}, "adam", 600, lr=1e-3, data=data, epochs=1000, engine="graph",
         checkpoint=folder or None, resume=bool(folder),
         on_progress=lambda step: (print(step.step, flush=True), time.sleep(0.02 if folder else 0)),
     )
@@ -352,7 +352,7 @@ def test_killed_at_any_moment_it_goes_on_bit_for_bit(tmp_path: Path) -> None:
         )
 
     uncut = started("").communicate(timeout=300)[0].splitlines()[-1]
-    assert uncut.startswith("done 1500 ")
+    assert uncut.startswith("done 600 ")
     generator = np.random.default_rng(0)
     folder = str(tmp_path / "checkpoints")
     for _ in range(2):

@@ -217,7 +217,7 @@ def test_help(shell: Notebook, magic: Any, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_the_choices_of_an_engine_are_the_engines() -> None:
-    from tape_magic.engine.minimize import ENGINES
+    from tape_magic.engine.settings import ENGINES
 
     (option,) = [option for option in MINIMIZE.options if option.name == "engine"]
     assert set(option.choices) == set(ENGINES)
