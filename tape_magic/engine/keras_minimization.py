@@ -307,6 +307,8 @@ class KerasMinimization(Minimization):
             return
         if self.settings.seed is not None and not made.traced.repeatable:
             return  # what seeds the numbers of an operation is part of the trace
+        if self._made_lifted and made.optimizer is self.settings.optimizer and not self.settings.made_here:
+            return  # a float is another variable in each run, and the user's optimizer belongs to one
         for loop in made.loops.values():
             loop.release()
         made.lifted = self._made_lifted

@@ -111,7 +111,8 @@ def test_a_run_stops_when_its_time_is_up(engine: str) -> None:
     assert not result.converged
     assert 0 < result.steps < 10**9
     rate = float(np.float32(1e-12))
-    assert x.numpy() == pytest.approx((1 - 2 * rate) ** result.steps, rel=1e-12)
+    # A hundred million roundings of 10⁻¹⁶ add up.
+    assert x.numpy() == pytest.approx((1 - 2 * rate) ** result.steps, rel=1e-7)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
