@@ -37,6 +37,14 @@ class Compiled:
     fresh
         What the optimizer's own variables held when it was built; empty for an optimizer of the user's, which
         keeps its state from run to run.
+    laid_out
+        Seconds that it took to lay out the first loop.
+    as_graph, graph_pace
+        Seconds that all runs so far spent in steps as a graph, and a step of the last one.
+    xla_is_slower
+        Whether that has been found out.
+    refused
+        By engine, why it cannot run the program.
     """
 
     traced: Traced
@@ -47,6 +55,11 @@ class Compiled:
     loops: dict[str, CompiledLoop] = field(default_factory=dict)
     lifted: list[Any] = field(default_factory=list)
     fresh: list[Any] = field(default_factory=list)
+    laid_out: float = 0.0
+    as_graph: float = 0.0
+    graph_pace: float = 0.0
+    xla_is_slower: bool = False
+    refused: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass

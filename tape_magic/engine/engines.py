@@ -7,7 +7,7 @@ import textwrap
 import time
 from typing import Any
 
-from tape_magic.engine.compilation import Compilation
+from tape_magic.engine.compilation import Compilation, Compiled
 from tape_magic.engine.eager_loop import EagerLoop, creates_a_variable, operation_without_gradient
 from tape_magic.engine.loop import CHUNK_SECONDS, CompiledLoop
 from tape_magic.engine.positions import Chunk, Final, Loop, Position
@@ -60,7 +60,6 @@ class Engines:
         self.reason = ""
         self.compile_seconds = 0.0
         self._may_switch = asked == "auto" and not same
-        self._graph_pace = 0.0
         self._stretch = 1
         self._taken = 0
         self._seconds = 0.0
@@ -79,7 +78,7 @@ class Engines:
             for engine in () if self.reason else self._order():
                 refusal = self._try(engine)
                 if not refusal:
-                    self.reason = self.reason if engine == "graph" else ""
+                    self.reason = self._reason_of(engine)
                     return self.loop.begin(step)
                 self.reason = refusal
             if self._asked != "auto":
@@ -90,11 +89,28 @@ class Engines:
         self.loop = self._compilation.eager()
         return self.loop.begin(step)
 
+    def _reason_of(self, engine: str) -> str:
+        made = self._compilation.made
+        if engine == "xla" or self._asked == "graph":
+            return ""
+        slower = made is not None and made.xla_is_slower
+        return self.reason or ("XLA was slower in an earlier run" if slower else "")
+
     def _order(self) -> tuple[str, ...]:
         if self._asked != "auto":
             return (self._asked,)
-        # What XLA compiled in an earlier run is there already.
-        return ("xla", "graph") if self._same or self._compilation.has("xla") else ("graph", "xla")
+        made = self._compilation.made
+        if made is not None and made.xla_is_slower:
+            return "graph", "xla"
+        # What XLA compiled in an earlier run is there already; or it would have paid in the runs before.
+        ready = self._compilation.has("xla") or (made is not None and self._pays(made, 0.0))
+        first = self._same or ready
+        return ("xla", "graph") if first else ("graph", "xla")
+
+    def _pays(self, made: Compiled, left: float) -> bool:
+        """Whether XLA is worth compiling, for the seconds `left` as a graph and those of earlier runs."""
+        compiling = max(XLA_LEAST, XLA_SHARE * made.laid_out)
+        return made.as_graph + left >= 2 * compiling
 
     def advance(self, position: Position, end: int) -> Chunk:
         """A chunk of steps; see :meth:`Loop.advance`."""
@@ -110,15 +126,19 @@ class Engines:
             raise
         self._taken = chunk.last + 1 - position.step
         self._seconds = time.perf_counter() - started
+        made = self._compilation.made
+        if made is not None and self.engine == "graph" and self._taken:
+            made.as_graph += self._seconds
+            made.graph_pace = self._seconds / self._taken
         return chunk
 
     def plan(self, step: int, limit: int, exact: int) -> int:
         """Where the next chunk should end; of steps after `exact`, several are recorded as one stretch.
 
-        A chunk grows at most sixteenfold, since the first ones are too short to be timed well.
+        A chunk grows at most sixty-fourfold, since the first ones are too short to be timed well.
         """
         fitting = CHUNK_SECONDS / (self._seconds / self._taken) if self._taken and self._seconds > 0 else 1
-        count = max(1, int(min(fitting, 16 * max(self._taken, 1))))
+        count = max(1, int(min(fitting, 64 * max(self._taken, 1))))
         self._stretch = 1
         if self.engine == "xla" and step > exact and not self._compilation.careful:
             self._stretch = -(-count // STRETCHES)
@@ -128,24 +148,24 @@ class Engines:
 
     def reconsider(self, position: Position, limit: int) -> None:
         """Change the engine where that pays."""
-        if not self._may_switch or not self._taken:
+        made = self._compilation.made
+        if not self._may_switch or not self._taken or made is None:
             return
         pace = self._seconds / self._taken
-        if self.engine == "graph" and not self._graph_pace:
-            self._begin_xla(position, limit, pace)
-        elif self.engine == "xla" and self._graph_pace and self._seconds > CHUNK_SECONDS / 2:
+        if self.engine == "graph" and not made.xla_is_slower:
+            self._begin_xla(made, position, (limit - position.step) * pace)
+        elif self.engine == "xla" and made.graph_pace and self._seconds > CHUNK_SECONDS / 2:
             self._may_switch = False
-            if pace > 1.1 * self._graph_pace:
+            if pace > 1.1 * made.graph_pace:
+                made.xla_is_slower = True
                 self._switch("graph", position)
-                self.reason = f"XLA took {pace / self._graph_pace:.1f} times as long a step"
+                self.reason = f"XLA took {pace / made.graph_pace:.1f} times as long a step"
 
-    def _begin_xla(self, position: Position, limit: int, pace: float) -> None:
-        left = (limit - position.step) * pace
-        compiling = max(XLA_LEAST, XLA_SHARE * self.compile_seconds)
-        if self._seconds < CHUNK_SECONDS / 4 or left < 2 * compiling:
+    def _begin_xla(self, made: Compiled, position: Position, left: float) -> None:
+        made.laid_out = made.laid_out or self.compile_seconds
+        if self._seconds < CHUNK_SECONDS / 4 or not self._pays(made, left):
             self.reason = "over before XLA would have been ready"
             return
-        self._graph_pace = pace
         started = time.perf_counter()
         refusal = self._switch("xla", position)
         self.compile_seconds += time.perf_counter() - started
@@ -210,10 +230,16 @@ class Engines:
 
         if engine == "xla" and self._same and (op := self._compilation.random_op()):
             return f"XLA cannot seed the random numbers of {op}"
+        made = self._compilation.made
+        if made is not None and engine in made.refused:
+            return made.refused[engine]
         try:
             self.loop, self.engine = self._compilation.compiled(engine), engine
         except (tf.errors.OpError, ValueError, TypeError, LookupError, NotImplementedError) as error:
-            return failure_of_compiling(engine, error, self._compilation.line_of(str(error)))
+            refusal = failure_of_compiling(engine, error, self._compilation.line_of(str(error)))
+            if self._compilation.made is not None:
+                self._compilation.made.refused[engine] = refusal
+            return refusal
         return ""
 
 

@@ -210,7 +210,7 @@ def test_chunks_of_a_long_run_join_without_a_seam() -> None:
     np.testing.assert_array_equal(result.history_steps[:10_001], np.arange(10_001))
     assert result.history_steps[-1] == 2_500_000
     assert (np.diff(result.history_steps) > 0).all()
-    assert 2_000 < len(result.history) - 10_001 <= 10_000
+    assert 1_000 < len(result.history) - 10_001 <= 10_000
     assert [step.step for step in seen] == sorted({step.step for step in seen})
     assert (seen[0].step, seen[-1].step) == (0, 2_500_000)
     for step in seen:
@@ -252,9 +252,9 @@ def _stop_after(times: list[float], step: Step, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("lost_at", [1, 2, 3, 17, 18, 100])
+@pytest.mark.parametrize("lost_at", [1, 2, 3, 17, 65, 66, 100])
 def test_stops_at_the_very_step_and_puts_the_last_finite_values_back(engine: str, lost_at: int) -> None:
-    """x falls by 1 a step, and the loss is NaN from 0 on; chunks end at 1 and 17."""
+    """x falls by 1 a step, and the loss is NaN from 0 on; chunks end at 1 and 65."""
     x = tf.Variable(float(lost_at))
     result = tape_magic.minimize(
         lambda: tf.where(x > 0.5, x, math.nan), None, "sgd", 1000, lr=1.0, engine=engine
