@@ -86,13 +86,14 @@ class Kernel:
                 return dict(reply["content"])
 
     def run(self, cell: str) -> Ran:
-        return self.finish(self.start(cell))
+        ran = self.finish(self.start(cell))
+        while ran.status == "aborted":  # a kernel does not run what comes right after an error
+            time.sleep(0.1)
+            ran = self.finish(self.start(cell))
+        return ran
 
     def ok(self, cell: str) -> Ran:
         ran = self.run(cell)
-        while ran.status == "aborted":  # a kernel does not run what comes right after an error
-            time.sleep(0.1)
-            ran = self.run(cell)
         assert ran.status == "ok", ran.reply
         return ran
 
