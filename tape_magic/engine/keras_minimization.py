@@ -117,13 +117,13 @@ class KerasMinimization(Minimization):
             if over or position.step >= self.limit or self._told_to_stop(position, interrupted):
                 break
             end = self._engines.plan(position.step, self.limit, EXACT)
-            before, chunk = position, self._engines.advance(position, end)
+            began, chunk = position.step, self._engines.advance(position, end)
             position = chunk.position
             if chunk.verdict != GO:
-                position = self._stopped(chunk, before)
+                position = self._stopped(chunk)
                 break
             self._record(chunk)
-            if chunk.last < before.step:
+            if chunk.last < began:
                 continue  # the data were over
             best = min(best, float(chunk.series[0].values.min()))
             yield self._step(chunk.last, chunk.loss, best)
@@ -164,7 +164,7 @@ class KerasMinimization(Minimization):
                 series.drop_from(int(recorded.steps[0]))
                 series.extend(recorded.steps, recorded.values)
 
-    def _stopped(self, chunk: Chunk, before: Position) -> Position:
+    def _stopped(self, chunk: Chunk) -> Position:
         """After a chunk that a rule ended: back to the step that the rule speaks of."""
         self.reason = REASONS[chunk.verdict]
         lost = chunk.verdict == LOSS_LOST

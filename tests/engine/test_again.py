@@ -29,7 +29,7 @@ CELL = "y = term(x) + 0*table[1]"
 _traced: list[Any] = []
 
 
-def traces(shell: Notebook) -> int:
+def traces() -> int:
     """How many programs were traced since the cells began."""
     return len(_traced)
 
@@ -61,7 +61,7 @@ def test_an_unchanged_cell_is_traced_once(ready: Notebook, line: str) -> None:
         ready.ok("x.assign(4.0)")
         ready.ok(f"%%minimize y {line} --steps {steps} -q\n{CELL}")
         losses.append(ready.ns["minimum"].history.tolist())
-    assert traces(ready) == 1
+    assert traces() == 1
     # From the same start, with an optimizer that begins anew.
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-6)
     np.testing.assert_allclose(losses[0], losses[2][:4], rtol=1e-6)
@@ -73,7 +73,7 @@ def test_floats_are_traced_once_whatever_their_value(ready: Notebook) -> None:
         ready.ns["x"] = value
         ready.ok(f"%%minimize y --over x --steps 3 -q\n{CELL}")
         assert ready.ns["minimum"].start_loss == pytest.approx(2 * (value - 1) ** 2 + 1)
-    assert traces(ready) == 1
+    assert traces() == 1
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_a_change_of_what_it_reads_is_seen(ready: Notebook, change: str) -> None
     ready.ok(f"%%minimize y --over x --steps 0 -q\n{CELL}")
     ready.ok(change)
     ready.ok(f"%%minimize y --over x --steps 0 -q\n{CELL}")
-    assert traces(ready) == 2
+    assert traces() == 2
     assert ready.ns["minimum"].loss == pytest.approx(float(ready.ok(CELL.removeprefix("y = ")).out))
 
 
@@ -149,7 +149,7 @@ def test_further_cells_that_are_traced_once(shell: Notebook, set_up: str, line: 
     shell.ok(f"import tensorflow as tf\n{set_up}")
     for _ in range(3):
         shell.ok(f"%%minimize {line} --steps 2 -q\n{cell}")
-    assert traces(shell) == 1
+    assert traces() == 1
 
 
 def test_a_seed_after_a_run_without_one(shell: Notebook) -> None:
@@ -166,7 +166,7 @@ def test_a_seed_after_a_run_without_one(shell: Notebook) -> None:
 def test_a_change_of_the_line_is_seen(ready: Notebook, line: str) -> None:
     ready.ok(f"%%minimize y --over x --steps 1 -q\n{CELL}\nz = y")
     ready.ok(f"%%minimize y --over x --steps 1 -q {line}\n{CELL}\nz = y")
-    assert traces(ready) == 2
+    assert traces() == 2
 
 
 def test_what_a_cell_keeps_in_a_list_is_of_the_last_run(ready: Notebook) -> None:
