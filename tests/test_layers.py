@@ -67,7 +67,7 @@ FLOORS = {
     "magics": Floor(
         frozenset({"magics", "display", "engine", "results", "notation", "errors"}),
         frozenset({"IPython", "traitlets"}),
-        frozenset({"ipywidgets"}),
+        frozenset({"ipywidgets", "zmq"}),
     ),
     # The package itself gives names away when they are asked for.
     "__init__": Floor(frozenset({"magics", "engine"})),

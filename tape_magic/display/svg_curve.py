@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from html import escape
 
 from tape_magic.display import numbers
 from tape_magic.display.document import Curve
@@ -13,7 +14,18 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 10, 24
 
 
 def curve(picture: Curve) -> str:
-    """A curve with hairlines and readable axes."""
+    """A curve with hairlines and readable axes, as an ``<img>``."""
+    return image(_drawn(picture), _WIDTH, _HEIGHT, _in_words(picture), "display:block;max-width:100%;")
+
+
+def inline_curve(picture: Curve) -> str:
+    """The same as an ``<svg>``, which does not flicker when it changes."""
+    words = escape(_in_words(picture), quote=True)
+    head = f'<svg role="img" aria-label="{words}" style="display:block;max-width:100%;height:auto;" '
+    return head + _drawn(picture).removeprefix("<svg ")
+
+
+def _drawn(picture: Curve) -> str:
     heights = [math.log10(value) for value in picture.y] if picture.log else list(picture.y)
     ticks = log_ticks(min(heights), max(heights)) if picture.log else linear_ticks(min(heights), max(heights))
     low, high = min(*heights, ticks[0][0]), max(*heights, ticks[-1][0])
@@ -43,8 +55,7 @@ def curve(picture: Curve) -> str:
         f'<polyline points="{points}" fill="none" stroke="{ACCENT}" stroke-width="1.6" '
         'stroke-linejoin="round"/>'
     )
-    svg = drawing(_WIDTH, _HEIGHT, body)
-    return image(svg, _WIDTH, _HEIGHT, _in_words(picture), "display:block;max-width:100%;")
+    return drawing(_WIDTH, _HEIGHT, body)
 
 
 def _in_words(picture: Curve) -> str:

@@ -66,8 +66,15 @@ def _minimum_verdict(result: MinimizeResult) -> Verdict:
 
 
 def _loss_curve(result: MinimizeResult) -> Curve | None:
-    history = result.history
-    x, y = decimated(result.history_steps.astype(float), history, CURVE_POINTS)
+    name = shown_name(result.loss_name, "loss")
+    return loss_curve(name, result.history_steps, result.history, CURVE_POINTS)
+
+
+def loss_curve(
+    name: str, steps: np.ndarray[Any, Any], history: np.ndarray[Any, Any], points: int
+) -> Curve | None:
+    """The curve of losses, on a logarithmic axis where they span decades; nothing of a flat one."""
+    x, y = decimated(steps.astype(float), history, points)
     if len(y) < 3 or y.min() == y.max():
         return None
     # A last exact 0 has no place on a logarithmic axis, and must not keep the curve from having one.
@@ -80,10 +87,10 @@ def _loss_curve(result: MinimizeResult) -> Curve | None:
         tuple(y.tolist()),
         log,
         "steps",
-        shown_name(result.loss_name, "loss"),
+        name,
         history[0],
         history[-1],
-        int(result.history_steps[-1]),
+        int(steps[-1]),
     )
 
 
