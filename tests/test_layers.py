@@ -62,7 +62,7 @@ FLOORS = {
     "display": Floor(
         frozenset({"display", "results", "notation", "errors"}),
         frozenset({"numpy", "IPython.display"}),
-        frozenset({"ipywidgets", "rich"}),
+        frozenset({"ipywidgets", "rich", "matplotlib"}),
     ),
     "magics": Floor(
         frozenset({"magics", "display", "engine", "results", "notation", "errors"}),
@@ -74,7 +74,11 @@ FLOORS = {
 }
 
 
-DOORS = {("results/gradients.py", "tape_magic.display.inspector")}
+DOORS = {
+    ("results/gradients.py", "tape_magic.display.inspector"),
+    ("results/gradients.py", "tape_magic.display.plots"),
+    ("results/minimum.py", "tape_magic.display.plots"),
+}
 """Imports that point up, each in one method that a user calls."""
 
 

@@ -37,7 +37,7 @@ class Panel:
     def __init__(self, step: Step, rate: float, *, buttons: bool) -> None:
         import ipywidgets as widgets
 
-        self.paused = self.stopped = False
+        self.paused = self.stopped = self._seen = False
         self._shown = self._state
         self._buttons = buttons
         self._step, self._rate = step, rate
@@ -50,7 +50,8 @@ class Panel:
         self.pause.on_click(self._pause_clicked)
         self.stop.on_click(self._stop_clicked)
         layout = widgets.Layout(flex_flow="row wrap", align_items="center", width="100%", max_width="640px")
-        row = widgets.HBox([self.bar, self.pause, self.stop], layout=layout)
+        both = widgets.HBox([self.pause, self.stop], layout=widgets.Layout(flex="0 0 auto"))
+        row = widgets.HBox([self.bar, both], layout=layout)
         self.widget = widgets.VBox([row, self.page], layout=widgets.Layout(width="100%"))
         self.widget._view_count = 0  # from None: a front end now counts its views
         self._draw()
@@ -58,7 +59,10 @@ class Panel:
     @property
     def seen(self) -> bool:
         """Whether a front end has shown it."""
-        return bool(self.widget._view_count)
+        if self.widget._view_count:
+            self._seen = True
+            self.widget._view_count = None  # so that it has nothing more to send when the views go
+        return self._seen
 
     @property
     def wish(self) -> Wish:
@@ -73,7 +77,8 @@ class Panel:
         self._draw()
 
     def settle(self) -> None:
-        """Show a click that came since."""
+        """Show a click that came since, and note whether there is a view."""
+        self._seen = self.seen
         if self._shown != self._state:
             self._shown = self._state
             self.pause.description = "Resume" if self.paused else "Pause"

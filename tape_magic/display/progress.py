@@ -18,6 +18,9 @@ QUIET_SECONDS = 0.5
 UPDATE_SECONDS = 0.1
 """The least time between two updates."""
 
+DIGITS = 5
+"""Of losses that change all the time."""
+
 RATE_SECONDS = 3.0
 """The steps per second are those of the last so many seconds."""
 
@@ -85,6 +88,12 @@ class Pace:
         return (last - first) / (seconds - began) if seconds > began and last > first else 0.0
 
 
+def best(step: Step) -> list[str]:
+    """The lowest loss, where it is another than the last one."""
+    lowest = numbers.number(step.best_loss, DIGITS)
+    return [f"best {lowest}"] if lowest != numbers.number(step.loss, DIGITS) else []
+
+
 def figures(step: Step, rate: float = 0.0) -> list[str]:
     """Where a run stands: epoch, step, speed, time left, engine."""
     speed = rate or ((step.step - step.first_step) / step.seconds if step.seconds else 0.0)
@@ -102,5 +111,4 @@ def figures(step: Step, rate: float = 0.0) -> list[str]:
 
 def summary(step: Step, rate: float = 0.0) -> str:
     """Where a run stands, in one line."""
-    loss, best = numbers.pair(step.loss, step.best_loss)
-    return " · ".join([f"loss {loss}", *([f"best {best}"] if best != loss else []), *figures(step, rate)])
+    return " · ".join([f"loss {numbers.number(step.loss, DIGITS)}", *best(step), *figures(step, rate)])

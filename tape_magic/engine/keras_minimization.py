@@ -25,7 +25,7 @@ from tape_magic.engine.positions import Chunk, Final, Plan, Position, Recorded
 from tape_magic.engine.program import Namespace, Program
 from tape_magic.engine.settings import Settings
 from tape_magic.engine.stopping import GO, GRADIENT_LOST, LOSS_LOST, REASONS
-from tape_magic.engine.watched import array_of
+from tape_magic.engine.watched import norm_of
 from tape_magic.results.minimum import Divergence, StopReason
 from tape_magic.results.steps import Step
 
@@ -333,8 +333,4 @@ class KerasMinimization(Minimization):
 
     def _gradient_norms(self) -> list[float | None]:
         gradients = iter(self._final.gradients)
-        return [
-            # In float64, since the squares of half precision overflow.
-            float(np.linalg.norm(array_of(next(gradients)).astype(np.float64))) if has else None
-            for has in self._engines.loop.connected
-        ]
+        return [norm_of(next(gradients)) if has else None for has in self._engines.loop.connected]

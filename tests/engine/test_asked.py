@@ -14,6 +14,7 @@ import tensorflow as tf
 from tape_magic.engine.minimize import MinimizeInterrupted, run
 from tape_magic.engine.program import FunctionProgram
 from tape_magic.engine.settings import Settings
+from tape_magic.engine.watched import norm_of
 from tape_magic.results.minimum import MinimizeResult, StopReason
 from tape_magic.results.steps import Step, Wish
 
@@ -107,3 +108,11 @@ def test_a_step_knows_the_history_the_small_variables_and_what_is_tracked() -> N
     assert last.variables["Variable"] == x.numpy()
     assert Step(1, 2, 0.5, 0.5, 1.0, "xla").history[0].size == 0
     assert Step(1, 2, 0.5, 0.5, 1.0, "xla").variables == {}
+
+
+def test_norms_of_any_size() -> None:
+    for scale in (1e300, 1.0, 1e-300):
+        assert norm_of(tf.constant([3.0, 4.0], tf.float64) * scale) == pytest.approx(5 * scale)
+    assert norm_of(tf.zeros(3)) == 0.0
+    assert np.isnan(norm_of(tf.constant([np.nan, 1.0])))
+    assert norm_of(tf.zeros(0)) == 0.0

@@ -245,6 +245,19 @@ def test_a_refusal_is_one_line(kernel: Kernel) -> None:
     assert said.count("\n") == 1
 
 
+def test_plots_have_the_format_that_the_user_chose(kernel: Kernel) -> None:
+    """As the tutorial does; the notebook shows the figure at the end of the cell."""
+    kernel.ok(
+        "%matplotlib inline\n"
+        "from matplotlib_inline.backend_inline import set_matplotlib_formats as formats; formats('svg')"
+    )
+    kernel.ok("%%minimize y --over x --steps 20 -q\ny = x**2")
+    ran = kernel.ok("minimum.plot();")
+    (figure,) = ran.of("display_data")
+    assert "image/svg+xml" in figure.content["data"]
+    assert "image/png" not in figure.content["data"]
+
+
 # -- interrupts ---------------------------------------------------------------------------------------------
 
 
