@@ -124,7 +124,8 @@ class WidgetProgress:
             return
         rate = self._pace.rate
         if self.panel is not None:
-            self.panel.show(step, rate)
+            with self._pace.timed():
+                self.panel.show(step, rate)
             return
         self.panel = Panel(step, rate, buttons=self._poll is not None)
         saved = f'<div style="opacity:0.6;">{live_page.SAVED}</div>'

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from IPython.display import display
@@ -17,6 +19,9 @@ QUIET_SECONDS = 0.5
 
 UPDATE_SECONDS = 0.1
 """The least time between two updates."""
+
+SHARE = 80
+"""An update is followed by at least so many times its own time without one."""
 
 DIGITS = 5
 """Of losses that change all the time."""
@@ -63,7 +68,7 @@ class Pace:
     """Lets an update through when the run has lasted long enough, and not too often; and its speed."""
 
     def __init__(self) -> None:
-        self._last = self._sampled = 0.0
+        self._last = self._sampled = self._took = 0.0
         self._seen: deque[tuple[float, int]] = deque()
 
     def due(self, step: Step) -> bool:
@@ -74,10 +79,17 @@ class Pace:
             self._seen.append((step.seconds, step.step))
             while len(self._seen) > 2 and self._seen[1][0] < step.seconds - RATE_SECONDS:
                 self._seen.popleft()
-        if step.seconds < QUIET_SECONDS or now - self._last < UPDATE_SECONDS:
+        if step.seconds < QUIET_SECONDS or now - self._last < max(UPDATE_SECONDS, SHARE * self._took):
             return False
         self._last = now
         return True
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Around an update: one that takes long is not made as often."""
+        began = time.monotonic()
+        yield
+        self._took = time.monotonic() - began
 
     @property
     def rate(self) -> float:

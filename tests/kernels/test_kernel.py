@@ -249,9 +249,10 @@ def test_plots_have_the_format_that_the_user_chose(kernel: Kernel) -> None:
     """As the tutorial does; the notebook shows the figure at the end of the cell."""
     kernel.ok(
         "%matplotlib inline\n"
-        "from matplotlib_inline.backend_inline import set_matplotlib_formats as formats; formats('svg')"
+        "from matplotlib_inline.backend_inline import set_matplotlib_formats as formats\n"
+        "formats('svg'); v = 1.0"
     )
-    kernel.ok("%%minimize y --over x --steps 20 -q\ny = x**2")
+    kernel.ok("%%minimize y --over v --steps 20 -q\ny = v**2")
     ran = kernel.ok("minimum.plot();")
     (figure,) = ran.of("display_data")
     assert "image/svg+xml" in figure.content["data"]

@@ -350,6 +350,17 @@ def test_the_speed_is_that_of_late(clock: Clock) -> None:
     assert pace.rate == 1000.0
 
 
+def test_updates_that_take_long_are_fewer(clock: Clock) -> None:
+    pace, shown = Pace(), []
+    for number in range(600):
+        if pace.due(at(number, 1 + number / 100)):
+            shown.append(number)
+            with pace.timed():
+                clock.now += 0.01
+        clock.now += 0.01
+    assert 7 <= len(shown) <= 8  # 12 s, of which the display took less than an 80th
+
+
 def test_the_line_says_where_the_run_stands() -> None:
     line = summary(Step(250, 1000, 0.125, 0.125, 2.0, "xla"))
     assert line.startswith("loss 0.125 · step 250 of 1,000")

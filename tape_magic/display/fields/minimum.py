@@ -102,10 +102,16 @@ def decimated(
     x, y = x[finite], y[finite]
     if len(y) <= points:
         return x, y
-    keep = {0, len(y) - 1}
-    for stretch in np.array_split(np.arange(len(y)), points // 2):
-        keep |= {int(stretch[y[stretch].argmin()]), int(stretch[y[stretch].argmax()])}
-    index = np.array(sorted(keep))
+    # Stretches of two lengths, the longer ones first, each kind as the rows of a matrix.
+    stretches = points // 2
+    length, longer = divmod(len(y), stretches)
+    split = longer * (length + 1)
+    blocks = y[:split].reshape(longer, length + 1), y[split:].reshape(stretches - longer, length)
+    keep = [np.array([0, len(y) - 1])]
+    for start, rows in zip((0, split), blocks, strict=True):
+        firsts = start + np.arange(len(rows)) * rows.shape[1]
+        keep += [firsts + rows.argmin(axis=1), firsts + rows.argmax(axis=1)]
+    index = np.unique(np.concatenate(keep))
     return x[index], y[index]
 
 
