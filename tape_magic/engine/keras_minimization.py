@@ -53,6 +53,7 @@ class KerasMinimization(Minimization):
         self._batches = None if feed is None else Batches(feed, self._continuation.step)
         self._totals = [] if feed is None or feed.total is None else [feed.total]
         self.limit = min([*self._totals, self.limit])
+        same = settings.seed is not None or self._continuation.same
         self._compilation = Compilation(
             program,
             namespace,
@@ -62,11 +63,12 @@ class KerasMinimization(Minimization):
             self._optimizer_for,
             self._plan_for,
             lambda optimizer: optimizer is settings.optimizer and not settings.made_here,
+            self.limit,
+            same,
             self._continuation.fresh,
             self._batches,
             self._fitting(),
         )
-        same = settings.seed is not None or self._continuation.same
         self._engines = Engines(self._compilation, settings.engine, same=same)
 
     def _fitting(self) -> Compiled | None:

@@ -249,7 +249,14 @@ class Traced:
             outputs = self._concrete(*batch)
             return [outputs[:front], outputs[front:back], outputs[back:]]
 
-        return Evaluation(call, self._connected, self._concrete.structured_outputs[0].dtype, front - 1)
+        dtype = self._concrete.structured_outputs[0].dtype
+        return Evaluation(call, self._connected, dtype, front - 1, self._elements())
+
+    def _elements(self) -> int | None:
+        """Of all tensors in the graph; ``None`` where a shape is not known."""
+        tensors = [tensor for node in self._concrete.graph.get_operations() for tensor in node.outputs]
+        sizes = [tensor.shape.num_elements() for tensor in tensors]
+        return None if None in sizes else sum(sizes)
 
     def evaluation(self, leaves: Sequence[src.Leaf]) -> Evaluation:
         """A graph of the loss, its gradients, and all else that the program computes."""
@@ -293,12 +300,15 @@ class Evaluation:
         Of the loss.
     tracked
         How many scalars are tracked.
+    elements
+        Of all its tensors together; ``None`` where that is not known.
     """
 
     call: Callable[..., list[list[Any]]]
     connected: tuple[bool, ...]
     dtype: Any
     tracked: int
+    elements: int | None = None
 
 
 def failure_of_trace(error: BaseException, program: Program) -> str:
