@@ -71,6 +71,13 @@ class KerasMinimization(Minimization):
         )
         self._engines = Engines(self._compilation, settings.engine, same=same)
 
+    def _resolved(self, made: Any) -> Any:
+        # Keras takes several milliseconds to make an optimizer, and one by name is there already. Over data,
+        # what was made may not fit these.
+        if isinstance(self.settings.optimizer, str) and made is not None and self.settings.data is None:
+            return made.optimizer
+        return super()._resolved(made)
+
     def _fitting(self) -> Compiled | None:
         """What an earlier run compiled, if it takes batches of the same kind."""
         found = self._found
@@ -334,7 +341,8 @@ class KerasMinimization(Minimization):
     def _gradient_norms(self) -> list[float | None]:
         gradients = iter(self._final.gradients)
         return [
-            # In float64, since the squares of half precision overflow.
-            float(np.linalg.norm(array_of(next(gradients)).astype(np.float64))) if has else None
+            # In float64, since the squares of half precision overflow; by NumPy's own sum, since BLAS would
+            # wake its threads for it.
+            math.sqrt(np.square(array_of(next(gradients)).astype(np.float64)).sum()) if has else None
             for has in self._engines.loop.connected
         ]

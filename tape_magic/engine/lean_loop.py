@@ -35,7 +35,7 @@ MANY = 100_000
 
 
 def fits(plan: Plan, leaves: Sequence[src.Leaf], optimizer: Any) -> bool:
-    """Whether looking at the end of a chunk tells that all steps within it were finite, and nothing else is asked.
+    """Whether it is enough to look at the end of a chunk.
 
     Parameters
     ----------
