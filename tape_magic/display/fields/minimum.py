@@ -95,10 +95,14 @@ def decimated(
     x, y = x[finite], y[finite]
     if len(y) <= points:
         return x, y
-    keep = {0, len(y) - 1}
-    for stretch in np.array_split(np.arange(len(y)), points // 2):
-        keep |= {int(stretch[y[stretch].argmin()]), int(stretch[y[stretch].argmax()])}
-    index = np.array(sorted(keep))
+    width = -(-len(y) // (points // 2))
+    starts = np.arange(0, len(y), width)
+    keep = [np.array([0, len(y) - 1])]
+    for argument, beyond in ((np.argmin, np.inf), (np.argmax, -np.inf)):
+        padded = np.full(len(starts) * width, beyond)
+        padded[: len(y)] = y
+        keep.append(starts + argument(padded.reshape(-1, width), axis=1))
+    index = np.unique(np.concatenate(keep))
     return x[index], y[index]
 
 
