@@ -79,6 +79,7 @@ class Traced:
         self._home = str(namespace.get("__name__", "__main__"))
         # What the program may keep tensors in although it does not assign it: log.append(loss).
         self._read = [namespace[name] for name in program.names.reads if name in namespace]
+        self._autograph = not program.is_straight(namespace)
         self._trace(program.traceables(namespace, tuple(self.inputs)))
         self.variables = tuple(self._concrete.graph.trainable_variables)
         self.written = tuple(_written(self._concrete))
@@ -128,7 +129,7 @@ class Traced:
                 return unconverted(function(*batch), tape)
 
         try:
-            return tf.function(body, autograph=True).get_concrete_function(*self.inputs.values())
+            return tf.function(body, autograph=self._autograph).get_concrete_function(*self.inputs.values())
         except Exception:
             if refused:  # AutoGraph has put its own text around the message
                 raise refused[0] from None
