@@ -56,12 +56,20 @@ def _plain(node: ast.AST, namespace: Mapping[str, Any], known: set[str]) -> bool
     if not isinstance(node, _PLAIN):
         return False
     if isinstance(node, ast.Name):
-        return node.id in known and not callable(namespace.get(node.id))
+        return node.id in known and _holds_no_code(namespace.get(node.id))
     if isinstance(node, ast.Subscript):
         return isinstance(node.ctx, ast.Load)  # what is assigned to a place of a tensor is converted
     if isinstance(node, ast.Call):
         return isinstance(node.func, ast.Attribute)
     return _is_of_package(node, namespace) if isinstance(node, ast.Attribute) else True
+
+
+def _holds_no_code(value: Any) -> bool:
+    """A number, an array, a tensor, a variable or a module; a list may hold functions."""
+    if value is None or isinstance(value, bool | int | float | complex | str | types.ModuleType):
+        return True
+    package = type(value).__module__.partition(".")[0]
+    return package in _CONVERTED_NEVER and not callable(value)
 
 
 def _is_of_package(node: ast.Attribute, namespace: Mapping[str, Any]) -> bool:
