@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tape_magic.engine import optimizers
+from tape_magic.engine import optimizers, seed_states
 from tape_magic.engine import sources as src
 from tape_magic.engine.checkpoint import Progress
 from tape_magic.engine.compilation import Compilation, Compiled
@@ -112,9 +112,7 @@ class KerasMinimization(Minimization):
 
     def steps(self, interrupted: Callable[[], bool]) -> Generator[Step, None, None]:
         """Where the run stands, after each chunk."""
-        self._seed(self._continuation.step)
-        self.selection.lift()
-        position = self._engines.start(self._continuation.step)
+        position = self._begun()
         self._note_unconnected(self._engines.loop.connected, self._engines.record)
         self._engines.forget()
         if not self._goes_on:
@@ -147,6 +145,21 @@ class KerasMinimization(Minimization):
         if self.reason is not StopReason.INTERRUPTED:  # whose listener may be the one who pressed
             loss = float(self._final.loss)
             yield self._step(position.step, loss, min(best, loss) if math.isfinite(loss) else loss)
+
+    def _begun(self) -> Position:
+        """With all random numbers seeded, and the first loop built."""
+        step, seed = self._continuation.step, self.settings.seed
+        self._seed(step)
+        self.selection.lift()
+        if seed is None or self._goes_on:
+            return self._engines.start(step)
+        states = seed_states.read_by(self.program, self.namespace)
+        seed_states.set_back(states, seed)
+        position = self._engines.start(step)
+        if self._engines.engine != "eager":
+            # The graph tells of more, those in functions that the program calls.
+            seed_states.set_back([*states, *seed_states.among(self._engines.loop.kept)], seed)
+        return position
 
     def _told_to_stop(self, position: Position, interrupted: Callable[[], bool]) -> bool:
         if interrupted():
