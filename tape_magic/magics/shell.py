@@ -89,7 +89,14 @@ class TapeMagics(Magics):
             with front_end(self.shell, "none" if options.quiet else self.progress) as progress:
                 try:
                     done = run(
-                        compiled, namespace, loss, options.over, settings, progress.update, self._loops
+                        compiled,
+                        namespace,
+                        loss,
+                        options.over,
+                        settings,
+                        progress.update,
+                        self._loops,
+                        progress.wish,
                     )
                 except MinimizeInterrupted as interrupted:
                     namespace[name] = interrupted.result

@@ -25,7 +25,8 @@ from hypothesis import strategies as st
 import tape_magic
 from tape_magic.engine.minimize import MinimizeInterrupted
 from tape_magic.errors import LineError, TargetError
-from tape_magic.results.minimum import MinimizeResult, Step, StopReason
+from tape_magic.results.minimum import MinimizeResult, StopReason
+from tape_magic.results.steps import Step
 from tests.doors import Case, Door
 from tests.notebook import Notebook
 
