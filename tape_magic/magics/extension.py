@@ -13,6 +13,7 @@ _REPORTS = (
     ("tape_magic.results.gradients", "GradReport"),
     ("tape_magic.results.minimum", "MinimizeResult"),
     ("tape_magic.results.devices", "DeviceReport"),
+    ("tape_magic.results.doctor", "DoctorReport"),
 )
 
 

@@ -12,11 +12,12 @@ from IPython.display import display
 from IPython.utils.capture import capture_output
 from traitlets import Int, Unicode
 
+from tape_magic.engine.device_words import FREEST
 from tape_magic.engine.request import LIMIT
 from tape_magic.errors import LineError, TapeMagicError
 from tape_magic.magics.cell import Cell, CellSyntaxError
 from tape_magic.magics.minimize_line import MinimizeOptions
-from tape_magic.magics.options import GRAD, MINIMIZE, TFGPU, GradOptions
+from tape_magic.magics.options import GRAD, MINIMIZE, TFGPU, DeviceOptions, GradOptions
 from tape_magic.notation import shorten
 
 
@@ -107,22 +108,26 @@ class TapeMagics(Magics):
     def tfgpu(self, line: str) -> None:
         try:
             options = TFGPU.parse(line)
-            from tape_magic.engine.devices import devices
-
-            report = devices(
-                options.indices or None,
-                growth=options.growth,
-                limit=options.limit,
-                cpu=options.cpu,
-                split=options.split,
-                require=options.require,
-            )
+            report = self._examined() if options.doctor else self._set_up(options)
         except TapeMagicError as error:
             raise _usage_error(error) from None
         if options.name:
             self.shell.user_ns[options.name] = report
-        if not options.quiet:
+        if options.json:
+            print(report.to_json())
+        elif not options.quiet:
             display(report)
+
+    def _set_up(self, options: DeviceOptions) -> Any:
+        from tape_magic.engine.devices import devices
+
+        indices: Any = options.indices or None
+        return devices(FREEST if indices == (FREEST,) else indices, **options.setup)
+
+    def _examined(self) -> Any:
+        from tape_magic.engine.doctor import examine
+
+        return examine()
 
     def _settings(self, options: MinimizeOptions) -> Any:
         """What the line asks for, as the engine takes it."""
