@@ -94,6 +94,7 @@ class DeviceOptions:
     reset_peak: bool
     require: bool
     doctor: bool
+    watch: bool
     json: bool
     name: str | None
     quiet: bool
@@ -103,11 +104,11 @@ class DeviceOptions:
             raise LineError("freest is one GPU by itself; leave out the others.")
         if self.json and self.quiet:
             raise LineError("--json prints the report, and -q shows nothing; leave out one of them.")
-        alone = [flag for flag, value in (("--doctor", self.doctor),) if value]
+        alone = [flag for flag, value in (("--doctor", self.doctor), ("--watch", self.watch)) if value]
         setting = [
             flag
             for flag, value in {
-                "INDEX": self.indices,
+                "INDEX": self.indices or None,
                 **{f"--{name.replace('_', '-')}": value for name, value in self.setup.items()},
             }.items()
             if value is not None and value is not False
@@ -117,6 +118,9 @@ class DeviceOptions:
             raise LineError(
                 f"{alone[0]} only looks, and sets nothing; leave out {other}, or write two lines."
             )
+
+        if self.watch and (self.json or self.quiet or self.name):
+            raise LineError("--watch shows a picture that moves, and no report: leave out --json, -o and -q.")
 
     @property
     def setup(self) -> dict[str, Any]:
@@ -259,6 +263,7 @@ TFGPU = Magic(
         Option("reset_peak", ("--reset-peak",), "the peak of memory in use begins anew"),
         Option("require", ("--require",), "without a GPU, stop with an error"),
         Option("doctor", ("--doctor",), "why there is no GPU, and the one thing to do about it"),
+        Option("watch", ("--watch",), "memory and load over the last minute, while cells run"),
         Option("json", ("--json",), "prints the report as JSON"),
         NAME,
         QUIET,

@@ -10,14 +10,13 @@ from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
 from IPython.display import display
 from IPython.utils.capture import capture_output
-from traitlets import Int, Unicode
+from traitlets import Float, Int, Unicode
 
-from tape_magic.engine.device_words import FREEST
 from tape_magic.engine.request import LIMIT
 from tape_magic.errors import LineError, TapeMagicError
 from tape_magic.magics.cell import Cell, CellSyntaxError
 from tape_magic.magics.minimize_line import MinimizeOptions
-from tape_magic.magics.options import GRAD, MINIMIZE, TFGPU, DeviceOptions, GradOptions
+from tape_magic.magics.options import GRAD, MINIMIZE, TFGPU, GradOptions
 from tape_magic.notation import shorten
 
 
@@ -27,6 +26,7 @@ class TapeMagics(Magics):
 
     shell: Any
     _cache: Any = None
+    _watch: Any = None
 
     grads_name = Unicode("grads", help="What the report of %%grad is bound to, without -o.").tag(config=True)
     minimum_name = Unicode("minimum", help="What the report of %%minimize is bound to, without -o.").tag(
@@ -38,6 +38,7 @@ class TapeMagics(Magics):
     progress = Unicode(
         "auto", help="How a run is shown: 'widget', 'terminal' or 'none'; 'auto' finds out."
     ).tag(config=True)
+    watch_minutes = Float(60.0, min=0.0, help="How long %tfgpu --watch goes on, in minutes.").tag(config=True)
 
     @no_var_expand
     @cell_magic
@@ -108,7 +109,15 @@ class TapeMagics(Magics):
     def tfgpu(self, line: str) -> None:
         try:
             options = TFGPU.parse(line)
-            report = self._examined() if options.doctor else self._set_up(options)
+            from tape_magic.magics import tfgpu
+
+            if options.watch:
+                self.stop_watching()
+                self._watch = tfgpu.watch(
+                    self.shell, self.progress, 60 * self.watch_minutes, self.stop_watching
+                )
+                return
+            report = tfgpu.report(options)
         except TapeMagicError as error:
             raise _usage_error(error) from None
         if options.name:
@@ -118,16 +127,11 @@ class TapeMagics(Magics):
         elif not options.quiet:
             display(report)
 
-    def _set_up(self, options: DeviceOptions) -> Any:
-        from tape_magic.engine.devices import devices
-
-        indices: Any = options.indices or None
-        return devices(FREEST if indices == (FREEST,) else indices, **options.setup)
-
-    def _examined(self) -> Any:
-        from tape_magic.engine.doctor import examine
-
-        return examine()
+    def stop_watching(self) -> None:
+        """End the picture of `%tfgpu --watch`, if there is one."""
+        if self._watch is not None:
+            self._watch.stop()
+            self._watch = None
 
     def _settings(self, options: MinimizeOptions) -> Any:
         """What the line asks for, as the engine takes it."""
