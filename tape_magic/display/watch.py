@@ -95,7 +95,7 @@ class WatchView:
         import ipywidgets
 
         self._html = ipywidgets.HTML()
-        button = ipywidgets.Layout(width="auto")
+        button = ipywidgets.Layout(width="auto", align_self="flex-start", margin="4px 0 0 40px")
         self._button = ipywidgets.Button(description="Stop", tooltip="End the watch", layout=button)
         self._button.on_click(lambda _: stop())
         self._box = ipywidgets.VBox([self._html, self._button])

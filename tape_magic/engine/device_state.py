@@ -99,7 +99,11 @@ class Plan:
     cpus: int
 
     def __str__(self) -> str:
-        """In words: "GPU 0 memory as needed, GPU 1 hidden"."""
+        """In words.
+
+        >>> print(make_plan(Request((1,), growth=True), (None, None)))
+        GPU 0 hidden, GPU 1 memory as needed
+        """
         words = [f"GPU {index} {policy.text}" for index, policy in enumerate(self.policies)]
         return ", ".join([*words, *([f"{self.cpus} logical CPUs"] if self.cpus > 1 else [])])
 

@@ -27,7 +27,7 @@ from tape_magic.engine.doctor_links import (
 )
 from tape_magic.engine.holders import holders
 from tape_magic.engine.machine import Machine
-from tape_magic.results.doctor import DoctorReport, Examined, Finding, Link
+from tape_magic.results.doctor import ON_CPU, DoctorReport, Examined, Finding, Link
 
 TRIAL_SECONDS = 180
 """A GPU newer than the wheel compiles its kernels first, which takes minutes."""
@@ -166,7 +166,7 @@ def _cure_of_computation(tf: Any, state: State, index: int, failed: str, log: st
     return Cure(
         f"a small computation on GPU {index} {failed}",
         "Until that is mended, the CPU computes",
-        "%tfgpu --cpu",
+        ON_CPU,
     )
 
 

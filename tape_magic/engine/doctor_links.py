@@ -19,12 +19,11 @@ from tape_magic.engine import doctor_probe
 from tape_magic.engine.apart import Ran, run_apart
 from tape_magic.engine.cuda_libraries import install_line, wanted_libraries, whole_line
 from tape_magic.engine.machine import Machine
-from tape_magic.results.doctor import Examined, Finding, Link
+from tape_magic.results.doctor import ON_CPU, Examined, Finding, Link
 
 PROBE_SECONDS = 60
 
 STAY = "Nothing is broken: TensorFlow runs on the CPU, and this line says so"
-ON_CPU = "%tfgpu --cpu"
 RUN = "Run, then restart the kernel"
 
 
@@ -113,7 +112,10 @@ def _no_driver(error: str, machine: Machine) -> Looked:
     if machine.host is None and machine.without_card:
         if machine.container:
             cause = "this container is shown no NVIDIA card and no driver"
-            return found, Cure(cause, f"If its host has no GPU: {STAY[0].lower()}{STAY[1:]}", ON_CPU)
+            advice = (
+                "If its host has no GPU, nothing is broken and TensorFlow runs on the CPU; this line says so"
+            )
+            return found, Cure(cause, advice, ON_CPU)
         return found, Cure("this machine shows no NVIDIA card", STAY, ON_CPU)
     return found, Cure("NVIDIA's driver is missing", *machine.get_driver())
 

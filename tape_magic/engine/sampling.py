@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tape_magic.engine.device_report import cpu_product
+from tape_magic.engine.machine import Machine
 from tape_magic.engine.nvml import NvmlMissing, opened, read_from
 from tape_magic.errors import DeviceError
 from tape_magic.results.watching import Reading, Sample
@@ -27,7 +28,8 @@ class Sampler:
         try:
             self._nvml = self._stack.enter_context(opened())
         except NvmlMissing as missing:
-            self.missing = str(missing)
+            without = Machine().without_card
+            self.missing = "this machine shows no NVIDIA card" if without else str(missing)
         self._host = _Host(proc)
         if not self.sample().readings:
             self.close()

@@ -6,17 +6,20 @@ import enum
 import json
 from dataclasses import asdict, dataclass
 
+ON_CPU = "%tfgpu --cpu"
+"""The line that says that the CPU is meant."""
+
 
 class Link(enum.Enum):
     """What TensorFlow needs for a GPU, in the order in which it needs it; the value says it in words."""
 
-    WHEEL = "wheel built with CUDA"
+    WHEEL = "wheel with CUDA"
     DRIVER = "driver"
     FILES = "device files"
     LIBRARIES = "CUDA libraries"
-    VISIBLE = "visible to TensorFlow"
+    VISIBLE = "seen by TensorFlow"
     SETTINGS = "settings as asked"
-    COMPUTATION = "one small computation"
+    COMPUTATION = "small computation"
 
 
 class Finding(enum.Enum):
@@ -74,6 +77,12 @@ class DoctorReport:
     def broken(self) -> Examined | None:
         """The first broken link."""
         return next((one for one in self.links if one.broken), None)
+
+    @property
+    def harmless(self) -> bool:
+        """Whether nothing is to be mended: there is no GPU, and TensorFlow computes on the CPU."""
+        broken = self.broken
+        return broken is not None and broken.finding is Finding.MISSING and self.command == ON_CPU
 
     @property
     def headline(self) -> str:

@@ -150,6 +150,18 @@ def test_sizes_on_a_device_of_8_gib(limit: str | int | float, size: int) -> None
     assert read_size(read_size(limit).text).on("GPU 0", 8 * GIB) == size
 
 
+def test_a_plan_is_frozen_and_can_be_printed() -> None:
+    from tape_magic.engine.device_request import Request
+    from tape_magic.engine.device_size import read_size
+    from tape_magic.engine.device_state import make_plan
+
+    plan = make_plan(Request((1,), limit=read_size("25%"), split=2), (8 * GIB, 8 * GIB))
+    assert str(plan) == "GPU 0 hidden, GPU 1 at most 2 GiB + 2 GiB"
+    assert str(make_plan(Request(cpu=True, split=4), (None,))) == "GPU 0 hidden, 4 logical CPUs"
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        plan.cpus = 2  # type: ignore[misc]
+
+
 def test_a_size_above_the_device_is_refused_with_the_size_of_the_device() -> None:
     from tape_magic.engine.device_request import read_size
     from tape_magic.errors import DeviceError

@@ -74,6 +74,7 @@ def test_a_machine_without_a_card(root: Path) -> None:
     report = examine(root)
     assert report.headline == "No GPU: this machine shows no NVIDIA card"
     assert report.command == "%tfgpu --cpu"
+    assert report.harmless
     assert report.advice.startswith("Nothing is broken")
     assert list(found(report).values()) == [Finding.OK, Finding.MISSING, *[Finding.UNTRIED] * 5]
     assert "no NVIDIA card among the 1 PCI devices" in report.links[1].evidence
@@ -193,6 +194,7 @@ def test_a_driver_but_no_cudnn_with_stub_libraries(equipped: Path) -> None:
     replace(equipped, "libcudnn.so.9", None)
     report = examine(equipped)
     assert report.headline == "No GPU: libcudnn.so.9 is missing"
+    assert not report.harmless
     assert report.advice == "Run, then restart the kernel"
     assert report.command.startswith('%pip install "nvidia-cudnn-cu12<')
     driver, libraries = report.links[1], report.links[3]

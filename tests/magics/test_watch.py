@@ -130,7 +130,9 @@ def test_what_is_read_with_a_stub_of_nvml(
 
 def test_nothing_to_watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    with pytest.raises(DeviceError, match=r"nothing to watch.*nvidia-ml-py is not installed"):
+    with pytest.raises(
+        DeviceError, match=r"nothing to watch.*(nvidia-ml-py is not installed|no NVIDIA card)"
+    ):
         Sampler(tmp_path)
 
 

@@ -11,7 +11,8 @@ _TONES = {Finding.MISSING: Tone.BAD, Finding.FAILS: Tone.BAD, Finding.UNNEEDED: 
 def doctor_document(report: DoctorReport) -> Document:
     """The verdict, a row for each link, and the one thing to do."""
     works = ("each link is in place",) if report.well else ()
-    verdict = Verdict(Tone.GOOD if report.well else Tone.WARNING, report.headline, works)
+    tone = Tone.GOOD if report.well else Tone.WARNING if report.harmless else Tone.BAD
+    verdict = Verdict(tone, report.headline, works)
     columns = Column("link"), Column(""), Column("evidence", prose=True)
     rows = tuple(row for link in report.links for row in _rows(link))
     todo = Line(((Words(f"{report.advice}: "), Words(report.command, code=True)),))
