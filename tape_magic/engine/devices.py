@@ -14,7 +14,7 @@ from typing import Any
 from tape_magic.engine import device_settings
 from tape_magic.engine.device_cards import Located, locate
 from tape_magic.engine.device_notes import why_no_gpu
-from tape_magic.engine.device_peak import reset_peak as peak_reset
+from tape_magic.engine.device_peak import peak_anew
 from tape_magic.engine.device_report import build_report
 from tape_magic.engine.device_request import Request, read_request
 from tape_magic.engine.device_settings import NOTHING, read_settings
@@ -94,20 +94,28 @@ def devices(
         notes += more
     # a setting alone leaves the devices as they are
     plan = make_plan(request, located.totals) if request.names_devices else None
-    outcome = _carry_out(tf, request, plan, state, started)
+    peak: tuple[device_settings.Change, ...] = ()
+    if reset_peak:
+        peak, note = peak_anew(tf, state, started)
+        notes += (note,)
+    outcome = _carry_out(tf, request, plan, state, started, peak)
+    if reset_peak and not request.names_devices and settings == NOTHING:
+        outcome = Outcome.DONE if peak else Outcome.ASKED
     if not state.gpus and request.names_devices and not request.cpu:
         outcome = Outcome.NO_GPU
     after, done = read_state(tf), device_settings.settings_now(tf, seed)
-    if reset_peak:
-        names, note = peak_reset(tf, after, started)
-        notes += (note,)
-        if not request.names_devices and settings == NOTHING:
-            outcome = Outcome.DONE if names else Outcome.ASKED
     notes += device_settings.remarks(settings, located.capabilities(tf, after))
     return build_report(tf, after, started, outcome, located, notes, done)
 
 
-def _carry_out(tf: Any, request: Request, plan: Plan | None, state: State, started: bool) -> Outcome:
+def _carry_out(
+    tf: Any,
+    request: Request,
+    plan: Plan | None,
+    state: State,
+    started: bool,
+    last: tuple[device_settings.Change, ...],
+) -> Outcome:
     changes = device_settings.changes(tf, request.settings)
     so = plan is None or (plan.is_so(state) and (started or state.growth_alike))
     if started:
@@ -121,7 +129,7 @@ def _carry_out(tf: Any, request: Request, plan: Plan | None, state: State, start
     seed = request.settings.seed
     known = seed is None or tensorflow_seed() == seed
     anew = () if seed is None else (device_settings.reseed(tf, seed),)
-    apply(tf, None if so else plan, state, (*changes, *anew))
+    apply(tf, None if so else plan, state, (*changes, *anew, *last))
     return Outcome.ALREADY_SO if so and known and not changes else Outcome.DONE
 
 

@@ -717,9 +717,10 @@ def a_peak_begins_anew(door: Door) -> None:
     assert report.gpus[0].memory_peak == report.gpus[0].memory_used < 4000
     assert door.ask("--reset-peak", reset_peak=True).outcome is Outcome.DONE
     with broken(tf.config.experimental, "reset_memory_stats", ValueError("no\nmore"), False):
-        assert door.refused("--reset-peak", reset_peak=True) == (
-            "TensorFlow did not reset the peak of GPU:0: no."
+        assert door.refused("--reset-peak --precision float16", reset_peak=True, precision="float16") == (
+            "TensorFlow refused to set the peak of memory (ValueError: no); everything is set back as it was."
         )
+    assert tf.keras.mixed_precision.global_policy().name == "float32"
 
 
 def the_error_table(door: Door) -> None:
