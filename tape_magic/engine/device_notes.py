@@ -30,7 +30,7 @@ def why_no_gpu(tf: Any) -> str:
     """Why TensorFlow shows no GPU, as far as can be told without starting anything."""
     if tf.test.is_built_with_rocm():
         return "this TensorFlow is built for ROCm, and ROCm shows it no GPU"
-    return no_gpu_reason(tf.test.is_built_with_cuda(), _has_driver(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+    return no_gpu_reason(tf.test.is_built_with_cuda(), has_driver(), os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
 def no_gpu_reason(built_with_cuda: bool, driver: bool, cuda_visible: str | None) -> str:
@@ -54,7 +54,8 @@ def hides_every_gpu(cuda_visible: str | None) -> bool:
     return first in ("", "-1", "NoDevFiles", "none")
 
 
-def _has_driver() -> bool:
+def has_driver() -> bool:
+    """Whether NVIDIA's driver has its library here."""
     try:
         ctypes.CDLL("libcuda.so.1")  # loads, and starts nothing; a TensorFlow with CUDA has done the same
     except OSError:

@@ -13,7 +13,7 @@ import pytest
 from tape_magic.engine import doctor, doctor_links
 from tape_magic.engine.apart import run_apart
 from tape_magic.engine.cuda_libraries import install_line, wanted_libraries
-from tape_magic.engine.device_notes import _has_driver
+from tape_magic.engine.device_notes import has_driver
 from tape_magic.engine.machine import Machine
 from tape_magic.results.doctor import DoctorReport, Finding, Link
 from tests import stub_gpu
@@ -22,7 +22,7 @@ BUILD = {"is_cuda_build": True, "cuda_version": "12.5.1", "cudnn_version": "9"}
 NAMES = wanted_libraries("12.5.1", "9")
 OTHER, NVIDIA = "0x8086", "0x10de"
 
-without_driver = pytest.mark.skipif(_has_driver(), reason="this machine has a driver of its own")
+without_driver = pytest.mark.skipif(has_driver(), reason="this machine has a driver of its own")
 
 
 @pytest.fixture
