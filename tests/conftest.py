@@ -17,6 +17,15 @@ from tests.notebook import Notebook
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where there is no card of NVIDIA's, what needs one is not collected."""
+    if Path("/dev/nvidia0").exists():
+        return
+    needing = [item for item in items if item.get_closest_marker("gpu")]
+    config.hook.pytest_deselected(items=needing)
+    items[:] = [item for item in items if item not in needing]
+
+
 @pytest.fixture(scope="session")
 def interactive_shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InteractiveShell]:
     """One shell for all tests, apart from the profile and the history of whoever runs them."""
