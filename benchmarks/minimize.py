@@ -1,9 +1,10 @@
 """``%%minimize`` beside loops written by hand, JAX with optax, ``keras.Model.fit`` and PyTorch.
 
-Run with ``python -m benchmarks.minimize`` (``--quick`` for a look whether it works); the extra ``bench``
-installs the peers, and what is not installed is left out and said. Contestants run in turns, with the live
-display of ``%%minimize`` on; the time per step is (a long run − a run of one step) / steps, since
-compiled loops are through with a million small steps in milliseconds. The tables are Markdown.
+Run with ``python -m benchmarks.minimize`` (``--quick`` for a look whether it works, ``--only`` for some of
+the tables, since all take a quarter of an hour); the extra ``bench`` installs the peers, and what is not
+installed is left out and said. Contestants run in turns, with the live display of ``%%minimize`` on; the
+time per step is (a long run − a run of one step) / steps, since compiled loops are through with a million
+small steps in milliseconds. The tables are Markdown.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import itertools
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -50,29 +51,61 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few and short rounds")
-    quick = parser.parse_args().quick
+    parser.add_argument("--only", choices=PARTS, nargs="+", default=PARTS, help="some of the tables")
+    asked = parser.parse_args()
     notebook = Notebook()
-    rounds = 2 if quick else 11
     print(environment("tensorflow", "keras", "numpy", "ipython", *_peers()))
     print(f"load before: {', '.join(f'{load:.2f}' for load in os.getloadavg())}\n")
+    for part in asked.only:
+        for head, rows in PARTS[part](notebook, quick=asked.quick):
+            print(table(head, rows), flush=True)
+
+
+Tables = Iterator[tuple["Row", Iterable["Row"]]]
+
+
+def peers_part(notebook: Notebook, *, quick: bool) -> Tables:
+    """Beside the loops by hand and the other libraries."""
+    outcomes = [(problem, peers_race(notebook, problem, _rounds(quick))) for problem in problems(quick=quick)]
+    yield ("work", "against", "ours, µs/step", "theirs, µs/step", "ratio"), steps_rows(outcomes)
+    yield ("warm cell of", "ours, one step", "by hand, one step", "beyond"), fixed_rows(outcomes)
+
+
+def engines_part(notebook: Notebook, *, quick: bool) -> Tables:
+    """`auto` beside the engines."""
     made = problems(quick=quick)
-    outcomes = [(problem, peers_race(notebook, problem, rounds)) for problem in made]
-    print(table(("work", "against", "ours, µs/step", "theirs, µs/step", "ratio"), steps_rows(outcomes)))
-    print(table(("warm cell of", "ours, one step", "by hand, one step", "beyond"), fixed_rows(outcomes)))
-    engines = [engines_row(problem, engines_race(notebook, problem, rounds)) for problem in made]
-    print(table(("work", *(f"{name}, µs/step" for name in ENGINES), "auto / best"), engines))
-    print(table(("from cold", "ours", "theirs", "ratio"), [cold_row(notebook, 3 if quick else 15)]))
-    print(
-        table(("over a pipeline", "ours", "theirs", "ratio"), [pipeline_row(2 if quick else 7, quick=quick)])
-    )
-    print(
-        table(
-            ("parameters", "µs/step", "ns/step and parameter", "peak memory"), growth(notebook, quick=quick)
-        )
-    )
-    print(
-        table(("steps", "seconds", "µs/step", "losses kept", "memory added"), lengths(notebook, quick=quick))
-    )
+    rows = (engines_row(problem, engines_race(notebook, problem, _rounds(quick))) for problem in made)
+    yield ("work", *(f"{name}, µs/step" for name in ENGINES), "auto / best"), rows
+
+
+def cold_part(notebook: Notebook, *, quick: bool) -> Tables:
+    """With all that is compiled."""
+    yield ("from cold", "ours", "theirs", "ratio"), [cold_row(notebook, 3 if quick else 15)]
+
+
+def pipeline_part(notebook: Notebook, *, quick: bool) -> Tables:
+    """Beside `keras.Model.fit`."""
+    yield ("over a pipeline", "ours", "theirs", "ratio"), [pipeline_row(2 if quick else 7, quick=quick)]
+
+
+def growth_part(notebook: Notebook, *, quick: bool) -> Tables:
+    """Of time and memory, with parameters and with steps."""
+    head = "parameters", "µs/step", "ns/step and parameter", "peak memory"
+    yield head, growth(notebook, quick=quick)
+    yield ("steps", "seconds", "µs/step", "losses kept", "memory added"), lengths(notebook, quick=quick)
+
+
+PARTS = {
+    "peers": peers_part,
+    "engines": engines_part,
+    "cold": cold_part,
+    "pipeline": pipeline_part,
+    "growth": growth_part,
+}
+
+
+def _rounds(quick: bool) -> int:
+    return 2 if quick else 11
 
 
 class Notebook:
@@ -332,7 +365,7 @@ def _reset_peak() -> None:
 # -- tables ----------------------------------------------------------------------------------------------
 
 
-def table(head: Row, rows: Iterator[Row] | Sequence[Row]) -> str:
+def table(head: Row, rows: Iterable[Row]) -> str:
     """A table of Markdown; numbers stand to the right."""
     lines = [head, ("---", *["---:"] * (len(head) - 1)), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"

@@ -17,14 +17,20 @@ from tests.notebook import Notebook
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where there is no card of NVIDIA's, what needs one is not collected."""
+    if Path("/dev/nvidia0").exists():
+        return
+    needing = [item for item in items if item.get_closest_marker("gpu")]
+    config.hook.pytest_deselected(items=needing)
+    items[:] = [item for item in items if item not in needing]
+
+
 @pytest.fixture(scope="session")
 def interactive_shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InteractiveShell]:
     """One shell for all tests, apart from the profile and the history of whoever runs them."""
     import tensorflow  # noqa: F401
 
-    # A shell collects garbage at each reset, and TensorFlow's modules are a lot to look through.
-    gc.collect()
-    gc.freeze()
     folder: Path = tmp_path_factory.mktemp("ipython")
     config = Config()
     config.HistoryManager.hist_file = ":memory:"
@@ -39,6 +45,9 @@ def interactive_shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inte
 def bare_shell(interactive_shell: InteractiveShell) -> Notebook:
     """A notebook with nothing in it, before `%load_ext tape_magic`."""
     interactive_shell.reset(new_session=True)
+    # A reset collects garbage. What has survived that, TensorFlow's modules and graphs above all, need not be
+    # looked through again at each of thousands of resets.
+    gc.freeze()
     interactive_shell.config.pop("TapeMagics", None)  # what %config set in the test before
     return Notebook(interactive_shell)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 from tape_magic.engine import sources as src
 from tape_magic.engine.data_loop import Batches, DataLoop
 from tape_magic.engine.eager_loop import EagerLoop, Settle
-from tape_magic.engine.loop import CompiledLoop
+from tape_magic.engine.lean_loop import LeanLoop, block_of, fits
+from tape_magic.engine.loop import CHUNK_SECONDS, CompiledLoop
 from tape_magic.engine.positions import Final, Plan
 from tape_magic.engine.program import Namespace, Program
 from tape_magic.engine.trace import Evaluation, Traced
@@ -31,7 +33,7 @@ class Compiled:
     plan
         What the loops do besides.
     loops
-        By engine.
+        By engine, and the steps that a :class:`LeanLoop` lays out one after the other; 0 for other loops.
     lifted
         The variables that stand for floats and arrays, in the order in which they were made.
     fresh
@@ -39,8 +41,10 @@ class Compiled:
         keeps its state from run to run.
     laid_out
         Seconds that it took to lay out the first loop.
-    as_graph, graph_pace
-        Seconds that all runs so far spent in steps as a graph, and a step of the last one.
+    as_graph
+        Seconds that all runs so far spent in steps as a graph.
+    paces
+        By engine, the seconds of a step.
     xla_is_slower
         Whether that has been found out.
     refused
@@ -52,14 +56,20 @@ class Compiled:
     leaves: list[src.Leaf]
     optimizer: Any
     plan: Plan
-    loops: dict[str, CompiledLoop] = field(default_factory=dict)
+    loops: dict[tuple[str, int], CompiledLoop] = field(default_factory=dict)
     lifted: list[Any] = field(default_factory=list)
     fresh: list[Any] = field(default_factory=list)
     laid_out: float = 0.0
     as_graph: float = 0.0
-    graph_pace: float = 0.0
+    paces: dict[str, float] = field(default_factory=dict)
     xla_is_slower: bool = False
     refused: dict[str, str] = field(default_factory=dict)
+
+    def note_pace(self, engine: str, seconds: float, steps: int) -> None:
+        """What a chunk took; a short one mostly tells what calling it takes."""
+        pace = seconds / steps
+        if seconds > CHUNK_SECONDS / 4 or pace < self.paces.get(engine, math.inf):
+            self.paces[engine] = pace
 
 
 @dataclass
@@ -76,6 +86,10 @@ class Compilation:
         What has a gradient → the optimizer for it, and what the loops do besides.
     goes_on
         Whether an optimizer is the user's own object, which keeps its state from run to run.
+    steps
+        How many there are to be.
+    same
+        Whether another run has to give the same bits, wherever its chunks end.
     fresh
         What the variables of an optimizer that has been used held at first.
     batches
@@ -92,6 +106,8 @@ class Compilation:
     optimizer: Callable[[Sequence[src.Leaf]], Any]
     plan: Callable[[Sequence[src.Leaf]], Plan]
     goes_on: Callable[[Any], bool]
+    steps: int
+    same: bool
     fresh: Sequence[Any] = ()
     batches: Batches | None = None
     made: Compiled | None = None
@@ -115,26 +131,35 @@ class Compilation:
 
     def has(self, engine: str) -> bool:
         """Whether the loop of an engine has been compiled."""
-        return self.made is not None and engine in self.made.loops
+        return self.made is not None and (engine, self._block(engine, self.made)) in self.made.loops
 
     def compiled(self, engine: str) -> CompiledLoop:
         """The loop of an engine. Raises what TensorFlow raises where it cannot compile it."""
         made = self._made()
-        if engine not in made.loops:
-            connected = connected_of(made.leaves, made.evaluation.connected)
-            parts = made.evaluation, connected, made.optimizer, made.traced.written, made.plan
-            jit = engine == "xla"
-            loop = (
-                CompiledLoop(*parts, jit=jit)
-                if self.batches is None
-                else DataLoop(self.batches, *parts, jit=jit)
-            )
+        key = engine, self._block(engine, made)
+        if key not in made.loops:
+            loop = self._loop(made, *key)
             loop.compile()
-            made.loops[engine] = loop
-        loop = made.loops[engine]
+            made.loops[key] = loop
+        loop = made.loops[key]
         if isinstance(loop, DataLoop) and self.batches is not None:
             loop.batches = self.batches
         return loop
+
+    def _loop(self, made: Compiled, engine: str, block: int) -> CompiledLoop:
+        connected = connected_of(made.leaves, made.evaluation.connected)
+        parts = made.evaluation, connected, made.optimizer, made.traced.written, made.plan
+        if self.batches is not None:
+            return DataLoop(self.batches, *parts, jit=engine == "xla")
+        return LeanLoop(block, *parts) if block else CompiledLoop(*parts, jit=engine == "xla")
+
+    def _block(self, engine: str, made: Compiled) -> int:
+        """Of a lean loop; 0 where each step has to be looked at."""
+        if engine != "xla" or self.same or self.batches is not None:
+            return 0
+        leaves = connected_of(made.leaves, made.evaluation.connected)
+        lean = fits(made.plan, leaves, made.optimizer)
+        return block_of(made.evaluation.elements, self.steps) if lean else 0
 
     @property
     def _inputs(self) -> Mapping[str, Any]:

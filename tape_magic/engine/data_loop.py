@@ -32,17 +32,31 @@ class Batches:
         Whether there are no more.
     """
 
-    def __init__(self, feed: Feed, taken: int = 0) -> None:
-        self.feed, self._taken = feed, taken
-        self.iterator = feed.start(taken)
+    def __init__(self, feed: Feed, taken: int = 0, count: int = -1) -> None:
+        self.feed = feed
         self.last: Sequence[Any] | None = None
         self.before: Sequence[Any] | None = None
         self.over = False
+        self.iterator = feed.start(max(taken - 1, 0), count)
+        self._behind = taken > 0
+
+    def catch_up(self) -> Any:
+        """The iterator, past the batch that was taken last in the run that this one goes on from.
+
+        That batch comes from the same iterator, since a pipeline that shuffles gives others when it is read
+        once more; and not before all iterators of the run are made, since each that is made may change what
+        another one shuffles later.
+        """
+        if self._behind:
+            self._behind = False
+            self.take()
+        return self.iterator
 
     def take(self) -> Sequence[Any]:
         """The next batch; the last one again where there are no more."""
         import tensorflow as tf
 
+        self.catch_up()
         try:
             _, _, batch = next(self.iterator)
             self.last, self.before = batch, self.last
@@ -54,10 +68,10 @@ class Batches:
 
     def any(self) -> Sequence[Any]:
         """The batch that was taken last, here or in the run that this one goes on from; else the first."""
+        self.catch_up()
         if self.last is None:
-            before = Batches(self.feed, max(self._taken - 1, 0))
             try:
-                self.last = next(before.iterator)[2]
+                self.last = next(self.feed.start())[2]
             except StopIteration:
                 raise self.feed.nothing() from None
         assert self.last is not None
@@ -97,7 +111,7 @@ class DataLoop(CompiledLoop):
         function = tf.function(self._over_batches, autograph=False)
         spec = self.batches.iterator._type_spec
         call: Callable[..., Any] = function.get_concrete_function(spec, *self._specs())
-        return lambda *arguments: call(self.batches.iterator, *arguments)
+        return lambda *arguments: call(self.batches.catch_up(), *arguments)
 
     def release(self) -> None:
         """Let go of the data, too."""
@@ -107,7 +121,7 @@ class DataLoop(CompiledLoop):
     def compile(self) -> None:
         """Have it compiled. XLA does that at the first step, which is taken back."""
         values = [variable.read_value() for variable in self._moved]
-        batches, self.batches = self.batches, Batches(self.batches.feed)
+        batches, self.batches = self.batches, Batches(self.batches.feed, count=1)
         try:
             self._called(self.begin(), 1 if self._jit else 0, 1)
         finally:

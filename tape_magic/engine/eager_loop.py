@@ -66,7 +66,7 @@ class EagerLoop:
         self._plan: Plan
         self._evaluated: tuple[Any, list[Any], list[Any]] | None = None
         self._before: list[Any] = []
-        self._applied = 0
+        self._applied = self._began = 0
         self._has_batch = False
         self.connected: Sequence[bool] = ()
         self.recorder = Recorder()
@@ -77,7 +77,7 @@ class EagerLoop:
         """Evaluate the loss, and find out by that what is minimised over."""
         import tensorflow as tf
 
-        self._applied = step
+        self._applied = self._began = step
         self._take_batch()
         with self.recorder.listening(), tf.GradientTape() as tape:
             loss, tracked = self._run()
@@ -187,12 +187,17 @@ class EagerLoop:
         if step < self._applied:
             self._put_back()
             self._evaluated, self._applied = None, step
-            if self._batches is not None and self._batches.before is not None:
-                self._namespace.update(zip(self._batches.feed.names, self._batches.before, strict=True))
+            self._batch_before()
         return chunk
+
+    def _batch_before(self) -> None:
+        if self._batches is not None and self._batches.before is not None:
+            self._namespace.update(zip(self._batches.feed.names, self._batches.before, strict=True))
 
     def final(self) -> Final:
         """Evaluate at the variables as they are, unless that is what was done last."""
+        if self._evaluated is None and self._has_batch and self._applied == self._began:
+            self._batch_before()  # a run that goes on, and is at its end already, has taken one too many
         loss, tracked, gradients = self._evaluated or self._evaluate()
         return Final(loss, tracked, gradients, ())
 

@@ -60,6 +60,7 @@ class Engines:
         self.reason = ""
         self.compile_seconds = 0.0
         self._may_switch = asked == "auto" and not same
+        self._known = {} if compilation.made is None else dict(compilation.made.paces)
         self._stretch = 1
         self._taken = 0
         self._seconds = 0.0
@@ -127,18 +128,21 @@ class Engines:
         self._taken = chunk.last + 1 - position.step
         self._seconds = time.perf_counter() - started
         made = self._compilation.made
-        if made is not None and self.engine == "graph" and self._taken:
-            made.as_graph += self._seconds
-            made.graph_pace = self._seconds / self._taken
+        if made is not None and self._taken:
+            made.as_graph += self._seconds if self.engine == "graph" else 0.0
+            made.note_pace(self.engine, self._seconds, self._taken)
         return chunk
 
     def plan(self, step: int, limit: int, exact: int) -> int:
         """Where the next chunk should end; of steps after `exact`, several are recorded as one stretch.
 
-        A chunk grows at most sixty-fourfold, since the first ones are too short to be timed well.
+        A chunk grows at most sixty-fourfold, since the first ones are too short to be timed well, unless an
+        earlier run has told.
         """
-        fitting = CHUNK_SECONDS / (self._seconds / self._taken) if self._taken and self._seconds > 0 else 1
-        count = max(1, int(min(fitting, 64 * max(self._taken, 1))))
+        known = self._known.get(self.engine, 0.0)
+        pace = self._seconds / self._taken if self._taken else known
+        fitting = CHUNK_SECONDS / pace if pace > 0 else 1
+        count = max(1, int(fitting if known else min(fitting, 64 * max(self._taken, 1))))
         self._stretch = 1
         if self.engine == "xla" and step > exact and not self._compilation.careful:
             self._stretch = -(-count // STRETCHES)
@@ -154,12 +158,13 @@ class Engines:
         pace = self._seconds / self._taken
         if self.engine == "graph" and not made.xla_is_slower:
             self._begin_xla(made, position, (limit - position.step) * pace)
-        elif self.engine == "xla" and made.graph_pace and self._seconds > CHUNK_SECONDS / 2:
+        elif self.engine == "xla" and "graph" in made.paces and self._seconds > CHUNK_SECONDS / 2:
             self._may_switch = False
-            if pace > 1.1 * made.graph_pace:
+            slower = pace / made.paces["graph"]
+            if slower > 1.1:
                 made.xla_is_slower = True
                 self._switch("graph", position)
-                self.reason = f"XLA took {pace / made.graph_pace:.1f} times as long a step"
+                self.reason = f"XLA took {slower:.1f} times as long a step"
 
     def _begin_xla(self, made: Compiled, position: Position, left: float) -> None:
         made.laid_out = made.laid_out or self.compile_seconds

@@ -99,8 +99,10 @@ class Feed:
         """
         return self._stream.failure
 
-    def start(self, taken: int = 0) -> Any:
+    def start(self, taken: int = 0, count: int = -1) -> Any:
         """A ``tf.data`` iterator over what follows the first `taken` batches, to the end of the last epoch.
+
+        With `count`, over no more than so many batches.
 
         Of arrays and of a ``PyDataset`` it goes there at once, and of anything else it reads what comes
         before: bit for bit where the data are the same when they are read again, as those of a ``tf.data``
@@ -111,7 +113,7 @@ class Feed:
         """
         import tensorflow as tf
 
-        return iter(self._stream.dataset(self.epochs, taken).prefetch(tf.data.AUTOTUNE))
+        return iter(self._stream.dataset(self.epochs, taken).take(count).prefetch(tf.data.AUTOTUNE))
 
     def nothing(self) -> SourceError:
         """What to raise when the first batch does not come."""

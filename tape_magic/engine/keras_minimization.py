@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tape_magic.engine import optimizers
+from tape_magic.engine import optimizers, seed_states
 from tape_magic.engine import sources as src
 from tape_magic.engine.asked import Asked
 from tape_magic.engine.checkpoint import Progress
@@ -55,6 +55,7 @@ class KerasMinimization(Minimization):
         self._batches = None if feed is None else Batches(feed, self._continuation.step)
         self._totals = [] if feed is None or feed.total is None else [feed.total]
         self.limit = min([*self._totals, self.limit])
+        same = settings.seed is not None or self._continuation.same
         self._compilation = Compilation(
             program,
             namespace,
@@ -64,12 +65,20 @@ class KerasMinimization(Minimization):
             self._optimizer_for,
             self._plan_for,
             lambda optimizer: optimizer is settings.optimizer and not settings.made_here,
+            self.limit,
+            same,
             self._continuation.fresh,
             self._batches,
             self._fitting(),
         )
-        same = settings.seed is not None or self._continuation.same
         self._engines = Engines(self._compilation, settings.engine, same=same)
+
+    def _resolved(self, made: Any) -> Any:
+        # Keras takes several milliseconds to make an optimizer, and one by name is there already. Over data,
+        # what was made may not fit these.
+        if isinstance(self.settings.optimizer, str) and made is not None and self.settings.data is None:
+            return made.optimizer
+        return super()._resolved(made)
 
     def _fitting(self) -> Compiled | None:
         """What an earlier run compiled, if it takes batches of the same kind."""
@@ -105,9 +114,7 @@ class KerasMinimization(Minimization):
 
     def steps(self, asked: Asked) -> Generator[Step, None, None]:
         """Where the run stands, after each chunk."""
-        self._seed(self._continuation.step)
-        self.selection.lift()
-        position = self._engines.start(self._continuation.step)
+        position = self._begun()
         self._note_unconnected(self._engines.loop.connected, self._engines.record)
         self._engines.forget()
         if not self._goes_on:
@@ -140,6 +147,21 @@ class KerasMinimization(Minimization):
         if self.reason is not StopReason.INTERRUPTED:  # whose listener may be the one who pressed
             loss = float(self._final.loss)
             yield self._step(position.step, loss, min(best, loss) if math.isfinite(loss) else loss)
+
+    def _begun(self) -> Position:
+        """With all random numbers seeded, and the first loop built."""
+        step, seed = self._continuation.step, self.settings.seed
+        self._seed(step)
+        self.selection.lift()
+        if seed is None or self._goes_on:
+            return self._engines.start(step)
+        states = seed_states.read_by(self.program, self.namespace)
+        seed_states.set_back(states, seed)
+        position = self._engines.start(step)
+        if self._engines.engine != "eager":
+            # The graph tells of more, those in functions that the program calls.
+            seed_states.set_back([*states, *seed_states.among(self._engines.loop.kept)], seed)
+        return position
 
     def _told_to_stop(self, position: Position, asked: Asked) -> bool:
         told, self.paused = asked(), asked.paused

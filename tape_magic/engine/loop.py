@@ -123,10 +123,14 @@ class CompiledLoop:
         self._copies = []
 
     def advance(self, position: Position, end: int, stretch: int) -> Chunk:
-        """One chunk of at most :data:`ROWS` stretches."""
+        """One chunk, of as many steps as can be recorded."""
         # Reading costs next to nothing: a variable copies itself when it is assigned while it is read.
         self._marks = [*self._marks[-1:], (position, [variable.read_value() for variable in self._moved])]
-        return self._called(position, min(end, position.step + ROWS * stretch), stretch)
+        return self._called(position, min(end, position.step + self._capacity(stretch)), stretch)
+
+    def _capacity(self, stretch: int) -> int:
+        """How many steps a chunk can have."""
+        return ROWS * stretch
 
     def stopped(self, chunk: Chunk, step: int) -> Chunk:
         """Put the variables back and repeat the steps until `step`; a careful loop has copies."""

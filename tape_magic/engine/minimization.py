@@ -86,12 +86,12 @@ class Minimization(ABC):
         self.program, self.namespace, self.settings = program, namespace, settings
         self.loss_name = loss_name
         self._check_names(over)
-        self.optimizer = optimizers.resolve(settings.optimizer, settings.lr)
         self._cache = cache
         self._shadowed = {name: namespace[name] for name in settings.names if name in namespace}
         self._key = self._fingerprint(over) if cache is not None else None
         made = cache.get(self._key) if cache is not None and self._key is not None else None
         self._found = made
+        self.optimizer = self._resolved(made)
         self._lifted: list[Any] = [] if made is None else list(made.lifted)
         self._made_lifted: list[Any] = []
         self.selection = Selection(
@@ -130,6 +130,10 @@ class Minimization(ABC):
                     f"line {names.assigns[base]} assigns {base}, which is minimised over: "
                     f"move that line to a cell above."
                 )
+
+    def _resolved(self, made: Any) -> Any:
+        """The optimizer that is meant; `made` is what an earlier run left."""
+        return optimizers.resolve(self.settings.optimizer, self.settings.lr)
 
     def _seed(self, step: int = 0) -> None:
         """Seed all random numbers; those of a run that goes on are others than at its start."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from tape_magic.engine import scipy_methods
 from tape_magic.errors import LineError, closest
 
 
+@functools.cache
 def keras_names() -> dict[str, type]:
     """Every optimizer that Keras ships, by its lower-case name."""
     import keras
@@ -151,11 +153,18 @@ def describe(optimizer: Any) -> str:
     config = optimizer.get_config()
     rate = learning_rate(optimizer)
     shown = ["schedule" if rate is None else f"{rate:.4g}"]
-    try:
-        defaults = type(optimizer)().get_config()
-    except Exception:
-        defaults = config  # the user's own class may need arguments
+    defaults = _defaults(type(optimizer))
     for key, value in config.items():
-        if key not in ("learning_rate", "name") and value != defaults.get(key):
+        if key not in ("learning_rate", "name") and value != defaults.get(key, value):
             shown.append(f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value!r}")
     return f"{type(optimizer).__name__}({', '.join(shown)})"
+
+
+def _defaults(kind: type) -> dict[str, Any]:
+    """Those of all parameters of a class and of the classes that it is made from."""
+    found: dict[str, Any] = {}
+    for one in reversed(kind.__mro__):
+        if "__init__" in vars(one):
+            parameters = inspect.signature(vars(one)["__init__"]).parameters.values()
+            found |= {one.name: one.default for one in parameters if one.default is not one.empty}
+    return found

@@ -110,6 +110,9 @@ class Program(Protocol):
     def functions(self, parameters: Sequence[str]) -> Iterator[tuple[Callable[..., Any], Unpack]]:
         """As :meth:`traceables`, but functions of the values of some names, in that order."""
 
+    def is_straight(self, namespace: Namespace) -> bool:
+        """Whether AutoGraph has nothing to convert in it, and in all that it calls."""
+
     def text(self, namespace: Namespace) -> Text:
         """Its own code, and how lines elsewhere are called."""
 
@@ -175,6 +178,10 @@ class FunctionProgram:
             return self._function(*self._positional(named), **self._keywords(named))
 
         yield call, lambda outputs: (None, outputs) if isinstance(outputs, dict) else (outputs, {})
+
+    def is_straight(self, namespace: Namespace) -> bool:
+        """Not known without reading it."""
+        return False
 
     def text(self, namespace: Namespace) -> Text:
         """The function's own lines, in the file that it stands in."""

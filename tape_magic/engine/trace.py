@@ -79,6 +79,7 @@ class Traced:
         self._home = str(namespace.get("__name__", "__main__"))
         # What the program may keep tensors in although it does not assign it: log.append(loss).
         self._read = [namespace[name] for name in program.names.reads if name in namespace]
+        self._autograph = not program.is_straight(namespace)
         self._trace(program.traceables(namespace, tuple(self.inputs)))
         self.variables = tuple(self._concrete.graph.trainable_variables)
         self.written = tuple(_written(self._concrete))
@@ -128,7 +129,7 @@ class Traced:
                 return unconverted(function(*batch), tape)
 
         try:
-            return tf.function(body, autograph=True).get_concrete_function(*self.inputs.values())
+            return tf.function(body, autograph=self._autograph).get_concrete_function(*self.inputs.values())
         except Exception:
             if refused:  # AutoGraph has put its own text around the message
                 raise refused[0] from None
@@ -249,7 +250,14 @@ class Traced:
             outputs = self._concrete(*batch)
             return [outputs[:front], outputs[front:back], outputs[back:]]
 
-        return Evaluation(call, self._connected, self._concrete.structured_outputs[0].dtype, front - 1)
+        dtype = self._concrete.structured_outputs[0].dtype
+        return Evaluation(call, self._connected, dtype, front - 1, self._elements())
+
+    def _elements(self) -> int | None:
+        """Of all tensors in the graph; ``None`` where a shape is not known."""
+        tensors = [tensor for node in self._concrete.graph.get_operations() for tensor in node.outputs]
+        sizes = [tensor.shape.num_elements() for tensor in tensors]
+        return None if None in sizes else sum(sizes)
 
     def evaluation(self, leaves: Sequence[src.Leaf]) -> Evaluation:
         """A graph of the loss, its gradients, and all else that the program computes."""
@@ -293,12 +301,15 @@ class Evaluation:
         Of the loss.
     tracked
         How many scalars are tracked.
+    elements
+        Of all its tensors together; ``None`` where that is not known.
     """
 
     call: Callable[..., list[list[Any]]]
     connected: tuple[bool, ...]
     dtype: Any
     tracked: int
+    elements: int | None = None
 
 
 def failure_of_trace(error: BaseException, program: Program) -> str:

@@ -26,12 +26,13 @@ def norm_of(value: Any) -> float:
     """The Euclidean norm, in float64, since the squares of half precision overflow."""
     array = array_of(value).astype(np.float64)
     with np.errstate(over="ignore"):
-        norm = float(np.linalg.norm(array))
+        # By NumPy's own sum: for so little, BLAS would wake its threads.
+        norm = math.sqrt(np.square(array).sum())
     if 1e-140 < norm < math.inf or not array.size:
         return norm
     # Scaled, since the squares of large numbers are infinite and those of small ones zero.
     largest = float(np.abs(array).max())
-    return largest * float(np.linalg.norm(array / largest)) if 0 < largest < math.inf else largest
+    return largest * math.sqrt(np.square(array / largest).sum()) if 0 < largest < math.inf else largest
 
 
 def watched(

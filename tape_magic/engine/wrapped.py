@@ -43,6 +43,10 @@ class Wrapped:
         """As the program within."""
         return self._program.functions(parameters)
 
+    def is_straight(self, namespace: Namespace) -> bool:
+        """As of the program within."""
+        return self._program.is_straight(namespace)
+
     def text(self, namespace: Namespace) -> Text:
         """As in the program within."""
         return self._program.text(namespace)

@@ -17,6 +17,7 @@ from tape_magic.engine.program import Hooks, Namespace, Text, Unpack, Untraceabl
 from tape_magic.errors import LineError
 from tape_magic.magics.hooking import HOOK, hooked
 from tape_magic.magics.names import TIMING_MAGICS, magic_call, names_of
+from tape_magic.magics.straight import is_straight
 
 _VALUE = "__tape_magic_value__"
 _FUNCTION = "__tape_magic_cell__"
@@ -147,6 +148,10 @@ class Cell:
         compound = any(isinstance(node, ast.If | ast.For | ast.While) for node in ast.walk(self._tree))
         for keeping in (assigned, []) if compound else ([],):
             yield self._function(parameters, keeping), unpack
+
+    def is_straight(self, namespace: Namespace) -> bool:
+        """Whether it has nothing to convert."""
+        return is_straight(self._tree, namespace)
 
     def roots(self) -> list[Any]:
         """Nothing: a cell reads by name."""

@@ -285,6 +285,38 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
             )
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("cut", [7, 20])
+def test_a_pipeline_that_shuffles_goes_on_with_the_same_batches(
+    tmp_path: Path, engine: str, cut: int
+) -> None:
+    """The loss at the end, too, is that of the batch taken last, wherever the run was cut."""
+
+    def run(folder: Path, steps: int) -> tuple[Any, MinimizeResult]:
+        w = tf.Variable([1.0, -2.0], dtype=tf.float64)
+        # Made anew each time, as in another process: what has been read once shuffles otherwise then.
+        data = tf.data.Dataset.from_tensor_slices(np.arange(12.0)).shuffle(12, seed=1).batch(4)
+        result = tape_magic.minimize(
+            lambda w, rows: tf.reduce_sum(w**2) * tf.reduce_sum(tf.cast(rows, w.dtype)),
+            {"w": w},
+            "sgd",
+            steps,
+            lr=1e-4,
+            data=data,
+            epochs=100,
+            engine=engine,
+            checkpoint=str(folder),
+            resume=True,
+        )
+        return w.numpy(), result
+
+    end, whole = run(tmp_path / "whole", 20)
+    run(tmp_path / "cut", cut)
+    resumed_end, resumed = run(tmp_path / "cut", 20)
+    np.testing.assert_array_equal(resumed_end, end)
+    np.testing.assert_array_equal(resumed.history, whole.history)
+
+
 def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
     tf.train.CheckpointManager(tf.train.Checkpoint(x=tf.Variable(1.0)), str(tmp_path), 1).save()
     with pytest.raises(LineError, match="something else"):
