@@ -45,14 +45,14 @@ class Panel:
         self.page = widgets.HTML(layout=widgets.Layout(width="auto", max_width="640px"))
         self.pause = _button(widgets, "Pause", "Pause the run between two steps")
         self.stop = _button(widgets, "Stop", "Stop the run and keep what was reached")
-        for button in () if buttons else (self.pause, self.stop):
-            button.layout.display = "none"
         self.pause.on_click(self._pause_clicked)
         self.stop.on_click(self._stop_clicked)
         layout = widgets.Layout(flex_flow="row wrap", align_items="center", width="100%", max_width="640px")
         both = widgets.HBox([self.pause, self.stop], layout=widgets.Layout(flex="0 0 auto"))
         row = widgets.HBox([self.bar, both], layout=layout)
         self.widget = widgets.VBox([row, self.page], layout=widgets.Layout(width="100%"))
+        if not buttons:
+            self.without_buttons()
         self.widget._view_count = 0  # from None: a front end now counts its views
         self._draw()
 
@@ -74,6 +74,14 @@ class Panel:
     def show(self, step: Step, rate: float) -> None:
         """Another step."""
         self._step, self._rate = step, rate
+        self._draw()
+
+    def without_buttons(self) -> None:
+        """Clicks do not arrive: say what stops the run instead."""
+        self._buttons = False
+        self._shown = ""
+        for button in (self.pause, self.stop):
+            button.layout.display = "none"
         self._draw()
 
     def settle(self) -> None:
@@ -109,10 +117,10 @@ class WidgetProgress:
     Parameters
     ----------
     poll
-        Has the clicks arrive that were made since; ``None`` where that cannot be done.
+        Has the clicks arrive that were made since, and says whether it still can; ``None`` where it cannot.
     """
 
-    def __init__(self, poll: Callable[[], None] | None = None) -> None:
+    def __init__(self, poll: Callable[[], bool] | None = None) -> None:
         self._pace, self._poll = Pace(), poll
         self._handle: Any = None
         self._opened = 0.0
@@ -137,7 +145,10 @@ class WidgetProgress:
         """What was clicked."""
         if self.panel is None or self._poll is None:
             return Wish.GO_ON
-        self._poll()
+        if not self._poll():
+            self._poll = None
+            self.panel.without_buttons()
+            return Wish.GO_ON
         self.panel.settle()
         return self.panel.wish
 

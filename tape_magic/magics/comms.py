@@ -47,17 +47,18 @@ class Comms:
         """Whether messages can be read; once that has failed, it stays so."""
         return self._stream is not None
 
-    def poll(self) -> None:
-        """Dispatch the comm messages that have arrived."""
+    def poll(self) -> bool:
+        """Dispatch the comm messages that have arrived; whether that still works."""
         while self._stream is not None:
             try:
                 frames = self._received()
                 if frames is None:
-                    return
+                    break
                 self._take(frames)
             except Exception:  # whatever it is, it must not end the user's run
                 self._kernel.log.warning("tape_magic: comm messages cannot be read", exc_info=True)
                 self._stream = None
+        return self.working
 
     def _received(self) -> Any:
         """The next message, or nothing."""

@@ -220,7 +220,7 @@ def test_the_report_takes_the_widgets_place_and_the_widgets_are_closed(
 def test_the_panel_says_it_all_and_escapes_it(published: list[dict[str, Any]]) -> None:
     name = "<script>alert(1)</script>"
     history = np.arange(100), np.geomspace(1.0, 1e-6, 100)
-    progress = WidgetProgress(lambda: None)
+    progress = WidgetProgress(lambda: True)
     step = Step(
         100,
         1000,
@@ -251,7 +251,7 @@ def test_the_panel_says_it_all_and_escapes_it(published: list[dict[str, Any]]) -
 
 def test_the_buttons_are_asked_for_and_shown_as_they_were_pressed(published: list[dict[str, Any]]) -> None:
     polled: list[int] = []
-    progress = WidgetProgress(lambda: polled.append(1))
+    progress = WidgetProgress(lambda: not polled.append(1))
     assert progress.wish() is Wish.GO_ON
     assert not polled  # nothing to press yet
     progress.update(at(10, 0.6))
@@ -282,6 +282,22 @@ def test_where_clicks_cannot_arrive_there_are_no_buttons(published: list[dict[st
     assert panel is not None
     assert panel.pause.layout.display == panel.stop.layout.display == "none"
     assert "Interrupting the kernel" in panel.page.value
+    assert progress.wish() is Wish.GO_ON
+    progress.close()
+
+
+def test_buttons_go_when_clicks_no_longer_arrive(published: list[dict[str, Any]]) -> None:
+    works = [True, False]
+    progress = WidgetProgress(lambda: works.pop(0))
+    progress.update(at(10, 0.6))
+    panel = progress.panel
+    assert panel is not None
+    panel.pause.click()
+    assert progress.wish() is Wish.PAUSE
+    assert progress.wish() is Wish.GO_ON  # or it would be paused for ever
+    assert panel.stop.layout.display == "none"
+    assert "Interrupting the kernel" in panel.page.value
+    assert "paused" not in panel.page.value
     assert progress.wish() is Wish.GO_ON
     progress.close()
 
