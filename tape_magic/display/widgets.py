@@ -12,6 +12,10 @@ def view_of(widget: Any, text: str, html: str) -> dict[str, Any]:
 
     Written out, since the widgets of ipywidgets 7 display themselves without the id of the
     display, and nothing could then take their place.
+
+    A trusted notebook that was saved with this in it, and whose kernel ended when no page was open to hear of
+    it, shows "model not found" there: front ends prefer a widget to `html`, they keep its state only if their
+    user asks for that, and nothing of the kernel's takes part in saving.
     """
     view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
     return {WIDGET: view, "text/html": html, "text/plain": text}
