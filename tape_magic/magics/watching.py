@@ -18,6 +18,9 @@ PERIOD = 0.75
 _KEPT = 128
 """More samples than a minute has."""
 
+_PATIENCE = 10.0
+"""Seconds to wait for a reading that hangs."""
+
 
 class Reads(Protocol):
     """What a watch reads."""
@@ -69,7 +72,7 @@ class Watch:
         """End it, and wait until its picture is left behind; again, it does nothing."""
         self._over.set()
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
-            self._thread.join(10 * PERIOD)
+            self._thread.join(_PATIENCE)
 
     @property
     def ended(self) -> bool:
