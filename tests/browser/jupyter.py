@@ -162,16 +162,30 @@ class Page:
 
     def run(self, number: int) -> None:
         """Run a cell; what is pressed while the session connects is lost, so press again."""
+        from playwright.sync_api import TimeoutError as PlaywrightTimeout
+
         before = self.prompt(number)
-        for _ in range(20):
-            self.cell(number).locator(".cm-content").click()
+        for _ in range(40):
+            try:
+                self.cell(number).locator(".cm-content").click(timeout=3000)
+            except PlaywrightTimeout:
+                self._asked()
+                continue
             self.page.keyboard.press("Shift+Enter")
             deadline = time.monotonic() + 3
-            while time.monotonic() < deadline:
+            while time.monotonic() < deadline and not self._asked():
                 if self.prompt(number) != before:
                     return
                 self.page.wait_for_timeout(50)
         raise AssertionError(f"cell {number} does not run")
+
+    def _asked(self) -> bool:
+        """Whether a dialog stood before the page, as where a kernel is slow to start. It is agreed to."""
+        accept = self.page.locator(".jp-Dialog .jp-mod-accept")
+        if not accept.count():
+            return False
+        accept.first.click()
+        return True
 
     def done(self, number: int) -> None:
         """Wait until a cell has run."""
