@@ -57,24 +57,28 @@ FLOORS = {
     "engine": Floor(
         frozenset({"engine", "results", "notation", "errors"}),
         frozenset({"numpy"}),
-        frozenset({"tensorflow", "keras", "scipy"}),
+        frozenset({"tensorflow", "keras", "scipy", "pynvml"}),
     ),
     "display": Floor(
         frozenset({"display", "results", "notation", "errors"}),
         frozenset({"numpy", "IPython.display"}),
-        frozenset({"ipywidgets", "rich"}),
+        frozenset({"ipywidgets", "rich", "matplotlib"}),
     ),
     "magics": Floor(
         frozenset({"magics", "display", "engine", "results", "notation", "errors"}),
         frozenset({"IPython", "traitlets"}),
-        frozenset({"ipywidgets"}),
+        frozenset({"ipywidgets", "zmq"}),
     ),
     # The package itself gives names away when they are asked for.
     "__init__": Floor(frozenset({"magics", "engine"})),
 }
 
 
-DOORS = {("results/gradients.py", "tape_magic.display.inspector")}
+DOORS = {
+    ("results/gradients.py", "tape_magic.display.inspector"),
+    ("results/gradients.py", "tape_magic.display.plots"),
+    ("results/minimum.py", "tape_magic.display.plots"),
+}
 """Imports that point up, each in one method that a user calls."""
 
 

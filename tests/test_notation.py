@@ -285,7 +285,7 @@ def test_targets_side_by_side(targets: list[Target], between: str) -> None:
 NOTATION = st.text("dxy a2∂²∇/.,'\"[]()_-0", max_size=40)
 
 
-@settings(max_examples=400, deadline=10_000)
+@settings(max_examples=400, deadline=60_000)
 @given(st.one_of(st.text(max_size=60), NOTATION), st.sampled_from(["", "x", "xy", "dxya"]))
 @example('""', "")
 @example("''", "")

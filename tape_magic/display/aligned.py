@@ -36,7 +36,9 @@ def field_lines(field: Field) -> tuple[str, ...]:
         return (blocks([0.0, *pairs])[1:],)
     if field.bar is not None:
         whole, half = divmod(round(2 * _BAR * field.bar), 2)
-        return ("━" * whole + "╸" * (half or bool(field.bar and not whole)),)
+        drawn = "━" * whole + "╸" * (half or bool(field.bar and not whole))
+        behind = round(_BAR * (field.behind or 0.0)) - len(drawn)
+        return (drawn + "╌" * behind,)
     if field.matrix:
         return matrix_lines(field.matrix)
     if field.sentences:

@@ -74,6 +74,8 @@ class Field:
         Said beside it in a muted tone.
     bar
         A length from 0 to 1, drawn in place of the text.
+    behind
+        A greater length from 0 to 1, drawn in grey behind the bar.
     strip
         Counts of a histogram, drawn in place of the text.
     matrix
@@ -89,6 +91,7 @@ class Field:
     code: bool = False
     aside: str = ""
     bar: float | None = None
+    behind: float | None = None
     strip: tuple[int, ...] = ()
     matrix: tuple[tuple[str, ...], ...] = ()
     sentences: tuple[Sentence, ...] = ()

@@ -131,7 +131,7 @@ def _content(field: Field) -> str:
     if field.strip:
         return svg.strip(field.strip)
     if field.bar is not None:
-        return svg.bar(field.bar)
+        return svg.bar(field.bar, behind=field.behind)
     if field.matrix:
         return toned(_matrix(field.matrix), field.tone)
     if field.sentences:

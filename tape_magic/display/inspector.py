@@ -8,6 +8,7 @@ from typing import Any
 from IPython.display import display
 
 from tape_magic.display.browsing import Order, View, listed, names, page, views
+from tape_magic.display.widgets import close_all, view_of
 from tape_magic.results.gradients import GradReport
 
 ASIDE = "The browser over this report is in a running notebook with ipywidgets; grads.inspect() opens it."
@@ -89,11 +90,7 @@ class Inspector:
 
     def show(self) -> None:
         """Display the widgets; where there are none, a line that says so."""
-        # Written out, since the widgets of ipywidgets 7 display themselves without the id of the
-        # display, and nothing could then take their place.
-        view = {"version_major": 2, "version_minor": 0, "model_id": self.widget.model_id}
-        html = f'<div style="opacity:0.6;">{ASIDE}</div>'
-        bundle = {"application/vnd.jupyter.widget-view+json": view, "text/html": html, "text/plain": ASIDE}
+        bundle = view_of(self.widget, ASIDE, f'<div style="opacity:0.6;">{ASIDE}</div>')
         self._handle = display(bundle, raw=True, display_id=True)
         if getattr(self.widget.comm, "kernel", None) is not None:
             # What is left open when the kernel ends would stand in the notebook as an error.
@@ -104,11 +101,7 @@ class Inspector:
         atexit.unregister(self.close)
         if self._handle is not None:
             self._handle.update({"text/plain": ""}, raw=True)
-        for widget in _tree(self.widget):
-            # Its layout and style are widgets, too, and what is open is saved with the notebook.
-            for part in (widget, widget.layout, getattr(widget, "style", None)):
-                if part is not None:
-                    part.close()
+        close_all(self.widget)
         self._handle = None
 
     def _quietly(self, act: Any) -> None:
@@ -164,7 +157,3 @@ class Inspector:
 def _button(widgets: Any, text: str, tooltip: str) -> Any:
     layout = widgets.Layout(width="auto", flex="0 0 auto")
     return widgets.Button(description=text, tooltip=tooltip, layout=layout)
-
-
-def _tree(widget: Any) -> list[Any]:
-    return [widget, *(inner for child in getattr(widget, "children", ()) for inner in _tree(child))]

@@ -64,6 +64,22 @@ def count(value: int) -> str:
     return f"{value:,}"
 
 
+def rate(value: float) -> str:
+    r"""How many a second, to three digits: ``125``, ``12.3 k``, ``1.23 M``.
+
+    >>> rate(125.4), rate(12345), rate(1234567)
+    ('125', '12.3\u202fk', '1.23\u202fM')
+    """
+    for letter, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= 9.995 * (scale if letter == "k" else scale / 10):
+            return f"{_three_digits(value / scale)}{NARROW}{letter}"
+    return number(float(f"{value:.3g}"))
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:#.3g}".rstrip(".") if value < 999.5 else f"{value:.0f}"
+
+
 def duration(seconds: float) -> str:
     r"""Seconds with a unit that suits: ``1.2 ms``, ``0.19 s``, ``3 min 20 s``.
 

@@ -42,16 +42,19 @@ def drawing(width: int, height: int, body: str, *, stretches: bool = False) -> s
     )
 
 
-def bar(share: float, width: int = 110, height: int = 8) -> str:
-    """A length from 0 to 1 on a faint track."""
+def bar(share: float, width: int = 110, height: int = 8, *, behind: float | None = None) -> str:
+    """A length from 0 to 1 on a faint track, and behind it a greater one in grey."""
     filled = round(width * min(max(share, 0.0), 1.0), 1)
     body = f'<rect width="{width}" height="{height}" fill="{FAINT}"/>'
+    if behind is not None:
+        more = round(width * min(max(behind, 0.0), 1.0), 1)
+        body += f'<rect width="{more:g}" height="{height}" fill="{GREY}" fill-opacity="0.55"/>'
     body += f'<rect width="{filled:g}" height="{height}" fill="{ACCENT}"/>'
     return image(
         drawing(width, height, body, stretches=True),
         width,
         height,
-        f"{100 * share:.0f} %",
+        f"{100 * share:.0f} %" + (f" of {100 * behind:.0f} %" if behind is not None else ""),
         _inline(width, height),
     )
 

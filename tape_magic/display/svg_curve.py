@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 import math
+from html import escape
 
 from tape_magic.display import numbers
 from tape_magic.display.document import Curve
 from tape_magic.display.svg import ACCENT, drawing, hairlines, image, label, labels
 
 _WIDTH, _HEIGHT = 560, 160
+_EXPONENTS = (1, 2, 3, 5, 10, 20, 25, 50, 100, 200)
+"""How far apart two ticks can be on a logarithmic axis."""
+
+_STYLE = "display:block;max-width:100%;min-width:400px;"
+"""On a narrow page it is scrolled, since its labels could not be read there."""
+
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 10, 24
 
 
 def curve(picture: Curve) -> str:
-    """A curve with hairlines and readable axes."""
+    """A curve with hairlines and readable axes, as an ``<img>``."""
+    return image(_drawn(picture), _WIDTH, _HEIGHT, _in_words(picture), _STYLE)
+
+
+def inline_curve(picture: Curve) -> str:
+    """The same as an ``<svg>``, which does not flicker when it changes."""
+    words = escape(_in_words(picture), quote=True)
+    head = f'<svg role="img" aria-label="{words}" style="{_STYLE}height:auto;" '
+    return head + _drawn(picture).removeprefix("<svg ")
+
+
+def _drawn(picture: Curve) -> str:
     heights = [math.log10(value) for value in picture.y] if picture.log else list(picture.y)
     ticks = log_ticks(min(heights), max(heights)) if picture.log else linear_ticks(min(heights), max(heights))
     low, high = min(*heights, ticks[0][0]), max(*heights, ticks[-1][0])
@@ -43,8 +61,7 @@ def curve(picture: Curve) -> str:
         f'<polyline points="{points}" fill="none" stroke="{ACCENT}" stroke-width="1.6" '
         'stroke-linejoin="round"/>'
     )
-    svg = drawing(_WIDTH, _HEIGHT, body)
-    return image(svg, _WIDTH, _HEIGHT, _in_words(picture), "display:block;max-width:100%;")
+    return drawing(_WIDTH, _HEIGHT, body)
 
 
 def _in_words(picture: Curve) -> str:
@@ -53,10 +70,10 @@ def _in_words(picture: Curve) -> str:
 
 
 def log_ticks(low: float, high: float) -> list[tuple[float, str]]:
-    """Whole powers of ten around a range of exponents, five at the most."""
+    """Round powers of ten within or next to a range of exponents, five at the most."""
     first, last = math.floor(low), math.ceil(high)
-    every = max(1, math.ceil((last - first) / 4))
-    first = last - every * math.ceil((last - first) / every)
+    every = next(size for size in _EXPONENTS if 4 * size >= last - first)
+    first = every * math.ceil(first / every)
     return [(float(e), numbers.power_of_ten(e)) for e in range(first, last + 1, every)]
 
 

@@ -1,45 +1,58 @@
-"""The rows of the report, and the sentences around them: why there is no GPU, which variables override."""
+"""The rows of the report: TensorFlow's devices with what NVML tells of their cards, and the CPU."""
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tape_magic.engine.device_cards import Located
+from tape_magic.engine.device_notes import is_split, remarks, why_no_gpu
+from tape_magic.engine.device_settings import settings_now
 from tape_magic.engine.device_state import State
+from tape_magic.engine.holders import holders
+from tape_magic.engine.nvml import Card
 from tape_magic.results.devices import Device, DeviceReport, Outcome, Policy, PolicyKind
 
 
 def build_report(
-    tf: Any, state: State, started: bool, outcome: Outcome, notes: tuple[str, ...] = ()
+    tf: Any,
+    state: State,
+    started: bool,
+    outcome: Outcome,
+    located: Located,
+    notes: tuple[str, ...] = (),
+    settings: tuple[str, ...] | None = None,
 ) -> DeviceReport:
     """The devices as they are in `state`; starts nothing."""
     build = tf.sysconfig.get_build_info()
+    seen = _gpu_rows(tf, state, started, located)
+    unseen = [_card_row(card) for card in located.unseen]
     return DeviceReport(
-        devices=(*_gpu_rows(tf, state, started), *_cpu_rows(tf, state)),
+        devices=(*seen, *unseen, *_cpu_rows(tf, state)),
         tensorflow=tf.__version__,
         cuda=build.get("cuda_version"),
         cudnn=build.get("cudnn_version"),
         started=started,
         outcome=outcome,
         why_no_gpu=None if state.gpus else why_no_gpu(tf),
-        notes=(*notes, *_unalike(state), *overriding(os.environ, state)),
+        notes=(*notes, *remarks(tf, state, started, located)),
+        driver=located.driver,
+        settings=settings_now(tf, None) if settings is None else settings,
     )
 
 
-def _gpu_rows(tf: Any, state: State, started: bool) -> list[Device]:
+def _gpu_rows(tf: Any, state: State, started: bool, located: Located) -> list[Device]:
     rows, first = [], 0
+    whole = started and not is_split(tf, state)
     for index, (gpu, policy) in enumerate(zip(state.gpus, state.policies, strict=True)):
         visible = policy.kind is not PolicyKind.HIDDEN
         # TensorFlow numbers the logical GPUs through, in the order of the visible physical ones
-        count = max(1, len(policy.limits)) if visible else 0
+        count = (1 if whole else max(1, len(policy.limits))) if visible else 0
         names = tuple(f"GPU:{number}" for number in range(first, first + count))
         first += count
         details = tf.config.experimental.get_device_details(gpu)
-        # memory_total stays unknown: TensorFlow does not tell it
         used, peak = _memory(tf, names) if started else (None, None)
         rows.append(
             Device(
@@ -48,14 +61,45 @@ def _gpu_rows(tf: Any, state: State, started: bool) -> list[Device]:
                 logical_names=names,
                 product=details.get("device_name"),
                 compute_capability=details.get("compute_capability"),
-                memory_total=None,
+                memory_total=located.totals[index],
                 memory_used=used,
                 memory_peak=peak,
                 policy=policy,
                 visible=visible,
+                **_figures(located.cards[index]),
             )
         )
     return rows
+
+
+def _figures(card: Card | None) -> dict[str, Any]:
+    """What NVML tells of a device."""
+    if card is None:
+        return {}
+    return {
+        "card": card.index,
+        "memory_all": card.used,
+        "load": card.load,
+        "temperature": card.temperature,
+        "holders": holders(card.processes),
+    }
+
+
+def _card_row(card: Card) -> Device:
+    """A card that TensorFlow does not see."""
+    return Device(
+        kind="CARD",
+        index=card.index,
+        logical_names=(),
+        product=card.product or None,
+        compute_capability=None,
+        memory_total=card.total,
+        memory_used=None,
+        memory_peak=None,
+        policy=Policy(PolicyKind.UNSEEN),
+        visible=False,
+        **_figures(card),
+    )
 
 
 def _memory(tf: Any, names: tuple[str, ...]) -> tuple[int | None, int | None]:
@@ -113,65 +157,3 @@ def system_memory() -> int | None:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return None
-
-
-def why_no_gpu(tf: Any) -> str:
-    """Why TensorFlow shows no GPU, as far as can be told without starting anything."""
-    if tf.test.is_built_with_rocm():
-        return "this TensorFlow is built for ROCm, and ROCm shows it no GPU"
-    return no_gpu_reason(tf.test.is_built_with_cuda(), _has_driver(), os.environ.get("CUDA_VISIBLE_DEVICES"))
-
-
-def no_gpu_reason(built_with_cuda: bool, driver: bool, cuda_visible: str | None) -> str:
-    """The first link that is broken, in the order in which TensorFlow needs them.
-
-    >>> no_gpu_reason(True, True, "-1")
-    'CUDA_VISIBLE_DEVICES=-1 hides every GPU'
-    """
-    if not built_with_cuda:
-        return "this TensorFlow is built without CUDA"
-    if not driver:
-        return "no NVIDIA driver: libcuda.so.1 was not found"
-    # CUDA reads the list up to the first entry that is no device
-    if cuda_visible is not None and cuda_visible.split(",")[0].strip() in ("", "-1", "NoDevFiles", "none"):
-        return f"CUDA_VISIBLE_DEVICES={cuda_visible} hides every GPU"
-    return "there is an NVIDIA driver, but no GPU that this TensorFlow can use; its log at import says more"
-
-
-def _has_driver() -> bool:
-    try:
-        ctypes.CDLL("libcuda.so.1")  # loads, and starts nothing; a TensorFlow with CUDA has done the same
-    except OSError:
-        return False
-    return True
-
-
-def _unalike(state: State) -> tuple[str, ...]:
-    if state.growth_alike or state.logical:
-        return ()
-    return (
-        "The visible GPUs differ in memory growth, and TensorFlow refuses to start so: "
-        "%tfgpu --growth sets it on all of them.",
-    )
-
-
-def overriding(environ: Mapping[str, str], state: State) -> tuple[str, ...]:
-    """A sentence for each environment variable that overrides what is set."""
-    if not state.gpus:
-        return ()
-    notes = []
-    if (visible := environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        notes.append(
-            f"CUDA_VISIBLE_DEVICES={visible} comes first: CUDA shows only those GPUs, numbered from 0."
-        )
-    forced = environ.get("TF_FORCE_GPU_ALLOW_GROWTH")
-    kinds = {policy.kind for policy in state.policies} - {PolicyKind.HIDDEN}
-    if forced == "true" and kinds - {PolicyKind.GROWTH}:
-        notes.append(
-            "TF_FORCE_GPU_ALLOW_GROWTH=true overrides this: every visible GPU takes memory as needed."
-        )
-    elif forced == "false" and PolicyKind.GROWTH in kinds:
-        notes.append("TF_FORCE_GPU_ALLOW_GROWTH=false overrides growth: nearly all memory is taken at once.")
-    elif forced not in (None, "true", "false"):
-        notes.append(f"TF_FORCE_GPU_ALLOW_GROWTH={forced} is ignored: TensorFlow takes only true or false.")
-    return tuple(notes)

@@ -2,72 +2,43 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tape_magic.engine.device_settings import NOTHING, Settings
+from tape_magic.engine.device_size import Size, read_size
+from tape_magic.engine.device_words import FREEST
 from tape_magic.errors import DeviceError
-from tape_magic.results.devices import size_text
-
-MIB = 2**20
-
-_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-_SIZE = re.compile(r"([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+))\s*(%|[KMGT](?:iB)?)?", re.IGNORECASE)
-_HOW_TO_WRITE = "write 512M, 4G or 4GiB (units of 1024), or a part of the memory as 0.5 or 50%"
-
-
-@dataclass(frozen=True)
-class Size:
-    """A cap: `bytes`, or a `part` of the device's memory with 0 < part ≤ 1; `text` as a magic line has it."""
-
-    text: str
-    bytes: int | None = None
-    part: float | None = None
-
-    def on(self, device: str, total: int | None) -> int:
-        """The cap in bytes on a device that has `total` bytes, rounded down to TensorFlow's unit, the MiB.
-
-        Raises `DeviceError` for a part of an unknown total, for more than the total, and for less than 1 MiB.
-
-        >>> Size("50%", part=0.5).on("GPU 0", 8 * 2**30) == 4 * 2**30
-        True
-        """
-        if self.part is not None and total is None:
-            raise DeviceError(
-                f"The limit {self.text} is a part of {device}'s memory, and TensorFlow does not tell how much"
-                " that is: write the size itself, for example 4G."
-            )
-        size = self.bytes if self.bytes is not None else int((self.part or 0.0) * (total or 0))
-        if total is not None and size > total:
-            raise DeviceError(f"The limit {self.text} is more than {device} has: {size_text(total)}.")
-        if size < MIB:
-            raise DeviceError(
-                f"The limit {self.text} is less than 1 MiB on {device}, the least TensorFlow can cap: "
-                "write more, for example 512M."
-            )
-        return size // MIB * MIB
 
 
 @dataclass(frozen=True)
 class Request:
-    """One whole setup: what it does not name goes to TensorFlow's default.
+    """One whole setup: of the devices, what it does not name goes to TensorFlow's default.
 
-    `indices` are the GPUs to keep visible, ascending; None is all of them. `split` is the number of logical
-    CPUs. A request that names nothing only asks.
+    `indices` are the GPUs to keep visible, ascending; None is all of them. With `freest` it is the one with
+    the most free memory. `split` is the number of logical CPUs, or of logical GPUs on each GPU where there is
+    a `limit`. A request that names nothing only asks.
     """
 
     indices: tuple[int, ...] | None = None
+    freest: bool = False
     growth: bool = False
     limit: Size | None = None
     cpu: bool = False
     split: int = 1
     require: bool = False
+    settings: Settings = NOTHING
+    reset_peak: bool = False
+
+    @property
+    def names_devices(self) -> bool:
+        """Whether it is about the devices at all; otherwise they stay as they are."""
+        return self.indices is not None or self.freest or self.growth or self.limit is not None or self.cpu
 
     @property
     def only_asks(self) -> bool:
         """Whether nothing is to be changed."""
-        return self.indices is None and not self.growth and self.limit is None and not self.cpu
+        return not (self.names_devices or self.settings != NOTHING or self.reset_peak)
 
     @property
     def line(self) -> str:
@@ -77,20 +48,25 @@ class Request:
         '%tfgpu 0,1 --limit 4G'
         """
         words = ["%tfgpu"]
-        if self.indices is not None:
+        if self.freest:
+            words.append(FREEST)
+        elif self.indices is not None:
             words.append(",".join(map(str, self.indices)))
         words += ["--growth"] * self.growth + (["--limit", self.limit.text] if self.limit else [])
         words += ["--cpu"] * self.cpu + (["--split", str(self.split)] if self.split > 1 else [])
-        return " ".join(words + ["--require"] * self.require)
+        return " ".join([*words, *self.settings.words, *["--require"] * self.require])
 
 
 def read_request(
-    indices: int | Sequence[int] | None,
+    indices: int | str | Sequence[int] | None,
+    *,
     growth: bool,
     limit: str | int | float | None,
     cpu: bool,
     split: int | None,
     require: bool,
+    settings: Settings,
+    reset_peak: bool,
 ) -> Request:
     """The arguments of `devices()` as a `Request`; `DeviceError` for what no machine could do."""
     if growth and limit is not None:
@@ -103,6 +79,8 @@ def read_request(
             "a GPU index": indices is not None,
             "growth": growth,
             "limit": limit is not None,
+            "allocator": settings.allocator is not None,
+            "reset_peak": reset_peak,
             "require": require,
         }
         for word, given in gpu_words.items():
@@ -110,28 +88,33 @@ def read_request(
                 raise DeviceError(
                     f"cpu hides every GPU, so {word} has nothing to apply to: leave one of them out."
                 )
+    freest = isinstance(indices, str) and indices == FREEST
     return Request(
-        indices=_read_indices(indices),
+        indices=None if freest else _read_indices(indices),
+        freest=freest,
         growth=bool(growth),
         limit=None if limit is None else read_size(limit),
         cpu=bool(cpu),
-        split=_read_split(split, cpu),
+        split=_read_split(split, cpu, limit is not None),
         require=bool(require),
+        settings=settings,
+        reset_peak=bool(reset_peak),
     )
 
 
-def _read_indices(indices: int | Sequence[int] | None) -> tuple[int, ...] | None:
+def _read_indices(indices: int | str | Sequence[int] | None) -> tuple[int, ...] | None:
     if indices is None:
         return None
-    several: Sequence[int] = (indices,) if isinstance(indices, int) else indices
+    several: Sequence[object] = (indices,) if isinstance(indices, int) else indices
     if isinstance(several, str) or not isinstance(several, Sequence):
         raise DeviceError(
-            f"GPUs are named by their index, not by {indices!r}: write 0, or 0 and 1 as [0, 1]."
+            f"GPUs are named by their index or freest, not by {indices!r}: write 0, or 0 and 1 as [0, 1]."
         )
     if not several:
         raise DeviceError(
             "No GPU is named in the empty list: write cpu=True (%tfgpu --cpu) to hide every GPU."
         )
+    read = []
     for index in several:
         # True is an int in Python, and devices(True) is surely a slip
         if not isinstance(index, int) or isinstance(index, bool) or index < 0:
@@ -140,69 +123,18 @@ def _read_indices(indices: int | Sequence[int] | None) -> tuple[int, ...] | None
             )
         if several.count(index) > 1:
             raise DeviceError(f"GPU {index} is named {several.count(index)} times: name each GPU once.")
-    return tuple(sorted(several))
+        read.append(index)
+    return tuple(sorted(read))
 
 
-def _read_split(split: int | None, cpu: bool) -> int:
+def _read_split(split: int | None, cpu: bool, limited: bool) -> int:
     if split is None:
         return 1
     if not isinstance(split, int) or isinstance(split, bool) or split < 1:
-        raise DeviceError(f"split {split!r} is no number of logical CPUs: write a whole number from 1 up.")
-    if not cpu:
+        raise DeviceError(f"split {split!r} is no number of logical devices: write a whole number from 1 up.")
+    if not cpu and not limited:
         raise DeviceError(
-            f"split {split} needs cpu, which it splits into logical CPUs: write --cpu --split {split}."
+            f"split {split} needs a limit, since TensorFlow splits a GPU only into parts of a given size:"
+            f" write --limit 2G --split {split}, or --cpu --split {split} for logical CPUs."
         )
     return split
-
-
-def read_size(limit: str | int | float) -> Size:
-    """A cap on memory from "512M", "4G", "4GiB", "0.5", "50%", a number of bytes (int) or a part (float).
-
-    Raises `DeviceError` for what is no size, zero, negative, or a part above the whole.
-
-    >>> read_size("1.5G").bytes == 1536 * 2**20, read_size("50%").part, read_size(0.25).text
-    (True, 0.5, '25%')
-    """
-    if isinstance(limit, bool) or not isinstance(limit, str | int | float):
-        raise DeviceError(f"limit {limit!r} is not a size: {_HOW_TO_WRITE}.")
-    if isinstance(limit, int):
-        _check_positive(limit, str(limit))
-        return Size(_line_text(limit), bytes=limit)
-    if isinstance(limit, float):
-        _check_positive(limit, repr(limit))
-        return _part(f"{100 * limit:.6g}%" if limit <= 1 else repr(limit), limit)
-    text = limit.strip()
-    match = _SIZE.fullmatch(text)
-    if match is None:
-        raise DeviceError(f"limit {limit!r} is not a size: {_HOW_TO_WRITE}.")
-    number, unit = float(match[1]), (match[2] or "")
-    _check_positive(number, text)
-    if unit == "%":
-        return _part(text, number / 100)
-    if unit:
-        return Size(text.replace(" ", ""), bytes=int(number * _UNITS[unit[0].upper()]))
-    # a bare "1" is as likely a forgotten unit as a whole device
-    if number >= 1 and "." not in text:
-        raise DeviceError(f"limit {text} has no unit: {_HOW_TO_WRITE}.")
-    return _part(text, number)
-
-
-def _line_text(size: int) -> str:
-    if size < MIB:
-        return f"{size} bytes"  # too little for a cap, so only ever part of an error
-    return f"{size >> 30}G" if size % 2**30 == 0 else f"{size // MIB}M"
-
-
-def _check_positive(number: float, text: str) -> None:
-    if not (math.isfinite(number) and number > 0):
-        raise DeviceError(f"limit {text} leaves no memory to work with: {_HOW_TO_WRITE}.")
-
-
-def _part(text: str, part: float) -> Size:
-    if part <= 1:
-        return Size(text, part=part)
-    if text.endswith("%"):
-        raise DeviceError(f"limit {text} is more than the device has: write 100% or less.")
-    raise DeviceError(
-        f"limit {text} has no unit and is more than the whole device as a part: {_HOW_TO_WRITE}."
-    )

@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tape_magic.engine.device_request import MIB, Request
+from tape_magic.engine.device_request import Request
+from tape_magic.engine.device_size import MIB
 from tape_magic.errors import DeviceError
-from tape_magic.results.devices import Policy, PolicyKind
+from tape_magic.results.devices import Policy, PolicyKind, size_text
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,15 @@ class Plan:
     policies: tuple[Policy, ...]
     cpus: int
 
+    def __str__(self) -> str:
+        """In words.
+
+        >>> print(make_plan(Request((1,), growth=True), (None, None)))
+        GPU 0 hidden, GPU 1 memory as needed
+        """
+        words = [f"GPU {index} {policy.text}" for index, policy in enumerate(self.policies)]
+        return ", ".join([*words, *([f"{self.cpus} logical CPUs"] if self.cpus > 1 else [])])
+
     def is_so(self, state: State) -> bool:
         """Whether the devices are as planned already."""
         return state.policies == self.policies and state.logical_cpus == self.cpus
@@ -142,10 +152,15 @@ def make_plan(request: Request, totals: tuple[int | None, ...]) -> Plan:
         _wanted_policy(request, index, total) if index in wanted else Policy(PolicyKind.HIDDEN)
         for index, total in enumerate(totals)
     )
-    return Plan(policies, request.split)
+    return Plan(policies, request.split if request.cpu else 1)
 
 
 def _wanted_policy(request: Request, index: int, total: int | None) -> Policy:
-    if request.limit is not None:
-        return Policy(PolicyKind.LIMIT, (request.limit.on(f"GPU {index}", total),))
-    return Policy(PolicyKind.GROWTH if request.growth else PolicyKind.DEFAULT)
+    if request.limit is None:
+        return Policy(PolicyKind.GROWTH if request.growth else PolicyKind.DEFAULT)
+    limit = request.limit.on(f"GPU {index}", total)
+    if total is not None and limit * request.split > total:
+        raise DeviceError(
+            f"{request.split} times {request.limit.text} is more than GPU {index} has: {size_text(total)}."
+        )
+    return Policy(PolicyKind.LIMIT, (limit,) * request.split)

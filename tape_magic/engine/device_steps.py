@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tape_magic.engine.device_request import MIB
+from tape_magic.engine.device_settings import Change
+from tape_magic.engine.device_size import MIB
 from tape_magic.engine.device_state import Plan, State, read_state
 from tape_magic.engine.logical_devices import forget_logical_devices
 from tape_magic.errors import DeviceError
@@ -43,6 +43,10 @@ class Step:
         else:
             tf.config.set_logical_device_configuration(self.device, list(value))
 
+    def change(self, tf: Any) -> Change:
+        """The step as a change, which can be undone."""
+        return Change(self.text, lambda: self.call(tf, self.value), lambda: self.call(tf, self.before))
+
     @property
     def text(self) -> str:
         """What is set, in words."""
@@ -53,24 +57,40 @@ class Step:
         )
 
 
-def apply(tf: Any, plan: Plan, state: State) -> None:
-    """Sets what the plan says and reads it back; only before TensorFlow has started.
+def apply(tf: Any, plan: Plan | None, state: State, changes: Sequence[Change]) -> None:
+    """Sets what the plan and the changes say and reads it back; devices only before TensorFlow has started.
 
-    Raises `DeviceError` if a setter refuses or what is read back differs; all is then set back to `state`.
+    Without a plan the devices stay as they are. Raises `DeviceError` if a setter refuses or what is read back
+    differs; all is then set back to `state`.
     """
-    done: list[Step] = []
+    done: list[Change] = []
     try:
-        for step in _steps(tf, plan, state):
-            done.append(step)  # before the call: a setter that fails half-way is set back too
-            step.call(tf, step.value)
-        after = read_state(tf)
-        if not (plan.is_so(after) and after.growth_alike):
-            raise _ReadBack("; ".join(plan.differences(after)) or "GPUs that differ in growth")
+        for step in _steps(tf, plan, state) if plan is not None else ():
+            _do(step.change(tf), done)
+        for change in changes:
+            _do(change, done)
+        _check(tf, plan, changes)
     except BaseException as error:
         undone = _undo(tf, done, state)
         if not isinstance(error, Exception):
             raise  # an interrupt stays an interrupt, with everything set back
         raise DeviceError(f"{_what_failed(error, done)}; {undone}.") from error
+
+
+def _do(change: Change, done: list[Change]) -> None:
+    done.append(change)  # before the call: a setter that fails half-way is set back too
+    change.do()
+
+
+def _check(tf: Any, plan: Plan | None, changes: Sequence[Change]) -> None:
+    """Reads back what was set."""
+    if plan is not None:
+        after = read_state(tf)
+        if not (plan.is_so(after) and after.growth_alike):
+            raise _ReadBack("; ".join(plan.differences(after)) or "GPUs that differ in growth")
+    for change in changes:
+        if not change.holds():
+            raise _ReadBack(f"{change.text} is not what was set")
 
 
 class _ReadBack(Exception):
@@ -110,19 +130,23 @@ def _growth(plan: Plan, before: list[bool | None]) -> bool | None:
     return None if all(growth is None for growth in before) else False
 
 
-def _undo(tf: Any, done: list[Step], state: State) -> str:
-    """Sets the steps back, the last first, and says in words whether all is as it was."""
-    for step in reversed(done):
-        # one that cannot be set back must not keep the others from it; the comparison below tells
-        with contextlib.suppress(Exception):
-            step.call(tf, step.before)
-    if read_state(tf) == state:
+def _undo(tf: Any, done: Sequence[Change], state: State) -> str:
+    """Sets everything back, the last first, and says in words whether all is as it was."""
+    failed = False
+    for change in reversed(done):
+        # one that cannot be set back must not keep the others from it; for devices the comparison tells
+        try:
+            change.undo()
+        except Exception:
+            failed = failed or change.holds()
+    if read_state(tf) == state and not failed:
         return "everything is set back as it was"
     return "setting it back failed too, so restart the kernel"
 
 
-def _what_failed(error: Exception, done: list[Step]) -> str:
+def _what_failed(error: Exception, done: Sequence[Change]) -> str:
     if isinstance(error, _ReadBack):
         return f"TensorFlow accepted the devices and then had them otherwise ({error})"
     reason = next(iter(str(error).splitlines()), "").rstrip(".") or "no reason given"
-    return f"TensorFlow refused to set {done[-1].text} ({type(error).__name__}: {reason})"
+    what = done[-1].text if done else "the devices"
+    return f"TensorFlow refused to set {what} ({type(error).__name__}: {reason})"

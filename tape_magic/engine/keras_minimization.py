@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import numpy as np
 
-from tape_magic.engine import optimizers
+from tape_magic.engine import optimizers, seed_states
 from tape_magic.engine import sources as src
+from tape_magic.engine.asked import Asked
 from tape_magic.engine.checkpoint import Progress
 from tape_magic.engine.compilation import Compilation, Compiled
 from tape_magic.engine.continuation import Continuation, Trail
@@ -20,12 +20,14 @@ from tape_magic.engine.feed import Feed
 from tape_magic.engine.history import EXACT, Series
 from tape_magic.engine.interrupts import assign_all
 from tape_magic.engine.loop_cache import LoopCache
-from tape_magic.engine.minimization import UNLIMITED, Minimization, Minimized, array_of
+from tape_magic.engine.minimization import UNLIMITED, Minimization, Minimized
 from tape_magic.engine.positions import Chunk, Final, Plan, Position, Recorded
 from tape_magic.engine.program import Namespace, Program
 from tape_magic.engine.settings import Settings
 from tape_magic.engine.stopping import GO, GRADIENT_LOST, LOSS_LOST, REASONS
-from tape_magic.results.minimum import Divergence, Step, StopReason
+from tape_magic.engine.watched import norm_of
+from tape_magic.results.minimum import Divergence, StopReason
+from tape_magic.results.steps import Step
 
 
 class KerasMinimization(Minimization):
@@ -103,18 +105,16 @@ class KerasMinimization(Minimization):
             floats=floats,
         )
 
-    def run(self, interrupted: Callable[[], bool], on_progress: Callable[[Step], None] | None) -> Minimized:
+    def run(self, asked: Asked, on_progress: Callable[[Step], None] | None) -> Minimized:
         """All of it, telling `on_progress` where it stands after each chunk."""
-        for step in self.steps(interrupted):
+        for step in self.steps(asked):
             if on_progress is not None:
-                on_progress(step)
+                on_progress(self.watched_step(step))
         return self.finish()
 
-    def steps(self, interrupted: Callable[[], bool]) -> Generator[Step, None, None]:
+    def steps(self, asked: Asked) -> Generator[Step, None, None]:
         """Where the run stands, after each chunk."""
-        self._seed(self._continuation.step)
-        self.selection.lift()
-        position = self._engines.start(self._continuation.step)
+        position = self._begun()
         self._note_unconnected(self._engines.loop.connected, self._engines.record)
         self._engines.forget()
         if not self._goes_on:
@@ -123,7 +123,7 @@ class KerasMinimization(Minimization):
         best = float(self._series[0].values.min(initial=math.inf))
         while True:
             over = self._batches is not None and self._batches.over
-            if over or position.step >= self.limit or self._told_to_stop(position, interrupted):
+            if over or position.step >= self.limit or self._told_to_stop(position, asked):
                 break
             end = self._engines.plan(position.step, self.limit, EXACT)
             began, chunk = position.step, self._engines.advance(position, end)
@@ -148,24 +148,39 @@ class KerasMinimization(Minimization):
             loss = float(self._final.loss)
             yield self._step(position.step, loss, min(best, loss) if math.isfinite(loss) else loss)
 
-    def _told_to_stop(self, position: Position, interrupted: Callable[[], bool]) -> bool:
-        if interrupted():
-            self.reason = StopReason.INTERRUPTED
+    def _begun(self) -> Position:
+        """With all random numbers seeded, and the first loop built."""
+        step, seed = self._continuation.step, self.settings.seed
+        self._seed(step)
+        self.selection.lift()
+        if seed is None or self._goes_on:
+            return self._engines.start(step)
+        states = seed_states.read_by(self.program, self.namespace)
+        seed_states.set_back(states, seed)
+        position = self._engines.start(step)
+        if self._engines.engine != "eager":
+            # The graph tells of more, those in functions that the program calls.
+            seed_states.set_back([*states, *seed_states.among(self._engines.loop.kept)], seed)
+        return position
+
+    def _told_to_stop(self, position: Position, asked: Asked) -> bool:
+        told, self.paused = asked(), asked.paused
+        if told is not None:
+            self.reason = told
         elif (
             self.settings.time is not None
             and position.step > self._began  # not before the first steps, however long these took to compile
-            and time.perf_counter() - self.started >= self.settings.time
+            and self.seconds >= self.settings.time
         ):
             self.reason = StopReason.TIME
         return self.reason is not StopReason.STEPS
 
     def _step(self, step: int, loss: float, best: float) -> Step:
-        seconds = time.perf_counter() - self.started
         steps = 0 if self.limit == UNLIMITED else self.limit
         epoch = (0, 0)
         if self._batches is not None and (length := self._batches.feed.steps_per_epoch):
             epoch = min(step, self.limit - 1) // length + 1, -(-self.limit // length)
-        return Step(step, steps, loss, best, seconds, self._engines.engine, *epoch)
+        return Step(step, steps, loss, best, self.seconds, self._engines.engine, *epoch)
 
     def _record(self, chunk: Chunk) -> None:
         for series, recorded in zip(self._series, chunk.series, strict=True):
@@ -340,9 +355,4 @@ class KerasMinimization(Minimization):
 
     def _gradient_norms(self) -> list[float | None]:
         gradients = iter(self._final.gradients)
-        return [
-            # In float64, since the squares of half precision overflow; by NumPy's own sum, since BLAS would
-            # wake its threads for it.
-            math.sqrt(np.square(array_of(next(gradients)).astype(np.float64)).sum()) if has else None
-            for has in self._engines.loop.connected
-        ]
+        return [norm_of(next(gradients)) if has else None for has in self._engines.loop.connected]

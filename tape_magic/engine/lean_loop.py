@@ -24,14 +24,11 @@ FOREVER = frozenset({"SGD", "Adam", "AdamW", "Adamax", "Nadam", "RMSprop", "Adag
 _FORGETFUL = ("clipnorm", "clipvalue", "global_clipnorm", "use_ema", "gradient_accumulation_steps")
 """Settings with which they may not."""
 
-BLOCK = 4
-"""So many steps are laid out one after the other where steps are small and many."""
-
-SMALL = 10_000
-"""Elements of all tensors in a step that is small."""
+BLOCKS = ((500, 8), (10_000, 4))
+"""Elements of all tensors in a step, up to which so many steps are laid out one after the other."""
 
 MANY = 100_000
-"""Steps in a run that makes up for compiling a step several times."""
+"""Steps in a run that may make up for compiling a step several times."""
 
 
 def fits(plan: Plan, leaves: Sequence[src.Leaf], optimizer: Any) -> bool:
@@ -64,7 +61,9 @@ def fits(plan: Plan, leaves: Sequence[src.Leaf], optimizer: Any) -> bool:
 
 def block_of(elements: int | None, steps: int) -> int:
     """How many steps to lay out one after the other, for the elements of a step and the steps of a run."""
-    return BLOCK if elements is not None and elements <= SMALL and steps >= MANY else 1
+    if elements is None or steps < MANY:
+        return 1
+    return next((block for limit, block in BLOCKS if elements <= limit), 1)
 
 
 class LeanLoop(CompiledLoop):

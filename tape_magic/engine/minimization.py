@@ -12,6 +12,7 @@ import numpy as np
 
 from tape_magic.engine import optimizers, side_effects, unconnected
 from tape_magic.engine import sources as src
+from tape_magic.engine.asked import Asked
 from tape_magic.engine.bounds import Limits, limits_of, project
 from tape_magic.engine.fingerprint import Fingerprints
 from tape_magic.engine.given_back import given_back, liftable
@@ -22,9 +23,11 @@ from tape_magic.engine.program import Namespace, Program
 from tape_magic.engine.selection import Selection
 from tape_magic.engine.settings import Settings
 from tape_magic.engine.stopping import Rules
+from tape_magic.engine.watched import array_of, watched
 from tape_magic.errors import SourceError, TargetError, closest
 from tape_magic.notation import LAST_EXPRESSION, place
-from tape_magic.results.minimum import Divergence, MinimizeResult, Step, StopReason, VariableChange
+from tape_magic.results.minimum import Divergence, MinimizeResult, StopReason, VariableChange
+from tape_magic.results.steps import Step
 
 _Record = Callable[[], "unconnected.Record | None"]
 """What gives the operations of one evaluation, where these are known."""
@@ -103,7 +106,7 @@ class Minimization(ABC):
         self.notes: list[str] = []
         self.leaves: list[src.Leaf] = []
         self.start_values: list[np.ndarray[Any, Any]] = []
-        self.started = time.perf_counter()
+        self.started, self.paused = time.perf_counter(), 0.0
         self.reason = StopReason.STEPS
         self.divergence: Divergence | None = None
         self._series = [Series() for _ in range(1 + len(settings.track))]
@@ -155,8 +158,18 @@ class Minimization(ABC):
         return [f"{shown} does not depend on {one.listed}{one.reason and f': {one.reason}'}" for one in found]
 
     @abstractmethod
-    def run(self, interrupted: Callable[[], bool], on_progress: Callable[[Step], None] | None) -> Minimized:
+    def run(self, asked: Asked, on_progress: Callable[[Step], None] | None) -> Minimized:
         """All of it, telling `on_progress` where it stands every now and then."""
+
+    @property
+    def seconds(self) -> float:
+        """Since the run began, without pauses."""
+        return time.perf_counter() - self.started - self.paused
+
+    def watched_step(self, step: Step) -> Step:
+        """The same with what a display shows besides."""
+        name = self.loss_name or LAST_EXPRESSION
+        return watched(step, name, self._began, self._series, self.settings.track, self.leaves)
 
     # -- what is minimised over, and how -----------------------------------------------------------
 
@@ -259,7 +272,7 @@ class Minimization(ABC):
             steps=int(steps[-1]),
             steps_asked=int(steps[-1]) if self.limit == UNLIMITED else self.limit,
             reason=self.reason,
-            seconds=time.perf_counter() - self.started,
+            seconds=self.seconds,
             compile_seconds=compile_seconds,
             engine=engines.engine,
             engine_reason=engines.reason,
@@ -287,8 +300,3 @@ class Minimization(ABC):
                 self.namespace[name] = self._shadowed[name]
             else:
                 self.namespace.pop(name, None)
-
-
-def array_of(value: Any) -> np.ndarray[Any, Any]:
-    """A copy of what a tensor or variable holds."""
-    return np.array(value.numpy())

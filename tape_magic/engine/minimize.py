@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from tape_magic.engine.asked import Asked
 from tape_magic.engine.contexts import left_as_before
 from tape_magic.engine.interrupts import deferred_interrupt
 from tape_magic.engine.keras_minimization import KerasMinimization
@@ -14,7 +15,8 @@ from tape_magic.engine.program import FunctionProgram, Namespace, Program, as_so
 from tape_magic.engine.scipy_methods import find
 from tape_magic.engine.scipy_minimize import ScipyMinimization
 from tape_magic.engine.settings import DEFAULT_OPTIMIZER, Settings
-from tape_magic.results.minimum import MinimizeResult, Step
+from tape_magic.results.minimum import MinimizeResult
+from tape_magic.results.steps import Step, Wish
 
 OnProgress = Callable[[Step], None]
 
@@ -159,18 +161,19 @@ def run(
     settings: Settings,
     on_progress: OnProgress | None = None,
     cache: LoopCache | None = None,
+    wish: Callable[[], Wish] | None = None,
 ) -> Minimized:
     """Minimise a program's loss; what :func:`minimize` and ``%%minimize`` both call.
 
     What the program assigns is left in `namespace`, at the final values. Compiled loops wait in `cache` for
-    the next run of an unchanged cell. Raises what
+    the next run of an unchanged cell. Between chunks, `wish` is asked whether to go on. Raises what
     :func:`minimize` raises.
     """
     kind = KerasMinimization if find(settings.optimizer) is None else ScipyMinimization
     minimization = kind(program, namespace, loss_name, over, settings, cache)
     try:
         with left_as_before(), deferred_interrupt() as interrupt:
-            minimized = minimization.run(lambda: interrupt.pressed, on_progress)
+            minimized = minimization.run(Asked(interrupt, wish), on_progress)
     finally:
         minimization.close()
     # Pressed in the last chunk, there was nothing left to stop, but the user still meant to.

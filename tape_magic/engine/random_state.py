@@ -33,6 +33,41 @@ def kept_random_state() -> Iterator[None]:
         yield
 
 
+def tensorflow_seed() -> int | None:
+    """The seed of `tf.random.set_seed`, None without one or where this TensorFlow does not tell."""
+    try:
+        from tensorflow.python.eager import context as eager
+
+        seed = eager.context()._seed
+    except (ImportError, AttributeError):
+        return None
+    return None if seed is None else int(seed)
+
+
+def as_it_was() -> Callable[[], None]:
+    """What puts back every seed and generator that Keras's `set_random_seed` replaces; starts nothing."""
+    stack = ExitStack()
+    stack.callback(random.setstate, random.getstate())
+    stack.callback(np.random.set_state, np.random.get_state())
+    try:
+        from tensorflow.python.eager import context as eager
+
+        context = eager.context()
+        for name in ("_seed", "_rng"):
+            stack.callback(setattr, context, name, getattr(context, name))
+    except (ImportError, AttributeError):
+        pass
+    try:
+        from keras.src.backend.common import global_state
+
+        for name in ("global_random_seed", "global_seed_generator"):
+            value = global_state.get_global_attribute(name)
+            stack.callback(global_state.set_global_attribute, name, value)
+    except (ImportError, AttributeError):
+        pass
+    return stack.close
+
+
 def _global_variables() -> list[Any]:
     """The state of TensorFlow's global generator and of that of Keras, where they exist."""
     found = []

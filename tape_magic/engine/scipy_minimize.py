@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from tape_magic.engine.asked import Asked
 from tape_magic.engine.flat import Vector
 from tape_magic.engine.loop_cache import LoopCache
 from tape_magic.engine.minimization import Minimization, Minimized
@@ -15,7 +16,7 @@ from tape_magic.engine.scipy_engines import Evaluations, Prepared
 from tape_magic.engine.scipy_methods import Method, check_settings, find, require_scipy
 from tape_magic.engine.scipy_run import Outcome, ScipyRun, Watch
 from tape_magic.engine.settings import Settings
-from tape_magic.results.minimum import Step
+from tape_magic.results.steps import Step
 
 
 class ScipyMinimization(Minimization):
@@ -49,7 +50,7 @@ class ScipyMinimization(Minimization):
             made=found if isinstance(found, Prepared) and found.asked == settings.engine else None,
         )
 
-    def run(self, interrupted: Callable[[], bool], on_progress: Callable[[Step], None] | None) -> Minimized:
+    def run(self, asked: Asked, on_progress: Callable[[Step], None] | None) -> Minimized:
         """All of it."""
         self._seed()
         self.selection.lift()
@@ -67,9 +68,17 @@ class ScipyMinimization(Minimization):
         self._note_unconnected(evaluations.connected, evaluations.record)
         compile_seconds = time.perf_counter() - self.started
         low, high, start = frame
-        watch = Watch(self.started, interrupted, on_progress)
+        run: ScipyRun
+
+        def tell(step: Step) -> None:
+            self._series, self.paused = list(run.series), asked.paused
+            if on_progress is not None:
+                on_progress(self.watched_step(step))
+
+        watch = Watch(self.started, asked, tell)
         run = ScipyRun(evaluations, self.optimizer, self.settings, self.limit, low, high, watch)
-        return self._left(run.run(start), compile_seconds)
+        outcome, self.paused = run.run(start), asked.paused
+        return self._left(outcome, compile_seconds)
 
     def _left(self, outcome: Outcome, compile_seconds: float) -> Minimized:
         """Leave the names at the end, the compiled functions for the next run, and report."""

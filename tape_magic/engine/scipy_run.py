@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 
+from tape_magic.engine.asked import Asked
 from tape_magic.engine.flat import Vector
 from tape_magic.engine.history import Series
 from tape_magic.engine.scipy_engines import Evaluations
 from tape_magic.engine.scipy_methods import Method
 from tape_magic.engine.scipy_points import Point, Points
 from tape_magic.engine.settings import Settings
-from tape_magic.results.minimum import Divergence, Step, StopReason
+from tape_magic.results.minimum import Divergence, StopReason
+from tape_magic.results.steps import Step
 
 PROGRESS_SECONDS = 0.05
 """At the most so often is it told where the run stands."""
@@ -56,15 +58,20 @@ class Watch:
     ----------
     started
         When it began, by ``time.perf_counter``.
-    interrupted
+    asked
         Whether the user wants it to end.
     on_progress
         Told at most every 50 ms.
     """
 
     started: float
-    interrupted: Callable[[], bool]
-    on_progress: Callable[[Step], None] | None
+    asked: Asked
+    on_progress: Callable[[Step], None]
+
+    @property
+    def seconds(self) -> float:
+        """Since it began, without pauses."""
+        return time.perf_counter() - self.started - self.asked.paused
 
 
 class _Stop(Exception):
@@ -104,7 +111,7 @@ class ScipyRun:
         self._limit, self._low, self._high = limit, low, high
         self._watch, self._told = watch, -math.inf
         self._points = Points(evaluations, method, low, high, self._allow)
-        self._series = tuple(Series() for _ in range(1 + len(settings.track)))
+        self.series = tuple(Series() for _ in range(1 + len(settings.track)))
         self._steps = -1  # nothing was evaluated yet
         self._accepted: Point
         self._best: Point
@@ -132,12 +139,12 @@ class ScipyRun:
         self._tell(always=True)
         best = self._settings.keep == "best" and self._best.loss < self._accepted.loss
         point = self._points.with_gradient(self._best if best else self._accepted)
-        return Outcome(point, self._series, reason, self._divergence, message, best)
+        return Outcome(point, self.series, reason, self._divergence, message, best)
 
     def _record(self, point: Point) -> None:
         self._steps += 1
         numbers = [point.loss, *self._evaluations.tracked_at(point.x)]
-        for series, number in zip(self._series, numbers, strict=True):
+        for series, number in zip(self.series, numbers, strict=True):
             series.extend(np.array([self._steps]), np.array([number]))
 
     def _put_back(self) -> None:
@@ -268,21 +275,22 @@ class ScipyRun:
         if self._steps < 0:
             return
         self._tell()
-        if self._watch.interrupted():
-            raise _Stop(StopReason.INTERRUPTED)
-        seconds = time.perf_counter() - self._watch.started
-        if self._settings.time is not None and self._steps > 0 and seconds >= self._settings.time:
+        told = self._watch.asked()
+        if told is not None:
+            raise _Stop(told)
+        limit = self._settings.time
+        if limit is not None and self._steps > 0 and self._watch.seconds >= limit:
             raise _Stop(StopReason.TIME)
         if new and self._steps >= self._limit:
             raise _Stop(StopReason.STEPS)
 
     def _tell(self, *, always: bool = False) -> None:
         now = time.perf_counter()
-        if self._watch.on_progress is None or self._steps < 0:
+        if self._steps < 0:
             return
         if always or now - self._told >= PROGRESS_SECONDS:
             self._told = now
-            seconds = now - self._watch.started
+            seconds = self._watch.seconds
             engine = self._evaluations.engine
             self._watch.on_progress(
                 Step(self._steps, self._limit, self._accepted.loss, self._best.loss, seconds, engine)

@@ -13,6 +13,7 @@ _REPORTS = (
     ("tape_magic.results.gradients", "GradReport"),
     ("tape_magic.results.minimum", "MinimizeResult"),
     ("tape_magic.results.devices", "DeviceReport"),
+    ("tape_magic.results.doctor", "DoctorReport"),
 )
 
 
@@ -34,6 +35,7 @@ def unload(shell: Any) -> None:
     registered = manager.registry.pop(TapeMagics.__name__, None)
     if registered is None:
         return
+    registered.stop_watching()
     for magic in MAGICS:
         manager.magics["cell" if magic.cell else "line"].pop(magic.name, None)
     if registered in shell.configurables:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tape_magic.display.progress import NoProgress, Progress, TerminalProgress, WidgetProgress
+from tape_magic.display.live import WidgetProgress
+from tape_magic.display.progress import NoProgress, Progress
+from tape_magic.display.terminal import TerminalProgress
 from tape_magic.errors import LineError
+from tape_magic.magics.comms import reading_comms
 
 KINDS = ("auto", "widget", "terminal", "none")
+VARIABLE = "TAPE_MAGIC_PROGRESS"
+"""The environment variable that says how runs are shown where the notebook does not."""
 
 
 def kind_of(shell: Any) -> str:
@@ -25,20 +31,29 @@ def kind_of(shell: Any) -> str:
     return "widget" if getattr(kernel, "_allow_stdin", True) else "none"
 
 
+def _chosen(shell: Any, wanted: str) -> str:
+    """What the notebook says, else what the environment says, else what there is."""
+    for source, kind in (("TapeMagics.progress", wanted), (VARIABLE, os.environ.get(VARIABLE) or "auto")):
+        if kind not in KINDS:
+            raise LineError(f"{source} is {kind!r}; it can be {', '.join(KINDS)}.")
+        if kind != "auto":
+            return kind
+    return kind_of(shell)
+
+
 @contextmanager
 def front_end(shell: Any, wanted: str) -> Iterator[Progress]:
     """The progress display for this shell, closed at the end whatever happens."""
-    if wanted not in KINDS:
-        raise LineError(f"TapeMagics.progress is {wanted!r}; it can be {', '.join(KINDS)}.")
-    kind = kind_of(shell) if wanted == "auto" else wanted
-    progress: Progress
-    if kind == "widget":
-        progress = WidgetProgress()
-    elif kind == "terminal":
-        progress = TerminalProgress()
-    else:
-        progress = NoProgress()
-    try:
-        yield progress
-    finally:
-        progress.close()
+    kind = _chosen(shell, wanted)
+    with reading_comms(getattr(shell, "kernel", None)) as comms:
+        progress: Progress
+        if kind == "widget":
+            progress = WidgetProgress(comms.poll if comms.working else None)
+        elif kind == "terminal":
+            progress = TerminalProgress()
+        else:
+            progress = NoProgress()
+        try:
+            yield progress
+        finally:
+            progress.close()

@@ -10,7 +10,7 @@ from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
 from IPython.display import display
 from IPython.utils.capture import capture_output
-from traitlets import Int, Unicode
+from traitlets import Float, Int, Unicode
 
 from tape_magic.engine.request import LIMIT
 from tape_magic.errors import LineError, TapeMagicError
@@ -26,6 +26,7 @@ class TapeMagics(Magics):
 
     shell: Any
     _cache: Any = None
+    _watch: Any = None
 
     grads_name = Unicode("grads", help="What the report of %%grad is bound to, without -o.").tag(config=True)
     minimum_name = Unicode("minimum", help="What the report of %%minimize is bound to, without -o.").tag(
@@ -37,6 +38,7 @@ class TapeMagics(Magics):
     progress = Unicode(
         "auto", help="How a run is shown: 'widget', 'terminal' or 'none'; 'auto' finds out."
     ).tag(config=True)
+    watch_minutes = Float(60.0, min=0.0, help="How long %tfgpu --watch goes on, in minutes.").tag(config=True)
 
     @no_var_expand
     @cell_magic
@@ -89,7 +91,14 @@ class TapeMagics(Magics):
             with front_end(self.shell, "none" if options.quiet else self.progress) as progress:
                 try:
                     done = run(
-                        compiled, namespace, loss, options.over, settings, progress.update, self._loops
+                        compiled,
+                        namespace,
+                        loss,
+                        options.over,
+                        settings,
+                        progress.update,
+                        self._loops,
+                        progress.wish,
                     )
                 except MinimizeInterrupted as interrupted:
                     namespace[name] = interrupted.result
@@ -107,22 +116,29 @@ class TapeMagics(Magics):
     def tfgpu(self, line: str) -> None:
         try:
             options = TFGPU.parse(line)
-            from tape_magic.engine.devices import devices
+            from tape_magic.magics import tfgpu
 
-            report = devices(
-                options.indices or None,
-                growth=options.growth,
-                limit=options.limit,
-                cpu=options.cpu,
-                split=options.split,
-                require=options.require,
-            )
+            if options.watch:
+                self.stop_watching()
+                self._watch = tfgpu.watch(
+                    self.shell, self.progress, 60 * self.watch_minutes, self.stop_watching
+                )
+                return
+            report = tfgpu.report(options)
         except TapeMagicError as error:
             raise _usage_error(error) from None
         if options.name:
             self.shell.user_ns[options.name] = report
-        if not options.quiet:
+        if options.json:
+            print(report.to_json())
+        elif not options.quiet:
             display(report)
+
+    def stop_watching(self) -> None:
+        """End the picture of `%tfgpu --watch`, if there is one."""
+        if self._watch is not None:
+            self._watch.stop()
+            self._watch = None
 
     def _settings(self, options: MinimizeOptions) -> Any:
         """What the line asks for, as the engine takes it."""

@@ -6,7 +6,8 @@ Plain frozen data, made by the engine and laid out by the display. Memory is in 
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 
@@ -17,6 +18,7 @@ class PolicyKind(enum.Enum):
     GROWTH = "memory as needed"
     LIMIT = "at most"
     HIDDEN = "hidden"
+    UNSEEN = "not seen by TensorFlow"
     HOST = "the system's memory"
 
 
@@ -58,17 +60,48 @@ class Outcome(enum.Enum):
 
 
 @dataclass(frozen=True)
+class Holder:
+    """A process that holds memory of a GPU: its number, its bytes, its command, and its notebook if any.
+
+    `here` says that it is this very process. What the system does not tell is None.
+
+    >>> Holder(4121, 2 * 2**30, "ipykernel_launcher", "train.ipynb").text
+    'the notebook train.ipynb (process 4121)'
+    """
+
+    pid: int
+    memory: int | None = None
+    command: str | None = None
+    notebook: str | None = None
+    here: bool = False
+
+    @property
+    def text(self) -> str:
+        """Who it is, in words."""
+        if self.here:
+            return f"this kernel (process {self.pid})"
+        if self.notebook:
+            return f"the notebook {self.notebook} (process {self.pid})"
+        return f"process {self.pid}, {self.command}" if self.command else f"process {self.pid}"
+
+
+@dataclass(frozen=True)
 class Device:
     """One physical device, as TensorFlow numbers it.
+
+    A "CARD" is a GPU that NVML finds and TensorFlow does not, numbered as NVML and nvidia-smi do; of the
+    others, `card` is that number, None where it is not known.
 
     `logical_names` are the names that `tf.device` takes, as ("GPU:0",); empty for a hidden device.
     `compute_capability` is (major, minor). Memory is in bytes: `memory_total` is the device's own,
     `memory_used` what TensorFlow's tensors in this process hold now, `memory_peak` the most they held (over
-    several logical devices: the sum of their peaks). All three are None where they are not known; used and
-    peak are never known before TensorFlow has started.
+    several logical devices: the sum of their peaks), `memory_all` what all processes hold together. All are
+    None where they are not known; used and peak are never known before TensorFlow has started. `load` is the
+    share of the last moments in which the GPU was busy, from 0 to 1; `temperature` is in degrees Celsius.
+    `holders` are the processes that hold its memory, as far as NVML tells, the greediest first.
     """
 
-    kind: Literal["GPU", "CPU"]
+    kind: Literal["GPU", "CARD", "CPU"]
     index: int
     logical_names: tuple[str, ...]
     product: str | None
@@ -78,11 +111,16 @@ class Device:
     memory_peak: int | None
     policy: Policy
     visible: bool
+    card: int | None = None
+    memory_all: int | None = None
+    load: float | None = None
+    temperature: int | None = None
+    holders: tuple[Holder, ...] = ()
 
     @property
     def name(self) -> str:
         """The physical device in words, as "GPU 0"."""
-        return f"{self.kind} {self.index}"
+        return f"{'card' if self.kind == 'CARD' else self.kind} {self.index}"
 
 
 @dataclass(frozen=True)
@@ -92,7 +130,9 @@ class DeviceReport:
     `cuda` and `cudnn` are the versions that this TensorFlow was built for, None for a build without them.
     `started` says whether TensorFlow's runtime has started, after which devices can no longer be changed.
     `why_no_gpu` is the reason in words where there is no GPU, else None. `notes` are whole sentences, for
-    example about an environment variable that overrides the request.
+    example about an environment variable that overrides the request. `driver` is the version of NVIDIA's
+    driver, None where NVML does not tell. `settings` are what holds for all devices, in words, as
+    "precision mixed_bfloat16"; what is at TensorFlow's default is left out.
     """
 
     devices: tuple[Device, ...]
@@ -103,10 +143,12 @@ class DeviceReport:
     outcome: Outcome
     why_no_gpu: str | None
     notes: tuple[str, ...]
+    driver: str | None = None
+    settings: tuple[str, ...] = ()
 
     @property
     def gpus(self) -> tuple[Device, ...]:
-        """The GPUs, the hidden ones too."""
+        """The GPUs that TensorFlow sees, the hidden ones too."""
         return tuple(device for device in self.devices if device.kind == "GPU")
 
     @property
@@ -122,19 +164,40 @@ class DeviceReport:
         "No GPU: TensorFlow continues on the CPU (this TensorFlow is built without CUDA)."
         """
         if self.outcome is Outcome.NO_GPU:
-            return f"{self.outcome.sentence} ({self.why_no_gpu})."
-        return f"{self.outcome.sentence}: {self._setup()}."
+            settings = f": {', '.join(self.settings)}" if self.settings else ""
+            return f"{self.outcome.sentence} ({self.why_no_gpu}){settings}."
+        return f"{self.outcome.sentence}: {self.setup}."
 
-    def _setup(self) -> str:
+    @property
+    def setup(self) -> str:
+        """How the devices are set up, in words."""
         parts = [f"{gpu.name} {gpu.policy.text}" for gpu in self.gpus]
-        if not parts:
-            parts.append(f"no GPU ({self.why_no_gpu})")
         parts += [
             f"{cpu.name} as {len(cpu.logical_names)} logical CPUs"
             for cpu in self.cpus
             if len(cpu.logical_names) > 1
         ]
+        parts += self.settings
+        if not self.gpus and (not parts or self.outcome is Outcome.ASKED):
+            parts.insert(0, f"no GPU ({self.why_no_gpu})")
         return ", ".join(parts)
+
+    def to_json(self) -> str:
+        """The report as JSON, enumerations by their names in small letters: what `%tfgpu --json` prints.
+
+        >>> import json
+        >>> report = DeviceReport((), "2.21.0", None, None, False, Outcome.ASKED, "no driver", ())
+        >>> json.loads(report.to_json())["outcome"]
+        'asked'
+        """
+        return json.dumps({**asdict(self), "headline": self.headline}, default=_plain, indent=2)
+
+
+def _plain(value: object) -> str:
+    """What JSON has no word for."""
+    if isinstance(value, enum.Enum):
+        return value.name.lower()
+    raise TypeError(f"no JSON for {type(value).__name__}")
 
 
 def size_text(size: int) -> str:

@@ -276,6 +276,15 @@ class GradReport:
             frame["check"] = [check.outcome.sentence for check in self.checks]
         return frame
 
+    def plot(self, ax: Any = None) -> Any:
+        """Drawn by Matplotlib into `ax` or a new figure; the axes.
+
+        A Hessian as a matrix; derivatives by a list of numbers as curves over it; else the norms as bars.
+        """
+        from tape_magic.display.plots import plot_gradients
+
+        return plot_gradients(self, ax)
+
     def inspect(self) -> None:
         """Show the report, and below it a browser of widgets: one derivative at a time, drawn."""
         from tape_magic.display.inspector import inspect

@@ -44,35 +44,6 @@ _CONVERGED = frozenset(
 )
 
 
-@dataclass(frozen=True)
-class Step:
-    """Where a run stands between two chunks.
-
-    Attributes
-    ----------
-    step, steps
-        Steps applied before the loss was evaluated last, and how many are asked for; 0 where the data
-        say that only at their end.
-    loss, best_loss
-        After those, and the lowest so far.
-    seconds
-        Since the run began.
-    engine
-        ``xla``, ``graph`` or ``eager``.
-    epoch, epochs
-        Of data: the one that the step is in, counted from 1, and how many; 0 where that is not known.
-    """
-
-    step: int
-    steps: int
-    loss: float
-    best_loss: float
-    seconds: float
-    engine: str
-    epoch: int = 0
-    epochs: int = 0
-
-
 @dataclass(frozen=True, eq=False)
 class VariableChange:
     """What a run did to one variable.
@@ -228,6 +199,12 @@ class MinimizeResult:
                 for name, change in self.variables.items()
             },
         }
+
+    def plot(self, ax: Any = None) -> Any:
+        """The loss over the steps, drawn by Matplotlib into `ax` or a new figure; the axes."""
+        from tape_magic.display.plots import plot_minimum
+
+        return plot_minimum(self, ax)
 
     def to_frame(self) -> Any:
         """The history, and what was tracked, as a ``pandas.DataFrame`` indexed by step; needs pandas."""

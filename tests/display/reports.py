@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from tape_magic.results.devices import Device, DeviceReport, Outcome, Policy, PolicyKind
+from tape_magic.results.devices import Device, DeviceReport, Holder, Outcome, Policy, PolicyKind
+from tape_magic.results.doctor import DoctorReport, Examined, Finding, Link
 from tape_magic.results.gradients import Derivative, GradReport
 from tape_magic.results.minimum import Divergence, MinimizeResult, StopReason, VariableChange
 from tape_magic.results.reasons import Cause, Reason
@@ -132,5 +133,13 @@ def hostile_reports(name: str) -> list[Any]:
             notes=(name,),
         ),
         machine(gpu(0, PolicyKind.GROWTH, product=name), tensorflow=name, notes=(name,)),
-        machine(outcome=Outcome.NO_GPU, why_no_gpu=name, notes=(name,)),
+        machine(outcome=Outcome.NO_GPU, why_no_gpu=name, notes=(name,), settings=(name,)),
+        machine(gpu(0, PolicyKind.GROWTH, holders=(Holder(1, 1, name, None), Holder(2, 1, name, name)))),
+        DoctorReport(
+            (Examined(Link.DRIVER, Finding.MISSING, (name,), ((name, Finding.MISSING, name),)),),
+            name,
+            name,
+            name,
+            name,
+        ),
     ]

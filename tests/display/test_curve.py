@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -37,6 +37,16 @@ def test_the_ends_the_least_and_the_greatest_stay(history):
     if finite.size:
         assert (y.min(), y.max(), y[0], y[-1]) == (finite.min(), finite.max(), finite[0], finite[-1])
         assert (history[x.astype(int)] == y).all()
+
+
+@given(arrays("float64", st.integers(301, 2000), elements=st.integers(-9, 9).map(float)))
+@example(np.cos(np.arange(600.0)))
+def test_of_each_stretch_the_first_least_and_the_first_greatest_stay(history):
+    kept = {0, len(history) - 1}
+    for stretch in np.array_split(np.arange(len(history)), CURVE_POINTS // 2):
+        kept |= {int(stretch[history[stretch].argmin()]), int(stretch[history[stretch].argmax()])}
+    x, _ = decimated(np.arange(len(history), dtype=float), history, CURVE_POINTS)
+    assert x.astype(int).tolist() == sorted(kept)
 
 
 def test_one_spike_in_a_million_steps_is_seen():

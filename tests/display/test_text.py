@@ -10,7 +10,7 @@ from tape_magic.display.document import Curve, Verdict
 from tape_magic.display.fields import describe
 from tape_magic.display.text import WIDTH, render
 from tape_magic.display.widths import clip, width
-from tape_magic.results.devices import Outcome, PolicyKind
+from tape_magic.results.devices import Device, Holder, Outcome, Policy, PolicyKind
 from tape_magic.results.minimum import StopReason
 from tape_magic.results.reasons import Cause, Reason
 from tests.display.reports import (
@@ -193,9 +193,9 @@ def test_devices_that_were_set_up():
     report = machine(gpu(0, PolicyKind.GROWTH), gpu(1, PolicyKind.HIDDEN))
     assert shown(report) == [
         "GPU 0 memory as needed, GPU 1 hidden · done",
-        "device                         memory            policy",
-        "GPU:0   NVIDIA H200 (9.0)              memory as needed",
-        "GPU 1   NVIDIA H200 (9.0)                        hidden",
+        "device                         memory     policy",
+        "GPU:0   NVIDIA H200 (9.0)              as needed",
+        "GPU 1   NVIDIA H200 (9.0)                 hidden",
         "CPU:0   AMD EPYC, 16 cores  128.0 GiB",
         "TensorFlow 2.21.0 · CUDA 12.5.1 · cuDNN 9 · TensorFlow has not started yet",
     ]
@@ -208,9 +208,10 @@ def test_memory_in_use():
     )
     report = machine(used, started=True, outcome=Outcome.ASKED)
     assert shown(report) == [
-        "device                           used here     peak         of         policy",
-        "GPU:0   NVIDIA H200 (9.0)   ━━╸    2.0 GiB  3.0 GiB    8.0 GiB  at most 4 GiB",
-        "CPU:0   AMD EPYC, 16 cores                           128.0 GiB",
+        "device                           used here         of         policy",
+        "GPU:0   NVIDIA H200 (9.0)   ━━╸    2.0 GiB    8.0 GiB  at most 4 GiB",
+        "    peak 3.0 GiB",
+        "CPU:0   AMD EPYC, 16 cores                  128.0 GiB",
         "TensorFlow 2.21.0 · CUDA 12.5.1 · cuDNN 9 · TensorFlow has started",
     ]
 
@@ -227,9 +228,52 @@ def test_no_gpu():
     ]
 
 
+def test_what_nvml_tells_stands_below_its_row():
+    gibi = 2**30
+    here = Holder(77, 44 * gibi, "ipykernel_launcher", "a.ipynb", here=True)
+    there = Holder(4121, 7 * gibi, "ipykernel_launcher", "train-big.ipynb")
+    first = gpu(
+        0,
+        PolicyKind.GROWTH,
+        memory_total=140 * gibi,
+        memory_used=43 * gibi,
+        memory_peak=50 * gibi,
+        memory_all=51 * gibi,
+        load=0.87,
+        temperature=54,
+        card=3,
+        holders=(here, there, Holder(9), Holder(8), Holder(7)),
+    )
+    unseen = Device("CARD", 1, (), "NVIDIA T4", None, 16 * gibi, None, None, Policy(PolicyKind.UNSEEN), False)
+    assert shown(machine(first, unseen, started=True, driver="580.159")) == [
+        "GPU 0 memory as needed · done",
+        "device                            used here    by all         of     policy",
+        "GPU:0   NVIDIA H200 (9.0)   ━━━╌   43.0 GiB  51.0 GiB  140.0 GiB  as needed",
+        "    peak 50.0 GiB · card 3 of nvidia-smi · load 87 % · 54 °C ·",
+        "      44.0 GiB by this kernel (process 77) ·",
+        "      7.0 GiB by the notebook train-big.ipynb (process 4121) ·",
+        "      held by process 9 · 2 more processes",
+        "card 1  NVIDIA T4                                       16.0 GiB   not seen",
+        "CPU:0   AMD EPYC, 16 cores                             128.0 GiB",
+        "TensorFlow 2.21.0 · CUDA 12.5.1 · cuDNN 9 · driver 580.159 ·",
+        "  TensorFlow has started",
+    ]
+
+
+def test_what_is_set_beside_the_devices():
+    more = {"settings": ("precision mixed_bfloat16", "seed 3"), "outcome": Outcome.NO_GPU}
+    report = machine(why_no_gpu="no driver", **more)
+    assert shown(report)[0] == (
+        "No GPU: TensorFlow continues on the CPU · no driver · precision mixed_bfloat16 ·"
+    )
+    asked = machine(gpu(0, PolicyKind.DEFAULT), outcome=Outcome.ASKED, settings=("placement logged",))
+    assert "Set beside the devices: placement logged." in shown(asked)
+
+
 def test_asked_without_a_gpu():
     report = machine(outcome=Outcome.ASKED, why_no_gpu="no NVIDIA driver: libcuda.so.1 was not found")
-    assert "No GPU (no NVIDIA driver: libcuda.so.1 was not found)." in shown(report)
+    said = "No GPU (no NVIDIA driver: libcuda.so.1 was not found); %tfgpu --doctor looks closer."
+    assert said in " ".join(line.strip() for line in shown(report))
     assert describe(report).first(Verdict) is None
 
 

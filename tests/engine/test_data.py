@@ -13,7 +13,8 @@ import tensorflow as tf
 
 import tape_magic
 from tape_magic.errors import LineError, SourceError
-from tape_magic.results.minimum import Step, StopReason
+from tape_magic.results.minimum import StopReason
+from tape_magic.results.steps import Step
 from tests.doors import Case, Door
 from tests.notebook import Notebook
 

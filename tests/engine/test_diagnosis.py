@@ -491,7 +491,11 @@ CUTTING = {
 }
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(
     before=st.lists(st.sampled_from(LINKS), max_size=4),
     cut=st.sampled_from(sorted(CUTTING)),

@@ -80,7 +80,7 @@ def test_a_constraint_may_make_it_finite_again() -> None:
 
 
 def test_blocks_are_for_small_steps_and_many_of_them() -> None:
-    assert block_of(10, 1_000_000) == lean_loop.BLOCK
+    assert (block_of(10, 1_000_000), block_of(5_000, 1_000_000)) == (8, 4)
     assert block_of(10, 1_000) == block_of(1_000_000, 1_000_000) == block_of(None, 1_000_000) == 1
 
 

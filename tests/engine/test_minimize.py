@@ -25,8 +25,10 @@ from hypothesis import strategies as st
 import tape_magic
 from tape_magic.engine.minimize import MinimizeInterrupted
 from tape_magic.errors import LineError, TargetError
-from tape_magic.results.minimum import MinimizeResult, Step, StopReason
+from tape_magic.results.minimum import MinimizeResult, StopReason
+from tape_magic.results.steps import Step
 from tests.doors import Case, Door
+from tests.notebook import Notebook
 
 COMPILED = ("xla", "graph")
 ENGINES = (*COMPILED, "eager")
@@ -694,6 +696,27 @@ def test_two_runs_without_random_numbers_agree_to_the_bit(engine: str) -> None:
         ).history.tolist()
 
     assert run() == run()
+
+
+@pytest.mark.parametrize("engine", ["xla", "graph", "eager"])
+@pytest.mark.parametrize("cell", ["loss = mean(model(X, training=True))", "loss = mean(dropped(X))"])
+def test_a_seed_sets_random_layers_back(shell: Notebook, engine: str, cell: str) -> None:
+    """Keras's random layers count the numbers that they gave, from run to run."""
+    shell.ok(
+        "import keras, tensorflow as tf\n"
+        "model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4), keras.layers.Dropout(0.5)])\n"
+        "X, start = tf.ones((16, 8)), model.get_weights()\n"
+        "def mean(x):\n    return tf.reduce_mean((x - 1.0)**2)\n"
+        "def dropped(x):\n    return model(x, training=True)"
+    )
+    histories = []
+    for seed in (3, 3, 4):
+        shell.ok("model.set_weights(start)")
+        shell.ok(
+            f"%%minimize loss --over model --lr 0.01 --steps 5 --seed {seed} --engine {engine} -q\n{cell}"
+        )
+        histories.append(shell.ns["minimum"].history.tolist())
+    assert histories[0] == histories[1] != histories[2]
 
 
 def test_xla_with_random_numbers_and_a_seed_is_refused(door: Door) -> None:

@@ -82,7 +82,11 @@ def by_hand(text: str, at: dict[str, tf.Tensor]) -> list[Any]:
     return [first, inner.gradient(y, at["a"]), *second]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(expression=EXPRESSIONS, x=POINTS, a=POINTS)
 def test_as_sympy_and_as_by_hand(door: Door, expression: Expression, x: float, a: float) -> None:
     at = {"x": tf.constant(x, tf.float64), "a": tf.constant(a, tf.float64)}

@@ -17,7 +17,8 @@ import tensorflow as tf
 
 import tape_magic
 from tape_magic.errors import LineError
-from tape_magic.results.minimum import MinimizeResult, Step, StopReason
+from tape_magic.results.minimum import MinimizeResult, StopReason
+from tape_magic.results.steps import Step
 from tests.notebook import Notebook
 
 ENGINES = ("xla", "graph", "eager")

@@ -19,7 +19,8 @@ from tape_magic.engine.minimize import MinimizeInterrupted
 from tape_magic.engine.scipy_methods import METHODS, Method
 from tape_magic.errors import LineError, TapeMagicError, TargetError
 from tape_magic.magics.options import MINIMIZE
-from tape_magic.results.minimum import Step, StopReason
+from tape_magic.results.minimum import StopReason
+from tape_magic.results.steps import Step
 from tests.doors import Case, Door
 from tests.engine.nist import REFERENCES, Reference
 from tests.notebook import Notebook

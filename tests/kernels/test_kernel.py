@@ -56,6 +56,7 @@ class Kernel:
     """A kernel as JupyterLab talks to it: its client takes input."""
 
     def __init__(self, folder: Path) -> None:
+        self.shows = True  # whether it has a view for widgets
         self.manager = KernelManager(kernel_name="python3")
         self.manager.start_kernel(cwd=str(folder), extra_arguments=["--HistoryManager.hist_file=:memory:"])
         self.client = self.manager.blocking_client()
@@ -70,16 +71,29 @@ class Kernel:
         messages: list[Message] = []
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
-            message = self.client.get_iopub_msg(timeout=PATIENCE)
-            if message["parent_header"].get("msg_id") != request:
-                continue
-            content = message["content"]
-            messages.append(Message(message["msg_type"], content, time.monotonic()))
-            if message["msg_type"] == "status" and content["execution_state"] == "idle":
-                return Ran(self._reply(request), tuple(messages))
+            message = self._message(request)
+            messages.append(message)
+            if message.kind == "status" and message.content["execution_state"] == "idle":
+                return Ran(self.reply(request), tuple(messages))
         raise AssertionError("the kernel did not become idle")
 
-    def _reply(self, request: str) -> dict[str, Any]:
+    def _message(self, request: str) -> Message:
+        """The next message of a request. A widget that it shows is shown, and the kernel hears of that."""
+        while True:
+            message = self.client.get_iopub_msg(timeout=PATIENCE)
+            if message["parent_header"].get("msg_id") == request:
+                break
+        content = message["content"]
+        if self.shows and message["msg_type"] == "display_data" and WIDGET in content["data"]:
+            self.tell(content["data"][WIDGET]["model_id"], method="update", state={"_view_count": 1})
+        return Message(message["msg_type"], content, time.monotonic())
+
+    def tell(self, model: str, **data: Any) -> None:
+        """What the view of a widget sends."""
+        content = {"comm_id": model, "data": {"buffer_paths": [], **data}}
+        self.client.shell_channel.send(self.client.session.msg("comm_msg", content))
+
+    def reply(self, request: str) -> dict[str, Any]:
         while True:
             reply = self.client.get_shell_msg(timeout=PATIENCE)
             if reply["parent_header"].get("msg_id") == request:
@@ -101,9 +115,7 @@ class Kernel:
         """The messages until the first of a kind; the request goes on."""
         seen: list[Message] = []
         while not any(message.kind == kind for message in seen):
-            message = self.client.get_iopub_msg(timeout=PATIENCE)
-            if message["parent_header"].get("msg_id") == request:
-                seen.append(Message(message["msg_type"], message["content"], time.monotonic()))
+            seen.append(self._message(request))
         return seen
 
     def close(self) -> None:
@@ -231,6 +243,20 @@ def test_a_refusal_is_one_line(kernel: Kernel) -> None:
     said = "".join(m.content["text"] for m in ran.of("stream"))
     assert said.startswith("UsageError: nothing is not defined")
     assert said.count("\n") == 1
+
+
+def test_plots_have_the_format_that_the_user_chose(kernel: Kernel) -> None:
+    """As the tutorial does; the notebook shows the figure at the end of the cell."""
+    kernel.ok(
+        "%matplotlib inline\n"
+        "from matplotlib_inline.backend_inline import set_matplotlib_formats as formats\n"
+        "formats('svg'); v = 1.0"
+    )
+    kernel.ok("%%minimize y --over v --steps 20 -q\ny = v**2")
+    ran = kernel.ok("minimum.plot();")
+    (figure,) = ran.of("display_data")
+    assert "image/svg+xml" in figure.content["data"]
+    assert "image/png" not in figure.content["data"]
 
 
 # -- interrupts ---------------------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tape_magic.results.minimum import MinimizeResult, Step, StopReason
+from tape_magic.results.minimum import MinimizeResult, StopReason
+from tape_magic.results.steps import Step
 from tests.notebook import Notebook
 
 ENGINES = ("xla", "graph", "eager")

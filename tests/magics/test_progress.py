@@ -14,10 +14,13 @@ import pytest
 from IPython.core.displaypub import CapturingDisplayPublisher
 
 from tape_magic.display import progress as module
-from tape_magic.display.progress import NoProgress, TerminalProgress, WidgetProgress, summary
+from tape_magic.display.live import WidgetProgress
+from tape_magic.display.progress import NoProgress, Pace, summary
+from tape_magic.display.terminal import TerminalProgress
 from tape_magic.errors import LineError
-from tape_magic.magics.front_end import KINDS, front_end, kind_of
-from tape_magic.results.minimum import MinimizeResult, Step, StopReason, VariableChange
+from tape_magic.magics.front_end import KINDS, VARIABLE, front_end, kind_of
+from tape_magic.results.minimum import MinimizeResult, StopReason, VariableChange
+from tape_magic.results.steps import Step, Wish
 from tests.notebook import Notebook
 
 
@@ -121,6 +124,23 @@ def test_a_kind_can_be_asked_for() -> None:
         pass
 
 
+def test_the_environment_speaks_where_the_notebook_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    nobody = SimpleNamespace(kernel=SimpleNamespace(_allow_stdin=False))
+    for value, trait, expected in [
+        ("widget", "auto", WidgetProgress),
+        ("terminal", "auto", TerminalProgress),
+        ("terminal", "widget", WidgetProgress),
+        ("auto", "auto", NoProgress),
+        ("", "auto", NoProgress),
+    ]:
+        monkeypatch.setenv(VARIABLE, value)
+        with front_end(nobody, trait) as progress:
+            assert type(progress) is expected
+    monkeypatch.setenv(VARIABLE, "loud")
+    with pytest.raises(LineError, match="TAPE_MAGIC_PROGRESS is 'loud'; it can be auto"):
+        front_end(nobody, "auto").__enter__()
+
+
 # -- the pace -----------------------------------------------------------------------------------------------
 
 
@@ -131,7 +151,7 @@ def paced(progress: Any, clock: Clock, until: float, every: float) -> Iterator[f
     number = 0
     while (seconds := clock.now - start) < until:
         progress.update(at(number, seconds))
-        label = progress._label.value if progress._label is not None else ""
+        label = progress.panel.page.value if progress.panel is not None else ""
         if label and label not in shown:
             shown.append(label)
             yield seconds
@@ -178,11 +198,14 @@ def test_the_report_takes_the_widgets_place_and_the_widgets_are_closed(
     assert "application/vnd.jupyter.widget-view+json" in first["data"]
     identity = first["transient"]["display_id"]
     assert identity
-    widgets = progress._bar, progress._label, progress._box
-    assert (progress._bar.min, progress._bar.max, progress._bar.value) == (0, 1000, 10)
+    panel = progress.panel
+    assert panel is not None
+    widgets = panel.bar, panel.page, panel.widget, panel.pause, panel.stop
+    assert 'aria-valuenow="1"' in panel.bar.value
+    assert "width:1.00%" in panel.bar.value
     clock.now += 1
     progress.update(at(500, 1.6))
-    assert progress._bar.value == 500
+    assert 'aria-valuenow="50"' in panel.bar.value
     assert len(published) == 1
     progress.finish(result)
     progress.close()
@@ -194,10 +217,97 @@ def test_the_report_takes_the_widgets_place_and_the_widgets_are_closed(
     assert all(widget.comm is None for widget in widgets)
 
 
+def test_the_panel_says_it_all_and_escapes_it(published: list[dict[str, Any]]) -> None:
+    name = "<script>alert(1)</script>"
+    history = np.arange(100), np.geomspace(1.0, 1e-6, 100)
+    progress = WidgetProgress(lambda: True)
+    step = Step(
+        100,
+        1000,
+        1.25e-6,
+        1e-6,
+        2.0,
+        "xla",
+        loss_name=name,
+        tracked={"norm": 0.5},
+        read_history=lambda: history,
+        read_variables=lambda: {"x": np.array(0.9871), name: np.array([0.12, -1.3])},
+    )
+    progress.update(step)
+    panel = progress.panel
+    assert panel is not None
+    page = panel.page.value
+    assert "<script" not in page
+    for words in ("<b>1.25e−6</b>", "best 1e−6", "step 100 of 1,000", "50 steps/s", "18\u202fs left", "XLA"):
+        assert words in page
+    assert "x = 0.9871" in page
+    assert "[0.12, −1.3]" in page
+    assert "norm = 0.5" in page
+    assert 'role="img" aria-label="' in page
+    assert "10⁻⁶" in page  # the axis of the curve is logarithmic
+    assert "<script" not in str(published[0]["data"])
+    progress.close()
+
+
+def test_the_buttons_are_asked_for_and_shown_as_they_were_pressed(published: list[dict[str, Any]]) -> None:
+    polled: list[int] = []
+    progress = WidgetProgress(lambda: not polled.append(1))
+    assert progress.wish() is Wish.GO_ON
+    assert not polled  # nothing to press yet
+    progress.update(at(10, 0.6))
+    panel = progress.panel
+    assert panel is not None
+    assert progress.wish() is Wish.GO_ON
+    assert polled
+    panel.pause.click()
+    assert progress.wish() is Wish.PAUSE
+    assert panel.pause.description == "Resume"
+    assert "<b>paused</b>" in panel.page.value
+    panel.pause.click()
+    assert progress.wish() is Wish.GO_ON
+    assert panel.pause.description == "Pause"
+    assert "paused" not in panel.page.value
+    panel.stop.click()
+    assert progress.wish() is Wish.STOP
+    assert panel.stop.disabled
+    assert panel.pause.disabled
+    assert "stopping" in panel.page.value
+    progress.close()
+
+
+def test_where_clicks_cannot_arrive_there_are_no_buttons(published: list[dict[str, Any]]) -> None:
+    progress = WidgetProgress()
+    progress.update(at(10, 0.6))
+    panel = progress.panel
+    assert panel is not None
+    assert panel.pause.layout.display == panel.stop.layout.display == "none"
+    assert "Interrupting the kernel" in panel.page.value
+    assert progress.wish() is Wish.GO_ON
+    progress.close()
+
+
+def test_buttons_go_when_clicks_no_longer_arrive(published: list[dict[str, Any]]) -> None:
+    works = [True, False]
+    progress = WidgetProgress(lambda: works.pop(0))
+    progress.update(at(10, 0.6))
+    panel = progress.panel
+    assert panel is not None
+    panel.pause.click()
+    assert progress.wish() is Wish.PAUSE
+    assert progress.wish() is Wish.GO_ON  # or it would be paused for ever
+    assert panel.stop.layout.display == "none"
+    assert "Interrupting the kernel" in panel.page.value
+    assert "paused" not in panel.page.value
+    assert progress.wish() is Wish.GO_ON
+    progress.close()
+
+
 def test_after_an_error_nothing_is_left_where_the_widget_was(published: list[dict[str, Any]]) -> None:
     progress = WidgetProgress()
     progress.update(at(10, 0.6))
-    widgets = progress._bar, progress._label, progress._box
+    panel = progress.panel
+    assert panel is not None
+    widgets = panel.bar, panel.page, panel.widget, panel.pause, panel.stop
     progress.close()
     progress.close()
     first, last = published
@@ -248,13 +358,35 @@ def test_in_a_cell_that_fails(
 # -- the line -----------------------------------------------------------------------------------------------
 
 
+def test_the_speed_is_that_of_late(clock: Clock) -> None:
+    pace = Pace()
+    for second in range(10):  # slow for five seconds, and then fast
+        pace.due(at(100 * second if second < 5 else 500 + 1000 * (second - 5), float(second)))
+        clock.now += 1.0
+    assert pace.rate == 1000.0
+
+
+def test_updates_that_take_long_are_fewer(clock: Clock) -> None:
+    pace, shown = Pace(), []
+    for number in range(600):
+        if pace.due(at(number, 1 + number / 100)):
+            shown.append(number)
+            with pace.timed():
+                clock.now += 0.01
+        clock.now += 0.01
+    assert 7 <= len(shown) <= 8  # 12 s, of which the display took less than an 80th
+
+
 def test_the_line_says_where_the_run_stands() -> None:
     line = summary(Step(250, 1000, 0.125, 0.125, 2.0, "xla"))
     assert line.startswith("loss 0.125 · step 250 of 1,000")
     assert "125 steps/s" in line
-    assert "6" in line.partition("steps/s, ")[2]  # 750 steps at 125 a second
+    assert "6.0\u202fs left" in line  # 750 steps at 125 a second
     assert line.endswith("XLA")
-    assert summary(Step(0, 1000, float("nan"), 1.0, 0.0, "graph")) == "loss nan · step 0 of 1,000 · graph"
+    assert (
+        summary(Step(0, 1000, float("nan"), 1.0, 0.0, "graph"))
+        == "loss nan · best 1 · step 0 of 1,000 · graph"
+    )
 
 
 def test_a_terminal_without_a_run_of_length_gets_the_report_only(

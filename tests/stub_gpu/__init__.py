@@ -56,6 +56,17 @@ def build(folder: Path) -> Path:
     return library
 
 
+def build_cuda(library: Path, *definitions: str) -> Path:
+    """Compiles the stub of a library of NVIDIA's under any name; definitions are as CUDA=11040 or CRASH."""
+    cc = compiler()
+    if cc is None:
+        raise LookupError("There is no C compiler, and the stub of CUDA is written in C.")
+    source = SOURCE.with_name("stub_cuda.c")
+    options = ["-shared", "-fPIC", "-Wall", "-Werror", *(f"-D{definition}" for definition in definitions)]
+    subprocess.run([cc, *options, "-o", str(library), str(source)], check=True, capture_output=True)
+    return library
+
+
 def environment(library: Path) -> dict[str, str]:
     """The environment variables with which a fresh process sees the stub's GPUs and no real one."""
     return {"TF_PLUGGABLE_DEVICE_LIBRARY_PATH": str(library), "CUDA_VISIBLE_DEVICES": "-1"}

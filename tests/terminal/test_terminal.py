@@ -132,6 +132,12 @@ def test_a_refusal_is_one_line(terminal: Terminal) -> None:
     assert written.strip() == "UsageError: nothing is not defined"
 
 
+def test_a_watch_is_one_line(terminal: Terminal) -> None:
+    written = terminal.type("%tfgpu --watch").strip()
+    assert written.endswith("the picture that moves is in a notebook")
+    assert "\x1b[" not in written
+
+
 def test_an_error_gives_the_terminal_back(terminal: Terminal) -> None:
     terminal.type("n = []")
     cell = "y = x**2; n.append(1); y = y if len(n) < 1000 else missing"

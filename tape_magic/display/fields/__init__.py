@@ -7,19 +7,22 @@ from typing import Any
 
 from tape_magic.display.document import Document
 from tape_magic.display.fields.devices import devices_document
+from tape_magic.display.fields.doctor import doctor_document
 from tape_magic.display.fields.gradients import gradients_document
 from tape_magic.display.fields.minimum import minimum_document
 from tape_magic.results.devices import DeviceReport
+from tape_magic.results.doctor import DoctorReport
 from tape_magic.results.gradients import GradReport
 from tape_magic.results.minimum import MinimizeResult
 
 
 @singledispatch
 def describe(result: Any) -> Document:
-    """The document of any of the three reports."""
+    """The document of any of the reports."""
     raise TypeError(f"no report: {type(result).__name__}")
 
 
 describe.register(GradReport, gradients_document)
 describe.register(MinimizeResult, minimum_document)
 describe.register(DeviceReport, devices_document)
+describe.register(DoctorReport, doctor_document)

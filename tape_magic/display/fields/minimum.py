@@ -66,8 +66,15 @@ def _minimum_verdict(result: MinimizeResult) -> Verdict:
 
 
 def _loss_curve(result: MinimizeResult) -> Curve | None:
-    history = result.history
-    x, y = decimated(result.history_steps.astype(float), history, CURVE_POINTS)
+    name = shown_name(result.loss_name, "loss")
+    return loss_curve(name, result.history_steps, result.history, CURVE_POINTS)
+
+
+def loss_curve(
+    name: str, steps: np.ndarray[Any, Any], history: np.ndarray[Any, Any], points: int
+) -> Curve | None:
+    """The curve of losses, on a logarithmic axis where they span decades; nothing of a flat one."""
+    x, y = decimated(steps.astype(float), history, points)
     if len(y) < 3 or y.min() == y.max():
         return None
     # A last exact 0 has no place on a logarithmic axis, and must not keep the curve from having one.
@@ -80,10 +87,10 @@ def _loss_curve(result: MinimizeResult) -> Curve | None:
         tuple(y.tolist()),
         log,
         "steps",
-        shown_name(result.loss_name, "loss"),
+        name,
         history[0],
         history[-1],
-        int(result.history_steps[-1]),
+        int(steps[-1]),
     )
 
 
@@ -95,13 +102,15 @@ def decimated(
     x, y = x[finite], y[finite]
     if len(y) <= points:
         return x, y
-    width = -(-len(y) // (points // 2))
-    starts = np.arange(0, len(y), width)
+    # Stretches of two lengths, the longer ones first, each kind as the rows of a matrix.
+    stretches = points // 2
+    length, longer = divmod(len(y), stretches)
+    split = longer * (length + 1)
+    blocks = y[:split].reshape(longer, length + 1), y[split:].reshape(stretches - longer, length)
     keep = [np.array([0, len(y) - 1])]
-    for argument, beyond in ((np.argmin, np.inf), (np.argmax, -np.inf)):
-        padded = np.full(len(starts) * width, beyond)
-        padded[: len(y)] = y
-        keep.append(starts + argument(padded.reshape(-1, width), axis=1))
+    for start, rows in zip((0, split), blocks, strict=True):
+        firsts = start + np.arange(len(rows)) * rows.shape[1]
+        keep += [firsts + rows.argmin(axis=1), firsts + rows.argmax(axis=1)]
     index = np.unique(np.concatenate(keep))
     return x[index], y[index]
 

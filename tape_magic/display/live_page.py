@@ -1,0 +1,68 @@
+"""What a running minimisation shows, as HTML: the bar, the figures, the curve, the variables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tape_magic.display import numbers
+from tape_magic.display.document import Tone
+from tape_magic.display.fields.common import nested, shown_name
+from tape_magic.display.fields.minimum import loss_curve
+from tape_magic.display.html_pieces import BREAK, CODE, colour, text
+from tape_magic.display.progress import DIGITS, best, figures
+from tape_magic.display.svg import ACCENT, FAINT
+from tape_magic.display.svg_curve import inline_curve
+from tape_magic.results.steps import Step
+
+CURVE_POINTS = 200
+
+SAVED = "This run had not ended when the notebook was saved."
+"""Stands for the widgets where they cannot be shown."""
+
+_LINE = "padding:2px 0;"
+
+
+def bar(step: Step) -> str:
+    """How much is done, for eyes and for screen readers."""
+    share = min(step.step / step.steps, 1.0) if step.steps else 0.0
+    known = f'aria-valuenow="{100 * share:.0f}" ' if step.steps else ""
+    said = text(", ".join(figures(step)[:2]))
+    return (
+        f'<div role="progressbar" aria-label="steps done" aria-valuemin="0" aria-valuemax="100" {known}'
+        f'aria-valuetext="{said}" style="height:8px;background:{FAINT};overflow:hidden;">'
+        f'<div style="width:{100 * share:.2f}%;height:8px;background:{ACCENT};"></div></div>'
+    )
+
+
+def page(step: Step, rate: float, *, state: str = "", hint: str = "") -> str:
+    """All below the bar; `state` is ``paused`` or ``stopping``, `hint` says how to stop without buttons."""
+    parts = [_figures(step, rate, state)]
+    curve = loss_curve(shown_name(step.loss_name, "loss"), *step.history, CURVE_POINTS)
+    parts += [inline_curve(curve)] if curve is not None else []
+    parts += [_values(step)]
+    parts += [f'<div style="{_LINE}{colour(Tone.MUTED)}">{text(hint)}</div>'] if hint else []
+    return f'<div style="max-width:640px;overflow-x:auto;line-height:1.45;">{"".join(parts)}</div>'
+
+
+def _figures(step: Step, rate: float, state: str) -> str:
+    """The loss first; what is secondary beside it."""
+    loss = numbers.number(step.loss, DIGITS)
+    name = shown_name(step.loss_name, "loss")
+    beside = [*best(step), *figures(step, rate)]
+    spans = [f"{text(name)} <b>{loss}</b>", *([f"<b>{text(state)}</b>"] if state else [])]
+    spans += [f'<span style="{colour(Tone.MUTED)}">{text(part)}</span>' for part in beside]
+    return f'<div style="{_LINE}font-variant-numeric:tabular-nums;">{_spaced(spans)}</div>'
+
+
+def _spaced(spans: Sequence[str]) -> str:
+    return "".join(f'<span style="display:inline-block;margin-right:1.4em;">{span}</span>' for span in spans)
+
+
+def _values(step: Step) -> str:
+    """Small variables, and what is tracked, each as ``name = value``."""
+    values = {name: nested(array.ravel().tolist(), array.shape) for name, array in step.variables.items()}
+    values |= {name: numbers.number(value) for name, value in step.tracked.items()}
+    if not values:
+        return ""
+    spans = [f'<code style="{CODE}">{text(f"{name} = {value}")}</code>' for name, value in values.items()]
+    return f'<div style="{_LINE}{BREAK}">{_spaced(spans)}</div>'

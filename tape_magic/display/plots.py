@@ -1,0 +1,115 @@
+"""Reports as pictures by Matplotlib, in whatever format the notebook's figures have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tape_magic.display import numbers
+from tape_magic.display.browsing import names
+from tape_magic.display.fields.common import shown_name
+from tape_magic.display.fields.minimum import loss_curve
+from tape_magic.display.svg import ACCENT
+from tape_magic.results.curvature import Hessian
+from tape_magic.results.gradients import Derivative, GradReport
+from tape_magic.results.minimum import MinimizeResult
+from tape_magic.results.summary import as_array
+
+POINTS = 2000
+_MOST_BARS = 40
+
+
+def _axes(ax: Any) -> Any:
+    """Those given, or of a new figure. Raises `ImportError` without Matplotlib."""
+    if ax is not None:
+        return ax
+    try:
+        from matplotlib import pyplot
+    except ImportError:
+        raise ImportError('plot() needs Matplotlib: pip install "tape_magic[plot]"') from None
+    return pyplot.subplots()[1]
+
+
+def plot_minimum(result: MinimizeResult, ax: Any = None) -> Any:
+    """The loss over the steps, and the step of the lowest; logarithmic where it spans decades."""
+    ax = _axes(ax)
+    name = shown_name(result.loss_name, "loss")
+    curve = loss_curve(name, result.history_steps, result.history, POINTS)
+    x, y = (curve.x, curve.y) if curve is not None else (result.history_steps, result.history)
+    ax.plot(x, y, color=ACCENT)
+    if curve is not None and curve.log:
+        ax.set_yscale("log")
+    if result.best_step < result.steps and (curve is None or not curve.log or result.best_loss > 0):
+        label = f"best, {numbers.number(result.best_loss)}"
+        ax.plot([result.best_step], [result.best_loss], "o", color=ACCENT, label=label)
+        ax.legend(frameon=False)
+    ax.set_xlabel("steps")
+    ax.set_ylabel(name)
+    return ax
+
+
+def plot_gradients(report: GradReport, ax: Any = None) -> Any:
+    """What suits the report: a Hessian's matrix, curves over their source, or the norms as bars."""
+    ax = _axes(ax)
+    matrices = [hessian for hessian in report.hessians if hessian.matrix is not None]
+    curves = [row for row in report.rows if _is_curve(row)]
+    if matrices:
+        _matrix(ax, matrices[0])
+    elif curves:
+        _curves(ax, curves)
+    else:
+        _norms(ax, report)
+    return ax
+
+
+def _is_curve(row: Derivative) -> bool:
+    """Whether it is a derivative for each number of a list."""
+    if row.value is None or row.source is None or len(row.shape) != 1 or row.shape[0] < 2:
+        return False
+    arrays = as_array(row.value), as_array(row.source)
+    return arrays[0].shape == arrays[1].shape and not any(map(np.iscomplexobj, arrays))
+
+
+def _curves(ax: Any, rows: list[Derivative]) -> None:
+    for row in rows:
+        x, y = as_array(row.source), as_array(row.value)
+        order = np.argsort(x, kind="stable")
+        ax.plot(x[order], y[order], label=row.label)
+    sources = dict.fromkeys(row.wrt[-1] for row in rows)
+    ax.set_xlabel(", ".join(sources))
+    ax.legend(frameon=False)
+
+
+def _norms(ax: Any, report: GradReport) -> None:
+    """The first rows as bars, those without a norm empty."""
+    rows = list(zip(names(report), report.rows, strict=True))[:_MOST_BARS]
+    norms = [row.summary.norm if row.summary is not None else 0.0 for _, row in rows]
+    norms = [norm if np.isfinite(norm) else 0.0 for norm in norms]
+    places = np.arange(len(rows))
+    ax.barh(places, norms, color=ACCENT)
+    ax.set_yticks(places, [name for name, _ in rows])
+    ax.invert_yaxis()
+    positive = [norm for norm in norms if norm > 0]
+    if positive and max(positive) >= 1e3 * min(positive):
+        ax.set_xscale("log")
+    ax.set_xlabel("norm")
+
+
+def _matrix(ax: Any, hessian: Hessian) -> None:
+    """Blue for one sign and orange for the other, white at 0."""
+    matrix = hessian.matrix
+    assert matrix is not None
+    finite = matrix[np.isfinite(matrix)]
+    scale = float(np.abs(finite).max(initial=0.0)) or 1.0
+    image = ax.imshow(matrix, cmap="PuOr", vmin=-scale, vmax=scale)
+    ax.figure.colorbar(image, ax=ax)
+    sizes = [int(np.prod(shape, dtype=np.int64)) for shape in hessian.shapes]
+    ends = np.cumsum(sizes)
+    middles = ends - np.array(sizes) / 2 - 0.5
+    ax.set_xticks(middles, hessian.names)
+    ax.set_yticks(middles, hessian.names)
+    for end in ends[:-1]:
+        ax.axhline(end - 0.5, color="grey", linewidth=0.5)
+        ax.axvline(end - 0.5, color="grey", linewidth=0.5)
+    ax.set_title(f"Hessian of {shown_name(hessian.target)}")

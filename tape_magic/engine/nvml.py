@@ -1,0 +1,125 @@
+"""What NVIDIA's management library tells of the cards, through `nvidia-ml-py`, without TensorFlow."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
+
+INSTALL = 'pip install "tape_magic[nvml]"'
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process on a card, and the bytes that it holds there; None where the system does not tell."""
+
+    pid: int
+    memory: int | None
+
+
+@dataclass(frozen=True)
+class Card:
+    """One card as NVML has it; what a card does not support is None.
+
+    `index` is that of nvidia-smi, in the order of the PCI bus. Memory is in bytes, `load` from 0 to 1,
+    `temperature` in degrees Celsius.
+    """
+
+    index: int
+    uuid: str
+    bus: str
+    product: str
+    total: int | None
+    used: int | None
+    load: float | None
+    temperature: int | None
+    processes: tuple[Process, ...]
+
+    @property
+    def free(self) -> int | None:
+        """Bytes that nobody holds."""
+        return None if self.total is None or self.used is None else self.total - self.used
+
+
+@dataclass(frozen=True)
+class Cards:
+    """All cards and the driver's version, or why NVML could not be asked."""
+
+    cards: tuple[Card, ...] = ()
+    driver: str | None = None
+    missing: str | None = None
+
+
+def read_cards() -> Cards:
+    """The cards now."""
+    try:
+        with opened() as nvml:
+            return read_from(nvml)
+    except NvmlMissing as missing:
+        return Cards(missing=str(missing))
+
+
+class NvmlMissing(Exception):
+    """NVML cannot be asked; the message says why, and what to do."""
+
+
+@contextmanager
+def opened() -> Iterator[Any]:
+    """The module `pynvml`, initialised. Raises :class:`NvmlMissing`."""
+    try:
+        nvml = importlib.import_module("pynvml")
+    except ImportError:
+        raise NvmlMissing(f"nvidia-ml-py is not installed: {INSTALL}") from None
+    try:
+        nvml.nvmlInit()
+    except nvml.NVMLError as error:
+        raise NvmlMissing(f"NVML says: {error}") from None
+    try:
+        yield nvml
+    finally:
+        nvml.nvmlShutdown()
+
+
+def read_from(nvml: Any) -> Cards:
+    """The cards now, from an open NVML."""
+
+    def ask(question: Callable[..., _T], *args: Any) -> _T | None:
+        try:
+            return question(*args)
+        except nvml.NVMLError:
+            return None  # this card, this driver or this container does not tell
+
+    cards = []
+    for index in range(ask(nvml.nvmlDeviceGetCount) or 0):
+        handle = ask(nvml.nvmlDeviceGetHandleByIndex, index)
+        if handle is not None:
+            cards.append(_card(nvml, ask, index, handle))
+    driver = ask(nvml.nvmlSystemGetDriverVersion)
+    return Cards(tuple(cards), _text(driver) or None)
+
+
+def _card(nvml: Any, ask: Callable[..., Any], index: int, handle: Any) -> Card:
+    memory = ask(nvml.nvmlDeviceGetMemoryInfo, handle)
+    rates = ask(nvml.nvmlDeviceGetUtilizationRates, handle)
+    bus = ask(nvml.nvmlDeviceGetPciInfo, handle)
+    processes = ask(nvml.nvmlDeviceGetComputeRunningProcesses, handle) or ()
+    return Card(
+        index=index,
+        uuid=_text(ask(nvml.nvmlDeviceGetUUID, handle)),
+        bus=_text(bus.busId) if bus is not None else "",
+        product=_text(ask(nvml.nvmlDeviceGetName, handle)),
+        total=None if memory is None else int(memory.total),
+        used=None if memory is None else int(memory.used),
+        load=None if rates is None else rates.gpu / 100,
+        temperature=ask(nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU),
+        processes=tuple(Process(int(one.pid), one.usedGpuMemory) for one in processes),
+    )
+
+
+def _text(value: str | bytes | None) -> str:
+    """Old versions of `nvidia-ml-py` answer in bytes."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else value or ""

@@ -1,0 +1,48 @@
+"""What `%tfgpu` does once its line is read: a report, or a watch in the way of the front end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from tape_magic.engine.device_words import FREEST
+from tape_magic.magics.options import DeviceOptions
+
+
+def report(options: DeviceOptions) -> Any:
+    """The devices set up as asked, or what the doctor found."""
+    if options.doctor:
+        from tape_magic.engine.doctor import examine
+
+        return examine()
+    from tape_magic.engine.devices import devices
+
+    indices: Any = options.indices or None
+    return devices(FREEST if indices == (FREEST,) else indices, **options.setup)
+
+
+def watch(shell: Any, progress: str, seconds: float, stop: Callable[[], None]) -> Any:
+    """Show the devices as they go on; the watch that goes on in a notebook, None where it is one look only.
+
+    `progress` is how a run is shown, and `stop` what the button calls.
+    """
+    from tape_magic.display.watch import WatchView, in_one_line, show_once
+    from tape_magic.engine.sampling import Sampler
+    from tape_magic.magics.front_end import kind_of
+    from tape_magic.magics.watching import PERIOD, Watch
+
+    sampler = Sampler()
+    kind = kind_of(shell) if progress == "auto" else progress
+    if kind == "widget":
+        watch = Watch(sampler, seconds)
+        watch.start(WatchView(stop))
+        return watch
+    time.sleep(PERIOD)  # load is that of the time between two readings
+    sample = sampler.sample()
+    sampler.close()
+    if kind == "terminal":
+        print(in_one_line(sample, sampler.missing))
+    else:
+        show_once((sample,), [f"no GPUs: {sampler.missing}"] if sampler.missing else [])
+    return None

@@ -1,0 +1,177 @@
+"""The live display of `%%minimize` in JupyterLab and Notebook, with real clicks.
+
+Each test is one sitting at one notebook, since starting TensorFlow takes longer than all of its steps.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from tests.browser.jupyter import Page, Server
+
+LONG = "--over x --optimizer sgd --lr 1e-8 --steps 2_000_000_000 --engine xla"
+CELLS = [
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    "%load_ext tape_magic\nimport tensorflow as tf\nx, n = tf.Variable(1.0, dtype=tf.float64), 0",
+    f"%%minimize y {LONG}\ny = x**2",
+    "n += 1; print('behind', n, minimum.reason.name)",
+    "%%minimize y --over x --steps 20\ny = x**2",
+    f"%%minimize z {LONG}\nz = x**2",
+    "print('never')",
+]
+MISSING = "model not found"
+
+
+def step(page: Page, cell: int) -> int:
+    """The step that the display shows."""
+    shown = re.search(r"step ([\d,]+) of", page.text(cell))
+    return int(shown[1].replace(",", "")) if shown else 0
+
+
+def width(page: Page, cell: int) -> str:
+    """How far the bar reaches."""
+    bar = page.output(cell).get_by_role("progressbar", name="steps done")
+    return str(bar.locator("div").get_attribute("style"))
+
+
+def start(page: Page, cell: int) -> None:
+    page.run(cell)
+    page.button(cell, "Stop").wait_for()
+
+
+def the_bar_moves_pause_freezes_it_and_resume_goes_on(page: Page, cell: int) -> None:
+    first, bar = step(page, cell), width(page, cell)
+    page.until(lambda: step(page, cell) > first, "a later step")
+    page.until(lambda: width(page, cell) != bar, "a longer bar")
+    page.button(cell, "Pause").click()
+    page.button(cell, "Resume").wait_for()
+    page.says(cell, "paused")
+    frozen = step(page, cell)
+    page.page.wait_for_timeout(600)
+    assert step(page, cell) == frozen
+    page.button(cell, "Resume").click()
+    page.button(cell, "Pause").wait_for()
+    page.until(lambda: step(page, cell) > frozen, "a step after the pause")
+
+
+def the_keyboard_does_the_same(page: Page, cell: int) -> None:
+    """Tab leads from Pause to Stop; the space bar presses."""
+    page.button(cell, "Pause").focus()
+    page.page.keyboard.press("Space")
+    page.button(cell, "Resume").wait_for()
+    page.page.keyboard.press("Space")
+    page.button(cell, "Pause").wait_for()
+    page.page.keyboard.press("Tab")
+    focused = page.page.evaluate("document.activeElement.textContent")
+    assert focused == "Stop"
+
+
+def stop_ends_the_cell_with_the_report_in_place(page: Page, cell: int) -> None:
+    page.button(cell, "Stop").click()
+    page.done(cell)
+    page.says(cell, "stopped ·")
+    picture = page.output(cell).locator("img").first
+    page.until(lambda: picture.evaluate("image => image.naturalWidth") > 0, "the picture")
+    assert page.output(cell).locator("button").count() == 0
+    assert page.output(cell).get_by_role("progressbar").count() == 0
+
+
+def the_square_button_shows_the_report_and_then_the_interrupt(page: Page, cell: int) -> None:
+    start(page, cell)
+    page.cell(cell + 1).locator(".cm-content").click()
+    page.page.keyboard.press("Shift+Enter")  # queued
+    interrupt = "[data-command='notebook:interrupt-kernel'], [title^='Interrupt the kernel']"
+    page.page.locator(interrupt).first.click()
+    page.says(cell, "KeyboardInterrupt")
+    text = page.text(cell)
+    assert text.index("interrupted ·") < text.index("KeyboardInterrupt")
+    assert page.output(cell).locator("button").count() == 0
+    page.until(lambda: "*" not in page.prompt(cell + 1), "the end of what was queued")
+    assert "never" not in page.text(cell + 1)
+
+
+def shown(page: Page, cell: int) -> None:
+    """The report stands below the cell, with its picture, and no widget is missed."""
+    page.says(cell, "stopped ·")
+    page.until(
+        lambda: page.output(cell).locator("img").first.evaluate("image => image.naturalWidth") > 0,
+        "the picture",
+    )
+    assert MISSING not in page.page.locator("body").inner_text()
+    assert "Loading widget" not in page.page.locator("body").inner_text()
+
+
+def exported(browser: Any, path: Path) -> None:
+    """As HTML, with no network."""
+    subprocess.run(
+        [sys.executable, "-m", "nbconvert", "--to", "html", "--log-level=ERROR", str(path)], check=True
+    )
+    context = browser.new_context(offline=True)
+    page = context.new_page()
+    page.goto(path.with_suffix(".html").as_uri())
+    images = page.locator(".jp-OutputArea img")
+    assert images.count() >= 2
+    assert images.first.evaluate("image => image.naturalWidth") > 0
+    body = page.locator("body").inner_text()
+    assert "stopped ·" in body
+    assert MISSING not in body
+    assert "VBox" not in body
+    context.close()
+
+
+def test_in_jupyterlab(server: Server, browser: Any) -> None:
+    path = server.write("lab.ipynb", CELLS)
+    page = Page(browser, server.address(path.name))
+    page.run(0)
+    page.done(0)
+    start(page, 1)
+    the_bar_moves_pause_freezes_it_and_resume_goes_on(page, 1)
+    the_keyboard_does_the_same(page, 1)
+    page.run(2)  # queued behind
+    stop_ends_the_cell_with_the_report_in_place(page, 1)
+    page.says(2, "behind 1 STOPPED")
+    page.run(3)
+    page.done(3)
+    page.says(3, "at step 20")
+    the_square_button_shows_the_report_and_then_the_interrupt(page, 4)
+    page.save(path)
+    page.close()
+
+    server.end_kernels()
+    saved = path.read_text(encoding="utf-8")
+    assert "widget-view" not in saved
+    assert "\\r" not in saved.replace("\\right", "")
+    page = Page(browser, server.address(path.name))
+    shown(page, 1)
+    page.close()
+    server.end_kernels()
+
+    notebook = nbformat.read(path, 4)
+    notebook.cells.append(nbformat.v4.new_code_cell("1"))  # so that nobody has signed it
+    untrusted = path.with_name("untrusted.ipynb")
+    nbformat.write(notebook, untrusted)
+    page = Page(browser, server.address(untrusted.name))
+    shown(page, 1)
+    page.close()
+    server.end_kernels()
+    exported(browser, path)
+
+
+def test_in_notebook(server: Server, browser: Any) -> None:
+    path = server.write("notebook.ipynb", CELLS)
+    page = Page(browser, server.address(path.name, lab=False))
+    page.run(0)
+    page.done(0)
+    start(page, 1)
+    the_bar_moves_pause_freezes_it_and_resume_goes_on(page, 1)
+    page.run(2)
+    stop_ends_the_cell_with_the_report_in_place(page, 1)
+    page.says(2, "behind 1 STOPPED")
+    the_square_button_shows_the_report_and_then_the_interrupt(page, 4)
+    page.close()

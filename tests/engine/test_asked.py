@@ -1,0 +1,118 @@
+"""Stop and pause as the engine hears of them: between chunks, with whole steps and the clock stopped."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tape_magic.engine.minimize import MinimizeInterrupted, run
+from tape_magic.engine.program import FunctionProgram
+from tape_magic.engine.settings import Settings
+from tape_magic.engine.watched import norm_of
+from tape_magic.results.minimum import MinimizeResult, StopReason
+from tape_magic.results.steps import Step, Wish
+
+
+def wishing(*wishes: Wish) -> Any:
+    """What the buttons say each time that they are asked; the last one from then on."""
+    said: Iterator[Wish] = iter(wishes)
+    return lambda: next(said, wishes[-1])
+
+
+def minimized(wish: Any, optimizer: str = "sgd", **settings: Any) -> MinimizeResult:
+    w = tf.Variable([-1.2, 1.0, 0.5], dtype=tf.float64)
+
+    def loss() -> Any:
+        return tf.reduce_sum(100 * (w[1:] - w[:-1] ** 2) ** 2 + (1 - w[:-1]) ** 2)
+
+    asked = Settings(optimizer, steps=10**8, lr=1e-5 if optimizer == "sgd" else None, **settings)
+    result = run(FunctionProgram(loss, {}), {}, None, None, asked, wish=wish).result
+    (change,) = result.variables.values()
+    np.testing.assert_array_equal(change.end, w.numpy())
+    assert float(loss()) == pytest.approx(result.loss, rel=1e-12)
+    assert result.history_steps[-1] == result.steps
+    return result
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "engine"),
+    [("sgd", "xla"), ("sgd", "graph"), ("sgd", "eager"), ("nelder-mead", "graph")],
+)
+def test_a_stop_ends_the_run_after_a_whole_step(optimizer: str, engine: str) -> None:
+    more = {} if optimizer == "sgd" else {"tol": 0.0}
+    result = minimized(wishing(*[Wish.GO_ON] * 20, Wish.STOP), optimizer, engine=engine, **more)
+    assert result.reason is StopReason.STOPPED
+    assert not result.converged
+    assert result.steps > 0
+
+
+def test_a_stop_before_the_first_chunk_applies_no_step() -> None:
+    assert minimized(wishing(Wish.STOP)).steps == 0
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "nelder-mead"])
+def test_a_pause_takes_no_time_and_no_steps(optimizer: str) -> None:
+    more = {} if optimizer == "sgd" else {"tol": 0.0}
+    began = time.perf_counter()
+    wishes = *[Wish.GO_ON] * 2, *[Wish.PAUSE] * 20, Wish.GO_ON, Wish.STOP
+    result = minimized(wishing(*wishes), optimizer, engine="graph", time=3600.0, **more)
+    assert result.reason is StopReason.STOPPED
+    assert result.seconds < time.perf_counter() - began - 0.35  # 20 times 20 ms
+
+
+def test_a_paused_run_hears_an_interrupt() -> None:
+    asked = []
+
+    def wish() -> Wish:
+        asked.append(1)
+        if len(asked) == 5:
+            signal.raise_signal(signal.SIGINT)
+        return Wish.PAUSE
+
+    with pytest.raises(MinimizeInterrupted) as caught:
+        minimized(wish)
+    assert caught.value.result.reason is StopReason.INTERRUPTED
+    assert len(asked) == 5
+
+
+def test_a_step_knows_the_history_the_small_variables_and_what_is_tracked() -> None:
+    seen: list[Step] = []
+    x, big = tf.Variable(2.0), tf.Variable(tf.ones(100))
+
+    def loss() -> dict[str, Any]:
+        return {"loss": x**2 + tf.reduce_sum(big**2), "half": x / 2}
+
+    import tape_magic
+
+    def told(step: Step) -> None:
+        # Read now, since all of it is as it is when it is asked for.
+        assert set(step.variables) == {"Variable"}
+        steps, losses = step.history
+        assert steps.tolist() == list(range(len(losses)))
+        assert len(losses) > step.step
+        assert losses[step.step] == pytest.approx(step.loss)
+        seen.append(step)
+
+    result = tape_magic.minimize(loss, None, "sgd", 3000, lr=0.001, track=["half"], on_progress=told)
+    assert seen
+    last = seen[-1]
+    assert (last.step, last.loss_name, last.first_step) == (3000, "loss", 0)
+    np.testing.assert_array_equal(last.history[1], result.history)
+    assert last.tracked["half"] == pytest.approx(float(x) / 2)
+    assert last.variables["Variable"] == x.numpy()
+    assert Step(1, 2, 0.5, 0.5, 1.0, "xla").history[0].size == 0
+    assert Step(1, 2, 0.5, 0.5, 1.0, "xla").variables == {}
+
+
+def test_norms_of_any_size() -> None:
+    for scale in (1e300, 1.0, 1e-300):
+        assert norm_of(tf.constant([3.0, 4.0], tf.float64) * scale) == pytest.approx(5 * scale)
+    assert norm_of(tf.zeros(3)) == 0.0
+    assert np.isnan(norm_of(tf.constant([np.nan, 1.0])))
+    assert norm_of(tf.zeros(0)) == 0.0

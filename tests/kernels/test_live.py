@@ -1,0 +1,177 @@
+"""Pause and Stop while the cell runs, as a front end sends them, and what is queued behind the cell."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.kernels import test_kernel
+from tests.kernels.test_kernel import LONG, PATIENCE, WIDGET, Kernel, Message, Ran
+
+apart = test_kernel.apart
+
+CELL = f"%%minimize {LONG}\ny = x**2"
+
+
+class Live:
+    """A cell that runs, and the buttons of its panel."""
+
+    def __init__(self, kernel: Kernel, cell: str = CELL) -> None:
+        self.kernel = kernel
+        self.request = kernel.start(cell)
+        self.seen = kernel.wait_for(self.request, "display_data")
+
+    def click(self, word: str) -> None:
+        """Click the button with a word on it."""
+        (model,) = [
+            message.content["comm_id"]
+            for message in self.seen
+            if message.kind == "comm_open" and state(message).get("description") == word
+        ]
+        self.kernel.tell(model, method="custom", content={"event": "click"})
+
+    def until(self, word: str) -> None:
+        """Until the panel shows a word."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            new = self.kernel.wait_for(self.request, "comm_msg")
+            self.seen += new
+            if any(word in str(state(message).values()) for message in new):
+                return
+        raise AssertionError(f"the panel never shows {word}")
+
+    def finish(self) -> Ran:
+        ran = self.kernel.finish(self.request)
+        return Ran(ran.reply, (*self.seen, *ran.messages))
+
+
+def state(message: Message) -> dict[str, Any]:
+    """What a message of a widget changes."""
+    return dict(message.content.get("data", {}).get("state", {}))
+
+
+@pytest.fixture(scope="module")
+def kernel(apart: Path) -> Iterator[Kernel]:
+    kernel = Kernel(apart)
+    kernel.ok(
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "%load_ext tape_magic\nimport tensorflow as tf, tape_magic\nx = tf.Variable(1.0)"
+    )
+    kernel.ok("%%minimize y --over x --lr 1e-9 --steps 300_000 --engine xla\ny = x**2")
+    yield kernel
+    kernel.close()
+
+
+def test_stop_ends_the_cell_with_its_report_and_what_was_queued_runs_in_order(kernel: Kernel) -> None:
+    kernel.ok("x.assign(1.0); order = []")
+    live = Live(kernel)
+    queued = [kernel.start(f"order.append({number})") for number in (1, 2)]
+    completion = kernel.client.complete("minim")
+    queued += [kernel.start("order.append(3); print(minimum.reason.name)")]
+    time.sleep(0.3)  # so that they lie there when the click comes
+    live.click("Stop")
+    ran = live.finish()
+    assert ran.status == "ok"
+    (last,) = ran.of("update_display_data")
+    assert " · stopped · " in last.content["data"]["text/plain"].replace("\n", " ")
+    assert len(ran.of("comm_open")) == len(ran.of("comm_close")) > 0
+    runs = [kernel.finish(request) for request in queued[:2]]
+    assert "minimum" in kernel.reply(completion)["matches"]
+    runs.append(kernel.finish(queued[2]))
+    assert [one.status for one in runs] == ["ok"] * 3
+    assert runs[2].stdout == "STOPPED\n"
+    assert kernel.ok("order").result == "[1, 2, 3]"
+    kernel.ok("steps, reached = minimum.steps, x.numpy()\nx.assign(1.0)")
+    again = kernel.ok(
+        "tape_magic.minimize(lambda: x**2, None, 'sgd', steps, lr=1e-9, engine='xla')\n"
+        "0 < steps, bool(x.numpy() == reached), float(y) == float(reached**2)"
+    )
+    assert again.result == "(True, True, True)"
+
+
+def test_pause_freezes_the_run_and_resume_goes_on(kernel: Kernel) -> None:
+    kernel.ok("x.assign(1.0)")
+    live = Live(kernel)
+    live.click("Pause")
+    live.until("Resume")
+    live.until("paused")
+    before = len(live.seen)
+    time.sleep(1.0)
+    live.click("Pause")  # by the word that it was opened with
+    live.until("Pause")
+    still = [message for message in live.seen[before:] if "value" in state(message)]
+    assert not any("paused" in state(message)["value"] for message in still)
+    live.until("steps/s")
+    live.click("Stop")
+    ran = live.finish()
+    assert ran.status == "ok"
+    span = ran.messages[-1].at - ran.messages[0].at
+    assert float(kernel.ok("minimum.seconds").result) < span - 0.9
+
+
+def test_no_stop_of_many_is_missed_and_each_leaves_whole_steps(kernel: Kernel) -> None:
+    """Each at another moment; also while the run is paused."""
+    kernel.ok(
+        "w = tf.Variable(0.0, dtype=tf.float64); v = tf.Variable(0.0, dtype=tf.float64)\n"
+        "def whole():\n    return minimum.reason.name, bool(w == v), round(float(w)) == minimum.steps > 0"
+    )
+    kernel.ok("from tape_magic.display import progress; progress.QUIET_SECONDS = 0.0")
+    moments = random.Random(0)
+    for number in range(20):
+        kernel.ok("w.assign(0.0); v.assign(0.0)")
+        live = Live(
+            kernel,
+            "%%minimize y --over w v --optimizer sgd --lr 1.0 --steps 2_000_000_000 --engine xla\ny = -w - v",
+        )
+        time.sleep(0.3 * moments.random())
+        if number % 5 == 4:
+            live.click("Pause")
+        live.click("Stop")
+        assert live.finish().status == "ok"
+        assert kernel.ok("whole()").result == "('STOPPED', True, True)"
+    kernel.ok("progress.QUIET_SECONDS = 0.5")
+
+
+def test_a_paused_run_can_be_interrupted_and_what_is_queued_is_dropped(kernel: Kernel) -> None:
+    kernel.ok("after = False; x.assign(1.0)")
+    live = Live(kernel)
+    live.click("Pause")
+    live.until("paused")
+    queued = kernel.start("after = True")
+    time.sleep(0.3)
+    kernel.manager.interrupt_kernel()
+    ran = live.finish()
+    assert (ran.status, ran.reply["ename"]) == ("error", "KeyboardInterrupt")
+    assert kernel.finish(queued).status == "aborted"
+    assert kernel.ok("after, minimum.reason.name").result == "(False, 'INTERRUPTED')"
+
+
+def test_scipy_stops_too(kernel: Kernel) -> None:
+    pytest.importorskip("scipy")
+    kernel.ok("z = tf.Variable(tf.zeros(40))")
+    live = Live(
+        kernel,
+        "%%minimize y --over z --optimizer nelder-mead --tol 0 --steps 100_000_000\n"
+        "y = tf.reduce_sum((z - tf.range(40.0))**2)",
+    )
+    live.click("Stop")
+    assert live.finish().status == "ok"
+    assert kernel.ok("minimum.reason.name, minimum.steps > 0").result == "('STOPPED', True)"
+
+
+def test_a_front_end_without_widgets_gets_the_report_as_an_output_of_its_own(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel, "shows", False)
+    ran = kernel.ok("%%minimize y --over x --lr 1e-9 --steps 1200 --engine eager\ny = x**2")
+    widget, report = ran.of("display_data")
+    assert WIDGET in widget.content["data"]
+    assert "steps/s" in widget.content["data"]["text/plain"]
+    assert "at step 1,200" in report.content["data"]["text/plain"]
+    (emptied,) = ran.of("update_display_data")
+    assert emptied.content["data"] == {"text/plain": ""}
