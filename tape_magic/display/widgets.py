@@ -8,7 +8,7 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def package(what: str) -> Any:
-    """ipywidgets. Raises `ImportError` with one sentence that says `what` needs it."""
+    """Import ipywidgets. Raises `ImportError` with one sentence that says that `what` needs it."""
     try:
         import ipywidgets
     except ImportError as error:
