@@ -248,6 +248,10 @@ class TapeMagics(Magics):
             raise
         except Exception as error:
             traceback = compiled.own_traceback(error) if compiled else None
+            if traceback is None and _interrupted(error):
+                interrupt = KeyboardInterrupt()
+                _shown_as(interrupt, lambda: ["KeyboardInterrupt"])
+                raise interrupt from None
             if traceback is None:  # not from the cell: TensorFlow refused what the magic asked of it
                 raise UsageError(_one_line(f"%%{magic} failed: {_said(error)}")) from error
             render = self.shell.InteractiveTB.structured_traceback
@@ -264,6 +268,13 @@ def _usage_error(error: TapeMagicError) -> UsageError:
 def _one_line(text: str) -> str:
     """Names and texts of the user's, and so anything, as a line that can be shown."""
     return shorten(clean(text), _MOST)
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether an interrupt is behind it, which a library's tidying up then failed over."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
 
 
 def _said(error: Exception) -> str:

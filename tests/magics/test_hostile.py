@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import re
+from typing import Any
 
 import pytest
 
@@ -119,3 +121,20 @@ def test_names_of_variables_and_keys_are_shown_as_text(hostile: Notebook) -> Non
         assert "&lt;script&gt;" in shown.html
         assert len(shown.html) < 60_000
         assert max(map(len, shown.text.splitlines())) <= 120
+
+
+def test_an_interrupt_that_a_library_loses_is_one_all_the_same(
+    hostile: Notebook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As argparse does, whose tidying up then lacks what it was about to note."""
+
+    def parse(*arguments: Any, **keywords: Any) -> None:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise AttributeError("save_nargs")
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_known_intermixed_args", parse)
+    run = hostile.run("%%grad y --wrt x --order 3\ny = x*x")
+    assert type(run.error) is KeyboardInterrupt
+    assert "tape_magic" not in run.traceback
