@@ -8,7 +8,7 @@ from typing import Any
 from IPython.display import display
 
 from tape_magic.display.browsing import Order, View, listed, names, page, views
-from tape_magic.display.widgets import close_all, view_of
+from tape_magic.display.widgets import close_all, package, view_of
 from tape_magic.results.gradients import GradReport
 
 ASIDE = "The browser over this report is in a running notebook with ipywidgets; grads.inspect() opens it."
@@ -39,7 +39,7 @@ class Inspector:
     """
 
     def __init__(self, report: GradReport) -> None:
-        import ipywidgets as widgets
+        widgets = package("inspect()")
 
         self._report, self._names = report, names(report)
         self._handle: Any = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,7 @@ from IPython.display import display
 from tape_magic.display import html, live_page, text
 from tape_magic.display.fields import describe
 from tape_magic.display.progress import Pace, summary
-from tape_magic.display.widgets import close_all, view_of
+from tape_magic.display.widgets import close_all, package, view_of
 from tape_magic.results.minimum import MinimizeResult
 from tape_magic.results.steps import Step, Wish
 
@@ -35,7 +36,7 @@ class Panel:
     """
 
     def __init__(self, step: Step, rate: float, *, buttons: bool) -> None:
-        import ipywidgets as widgets
+        widgets = package("the live display")
 
         self.paused = self.stopped = self._seen = False
         self._shown = self._state
@@ -124,18 +125,24 @@ class WidgetProgress:
         self._pace, self._poll = Pace(), poll
         self._handle: Any = None
         self._opened = 0.0
+        self._missing = False
         self.panel: Panel | None = None
 
     def update(self, step: Step) -> None:
         """Show a step; the first one opens the panel."""
-        if not self._pace.due(step):
+        if self._missing or not self._pace.due(step):
             return
         rate = self._pace.rate
         if self.panel is not None:
             with self._pace.timed():
                 self.panel.show(step, rate)
             return
-        self.panel = Panel(step, rate, buttons=self._poll is not None)
+        try:
+            self.panel = Panel(step, rate, buttons=self._poll is not None)
+        except ImportError as error:  # the run is worth more than its display
+            self._missing = True
+            print(error, file=sys.stderr)
+            return
         saved = f'<div style="opacity:0.6;">{live_page.SAVED}</div>'
         bundle = view_of(self.panel.widget, summary(step, rate), saved)
         self._handle = display(bundle, raw=True, display_id=True)

@@ -11,6 +11,7 @@ from tape_magic.display import html, numbers, text
 from tape_magic.display.aligned import blocks
 from tape_magic.display.document import Document, Line, Tone, Words, say
 from tape_magic.display.svg_watch import SECONDS, Points, watch_picture
+from tape_magic.display.widgets import package
 from tape_magic.results.watching import Reading, Sample
 
 _BLOCKS = 20
@@ -92,8 +93,7 @@ class WatchView:
     """
 
     def __init__(self, stop: Callable[[], None]) -> None:
-        import ipywidgets
-
+        ipywidgets = package("the watch")
         self._html = ipywidgets.HTML()
         button = ipywidgets.Layout(width="auto", align_self="flex-start", margin="4px 0 0 40px")
         self._button = ipywidgets.Button(description="Stop", tooltip="End the watch", layout=button)

@@ -7,6 +7,15 @@ from typing import Any
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
+def package(what: str) -> Any:
+    """Import ipywidgets. Raises `ImportError` with one sentence that says that `what` needs it."""
+    try:
+        import ipywidgets
+    except ImportError as error:
+        raise ImportError(f"{what} needs ipywidgets: pip install ipywidgets ({error})") from None
+    return ipywidgets
+
+
 def view_of(widget: Any, text: str, html: str) -> dict[str, Any]:
     """A widget as the bundle of a display; `text` and `html` stand for it where there are no widgets.
 

@@ -40,8 +40,11 @@ def clip(text: str, columns: int, *, middle: bool = False) -> str:
 
 def _fitting(text: str, columns: int) -> str:
     """As much of the beginning as fits."""
-    while width(text) > columns:
-        text = text[:-1]
+    taken = 0
+    for place, char in enumerate(text):
+        taken += width(char)
+        if taken > columns:
+            return text[:place]
     return text
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from tape_magic.engine.compared import Compared
 from tape_magic.engine.comparison import Comparison
+from tape_magic.engine.contexts import left_as_before
 from tape_magic.engine.differences import step_of
 from tape_magic.engine.keras_width import WIDE
 from tape_magic.engine.program import Namespace, Program
@@ -55,7 +56,7 @@ def checked(
 
     rerun = Rerun(program, namespace, _bases(request, program, namespace))
     done = differentiate(program, namespace, request)
-    with rerun.opened(silence):
+    with left_as_before(), rerun.opened(silence):
         checks = _Checking(rerun, program, namespace, request, done).checks()
     return replace(done, report=replace(done.report, checks=checks))
 

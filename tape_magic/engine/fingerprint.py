@@ -20,6 +20,7 @@ import numpy as np
 
 from tape_magic.engine import sources as src
 from tape_magic.engine.frames import is_users
+from tape_magic.engine.source_text import unwrapped
 
 
 class Unknown(Exception):
@@ -96,7 +97,7 @@ class Fingerprints:
         return self._of_object(value)
 
     def _of_object(self, value: Any) -> Hashable:
-        function = getattr(value, "python_function", value)  # what tf.function wraps
+        function = unwrapped(value)
         if isinstance(function, types.MethodType):
             return self.of(function.__self__), self.of(function.__func__)
         if isinstance(function, functools.partial):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tape_magic.engine.asked import Asked
+from tape_magic.engine.contexts import left_as_before
 from tape_magic.engine.interrupts import deferred_interrupt
 from tape_magic.engine.keras_minimization import KerasMinimization
 from tape_magic.engine.loop_cache import LoopCache
@@ -171,7 +172,7 @@ def run(
     kind = KerasMinimization if find(settings.optimizer) is None else ScipyMinimization
     minimization = kind(program, namespace, loss_name, over, settings, cache)
     try:
-        with deferred_interrupt() as interrupt:
+        with left_as_before(), deferred_interrupt() as interrupt:
             minimized = minimization.run(Asked(interrupt, wish), on_progress)
     finally:
         minimization.close()

@@ -7,6 +7,7 @@ classes name in turn, and the variables of models. Libraries' own objects are no
 from __future__ import annotations
 
 import functools
+import inspect
 import random
 import types
 from collections import OrderedDict, defaultdict, deque
@@ -19,6 +20,7 @@ import numpy as np
 
 from tape_magic.engine import sources as src
 from tape_magic.engine.program import Program
+from tape_magic.engine.source_text import unwrapped
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic, types.ModuleType)
 
@@ -147,8 +149,8 @@ class Snapshot:
             self._slot(item, functools.partial(mapping.__setitem__, key))
 
     def _object(self, value: Any) -> None:
-        function = getattr(value, "python_function", value)  # what tf.function wraps
-        self._queue.append(getattr(function, "__wrapped__", None))
+        function = unwrapped(value)
+        self._queue.append(inspect.getattr_static(function, "__wrapped__", None))
         if isinstance(function, functools.partial):
             self._queue += [function.func, function.args, function.keywords]
         elif isinstance(function, types.MethodType):
@@ -165,7 +167,7 @@ class Snapshot:
             if type(function).__module__ == self._module:
                 self._queue.append(type(function))
                 # A layer that the program builds keeps what it has made: to build it again would double it.
-                if getattr(function, "built", True) and hasattr(function, "__dict__"):
+                if _is_built(function) and type(function).__dictoffset__:
                     self._mapping(vars(function))
             elif isinstance(function, Iterator):
                 self.iterators.append(function)
@@ -291,6 +293,14 @@ def _variables_of(value: Any) -> list[Any]:
         optimizer = getattr(value, "optimizer", None)
         return [*value.variables, *([optimizer] if isinstance(optimizer, keras.Optimizer) else [])]
     return []
+
+
+def _is_built(value: Any) -> bool:
+    """Whether it has made what it is made of, as layers do when they are first called."""
+    try:
+        return bool(getattr(value, "built", True))
+    except Exception:  # an object that raises whatever it is asked for is none that has to be built
+        return True
 
 
 def _generator(value: Any) -> Callable[[], None] | None:

@@ -35,9 +35,17 @@ def body_of(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> ast.Mo
     return ast.Module(body, type_ignores=[])
 
 
+def unwrapped(value: Any) -> Any:
+    """What ``tf.function`` wraps, or the value itself.
+
+    The type is asked, since an object of the user's may do anything when it is asked for an attribute.
+    """
+    return value.python_function if hasattr(type(value), "python_function") else value
+
+
 def function_behind(value: Any) -> types.FunctionType | None:
     """The Python function that a call of a value runs, if there is one: a layer's is its ``call``."""
-    value = getattr(value, "python_function", value)
+    value = unwrapped(value)
     if not isinstance(value, types.FunctionType | types.MethodType):
         kind = type(value)
         value = getattr(kind, "call", None) or vars(kind).get("__call__")

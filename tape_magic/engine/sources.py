@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from tape_magic.engine.source_text import unwrapped
 from tape_magic.errors import SourceError, closest
 from tape_magic.notation import place
 
@@ -296,7 +297,7 @@ def reachable(values: Iterable[Any], home: Mapping[str, Any]) -> Iterator[Any]:
 
 def reached(value: Any, home: Mapping[str, Any]) -> list[Any]:
     """What a function of the notebook mentions: globals, and names of the functions around it."""
-    function = getattr(value, "python_function", value)  # what tf.function wraps
+    function = unwrapped(value)
     if isinstance(function, types.MethodType):
         return [function.__self__, function.__func__]
     if not isinstance(function, types.FunctionType) or function.__globals__ is not home:

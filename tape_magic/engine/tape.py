@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from tape_magic.engine.contexts import left_as_before
 from tape_magic.engine.gradients import Gradients
 from tape_magic.engine.hessians import Hessians
 from tape_magic.engine.jacobians import BatchJacobians, Jacobians
@@ -136,4 +137,5 @@ def differentiate(program: Program, namespace: Namespace, request: Request) -> D
         base = place(target.name)[0]
         if base not in names.assigns and not names.opaque and base != LAST_EXPRESSION:
             raise TargetError(f"the cell never assigns {base}{closest(base, names.assigns)}")
-    return _RUNS[request.kind](program, namespace, targets, request).differentiated()
+    with left_as_before():
+        return _RUNS[request.kind](program, namespace, targets, request).differentiated()

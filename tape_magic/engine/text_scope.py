@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tape_magic.engine.frames import is_users
-from tape_magic.engine.source_text import body_of, closure_of, function_behind, tree_of
+from tape_magic.engine.source_text import body_of, closure_of, function_behind, tree_of, unwrapped
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
@@ -94,7 +94,7 @@ class Callee:
             parameters = [*value.node.args.posonlyargs, *value.node.args.args]
             given = [parameter.arg for parameter in parameters]
             return cls(body_of(value.node), filename, value.node, value.scope, given)
-        if value is MADE or hasattr(value, "python_function"):
+        if value is MADE or unwrapped(value) is not value:
             return None
         function = function_behind(value)
         if function is None or not is_users(function.__code__.co_filename):

@@ -12,12 +12,16 @@ from IPython.display import display
 from IPython.utils.capture import capture_output
 from traitlets import Float, Int, Unicode
 
+from tape_magic.display.widths import clean
 from tape_magic.engine.request import LIMIT
 from tape_magic.errors import LineError, TapeMagicError
 from tape_magic.magics.cell import Cell, CellSyntaxError
 from tape_magic.magics.minimize_line import MinimizeOptions
 from tape_magic.magics.options import GRAD, MINIMIZE, TFGPU, GradOptions
 from tape_magic.notation import shorten
+
+_MOST = 1000
+"""The characters of a message: what is said, and the beginning of what was given."""
 
 
 @magics_class
@@ -213,7 +217,7 @@ class TapeMagics(Magics):
         try:
             return eval(text, self.shell.user_global_ns, self.shell.user_ns)
         except Exception as error:
-            raise LineError(f"{shorten(written)}: {type(error).__name__}: {error}") from None
+            raise LineError(f"{shorten(written)}: {_said(error)}") from None
 
     @contextmanager
     def _errors(self, body: str, magic: str) -> Iterator[Cell]:
@@ -244,9 +248,12 @@ class TapeMagics(Magics):
             raise
         except Exception as error:
             traceback = compiled.own_traceback(error) if compiled else None
+            if traceback is None and _interrupted(error):
+                interrupt = KeyboardInterrupt()
+                _shown_as(interrupt, lambda: ["KeyboardInterrupt"])
+                raise interrupt from None
             if traceback is None:  # not from the cell: TensorFlow refused what the magic asked of it
-                text = str(error).strip().partition("\n")[0]
-                raise UsageError(f"%%{magic} failed: {type(error).__name__}: {text}") from error
+                raise UsageError(_one_line(f"%%{magic} failed: {_said(error)}")) from error
             render = self.shell.InteractiveTB.structured_traceback
             arguments = type(error), error, traceback
             _shown_as(error, lambda: render(*arguments, tb_offset=0))
@@ -255,7 +262,28 @@ class TapeMagics(Magics):
 
 def _usage_error(error: TapeMagicError) -> UsageError:
     """Ours as IPython's own, which it shows in one line; a subclass it would show with a traceback."""
-    return UsageError(" ".join(str(error).split()))
+    return UsageError(_one_line(str(error)))
+
+
+def _one_line(text: str) -> str:
+    """Names and texts of the user's, and so anything, as a line that can be shown."""
+    return shorten(clean(text), _MOST)
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether an interrupt is behind it, which a library's tidying up then failed over."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
+
+
+def _said(error: Exception) -> str:
+    """The kind of an exception of the user's, and the first line of what it says if it can say anything."""
+    try:
+        text = str(error).strip().partition("\n")[0]
+    except Exception:
+        text = ""
+    return f"{type(error).__name__}: {text}".removesuffix(": ")
 
 
 def _shown_as(error: BaseException, render: Callable[[], list[str]]) -> None:

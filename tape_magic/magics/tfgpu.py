@@ -34,15 +34,21 @@ def watch(shell: Any, progress: str, seconds: float, stop: Callable[[], None]) -
 
     sampler = Sampler()
     kind = kind_of(shell) if progress == "auto" else progress
+    notes = [f"no GPUs: {sampler.missing}"] if sampler.missing else []
     if kind == "widget":
-        watch = Watch(sampler, seconds)
-        watch.start(WatchView(stop))
-        return watch
+        try:
+            view = WatchView(stop)
+        except ImportError as error:
+            notes.append(f"one look only: {error}")
+        else:
+            watch = Watch(sampler, seconds)
+            watch.start(view)
+            return watch
     time.sleep(PERIOD)  # load is that of the time between two readings
     sample = sampler.sample()
     sampler.close()
     if kind == "terminal":
         print(in_one_line(sample, sampler.missing))
     else:
-        show_once((sample,), [f"no GPUs: {sampler.missing}"] if sampler.missing else [])
+        show_once((sample,), notes)
     return None

@@ -254,7 +254,10 @@ class GradReport:
 
         With checks, it has their relative errors, NaN where nothing was compared, and their outcomes.
         """
-        import pandas
+        try:
+            import pandas
+        except ImportError:
+            raise ImportError("to_frame() needs pandas: pip install pandas") from None
 
         records = []
         for row in self.rows:

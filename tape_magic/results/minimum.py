@@ -208,7 +208,10 @@ class MinimizeResult:
 
     def to_frame(self) -> Any:
         """The history, and what was tracked, as a ``pandas.DataFrame`` indexed by step; needs pandas."""
-        import pandas
+        try:
+            import pandas
+        except ImportError:
+            raise ImportError("to_frame() needs pandas: pip install pandas") from None
 
         columns = {"loss": (self.history_steps, self.history)}
         columns |= {name: (self.tracked_steps[name], values) for name, values in self.tracked.items()}

@@ -327,3 +327,4 @@ def test_clip():
     assert clip("abcdef", 4) == "abc…"
     assert clip("abcdef", 4, middle=True) == "a…ef"
     assert clip("宽宽宽", 4) == "宽…"
+    assert clip("∂y" * 200_000, 5, middle=True) == "∂y…∂y"  # in no time

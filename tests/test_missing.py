@@ -1,0 +1,93 @@
+"""Without a package, everything that does not need it works, and one line says what does."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import pytest
+
+from tape_magic.display import progress
+from tests.notebook import Notebook
+
+SETUP = "import tensorflow as tf\nx = tf.Variable(3.0)"
+LONG_ENOUGH = "%%minimize y --over x --optimizer sgd --lr 0.1 --steps 50 --engine eager\ny = (x - 1)**2"
+
+
+@pytest.fixture
+def without(shell: Notebook, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Hides packages from `import`."""
+    shell.ok(SETUP)
+
+    def hide(*packages: str) -> Notebook:
+        for package in packages:
+            for name in [package, *(name for name in sys.modules if name.startswith(f"{package}."))]:
+                monkeypatch.setitem(sys.modules, name, None)
+        return shell
+
+    return hide
+
+
+def test_a_run_that_would_be_shown_by_widgets_ends_with_its_report(
+    without: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "QUIET_SECONDS", 0.0)
+    shell = without("ipywidgets")
+    shell.ok("%config TapeMagics.progress = 'widget'")
+    run = shell.ok(LONG_ENOUGH)
+    assert run.stderr.startswith("the live display needs ipywidgets: pip install ipywidgets (")
+    assert run.stderr.count("\n") == 1
+    assert [report.text.startswith("y = ") for report in run.displayed] == [True]
+    assert shell.ns["minimum"].steps == 50
+    assert float(shell.ns["x"]) == pytest.approx(1, abs=1e-3)
+
+
+def test_the_browser_of_a_report_says_what_it_needs_and_the_report_is_there(without: Any) -> None:
+    run = without("ipywidgets").run("%%grad dy/dx --inspect\ny = x*x")
+    assert run.stderr.count("\n") == 1
+    assert "inspect() needs ipywidgets: pip install ipywidgets" in run.stderr
+    assert "∂y/∂x" in run.displayed[0].text
+    assert "tape_magic/" not in run.traceback
+
+
+def test_the_watch_is_one_look_only(without: Any) -> None:
+    shell = without("ipywidgets")
+    shell.ok("%config TapeMagics.progress = 'widget'")
+    run = shell.ok("%tfgpu --watch")
+    assert "one look only: the watch needs ipywidgets: pip install ipywidgets" in run.displayed[-1].text
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        ("grads.to_frame()", "to_frame() needs pandas: pip install pandas"),
+        ("minimum.to_frame()", "to_frame() needs pandas: pip install pandas"),
+        ("grads.plot()", 'plot() needs Matplotlib: pip install "tape_magic[plot]"'),
+        ("minimum.plot()", 'plot() needs Matplotlib: pip install "tape_magic[plot]"'),
+    ],
+)
+def test_what_a_report_cannot_do(without: Any, call: str, said: str) -> None:
+    shell = without("pandas", "matplotlib", "scipy")
+    shell.ok("%%grad dy/dx\ny = x*x")
+    shell.ok(LONG_ENOUGH)
+    error = shell.run(call).error
+    assert isinstance(error, ImportError)
+    assert str(error) == said
+
+
+def test_all_else_works_without_any_of_them(without: Any) -> None:
+    shell = without("ipywidgets", "pandas", "matplotlib", "scipy", "pynvml")
+    for cell in (
+        "%%grad dy/dx, d2y/dx2\ny = x*x",
+        "%%grad y --wrt x --hessian --check\ny = x*x",
+        "%%grad dy/dx --def slope\ny = x*x",
+        LONG_ENOUGH,
+        "%tfgpu",
+        "grads.to_dict(), minimum.to_dict()",
+        "%reload_ext tape_magic",
+    ):
+        run = shell.ok(cell)
+        assert run.stderr == ""
+    assert shell.refused("%%minimize y --over x --optimizer bfgs\ny = x*x") == (
+        '--optimizer bfgs needs SciPy: pip install "tape_magic[scipy]"'
+    )
