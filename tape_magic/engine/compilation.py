@@ -158,7 +158,7 @@ class Compilation:
         if engine != "xla" or self.same or self.batches is not None:
             return 0
         leaves = connected_of(made.leaves, made.evaluation.connected)
-        lean = fits(made.plan, leaves, made.optimizer)
+        lean = fits(made.plan, leaves, made.optimizer, made.traced.written)
         return block_of(made.evaluation.elements, self.steps) if lean else 0
 
     @property

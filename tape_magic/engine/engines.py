@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import textwrap
 import time
@@ -136,13 +137,15 @@ class Engines:
     def plan(self, step: int, limit: int, exact: int) -> int:
         """Where the next chunk should end; of steps after `exact`, several are recorded as one stretch.
 
-        A chunk grows at most sixty-fourfold, since the first ones are too short to be timed well, unless an
-        earlier run has told.
+        A chunk grows at most sixty-fourfold, since the first ones are too short to be timed well. The first
+        one is a sixteenth of what an earlier run promises, since steps may have become slower.
         """
-        known = self._known.get(self.engine, 0.0)
-        pace = self._seconds / self._taken if self._taken else known
-        fitting = CHUNK_SECONDS / pace if pace > 0 else 1
-        count = max(1, int(fitting if known else min(fitting, 64 * max(self._taken, 1))))
+        if self._taken:
+            fitting, most = CHUNK_SECONDS * self._taken / max(self._seconds, 1e-9), 64.0 * self._taken
+        else:
+            known = self._known.get(self.engine, 0.0)
+            fitting, most = (CHUNK_SECONDS / known / 16 if known else 1.0), math.inf
+        count = max(1, int(min(fitting, most)))
         self._stretch = 1
         if self.engine == "xla" and step > exact and not self._compilation.careful:
             self._stretch = -(-count // STRETCHES)

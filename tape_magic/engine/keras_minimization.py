@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tape_magic.engine import optimizers, seed_states
+from tape_magic.engine import optimizers
 from tape_magic.engine import sources as src
 from tape_magic.engine.asked import Asked
 from tape_magic.engine.checkpoint import Progress
@@ -23,6 +23,7 @@ from tape_magic.engine.loop_cache import LoopCache
 from tape_magic.engine.minimization import UNLIMITED, Minimization, Minimized
 from tape_magic.engine.positions import Chunk, Final, Plan, Position, Recorded
 from tape_magic.engine.program import Namespace, Program
+from tape_magic.engine.seed_states import RandomStates
 from tape_magic.engine.settings import Settings
 from tape_magic.engine.stopping import GO, GRADIENT_LOST, LOSS_LOST, REASONS
 from tape_magic.engine.watched import norm_of
@@ -47,7 +48,7 @@ class KerasMinimization(Minimization):
         key = (text, loss_name, tuple(over or ())) if text is not None else None
         self._continuation = Continuation(settings, cache, key)
         self._goes_on = self._continuation.progress is not None
-        self._lifted = self._lifted or list(self._continuation.lifted)
+        self._forget_what_another_run_left()
         self._final: Final
         self._trail: Trail
         self._built: Any = None
@@ -72,6 +73,14 @@ class KerasMinimization(Minimization):
             self._fitting(),
         )
         self._engines = Engines(self._compilation, settings.engine, same=same)
+
+    def _forget_what_another_run_left(self) -> None:
+        """A run that goes on from another one than that which compiled the loops takes its optimizer."""
+        trailed = self._continuation.optimizer
+        if trailed is not None and (self._found is None or self._found.optimizer is not trailed):
+            self._found = None
+            self._lifted = list(self._continuation.lifted)
+            self.optimizer = super()._resolved(None)
 
     def _resolved(self, made: Any) -> Any:
         # Keras takes several milliseconds to make an optimizer, and one by name is there already. Over data,
@@ -155,12 +164,12 @@ class KerasMinimization(Minimization):
         self.selection.lift()
         if seed is None or self._goes_on:
             return self._engines.start(step)
-        states = seed_states.read_by(self.program, self.namespace)
-        seed_states.set_back(states, seed)
+        states = RandomStates(self.program, self.namespace)
+        states.set_back(seed)
         position = self._engines.start(step)
         if self._engines.engine != "eager":
-            # The graph tells of more, those in functions that the program calls.
-            seed_states.set_back([*states, *seed_states.among(self._engines.loop.kept)], seed)
+            # The graph tells of more, those of modules that the program calls.
+            states.set_back(seed, self._engines.loop.kept)
         return position
 
     def _told_to_stop(self, position: Position, asked: Asked) -> bool:

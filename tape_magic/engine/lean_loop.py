@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tape_magic.engine import sources as src
-from tape_magic.engine.loop import ROWS, CompiledLoop
+from tape_magic.engine.loop import ROWS, CompiledLoop, beyond
 from tape_magic.engine.positions import Chunk, Plan, Position, Recorded
 from tape_magic.engine.stopping import GO, Rules
 
@@ -31,7 +31,7 @@ MANY = 100_000
 """Steps in a run that may make up for compiling a step several times."""
 
 
-def fits(plan: Plan, leaves: Sequence[src.Leaf], optimizer: Any) -> bool:
+def fits(plan: Plan, leaves: Sequence[src.Leaf], optimizer: Any, written: Sequence[Any] = ()) -> bool:
     """Whether it is enough to look at the end of a chunk.
 
     Parameters
@@ -42,20 +42,21 @@ def fits(plan: Plan, leaves: Sequence[src.Leaf], optimizer: Any) -> bool:
         What has a gradient.
     optimizer
         A Keras optimizer, built for the leaves.
+    written
+        The variables that the program assigns itself, which may make them finite again.
     """
     import keras
 
     kind = type(optimizer)
     known = kind.__name__ in FOREVER and kind is getattr(keras.optimizers, kind.__name__)
-    rules = plan.rules
+    asks = plan.rules != Rules(patience=plan.rules.patience)
+    bounded = any(limit is not None for limit in plan.lower + plan.upper)
+    own = {id(variable) for variable in written}
     return (
         known
-        and rules == Rules(patience=rules.patience)
-        and not (
-            plan.careful or plan.keeps_best or any(limit is not None for limit in plan.lower + plan.upper)
-        )
+        and not (asks or bounded or plan.careful or plan.keeps_best)
         and not any(getattr(optimizer, setting, None) for setting in _FORGETFUL)
-        and not any(getattr(leaf.owner, "constraint", None) for leaf in leaves)
+        and not any(getattr(leaf.owner, "constraint", None) or id(leaf.value) in own for leaf in leaves)
     )
 
 
@@ -159,7 +160,9 @@ class LeanLoop(CompiledLoop):
         if self._block > 1:
             state = rows_to(count, 1, tf.constant(1), state)
         _, number, rows, places = state
-        floats = [variable for variable in self._moved if variable.dtype.is_floating]
+        # What the program assigns besides may be anything.
+        watched = [leaf.value for leaf in self._leaves] + [src.watched(v) for v in self._optimizer.variables]
+        floats = [variable for variable in watched if variable.dtype.is_floating]
         finite = [tf.reduce_all(tf.math.is_finite(variable.read_value())) for variable in floats]
         return tf.reduce_all(tf.stack(finite)), number, rows.stack(), places.stack()
 
@@ -190,8 +193,7 @@ class LeanLoop(CompiledLoop):
             values = tf.stack([tf.cast(value, self._dtype) for value in (loss, *tracked)])
             # 0 as long as the loss is finite, and NaN from then on.
             lost += 0.0 * values[0]
-            # Written so that NaN counts as less and as more than anything.
-            less, more = ~(values >= low), ~(values <= high)
+            less, more = beyond(values, low), beyond(-values, -high)
             low, low_at = tf.where(less, values, low), tf.where(less, at + number, low_at)
             high, high_at = tf.where(more, values, high), tf.where(more, at + number, high_at)
             recorded.append(values)

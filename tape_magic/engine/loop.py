@@ -224,8 +224,7 @@ class CompiledLoop:
         ) -> Any:
             verdict, loss, recorded, carried, _copies = self._step(at, carried, ())
             offset = tf.cast(at - start, tf.int32)
-            # Written so that NaN counts as less and as more than anything.
-            less, more = ~(recorded >= low), ~(recorded <= high)
+            less, more = beyond(recorded, low), beyond(-recorded, -high)
             low, low_at = tf.where(less, recorded, low), tf.where(less, offset, low_at)
             high, high_at = tf.where(more, recorded, high), tf.where(more, offset, high_at)
             return at + 1, stop, verdict, loss, carried, low, low_at, high, high_at
@@ -297,6 +296,11 @@ class CompiledLoop:
 
     def _two(self, copies: list[Any]) -> list[list[Any]]:
         return [copies, copies] if self._plan.careful else []
+
+
+def beyond(values: Any, low: Any) -> Any:
+    """Which values are less than the least so far; the first NaN counts as less than anything, and stays."""
+    return ~((values >= low) | (low != low))
 
 
 def _nothing() -> Recorded:

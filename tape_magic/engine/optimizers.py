@@ -155,7 +155,13 @@ def describe(optimizer: Any) -> str:
     shown = ["schedule" if rate is None else f"{rate:.4g}"]
     defaults = _defaults(type(optimizer))
     for key, value in config.items():
-        if key not in ("learning_rate", "name") and value != defaults.get(key, value):
+        # Keras keeps nothing at all as None, or as an empty list.
+        default = defaults.get(key, value)
+        if (
+            key not in ("learning_rate", "name")
+            and value != default
+            and not (default is None and value == [])
+        ):
             shown.append(f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value!r}")
     return f"{type(optimizer).__name__}({', '.join(shown)})"
 

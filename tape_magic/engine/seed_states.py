@@ -1,55 +1,62 @@
-"""The states of Keras's random layers, which go on from run to run unless a seed sets them back."""
+"""The states of random layers and generators, which go on from run to run unless a seed sets them back."""
 
 from __future__ import annotations
 
-import inspect
-import types
 from collections.abc import Iterable
 from typing import Any
 
 from tape_magic.engine import sources as src
 from tape_magic.engine.program import Namespace, Program
-from tape_magic.engine.source_text import closure_of
+from tape_magic.engine.snapshot import Snapshot
 
 _NAME = "seed_generator_state"
 """What Keras calls the variable of a ``SeedGenerator``: the seed, and how many numbers it has given."""
 
 
-def among(variables: Iterable[Any]) -> list[Any]:
-    """Those of some variables that are the state of a ``SeedGenerator``."""
-    return [variable for variable in variables if variable.name.rpartition("/")[2].startswith(_NAME)]
+class RandomStates(Snapshot):
+    """Whatever gives random numbers among all that a program leads to; no values are kept.
+
+    Attributes
+    ----------
+    states
+        The variables of Keras's ``SeedGenerator``, those within layers too.
+    generators
+        Each a ``tf.random.Generator``.
+    """
+
+    def __init__(self, program: Program, namespace: Namespace) -> None:
+        self.states: list[Any] = []
+        self.generators: list[Any] = []
+        super().__init__(program, namespace, ())
+
+    def set_back(self, seed: int, more: Iterable[Any] = ()) -> None:
+        """Let each begin anew, with a seed of its own that follows from `seed`.
+
+        `more` are variables, of which those are set back as well that are the state of a ``SeedGenerator``.
+        """
+        variables = [src.watched(variable) for variable in (*self.states, *filter(_is_state, more))]
+        different = {id(variable): variable for variable in variables}
+        for number, variable in enumerate(different.values()):
+            variable.assign([(seed + number) % 2**31, 0])
+        for number, generator in enumerate(self.generators):
+            generator.reset_from_seed(seed + number)
+
+    def _object(self, value: Any) -> None:
+        import tensorflow as tf
+
+        if isinstance(value, tf.random.Generator):
+            self.generators.append(value)
+        else:
+            super()._object(value)
+
+    def _variable(self, variable: Any) -> None:
+        if _is_state(variable):
+            self.states.append(variable)
+
+    def _array(self, array: Any) -> None:
+        self._queue += list(array.flat) if array.dtype.hasobject else []
 
 
-def read_by(program: Program, namespace: Namespace) -> list[Any]:
-    """Those of the layers, models and generators that a program names, and the functions beside it."""
-    import keras
-
-    known, home = program.text(namespace).namespace, program.home(namespace)
-    pending = [*program.roots(), *(known[name] for name in program.names.reads if name in known)]
-    seen: dict[int, Any] = {}
-    found: list[Any] = []
-    while pending:
-        value = pending.pop()
-        if id(value) in seen:
-            continue
-        seen[id(value)] = value
-        if isinstance(value, keras.layers.Layer):
-            found += among(value.variables)
-        elif isinstance(value, keras.random.SeedGenerator):
-            found.append(value.state)
-        elif isinstance(value, types.FunctionType) and value.__globals__ is home:
-            pending += _named_in(value)
-    return [src.watched(variable) for variable in found]
-
-
-def set_back(states: Iterable[Any], seed: int) -> None:
-    """Let each begin anew, with a seed of its own that follows from `seed`."""
-    different = {id(state): state for state in states}
-    for number, state in enumerate(different.values()):
-        state.assign([(seed + number) % 2**31, 0])
-
-
-def _named_in(function: types.FunctionType) -> list[Any]:
-    code = inspect.unwrap(function).__code__
-    known = {**function.__globals__, **closure_of(function)}
-    return [known[name] for name in (*code.co_names, *code.co_freevars) if name in known]
+def _is_state(variable: Any) -> bool:
+    name: str = variable.name
+    return name.rpartition("/")[2].startswith(_NAME)

@@ -10,6 +10,8 @@ from typing import Any
 _CONVERTED_NEVER = frozenset({"tensorflow", "keras", "numpy"})
 """Packages whose functions AutoGraph calls as they are."""
 
+_NUMBERS = (type(None), bool, int, float, complex, str)
+
 _PLAIN = (
     ast.Module,
     ast.Expr,
@@ -66,10 +68,11 @@ def _plain(node: ast.AST, namespace: Mapping[str, Any], known: set[str]) -> bool
 
 def _holds_no_code(value: Any) -> bool:
     """A number, an array, a tensor, a variable or a module; a list may hold functions."""
-    if value is None or isinstance(value, bool | int | float | complex | str | types.ModuleType):
+    if type(value) in _NUMBERS or isinstance(value, types.ModuleType):
         return True
     package = type(value).__module__.partition(".")[0]
-    return package in _CONVERTED_NEVER and not callable(value)
+    of_objects = getattr(getattr(value, "dtype", None), "hasobject", False)
+    return package in _CONVERTED_NEVER and not callable(value) and not of_objects
 
 
 def _is_of_package(node: ast.Attribute, namespace: Mapping[str, Any]) -> bool:

@@ -135,3 +135,26 @@ def test_a_slot_that_overflows_is_no_divergence(door: Door) -> None:
         found[engine] = door.minimize(Case("y = 1e20*w", line, {"w": variable}))
         assert (found[engine].steps, found[engine].reason) == (300, StopReason.STEPS)
     np.testing.assert_allclose(found["xla"].history, found["graph"].history, rtol=1e-6)
+
+
+def test_a_cell_that_assigns_what_it_minimises_over_is_looked_at_at_each_step(door: Door) -> None:
+    """Clipping makes a NaN finite again: only the step itself tells."""
+    cell = (
+        "k.assign_add(1)\nx.assign(tf.clip_by_value(x, 0.0, 1.0))\n"
+        "z = x - tf.where(tf.equal(k, 50), tf.stop_gradient(x), 0.0)\n"
+        "loss = (x - 0.5)**2 - 1e-3*tf.sqrt(z)"
+    )
+    names = {"tf": tf, "x": tf.Variable(0.9), "k": tf.Variable(0)}
+    found = door.minimize(
+        Case(cell, "loss --over x --optimizer sgd --lr 0.1 --steps 1000 --engine xla", names)
+    )
+    assert (found.reason, found.divergence.what, found.steps) == (StopReason.DIVERGED, "gradient", 49)
+
+
+def test_a_tracked_value_that_is_not_a_number_is_kept(door: Door) -> None:
+    cell = "y = w\nt = tf.where(tf.equal(w, -30_004.0), float('nan'), 1.0)"
+    case = Case(cell, f"{LINE} 60_000 --track t", {"tf": tf, "w": tf.Variable(0.0)})
+    found = door.minimize(case)
+    (place,) = np.unique(found.tracked_steps["t"][np.isnan(found.tracked["t"])])
+    assert place == 30_004
+    assert (found.reason, found.steps) == (StopReason.STEPS, 60_000)

@@ -699,15 +699,29 @@ def test_two_runs_without_random_numbers_agree_to_the_bit(engine: str) -> None:
 
 
 @pytest.mark.parametrize("engine", ["xla", "graph", "eager"])
-@pytest.mark.parametrize("cell", ["loss = mean(model(X, training=True))", "loss = mean(dropped(X))"])
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "loss = mean(model(X, training=True))",
+        "loss = mean(dropped(X))",
+        "loss = mean(listed[0](model(X), training=True))",
+        "loss = mean(net.drop(model(X), training=True))",
+        "loss = mean(logged(X))",
+        "loss = mean(model(X) + generator.normal([]))",
+    ],
+)
 def test_a_seed_sets_random_layers_back(shell: Notebook, engine: str, cell: str) -> None:
-    """Keras's random layers count the numbers that they gave, from run to run."""
+    """Random layers and generators count the numbers that they gave, from run to run."""
     shell.ok(
-        "import keras, tensorflow as tf\n"
+        "import functools, keras, tensorflow as tf\n"
         "model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4), keras.layers.Dropout(0.5)])\n"
         "X, start = tf.ones((16, 8)), model.get_weights()\n"
+        "generator, listed = tf.random.Generator.from_seed(1), [keras.layers.Dropout(0.5)]\n"
+        "class Net:\n    drop = keras.layers.Dropout(0.5)\n"
+        "net = Net()\n"
         "def mean(x):\n    return tf.reduce_mean((x - 1.0)**2)\n"
-        "def dropped(x):\n    return model(x, training=True)"
+        "def dropped(x):\n    return model(x, training=True)\n"
+        "@functools.wraps(model)\ndef logged(x):\n    return model(x, training=True)"
     )
     histories = []
     for seed in (3, 3, 4):

@@ -399,3 +399,30 @@ def test_killed_at_any_moment_it_goes_on_bit_for_bit(tmp_path: Path) -> None:
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert started(folder).communicate(timeout=300)[0].splitlines()[-1] == uncut
+
+
+@pytest.mark.parametrize("value", ["tf.Variable([1.0, -2.0])", "1.0"], ids=["variable", "float"])
+@pytest.mark.parametrize(("flags", "others"), [("--tol 0", ""), ("--lr 0.1", "--lr 0.01")])
+def test_a_run_goes_on_from_the_last_one_whatever_was_compiled_before(
+    shell: Notebook, value: str, flags: str, others: str
+) -> None:
+    """The loops of an earlier run with the same flags belong to another optimizer than the last run's."""
+    cell = "loss = tf.reduce_sum((x - 3.0)**4)"
+    shell.ok(f"import tensorflow as tf\nx = {value}\nheld = x")
+    restart = "x = held\n" if value == "1.0" else "x.assign([1.0, -2.0])\n"
+
+    def minimize(line: str) -> list[float]:
+        shell.ok(f"%%minimize loss --over x --engine graph -q {line}\n{cell}")
+        return list(minimum(shell).history)
+
+    minimize(f"--steps 20 {flags}")
+    shell.ok(restart)
+    minimize(f"--steps 50 {others}")
+    gone_on = minimize(f"--steps 60 {flags} --resume")
+    shell.ok(restart)
+    minimize(f"--steps 50 {others}")
+    again = minimize(f"--steps 60 {flags} --resume")
+    assert gone_on == again
+    if flags == "--tol 0":  # as if it had never been cut
+        shell.ok(restart)
+        np.testing.assert_allclose(minimize("--steps 60"), gone_on, rtol=1e-6)
