@@ -248,3 +248,14 @@ def test_memory_does_not_grow_with_steps_or_runs() -> None:
     grown = dict(line.split() for line in done.stdout.splitlines() if line.startswith(("steps", "runs")))
     assert float(grown["steps"]) < 50, grown
     assert float(grown["runs"]) < 50, grown
+
+
+def test_a_run_that_began_as_a_graph_and_ended_with_xla_again(shell: Notebook) -> None:
+    """Again, it is XLA's from the first step, and the loop of the graph has let go of the data already."""
+    shell.ok("import numpy as np, tensorflow as tf\nx = tf.Variable(0.0); data = np.ones(8, 'float32')")
+    for epochs in (1500, 1500, 2):
+        shell.ok(
+            f"%%minimize y --over x --for 'b in data' --batch 8 --epochs {epochs}\n"
+            "y = tf.reduce_mean((x - b)**2)"
+        )
+        assert shell.ns["minimum"].steps == epochs
