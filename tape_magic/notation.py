@@ -11,7 +11,9 @@ import enum
 import itertools
 import re
 import unicodedata
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -162,6 +164,14 @@ def shorten(text: str, width: int = 60) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
+@contextmanager
+def unwarned() -> Iterator[None]:
+    """Python warns of numbers such as ``1if``, with lines of its own; a line's words are judged here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)
+        yield
+
+
 @lru_cache(maxsize=1024)
 def place(text: str) -> tuple[str, ast.expr]:
     """A name, optionally dotted or subscripted with constants: its first name, and its syntax tree.
@@ -172,7 +182,8 @@ def place(text: str) -> tuple[str, ast.expr]:
     'p'
     """
     try:
-        tree = ast.parse(text, mode="eval").body
+        with unwarned():
+            tree = ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         tree = None
     node = tree

@@ -116,7 +116,7 @@ class DataLoop(CompiledLoop):
     def release(self) -> None:
         """Let go of the data, too."""
         super().release()
-        del self.batches
+        vars(self).pop("batches", None)  # gone already, where the run was another engine's
 
     def compile(self) -> None:
         """Have it compiled. XLA does that at the first step, which is taken back."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from tape_magic.engine.scipy_methods import METHODS
 from tape_magic.errors import LineError
 from tape_magic.magics.parsing import NAME, QUIET, Magic, Option, place_name, rate, whole
-from tape_magic.notation import place, shorten, split
+from tape_magic.notation import place, shorten, split, unwarned
 
 Bound = tuple[str, str, str]
 """A place, and the expressions of its lower and its upper bound; empty for none."""
@@ -29,7 +29,8 @@ def _data(word: str) -> DataOption:
     """``xb, yb in train``. Raises :class:`LineError` for anything else."""
     example = '--for takes "xb, yb in train"'
     try:
-        (loop,) = ast.parse(f"for {word}: pass").body
+        with unwarned():
+            (loop,) = ast.parse(f"for {word}: pass").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise LineError(f"{example}, not {shorten(word)!r}.") from None
     if not isinstance(loop, ast.For):

@@ -248,3 +248,15 @@ def test_memory_does_not_grow_with_steps_or_runs() -> None:
     grown = dict(line.split() for line in done.stdout.splitlines() if line.startswith(("steps", "runs")))
     assert float(grown["steps"]) < 50, grown
     assert float(grown["runs"]) < 50, grown
+
+
+@pytest.mark.parametrize("engines", [("auto", "xla"), ("xla", "eager")])
+def test_the_loop_of_another_engine_is_left_alone(shell: Notebook, engines: tuple[str, str]) -> None:
+    """It has let go of the data of its own run already."""
+    shell.ok("import numpy as np, tensorflow as tf\nx = tf.Variable(0.0); data = np.ones(8, 'float32')")
+    for engine in engines:
+        shell.ok(
+            f"%%minimize y --over x --for 'b in data' --batch 8 --epochs 2 --engine {engine}\n"
+            "y = tf.reduce_mean((x - b)**2)"
+        )
+        assert shell.ns["minimum"].steps == 2

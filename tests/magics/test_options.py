@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from typing import Any
 
 import pytest
@@ -164,6 +165,13 @@ WORDS += [
     "\0",
     "\x00y",
     "=",
+    "x=0:1",
+    "x=1if y",
+    "'a, b in c'",
+    "30s",
+    "50%",
+    "freest",
+    "\u202e",
 ]
 lines = st.one_of(
     st.text(max_size=40),
@@ -178,6 +186,17 @@ def attempt(magic: Magic, line: str) -> Any:
         return magic.parse(line)
     except LineError as error:
         return str(error)
+
+
+@pytest.mark.parametrize(
+    "line", ["--wrt 1_0if", "--over x[1if 2]", "--for '1if in x'", "--for 'x in 1if y else z'"]
+)
+def test_python_warns_of_nothing(line: str) -> None:
+    """It would, with lines of its own, of a number right before a word."""
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        attempt(GRAD if "wrt" in line else MINIMIZE, line)
+    assert not warned
 
 
 @settings(max_examples=500, deadline=1000)
