@@ -32,6 +32,10 @@ class CellSyntaxError(Exception):
         self.error = error
 
 
+# What kernels and saved notebooks call it. IPython shows a SyntaxError itself with the frames of this package.
+CellSyntaxError.__name__ = "SyntaxError"
+
+
 class Cell:
     """The body of a cell magic as a :class:`~tape_magic.engine.program.Program`.
 
