@@ -32,7 +32,7 @@ class CellSyntaxError(Exception):
         self.error = error
 
 
-# What kernels and saved notebooks call it. IPython shows a SyntaxError itself with the frames of this package.
+# What kernels and saved notebooks call it. IPython shows a SyntaxError of its own with the frames of ours.
 CellSyntaxError.__name__ = "SyntaxError"
 
 
