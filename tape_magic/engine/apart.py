@@ -22,7 +22,7 @@ class Ran:
 
 
 def run_apart(program: Path, args: Sequence[str], environ: Mapping[str, str], limit: float) -> Ran:
-    """Runs it under this Python for at most `limit` seconds; it writes lines of JSON."""
+    """Runs it for at most `limit` seconds under this Python; reads its lines of JSON, and skips others."""
     # -P: the folder of the program must not hide the standard library's modules
     command = [sys.executable, "-P", str(program), *args]
     try:
@@ -47,8 +47,15 @@ def _ended(code: int) -> str | None:
 
 
 def _told(output: bytes) -> tuple[dict[str, Any], ...]:
-    lines = output.decode(errors="replace").splitlines()
-    return tuple(json.loads(line) for line in lines if line.startswith("{"))
+    read = map(_read, output.decode(errors="replace").splitlines())
+    return tuple(one for one in read if isinstance(one, dict))
+
+
+def _read(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None  # cut off by the end of the program, or printed by what it loads
 
 
 def _log(output: bytes) -> tuple[str, ...]:

@@ -24,6 +24,9 @@ _WHEELS = {
     "libcudnn": "nvidia-cudnn",
 }
 
+WHEELS = "tensorflow-wheels"
+"""The folder of what is fetched before anything is uninstalled."""
+
 _FEW = 2
 """Up to so many missing wheels are named; past that, all of them are missing in all likelihood."""
 
@@ -59,7 +62,36 @@ def install_line(missing: Sequence[str], version: str, requirements: Sequence[st
 
 def whole_line(version: str) -> str:
     """What brings TensorFlow with all of CUDA's libraries."""
-    return f'%pip install "tensorflow[and-cuda]=={version}"'
+    return f'%pip install "{_whole("tensorflow", version)}"'
+
+
+def wheel_line(name: str, version: str) -> str:
+    """What puts a wheel with CUDA in the place of the one without that is installed under `name`.
+
+    pip finds a wheel of the same name and version installed already, unless it is told to install it anew.
+
+    >>> wheel_line("tensorflow", "2.21.0")
+    '%pip install --force-reinstall "tensorflow[and-cuda]==2.21.0"'
+
+    Wheels of two names share their files, so that the old one has to go before the new one comes. All that
+    is needed is fetched before that: what fails until then leaves the old one as it was.
+
+    >>> wheel_line("tf-nightly-cpu", "2.22.0-dev20260101").split(" && ")[1:]
+    ['pip uninstall -y tf-nightly-cpu', 'pip install --no-index -f tensorflow-wheels "tf-nightly[and-cuda]"']
+    """
+    other = "tf-nightly" if name.startswith("tf-nightly") else "tensorflow"
+    wanted = _whole(other, version)
+    if name == other:
+        return f'%pip install --force-reinstall "{wanted}"'
+    return (
+        f'!pip wheel -w {WHEELS} "{wanted}" && pip uninstall -y {name}'
+        f' && pip install --no-index -f {WHEELS} "{wanted}"'
+    )
+
+
+def _whole(name: str, version: str) -> str:
+    """Of nightly builds only the newest are kept, so that the one installed may be gone."""
+    return f"{name}[and-cuda]" if name == "tf-nightly" else f"{name}[and-cuda]=={version}"
 
 
 def _requirements() -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import site
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ from typing import Any
 
 from tape_magic.engine import doctor_probe
 from tape_magic.engine.apart import Ran, run_apart
-from tape_magic.engine.cuda_libraries import install_line, wanted_libraries, whole_line
+from tape_magic.engine.cuda_libraries import WHEELS, install_line, wanted_libraries, wheel_line
 from tape_magic.engine.machine import Machine
 from tape_magic.results.doctor import ON_CPU, Examined, Finding, Link
 
@@ -58,10 +59,11 @@ def look_at_wheel(build: Mapping[str, Any], version: str, machine: Machine) -> L
         seen = f"no NVIDIA card among the {machine.nvidia_cards()[1]} PCI devices"
         found = Examined(Link.WHEEL, Finding.MISSING, (*found.evidence, seen))
         return found, Cure(f"{cause}, and this machine shows no NVIDIA card", STAY, ON_CPU)
-    if name == "tensorflow":
-        return found, Cure(cause, RUN, whole_line(version))
-    both = f"!pip uninstall -y {name} && pip install {whole_line(version).removeprefix('%pip install ')}"
-    return found, Cure(cause, RUN, both)
+    if platform.machine() == "aarch64":
+        return found, Cure("TensorFlow's wheels for Linux on aarch64 have no CUDA", STAY, ON_CPU)
+    command = wheel_line(name, version)
+    advice = f"{RUN} and delete the folder {WHEELS}" if WHEELS in command else RUN
+    return found, Cure(cause, advice, command)
 
 
 def _distribution() -> str:

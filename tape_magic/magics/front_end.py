@@ -31,8 +31,11 @@ def kind_of(shell: Any) -> str:
     return "widget" if getattr(kernel, "_allow_stdin", True) else "none"
 
 
-def _chosen(shell: Any, wanted: str) -> str:
-    """What the notebook says, else what the environment says, else what there is."""
+def chosen(shell: Any, wanted: str) -> str:
+    """What the notebook says, else what the environment says, else what there is.
+
+    Raises `LineError` where one of them says what is no kind.
+    """
     for source, kind in (("TapeMagics.progress", wanted), (VARIABLE, os.environ.get(VARIABLE) or "auto")):
         if kind not in KINDS:
             raise LineError(f"{source} is {kind!r}; it can be {', '.join(KINDS)}.")
@@ -44,7 +47,7 @@ def _chosen(shell: Any, wanted: str) -> str:
 @contextmanager
 def front_end(shell: Any, wanted: str) -> Iterator[Progress]:
     """The progress display for this shell, closed at the end whatever happens."""
-    kind = _chosen(shell, wanted)
+    kind = chosen(shell, wanted)
     with reading_comms(getattr(shell, "kernel", None)) as comms:
         progress: Progress
         if kind == "widget":

@@ -50,7 +50,7 @@ class Watch:
     Parameters
     ----------
     reads, seconds
-        Where the samples come from, and for how long.
+        Where the samples come from, and for how long; closed at the end, also where the first picture fails.
     """
 
     def __init__(self, reads: Reads, seconds: float) -> None:
@@ -63,7 +63,11 @@ class Watch:
     def start(self, shows: Shows) -> None:
         """Show the first sample at once, and go on in the thread."""
         self._shows = shows
-        self._take(shows)
+        try:
+            self._take(shows)
+        except BaseException:
+            self._reads.close()  # there is no thread yet that would
+            raise
         # before the kernel's end: what is left open then would stand in the notebook as an error
         atexit.register(self.stop)
         self._thread.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from tape_magic.engine import doctor, doctor_links
 from tape_magic.engine.apart import run_apart
-from tape_magic.engine.cuda_libraries import install_line, wanted_libraries
+from tape_magic.engine.cuda_libraries import install_line, wanted_libraries, wheel_line
 from tape_magic.engine.device_notes import has_driver
 from tape_magic.engine.machine import Machine
 from tape_magic.results.doctor import DoctorReport, Finding, Link
@@ -126,6 +127,7 @@ def test_a_wheel_without_cuda(root: Path, build: dict[str, Any], monkeypatch: py
     build.clear()
     build["is_cuda_build"] = False
     monkeypatch.setattr(doctor_links, "_distribution", lambda: "tensorflow-cpu")
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
     report = examine(root)
     assert report.headline.startswith(
         "No GPU: this TensorFlow is built without CUDA, and this machine shows no"
@@ -134,12 +136,39 @@ def test_a_wheel_without_cuda(root: Path, build: dict[str, Any], monkeypatch: py
     put_on_bus(root, "0000:00:02.0", NVIDIA)
     report = examine(root)
     assert report.cause == "this TensorFlow is built without CUDA"
-    assert report.command == (
-        f'!pip uninstall -y tensorflow-cpu && pip install "tensorflow[and-cuda]=={report.tensorflow}"'
-    )
     assert found(report)[Link.WHEEL] is Finding.MISSING
+    whole = f'"tensorflow[and-cuda]=={report.tensorflow}"'
+    assert report.command.startswith(f"!pip wheel -w tensorflow-wheels {whole} && pip uninstall")
+    assert report.command.endswith(f"&& pip install --no-index -f tensorflow-wheels {whole}")
+    assert report.advice == "Run, then restart the kernel and delete the folder tensorflow-wheels"
     monkeypatch.setattr(doctor_links, "_distribution", lambda: "tensorflow")
-    assert examine(root).command == f'%pip install "tensorflow[and-cuda]=={report.tensorflow}"'
+    report = examine(root)
+    assert report.command == f"%pip install --force-reinstall {whole}"
+    assert report.advice == "Run, then restart the kernel"
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    report = examine(root)
+    assert report.headline == "No GPU: TensorFlow's wheels for Linux on aarch64 have no CUDA"
+    assert report.command == "%tfgpu --cpu"
+
+
+@pytest.mark.parametrize("fails", ["", "wheel"])
+def test_a_wheel_goes_only_when_the_other_is_there(tmp_path: Path, fails: str) -> None:
+    pip, log = tmp_path / "pip", tmp_path / "log"
+    pip.write_text(f'#!/bin/sh\necho "$@" >> {log}\ntest "$1" != "{fails}"\n')
+    pip.chmod(0o755)
+    line = wheel_line("tf-nightly-cpu", "2.22.0-dev20260101").removeprefix("!")
+    done = subprocess.run(line, shell=True, env={"PATH": str(tmp_path)})
+    assert (done.returncode != 0) is bool(fails)
+    steps = [
+        "wheel -w tensorflow-wheels tf-nightly[and-cuda]",
+        "uninstall -y tf-nightly-cpu",
+        "install --no-index -f tensorflow-wheels tf-nightly[and-cuda]",
+    ]
+    assert log.read_text().splitlines() == (steps[:1] if fails else steps)
+
+
+def test_a_nightly_build_of_ones_own() -> None:
+    assert wheel_line("tf-nightly", "2.22.0-dev1") == '%pip install --force-reinstall "tf-nightly[and-cuda]"'
 
 
 @pytest.mark.parametrize(("system", "command"), [("darwin", "%tfgpu --cpu"), ("win32", "wsl --install")])
@@ -260,6 +289,27 @@ def test_a_program_that_does_not_end(tmp_path: Path) -> None:
     assert ran.ended == "did not end within 3 s"
     assert ran.told == ({},)
     assert time.monotonic() - began < 60
+
+
+def test_lines_that_are_no_answers_are_skipped(tmp_path: Path) -> None:
+    lines = [
+        '{"name": "libcu',
+        "{'a': 1}",
+        '{"a": 1}',
+        "[1]",
+        "7",
+        '"text"',
+        "null",
+        "Hello",
+        "",
+        '{"a": 2}',
+        "{",
+    ]
+    program = tmp_path / "program.py"
+    program.write_text(f"print({chr(10).join(lines)!r})")
+    ran = run_apart(program, (), os.environ, 60)
+    assert ran.told == ({"a": 1}, {"a": 2})
+    assert ran.ended is None
 
 
 def test_wheels_are_named_as_tensorflow_asks_for_them() -> None:

@@ -14,6 +14,7 @@ from IPython.core.displaypub import CapturingDisplayPublisher
 from tape_magic.engine.sampling import Sampler
 from tape_magic.errors import DeviceError
 from tape_magic.magics import watching
+from tape_magic.magics.front_end import VARIABLE
 from tape_magic.magics.watching import Watch
 from tape_magic.results.watching import Reading, Sample
 from tests.notebook import Notebook
@@ -91,6 +92,30 @@ def test_it_ends_by_itself(reads: Reads, note: str, capsys: pytest.CaptureFixtur
     assert shows.notes is not None
     assert any(one.startswith(note) for one in shows.notes)
     assert capsys.readouterr() == ("", "")
+
+
+def test_no_first_picture_and_nothing_stays_open() -> None:
+    reads = Reads(0)
+    watch = Watch(reads, 3600)
+    with pytest.raises(OSError, match="gone"):
+        watch.start(Shows())
+    assert reads.closed
+    assert watch.ended
+
+
+@pytest.mark.parametrize("fails", ["WatchView", "display"])
+def test_a_picture_that_fails_leaves_no_stub_of_nvml_open(
+    shell: Notebook, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    def fail(*args: object, **options: object) -> None:
+        raise OSError("no front end")
+
+    module = pynvml(StubCard("T4"))
+    monkeypatch.setitem(sys.modules, "pynvml", module)
+    monkeypatch.setattr(f"tape_magic.display.watch.{fails}", fail)
+    run = shell.run("%config TapeMagics.progress = 'widget'\n%tfgpu --watch")
+    assert isinstance(run.error, OSError)
+    assert module.opened == 0
 
 
 @pytest.fixture
@@ -181,6 +206,17 @@ def test_in_a_terminal_one_line(shell: Notebook) -> None:
     assert run.displayed == ()
     assert run.stdout.count("\n") == 1
     assert "the picture that moves is in a notebook" in run.stdout
+
+
+def test_it_is_shown_as_runs_are(shell: Notebook, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "terminal")
+    run = shell.ok("%tfgpu --watch")
+    assert run.displayed == ()
+    assert "the picture that moves is in a notebook" in run.stdout
+    monkeypatch.setenv(VARIABLE, "loud")
+    assert shell.refused("%tfgpu --watch").startswith("TAPE_MAGIC_PROGRESS is 'loud'; it can be auto")
+    shell.ok("%config TapeMagics.progress = 'quiet'")
+    assert shell.refused("%tfgpu --watch").startswith("TapeMagics.progress is 'quiet'; it can be auto")
 
 
 def test_lines_that_do_not_go_with_it(shell: Notebook) -> None:
