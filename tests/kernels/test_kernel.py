@@ -278,7 +278,7 @@ def interrupted(kernel: Kernel, cell: str, after: str = "display_data", times: i
 def test_an_interrupt_shows_the_report_then_raises_and_leaves_everything_consistent(kernel: Kernel) -> None:
     kernel.ok("x = tf.Variable(1.0, dtype=tf.float64)\nhandler = signal.getsignal(signal.SIGINT)")
     ran, seconds = interrupted(kernel, f"%%minimize {LONG}\ny = x**2")
-    assert seconds < 10
+    assert seconds < 30
     assert (ran.status, ran.reply["ename"]) == ("error", "KeyboardInterrupt")
     (last,) = ran.of("update_display_data")
     assert "interrupted" in last.content["data"]["text/plain"]
