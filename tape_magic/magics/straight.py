@@ -70,9 +70,10 @@ def _holds_no_code(value: Any) -> bool:
     """A number, an array, a tensor, a variable or a module; a list may hold functions."""
     if type(value) in _NUMBERS or isinstance(value, types.ModuleType):
         return True
-    package = type(value).__module__.partition(".")[0]
+    if type(value).__module__.partition(".")[0] not in _CONVERTED_NEVER:
+        return False  # and not asked for anything, which an object of the user's may answer with an error
     of_objects = getattr(getattr(value, "dtype", None), "hasobject", False)
-    return package in _CONVERTED_NEVER and not callable(value) and not of_objects
+    return not (callable(value) or of_objects)
 
 
 def _is_of_package(node: ast.Attribute, namespace: Mapping[str, Any]) -> bool:
