@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tape_magic.engine import sources as src
-from tape_magic.engine.loop import ROWS, CompiledLoop, beyond
+from tape_magic.engine.loop import ROWS, CompiledLoop
 from tape_magic.engine.positions import Chunk, Plan, Position, Recorded
 from tape_magic.engine.stopping import GO, Rules
 
@@ -141,7 +141,7 @@ class LeanLoop(CompiledLoop):
         import tensorflow as tf
 
         whole = count - count % self._block
-        numbers = 1 + (2 + self._block) * self._size
+        numbers = (3 + self._block) * self._size
         rows = tf.TensorArray(self._dtype, ROWS + self._block, element_shape=[numbers])
         places = tf.TensorArray(tf.int32, ROWS + self._block, element_shape=[2 + 2 * self._size])
 
@@ -175,7 +175,7 @@ class LeanLoop(CompiledLoop):
         here = tf.fill([self._size], at)
         # As two vectors, since XLA makes each tensor that a step changes a piece of code of its own.
         return (
-            tf.concat([tf.zeros([1], self._dtype), infinite, -infinite, losses], 0),
+            tf.concat([tf.zeros_like(infinite), infinite, -infinite, losses], 0),
             tf.concat([tf.stack([at, end]), here, here], 0),
         )
 
@@ -184,22 +184,22 @@ class LeanLoop(CompiledLoop):
         import tensorflow as tf
 
         size = self._size
-        lost, low, high = row[0], row[1 : 1 + size], row[1 + size : 1 + 2 * size]
+        lost, low, high = row[:size], row[size : 2 * size], row[2 * size : 3 * size]
         at, end, low_at, high_at = place[0], place[1], place[2 : 2 + size], place[2 + size :]
         recorded = []
         for number in range(block):
             (loss, *tracked), gradients, _ = self._evaluation.call()
             self._apply(gradients)
             values = tf.stack([tf.cast(value, self._dtype) for value in (loss, *tracked)])
-            # 0 as long as the loss is finite, and NaN from then on.
-            lost += 0.0 * values[0]
-            less, more = beyond(values, low), beyond(-values, -high)
+            # 0 as long as all are finite, and NaN from then on.
+            lost += 0.0 * values
+            less, more = values < low, values > high
             low, low_at = tf.where(less, values, low), tf.where(less, at + number, low_at)
             high, high_at = tf.where(more, values, high), tf.where(more, at + number, high_at)
             recorded.append(values)
         recorded += recorded[-1:] * (self._block - block)
         return (
-            tf.concat([tf.stack([lost]), low, high, *recorded], 0),
+            tf.concat([lost, low, high, *recorded], 0),
             tf.concat([tf.stack([at + block, end]), low_at, high_at], 0),
         )
 
@@ -210,8 +210,8 @@ class Rows:
     Parameters
     ----------
     values
-        (rows, 1 + (2 + block)·size): 0 or NaN for whether each loss was finite; the least and the greatest of
-        each series; all of the last steps.
+        (rows, (3 + block)·size): of each series 0, or NaN where not all was finite; the least; the greatest;
+        and all of the last steps.
     places
         (rows, 2 + 2·size): the step after the row, twice, and where the least and the greatest were,
         counted from where the chunk began.
@@ -228,8 +228,8 @@ class Rows:
 
     @property
     def finite(self) -> bool:
-        """Whether each loss was."""
-        return bool(np.isfinite(self._values[:, 0]).all())
+        """Whether each loss was, and what is tracked."""
+        return bool(np.isfinite(self._values[:, : self._size]).all())
 
     @property
     def last(self) -> float:
@@ -241,10 +241,10 @@ class Rows:
         size, block = self._size, self._block
         if every:
             whole = every // block
-            values = self._values[:, 1 + 2 * size + number :: size]
+            values = self._values[:, 3 * size + number :: size]
             values = np.concatenate([values[:whole].reshape(-1), values[whole:, 0]])
             return Recorded(start + np.arange(every), values)
-        columns = [number, size + number]
-        steps, first = np.unique(self._places[:, [2 + column for column in columns]], return_index=True)
-        extremes = self._values[:, [1 + column for column in columns]].reshape(-1)
+        columns = np.array([number, size + number])
+        steps, first = np.unique(self._places[:, 2 + columns], return_index=True)
+        extremes = self._values[:, size + columns].reshape(-1)
         return Recorded(start + steps.astype(np.int64), extremes[first])
