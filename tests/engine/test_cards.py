@@ -97,7 +97,7 @@ def process(proc: Path, pid: int, command: list[str], *environ: str) -> None:
 
 def test_who_holds_the_memory(tmp_path: Path) -> None:
     kernel = ["/usr/bin/python3.11", "-Xfrozen_modules=off", "-m", "ipykernel_launcher", "-f", "k.json"]
-    process(tmp_path, 10, kernel, "HOME=/root", "JPY_SESSION_NAME=/work/train big.ipynb")
+    process(tmp_path, 10, kernel, "HOME=/home/user", "JPY_SESSION_NAME=/srv/train big.ipynb")
     process(tmp_path, 11, kernel, "JPY_SESSION_NAME=1b2c-console")
     process(tmp_path, 12, ["python", "-u", "/srv/train.py", "--epochs", "3"])
     process(tmp_path, 13, ["/usr/bin/blender", "scene"])
