@@ -33,16 +33,16 @@ class UserFrames:
         """One line, or none."""
         kinds = self._kinds
         while frame is not None:
-            code = frame.f_code
-            kind = kinds.get(code.co_filename)
-            if kind is None:
-                kind = kinds[code.co_filename] = _kind(code.co_filename)
-            if kind == _USER:
-                return ((code.co_filename, frame.f_lineno),)
-            if kind == _OWN:
-                return ()
-            if kind == _BACKPROP and op_events.is_gradient_frame(code):
-                return self._forward(frame)
+            filename = frame.f_code.co_filename
+            # Called for every operation, and most frames around it are a library's.
+            kind = kinds[filename] if filename in kinds else kinds.setdefault(filename, _kind(filename))
+            if kind:
+                if kind == _USER:
+                    return ((filename, frame.f_lineno),)
+                if kind == _OWN:
+                    return ()
+                if op_events.is_gradient_frame(frame.f_code):
+                    return self._forward(frame)
             frame = frame.f_back
         return ()
 

@@ -131,6 +131,8 @@ class Gradients(Run):
         """The derivatives of a tensor, or of the sum of all that a structure holds."""
         parts = _parts(value)
         self.sums[prefix] = sum(_size(item) for item in parts)
+        if len(parts) == len(by) == 1:  # TensorFlow takes its time over structures
+            return [tape.gradient(_summed(parts[0]), by[0].value)]
         return list(tape.gradient([_summed(item) for item in parts], [leaf.value for leaf in by]))
 
     # -- the report --------------------------------------------------------------------------------
@@ -163,8 +165,11 @@ class Gradients(Run):
 
     def regrouped(self, name: str, leaves: Iterable[src.Leaf], values: Sequence[Any]) -> Any:
         """The structure of a source with a value in the place of each of its leaves."""
+        structure = self.selection[name].value
+        if src.is_module(structure):
+            return list(values)
         held = {id(leaf.owner): value for leaf, value in zip(leaves, values, strict=True)}
-        return src.regrouped(self.selection[name].value, _by_identity(held))
+        return src.regrouped(structure, _by_identity(held))
 
     def row(self, name: str, leaves: tuple[src.Leaf, ...]) -> Derivative:
         """The record of one output by some leaves."""

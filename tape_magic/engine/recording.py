@@ -211,29 +211,27 @@ class Recorder:
             return
         name = op_type if isinstance(op_type, str) else op_type.decode()
         newest = self._newest
+        weighed = () if name == "ReadVariableOp" else outputs  # which shares the variable's memory
         reads: tuple[tuple[int, Any], ...] = ()
         for index, tensor in enumerate(inputs):
             if tensor._id > newest:
-                self._weigh(tensor)
-                reads = (*reads, (index, _argument(frame, index)))
+                weighed += (tensor,)
+                reads += ((index, _argument(frame, index)),)
         for tensor in outputs:
-            if name != "ReadVariableOp":  # its output shares the variable's memory
-                self._weigh(tensor)
             if tensor._id > newest:
                 newest = tensor._id
+        for tensor in weighed:
+            elements = tensor._num_elements()
+            if elements > _SMALL:
+                self._bytes_heard += elements * tensor.dtype.size
         self._newest = newest
         frames = self._frames.around(frame) if self._fixed is None else self._fixed
         # No operation's name begins so: it is that of a function.
         called = op_events.graph_called(frame) if name.startswith("__") else None
-        taped = not self.paused and not self._stopped()
+        taped = not (self.paused or self._stopped())
         self._heard.append(_Heard(name, attrs, inputs, outputs, frames, taped, called, reads))
-        if self._bytes + self._bytes_heard > self.room:
+        if self._bytes_heard > self.room - self._bytes:
             self._catch_up()
-
-    def _weigh(self, tensor: Any) -> None:
-        elements = tensor._num_elements()
-        if elements > _SMALL:
-            self._bytes_heard += elements * tensor.dtype.size
 
     def _catch_up(self) -> None:
         """Make entries of what was heard; tensors are then kept while there is room."""

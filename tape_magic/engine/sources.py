@@ -8,6 +8,7 @@ by being lifted (:mod:`tape_magic.engine.lifting`) for the time of a run.
 from __future__ import annotations
 
 import ast
+import itertools
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -170,15 +171,16 @@ def unbuilt(value: Any) -> bool:
 
 def module_leaves(module: Any) -> list[Leaf]:
     """The trainable variables of a model, layer or module, each by its path within it."""
-    paths = _keras_paths(module) if hasattr(module, "path") else _module_paths(module)
-    found: list[Leaf] = []
-    for variable in module.trainable_variables:
-        name = paths.get(id(variable)) or own_name(variable)
-        taken = {leaf.name for leaf in found}
-        number = next(n for n in range(len(found) + 1) if (f"{name}_{n}" if n else name) not in taken)
-        name = f"{name}_{number}" if number else name
-        found.append(Leaf(name, watched(variable), variable, of_model=True))
-    return found
+    variables = module.trainable_variables  # Keras walks all layers for them
+    paths = _keras_paths(module, variables) if hasattr(module, "path") else _module_paths(module)
+    found: dict[str, Leaf] = {}
+    for variable in variables:
+        own = name = paths.get(id(variable)) or own_name(variable)
+        numbers = itertools.count(1)
+        while name in found:
+            name = f"{own}_{next(numbers)}"
+        found[name] = Leaf(name, watched(variable), variable, of_model=True)
+    return list(found.values())
 
 
 def own_name(variable: Any) -> str:
@@ -186,10 +188,10 @@ def own_name(variable: Any) -> str:
     return str(getattr(variable, "path", variable.name)).removesuffix(":0")
 
 
-def _keras_paths(layer: Any) -> dict[int, str]:
+def _keras_paths(layer: Any, variables: Iterable[Any]) -> dict[int, str]:
     """Keras's own paths, less the layer's own name in front."""
     front = f"{layer.path}/"
-    return {id(variable): str(variable.path).removeprefix(front) for variable in layer.trainable_variables}
+    return {id(variable): str(variable.path).removeprefix(front) for variable in variables}
 
 
 def _module_paths(module: Any) -> dict[int, str]:

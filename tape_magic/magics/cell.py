@@ -16,7 +16,8 @@ from typing import Any
 from tape_magic.engine.program import Hooks, Namespace, Text, Unpack, Untraceable
 from tape_magic.errors import LineError
 from tape_magic.magics.hooking import HOOK, hooked
-from tape_magic.magics.names import TIMING_MAGICS, magic_call, names_of
+from tape_magic.magics.names import TIMING_MAGICS, magic_call
+from tape_magic.magics.prepared import Kept, compiled
 from tape_magic.magics.straight import is_straight
 
 _VALUE = "__tape_magic_value__"
@@ -47,32 +48,36 @@ class Cell:
         The text below the line of the magic.
     magic
         The name of the magic, for messages.
+    kept
+        What was made of the texts of earlier cells.
 
     Raises :class:`LineError` for an empty cell and for ``await``, and :class:`CellSyntaxError`.
     Lines are counted as the notebook shows them: the line of the magic is line 1.
     """
 
-    def __init__(self, shell: Any, body: str, magic: str) -> None:
+    def __init__(self, shell: Any, body: str, magic: str, kept: Kept) -> None:
         self._shell = shell
         number, self._first_line = _position(shell, body)
         self._number = number
-        text = shell.transform_cell(body)
+        text = kept.transformed(shell, body)
         # IPython drops blank lines at the top; they count for the line numbers.
         blank = sum(1 for _ in itertools.takewhile(lambda line: not line.strip(), body.splitlines()))
         self._body = "\n" * blank + text
         source = "\n" * self._first_line + self._body
         self.filename = shell.compile.cache(source, number)
         self._lines = source.splitlines()
-        try:
-            self._tree = shell.transform_ast(shell.compile.ast_parse(source, self.filename))
-            if not self._tree.body:
+
+        def check(tree: ast.Module) -> None:
+            if not tree.body:
                 raise LineError(f"the cell is empty: write below %%{magic} what is to be computed.")
             if "await" in text or "async" in text:  # a look at the text spares one at the tree
-                _refuse_await(self._tree, magic)
-            self._code, self._last = self._compiled(self._tree)
+                _refuse_await(tree, magic)
+
+        try:
+            made = kept.prepared(shell, source, self.filename, check)
         except SyntaxError as error:
             raise CellSyntaxError(error) from None
-        self.names = names_of(self._tree)
+        self._tree, self._code, self._last, self.names = made.tree, made.code, made.last, made.names
         self._traced_filename = ""
 
     @property
@@ -90,7 +95,9 @@ class Cell:
 
     def run(self, namespace: Namespace, hooks: Hooks, tape: Any = None) -> Any:
         """Run as a cell without the magic would; the value of a last expression, else ``None``."""
-        code, last = self._compiled(hooked(self._tree, hooks)) if hooks else (self._code, self._last)
+        code, last = self._code, self._last
+        if hooks:
+            code, last = compiled(self._shell, hooked(self._tree, hooks), self.filename)
 
         def assigned(name: str) -> None:
             if name in namespace:
@@ -215,16 +222,6 @@ class Cell:
         while traceback is not None and traceback.tb_frame.f_code.co_filename != self.filename:
             traceback = traceback.tb_next
         return traceback
-
-    def _compiled(self, tree: ast.Module) -> tuple[Any, Any]:
-        """Code for the statements, and for the last expression if there is one."""
-        body, last = list(tree.body), None
-        if isinstance(body[-1], ast.Expr):
-            expression = body.pop()
-            assert isinstance(expression, ast.Expr)
-            last = self._shell.compile(ast.Expression(expression.value), self.filename, "eval")
-        module = ast.Module(body, type_ignores=[])
-        return self._shell.compile(module, self.filename, "exec"), last
 
     def _function(self, parameters: Sequence[str], keeping: Sequence[str]) -> Callable[..., Any]:
         text = "\n" * (self._first_line - 1) + self._function_text(parameters, keeping)

@@ -10,7 +10,7 @@ from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
 from IPython.display import display
 from IPython.utils.capture import capture_output
-from traitlets import Float, Int, Unicode
+from traitlets import Float, Instance, Int, Unicode
 
 from tape_magic.display.widths import clean
 from tape_magic.engine.request import LIMIT
@@ -18,6 +18,7 @@ from tape_magic.errors import LineError, TapeMagicError
 from tape_magic.magics.cell import Cell, CellSyntaxError
 from tape_magic.magics.minimize_line import MinimizeOptions
 from tape_magic.magics.options import GRAD, MINIMIZE, TFGPU, GradOptions
+from tape_magic.magics.prepared import Kept
 from tape_magic.notation import shorten
 
 _MOST = 1000
@@ -30,6 +31,7 @@ class TapeMagics(Magics):
 
     shell: Any
     _cache: Any = None
+    _kept = Instance(Kept, ())
     _watch: Any = None
 
     grads_name = Unicode("grads", help="What the report of %%grad is bound to, without -o.").tag(config=True)
@@ -229,7 +231,7 @@ class TapeMagics(Magics):
         before = dict(namespace)
         compiled: Cell | None = None
         try:
-            compiled = Cell(self.shell, body, magic)
+            compiled = Cell(self.shell, body, magic, self._kept)
             yield compiled
         except TapeMagicError as error:
             for name in [name for name in namespace if name not in before]:

@@ -20,6 +20,7 @@ import tape_magic
 from tape_magic.engine.program import FunctionProgram, Program
 from tape_magic.engine.side_effects import SideEffect, side_effects
 from tape_magic.magics.cell import Cell
+from tape_magic.magics.prepared import Kept
 from tests.doors import Case, Door, function_of
 from tests.notebook import Notebook
 
@@ -83,7 +84,7 @@ def found_in(door: Door, cell: str, namespace: dict[str, Any]) -> list[SideEffec
     program: Program
     if door.name == "magic":
         door.shell.ns.update(namespace)
-        program, namespace = Cell(door.shell.shell, cell, "minimize"), door.shell.ns
+        program, namespace = Cell(door.shell.shell, cell, "minimize", Kept()), door.shell.ns
     else:
         program = FunctionProgram(function_of(cell, ["x"], namespace, "y"), {"x": namespace["x"]})
     return side_effects(program.text(namespace))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import linecache
 import re
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import tensorflow as tf
 
 from tape_magic.engine.program import Names
+from tape_magic.magics import prepared
 from tape_magic.magics.names import names_of
 from tests.notebook import Notebook, Run
 
@@ -217,6 +219,64 @@ def test_the_users_ast_transformers_run(shell: Notebook, x: Any) -> None:
     finally:
         shell.shell.ast_transformers.remove(transformer)
     assert float(shell.ns["dy_dx"]) == 42.0
+
+
+def test_transformers_of_the_users_are_asked_each_time(shell: Notebook, x: Any) -> None:
+    def text(lines: list[str]) -> list[str]:
+        within = any(line.startswith("y = FACTOR") for line in lines)
+        return "".join(lines).replace("FACTOR", next(factors)).splitlines(True) if within else lines
+
+    class Tree(ast.NodeTransformer):
+        def visit_Name(self, node: ast.Name) -> ast.expr:
+            constant = ast.Constant(float(next(factors))) if node.id == "FACTOR" else node
+            return ast.copy_location(constant, node)
+
+    for transformers, transformer in (
+        (shell.shell.input_transformers_post, text),
+        (shell.shell.ast_transformers, Tree()),
+    ):
+        factors = iter("234")
+        transformers.append(transformer)
+        try:
+            found = []
+            for _ in range(3):
+                shell.ok("%%grad dy/dx\n\nz = x\ny = FACTOR * z")
+                found.append(float(shell.ns["dy_dx"]))
+        finally:
+            transformers.remove(transformer)
+        assert found == [2.0, 3.0, 4.0]
+
+
+def test_a_cell_run_again_compiles_nothing(shell: Notebook, x: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = "%%grad dy/dx\ndef f(v):\n    return v*v\ny = f(x)"
+    calls = []
+    monkeypatch.setattr(prepared, "names_of", lambda tree: calls.append(tree) or names_of(tree))
+    for _ in range(3):
+        shell.ok(cell)
+        assert float(shell.ns["dy_dx"]) == 6.0
+        assert shell.ns["f"].__code__.co_filename in linecache.cache
+    assert len(calls) == 1
+
+
+def test_a_cell_run_again_goes_by_its_new_number(shell: Notebook, x: Any) -> None:
+    for _ in range(2):
+        shell.run("%%grad dy/dx\ndef f(v):\n    return tf.round(v)\n\ny = f(x)")
+        reason = shell.ns["grads"].rows[0].reason
+        assert (reason.where.line, reason.where.file, reason.where.text) == (3, "", "return tf.round(v)")
+        run = fails(shell, "%%grad dy/dx\ndef f(v):\n    return v/0\n\nf(1)\ny = x", ZeroDivisionError)
+        assert shown_lines(run) == [5, 3]
+
+
+def test_the_same_text_under_another_future(shell: Notebook, x: Any) -> None:
+    cell = "%%grad dy/dx\ny = x*x\ndef f(v: unknown): ..."
+    fails(shell, cell, NameError)
+    flags = shell.shell.compile.flags
+    try:
+        shell.ok("from __future__ import annotations")
+        shell.ok(cell)
+    finally:
+        shell.shell.compile.flags = flags
+    fails(shell, cell, NameError)
 
 
 def test_hooks_of_the_shell_run_once(shell: Notebook, x: Any) -> None:
