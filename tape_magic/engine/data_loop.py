@@ -177,13 +177,13 @@ class DataLoop(CompiledLoop):
 
             def taken() -> Any:
                 before = [variable.read_value() for variable in self._moved]
-                verdict, recorded, after = self._compiled_step(at, carried, batch.get_value()[2])
+                verdict, loss, recorded, after = self._compiled_step(at, carried, batch.get_value()[2])
                 written = values.write(tf.cast(at - start, tf.int32), recorded)
                 return (
                     at + 1,
                     verdict,
                     True,
-                    recorded[0],
+                    loss,
                     after,
                     [before, copies[0]],
                     written,

@@ -255,9 +255,9 @@ class CompiledLoop:
 
         plan = self._plan
         before = [tf.identity(variable.read_value()) for variable in self._moved] if plan.careful else []
-        verdict, recorded, carried = self._applied(at, carried)
+        verdict, loss, recorded, carried = self._applied(at, carried)
         # Of the step before this one, too: that is where a loss that is not finite leads back to.
-        return verdict, recorded[0], recorded, carried, [before, copies[0]] if plan.careful else copies
+        return verdict, loss, recorded, carried, [before, copies[0]] if plan.careful else copies
 
     def _applied(self, at: Any, carried: Sequence[Any], batch: Sequence[Any] = ()) -> Any:
         import tensorflow as tf
@@ -268,8 +268,8 @@ class CompiledLoop:
         best = self._better(loss, verdict, carried[split:])
 
         self._apply(gradients)
-        recorded = tf.stack([tf.cast(number, self._dtype) for number in (loss, *tracked)])
-        return verdict, recorded, [*memory, *best]
+        recorded = [tf.cast(number, self._dtype) for number in (loss, *tracked)]
+        return verdict, recorded[0], tf.stack(recorded), [*memory, *best]
 
     def _apply(self, gradients: Sequence[Any]) -> None:
         import tensorflow as tf

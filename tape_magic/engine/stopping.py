@@ -86,8 +86,7 @@ class Rules:
         if self.target is not None:
             reached = loss <= tf.cast(self.target, loss.dtype)
             verdict = _unless(reached, StopReason.TARGET, verdict)
-        known = [tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients]
-        verdict = tf.where(tf.reduce_all(tf.stack(known)), verdict, GRADIENT_LOST)
+        verdict = tf.where(_finite(gradients), verdict, GRADIENT_LOST)
         return tf.where(tf.math.is_finite(loss), verdict, LOSS_LOST), tuple(memory)
 
 
@@ -98,6 +97,15 @@ def norm(gradients: Sequence[Any]) -> Any:
     wide = [g if g.dtype.size >= 4 else tf.cast(g, tf.float32) for g in gradients]
     dtype = tf.float64 if any(g.dtype == tf.float64 for g in wide) else tf.float32
     return tf.sqrt(tf.add_n([tf.cast(tf.reduce_sum(g * g), dtype) for g in wide]))
+
+
+def _finite(gradients: Sequence[Any]) -> Any:
+    """Whether all are, without an operation that would have nothing to do: each takes time to lay out."""
+    import tensorflow as tf
+
+    known = [tf.math.is_finite(gradient) for gradient in gradients]
+    known = [tf.reduce_all(one) if one.shape.rank else one for one in known]
+    return tf.reduce_all(tf.stack(known)) if len(known) > 1 else known[0]
 
 
 def _unless(holds: Any, reason: StopReason, verdict: Any) -> Any:

@@ -114,7 +114,7 @@ class Traced:
                 tracked = [require_scalar(named(assigned, name), name) for name in self._tracked]
                 self._symbolic = self._found(tf.compat.v1.get_default_graph())
                 with tape.stop_recording():
-                    gradients = self._differentiated(loss, tape.watched_variables())
+                    gradients = self._differentiated(loss, tape)
             except TapeMagicError as error:
                 refused.append(error)
                 raise
@@ -135,20 +135,25 @@ class Traced:
                 raise refused[0] from None
             raise
 
-    def _differentiated(self, loss: Any, read: Sequence[Any]) -> list[Any]:
+    def _differentiated(self, loss: Any, tape: Any) -> list[Any]:
         """The dense gradients of the loss by what it is minimised over, where there are any.
 
         They are taken in the graph of the loss itself. Those of a call to it would have XLA compile anew at
         each call what the backward part takes over as constants, such as the order of a ``tf.reduce_prod``.
+        The tape knows which inputs of an operation lead to a variable, and leaves out the others' gradients;
+        it has not watched what is not trainable.
         """
         import tensorflow as tf
 
         if self._settle is None:
             return []
+        watched = tape.watched_variables()
         with tf.init_scope():  # out of the trace: it looks at the variables' values
-            leaves = self._settle(read)
+            leaves = self._settle(watched)
+        values, known = [leaf.value for leaf in leaves], {id(variable) for variable in watched}
         try:
-            found = tf.gradients(loss, [leaf.value for leaf in leaves])
+            by_tape = all(id(value) in known for value in values)
+            found = tape.gradient(loss, values) if by_tape else tf.gradients(loss, values)
         except LookupError as error:  # said when they are asked for
             self._missing = error
             return []
