@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -20,6 +21,7 @@ from tape_magic.engine.program import Namespace, Program
 from tape_magic.engine.recording import Recorder
 from tape_magic.engine.stopping import GO, LOSS_LOST
 from tape_magic.engine.unconnected import Record
+from tape_magic.engine.writes import Reached
 from tape_magic.errors import TargetError, closest
 from tape_magic.notation import place
 
@@ -66,6 +68,8 @@ class EagerLoop:
         self._plan: Plan
         self._evaluated: tuple[Any, list[Any], list[Any]] | None = None
         self._before: list[Any] = []
+        self._written: list[Any] = []
+        self._state: list[Any] = []
         self._applied = self._began = 0
         self._has_batch = False
         self.connected: Sequence[bool] = ()
@@ -79,6 +83,7 @@ class EagerLoop:
 
         self._applied = self._began = step
         self._take_batch()
+        reached = Reached(self._program, self._namespace)
         with self.recorder.listening(), tf.GradientTape() as tape:
             loss, tracked = self._run()
             # What a variable holds is watched as it is read; what is not trainable has to be said.
@@ -97,12 +102,14 @@ class EagerLoop:
         self.connected = [gradient is not None for gradient in gradients]
         self._leaves = [leaf for leaf, has in zip(leaves, self.connected, strict=True) if has]
         self._evaluated = loss, tracked, _dense(gradients)
+        written = list(reached.written(self.recorder, [leaf.value for leaf in self._leaves]))
+        self._written, self._state = [variable for variable, _ in written], [value for _, value in written]
         self._optimizer, self._plan = self._make_optimizer(self._leaves), self._make_plan(self._leaves)
         best: tuple[Any, ...] = ()
         if self._plan.keeps_best:
             best = (
                 tf.constant(float("inf"), loss.dtype),
-                *(leaf.value.read_value() for leaf in self._leaves),
+                *(variable.read_value() for variable in self.kept),
             )
         return Position(step, self._plan.rules.memory(loss.dtype), best)
 
@@ -121,12 +128,12 @@ class EagerLoop:
 
     @property
     def kept(self) -> list[Any]:
-        """The variables of which the best values are kept."""
-        return [leaf.value for leaf in self._leaves]
+        """What the optimizer moves, and what the program assigns itself."""
+        return [*(leaf.value for leaf in self._leaves), *self._written]
 
     @property
     def moved(self) -> list[Any]:
-        """What the optimizer moves, and its own variables."""
+        """Those, and the optimizer's own."""
         return [*self.kept, *(src.watched(variable) for variable in self._optimizer.variables)]
 
     def advance(self, position: Position, end: int, stretch: int) -> Chunk:
@@ -168,6 +175,8 @@ class EagerLoop:
         import tensorflow as tf
 
         self._before = [variable.read_value() for variable in self.moved]
+        # Back means before the evaluation, which is then done once more.
+        self._before[len(self._leaves) : len(self._leaves) + len(self._written)] = self._state
         try:
             self._optimizer.apply(list(gradients), [leaf.owner for leaf in self._leaves])
             for leaf, low, high in zip(self._leaves, self._plan.lower, self._plan.upper, strict=False):
@@ -199,6 +208,8 @@ class EagerLoop:
         if self._evaluated is None and self._has_batch and self._applied == self._began:
             self._batch_before()  # a run that goes on, and is at its end already, has taken one too many
         loss, tracked, gradients = self._evaluated or self._evaluate()
+        if not math.isfinite(float(loss)):
+            assign_all(zip(self._written, self._state, strict=True))  # no statistics of what is not finite
         return Final(loss, tracked, gradients, ())
 
     # -- one evaluation ------------------------------------------------------------------------------
@@ -211,11 +222,16 @@ class EagerLoop:
     def _evaluate(self) -> tuple[Any, list[Any], list[Any]]:
         import tensorflow as tf
 
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            for leaf in self._leaves:
-                tape.watch(leaf.value)
-            loss, tracked = self._run()
-        return loss, tracked, _dense(_gradients(tape, loss, self._leaves))
+        self._state = [variable.read_value() for variable in self._written]
+        try:
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                for leaf in self._leaves:
+                    tape.watch(leaf.value)
+                loss, tracked = self._run()
+            return loss, tracked, _dense(_gradients(tape, loss, self._leaves))
+        except BaseException:  # an evaluation that was not finished leaves nothing
+            assign_all(zip(self._written, self._state, strict=True))
+            raise
 
     def _run(self) -> tuple[Any, list[Any]]:
         """The loss, and what is tracked."""

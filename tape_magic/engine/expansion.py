@@ -14,7 +14,7 @@ from typing import Any
 from tape_magic.engine import op_events
 from tape_magic.engine.frames import Frame
 from tape_magic.engine.recording import Entry, Recorder
-from tape_magic.engine.writes import written_inputs
+from tape_magic.engine.writes import written_keys
 
 MOST_OPERATIONS = 20_000
 """A call with more operations than this is left closed."""
@@ -49,12 +49,7 @@ class Expansion:
         self._count = 0
         self.entries: list[Entry] = []
         # The values that variables had at a call are known only if nothing assigns them.
-        self._assigned = {
-            key for entry in recorder.entries if entry.type.startswith("Assign") for key in entry.inputs[:1]
-        }
-        for entry in recorder.entries:
-            if entry.graph is not None:
-                self._assigned.update(entry.inputs[index] for index in written_inputs(entry.graph))
+        self._assigned = written_keys(recorder)
 
     def expand(self, entry: Entry) -> None:
         """Append what ran within a call, or the call itself where that cannot be told."""

@@ -119,7 +119,8 @@ class Snapshot:
         else:
             self._keep(value, list(value), value.extend)
             for index, item in enumerate(value):
-                self._slot(item, functools.partial(value.__setitem__, index))
+                if not isinstance(item, _PLAIN):  # a list of a million numbers would take seconds
+                    self._slot(item, functools.partial(value.__setitem__, index))
 
     def _keep(self, value: Any, items: Any, fill: Callable[[Any], None]) -> None:
         """Put the items of a container back where they are others, or stand elsewhere."""

@@ -1,8 +1,15 @@
-"""Which variables a graph assigns."""
+"""Which variables a graph assigns, and which a run did."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
+
+from tape_magic.engine import op_events
+from tape_magic.engine import sources as src
+from tape_magic.engine.program import Namespace, Program
+from tape_magic.engine.recording import Recorder
+from tape_magic.engine.snapshot import Snapshot
 
 _READING = frozenset({"ReadVariableOp", "ResourceGather", "ResourceGatherNd", "VariableShape"})
 
@@ -24,5 +31,38 @@ def written_inputs(graph: Any) -> list[int]:
     return list(found)
 
 
+def written_keys(recorder: Recorder) -> set[int]:
+    """The keys of the handles through which a run may have assigned."""
+    found: set[int] = set()
+    for entry in recorder.entries:
+        if entry.graph is not None:
+            found.update(entry.inputs[index] for index in written_inputs(entry.graph))
+        elif entry.type not in _READING:
+            found.update(key for key in entry.inputs if _is_handle(recorder.tensor(key)))
+    return found
+
+
+class Reached(Snapshot):
+    """The variables that a program leads to, before it runs; no values of anything else are kept."""
+
+    def __init__(self, program: Program, namespace: Namespace) -> None:
+        self._found: dict[int, Any] = {}
+        super().__init__(program, namespace, ())
+        self._values = {key: variable.read_value() for key, variable in self._found.items()}
+
+    def written(self, recorder: Recorder, but: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+        """Those that a run has assigned, with their values before it, but for some."""
+        keys = written_keys(recorder) - {op_events.key_of_variable(variable) for variable in but}
+        return ((variable, self._values[key]) for key, variable in self._found.items() if key in keys)
+
+    def _variable(self, variable: Any) -> None:
+        held = src.watched(variable)
+        if key := op_events.key_of_variable(held):
+            self._found[key] = held
+
+    def _array(self, array: Any) -> None:
+        self._queue += list(array.flat) if array.dtype.hasobject else []
+
+
 def _is_handle(tensor: Any) -> bool:
-    return bool(tensor.dtype.name == "resource")
+    return tensor is not None and bool(tensor.dtype.name == "resource")

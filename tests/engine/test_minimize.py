@@ -595,8 +595,8 @@ def test_state_that_the_cell_keeps_in_a_variable_counts_each_evaluation_once(eng
     assert count.numpy() == 8
 
 
-@pytest.mark.parametrize("engine", COMPILED)
-@pytest.mark.parametrize("start", [1.0, math.inf])
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("start", [1.0, 1e5, math.inf])
 def test_divergence_leaves_finite_statistics(engine: str, start: float) -> None:
     """A batch normalisation keeps moving averages beside the variables that are minimised over."""
     x, mean = tf.Variable(start), tf.Variable(0.0, trainable=False)
@@ -611,6 +611,24 @@ def test_divergence_leaves_finite_statistics(engine: str, start: float) -> None:
     for value in result.history if math.isfinite(start) else []:
         expected = 0.5 * expected + 0.5 * value
     assert mean.numpy() == pytest.approx(expected)
+
+
+def test_an_evaluation_that_fails_leaves_the_variables_of_the_cell_as_before(shell: Any) -> None:
+    class Counter(tf.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.count = tf.Variable(0, trainable=False)
+
+    x, counter = tf.Variable(1.0), Counter()
+    shell.ns.update(tf=tf, x=x, counter=counter)
+    run = shell.run(
+        "%%minimize y --over x --optimizer sgd --lr 0.1 --steps 9 --engine eager\n"
+        "counter.count.assign_add(1)\n"
+        "if int(counter.count) == 4:\n    1/0\n"
+        "y = x**2"
+    )
+    assert isinstance(run.error, ZeroDivisionError)
+    assert counter.count.numpy() == 3
+    assert x.numpy() == pytest.approx(0.8**3)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
