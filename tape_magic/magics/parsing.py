@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import keyword
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -179,7 +180,7 @@ def _converter(option: Option) -> Callable[[str], Any]:
 
 def identifier(word: str) -> str:
     """A name that something can be bound to."""
-    if not word.isidentifier():
+    if not word.isidentifier() or keyword.iskeyword(word):
         raise LineError(f"{shorten(word)!r} is not a name that a result can be bound to.")
     return word
 
@@ -207,7 +208,7 @@ def rate(word: str) -> float:
     """A learning rate."""
     number = float(word)
     if not (number > 0 and math.isfinite(number)):
-        raise LineError(f"--lr {word} is no learning rate; give a number above 0.")
+        raise LineError(f"--lr {shorten(word)} is no learning rate; give a number above 0.")
     return number
 
 
@@ -217,7 +218,7 @@ def whole(least: int, flag: str) -> Callable[[str], int]:
     def convert(word: str) -> int:
         number = int(word.replace("_", ""))
         if number < least:
-            raise LineError(f"{flag} {word} is too small; the least is {least}.")
+            raise LineError(f"{flag} {shorten(word)} is too small; the least is {least}.")
         return number
 
     return convert

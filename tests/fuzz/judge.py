@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -75,7 +76,8 @@ def _is_valid(magic: Magic, plan: tuple[Any, Any]) -> None:
     options, read = plan
     assert isinstance(options, magic.options_class)
     hash(options)
-    assert options.name is None or options.name.isidentifier()
+    for name in (options.name, getattr(options, "define", None)):
+        assert name is None or (name.isidentifier() and not keyword.iskeyword(name)), name
     if magic is GRAD:
         _is_valid_grad(options, read)
     elif magic is MINIMIZE:
