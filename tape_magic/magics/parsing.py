@@ -147,7 +147,11 @@ class _Parser(argparse.ArgumentParser):
         return known
 
     def error(self, message: str) -> NoReturn:
-        raise LineError(message.replace(_ESCAPE, "").replace("argument ", "", 1))
+        message = message.replace(_ESCAPE, "").replace("argument ", "", 1)
+        switch, said, value = message.partition(": ignored explicit argument ")
+        if said:
+            raise LineError(f"{switch} is a switch, and takes no value such as {shorten(value)}")
+        raise LineError(shorten(message, 200))
 
 
 def _spelled(flags: Sequence[str]) -> list[str]:
