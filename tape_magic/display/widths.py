@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import unicodedata
 
-
 _BREAKS = "\t\n\r\v\f\u2028\u2029"
 
 

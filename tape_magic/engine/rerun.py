@@ -100,7 +100,7 @@ class Rerun:
         import tensorflow as tf
 
         self._after = Snapshot(self._program, self._namespace, self._follow)
-        with guarded() as guard, kept_random_state(), unseen(), silence():
+        with guarded() as guard, unseen(), kept_random_state(), silence():
             try:
                 try:
                     yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -12,14 +13,18 @@ from typing import Any
 
 from tape_magic.engine.other_threads import OtherThreads
 
+_ONE = threading.RLock()
+
 
 @contextmanager
 def unseen() -> Iterator[None]:
     """Within this, nothing appears that is printed or drawn with pyplot, and no warning.
 
-    What other threads print by way of Python is seen all the same.
+    What other threads print by way of Python is seen all the same. One thread at a time: what is replaced is
+    the whole program's, and goes back in the reverse order only.
     """
     with ExitStack() as stack:
+        stack.enter_context(_ONE)
         stdout, stderr = (_OthersOnly(stream) for stream in (sys.stdout, sys.stderr))
         stack.callback(lambda: (stdout.end(), stderr.end()))
         stack.enter_context(_muted_files())

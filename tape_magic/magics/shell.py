@@ -69,7 +69,6 @@ class TapeMagics(Magics):
                 return None
             if options.check:
                 from tape_magic.engine.check import checked
-
                 from tape_magic.magics.no_displays import no_displays
 
                 done = checked(compiled, namespace, request, partial(no_displays, self.shell))

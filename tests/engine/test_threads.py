@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,10 @@ import pytest
 import tensorflow as tf
 
 import tape_magic
-from tests.notebook import Notebook
+from tape_magic.engine.eagerly import run_eagerly_here
+from tape_magic.engine.log_lines import kept_log
+from tape_magic.engine.unseen import unseen
+from tape_magic.results import MinimizeResult
 
 PATIENCE = 60  # seconds until a thread counts as stuck
 
@@ -113,3 +117,120 @@ def test_what_was_listening_before_goes_on() -> None:
         assert any("called" in one for one in heard), heard
     finally:
         op_callbacks.remove_op_callback(hear)
+
+
+HOW: dict[str, dict[str, Any]] = {
+    "xla": {"optimizer": "sgd", "lr": 0.1, "engine": "xla"},
+    "eager": {"optimizer": "sgd", "lr": 0.1, "engine": "eager"},
+    "bfgs": {"optimizer": "bfgs"},
+}
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_two_minima_at_once_are_those_of_each_alone(how: str) -> None:
+    """From their starts on, step by step, whatever runs beside them."""
+    begins = threading.Barrier(2, timeout=PATIENCE)
+
+    def run(start: float) -> MinimizeResult:
+        x = tf.Variable([start, -start], name="x", dtype=tf.float64)
+        return tape_magic.minimize(lambda: tf.reduce_sum((x - 1.0) ** 4), [x], steps=60, **HOW[how])
+
+    def beside(start: float) -> MinimizeResult:
+        begins.wait()
+        return run(start)
+
+    threads = Threads()
+    threads.start("one", lambda: beside(2.0))
+    threads.start("other", lambda: beside(3.0))
+    found = threads.join()
+    for name, start in (("one", 2.0), ("other", 3.0)):
+        alone = run(start)
+        assert found[name].steps == alone.steps > 0
+        np.testing.assert_allclose(found[name].history, alone.history, rtol=1e-9, atol=1e-12)
+
+
+def test_two_checks_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each runs its function again and again, unseen; both leave the program as it was."""
+    before = [sys.stdout, sys.stderr, tf.config.functions_run_eagerly(), *parts_of_tensorflow()]
+    begins = threading.Barrier(2, timeout=PATIENCE)
+    traced: list[int] = []
+
+    @tf.function
+    def cube(x: Any) -> Any:
+        traced.append(1)
+        return x**3
+
+    def check(said: str) -> Any:
+        def function(x: Any) -> Any:
+            print(said)
+            return cube(x) * 2.0
+
+        begins.wait()
+        return tape_magic.grad(function, {"x": 2.0}, check=True)
+
+    threads = Threads()
+    threads.start("one", lambda: check("one"))
+    threads.start("other", lambda: check("other"))
+    found = threads.join()
+    assert [float(found[name]["_", "x"]) for name in ("one", "other")] == [24.0, 24.0]
+    assert sorted(capsys.readouterr().out.split()) == ["one", "other"]
+    assert [sys.stdout, sys.stderr, tf.config.functions_run_eagerly(), *parts_of_tensorflow()] == before
+    assert isinstance(tf.config.functions_run_eagerly(), bool)
+
+
+def elsewhere(function: Callable[[], Any]) -> Any:
+    """What a function gives on another thread."""
+    threads = Threads()
+    threads.start("elsewhere", function)
+    return threads.join()["elsewhere"]
+
+
+@pytest.mark.parametrize("set_by_user", [False, True])
+def test_functions_run_eagerly_on_one_thread_only(set_by_user: bool) -> None:
+    tf.config.run_functions_eagerly(set_by_user)
+    try:
+        run_eagerly_here(True)
+        assert tf.config.functions_run_eagerly()
+        assert elsewhere(lambda: bool(tf.config.functions_run_eagerly())) == set_by_user
+        elsewhere(lambda: (run_eagerly_here(True), run_eagerly_here(False)))
+        assert tf.config.functions_run_eagerly()
+        run_eagerly_here(False)
+        assert tf.config.functions_run_eagerly() is set_by_user
+    finally:
+        tf.config.run_functions_eagerly(False)
+
+
+def test_the_log_of_another_thread_is_left_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    logger = tf.get_logger()
+    heard: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: heard.append(record.getMessage())  # type: ignore[method-assign]
+    monkeypatch.setattr(logger, "handlers", [handler])
+    monkeypatch.setattr(logger, "level", logging.INFO)
+    with kept_log(details=True) as messages:
+        logger.debug("own detail")
+        elsewhere(lambda: (logger.warning("of another"), logger.debug("detail of another")))
+    assert messages == ["own detail"]
+    assert heard == ["of another"]
+
+
+def test_what_another_thread_prints_waits_for_the_file_and_is_not_lost(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """On a terminal; the thread is there before what it prints beside begins."""
+    begins, ended = threading.Event(), threading.Event()
+
+    def talk() -> None:
+        assert begins.wait(PATIENCE)
+        print("of another", flush=True)
+        ended.set()
+
+    threads = Threads()
+    threads.start("talk", talk)
+    with unseen():
+        print("own")
+        begins.set()
+        assert ended.wait(PATIENCE)
+    print("later", flush=True)
+    threads.join()
+    assert capfd.readouterr().out == "of another\nlater\n"

@@ -50,7 +50,25 @@ SEEDS = [
     for names in {number % 5, 4}
 ]
 
-_VALUES = ("in", "=", ":", ",", "'", '"', "--", "-1", "1e400", "nan", "inf", "0x1", "1_0", "٣", "²", "\0", "\u2028")
+_VALUES = (
+    "in",
+    "=",
+    ":",
+    ",",
+    "'",
+    '"',
+    "--",
+    "-1",
+    "1e400",
+    "nan",
+    "inf",
+    "0x1",
+    "1_0",
+    "٣",
+    "²",
+    "\0",
+    "\u2028",
+)
 WORDS = sorted(
     {flag for magic in MAGICS for option in magic.options for flag in option.flags}
     | {choice for magic in MAGICS for option in magic.options for choice in option.choices}

@@ -1,4 +1,4 @@
-"""Beside threads, tasks and a second notebook: each keeps its own, and no magic minds where it is called from."""
+"""Beside threads, tasks and a second notebook each keeps its own, wherever a magic is called from."""
 
 from __future__ import annotations
 
@@ -84,7 +84,9 @@ def test_reports_are_of_the_cell_alone(busy: Kernel) -> None:
     report = said.of("display_data")[0].content["data"]["text/plain"]
     assert "79,800" in report
     assert "own" not in report
-    busy.ok("%%grad dy/dx -q\ny = 0.0\nfor k in range(300):\n    y += tf.cast(tf.cast(x, tf.int32), tf.float32)")
+    busy.ok(
+        "%%grad dy/dx -q\ny = 0.0\nfor k in range(300):\n    y += tf.cast(tf.cast(x, tf.int32), tf.float32)"
+    )
     assert "line 4" in why(busy)
     busy.ok("%%grad dy/dx -q\nz = x - 2.0\nfor k in range(300):\n    z = z*1.0\ny = tf.sqrt(z)")
     assert "Sqrt" in why(busy)
@@ -169,3 +171,127 @@ def test_minima_are_found_beside_a_thread(busy: Kernel, how: str) -> None:
     busy.ok(f"%%minimize loss --over w --steps 300 {how}\nloss = tf.reduce_sum((w - 2.0)**2)")
     found = busy.ok("list(minimum.variables), bool(abs(w.numpy() - 2).max() < 1e-3)").result
     assert found == "(['w'], True)"
+
+
+IN_A_THREAD = """
+from IPython.core.error import UsageError
+done = {}
+def call(name, kind, line, cell=None):
+    try:
+        if cell is None:
+            get_ipython().run_line_magic(kind, line)
+        else:
+            get_ipython().run_cell_magic(kind, line, cell)
+        done[name] = 'ok'
+    except BaseException as error:
+        done[name] = f'{type(error).__name__}: {error}'
+def together(*calls):
+    done.clear()
+    threads = [threading.Thread(target=call, args=one) for one in calls]
+    for one in threads: one.start()
+    for one in threads: one.join(60)
+"""
+
+
+def test_magics_in_threads(kernel: Kernel) -> None:
+    """All at once, where no signal can be set and no message read."""
+    kernel.ok(IN_A_THREAD)
+    kernel.ok(
+        "u, v, z = tf.Variable(0.0), tf.Variable(0.0), tf.Variable([1.0, 2.0])\nh = signal.getsignal(2)"
+    )
+    kernel.ok(
+        "together(\n"
+        "    ('xla', 'minimize', 'a --over u --optimizer sgd --lr 0.1 --steps 200 -o m1',"
+        " 'a = (u - 1)**2'),\n"
+        "    ('eager', 'minimize', 'b --over v --optimizer sgd --lr 0.1 --steps 200 --engine eager -o m2',"
+        " 'b = (v - 2)**2'),\n"
+        "    ('bfgs', 'minimize', 'c --over z --optimizer bfgs -o m3', 'c = tf.reduce_sum((z - 3)**2)'),\n"
+        "    ('check', 'grad', 'dd/dx --check -o g1', 'd = x**3'),\n"
+        "    ('hessian', 'grad', 'e --hessian --wrt w -o g2', 'e = tf.reduce_sum(w**4)'),\n"
+        "    ('refused', 'grad', 'f --wrt nothing', 'f = x'),\n"
+        "    ('failed', 'grad', '', '1/0'),\n"
+        "    ('devices', 'tfgpu', '-q -o d1'))"
+    )
+    said = kernel.ok("print(*(f'{name} {end}' for name, end in sorted(done.items())), sep='\\n')").stdout
+    assert said.splitlines() == [
+        "bfgs ok",
+        "check ok",
+        "devices ok",
+        "eager ok",
+        "failed ZeroDivisionError: division by zero",
+        "hessian ok",
+        "refused UsageError: nothing is not defined; did you mean threading?",
+        "xla ok",
+    ]
+    kernel.ok("assert signal.getsignal(2) is h and m1.steps == m2.steps == 200\nassert 'f' not in globals()")
+    kernel.ok("assert np.allclose([u.numpy(), v.numpy(), *z.numpy()], [1, 2, 3, 3], atol=1e-3)")
+    assert kernel.ok("g1.checks[0].outcome.name, float(dd_dx)").result == "('AGREES', 12.0)"
+
+
+def test_a_run_in_a_thread_and_one_in_a_cell_are_each_shown(kernel: Kernel) -> None:
+    kernel.ok(IN_A_THREAD)
+    kernel.ok("p, q = tf.Variable(1.0), tf.Variable(1.0); over = threading.Event()")
+    said = everything(
+        kernel,
+        "t = threading.Thread(target=call, args="
+        "('long', 'minimize', 'one --over p --lr 1e-9 --time 1s -o m1', 'one = p**2')); t.start()",
+        "%%minimize two --over q --lr 1e-9 --time 1s -o m2\ntwo = q**2",
+        "t.join(60); print(done, t.is_alive())",
+    )
+    assert "{'long': 'ok'} False" in said
+    for report in ("one = 1", "two = 1"):
+        assert report in said
+    assert kernel.ok("m1.reason.name, m2.reason.name").result == "('TIME', 'TIME')"
+
+
+TICKING = """
+ticks = []
+async def tick():
+    while True:
+        ticks.append(1)
+        await asyncio.sleep(0.005)
+task = asyncio.ensure_future(tick())
+await asyncio.sleep(0.05)
+"""
+
+
+def test_beside_a_task_and_within_an_async_cell(kernel: Kernel) -> None:
+    """A task of the kernel's loop waits while a magic's cell runs, as for any cell, and goes on after it."""
+    kernel.ok(IN_A_THREAD)
+    kernel.ok(TICKING)
+    shown = kernel.ok("%%minimize y --over x --lr 1e-9 --time 0.8s --engine graph\ny = x**2")
+    assert shown.of("comm_open")
+    kernel.ok("%%grad dy/dx -q\ny = x**2")
+    going = "before = len(ticks); await asyncio.sleep(0.2); len(ticks) > before, task.done()"
+    assert kernel.ok(going).result == "(True, False)"
+    line = "'minimize', 'y --over x --lr 1e-9 --time 0.8s --engine graph', 'y = x**2'"
+    within = kernel.ok(
+        f"await asyncio.sleep(0)\nget_ipython().run_cell_magic({line})\n"
+        "await asyncio.sleep(0)\nminimum.steps > 0"
+    )
+    assert within.result == "True"
+    assert within.of("comm_open")
+    assert "time is up" in within.of("update_display_data")[-1].content["data"]["text/plain"]
+    kernel.ok(f"before = len(ticks); await asyncio.to_thread(call, 'off', {line}); after = len(ticks)")
+    assert kernel.ok("done['off'], after > before + 20, task.cancel()").result == "('ok', True, True)"
+
+
+def test_two_notebooks_share_nothing(kernel: Kernel, apart: Path) -> None:
+    """Two kernels in one folder: the same cells at once, and no file that both or either leave."""
+    before = sorted(apart.rglob("*"))
+    other = Kernel(apart)
+    try:
+        other.ok(SETUP)
+        line = "y --over x --lr 1e-9 --steps 2_000_000_000 --time 1s --engine graph"
+        kernel.ok("x.assign(2.0)")
+        other.ok("x.assign(3.0)")
+        for cell in (f"%%minimize {line}\ny = x**2", "%%grad dy/dx\ny = x**2", "%tfgpu -o d"):
+            requests = [(one, one.start(cell)) for one in (kernel, other)]
+            assert [one.finish(request).status for one, request in requests] == ["ok", "ok"]
+        asked = "round(float(x), 3), round(float(dy_dx), 3), minimum.reason.name"
+        ends = [one.ok(asked).result for one in (kernel, other)]
+        assert ends == ["(2.0, 4.0, 'TIME')", "(3.0, 6.0, 'TIME')"]
+    finally:
+        other.close()
+    left = [path for path in sorted(apart.rglob("*")) if path not in before]
+    assert left == []
