@@ -109,8 +109,8 @@ def _read_indices(indices: int | str | Sequence[int] | None) -> tuple[int, ...] 
     several: Sequence[object] = (indices,) if isinstance(indices, int) else indices
     if isinstance(several, str) or not isinstance(several, Sequence):
         raise DeviceError(
-            f"GPUs are named by their index or freest, not by {shorten(repr(indices))}: write 0, or 0 and 1 as"
-            " [0, 1]."
+            f"GPUs are named by their index or freest, not by {shorten(repr(indices))}: write 0, or 0 and 1"
+            " as [0, 1]."
         )
     if not several:
         raise DeviceError(
@@ -121,8 +121,8 @@ def _read_indices(indices: int | str | Sequence[int] | None) -> tuple[int, ...] 
         # True is an int in Python, and devices(True) is surely a slip
         if not isinstance(index, int) or isinstance(index, bool) or index < 0:
             raise DeviceError(
-                f"GPUs are named by their index from 0 up, not by {shorten(repr(index))}: write 0, or 0 and 1 as"
-                " [0, 1]."
+                f"GPUs are named by their index from 0 up, not by {shorten(repr(index))}: write 0, or 0 and"
+                " 1 as [0, 1]."
             )
         if several.count(index) > 1:
             raise DeviceError(

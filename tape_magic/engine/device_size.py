@@ -33,19 +33,18 @@ class Size:
         >>> Size("50%", part=0.5).on("GPU 0", 8 * 2**30) == 4 * 2**30
         True
         """
+        said = shorten(self.text)
         if self.part is not None and total is None:
             raise DeviceError(
-                f"The limit {shorten(self.text)} is a part of {device}'s memory, and neither TensorFlow nor NVML"
+                f"The limit {said} is a part of {device}'s memory, and neither TensorFlow nor NVML"
                 " tells how much that is: write the size itself, for example 4G."
             )
         size = self.bytes if self.bytes is not None else int((self.part or 0.0) * (total or 0))
         if total is not None and size > total:
-            raise DeviceError(
-                f"The limit {shorten(self.text)} is more than {device} has: {size_text(total)}."
-            )
+            raise DeviceError(f"The limit {said} is more than {device} has: {size_text(total)}.")
         if size < MIB:
             raise DeviceError(
-                f"The limit {shorten(self.text)} is less than 1 MiB on {device}, the least TensorFlow can cap:"
+                f"The limit {said} is less than 1 MiB on {device}, the least TensorFlow can cap:"
                 " write more, for example 512M."
             )
         return size // MIB * MIB

@@ -26,7 +26,8 @@ def unseen() -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(_ONE)
         stdout, stderr = (_OthersOnly(stream) for stream in (sys.stdout, sys.stderr))
-        stack.callback(lambda: (stdout.end(), stderr.end()))
+        for stream in (stdout, stderr):
+            stack.callback(stream.end)
         stack.enter_context(_muted_files())
         stack.enter_context(redirect_stdout(stdout))
         stack.enter_context(redirect_stderr(stderr))

@@ -15,7 +15,7 @@ class _OthersOnly(DisplayPublisher):
     """Publishes only what other threads display."""
 
     def __init__(self, publisher: Any) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._publisher, self._others = publisher, OtherThreads()
 
     def publish(self, *args: Any, **named: Any) -> None:
