@@ -46,7 +46,8 @@ def closest(name: str, candidates: Iterable[str]) -> str:
     >>> closest("q", ["model"])
     ''
     """
-    known = [candidate for candidate in candidates if not candidate.startswith("_")]
+    # A list first, since other threads may add names to a namespace meanwhile.
+    known = [candidate for candidate in list(candidates) if not candidate.startswith("_")]
     folded = {candidate.casefold(): candidate for candidate in reversed(known)}
     matches = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
     return f"; did you mean {folded[matches[0]]}?" if matches else ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import enum
 import itertools
+import keyword
 import re
 import unicodedata
 import warnings
@@ -310,7 +311,7 @@ def _powers_in(text: str, order: int) -> list[tuple[str, int]]:
 @lru_cache(maxsize=4096)
 def _is_place(text: str) -> bool:
     if text.isidentifier():
-        return True
+        return not keyword.iskeyword(text)
     if not (text[:1].isalpha() or text[:1] == "_") or not set(text) & set(".["):
         return False
     try:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import unicodedata
 
+_BREAKS = "\t\n\r\v\f\u2028\u2029"
+
 
 def clean(text: str) -> str:
     """`text` on one line, without control characters and marks that turn the writing direction."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(
-        " " if char in "\t\n\r\v\f" else char
+        " " if char in _BREAKS else char
         for char in text
-        if char in "\t\n\r\v\f" or unicodedata.category(char) not in ("Cc", "Cf", "Cs")
+        if char in _BREAKS or unicodedata.category(char) not in ("Cc", "Cf", "Cs")
     )
 
 

@@ -9,6 +9,7 @@ from tape_magic.engine.device_settings import NOTHING, Settings
 from tape_magic.engine.device_size import Size, read_size
 from tape_magic.engine.device_words import FREEST
 from tape_magic.errors import DeviceError
+from tape_magic.notation import shorten
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,8 @@ def _read_indices(indices: int | str | Sequence[int] | None) -> tuple[int, ...] 
     several: Sequence[object] = (indices,) if isinstance(indices, int) else indices
     if isinstance(several, str) or not isinstance(several, Sequence):
         raise DeviceError(
-            f"GPUs are named by their index or freest, not by {indices!r}: write 0, or 0 and 1 as [0, 1]."
+            f"GPUs are named by their index or freest, not by {shorten(repr(indices))}: write 0, or 0 and 1"
+            " as [0, 1]."
         )
     if not several:
         raise DeviceError(
@@ -119,10 +121,13 @@ def _read_indices(indices: int | str | Sequence[int] | None) -> tuple[int, ...] 
         # True is an int in Python, and devices(True) is surely a slip
         if not isinstance(index, int) or isinstance(index, bool) or index < 0:
             raise DeviceError(
-                f"GPUs are named by their index from 0 up, not by {index!r}: write 0, or 0 and 1 as [0, 1]."
+                f"GPUs are named by their index from 0 up, not by {shorten(repr(index))}: write 0, or 0 and"
+                " 1 as [0, 1]."
             )
         if several.count(index) > 1:
-            raise DeviceError(f"GPU {index} is named {several.count(index)} times: name each GPU once.")
+            raise DeviceError(
+                f"GPU {shorten(str(index))} is named {several.count(index)} times: name each GPU once."
+            )
         read.append(index)
     return tuple(sorted(read))
 
@@ -131,10 +136,13 @@ def _read_split(split: int | None, cpu: bool, limited: bool) -> int:
     if split is None:
         return 1
     if not isinstance(split, int) or isinstance(split, bool) or split < 1:
-        raise DeviceError(f"split {split!r} is no number of logical devices: write a whole number from 1 up.")
-    if not cpu and not limited:
         raise DeviceError(
-            f"split {split} needs a limit, since TensorFlow splits a GPU only into parts of a given size:"
-            f" write --limit 2G --split {split}, or --cpu --split {split} for logical CPUs."
+            f"split {shorten(repr(split))} is no number of logical devices: write a whole number from 1 up."
+        )
+    if not cpu and not limited:
+        said = shorten(str(split))
+        raise DeviceError(
+            f"split {said} needs a limit, since TensorFlow splits a GPU only into parts of a given size:"
+            f" write --limit 2G --split {said}, or --cpu --split {said} for logical CPUs."
         )
     return split

@@ -17,6 +17,7 @@ from tape_magic.engine.device_words import ALLOCATORS, PRECISIONS
 from tape_magic.engine.op_determinism import end_determinism, is_deterministic
 from tape_magic.engine.random_state import as_it_was
 from tape_magic.errors import DeviceError, closest
+from tape_magic.notation import shorten
 
 ALLOCATOR = "TF_GPU_ALLOCATOR"
 
@@ -53,11 +54,11 @@ def read_settings(
     for label, value, known in (("allocator", allocator, ALLOCATORS), ("precision", precision, PRECISIONS)):
         if value is not None and value not in known:
             near = closest(str(value), known)
-            raise DeviceError(f"{label} {value!r} is none of {', '.join(known)}{near}.")
+            raise DeviceError(f"{label} {shorten(repr(value))} is none of {', '.join(known)}{near}.")
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
-        raise DeviceError(f"seed {seed!r} is not a whole number.")
+        raise DeviceError(f"seed {shorten(repr(seed))} is not a whole number.")
     if seed is not None and not 0 <= seed < _SEED_LIMIT:
-        raise DeviceError(f"seed {seed} is out of range: NumPy takes 0 to {_SEED_LIMIT - 1}.")
+        raise DeviceError(f"seed {shorten(str(seed))} is out of range: NumPy takes 0 to {_SEED_LIMIT - 1}.")
     return Settings(allocator, precision, bool(deterministic), bool(placement), seed)
 
 

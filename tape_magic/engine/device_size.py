@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 
 from tape_magic.errors import DeviceError
+from tape_magic.notation import shorten
 from tape_magic.results.devices import size_text
 
 MIB = 2**20
@@ -32,18 +33,19 @@ class Size:
         >>> Size("50%", part=0.5).on("GPU 0", 8 * 2**30) == 4 * 2**30
         True
         """
+        said = shorten(self.text)
         if self.part is not None and total is None:
             raise DeviceError(
-                f"The limit {self.text} is a part of {device}'s memory, and neither TensorFlow nor NVML tells"
-                " how much that is: write the size itself, for example 4G."
+                f"The limit {said} is a part of {device}'s memory, and neither TensorFlow nor NVML"
+                " tells how much that is: write the size itself, for example 4G."
             )
         size = self.bytes if self.bytes is not None else int((self.part or 0.0) * (total or 0))
         if total is not None and size > total:
-            raise DeviceError(f"The limit {self.text} is more than {device} has: {size_text(total)}.")
+            raise DeviceError(f"The limit {said} is more than {device} has: {size_text(total)}.")
         if size < MIB:
             raise DeviceError(
-                f"The limit {self.text} is less than 1 MiB on {device}, the least TensorFlow can cap: "
-                "write more, for example 512M."
+                f"The limit {said} is less than 1 MiB on {device}, the least TensorFlow can cap:"
+                " write more, for example 512M."
             )
         return size // MIB * MIB
 
@@ -67,7 +69,7 @@ def read_size(limit: str | int | float) -> Size:
     text = limit.strip()
     match = _SIZE.fullmatch(text)
     if match is None:
-        raise DeviceError(f"limit {limit!r} is not a size: {_HOW_TO_WRITE}.")
+        raise DeviceError(f"limit {shorten(limit)!r} is not a size: {_HOW_TO_WRITE}.")
     number, unit = float(match[1]), (match[2] or "")
     _check_positive(number, text)
     if unit == "%":
@@ -76,7 +78,7 @@ def read_size(limit: str | int | float) -> Size:
         return Size(text.replace(" ", ""), bytes=int(number * _UNITS[unit[0].upper()]))
     # a bare "1" is as likely a forgotten unit as a whole device
     if number >= 1 and "." not in text:
-        raise DeviceError(f"limit {text} has no unit: {_HOW_TO_WRITE}.")
+        raise DeviceError(f"limit {shorten(text)} has no unit: {_HOW_TO_WRITE}.")
     return _part(text, number)
 
 
@@ -88,14 +90,14 @@ def _line_text(size: int) -> str:
 
 def _check_positive(number: float, text: str) -> None:
     if not (math.isfinite(number) and number > 0):
-        raise DeviceError(f"limit {text} leaves no memory to work with: {_HOW_TO_WRITE}.")
+        raise DeviceError(f"limit {shorten(text)} leaves no memory to work with: {_HOW_TO_WRITE}.")
 
 
 def _part(text: str, part: float) -> Size:
     if part <= 1:
         return Size(text, part=part)
     if text.endswith("%"):
-        raise DeviceError(f"limit {text} is more than the device has: write 100% or less.")
+        raise DeviceError(f"limit {shorten(text)} is more than the device has: write 100% or less.")
     raise DeviceError(
-        f"limit {text} has no unit and is more than the whole device as a part: {_HOW_TO_WRITE}."
+        f"limit {shorten(text)} has no unit and is more than the whole device as a part: {_HOW_TO_WRITE}."
     )

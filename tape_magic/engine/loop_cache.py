@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Hashable
@@ -27,27 +28,30 @@ class LoopCache:
 
     def __init__(self) -> None:
         self._entries: OrderedDict[Hashable, tuple[Any, Any]] = OrderedDict()
+        self._lock = threading.RLock()  # the magic may be called from several threads
 
     def get(self, key: Hashable) -> Any:
         """What was put there, while its owner lives; else ``None``."""
-        held, _ = self._entries.get(key, (None, None))
-        entry = held() if isinstance(held, weakref.ref) else held
-        if entry is None:
-            self._entries.pop(key, None)
-            return None
-        self._entries.move_to_end(key)
-        return entry
+        with self._lock:
+            held, _ = self._entries.get(key, (None, None))
+            entry = held() if isinstance(held, weakref.ref) else held
+            if entry is None:
+                self._entries.pop(key, None)
+                return None
+            self._entries.move_to_end(key)
+            return entry
 
     def put(self, key: Hashable, entry: Any, owner: Any = None) -> None:
         """Keep an entry for as long as its owner lives; without one, until it is the oldest."""
-        self.drop(key)
-        if owner is None:
-            self._entries[key] = entry, None
-        else:
-            vars(owner).setdefault(_ATTRIBUTE, {})[id(entry)] = entry
-            self._entries[key] = weakref.ref(entry), weakref.ref(owner)
-        while len(self._entries) > CAPACITY:
-            self.drop(next(iter(self._entries)))
+        with self._lock:
+            self.drop(key)
+            if owner is None:
+                self._entries[key] = entry, None
+            else:
+                vars(owner).setdefault(_ATTRIBUTE, {})[id(entry)] = entry
+                self._entries[key] = weakref.ref(entry), weakref.ref(owner)
+            while len(self._entries) > CAPACITY:
+                self.drop(next(iter(self._entries)))
 
     def drop(self, key: Hashable) -> None:
         """Forget an entry."""

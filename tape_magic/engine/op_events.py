@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any, cast
 
@@ -22,34 +22,65 @@ HearCustom = Callable[[str, Sequence[Any], Sequence[Any], Backward], Backward]
 as a ``tf.function`` or a custom gradient; returns the backward function to record."""
 
 
+class _Hook:
+    """Stands for TensorFlow's ``record_operation`` while any thread listens; each hears its own operations.
+
+    One for all threads, since what replaces it is the whole program's: of two that each put back what they
+    found, the one that ends last would leave the other's.
+    """
+
+    def __init__(self, recorded_as: Callable[..., None], executed_as: Callable[..., Any]) -> None:
+        self.recorded_as, self.executed_as = recorded_as, executed_as
+        self.hearers: dict[int, list[HearCustom]] = {}
+
+    def __call__(
+        self, op_type: str, outputs: Any, inputs: Any, backward_function: Any, forward_function: Any = None
+    ) -> None:
+        for hear in reversed(self.hearers.get(threading.get_ident(), [])):
+            backward_function = hear(op_type, outputs, inputs, backward_function)
+        self.recorded_as(op_type, outputs, inputs, backward_function, forward_function)
+
+
+_LOCK = threading.Lock()
+
+
 @contextmanager
 def listening(hear: HearOperation, hear_custom: HearCustom) -> Iterator[bool]:
     """Within this, each operation that this thread runs eagerly is heard; yields whether that works."""
     try:
-        from tensorflow.python.eager import record
+        from tensorflow.python.eager import context, execute, record
         from tensorflow.python.framework import op_callbacks
 
-        recorded_as = record.record_operation
-
-        op_callbacks.add_op_callback(hear)
+        add, remove = op_callbacks.add_op_callback, context.context().remove_op_callback
+        hook: Any = _hook(record, execute)
     except (ImportError, AttributeError):
         yield False
         return
     thread = threading.get_ident()
-
-    def recorded(
-        op_type: str, outputs: Any, inputs: Any, backward_function: Any, forward_function: Any = None
-    ) -> None:
-        if threading.get_ident() == thread:
-            backward_function = hear_custom(op_type, outputs, inputs, backward_function)
-        recorded_as(op_type, outputs, inputs, backward_function, forward_function)
-
-    record.record_operation = recorded
     try:
+        with _LOCK:
+            record.record_operation = hook = _hook(record, execute)
+            hook.hearers[thread] = [*hook.hearers.get(thread, []), hear_custom]
+            add(hear)
         yield True
     finally:
-        record.record_operation = recorded_as
-        op_callbacks.remove_op_callback(hear)
+        with _LOCK, suppress(KeyError):  # an interrupt can come before one of them listens
+            others = hook.hearers.pop(thread)
+            others.remove(hear_custom)
+            if others:
+                hook.hearers[thread] = others
+            elif not hook.hearers and record.record_operation is hook:
+                record.record_operation = hook.recorded_as
+            # And not op_callbacks.remove_op_callback, which has all threads unheard when this one is done.
+            remove(hear)
+            if not hook.hearers and not context.context().op_callbacks:
+                execute.execute = hook.executed_as
+
+
+def _hook(record: Any, execute: Any) -> _Hook:
+    """The one that is there, or a new one."""
+    found = record.record_operation
+    return found if isinstance(found, _Hook) else _Hook(found, execute.execute)
 
 
 def key_of(tensor: Any) -> int:

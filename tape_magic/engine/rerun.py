@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from tape_magic.engine import sources as src
+from tape_magic.engine.eagerly import run_eagerly_here
 from tape_magic.engine.interrupts import guarded
 from tape_magic.engine.keras_width import WIDE, widen
 from tape_magic.engine.lifting import Lifting
@@ -77,7 +78,7 @@ class Rerun:
         self._leaves: dict[str, _Movable] = {}
         self._turns: Mapping[str, int] = {}
         self._widened = ExitStack()
-        self._eagerly = tf.config.functions_run_eagerly()
+        self._eagerly = bool(tf.config.functions_run_eagerly())
         self.wide = False
         for iterator in self._before.iterators:
             names = [name for name, value in self.entry.items() if value is iterator]
@@ -99,14 +100,16 @@ class Rerun:
         import tensorflow as tf
 
         self._after = Snapshot(self._program, self._namespace, self._follow)
-        with guarded() as guard, kept_random_state(), unseen(), silence():
+        with guarded() as guard, unseen(), kept_random_state(), silence():
             try:
                 try:
                     yield
                 finally:
                     guard.waits = True
             finally:
-                tf.config.run_functions_eagerly(self._eagerly)
+                run_eagerly_here(False)
+                if tf.config.functions_run_eagerly() != self._eagerly:  # the program set it
+                    tf.config.run_functions_eagerly(self._eagerly)
                 self._widened.close()
                 self._after.restore(beside=self._before)
 
@@ -116,9 +119,7 @@ class Rerun:
         With `deltas`, of the program with some leaves moved, and without ``tf.function``, since a
         function that was traced holds on to the tensors that it met, and to their dtypes.
         """
-        import tensorflow as tf
-
-        tf.config.run_functions_eagerly(self._eagerly or self.wide or deltas is not None)
+        run_eagerly_here(self.wide or deltas is not None)
         self._widened.close()
         self._before.restore(beside=self._after)
         self._place(deltas or {})

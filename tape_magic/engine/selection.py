@@ -243,7 +243,7 @@ class Selection:
 
     def _frozen(self) -> list[Any]:
         """What Keras does not train: the tape cannot tell, since only Keras knows of it."""
-        modules = [value for value in self._namespace.values() if src.is_module(value)]
+        modules = [value for value in list(self._namespace.values()) if src.is_module(value)]
         values = src.reachable([*self._read().values(), *modules], self._namespace)
         return [
             variable for value in values if src.is_module(value) for variable in value.non_trainable_variables

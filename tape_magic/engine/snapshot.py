@@ -24,6 +24,11 @@ from tape_magic.engine.source_text import unwrapped
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic, types.ModuleType)
 
+_DYNAMIC = frozenset({"eval", "exec", "get_ipython", "globals", "locals", "setattr", "vars"})
+"""A function that mentions one of these may bind names that it does not mention."""
+
+_NOTHING = object()
+
 Write = Callable[[Any], None]
 
 
@@ -41,7 +46,7 @@ class Snapshot:
     Parameters
     ----------
     program, namespace
-        What runs, and on what. All names of the namespace are kept, and only those that are read are
+        What runs, and on what. The names that it may bind are kept, and only those that it reads are
         followed.
     names
         More names to follow.
@@ -67,10 +72,11 @@ class Snapshot:
         self._module = str(self._home.get("__name__", "__main__"))
         self._known: dict[int, Any] = {}
         self._globals: set[str] = set()
-        self._names = _names(namespace)
+        self._names = _names(namespace, self._may_bind)
         self._back: dict[int, Callable[[], None]] = {}
         self._queue = list(program.roots())
-        own = program.names
+        self._own = own = program.names
+        self._own_names = {*own.reads, *own.assigns, *names}
         for name in namespace if own.opaque else dict.fromkeys([*own.reads, *own.assigns, *names]):
             if name in namespace:
                 self._slot(namespace[name], functools.partial(namespace.__setitem__, name))
@@ -88,6 +94,12 @@ class Snapshot:
         with ExitStack() as stack:  # goes on where one of them fails, and raises in the end
             for put_back in (*self._back.values(), *also.values(), self._names):
                 stack.callback(put_back)
+
+    def _may_bind(self, name: str) -> bool:
+        """Whether the program may bind a name; all others are another thread's affair."""
+        if self._own.opaque or not self._globals.isdisjoint(_DYNAMIC):
+            return True
+        return name in self._own_names or name in self._globals
 
     # -- the walk ----------------------------------------------------------------------------------
 
@@ -264,21 +276,22 @@ def _name(home: MutableMapping[str, Any], name: str) -> Callable[[], None]:
     return put_back
 
 
-def _names(namespace: MutableMapping[str, Any]) -> Callable[[], None]:
-    """What puts the names of a namespace back as they are now, and in their order."""
+def _names(namespace: MutableMapping[str, Any], may_bind: Callable[[str], bool]) -> Callable[[], None]:
+    """What puts those names of a namespace that may be bound back as they are now, and in their order."""
     items = dict(namespace)
 
     def put_back() -> None:
         # Only what differs: front ends and threads read the namespace too.
-        for name in [name for name in namespace if name not in items]:
-            del namespace[name]
+        for name in list(namespace):
+            if name not in items and may_bind(name):
+                namespace.pop(name, None)
         for name, value in items.items():
-            if name not in namespace or namespace[name] is not value:
+            if namespace.get(name, _NOTHING) is not value and may_bind(name):
                 namespace[name] = value
-        if list(namespace) != list(items):
-            for name, value in items.items():
-                del namespace[name]
-                namespace[name] = value
+        there = list(namespace)
+        if [name for name in there if name in items] != [name for name in items if name in there]:
+            for name in [name for name in items if name in namespace]:
+                namespace[name] = namespace.pop(name)
 
     return put_back
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import keyword
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -146,7 +147,11 @@ class _Parser(argparse.ArgumentParser):
         return known
 
     def error(self, message: str) -> NoReturn:
-        raise LineError(message.replace(_ESCAPE, "").replace("argument ", "", 1))
+        message = message.replace(_ESCAPE, "").replace("argument ", "", 1)
+        switch, said, value = message.partition(": ignored explicit argument ")
+        if said:
+            raise LineError(f"{switch} is a switch, and takes no value such as {shorten(value)}")
+        raise LineError(shorten(message, 200))
 
 
 def _spelled(flags: Sequence[str]) -> list[str]:
@@ -179,7 +184,7 @@ def _converter(option: Option) -> Callable[[str], Any]:
 
 def identifier(word: str) -> str:
     """A name that something can be bound to."""
-    if not word.isidentifier():
+    if not word.isidentifier() or keyword.iskeyword(word):
         raise LineError(f"{shorten(word)!r} is not a name that a result can be bound to.")
     return word
 
@@ -207,7 +212,7 @@ def rate(word: str) -> float:
     """A learning rate."""
     number = float(word)
     if not (number > 0 and math.isfinite(number)):
-        raise LineError(f"--lr {word} is no learning rate; give a number above 0.")
+        raise LineError(f"--lr {shorten(word)} is no learning rate; give a number above 0.")
     return number
 
 
@@ -217,7 +222,7 @@ def whole(least: int, flag: str) -> Callable[[str], int]:
     def convert(word: str) -> int:
         number = int(word.replace("_", ""))
         if number < least:
-            raise LineError(f"{flag} {word} is too small; the least is {least}.")
+            raise LineError(f"{flag} {shorten(word)} is too small; the least is {least}.")
         return number
 
     return convert

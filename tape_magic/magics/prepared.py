@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import threading
 import types
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -53,6 +54,7 @@ class Kept:
 
     def __init__(self) -> None:
         self._kept: OrderedDict[Hashable, Any] = OrderedDict()
+        self._lock = threading.RLock()  # the magics may be called from several threads
 
     def transformed(self, shell: Any, body: str) -> str:
         """What IPython makes of a body: its magics as calls."""
@@ -84,15 +86,17 @@ class Kept:
 
     def _remembered(self, key: Hashable, text: str, make: Callable[[], T]) -> T:
         """What was made for a key before, or what `make` gives."""
-        if key in self._kept:
-            self._kept.move_to_end(key)
-            found: T = self._kept[key]
-            return found
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                found: T = self._kept[key]
+                return found
         made = make()
         if len(text) <= _LONGEST:
-            self._kept[key] = made
-            if len(self._kept) > _MOST:
-                self._kept.popitem(last=False)
+            with self._lock:
+                self._kept[key] = made
+                while len(self._kept) > _MOST:
+                    self._kept.popitem(last=False)
         return made
 
 

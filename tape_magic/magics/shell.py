@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
 from IPython.display import display
-from IPython.utils.capture import capture_output
 from traitlets import Float, Instance, Int, Unicode
 
 from tape_magic.display.widths import clean
@@ -71,14 +71,15 @@ class TapeMagics(Magics):
                 return None
             if options.check:
                 from tape_magic.engine.check import checked
+                from tape_magic.magics.no_displays import no_displays
 
-                done = checked(compiled, namespace, request, capture_output)
+                done = checked(compiled, namespace, request, partial(no_displays, self.shell))
             else:
                 done = differentiate(compiled, namespace, request)
-            namespace.update({**done.bindings, options.name or self.grads_name: done.report})
             if options.inspect and not options.quiet:
-                done.report.inspect()
-            elif not options.quiet:
+                done.report.inspect()  # may be refused: then nothing is bound
+            namespace.update({**done.bindings, options.name or self.grads_name: done.report})
+            if not options.inspect and not options.quiet:
                 display(done.report)
             return None if compiled.silenced else done.value
 
@@ -225,7 +226,8 @@ class TapeMagics(Magics):
     def _errors(self, body: str, magic: str) -> Iterator[Cell]:
         """Compile the cell; show its errors as the cell's own, and ours as one line.
 
-        After an error of ours the namespace is as it was before.
+        After an error of ours, the names that the cell may bind are as they were before; others may be
+        bound by another thread meanwhile.
         """
         namespace = self.shell.user_ns
         before = dict(namespace)
@@ -234,9 +236,8 @@ class TapeMagics(Magics):
             compiled = Cell(self.shell, body, magic, self._kept)
             yield compiled
         except TapeMagicError as error:
-            for name in [name for name in namespace if name not in before]:
-                del namespace[name]
-            namespace.update(before)
+            if compiled is not None:
+                _put_back(namespace, before, compiled)
             raise _usage_error(error) from None
         except CellSyntaxError as error:
             lines = self.shell.SyntaxTB.structured_traceback(SyntaxError, error.error, [])
@@ -260,6 +261,16 @@ class TapeMagics(Magics):
             arguments = type(error), error, traceback
             _shown_as(error, lambda: render(*arguments, tb_offset=0))
             raise
+
+
+def _put_back(namespace: dict[str, Any], before: dict[str, Any], cell: Cell) -> None:
+    """Those names that a cell may have bound, as they were before it."""
+    names = cell.names
+    for name in {*namespace, *before} if names.opaque else {*names.reads, *names.assigns}:
+        if name in before:
+            namespace[name] = before[name]
+        else:
+            namespace.pop(name, None)
 
 
 def _usage_error(error: TapeMagicError) -> UsageError:

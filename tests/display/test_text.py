@@ -9,7 +9,7 @@ from tape_magic.display.aligned import blocks
 from tape_magic.display.document import Curve, Verdict
 from tape_magic.display.fields import describe
 from tape_magic.display.text import WIDTH, render
-from tape_magic.display.widths import clip, width
+from tape_magic.display.widths import clean, clip, width
 from tape_magic.results.devices import Device, Holder, Outcome, Policy, PolicyKind
 from tape_magic.results.minimum import StopReason
 from tape_magic.results.reasons import Cause, Reason
@@ -328,3 +328,10 @@ def test_clip():
     assert clip("abcdef", 4, middle=True) == "a…ef"
     assert clip("宽宽宽", 4) == "宽…"
     assert clip("∂y" * 200_000, 5, middle=True) == "∂y…∂y"  # in no time
+
+
+@pytest.mark.parametrize("between", ["\n", "\r\n", "\t", "\v", "\f", "\u2028", "\u2029"])
+def test_text_of_the_users_is_cleaned_into_one_line(between: str) -> None:
+    """Browsers break lines at the separators of Unicode, too."""
+    assert clean(f"a{between}b").split() == ["a", "b"]
+    assert len(clean(f"a{between}b\x1c\x85\u202ec").splitlines()) == 1

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import nbclient
-import nbformat
+import papermill
 import pytest
 from jupyter_client.kernelspec import KernelSpecManager
-from jupyter_client.manager import AsyncKernelManager
+
+from tests.examples.hygiene import assert_clean, assert_the_same, read, shown
 
 NOTEBOOK = Path(__file__).parents[2] / "examples" / "devices.ipynb"
 
@@ -30,14 +30,13 @@ SAID = {
 }
 
 
-def read() -> Any:
-    return nbformat.read(NOTEBOOK, as_version=4)
+MACHINE = ("split", "again", "precision")
+"""Cells that show the processor, beside those that their notebook marks."""
 
 
-def shown(cell: Any) -> str:
-    """All that a cell shows, as text on one line."""
-    texts = [one.get("text") or one.get("data", {}).get("text/plain", "") for one in cell.outputs]
-    return " ".join("".join(texts).split())
+def said(cell: Any) -> str:
+    """All that a cell shows, on one line."""
+    return " ".join(shown(cell).split())
 
 
 def called(notebook: Any, name: str) -> Any:
@@ -45,29 +44,31 @@ def called(notebook: Any, name: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def executed(kernels: KernelSpecManager) -> Any:
-    """The notebook run from top to bottom."""
-    notebook = read()
-    manager = AsyncKernelManager(kernel_spec_manager=kernels, kernel_name="python3")
-    nbclient.NotebookClient(notebook, km=manager, timeout=300).execute()
-    return notebook
+def executed(kernels: KernelSpecManager, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The notebook run from top to bottom, by papermill."""
+    path = tmp_path_factory.mktemp("executed") / NOTEBOOK.name
+    papermill.execute_notebook(str(NOTEBOOK), str(path), kernel_name="python3", progress_bar=False)
+    return read(path)
 
 
 @pytest.mark.parametrize("which", ["committed", "executed"])
 def test_each_line(executed: Any, which: str) -> None:
-    notebook = executed if which == "executed" else read()
+    notebook = executed if which == "executed" else read(NOTEBOOK)
     for name, texts in SAID.items():
         for text in texts:
-            assert text in shown(called(notebook, name)), name
+            assert text in said(called(notebook, name)), name
 
 
 def test_the_doctor_of_a_machine_without_a_gpu() -> None:
-    said = shown(called(read(), "doctor"))
-    assert said.startswith("No GPU: ")
-    assert said.endswith("%tfgpu --cpu")
+    text = said(called(read(NOTEBOOK), "doctor"))
+    assert text.startswith("No GPU: ")
+    assert text.endswith("%tfgpu --cpu")
 
 
-def test_it_is_small_and_valid() -> None:
-    nbformat.validate(read())
-    assert NOTEBOOK.stat().st_size < 100_000
-    assert "widgets" not in read().metadata
+def test_the_committed_outputs_are_those_of_a_run(executed: Any) -> None:
+    assert_the_same(read(NOTEBOOK), executed, MACHINE)
+
+
+@pytest.mark.parametrize("which", ["committed", "executed"])
+def test_it_is_clean(executed: Any, which: str) -> None:
+    assert_clean(executed if which == "executed" else read(NOTEBOOK))

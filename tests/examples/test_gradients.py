@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
-import nbclient
-import nbformat
 import pytest
 from jupyter_client.kernelspec import KernelSpecManager
-from jupyter_client.manager import AsyncKernelManager
+
+from tests.examples.hygiene import assert_clean, assert_the_same, read, shown
 
 NOTEBOOK = Path(__file__).parents[2] / "examples" / "gradients.ipynb"
 
@@ -26,31 +27,28 @@ SAID = {
 }
 
 
-def shown(cell: Any) -> str:
-    """All that a cell shows but for what TensorFlow logs, as text."""
-    outputs = [one for one in cell.outputs if one.get("name") != "stderr"]
-    return "".join(one.get("data", {}).get("text/plain", "") for one in outputs)
-
-
 @pytest.fixture(scope="module")
-def executed(kernels: KernelSpecManager) -> Any:
-    """The notebook run from top to bottom."""
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    manager = AsyncKernelManager(kernel_spec_manager=kernels, kernel_name="python3")
-    nbclient.NotebookClient(notebook, km=manager, timeout=300).execute()
-    return notebook
+def executed(kernels: KernelSpecManager, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The notebook run from top to bottom, by nbconvert's command."""
+    folder = tmp_path_factory.mktemp("executed")
+    command = [sys.executable, "-m", "nbconvert", "--execute", "--to", "notebook", str(NOTEBOOK)]
+    subprocess.run([*command, "--output-dir", str(folder)], check=True, timeout=300)
+    return read(folder / NOTEBOOK.name)
 
 
 @pytest.mark.parametrize("source", SAID)
 @pytest.mark.parametrize("which", ["committed", "executed"])
 def test_each_situation(executed: Any, which: str, source: str) -> None:
-    notebook = executed if which == "executed" else nbformat.read(NOTEBOOK, as_version=4)
+    notebook = executed if which == "executed" else read(NOTEBOOK)
     cell = next(cell for cell in notebook.cells if cell.cell_type == "code" and source in cell.source)
     for text in SAID[source]:
         assert text in shown(cell)
 
 
-def test_it_is_small_and_valid() -> None:
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    nbformat.validate(notebook)
-    assert NOTEBOOK.stat().st_size < 200_000
+def test_the_committed_outputs_are_those_of_a_run(executed: Any) -> None:
+    assert_the_same(read(NOTEBOOK), executed)
+
+
+@pytest.mark.parametrize("which", ["committed", "executed"])
+def test_it_is_clean(executed: Any, which: str) -> None:
+    assert_clean(executed if which == "executed" else read(NOTEBOOK))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +14,11 @@ import pytest
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 
+from tests.examples.hygiene import assert_clean, assert_the_same, code_cells, read, shown
+
 TOUR = Path(__file__).parents[2] / "examples" / "tour.ipynb"
 
 STEPS = ("step1", "step2", "step3", "step4a", "step4b", "step5", "step6", "step7", "step8")
-
-
-def read() -> Any:
-    return nbformat.read(TOUR, as_version=4)
-
-
-def code_cells(notebook: Any) -> list[Any]:
-    return [cell for cell in notebook.cells if cell.cell_type == "code"]
-
-
-def outputs(cell: Any) -> list[Any]:
-    """Without what TensorFlow logs, which is not committed."""
-    return [one for one in cell.outputs if one.get("name") != "stderr"]
-
-
-def shown(cell: Any) -> str:
-    """All that a cell shows, as text."""
-    return "".join(one.get("text") or one.get("data", {}).get("text/plain", "") for one in outputs(cell))
 
 
 def cell_called(notebook: Any, name: str) -> Any:
@@ -43,17 +26,15 @@ def cell_called(notebook: Any, name: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def executed(kernels: KernelSpecManager, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def executed(kernels: KernelSpecManager) -> Any:
     """The tour run from top to bottom, and at its end the namespace's numbers."""
-    notebook = read()
+    notebook = read(TOUR)
     for cell in code_cells(notebook):
         cell.outputs, cell.execution_count = [], None
     ends = "import json; print(json.dumps([dy_dx.numpy().item(), x.numpy().item(), y.numpy().item()]))"
     notebook.cells.append(nbformat.v4.new_code_cell(ends, id="ends"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("IPYTHONDIR", str(tmp_path_factory.mktemp("ipython")))
-        manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=kernels)
-        nbclient.NotebookClient(notebook, km=manager, timeout=300, record_timing=False).execute()
+    manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=kernels)
+    nbclient.NotebookClient(notebook, km=manager, timeout=300, record_timing=False).execute()
     return notebook
 
 
@@ -103,60 +84,39 @@ def test_the_reports_are_values(executed):
     assert shown(cell_called(executed, "values")) == "(0.0, 1000, 1001)"
 
 
-_TIME = re.compile(r"\d[\d.]*\u202f(µs|ms|s)\b")
-_NUMBER = re.compile(r"(?<![\w.])−?\d[\d,]*(?:\.\d+)?(?:e−?\d+)?")
-
-
-def parts(text: str) -> tuple[str, list[float]]:
-    """The words with times left out, and the numbers, which may differ in their last digit."""
-    words = " ".join(re.sub("[▁▂▃▄▅▆▇█]+", "~", _TIME.sub("TIME", text)).split())
-    numbers = [float(one.replace("−", "-").replace(",", "")) for one in _NUMBER.findall(words)]
-    return _NUMBER.sub("#", words), numbers
-
-
 def test_the_committed_outputs_are_those_of_a_run(executed):
-    for committed, fresh in zip(code_cells(read()), code_cells(executed), strict=False):
-        assert committed.id == fresh.id
-        kinds = [(one.output_type, sorted(one.get("data", {}))) for one in outputs(committed)]
-        assert kinds == [(one.output_type, sorted(one.get("data", {}))) for one in outputs(fresh)]
-        if "machine" in committed.metadata.get("tags", []):
-            continue  # the devices are those of another machine
-        words, numbers = parts(shown(committed))
-        fresh_words, fresh_numbers = parts(shown(fresh))
-        assert words == fresh_words
-        assert numbers == pytest.approx(fresh_numbers, rel=0.05, abs=2e-6)
+    assert_the_same(read(TOUR), executed)
 
 
 def test_each_step_is_one_line_of_magic():
     for name in STEPS:
-        source = cell_called(read(), name).source
+        source = cell_called(read(TOUR), name).source
         assert [line.startswith("%") for line in source.splitlines()].count(True) == 1
         assert source.startswith("%%")
 
 
 def test_every_step_is_explained():
-    cells = read().cells
+    cells = read(TOUR).cells
     for name in STEPS:
         before = cells[: [cell.id for cell in cells].index(name)]
         headings = [cell.id for cell in before if cell.cell_type == "markdown"]
         assert headings[-1].startswith(f"s{name[4]}")
 
 
-def test_the_file_is_valid_and_small():
-    nbformat.validate(read())
-    assert TOUR.stat().st_size < 200_000
-    assert read().metadata.kernelspec.name == "python3"
+@pytest.mark.parametrize("which", ["committed", "executed"])
+def test_it_is_clean(executed, which):
+    notebook = executed if which == "executed" else read(TOUR)
+    assert_clean(notebook)
+    assert notebook.metadata.kernelspec.name == "python3"
 
 
 def test_nothing_of_the_machine_that_made_it_is_left():
     text = TOUR.read_text(encoding="utf-8")
     assert not re.search(r'"/\w|[ (]/(home|root|tmp|work|usr|Users|content|opt)\b|[A-Z]:\\\\', text)
-    notebook = read()
-    assert "widgets" not in notebook.metadata
+    notebook = read(TOUR)
     for cell in code_cells(notebook):
         assert cell.execution_count is not None
         assert "execution" not in cell.metadata
         for one in cell.outputs:
             assert one.output_type != "error"
             assert one.get("name") != "stderr"
-            assert not any("widget" in kind for kind in one.get("data", {}))

@@ -1,0 +1,143 @@
+"""What must hold for any text on a magic's line: a valid plan or one sentence, within bounded time."""
+
+from __future__ import annotations
+
+import keyword
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from tape_magic.display.widths import clean
+from tape_magic.engine.device_request import Request, read_request
+from tape_magic.engine.device_settings import read_settings
+from tape_magic.engine.device_words import FREEST
+from tape_magic.errors import TapeMagicError
+from tape_magic.magics.completion import candidates
+from tape_magic.magics.options import GRAD, MAGICS, MINIMIZE, TFGPU, DeviceOptions, Magic
+from tape_magic.notation import MAX_ORDER, place, read_targets, shorten
+
+SECONDS = 2.0
+"""Of the processor's time that a line may take, also where each branch is counted."""
+
+NAMES = ("", "x", "xa", "xayd", "lossmodeldxy")
+"""The names that there are, each of one letter; and the last knows all names."""
+
+
+def judge_bytes(data: bytes) -> None:
+    """The first byte chooses the magic and the names that there are; the rest is the line."""
+    choice = data[0] if data else 0
+    line = data[1:].decode("utf-8", "surrogateescape")
+    names = NAMES[choice // len(MAGICS) % len(NAMES)]
+    exists = names.__contains__ if names != NAMES[-1] else (lambda name: True)
+    judge(MAGICS[choice % len(MAGICS)], line, exists)
+
+
+def judge(magic: Magic, line: str, exists: Callable[[str], bool]) -> None:
+    """Raise ``AssertionError``, or whatever a fault raises."""
+    started = time.process_time()
+    try:
+        plan = _planned(magic, line, exists)
+    except TapeMagicError as error:
+        plan = None
+        _is_one_sentence(str(error))
+    if plan is not None:
+        _is_valid(magic, plan)
+    _completes(f"{magic.sign} {line}")
+    seconds = time.process_time() - started
+    assert seconds < SECONDS, f"{seconds:.1f} s for a line of {len(line)} characters"
+
+
+def _planned(magic: Magic, line: str, exists: Callable[[str], bool]) -> Any:
+    options = magic.parse(line)
+    if magic is GRAD:
+        return options, read_targets(options.targets, exists)
+    return options, _asked(options) if magic is TFGPU else None
+
+
+def _asked(options: DeviceOptions) -> Request:
+    """What the devices are asked for, before TensorFlow is looked at."""
+    named = dict(options.setup)
+    words = ("allocator", "precision", "deterministic", "placement", "seed")
+    settings = read_settings(**{word: named.pop(word) for word in words})
+    indices: Any = FREEST if options.indices == (FREEST,) else options.indices or None
+    return read_request(indices, settings=settings, **named)
+
+
+def _is_one_sentence(said: str) -> None:
+    assert said.strip(), "refused without a word"
+    shown = shorten(clean(said), 1000)  # as the shell does
+    assert len(shown.splitlines()) == 1, repr(shown)
+    assert "\n" not in said, repr(said)
+    assert len(said) < 600, f"{len(said)} characters: {said[:200]!r}"
+
+
+def _is_valid(magic: Magic, plan: tuple[Any, Any]) -> None:
+    options, read = plan
+    assert isinstance(options, magic.options_class)
+    hash(options)
+    for name in (options.name, getattr(options, "define", None)):
+        assert name is None or (name.isidentifier() and not keyword.iskeyword(name)), name
+    if magic is GRAD:
+        _is_valid_grad(options, read)
+    elif magic is MINIMIZE:
+        _is_valid_minimize(options)
+    else:
+        _reads_back(read)
+
+
+def _is_valid_grad(options: Any, targets: tuple[Any, ...]) -> None:
+    for name in options.wrt or ():
+        place(name)
+    for name, text in options.vectors:
+        place(name)
+        assert text.strip()
+    assert options.order is None or options.order >= 1
+    assert options.kind
+    for target in targets:
+        assert 0 <= target.order <= MAX_ORDER
+        for name in (target.name, *target.wrt):
+            place(name)
+        assert target.binding.isidentifier(), target.binding
+        for shown in (target.label, target.key):  # a subscript may be any text
+            assert len(clean(shown).splitlines()) == 1, repr(shown)
+
+
+def _is_valid_minimize(options: Any) -> None:
+    for name in (*options.loss, *(options.over or ()), *(options.track or ())):
+        place(name)
+    for name, low, high in options.bounds or ():
+        place(name)
+        assert low or high
+    for number in _numbers(options):
+        assert math.isfinite(number)
+    assert options.steps is None or options.steps >= 0
+    assert options.time is None or options.time > 0
+    assert options.lr is None or options.lr > 0
+    if options.data is not None:
+        assert options.data.names
+        assert all(name.isidentifier() for name in options.data.names)
+        compile(options.data.data, "<data>", "eval")
+
+
+def _numbers(options: Any) -> Iterator[float]:
+    for name in ("lr", "tol", "gtol", "target", "time", "steps", "patience", "batch", "epochs", "seed"):
+        value = getattr(options, name)
+        if value is not None:
+            yield value
+
+
+def _reads_back(asked: Request) -> None:
+    """The line that a refusal tells the user to put first asks for the same."""
+    again = _asked(TFGPU.parse(asked.line.removeprefix("%tfgpu")))
+    assert again.line == asked.line
+    assert (again.indices, again.freest, again.split) == (asked.indices, asked.freest, asked.split)
+    assert again.settings == asked.settings
+    assert (again.limit and again.limit.bytes) == (asked.limit and asked.limit.bytes)
+
+
+def _completes(text: str) -> None:
+    for end in {len(text), len(text) // 2}:
+        word, found = candidates(text[:end])
+        assert text[:end].endswith(word)
+        assert all(one.startswith(word) for one in found)

@@ -1,0 +1,77 @@
+"""The lines that the fuzzing begins with, and the words that it puts into them."""
+
+from __future__ import annotations
+
+from tape_magic.magics.options import GRAD, MAGICS, MINIMIZE, TFGPU, Magic
+
+LINES: dict[Magic, tuple[str, ...]] = {
+    GRAD: (
+        "",
+        "dy/dx, d2y/dx2",
+        "d2y/dx da",
+        "d2y/dxda",
+        "∂²y/∂x∂a, ∇loss",
+        "d3y/dx2 da loss",
+        "loss --wrt a, p['w'] layer.kernel --zero -q",
+        "y --order 2 --wrt x -o r",
+        "y --jvp x=v*2 a=[1, 2]",
+        "y --hvp 'x=f(1, 2)'",
+        "dy/dx --def f",
+        "y --hessian --check --inspect",
+        "d2out['a'].b/dp[0]dp[-1]",
+    ),
+    MINIMIZE: (
+        "",
+        "y --over x --optimizer sgd --lr 0.01 --steps 1_000",
+        'loss --optimizer "SGD(0.1, momentum=0.9)" --tol 1e-6 --gtol 0 --target -1 --patience 3',
+        "--over a b --bounds 'x=0:1, w[0]=-1:, z=:f(2)' --keep best --resume",
+        "loss --for 'xb, yb in train' --batch 32 --epochs 2 --time 1.5h --track a,b",
+        "--checkpoint DIR --seed 3 --engine xla -o m -q",
+        "loss --optimizer l-bfgs-b --time 300ms",
+    ),
+    TFGPU: (
+        "",
+        "0 --growth",
+        "1,0 --limit 4GiB --split 2",
+        "freest --limit 50%",
+        "--cpu --split 4 --deterministic",
+        "--allocator cuda_malloc --precision mixed_bfloat16 --seed 1 --placement",
+        "--doctor --json",
+        "--watch",
+        "0 --reset-peak --require -o d -q",
+        "--limit 0.5",
+    ),
+}
+
+SEEDS = [
+    bytes([MAGICS.index(magic) + len(MAGICS) * names]) + line.encode()
+    for magic, lines in LINES.items()
+    for number, line in enumerate(lines)
+    for names in {number % 5, 4}
+]
+
+_VALUES = (
+    "in",
+    "=",
+    ":",
+    ",",
+    "'",
+    '"',
+    "--",
+    "-1",
+    "1e400",
+    "nan",
+    "inf",
+    "0x1",
+    "1_0",
+    "٣",
+    "²",
+    "\0",
+    "\u2028",
+)
+WORDS = sorted(
+    {flag for magic in MAGICS for option in magic.options for flag in option.flags}
+    | {choice for magic in MAGICS for option in magic.options for choice in option.choices}
+    | {word for lines in LINES.values() for line in lines for word in line.split()}
+    | set(_VALUES)
+)
