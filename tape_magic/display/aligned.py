@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tape_magic.display.document import Column, Field, spoken
-from tape_magic.display.widths import clean, clip, pad, width
+from tape_magic.display.widths import NAME, clip, pad, shown, width
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _BAR = 10
@@ -42,8 +42,9 @@ def field_lines(field: Field) -> tuple[str, ...]:
     if field.matrix:
         return matrix_lines(field.matrix)
     if field.sentences:
-        return (clean(" · ".join(map(spoken, field.sentences))),)
-    return (clean(f"{field.text} {field.aside}".rstrip()),)
+        return (" · ".join(shown(spoken(sentence)) for sentence in field.sentences),)
+    said = shown(field.text, NAME, middle=True) if field.code else shown(field.text)
+    return (f"{said} {shown(field.aside)}".rstrip(),)
 
 
 def matrix_lines(rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
@@ -76,7 +77,7 @@ class Layout:
 
     def __init__(self, columns: Sequence[Column], rows: Sequence[Sequence[Field]], fit: int | None) -> None:
         self._columns = columns
-        self._heads = [clean(column.heading) for column in columns]
+        self._heads = [shown(column.heading) for column in columns]
         texts = [[field_lines(field) for field in row] for row in rows]
         self._rows = list(zip(rows, texts, strict=True))
         self._widths = self._natural()

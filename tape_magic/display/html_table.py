@@ -123,7 +123,8 @@ def _wrap(column: Column, field: Field) -> str:
     if column.prose:
         return "min-width:7em;padding-right:0;overflow-wrap:anywhere;"
     if len(field.text) > WHOLE:
-        return BREAK if field.code else "min-width:6em;"
+        whole = not field.code and max(map(len, field.text.split()), default=0) <= WHOLE
+        return "min-width:6em;" if whole else BREAK
     return "" if field.aside or field.code else "white-space:nowrap;"
 
 

@@ -10,7 +10,7 @@ import base64
 from collections.abc import Sequence
 from html import escape
 
-from tape_magic.display.widths import clean
+from tape_magic.display.widths import shown
 
 ACCENT = "#3b82c4"
 OPPOSITE = "#d97b29"
@@ -29,7 +29,7 @@ def image(svg: str, width: int, height: int, alt: str, style: str = "") -> str:
     data = base64.b64encode(svg.encode()).decode()
     return (
         f'<img src="data:image/svg+xml;base64,{data}" width="{width}" height="{height}" '
-        f'alt="{escape(clean(alt), quote=True)}" style="{style}">'
+        f'alt="{escape(shown(alt), quote=True)}" style="{style}">'
     )
 
 
@@ -82,7 +82,7 @@ def _inline(width: int, height: int) -> str:
 
 def label(x: float, y: float, anchor: str, text: str) -> str:
     """Text in a picture; `anchor` is ``start``, ``middle`` or ``end``."""
-    return f'<text x="{x:.5g}" y="{y:.5g}" text-anchor="{anchor}">{escape(clean(text))}</text>'
+    return f'<text x="{x:.5g}" y="{y:.5g}" text-anchor="{anchor}">{escape(shown(text))}</text>'
 
 
 def labels(*parts: str) -> str:
