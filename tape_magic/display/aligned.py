@@ -10,6 +10,9 @@ from tape_magic.display.widths import NAME, clip, pad, shown, width
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _BAR = 10
+_LINE = 16
+"""Characters of a small curve."""
+
 _GAP = "  "
 _NAME, _LEAST = 24, 8
 """Names are narrowed to this before other columns, and no column to less than that."""
@@ -34,6 +37,10 @@ def field_lines(field: Field) -> tuple[str, ...]:
         # Two bins a character, so that a histogram takes 12 columns.
         pairs = [float(sum(field.strip[i : i + 2])) for i in range(0, len(field.strip), 2)]
         return (blocks([0.0, *pairs])[1:],)
+    if field.line:
+        size = min(_LINE, len(field.line))
+        places = [round(i * (len(field.line) - 1) / max(size - 1, 1)) for i in range(size)]
+        return (blocks([field.line[place] for place in places]),)
     if field.bar is not None:
         whole, half = divmod(round(2 * _BAR * field.bar), 2)
         drawn = "━" * whole + "╸" * (half or bool(field.bar and not whole))

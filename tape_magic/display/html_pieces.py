@@ -23,6 +23,9 @@ CODE = "background:transparent;padding:0;border:none;color:inherit;"
 WHOLE = 20
 """Up to this many characters stay on one line, however narrow the page."""
 
+DOT = "&nbsp;·"
+"""Between two sentences; no line begins with it."""
+
 BREAK = "min-width:9em;overflow-wrap:anywhere;word-break:break-word;"
 
 
@@ -88,7 +91,7 @@ def joined(parts: Sequence[str | Sentence]) -> str:
     """Parts that stay whole where they fit on a line, each with the dot behind it."""
     texts = [text(part) if isinstance(part, str) else _sentence(part) for part in parts if part]
     return " ".join(
-        f'<span style="display:inline-block;">{part}{" ·" if index < len(texts) - 1 else ""}</span>'
+        f'<span style="display:inline-block;">{part}{DOT if index < len(texts) - 1 else ""}</span>'
         for index, part in enumerate(texts)
     )
 

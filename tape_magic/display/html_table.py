@@ -81,7 +81,7 @@ def _spare(table: Table, beside: Sequence[int]) -> str:
 
 
 def _length(field: Field) -> int:
-    if field.strip or field.bar is not None:
+    if field.strip or field.line or field.bar is not None:
         return 14
     return max(map(width, field_lines(field))) if not field.wide else 0
 
@@ -131,6 +131,8 @@ def _wrap(column: Column, field: Field) -> str:
 def _content(field: Field) -> str:
     if field.strip:
         return svg.strip(field.strip)
+    if field.line:
+        return svg.line(field.line)
     if field.bar is not None:
         return svg.bar(field.bar, behind=field.behind)
     if field.matrix:
@@ -185,7 +187,7 @@ def _cell(cell: Cell) -> str:
     field = cell.field
     if field is None:
         return text(cell.text)
-    if (field.strip or field.bar is not None) and cell.text.strip():
+    if (field.strip or field.line or field.bar is not None) and cell.text.strip():
         kept = cell.text.rstrip()
         return f'<i style="color:{svg.ACCENT};font-style:normal">{kept}</i>{cell.text[len(kept) :]}'
     return toned(text(cell.text), field.tone)

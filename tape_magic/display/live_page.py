@@ -41,7 +41,8 @@ def page(step: Step, rate: float, *, state: str = "", hint: str = "") -> str:
     parts += [inline_curve(curve)] if curve is not None else []
     parts += [_values(step)]
     parts += [f'<div style="{_LINE}{colour(Tone.MUTED)}">{text(hint)}</div>'] if hint else []
-    return html_pieces.page(parts)
+    # A widget would else be as wide as the curve, and have the page cut off what is written.
+    return f'<div style="width:0;min-width:100%;">{html_pieces.page(parts)}</div>'
 
 
 def _figures(step: Step, rate: float, state: str) -> str:

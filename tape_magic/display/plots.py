@@ -10,7 +10,7 @@ from tape_magic.display import numbers
 from tape_magic.display.browsing import names
 from tape_magic.display.fields.common import shown_name
 from tape_magic.display.fields.minimum import loss_curve
-from tape_magic.display.svg import ACCENT
+from tape_magic.display.svg import ACCENT, GREY
 from tape_magic.display.widths import LABEL, shown
 from tape_magic.results.curvature import Hessian
 from tape_magic.results.gradients import Derivative, GradReport
@@ -19,6 +19,8 @@ from tape_magic.results.summary import as_array
 
 POINTS = 2000
 _MOST_BARS = 40
+
+_DASHES = "-", "--", ":", "-."
 
 _AS_WRITTEN = {"parse_math": False, "usetex": False}
 """A name is no formula, whatever dollars and backslashes stand in it."""
@@ -36,7 +38,10 @@ def _axes(ax: Any) -> Any:
 
 
 def plot_minimum(result: MinimizeResult, ax: Any = None) -> Any:
-    """The loss over the steps, and the step of the lowest; logarithmic where it spans decades."""
+    """The loss over the steps, and the step of the lowest; logarithmic where it spans decades.
+
+    What was tracked is drawn in grey, on an axis of its own on the right.
+    """
     ax = _axes(ax)
     name = shown_name(result.loss_name, "loss")
     curve = loss_curve(name, result.history_steps, result.history, POINTS)
@@ -50,7 +55,28 @@ def plot_minimum(result: MinimizeResult, ax: Any = None) -> Any:
         ax.legend(frameon=False)
     ax.set_xlabel("steps")
     ax.set_ylabel(name, **_AS_WRITTEN)
+    if result.tracked:
+        _tracked(ax.twinx(), result)
     return ax
+
+
+def _tracked(ax: Any, result: MinimizeResult) -> None:
+    """On an axis on the right; several are told apart by their dashes."""
+    curves = {
+        name: loss_curve(name, result.tracked_steps[name], values, POINTS)
+        for name, values in result.tracked.items()
+    }
+    for index, (name, curve) in enumerate(curves.items()):
+        x, y = (curve.x, curve.y) if curve else (result.tracked_steps[name], result.tracked[name])
+        ax.plot(x, y, color=GREY, linestyle=_DASHES[index % len(_DASHES)], label=shown_name(name))
+    drawn = [curve for curve in curves.values() if curve is not None]
+    if drawn and all(curve.log for curve in drawn):
+        ax.set_yscale("log")
+    if len(curves) == 1:
+        ax.set_ylabel(shown_name(*curves), color=GREY, **_AS_WRITTEN)
+        return
+    for text in ax.legend(frameon=False).get_texts():
+        text.set(**_AS_WRITTEN)
 
 
 def plot_gradients(report: GradReport, ax: Any = None) -> Any:

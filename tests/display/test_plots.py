@@ -48,6 +48,18 @@ def test_any_loss_can_be_drawn(history: list[float], pyplot: Any) -> None:
     assert ax.get_yscale() == "linear"
 
 
+def test_what_was_tracked_is_drawn_on_an_axis_of_its_own(pyplot: Any) -> None:
+    steps = np.arange(101)
+    tracked = {"worst": np.geomspace(1e3, 1e-3, 101), "a_$b$": np.geomspace(1.0, 1e-9, 101)}
+    result = minimum([2.0, 1.0], {}, tracked=tracked, tracked_steps=dict.fromkeys(tracked, steps))
+    ax = result.plot()
+    _, right = ax.figure.axes
+    assert [line.get_ydata()[-1] for line in right.get_lines()] == pytest.approx([1e-3, 1e-9])
+    assert right.get_yscale() == "log"
+    assert [text.get_text() for text in right.get_legend().get_texts()] == ["worst", "a_$b$"]
+    ax.figure.canvas.draw()
+
+
 def test_it_draws_where_it_is_told(pyplot: Any) -> None:
     _, ax = pyplot.subplots()
     assert minimum([2.0, 1.0, 0.5], {}).plot(ax) is ax
