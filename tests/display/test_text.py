@@ -73,10 +73,16 @@ def test_what_was_tracked_has_its_start_its_end_and_a_small_curve():
     )
     assert shown(report)[-4:] == [
         "tracked  start  end",
-        "worst        8    1  █▄▂▁",
+        "worst        8    1  █▇▆▆▅▄▄▃▃▂▂▂▂▁▁▁",
         "flat         1    1",
         "broken       1  nan",
     ]
+
+
+def test_a_small_curve_goes_by_steps_and_not_by_points():
+    tracked, steps = {"early": np.array([0.0, 1.0, 2.0, 3.0, 3.0])}, {"early": np.array([0, 1, 2, 3, 1000])}
+    report = minimum([3.0, 2.0, 1.0], {}, tracked=tracked, tracked_steps=steps)
+    assert shown(report)[-1] == "early        0    3  ▁███████████████"
 
 
 def test_small_arrays_are_shown_whole():

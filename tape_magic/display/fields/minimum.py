@@ -137,10 +137,18 @@ def _tracked_row(name: str, result: MinimizeResult) -> tuple[Field, ...]:
         return Field(name, code=True), Field(), Field(), Field()
     start, end = numbers.pair(float(values[0]), float(values[-1]))
     at = np.arange(len(values)) if steps is None else steps
-    curve = loss_curve(name, at, values, TRACKED_POINTS)
-    heights = () if curve is None else tuple(np.log10(curve.y).tolist()) if curve.log else curve.y
+    curve = loss_curve(name, at, values, CURVE_POINTS)
     tone = Tone.PLAIN if np.isfinite(values[-1]) else Tone.BAD
-    return Field(name, code=True), Field(start), Field(end, tone), Field(line=heights)
+    return Field(name, code=True), Field(start), Field(end, tone), Field(line=_heights(curve))
+
+
+def _heights(curve: Curve | None) -> tuple[float, ...]:
+    """Of a small curve, as far apart in steps; the points of a long run are denser at its beginning."""
+    if curve is None:
+        return ()
+    y = np.log10(curve.y) if curve.log else np.array(curve.y)
+    at = np.linspace(curve.x[0], curve.x[-1], TRACKED_POINTS)
+    return tuple(np.interp(at, curve.x, y).tolist())
 
 
 def _change_row(name: str, change: VariableChange) -> tuple[Field, ...]:
