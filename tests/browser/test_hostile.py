@@ -76,6 +76,15 @@ def the_widgets(page: Page) -> None:
     assert "n" * 100 not in said
 
 
+def what_is_written_fits_a_narrow_page(page: Page) -> None:
+    """The display of a run is as wide as its place: the curve can be scrolled, and the rest wraps."""
+    page.page.set_viewport_size({"width": 700, "height": 900})
+    within = page.output(LIVE).locator(".mathjax_ignore")
+    sizes = "box => [box.clientWidth, box.closest('.jp-OutputArea-output').clientWidth]"
+    page.until(lambda: within.evaluate(sizes)[1] < 400, "a narrow page")
+    assert within.evaluate(sizes)[0] <= within.evaluate(sizes)[1]
+
+
 def test_nothing_runs_and_nothing_breaks_the_page(server: Server, browser: Any) -> None:
     path = server.write("hostile.ipynb", CELLS)
     page = Page(browser, server.address(path.name))
@@ -85,6 +94,7 @@ def test_nothing_runs_and_nothing_breaks_the_page(server: Server, browser: Any) 
     page.says(REFUSED, "UsageError")
     the_widgets(page)
     harmless(page.page)
+    what_is_written_fits_a_narrow_page(page)
     page.button(INSPECTOR, "Close").click()
     page.until(lambda: not page.button(INSPECTOR, "Close").count(), "the end of the browser")
     page.save(path)
