@@ -6,10 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tape_magic.display.document import Column, Field, spoken
-from tape_magic.display.widths import clean, clip, pad, width
+from tape_magic.display.widths import NAME, clip, pad, shown, width
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _BAR = 10
+_LINE = 16
+"""Characters of a small curve."""
+
 _GAP = "  "
 _NAME, _LEAST = 24, 8
 """Names are narrowed to this before other columns, and no column to less than that."""
@@ -34,6 +37,10 @@ def field_lines(field: Field) -> tuple[str, ...]:
         # Two bins a character, so that a histogram takes 12 columns.
         pairs = [float(sum(field.strip[i : i + 2])) for i in range(0, len(field.strip), 2)]
         return (blocks([0.0, *pairs])[1:],)
+    if field.line:
+        size = min(_LINE, len(field.line))
+        places = [round(i * (len(field.line) - 1) / max(size - 1, 1)) for i in range(size)]
+        return (blocks([field.line[place] for place in places]),)
     if field.bar is not None:
         whole, half = divmod(round(2 * _BAR * field.bar), 2)
         drawn = "━" * whole + "╸" * (half or bool(field.bar and not whole))
@@ -42,8 +49,9 @@ def field_lines(field: Field) -> tuple[str, ...]:
     if field.matrix:
         return matrix_lines(field.matrix)
     if field.sentences:
-        return (clean(" · ".join(map(spoken, field.sentences))),)
-    return (clean(f"{field.text} {field.aside}".rstrip()),)
+        return (" · ".join(shown(spoken(sentence)) for sentence in field.sentences),)
+    said = shown(field.text, NAME, middle=True) if field.code else shown(field.text)
+    return (f"{said} {shown(field.aside)}".rstrip(),)
 
 
 def matrix_lines(rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
@@ -76,7 +84,7 @@ class Layout:
 
     def __init__(self, columns: Sequence[Column], rows: Sequence[Sequence[Field]], fit: int | None) -> None:
         self._columns = columns
-        self._heads = [clean(column.heading) for column in columns]
+        self._heads = [shown(column.heading) for column in columns]
         texts = [[field_lines(field) for field in row] for row in rows]
         self._rows = list(zip(rows, texts, strict=True))
         self._widths = self._natural()

@@ -14,6 +14,7 @@ from tape_magic.display.document import Document, HeatMap, Line, Part, Sentence,
 from tape_magic.display.fields.states import State, not_finite, sentences, state
 from tape_magic.display.heat import heat_map
 from tape_magic.display.svg_points import histogram, scatter
+from tape_magic.display.widths import NAME, shown
 from tape_magic.results.gradients import Derivative, GradReport
 from tape_magic.results.summary import Summary, as_array
 
@@ -44,7 +45,8 @@ class View(enum.Enum):
 def names(report: GradReport) -> tuple[str, ...]:
     """What each derivative is called: a model's variable by its path, all else by its label."""
     plain = len({row.target for row in report}) == 1 and all(row.order == 1 for row in report)
-    return tuple(row.wrt[-1] if row.of_model and plain else row.label for row in report)
+    called = (row.wrt[-1] if row.of_model and plain else row.label for row in report)
+    return tuple(shown(name, NAME, middle=True) for name in called)
 
 
 def listed(report: GradReport, called: Sequence[str], part: str, order: Order) -> list[tuple[str, int]]:

@@ -78,6 +78,8 @@ class Field:
         A greater length from 0 to 1, drawn in grey behind the bar.
     strip
         Counts of a histogram, drawn in place of the text.
+    line
+        Heights of a small curve, drawn in place of the text.
     matrix
         Numbers in rows, in place of the text.
     sentences
@@ -93,6 +95,7 @@ class Field:
     bar: float | None = None
     behind: float | None = None
     strip: tuple[int, ...] = ()
+    line: tuple[float, ...] = ()
     matrix: tuple[tuple[str, ...], ...] = ()
     sentences: tuple[Sentence, ...] = ()
     wide: bool = False

@@ -7,17 +7,19 @@ from typing import Any
 
 from tape_magic.display import html_table
 from tape_magic.display.document import Curve, Document, HeatMap, Line, Table, Tone, Verdict
-from tape_magic.display.html_pieces import BREAK, CELL, HAIRLINE, ROW, TABLE, colour, edge, joined, text
+from tape_magic.display.html_pieces import BREAK, CELL, HAIRLINE, ROW, TABLE, colour, edge, joined, page, text
 from tape_magic.display.svg_curve import curve
 from tape_magic.display.svg_heat import heat_picture, tint
+from tape_magic.display.widths import LABEL, shown
 
 
 def render(document: Document) -> str:
     """The report: what happened, the picture, the table, notes and small print; all text is escaped."""
     parts = [_RENDERERS[type(part)](part) for part in document.parts]
     if document.footer:
-        parts.append(f'<div style="{colour(Tone.MUTED)}padding:2px 0;">{joined(document.footer)}</div>')
-    return f'<div style="max-width:640px;overflow-x:auto;line-height:1.45;">{"".join(parts)}</div>'
+        style = f"{colour(Tone.MUTED)}padding:2px 0;{BREAK}"
+        parts.append(f'<div style="{style}">{joined(document.footer)}</div>')
+    return page(parts)
 
 
 def _verdict(verdict: Verdict) -> str:
@@ -43,7 +45,7 @@ def _written(heat: HeatMap) -> str:
     rows, columns = heat.labels
     head = ""
     if columns:
-        cells = "".join(f'<th style="{_LABEL}text-align:right;">{text(name)}</th>' for name in columns)
+        cells = "".join(f'<th style="{_LABEL}text-align:right;">{_label(name)}</th>' for name in columns)
         head = f'<thead style="border:none;"><tr style="{ROW}"><th style="{_LABEL}"></th>{cells}</tr></thead>'
     body = "".join(_written_row(heat, i, rows[i] if rows else None) for i in range(len(heat.written)))
     return f'<table style="{TABLE}">{head}<tbody>{body}</tbody></table>'
@@ -53,7 +55,7 @@ _LABEL = f"{CELL}font-weight:normal;font-family:monospace;white-space:nowrap;{co
 
 
 def _written_row(heat: HeatMap, i: int, name: str | None) -> str:
-    label = "" if name is None else f'<th style="{_LABEL}text-align:left;">{text(name)}</th>'
+    label = "" if name is None else f'<th style="{_LABEL}text-align:left;">{_label(name)}</th>'
     starts = {span.start for span in heat.columns if span.start}
     above = any(span.start == i for span in heat.rows if i)
     cells = "".join(
@@ -63,6 +65,10 @@ def _written_row(heat: HeatMap, i: int, name: str | None) -> str:
         for j, value in enumerate(heat.written[i])
     )
     return f'<tr style="{ROW}">{label}{cells}</tr>'
+
+
+def _label(name: str) -> str:
+    return text(shown(name, LABEL, middle=True))
 
 
 _RENDERERS: dict[type, Callable[[Any], str]] = {

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from html import escape
 
 from tape_magic.display import svg
 from tape_magic.display.document import Sentence, Tone, Words
-from tape_magic.display.widths import clean
+from tape_magic.display.widths import NAME, shown
 
 _COLOURS = {Tone.MUTED: svg.GREY, Tone.GOOD: "#2f9e62", Tone.WARNING: "#c2820f", Tone.BAD: "#d64545"}
 HAIRLINE = "1px solid rgba(138,143,152,0.35)"
@@ -22,12 +23,38 @@ CODE = "background:transparent;padding:0;border:none;color:inherit;"
 WHOLE = 20
 """Up to this many characters stay on one line, however narrow the page."""
 
+DOT = "&nbsp;·"
+"""Between two sentences; no line begins with it."""
+
 BREAK = "min-width:9em;overflow-wrap:anywhere;word-break:break-word;"
+
+
+_LEFTWARD = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff]+")
+"""Letters that are written from right to left, such as those of Hebrew and Arabic."""
+
+
+def page(parts: Sequence[str]) -> str:
+    """All of an output. The classes keep MathJax from making formulas of what stands between two ``$``."""
+    return (
+        '<div class="mathjax_ignore tex2jax_ignore" '
+        f'style="max-width:640px;overflow-x:auto;line-height:1.45;">{"".join(parts)}</div>'
+    )
+
+
+def attribute(plain: str) -> str:
+    """Escaped, for a place between quotes."""
+    return escape(shown(plain), quote=True)
 
 
 def text(plain: str) -> str:
     """Escaped, without what is not seen."""
-    return escape(clean(plain), quote=True)
+    return _marked(shown(plain))
+
+
+def _marked(plain: str) -> str:
+    """Escaped; letters from right to left keep to themselves, or ``= 1`` would stand before their name."""
+    html = escape(plain, quote=True)
+    return html if html.isascii() else _LEFTWARD.sub(r"<bdi>\g<0></bdi>", html)
 
 
 def colour(tone: Tone) -> str:
@@ -56,14 +83,15 @@ def name(plain: str) -> str:
     """A name on one line where it is short; a longer path may go on after each of its slashes."""
     if len(plain) <= WHOLE:
         return code(plain, "white-space:nowrap;")
-    return f'<code style="{CODE}">{text(plain).replace("/", "/<wbr>")}</code>'
+    parts = shown(plain, NAME, middle=True).split("/")
+    return f'<code style="{CODE}">{"/<wbr>".join(map(_marked, parts))}</code>'
 
 
 def joined(parts: Sequence[str | Sentence]) -> str:
     """Parts that stay whole where they fit on a line, each with the dot behind it."""
     texts = [text(part) if isinstance(part, str) else _sentence(part) for part in parts if part]
     return " ".join(
-        f'<span style="display:inline-block;">{part}{" ·" if index < len(texts) - 1 else ""}</span>'
+        f'<span style="display:inline-block;">{part}{DOT if index < len(texts) - 1 else ""}</span>'
         for index, part in enumerate(texts)
     )
 

@@ -81,7 +81,7 @@ def _spare(table: Table, beside: Sequence[int]) -> str:
 
 
 def _length(field: Field) -> int:
-    if field.strip or field.bar is not None:
+    if field.strip or field.line or field.bar is not None:
         return 14
     return max(map(width, field_lines(field))) if not field.wide else 0
 
@@ -123,13 +123,16 @@ def _wrap(column: Column, field: Field) -> str:
     if column.prose:
         return "min-width:7em;padding-right:0;overflow-wrap:anywhere;"
     if len(field.text) > WHOLE:
-        return BREAK if field.code else "min-width:6em;"
+        whole = not field.code and max(map(len, field.text.split()), default=0) <= WHOLE
+        return "min-width:6em;" if whole else BREAK
     return "" if field.aside or field.code else "white-space:nowrap;"
 
 
 def _content(field: Field) -> str:
     if field.strip:
         return svg.strip(field.strip)
+    if field.line:
+        return svg.line(field.line)
     if field.bar is not None:
         return svg.bar(field.bar, behind=field.behind)
     if field.matrix:
@@ -184,7 +187,7 @@ def _cell(cell: Cell) -> str:
     field = cell.field
     if field is None:
         return text(cell.text)
-    if (field.strip or field.bar is not None) and cell.text.strip():
+    if (field.strip or field.line or field.bar is not None) and cell.text.strip():
         kept = cell.text.rstrip()
         return f'<i style="color:{svg.ACCENT};font-style:normal">{kept}</i>{cell.text[len(kept) :]}'
     return toned(text(cell.text), field.tone)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tape_magic.display import numbers
+from tape_magic.display import html_pieces, numbers
 from tape_magic.display.document import Tone
 from tape_magic.display.fields.common import nested, shown_name
 from tape_magic.display.fields.minimum import loss_curve
-from tape_magic.display.html_pieces import BREAK, CODE, colour, text
+from tape_magic.display.html_pieces import BREAK, CODE, attribute, colour, text
 from tape_magic.display.progress import DIGITS, best, figures
 from tape_magic.display.svg import ACCENT, FAINT
 from tape_magic.display.svg_curve import inline_curve
@@ -26,7 +26,7 @@ def bar(step: Step) -> str:
     """How much is done, for eyes and for screen readers."""
     share = min(step.step / step.steps, 1.0) if step.steps else 0.0
     known = f'aria-valuenow="{100 * share:.0f}" ' if step.steps else ""
-    said = text(", ".join(figures(step)[:2]))
+    said = attribute(", ".join(figures(step)[:2]))
     return (
         f'<div role="progressbar" aria-label="steps done" aria-valuemin="0" aria-valuemax="100" {known}'
         f'aria-valuetext="{said}" style="height:8px;background:{FAINT};overflow:hidden;">'
@@ -41,7 +41,8 @@ def page(step: Step, rate: float, *, state: str = "", hint: str = "") -> str:
     parts += [inline_curve(curve)] if curve is not None else []
     parts += [_values(step)]
     parts += [f'<div style="{_LINE}{colour(Tone.MUTED)}">{text(hint)}</div>'] if hint else []
-    return f'<div style="max-width:640px;overflow-x:auto;line-height:1.45;">{"".join(parts)}</div>'
+    # A widget would else be as wide as the curve, and have the page cut off what is written.
+    return f'<div style="width:0;min-width:100%;">{html_pieces.page(parts)}</div>'
 
 
 def _figures(step: Step, rate: float, state: str) -> str:
@@ -55,7 +56,7 @@ def _figures(step: Step, rate: float, state: str) -> str:
 
 
 def _spaced(spans: Sequence[str]) -> str:
-    return "".join(f'<span style="display:inline-block;margin-right:1.4em;">{span}</span>' for span in spans)
+    return " ".join(f'<span style="display:inline-block;margin-right:1.1em;">{span}</span>' for span in spans)
 
 
 def _values(step: Step) -> str:
@@ -64,5 +65,6 @@ def _values(step: Step) -> str:
     values |= {name: numbers.number(value) for name, value in step.tracked.items()}
     if not values:
         return ""
-    spans = [f'<code style="{CODE}">{text(f"{name} = {value}")}</code>' for name, value in values.items()]
+    said = [f"{shown_name(name)} = {value}" for name, value in values.items()]
+    spans = [f'<code style="{CODE}">{text(one)}</code>' for one in said]
     return f'<div style="{_LINE}{BREAK}">{_spaced(spans)}</div>'

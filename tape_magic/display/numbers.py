@@ -95,6 +95,8 @@ def duration(seconds: float) -> str:
         return f"{_two_digits(seconds)}{NARROW}s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
+    if hours >= 48:
+        return f"{count(round(hours / 24))}{NARROW}days"
     if hours:
         return f"{hours}{NARROW}h{NARROW}{minutes}{NARROW}min"
     return f"{minutes}{NARROW}min{NARROW}{rest}{NARROW}s"

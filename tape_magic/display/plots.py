@@ -10,7 +10,8 @@ from tape_magic.display import numbers
 from tape_magic.display.browsing import names
 from tape_magic.display.fields.common import shown_name
 from tape_magic.display.fields.minimum import loss_curve
-from tape_magic.display.svg import ACCENT
+from tape_magic.display.svg import ACCENT, GREY
+from tape_magic.display.widths import LABEL, shown
 from tape_magic.results.curvature import Hessian
 from tape_magic.results.gradients import Derivative, GradReport
 from tape_magic.results.minimum import MinimizeResult
@@ -18,6 +19,11 @@ from tape_magic.results.summary import as_array
 
 POINTS = 2000
 _MOST_BARS = 40
+
+_DASHES = "-", "--", ":", "-."
+
+_AS_WRITTEN = {"parse_math": False, "usetex": False}
+"""A name is no formula, whatever dollars and backslashes stand in it."""
 
 
 def _axes(ax: Any) -> Any:
@@ -32,7 +38,10 @@ def _axes(ax: Any) -> Any:
 
 
 def plot_minimum(result: MinimizeResult, ax: Any = None) -> Any:
-    """The loss over the steps, and the step of the lowest; logarithmic where it spans decades."""
+    """The loss over the steps, and the step of the lowest; logarithmic where it spans decades.
+
+    What was tracked is drawn in grey, on an axis of its own on the right.
+    """
     ax = _axes(ax)
     name = shown_name(result.loss_name, "loss")
     curve = loss_curve(name, result.history_steps, result.history, POINTS)
@@ -45,8 +54,29 @@ def plot_minimum(result: MinimizeResult, ax: Any = None) -> Any:
         ax.plot([result.best_step], [result.best_loss], "o", color=ACCENT, label=label)
         ax.legend(frameon=False)
     ax.set_xlabel("steps")
-    ax.set_ylabel(name)
+    ax.set_ylabel(name, **_AS_WRITTEN)
+    if result.tracked:
+        _tracked(ax.twinx(), result)
     return ax
+
+
+def _tracked(ax: Any, result: MinimizeResult) -> None:
+    """On an axis on the right; several are told apart by their dashes."""
+    curves = {
+        name: loss_curve(name, result.tracked_steps[name], values, POINTS)
+        for name, values in result.tracked.items()
+    }
+    for index, (name, curve) in enumerate(curves.items()):
+        x, y = (curve.x, curve.y) if curve else (result.tracked_steps[name], result.tracked[name])
+        ax.plot(x, y, color=GREY, linestyle=_DASHES[index % len(_DASHES)], label=shown_name(name))
+    drawn = [curve for curve in curves.values() if curve is not None]
+    if drawn and all(curve.log for curve in drawn):
+        ax.set_yscale("log")
+    if len(curves) == 1:
+        ax.set_ylabel(shown_name(*curves), color=GREY, **_AS_WRITTEN)
+        return
+    for text in ax.legend(frameon=False).get_texts():
+        text.set(**_AS_WRITTEN)
 
 
 def plot_gradients(report: GradReport, ax: Any = None) -> Any:
@@ -75,10 +105,11 @@ def _curves(ax: Any, rows: list[Derivative]) -> None:
     for row in rows:
         x, y = as_array(row.source), as_array(row.value)
         order = np.argsort(x, kind="stable")
-        ax.plot(x[order], y[order], label=row.label)
+        ax.plot(x[order], y[order], label=shown_name(row.label))
     sources = dict.fromkeys(row.wrt[-1] for row in rows)
-    ax.set_xlabel(", ".join(sources))
-    ax.legend(frameon=False)
+    ax.set_xlabel(shown_name(", ".join(sources)), **_AS_WRITTEN)
+    for text in ax.legend(frameon=False).get_texts():
+        text.set(**_AS_WRITTEN)
 
 
 def _norms(ax: Any, report: GradReport) -> None:
@@ -88,7 +119,7 @@ def _norms(ax: Any, report: GradReport) -> None:
     norms = [norm if np.isfinite(norm) else 0.0 for norm in norms]
     places = np.arange(len(rows))
     ax.barh(places, norms, color=ACCENT)
-    ax.set_yticks(places, [name for name, _ in rows])
+    ax.set_yticks(places, [shown_name(name) for name, _ in rows], **_AS_WRITTEN)
     ax.invert_yaxis()
     positive = [norm for norm in norms if norm > 0]
     if positive and max(positive) >= 1e3 * min(positive):
@@ -107,9 +138,10 @@ def _matrix(ax: Any, hessian: Hessian) -> None:
     sizes = [int(np.prod(shape, dtype=np.int64)) for shape in hessian.shapes]
     ends = np.cumsum(sizes)
     middles = ends - np.array(sizes) / 2 - 0.5
-    ax.set_xticks(middles, hessian.names)
-    ax.set_yticks(middles, hessian.names)
+    ticks = [shown(name, LABEL, middle=True) for name in hessian.names]
+    ax.set_xticks(middles, ticks, **_AS_WRITTEN)
+    ax.set_yticks(middles, ticks, **_AS_WRITTEN)
     for end in ends[:-1]:
         ax.axhline(end - 0.5, color="grey", linewidth=0.5)
         ax.axvline(end - 0.5, color="grey", linewidth=0.5)
-    ax.set_title(f"Hessian of {shown_name(hessian.target)}")
+    ax.set_title(f"Hessian of {shown_name(hessian.target)}", **_AS_WRITTEN)

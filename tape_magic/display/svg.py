@@ -10,7 +10,7 @@ import base64
 from collections.abc import Sequence
 from html import escape
 
-from tape_magic.display.widths import clean
+from tape_magic.display.widths import shown
 
 ACCENT = "#3b82c4"
 OPPOSITE = "#d97b29"
@@ -29,7 +29,7 @@ def image(svg: str, width: int, height: int, alt: str, style: str = "") -> str:
     data = base64.b64encode(svg.encode()).decode()
     return (
         f'<img src="data:image/svg+xml;base64,{data}" width="{width}" height="{height}" '
-        f'alt="{escape(clean(alt), quote=True)}" style="{style}">'
+        f'alt="{escape(shown(alt), quote=True)}" style="{style}">'
     )
 
 
@@ -67,6 +67,19 @@ def strip(counts: Sequence[int], width: int = 96, height: int = 18) -> str:
     return image(svg, width, height, "histogram", _inline(width, height))
 
 
+def line(heights: Sequence[float], width: int = 96, height: int = 18) -> str:
+    """A small curve without axes, from its least to its greatest height."""
+    low, high = min(heights), max(heights)
+    across, room = (width - 2) / max(len(heights) - 1, 1), height - 4
+    # In halves, since the distance between −1.7e308 and 1.7e308 is infinite.
+    span = high / 2 - low / 2
+    shares = [(high / 2 - one / 2) / span if span else 0.5 for one in heights]
+    points = " ".join(f"{1 + i * across:.5g},{2 + room * share:.5g}" for i, share in enumerate(shares))
+    drawn = f'<polyline points="{points}" fill="none" stroke="{ACCENT}" stroke-width="1.4"/>'
+    body = drawing(width, height, drawn, stretches=True)
+    return image(body, width, height, "curve", _inline(width, height))
+
+
 def columns(counts: Sequence[int], height: int) -> str:
     """The path of one column for each count, a unit apart; the least that is counted is a pixel high."""
     most = max(counts)
@@ -82,7 +95,7 @@ def _inline(width: int, height: int) -> str:
 
 def label(x: float, y: float, anchor: str, text: str) -> str:
     """Text in a picture; `anchor` is ``start``, ``middle`` or ``end``."""
-    return f'<text x="{x:.5g}" y="{y:.5g}" text-anchor="{anchor}">{escape(clean(text))}</text>'
+    return f'<text x="{x:.5g}" y="{y:.5g}" text-anchor="{anchor}">{escape(shown(text))}</text>'
 
 
 def labels(*parts: str) -> str:

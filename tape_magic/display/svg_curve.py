@@ -88,10 +88,18 @@ def linear_ticks(low: float, high: float) -> list[tuple[float, str]]:
     # A range too narrow for its place on the axis, or whose round numbers are past what a float holds.
     if last - first > 8 or not math.isfinite(first * size) or not math.isfinite(last * size):
         return [(low, numbers.number(low, 6)), (high, numbers.number(high, 6))]
-    return [
-        (k * size, numbers.number(round(k * size, 12) if abs(size) > 1e-9 else k * size))
-        for k in range(first, last + 1)
-    ]
+    values = [k * size for k in range(first, last + 1)]
+    rounded = [round(value, 12) if abs(size) > 1e-9 else value for value in values]
+    return list(zip(values, _told_apart(rounded), strict=True))
+
+
+def _told_apart(values: list[float]) -> list[str]:
+    """With as many digits as it takes until no two read the same."""
+    for digits in range(4, 17):
+        shown = [numbers.number(value, digits) for value in values]
+        if len(set(shown)) == len(shown):
+            break
+    return shown
 
 
 def step_ticks(steps: int, unit: str) -> list[tuple[float, str]]:

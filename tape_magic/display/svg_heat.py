@@ -25,7 +25,7 @@ from tape_magic.display.svg import (
     label,
     labels,
 )
-from tape_magic.display.widths import clip, width
+from tape_magic.display.widths import shown, width
 
 _LEVELS = 100
 _CELL, _WIDE, _HIGH, _THIN = 24, 400, 300, 24
@@ -40,7 +40,7 @@ def heat_picture(heat: HeatMap) -> str:
     rows, columns = heat.cells.shape
     cell = min(_CELL, _WIDE / columns, _HIGH / rows)
     wide, high = max(_THIN, round(cell * columns)), max(_THIN, round(cell * rows))
-    names = [clip(span.name, _NAME, middle=True) for span in heat.rows]
+    names = [shown(span.name, _NAME, middle=True) for span in heat.rows]
     left = round(8 + LETTER * max(map(width, names))) if names else 1
     top = 18 if heat.columns else 8
     scale, scale_width = _scale(heat, left + wide + 18, top)
@@ -114,7 +114,7 @@ def _above(heat: HeatMap, left: int, top: int, wide: int) -> list[str]:
         room = int(_pixels(span, wide, heat.shape[1]) / LETTER)
         if room >= min(3, width(span.name)):
             x = left + wide * (span.start + span.stop) / 2 / heat.shape[1]
-            texts.append(label(x, top - 6, "middle", clip(span.name, min(room, _NAME), middle=True)))
+            texts.append(label(x, top - 6, "middle", shown(span.name, min(room, _NAME), middle=True)))
     return texts
 
 

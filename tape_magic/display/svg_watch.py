@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from tape_magic.display import numbers
 from tape_magic.display.svg import ACCENT, GREY, drawing, hairlines, image, label, labels
-from tape_magic.display.widths import clean
 
 SECONDS = 60
 """So far back it looks."""
@@ -46,7 +45,7 @@ def watch_picture(name: str, memory: Points, load: Points) -> str:
     body += _ends(held, busy, memory, load, end)
     said = [f"{what} {numbers.percent(points[-1][1])}" for what, points in _named(memory, load) if points]
     svg = drawing(_WIDTH, _HEIGHT, body)
-    return image(svg, _WIDTH, _HEIGHT, f"{clean(name)}: {', '.join(said)}", "display:block;max-width:100%;")
+    return image(svg, _WIDTH, _HEIGHT, f"{name}: {', '.join(said)}", "display:block;max-width:100%;")
 
 
 def _named(memory: Points, load: Points) -> tuple[tuple[str, Points], tuple[str, Points]]:

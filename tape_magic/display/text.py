@@ -10,7 +10,7 @@ from tape_magic.display import numbers
 from tape_magic.display.aligned import Layout, blocks, joined
 from tape_magic.display.document import Curve, Document, HeatMap, Line, Table, Verdict, spoken
 from tape_magic.display.text_heat import heat_lines
-from tape_magic.display.widths import clean, width, wrap
+from tape_magic.display.widths import shown, width, wrap
 
 WIDTH = 80
 
@@ -26,7 +26,7 @@ def render(document: Document) -> str:
 def _wrapped(parts: Sequence[str], indent: str = "") -> str:
     """Parts with dots between them; one that fits on a line stays whole."""
     lines: list[str] = []
-    texts = [clean(part) for part in parts if part]
+    texts = [shown(part) for part in parts if part]
     for index, text in enumerate(texts):
         text += " ·" if index < len(texts) - 1 else ""
         if lines and width(lines[-1]) + 1 + width(text) <= WIDTH:

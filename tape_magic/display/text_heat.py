@@ -8,7 +8,7 @@ from tape_magic.display import numbers
 from tape_magic.display.aligned import matrix_lines
 from tape_magic.display.document import HeatMap, Span
 from tape_magic.display.heat import reduced
-from tape_magic.display.widths import clean, clip, pad, width
+from tape_magic.display.widths import LABEL, pad, shown, width
 
 _SHADES = "░▒▓█"
 _NAMES = 12
@@ -28,9 +28,9 @@ def _written(heat: HeatMap) -> list[str]:
     rows, across = heat.labels
     if not rows:
         return list(matrix_lines(heat.written))
-    names = [clean(name) for name in rows]
+    names = [shown(name, LABEL, middle=True) for name in rows]
     room = max(map(width, names))
-    lines = matrix_lines([[clip(clean(name), _NAMES, middle=True) for name in across], *heat.written])
+    lines = matrix_lines([[shown(name, _NAMES, middle=True) for name in across], *heat.written])
     return [f"{pad(name, room)}  {line}" for name, line in zip([" " * room, *names], lines, strict=True)]
 
 
@@ -56,7 +56,7 @@ def _beside(spans: tuple[Span, ...], size: int, cells: int) -> list[str]:
     for span in spans:
         place = span.start * cells // max(size, 1)
         if place < cells and not names[place]:
-            names[place] = clip(clean(span.name), _NAMES, middle=True)
+            names[place] = shown(span.name, _NAMES, middle=True)
     return names
 
 

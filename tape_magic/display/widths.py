@@ -1,21 +1,43 @@
-"""Text on a terminal: how many columns it takes, and nothing in it that moves the cursor."""
+"""Text that can be shown: how wide it is, and nothing in it that moves a cursor or fills a page."""
 
 from __future__ import annotations
 
 import unicodedata
 
-_BREAKS = "\t\n\r\v\f\u2028\u2029"
+MOST = 400
+"""The columns of one sentence or value; texts of the user's can be of any length."""
+
+NAME = 160
+"""The columns of a name in a table, such as the path of a variable."""
+
+LABEL = 24
+"""The columns of a name beside a row or above a column of numbers."""
+
+_MARKS = 4
+"""So many marks stand on one letter in any script; a tower of them would cover the lines above."""
+
+_BREAKS = "\t\n\r\v\f\x85\u2028\u2029"
 
 
 def clean(text: str) -> str:
     """`text` on one line, without control characters and marks that turn the writing direction."""
     if text.isascii() and text.isprintable():
         return text
-    return "".join(
-        " " if char in _BREAKS else char
-        for char in text
-        if char in _BREAKS or unicodedata.category(char) not in ("Cc", "Cf", "Cs")
-    )
+    kept: list[str] = []
+    marks = 0
+    for char in text:
+        kind = unicodedata.category(char)
+        marks = marks + 1 if kind in ("Mn", "Me") else 0
+        if char in _BREAKS:
+            kept.append(" ")
+        elif kind not in ("Cc", "Cf", "Cs") and marks <= _MARKS:
+            kept.append(char)
+    return "".join(kept)
+
+
+def shown(text: str, columns: int = MOST, *, middle: bool = False) -> str:
+    """`text` on one line, and no longer than somebody reads: cut at the end, or in the middle."""
+    return clip(clean(text), columns, middle=middle)
 
 
 def width(text: str) -> int:

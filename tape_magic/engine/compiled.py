@@ -15,6 +15,7 @@ from tape_magic.engine import sources as src
 from tape_magic.engine.arguments import as_tensors, distinct, put
 from tape_magic.engine.gradients import Gradients
 from tape_magic.engine.inner import Inner
+from tape_magic.engine.kinds import is_a
 from tape_magic.engine.lifting import lift_dtype
 from tape_magic.engine.program import Program
 from tape_magic.engine.request import Request
@@ -187,7 +188,7 @@ def _shown(signature: inspect.Signature) -> str:
 def _value(value: Any) -> str:
     """A default in a few characters."""
     if not (src.is_variable(value) or src.is_tensor(value) or isinstance(value, np.ndarray)):
-        return repr(value)
+        return float.__repr__(value) if is_a(value, float) else repr(value)
     kind = "variable" if src.is_variable(value) else "array" if isinstance(value, np.ndarray) else "tensor"
     shown = "×".join(map(str, value.shape)) if len(value.shape) else f"{np.asarray(value)[()]:g}"
     return shown if kind == "tensor" and not len(value.shape) else f"<{kind} {shown}>"

@@ -19,6 +19,7 @@ from tape_magic.engine import nonfinite, op_events
 from tape_magic.engine.expansion import Expansion
 from tape_magic.engine.flow import ZERO_BY_RULE, Flow
 from tape_magic.engine.frames import Frame, is_users
+from tape_magic.engine.kinds import is_a
 from tape_magic.engine.leaving import leaving
 from tape_magic.engine.nonfinite import to_array
 from tape_magic.engine.program import Text
@@ -200,7 +201,7 @@ class Diagnosis:
         before = self.flow.before(target.keys)
         (mine,) = source.tensors
         for name, value in list(self._text.namespace.items()):
-            if name.startswith("_") or not isinstance(value, list | tuple | dict):
+            if name.startswith("_") or not is_a(value, list | tuple | dict):
                 continue
             for key, item in items_of(value):
                 if not (is_variable(item) or is_tensor(item)) or item is mine:

@@ -20,6 +20,7 @@ import numpy as np
 
 from tape_magic.engine import sources as src
 from tape_magic.engine.frames import is_users
+from tape_magic.engine.kinds import attributes_of, elements_of, is_a, pairs_of
 from tape_magic.engine.source_text import unwrapped
 
 
@@ -80,40 +81,40 @@ class Fingerprints:
         kind = type(value)
         if lifted and (src.is_liftable(value) or src.is_tensor(value)):
             return kind, np.shape(value), str(np.asarray(value).dtype)
-        if kind in _PLAIN or isinstance(value, np.generic):
+        if kind in _PLAIN or is_a(value, np.generic):
             return kind, repr(value)
         if id(value) in self._seen:  # met before, maybe within itself
             return "again", self._seen[id(value)]
         self._seen[id(value)] = len(self._seen)
         self._alive.append(value)  # so that its id stays its own
-        if isinstance(value, np.ndarray):
+        if is_a(value, np.ndarray):
             return Same(value), value.dtype.str, value.shape, _digest(value)
-        if isinstance(value, list | tuple):
-            return kind, tuple(self.of(item, lifted=lifted) for item in value)
-        if isinstance(value, dict):
-            return kind, tuple((self.of(key), self.of(item, lifted=lifted)) for key, item in value.items())
-        if isinstance(value, set | frozenset):
-            return kind, frozenset(self.of(item) for item in value)
+        if is_a(value, list | tuple):
+            return kind, tuple(self.of(item, lifted=lifted) for item in elements_of(value))
+        if is_a(value, dict):
+            return kind, tuple((self.of(key), self.of(item, lifted=lifted)) for key, item in pairs_of(value))
+        if is_a(value, set | frozenset):
+            return kind, frozenset(self.of(item) for item in elements_of(value))
         return self._of_object(value)
 
     def _of_object(self, value: Any) -> Hashable:
         function = unwrapped(value)
-        if isinstance(function, types.MethodType):
+        if is_a(function, types.MethodType):
             return self.of(function.__self__), self.of(function.__func__)
-        if isinstance(function, functools.partial):
+        if is_a(function, functools.partial):
             return self.of(function.func), self.of(function.args), self.of(function.keywords)
-        if isinstance(function, types.FunctionType):
+        if is_a(function, types.FunctionType):
             return self._of_function(function)
-        if isinstance(value, type):
+        if is_a(value, type):
             return self._of_class(value)
-        if isinstance(value, types.ModuleType):
+        if is_a(value, types.ModuleType):
             file = getattr(value, "__file__", None)
             if file is not None and is_users(file):
                 raise Unknown(value)
             return Same(value)
-        if isinstance(value, types.BuiltinFunctionType) and not isinstance(value.__self__, types.ModuleType):
+        if is_a(value, types.BuiltinFunctionType) and not is_a(value.__self__, types.ModuleType):
             return Same(value), self.of(value.__self__)
-        if isinstance(value, types.BuiltinFunctionType | np.ufunc):
+        if is_a(value, types.BuiltinFunctionType | np.ufunc):
             return Same(value)
         return self._of_instance(value)
 
@@ -134,7 +135,7 @@ class Fingerprints:
         parts = [
             (name, self.of(getattr(item, "__func__", getattr(item, "fget", item))))
             for name, item in vars(kind).items()
-            if not name.startswith("__") or isinstance(item, types.FunctionType)
+            if not name.startswith("__") or is_a(item, types.FunctionType)
         ]
         return Same(kind), tuple(parts), tuple(self.of(base) for base in kind.__bases__)
 
@@ -144,13 +145,13 @@ class Fingerprints:
 
         kind = self._of_class(type(value))
         unchanging = tf.DType | tf.TensorSpec | tf.data.Dataset | tf.random.Generator | keras.DTypePolicy
-        if src.is_variable(value) or src.is_tensor(value) or isinstance(value, unchanging):
+        if src.is_variable(value) or src.is_tensor(value) or is_a(value, unchanging):
             return Same(value)
-        if isinstance(value, keras.Layer):
+        if is_a(value, keras.Layer):
             return Same(value), kind, self._of_layer(value)
-        if isinstance(value, keras.Optimizer | keras.Loss | keras.Metric | keras.Initializer):
+        if is_a(value, keras.Optimizer | keras.Loss | keras.Metric | keras.Initializer):
             return Same(value), kind, repr(value.get_config())
-        if isinstance(value, tf.Module) or type(value).__module__ == self._module:
+        if is_a(value, tf.Module) or type(value).__module__ == self._module:
             return Same(value), kind, self._own_attributes(value, everything=True)
         raise Unknown(value)
 
@@ -163,7 +164,7 @@ class Fingerprints:
         if self._users_own(type(layer)):
             given = self._own_attributes(layer, everything=True, besides=frozenset(vars(keras.Layer())))
             return layer.trainable, weights, inner, given
-        if isinstance(layer, keras.Model):  # its layers say it
+        if is_a(layer, keras.Model):  # its layers say it
             return layer.trainable, weights, inner
         return layer.trainable, weights, inner, repr(layer.get_config())
 
@@ -173,7 +174,7 @@ class Fingerprints:
         """What the user gave an object: its public attributes, the plain ones or all of them."""
         named = [
             (name, item)
-            for name, item in getattr(value, "__dict__", {}).items()
+            for name, item in attributes_of(value).items()
             if not name.startswith("_") and name not in besides
         ]
         return tuple((name, self.of(item)) for name, item in named if everything or type(item) in _PLAIN)

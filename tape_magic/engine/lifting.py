@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tape_magic.engine.kinds import is_a
 from tape_magic.engine.program import Namespace
 from tape_magic.engine.sources import (
     held,
@@ -162,7 +163,7 @@ def lift_dtype(read: Iterable[Any], lifted: Iterable[Any]) -> str:
 
 def _flat(values: Iterable[Any]) -> Iterator[Any]:
     for value in values:
-        if isinstance(value, list | tuple | dict):
+        if is_a(value, list | tuple | dict):
             yield from _flat(item for _, item in items_of(value))
         else:
             yield value

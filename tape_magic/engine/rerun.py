@@ -14,6 +14,7 @@ from tape_magic.engine import sources as src
 from tape_magic.engine.eagerly import run_eagerly_here
 from tape_magic.engine.interrupts import guarded
 from tape_magic.engine.keras_width import WIDE, widen
+from tape_magic.engine.kinds import elements_of, is_a
 from tape_magic.engine.lifting import Lifting
 from tape_magic.engine.program import Hooks, Namespace, Program
 from tape_magic.engine.random_state import kept_random_state
@@ -202,9 +203,10 @@ class Rerun:
 
     def _swapped(self, value: Any, swapped: dict[int, Any]) -> Any:
         """What stands for an object: itself, a copy in float64, or another value."""
-        if isinstance(value, tuple):
-            items = [self._swapped(item, swapped) for item in value]
-            same = all(new is old for new, old in zip(items, value, strict=True))
+        if is_a(value, tuple):
+            before = list(elements_of(value))
+            items = [self._swapped(item, swapped) for item in before]
+            same = all(new is old for new, old in zip(items, before, strict=True))
             return value if same else src.rebuilt(value, items)
         if self.wide and id(value) not in swapped:
             swapped[id(value)] = widened(value)

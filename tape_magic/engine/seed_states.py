@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tape_magic.engine import sources as src
+from tape_magic.engine.kinds import is_a
 from tape_magic.engine.program import Namespace, Program
 from tape_magic.engine.snapshot import Snapshot
 
@@ -44,7 +45,7 @@ class RandomStates(Snapshot):
     def _object(self, value: Any) -> None:
         import tensorflow as tf
 
-        if isinstance(value, tf.random.Generator):
+        if is_a(value, tf.random.Generator):
             self.generators.append(value)
         else:
             super()._object(value)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import operator
 import random
 import types
 from collections import OrderedDict, defaultdict, deque
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from tape_magic.engine import sources as src
+from tape_magic.engine.kinds import attributes_of, elements_of, is_a, pairs_of
 from tape_magic.engine.program import Program
 from tape_magic.engine.source_text import unwrapped
 
@@ -104,16 +106,16 @@ class Snapshot:
     # -- the walk ----------------------------------------------------------------------------------
 
     def _visit(self, value: Any) -> None:
-        if isinstance(value, _PLAIN) or id(value) in self._known:
+        if is_a(value, _PLAIN) or id(value) in self._known:
             return
         self._known[id(value)] = value  # held, so that the identity stays its own
         if src.is_variable(value):
             self._variable(value)
-        elif isinstance(value, np.ndarray):
+        elif is_a(value, np.ndarray):
             self._array(value)
-        elif isinstance(value, tuple | frozenset):
-            self._queue += value
-        elif isinstance(value, dict | list | set | deque | bytearray):
+        elif is_a(value, tuple | frozenset):
+            self._queue += elements_of(value)
+        elif is_a(value, dict | list | set | deque | bytearray):
             self._container(value)
         elif not src.is_tensor(value):
             self._object(value)
@@ -122,36 +124,36 @@ class Snapshot:
         kind = type(value)
         plain = kind in (dict, OrderedDict, defaultdict, list, set, deque, bytearray)
         if not (plain or kind.__module__ == self._module):  # a library's own keeps accounts of its items
-            self._queue += value.values() if isinstance(value, dict) else list(value)
-        elif isinstance(value, dict):
+            self._queue += _items(value)
+        elif is_a(value, dict):
             self._mapping(value)
-        elif isinstance(value, set):
-            self._keep(value, set(value), value.update)
-            self._queue += value
+        elif is_a(value, set):
+            self._keep(value, set(elements_of(value)))
+            self._queue += elements_of(value)
         else:
-            self._keep(value, list(value), value.extend)
-            for index, item in enumerate(value):
-                if not isinstance(item, _PLAIN):  # a list of a million numbers would take seconds
-                    self._slot(item, functools.partial(value.__setitem__, index))
+            self._keep(value, _items(value))
+            for index, item in enumerate(_items(value)):
+                if not is_a(item, _PLAIN):  # a list of a million numbers would take seconds
+                    self._slot(item, functools.partial(operator.setitem, value, index))
 
-    def _keep(self, value: Any, items: Any, fill: Callable[[Any], None]) -> None:
+    def _keep(self, value: Any, items: Any) -> None:
         """Put the items of a container back where they are others, or stand elsewhere."""
 
         def put_back() -> None:
-            same = value == items if isinstance(value, set) else _same(list(value), items)
+            same = set(_items(value)) == items if is_a(value, set) else _same(_items(value), items)
             if not same:
                 value.clear()
-                fill(items)
+                value.update(items) if is_a(value, set) else value.extend(items)
 
         self._back[id(value)] = put_back
 
     def _mapping(self, mapping: dict[Any, Any]) -> None:
         if mapping is self._namespace or mapping is self._home:
             return
-        items = list(mapping.items())
+        items = list(pairs_of(mapping))
 
         def put_back() -> None:
-            now = list(mapping.items())
+            now = list(pairs_of(mapping))
             if not _same([part for item in now for part in item], [part for item in items for part in item]):
                 mapping.clear()
                 mapping.update(items)
@@ -159,18 +161,18 @@ class Snapshot:
         self._back[id(mapping)] = put_back
         self._known[id(mapping)] = mapping
         for key, item in items:
-            self._slot(item, functools.partial(mapping.__setitem__, key))
+            self._slot(item, functools.partial(operator.setitem, mapping, key))
 
     def _object(self, value: Any) -> None:
         function = unwrapped(value)
         self._queue.append(inspect.getattr_static(function, "__wrapped__", None))
-        if isinstance(function, functools.partial):
+        if is_a(function, functools.partial):
             self._queue += [function.func, function.args, function.keywords]
-        elif isinstance(function, types.MethodType):
+        elif is_a(function, types.MethodType):
             self._queue += [function.__self__, function.__func__]
-        elif isinstance(function, types.FunctionType):
+        elif is_a(function, types.FunctionType):
             self._function(function)
-        elif isinstance(function, type):
+        elif is_a(function, type):
             self._class(function)
         elif (put_back := _generator(function)) is not None:
             self._back[id(function)] = put_back
@@ -180,16 +182,16 @@ class Snapshot:
             if type(function).__module__ == self._module:
                 self._queue.append(type(function))
                 # A layer that the program builds keeps what it has made: to build it again would double it.
-                if _is_built(function) and type(function).__dictoffset__:
-                    self._mapping(vars(function))
-            elif isinstance(function, Iterator):
+                if _is_built(function):
+                    self._mapping(attributes_of(function))
+            elif is_a(function, Iterator):
                 self.iterators.append(function)
 
     def _variable(self, variable: Any) -> None:
         import tensorflow as tf
 
         held = src.watched(variable)
-        if isinstance(held, tf.Variable):  # Keras gives something else while it casts
+        if is_a(held, tf.Variable):  # Keras gives something else while it casts
             value = tf.identity(held)
             self.values[id(variable)] = variable, value
             self._back[id(held)] = lambda: held.assign(value)
@@ -212,7 +214,7 @@ class Snapshot:
         codes = [function.__code__]
         while codes:
             code = codes.pop()
-            codes += [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
+            codes += [constant for constant in code.co_consts if is_a(constant, types.CodeType)]
             for name in code.co_names:
                 self._global(name)
 
@@ -255,9 +257,16 @@ class Snapshot:
             self._slot(value, functools.partial(setattr, kind, name))
 
     def _slot(self, value: Any, write: Write) -> None:
-        if isinstance(value, tuple | np.ndarray) or src.is_tensor(value) or src.is_variable(value):
+        if is_a(value, tuple | np.ndarray) or src.is_tensor(value) or src.is_variable(value):
             self.slots.append(Slot(value, write))
         self._queue.append(value)
+
+
+def _items(value: Any) -> list[Any]:
+    """What a container keeps; of a dict without the keys."""
+    if is_a(value, dict):
+        return [item for _, item in pairs_of(value)]
+    return list(value if is_a(value, bytearray) else elements_of(value))
 
 
 def _same(some: list[Any], others: list[Any]) -> bool:
@@ -301,33 +310,30 @@ def _variables_of(value: Any) -> list[Any]:
     import keras
     import tensorflow as tf
 
-    if isinstance(value, tf.random.Generator | keras.random.SeedGenerator):
+    if is_a(value, tf.random.Generator | keras.random.SeedGenerator):
         return [value.state]
-    if src.is_module(value) or isinstance(value, keras.Metric | keras.Optimizer):
+    if src.is_module(value) or is_a(value, keras.Metric | keras.Optimizer):
         optimizer = getattr(value, "optimizer", None)
-        return [*value.variables, *([optimizer] if isinstance(optimizer, keras.Optimizer) else [])]
+        return [*value.variables, *([optimizer] if is_a(optimizer, keras.Optimizer) else [])]
     return []
 
 
 def _is_built(value: Any) -> bool:
     """Whether it has made what it is made of, as layers do when they are first called."""
-    try:
-        return bool(getattr(value, "built", True))
-    except Exception:  # an object that raises whatever it is asked for is none that has to be built
-        return True
+    return attributes_of(value).get("built", True) is not False
 
 
 def _generator(value: Any) -> Callable[[], None] | None:
     """What puts a generator of random numbers back."""
-    if isinstance(value, random.Random):
+    if is_a(value, random.Random):
         return functools.partial(value.setstate, value.getstate())
-    if isinstance(value, np.random.RandomState):
+    if is_a(value, np.random.RandomState):
         return functools.partial(value.set_state, value.get_state())
-    if isinstance(value, np.random.Generator | np.random.BitGenerator):
-        bits = value.bit_generator if isinstance(value, np.random.Generator) else value
+    if is_a(value, np.random.Generator | np.random.BitGenerator):
+        bits = value.bit_generator if is_a(value, np.random.Generator) else value
         return functools.partial(setattr, bits, "state", bits.state)
     return None
 
 
 def _item_size(value: Any) -> int:
-    return int(value.itemsize if isinstance(value, np.ndarray) else max(value.dtype.size, 1))
+    return int(value.itemsize if is_a(value, np.ndarray) else max(value.dtype.size, 1))

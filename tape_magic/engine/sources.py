@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from tape_magic.engine.kinds import elements_of, is_a, pairs_of
 from tape_magic.engine.source_text import unwrapped
 from tape_magic.errors import SourceError, closest
 from tape_magic.notation import place
@@ -62,14 +63,14 @@ def is_variable(value: Any) -> bool:
     import keras
     import tensorflow as tf
 
-    return isinstance(value, tf.Variable | keras.Variable)
+    return is_a(value, tf.Variable | keras.Variable)
 
 
 def is_keras_variable(value: Any) -> bool:
     """A Keras variable, which holds a ``tf.Variable``."""
     import keras
 
-    return isinstance(value, keras.Variable)
+    return is_a(value, keras.Variable)
 
 
 def is_module(value: Any) -> bool:
@@ -77,27 +78,27 @@ def is_module(value: Any) -> bool:
     import keras
     import tensorflow as tf
 
-    return isinstance(value, tf.Module | keras.Layer)
+    return is_a(value, tf.Module | keras.Layer)
 
 
 def is_layer(value: Any) -> bool:
     """A Keras layer or model."""
     import keras
 
-    return isinstance(value, keras.Layer)
+    return is_a(value, keras.Layer)
 
 
 def is_tensor(value: Any) -> bool:
     """A dense tensor."""
     import tensorflow as tf
 
-    return isinstance(value, tf.Tensor)
+    return is_a(value, tf.Tensor)
 
 
 def is_liftable(value: Any) -> bool:
     """A float or complex number or array, which a tape cannot watch as it is."""
-    return isinstance(value, float | complex | np.inexact) or (
-        isinstance(value, np.ndarray) and np.issubdtype(value.dtype, np.inexact)
+    return is_a(value, float | complex | np.inexact) or (
+        is_a(value, np.ndarray) and np.issubdtype(value.dtype, np.inexact)
     )
 
 
@@ -131,7 +132,7 @@ def leaves(value: Any, name: str, *, lifted: bool = True) -> list[Leaf]:
         return [Leaf(name, watched(value) if is_variable(value) else value, value)]
     if is_module(value):
         return module_leaves(value)
-    if isinstance(value, list | tuple | dict):
+    if is_a(value, list | tuple | dict):
         inner = [leaves(item, f"{name}[{key!r}]", lifted=lifted) for key, item in items_of(value)]
         return [leaf for found in inner for leaf in found]
     if not lifted and is_liftable(value):
@@ -141,7 +142,7 @@ def leaves(value: Any, name: str, *, lifted: bool = True) -> list[Leaf]:
 
 def items_of(value: Any) -> Iterable[tuple[Any, Any]]:
     """Key and item of a dict, index and item of a list or tuple."""
-    return value.items() if isinstance(value, dict) else enumerate(value)
+    return pairs_of(value) if is_a(value, dict) else enumerate(elements_of(value))
 
 
 def refusal(value: Any, name: str) -> str:
@@ -164,7 +165,7 @@ def refusal(value: Any, name: str) -> str:
 
 def unbuilt(value: Any) -> bool:
     """Whether there is a layer or module in a source that makes its variables when it is first called."""
-    if isinstance(value, list | tuple | dict):
+    if is_a(value, list | tuple | dict):
         return any(unbuilt(item) for _, item in items_of(value))
     return is_module(value) and not (getattr(value, "built", True) and value.trainable_variables)
 
@@ -202,7 +203,7 @@ def _module_paths(module: Any) -> dict[int, str]:
     def walk(value: Any, path: str) -> None:
         if is_variable(value):
             paths.setdefault(id(value), path)
-        elif id(value) not in seen and (is_module(value) or isinstance(value, list | tuple | dict)):
+        elif id(value) not in seen and (is_module(value) or is_a(value, list | tuple | dict)):
             seen.add(id(value))
             for key, item in _attributes(value) if is_module(value) else items_of(value):
                 walk(item, f"{path}/{key}" if path else str(key))
@@ -220,10 +221,10 @@ def regrouped(value: Any, grouped: Callable[[Any], Any]) -> Any:
     """The structure of a source with `grouped(owner)` in the place of each leaf; a list for a model."""
     if is_module(value):
         return [grouped(variable) for variable in value.trainable_variables]
-    if isinstance(value, dict):
-        return {key: regrouped(item, grouped) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return rebuilt(value, [regrouped(item, grouped) for item in value])
+    if is_a(value, dict):
+        return {key: regrouped(item, grouped) for key, item in items_of(value)}
+    if is_a(value, list | tuple):
+        return rebuilt(value, [regrouped(item, grouped) for _, item in items_of(value)])
     return grouped(value)
 
 
@@ -292,7 +293,7 @@ def reachable(values: Iterable[Any], home: Mapping[str, Any]) -> Iterator[Any]:
             continue
         seen.add(id(value))
         yield value
-        if isinstance(value, list | tuple | dict):
+        if is_a(value, list | tuple | dict):
             queue += [item for _, item in items_of(value)]
         queue += reached(value, home)
 
@@ -300,9 +301,9 @@ def reachable(values: Iterable[Any], home: Mapping[str, Any]) -> Iterator[Any]:
 def reached(value: Any, home: Mapping[str, Any]) -> list[Any]:
     """What a function of the notebook mentions: globals, and names of the functions around it."""
     function = unwrapped(value)
-    if isinstance(function, types.MethodType):
+    if is_a(function, types.MethodType):
         return [function.__self__, function.__func__]
-    if not isinstance(function, types.FunctionType) or function.__globals__ is not home:
+    if not is_a(function, types.FunctionType) or function.__globals__ is not home:
         return []
     inner = [function.__code__]
     names: list[str] = []

@@ -7,10 +7,12 @@ function closes over, holds symbolic tensors, which nobody can read once the tra
 from __future__ import annotations
 
 import functools
+import operator
 import types
 from collections.abc import Callable
 from typing import Any
 
+from tape_magic.engine.kinds import attributes_of, elements_of, is_a, pairs_of
 from tape_magic.engine.sources import rebuilt
 
 Swap = Callable[[Any], Any]
@@ -22,9 +24,8 @@ def is_symbolic(value: Any) -> bool:
     """A tensor of a graph, which has to be computed to be read."""
     import tensorflow as tf
 
-    return tf.is_symbolic_tensor(value) or isinstance(
-        value, tf.RaggedTensor | tf.SparseTensor | tf.IndexedSlices
-    )
+    composite = tf.RaggedTensor | tf.SparseTensor | tf.IndexedSlices
+    return is_a(value, composite) or (is_a(value, tf.Tensor) and tf.is_symbolic_tensor(value))
 
 
 def graph_of(value: Any) -> Any:
@@ -66,21 +67,23 @@ class Swapper:
         return self._seen[id(value)]
 
     def _inside(self, value: Any) -> Any:
-        if isinstance(value, tuple):
-            items = [self.swapped(item) for item in value]
-            same = all(new is old for new, old in zip(items, value, strict=True))
+        if is_a(value, tuple):
+            before = list(elements_of(value))
+            items = [self.swapped(item) for item in before]
+            same = all(new is old for new, old in zip(items, before, strict=True))
             return value if same else rebuilt(value, items)
-        if isinstance(value, list):
-            self._each(enumerate(list(value)), value.__setitem__)
-        elif isinstance(value, dict):
-            self._each(list(value.items()), value.__setitem__)
-        elif isinstance(value, functools.partial):
+        if is_a(value, list):
+            self._each(enumerate(list(elements_of(value))), functools.partial(operator.setitem, value))
+        elif is_a(value, dict):
+            self._each(list(pairs_of(value)), functools.partial(operator.setitem, value))
+        elif is_a(value, functools.partial):
             return self._partial(value)
-        elif isinstance(value, types.FunctionType):
+        elif is_a(value, types.FunctionType):
             self._function(value)
-        elif type(value).__module__ == self._home and hasattr(value, "__dict__"):
+        elif type(value).__module__ == self._home:
             # Past __setattr__, which a frozen dataclass refuses and a tf.Module wraps.
-            self._each(list(vars(value).items()), vars(value).__setitem__)
+            held = attributes_of(value)
+            self._each(list(held.items()), held.__setitem__)
         return value
 
     def _each(self, items: Any, write: Callable[[Any, Any], None]) -> None:

@@ -68,7 +68,7 @@ def _plain(node: ast.AST, namespace: Mapping[str, Any], known: set[str]) -> bool
 
 def _holds_no_code(value: Any) -> bool:
     """A number, an array, a tensor, a variable or a module; a list may hold functions."""
-    if type(value) in _NUMBERS or isinstance(value, types.ModuleType):
+    if type(value) in _NUMBERS or issubclass(type(value), types.ModuleType):
         return True
     if type(value).__module__.partition(".")[0] not in _CONVERTED_NEVER:
         return False  # and not asked for anything, which an object of the user's may answer with an error

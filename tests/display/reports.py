@@ -131,6 +131,8 @@ def hostile_reports(name: str) -> list[Any]:
             engine_reason=name,
             optimizer=name,
             notes=(name,),
+            tracked={name: np.array([3.0, 2.0, 1.0])},
+            tracked_steps={name: np.arange(3)},
         ),
         machine(gpu(0, PolicyKind.GROWTH, product=name), tensorflow=name, notes=(name,)),
         machine(outcome=Outcome.NO_GPU, why_no_gpu=name, notes=(name,), settings=(name,)),

@@ -13,6 +13,7 @@ import pytest
 from tape_magic.display import html, text
 from tape_magic.display.document import Curve
 from tape_magic.display.fields import describe
+from tape_magic.display.widths import MOST
 from tape_magic.results.devices import PolicyKind
 from tape_magic.results.reasons import Cause, Reason, Where
 from tests.display.reports import (
@@ -28,7 +29,7 @@ from tests.display.reports import (
 )
 
 ALLOWED = {
-    "div": {"style"},
+    "div": {"style", "class"},
     "span": {"style"},
     "b": {"style"},
     "code": {"style"},
@@ -41,6 +42,7 @@ ALLOWED = {
     "pre": {"style"},
     "i": {"style"},
     "wbr": set(),
+    "bdi": set(),
     "details": set(),
     "summary": set(),
     "img": {"src", "width", "height", "alt", "style"},
@@ -101,7 +103,8 @@ def test_only_harmless_tags_and_attributes(report):
 
 @pytest.mark.parametrize("report", REPORTS)
 def test_nothing_that_an_untrusted_notebook_loses(report):
-    assert not re.search(r"<(style|svg|script|link|iframe)\b|\bclass=|javascript:", markup(report))
+    assert not re.search(r"<(style|svg|script|link|iframe)\b|javascript:", markup(report))
+    assert set(re.findall(r'\bclass="([^"]*)"', markup(report))) == {"mathjax_ignore tex2jax_ignore"}
 
 
 def markup(report: object) -> str:
@@ -119,6 +122,27 @@ def test_names_are_shown_as_they_are(name):
 def test_marks_that_turn_the_text_and_control_characters_are_left_out(name):
     for report in hostile_reports(name):
         assert not set(html.render(describe(report))) & set("\u202e\u2066\u2069\x07\x1b")
+
+
+@pytest.mark.parametrize("name", ["n" * 10_000, "path/" * 2_000, "line\n" * 2_000, "宽" * 10_000])
+def test_ten_thousand_characters_are_shown_in_part(name):
+    for report in hostile_reports(name):
+        lines = [line for words in read(report).words for line in words.splitlines()]
+        assert max(map(len, lines)) <= MOST + len(" ·")
+        assert sum(map(len, lines)) < 25_000
+        assert len(text.render(describe(report))) < 10_000
+
+
+def test_marks_on_a_letter_do_not_make_a_tower():
+    words = read(gradients(derivative("y", "e" + "\u0301" * 200))).words
+    (name,) = [word for word in words if "∂y" in word]
+    assert name == "∂y/∂e" + "\u0301" * 4
+
+
+def test_letters_from_right_to_left_keep_to_themselves():
+    page = html.render(describe(minimum([3.0, 2.0, 1.0], {"משתנה": change(0.0, 1.0)}, loss_name="عدد")))
+    assert "<b><bdi>عدد</bdi> = 1 at step 2</b>" in page
+    assert "><bdi>משתנה</bdi><" in page
 
 
 @pytest.mark.parametrize("report", REPORTS)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.display.reports import change, minimum
+from tape_magic.results.curvature import Hessian
+from tests.display.reports import change, derivative, gradients, minimum
 from tests.notebook import Notebook
 
 SETUP = "import tensorflow as tf\nimport numpy as np\nx = tf.linspace(-3.0, 3.0, 50)"
@@ -47,6 +48,18 @@ def test_any_loss_can_be_drawn(history: list[float], pyplot: Any) -> None:
     assert ax.get_yscale() == "linear"
 
 
+def test_what_was_tracked_is_drawn_on_an_axis_of_its_own(pyplot: Any) -> None:
+    steps = np.arange(101)
+    tracked = {"worst": np.geomspace(1e3, 1e-3, 101), "a_$b$": np.geomspace(1.0, 1e-9, 101)}
+    result = minimum([2.0, 1.0], {}, tracked=tracked, tracked_steps=dict.fromkeys(tracked, steps))
+    ax = result.plot()
+    _, right = ax.figure.axes
+    assert [line.get_ydata()[-1] for line in right.get_lines()] == pytest.approx([1e-3, 1e-9])
+    assert right.get_yscale() == "log"
+    assert [text.get_text() for text in right.get_legend().get_texts()] == ["worst", "a_$b$"]
+    ax.figure.canvas.draw()
+
+
 def test_it_draws_where_it_is_told(pyplot: Any) -> None:
     _, ax = pyplot.subplots()
     assert minimum([2.0, 1.0, 0.5], {}).plot(ax) is ax
@@ -82,6 +95,22 @@ def test_a_hessian_is_its_matrix(shell: Notebook) -> None:
     np.testing.assert_allclose(image.get_array(), [[6, 0, 2], [0, 6, 4], [2, 4, -2]])
     assert image.get_clim() == (-6, 6)
     assert [text.get_text() for text in ax.get_xticklabels()] == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", [r"$\frac{$", "a_$b$_c", "<b>&\x1b[31m\n", "n" * 10_000])
+def test_a_name_is_no_formula(name: str, pyplot: Any) -> None:
+    row = derivative("y", name, value=[1.0, 2.0], source=np.array([3.0, 4.0]))
+    hessian = Hessian(name, (name,), ((),), {(name, name): np.array(2.0)}, 0.0)
+    for ax in (
+        minimum([1.0, 0.5, 0.1], {}, loss_name=name).plot(),
+        gradients(row).plot(),
+        gradients(derivative(name, name, value=1.0)).plot(),
+        gradients(derivative(name, name, value=1.0), hessians=(hessian,)).plot(),
+    ):
+        ax.figure.canvas.draw()
+        legend = ax.get_legend()
+        texts = [*ax.get_yticklabels(), ax.yaxis.label, ax.title, *(legend.get_texts() if legend else ())]
+        assert all(len(text.get_text()) <= 80 for text in texts)
 
 
 def test_without_matplotlib_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,6 +59,32 @@ def test_derivatives_of_a_parabola():
     ]
 
 
+def test_what_was_tracked_has_its_start_its_end_and_a_small_curve():
+    steps = np.arange(4)
+    report = minimum(
+        [3.0, 2.0, 1.0, 0.5],
+        {"x": change(0.0, 1.0)},
+        tracked={
+            "worst": np.array([8.0, 4.0, 2.0, 1.0]),
+            "flat": np.ones(4),
+            "broken": np.array([1.0, np.nan]),
+        },
+        tracked_steps={"worst": steps, "flat": steps, "broken": np.arange(2)},
+    )
+    assert shown(report)[-4:] == [
+        "tracked  start  end",
+        "worst        8    1  █▇▆▆▅▄▄▃▃▂▂▂▂▁▁▁",
+        "flat         1    1",
+        "broken       1  nan",
+    ]
+
+
+def test_a_small_curve_goes_by_steps_and_not_by_points():
+    tracked, steps = {"early": np.array([0.0, 1.0, 2.0, 3.0, 3.0])}, {"early": np.array([0, 1, 2, 3, 1000])}
+    report = minimum([3.0, 2.0, 1.0], {}, tracked=tracked, tracked_steps=steps)
+    assert shown(report)[-1] == "early        0    3  ▁███████████████"
+
+
 def test_small_arrays_are_shown_whole():
     report = gradients(
         derivative("y", "v", value=[1.5, -0.25]),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import re
+import signal
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -53,6 +55,86 @@ def test_who_stands_by_does_no_harm(hostile: Notebook, line: str, bystander: str
     assert run.stderr == ""
     assert "not finite" not in run.displayed[-1].text
     hostile.ok(f"{line}\ny = x*x; other = {bystander}")  # again: is it the same cell?
+
+
+HANGING = """
+import time
+asked = []
+
+def hangs(*arguments, **keywords):
+    asked.append(True)
+    while True:
+        time.sleep(0.01)
+
+def made(name, base, *arguments):
+    names = "repr str bool len eq hash iter array getitem contains getattribute getattr float dir"
+    body = {f"__{word}__": hangs for word in names.split()}
+    body |= dict.fromkeys(["keys", "items", "values", "get", "index"], hangs)
+    return type(name, (base,), {**body, "__class__": property(hangs)})(*arguments)
+
+hanging = [
+    made("Hanging", object), made("List", list, [1.0]), made("Dict", dict, {"k": 2.0}),
+    made("Tuple", tuple, (3.0,)), made("Float", float, 4.0),
+]
+objects, x, k = dict(enumerate(hanging)), tf.Variable(2.0), tf.constant(3.0)
+"""
+
+
+@pytest.fixture
+def hanging(hostile: Notebook) -> Iterator[Notebook]:
+    """Objects that never answer; what asks them all the same is interrupted after a while."""
+    hostile.ok(HANGING)
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.alarm(20)
+    yield hostile
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "%%grad y",
+        "%%grad y --wrt x --hessian",
+        "%%grad dy/dx --check",
+        "%%grad dy/dx --def f",
+        "%%minimize y --over x --steps 2 --engine eager",
+        "%%minimize y --steps 2 --seed 1",
+        "%%minimize y --steps 2 --resume",
+        "%%minimize y --steps 2 --for 'row in ([1.0, 2.0],)' --batch 1",
+    ],
+)
+def test_who_stands_by_is_not_asked(hanging: Notebook, line: str) -> None:
+    """Whatever the cell keeps: TensorFlow's own conversion alone asks what a compiled cell names."""
+    ways = ["y = x*x*k", "y = x*x*k; kept = lambda: objects"]
+    if "minimize" not in line or "eager" in line:
+        ways += ["y = x*x*k; kept = objects, [objects[1]]"]
+    for cell in ways:
+        if "--resume" in line:
+            hanging.ok(f"%%minimize y --steps 1\n{cell}")
+        hanging.ok(f"{line}\n{cell}")
+        hanging.ok(f"{line}\n{cell}")
+        assert hanging.ns["asked"] == []
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "%%grad y --wrt objects\ny = x*x",
+        "%%grad y --wrt x --jvp x=objects[0]\ny = x*x",
+        "%%minimize y --over x --optimizer objects[0].rule\ny = x*x",
+        "%%minimize y --over x --for 'row in objects[1]'\ny = x*x",
+        "%%grad y --wrt x\nfloat(objects[0]); y = x*x",
+        "%%minimize y --over x --engine graph\ny = x*objects[0]",
+        "%%minimize y --over x --engine eager\ny = x*objects[0]",
+    ],
+)
+def test_an_interrupt_gets_out_of_what_never_answers(hanging: Notebook, cell: str) -> None:
+    with hanging.unchanged():
+        signal.setitimer(signal.ITIMER_REAL, 1.0)
+        run = hanging.run(cell)
+    assert type(run.error).__name__ in ("KeyboardInterrupt", "UsageError")
+    assert "tape_magic/" not in run.traceback
 
 
 @pytest.mark.parametrize("value", ["bad", "lazy", "boom()", "long()"])

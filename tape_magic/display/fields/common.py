@@ -6,12 +6,16 @@ from collections.abc import Sequence
 
 from tape_magic.display import numbers
 from tape_magic.display.document import Column, Field, Line, Table, say
+from tape_magic.display.widths import shown
 from tape_magic.notation import LAST_EXPRESSION
+
+_NAME = 60
+"""Columns of a name within a sentence."""
 
 
 def shown_name(name: str, unnamed: str = "output") -> str:
-    """A name, or a word for the value of the last expression."""
-    return unnamed if name == LAST_EXPRESSION else name
+    """A name as long as a sentence bears it, or a word for the value of the last expression."""
+    return unnamed if name == LAST_EXPRESSION else shown(name, _NAME, middle=True)
 
 
 def lines(notes: Sequence[str]) -> tuple[Line, ...]:

@@ -12,6 +12,7 @@ from tape_magic.display.fields.common import lines, nested, shown_name
 from tape_magic.results.minimum import MinimizeResult, StopReason, VariableChange
 
 CURVE_POINTS = 300
+TRACKED_POINTS = 64
 
 _UNFINISHED = (StopReason.INTERRUPTED, StopReason.STOPPED, StopReason.TIME, StopReason.METHOD_FAILED)
 
@@ -24,7 +25,8 @@ def minimum_document(result: MinimizeResult) -> Document:
     notes = list(result.notes)
     if result.engine_reason:
         notes.insert(0, f"{result.engine}: {result.engine_reason}")
-    parts = _minimum_verdict(result), _loss_curve(result), _changes_table(result), *lines(notes)
+    tables = _changes_table(result), _tracked_table(result)
+    parts = _minimum_verdict(result), _loss_curve(result), *tables, *lines(notes)
     return Document(tuple(part for part in parts if part is not None))
 
 
@@ -121,6 +123,32 @@ def _changes_table(result: MinimizeResult) -> Table:
     columns = Column("variable"), Column("start", True), Column("end", True), Column(gradient, True)
     rows = [_change_row(variable, change) for variable, change in result.variables.items()]
     return Table(columns, tuple(rows))
+
+
+def _tracked_table(result: MinimizeResult) -> Table:
+    """Each tracked scalar: where it began, where it ended, and a small curve of it."""
+    columns = Column("tracked"), Column("start", True), Column("end", True), Column("")
+    return Table(columns, tuple(_tracked_row(name, result) for name in result.tracked))
+
+
+def _tracked_row(name: str, result: MinimizeResult) -> tuple[Field, ...]:
+    values, steps = result.tracked[name], result.tracked_steps.get(name)
+    if not len(values):
+        return Field(name, code=True), Field(), Field(), Field()
+    start, end = numbers.pair(float(values[0]), float(values[-1]))
+    at = np.arange(len(values)) if steps is None else steps
+    curve = loss_curve(name, at, values, CURVE_POINTS)
+    tone = Tone.PLAIN if np.isfinite(values[-1]) else Tone.BAD
+    return Field(name, code=True), Field(start), Field(end, tone), Field(line=_heights(curve))
+
+
+def _heights(curve: Curve | None) -> tuple[float, ...]:
+    """Of a small curve, as far apart in steps; the points of a long run are denser at its beginning."""
+    if curve is None:
+        return ()
+    y = np.log10(curve.y) if curve.log else np.array(curve.y)
+    at = np.linspace(curve.x[0], curve.x[-1], TRACKED_POINTS)
+    return tuple(np.interp(at, curve.x, y).tolist())
 
 
 def _change_row(name: str, change: VariableChange) -> tuple[Field, ...]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from tape_magic.display import numbers
 from tape_magic.display.document import Line, Sentence, Tone, Verdict, Words, say
-from tape_magic.display.fields.common import is_
+from tape_magic.display.fields.common import is_, shown_name
 from tape_magic.results.gradients import Derivative
 from tape_magic.results.reasons import Cause, Reason
 from tape_magic.results.summary import Summary
@@ -91,7 +91,7 @@ class States:
 
     def names(self, found: State) -> list[str]:
         """Of the derivatives in a state."""
-        return [row.wrt[-1] for row, one in self.rows if one is found]
+        return [shown_name(row.wrt[-1]) for row, one in self.rows if one is found]
 
     def verdict(self, judged: Sequence[State], kind: str, *, named: bool) -> Verdict | None:
         """The worst of the states in the headline, the others beside it, shared reasons below.

@@ -1,0 +1,63 @@
+"""What an object is and holds, without asking it.
+
+A cell names all kinds of objects beside what it computes with. Those of the user's classes may raise, load a
+file or never answer, whatever they are asked: ``__class__`` can be a property, ``__iter__`` a query.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator
+from types import UnionType
+from typing import Any
+
+Kinds = type | tuple[type, ...] | UnionType
+
+_WRAPPERS = frozenset({"tensorflow", "keras", "wrapt"})
+"""Libraries whose wrappers stand for lists and dicts that they hold; these are asked."""
+
+_CONTAINERS: tuple[type, ...] = (OrderedDict, dict, list, tuple, set, frozenset, deque)
+
+
+def is_a(value: Any, kinds: Kinds) -> bool:
+    """``isinstance``, by what the object is and not by what it says.
+
+    >>> is_a(1.0, float), is_a(1.0, str | bytes)
+    (True, False)
+    """
+    return issubclass(type(value), kinds) or (_wraps(value) and isinstance(value, kinds))
+
+
+def pairs_of(value: Any) -> Iterable[tuple[Any, Any]]:
+    """Key and item of a dict, as it keeps them."""
+    if _wraps(value):
+        pairs: Iterable[tuple[Any, Any]] = value.items()
+        return pairs
+    return OrderedDict.items(value) if is_a(value, OrderedDict) else dict.items(value)
+
+
+def elements_of(value: Any) -> Iterator[Any]:
+    """What a list, tuple, set or deque keeps, in its order.
+
+    >>> list(elements_of((1, 2)))
+    [1, 2]
+    """
+    if _wraps(value):
+        return iter(value)
+    kind: Any = next(kind for kind in _CONTAINERS if is_a(value, kind))
+    elements: Iterator[Any] = kind.__iter__(value)
+    return elements
+
+
+def attributes_of(value: Any) -> dict[str, Any]:
+    """The attributes of the object itself; none where it has no place for them."""
+    try:
+        held = object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return {}
+    return held if type(held) is dict else {}
+
+
+def _wraps(value: Any) -> bool:
+    module = type.__getattribute__(type(value), "__module__")
+    return isinstance(module, str) and module.partition(".")[0] in _WRAPPERS

@@ -1,0 +1,121 @@
+"""Names and texts that would run, or break the page, in each kind of report and in the widgets.
+
+The reports and steps are made by hand, so that this kernel need not start TensorFlow.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from tests.browser.jupyter import Page, Server
+
+ROOT = Path(__file__).parents[2]
+NAMES = (
+    "<script>window.pwned = 1</script>",
+    '"\'><img src=x onerror="window.pwned = 2">',
+    "</td></tr></table></div></div></div><h1>out</h1>",
+    "</style><style>* {color: red; display: none}</style>",
+    r"$x^2$ \(y\) $$z$$ \[w\] \begin{equation}q\end{equation} \href{javascript:window.pwned=3}{here} `code`",
+    "\u202e\u2066reversed\u2069\u200f\u200b\ufeff zero\x00 \x1b[31m\x07",
+    "[a](javascript:window.pwned=4) **b** &lt;img src=x onerror=window.pwned=5&gt;",
+    "e" + "\u0301" * 1000,
+    "n" * 10_000,
+    "path/" * 2_000,
+    "line\n" * 2_000,
+)
+CELLS = [
+    f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+    "%load_ext tape_magic\n"
+    "import numpy as np\nfrom IPython.display import display\n"
+    "from tape_magic.display.live import WidgetProgress\n"
+    "from tape_magic.results.steps import Step\n"
+    "from tests.display.reports import *\n"
+    f"NAMES = {NAMES!r}",
+    "for name in NAMES:\n    for report in hostile_reports(name):\n        display(report)",
+    "gradients(*(derivative('y', name, value=np.eye(3), of_model=True) for name in NAMES)).inspect()",
+    "said = {name: np.array([1.0, 2.0]) for name in NAMES}\n"
+    "progress = WidgetProgress()\n"
+    "losses = np.arange(4), np.geomspace(1, 1e-6, 4)\n"
+    "tracked = dict.fromkeys(NAMES, 1.0)\n"
+    "progress.update(Step(1, 9, 1.0, 0.5, 2.0, NAMES[0], loss_name=NAMES[8], tracked=tracked,"
+    "    read_history=lambda: losses, read_variables=lambda: said))",
+    "%tfgpu " + NAMES[1] + NAMES[4] + NAMES[8],
+]
+REPORTS, INSPECTOR, LIVE, REFUSED = 1, 2, 3, 4
+
+
+def harmless(page: Any) -> None:
+    """Nothing ran, nothing became a formula or a heading, and every output has the width of its place."""
+    assert page.evaluate("window.pwned") is None
+    assert page.locator("mjx-container, .MathJax").count() == 0
+    assert page.locator("h1:has-text('out')").count() == 0
+    outputs = page.locator(".jp-OutputArea-output")
+    assert outputs.first.is_visible()
+    boxes = outputs.evaluate_all("""all => all.map(output => {
+        const within = [output, ...output.querySelectorAll('.mathjax_ignore')];
+        const over = Math.max(...within.map(box => box.scrollWidth - box.clientWidth));
+        return [output.innerText.slice(0, 50), output.offsetHeight, over];
+    })""")
+    assert [box for box in boxes if box[1] > 3500 or box[2] > 0] == []
+
+
+def the_widgets(page: Page) -> None:
+    """The list and the page of the inspector, one derivative after the other; the display of a run."""
+    page.button(INSPECTOR, "Close").wait_for()
+    for _ in NAMES:
+        page.button(INSPECTOR, "Next").click()
+    page.says(INSPECTOR, f"{len(NAMES)} of {len(NAMES)}")
+    said = page.text(LIVE)
+    assert NAMES[0] in said
+    assert "nnn…nnn" in said
+    assert "n" * 100 not in said
+
+
+def what_is_written_fits_a_narrow_page(page: Page) -> None:
+    """The display of a run is as wide as its place: the curve can be scrolled, and the rest wraps."""
+    page.page.set_viewport_size({"width": 700, "height": 900})
+    within = page.output(LIVE).locator(".mathjax_ignore")
+    sizes = "box => [box.clientWidth, box.closest('.jp-OutputArea-output').clientWidth]"
+    page.until(lambda: within.evaluate(sizes)[1] < 400, "a narrow page")
+    assert within.evaluate(sizes)[0] <= within.evaluate(sizes)[1]
+
+
+def test_nothing_runs_and_nothing_breaks_the_page(server: Server, browser: Any) -> None:
+    path = server.write("hostile.ipynb", CELLS)
+    page = Page(browser, server.address(path.name))
+    for cell, _ in enumerate(CELLS):
+        page.run(cell)
+        page.done(cell)
+    page.says(REFUSED, "UsageError")
+    the_widgets(page)
+    harmless(page.page)
+    what_is_written_fits_a_narrow_page(page)
+    page.button(INSPECTOR, "Close").click()
+    page.until(lambda: not page.button(INSPECTOR, "Close").count(), "the end of the browser")
+    page.save(path)
+    page.close()
+    server.end_kernels()
+
+    notebook = nbformat.read(path, 4)
+    notebook.cells.append(nbformat.v4.new_code_cell("1"))  # so that nobody has signed it
+    untrusted = path.with_name("hostile-untrusted.ipynb")
+    nbformat.write(notebook, untrusted)
+    for name, lab in ((path.name, False), (untrusted.name, True)):
+        page = Page(browser, server.address(name, lab=lab))
+        page.says(REFUSED, "UsageError")
+        harmless(page.page)
+        page.close()
+        server.end_kernels()
+
+    command = [sys.executable, "-m", "nbconvert", "--to", "html", "--log-level=ERROR", str(path)]
+    subprocess.run(command, check=True)
+    context = browser.new_context(offline=True)
+    exported = context.new_page()
+    exported.goto(path.with_suffix(".html").as_uri())
+    harmless(exported)
+    context.close()
