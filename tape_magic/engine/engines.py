@@ -173,7 +173,7 @@ class Engines:
         return min(limit, step + count)
 
     def reconsider(self, position: Position, limit: int) -> None:
-        """Change the engine where that pays. Raises :class:`Stopped` where Python has to do something for it."""
+        """Change the engine where that pays. Raises :class:`Stopped` where Python has to work for that."""
         made = self._compilation.made
         if not self._may_switch or not self._taken or made is None:
             return
