@@ -9,7 +9,7 @@ from tape_magic.display.document import Tone
 from tape_magic.display.fields.common import nested, shown_name
 from tape_magic.display.fields.minimum import loss_curve
 from tape_magic.display.html_pieces import BREAK, CODE, attribute, colour, text
-from tape_magic.display.progress import DIGITS, best, figures
+from tape_magic.display.progress import DIGITS, before_the_first, best, figures
 from tape_magic.display.svg import ACCENT, FAINT
 from tape_magic.display.svg_curve import inline_curve
 from tape_magic.results.steps import Step
@@ -49,8 +49,10 @@ def _figures(step: Step, rate: float, state: str) -> str:
     """The loss first; what is secondary beside it."""
     loss = numbers.number(step.loss, DIGITS)
     name = shown_name(step.loss_name, "loss")
-    beside = [*best(step), *figures(step, rate)]
-    spans = [f"{text(name)} <b>{loss}</b>", *([f"<b>{text(state)}</b>"] if state else [])]
+    known = not before_the_first(step)
+    beside = [*(best(step) if known else []), *figures(step, rate)]
+    spans = [f"{text(name)} <b>{loss}</b>"] if known else []
+    spans += [f"<b>{text(state)}</b>"] if state else []
     spans += [f'<span style="{colour(Tone.MUTED)}">{text(part)}</span>' for part in beside]
     return f'<div style="{_LINE}font-variant-numeric:tabular-nums;">{_spaced(spans)}</div>'
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -28,6 +29,9 @@ DIGITS = 5
 
 RATE_SECONDS = 3.0
 """The steps per second are those of the last so many seconds."""
+
+_ENGINES = {"xla": "XLA"}
+_COMPILING = {"xla": "compiling with XLA", "graph": "compiling the graph"}
 
 
 class Progress(Protocol):
@@ -100,6 +104,11 @@ class Pace:
         return (last - first) / (seconds - began) if seconds > began and last > first else 0.0
 
 
+def before_the_first(step: Step) -> bool:
+    """Whether there is no loss yet, since the loop is still being compiled."""
+    return bool(step.compiling) and math.isnan(step.loss)
+
+
 def best(step: Step) -> list[str]:
     """The lowest loss, where it is another than the last one."""
     lowest = numbers.number(step.best_loss, DIGITS)
@@ -118,9 +127,11 @@ def figures(step: Step, rate: float = 0.0) -> list[str]:
         parts.append(f"{numbers.rate(speed)} steps/s")
         left = (step.steps - step.step) / speed
         parts += [f"{numbers.duration(left)} left"] if step.steps > step.step else []
-    return [*parts, "XLA" if step.engine == "xla" else step.engine]
+    parts += [_ENGINES.get(step.engine, step.engine)] if step.engine != step.compiling else []
+    return [*parts, *([_COMPILING[step.compiling]] if step.compiling else [])]
 
 
 def summary(step: Step, rate: float = 0.0) -> str:
     """Where a run stands, in one line."""
-    return " · ".join([f"loss {numbers.number(step.loss, DIGITS)}", *best(step), *figures(step, rate)])
+    loss = [] if before_the_first(step) else [f"loss {numbers.number(step.loss, DIGITS)}", *best(step)]
+    return " · ".join([*loss, *figures(step, rate)])

@@ -16,6 +16,7 @@ from tape_magic.engine.positions import Final, Plan
 from tape_magic.engine.program import Namespace, Program
 from tape_magic.engine.trace import Evaluation, Traced
 from tape_magic.engine.unconnected import Record, record_of
+from tape_magic.engine.waiting import Compiling, Waiting, compiling
 
 
 @dataclass(eq=False)
@@ -49,6 +50,8 @@ class Compiled:
         Whether that has been found out.
     refused
         By engine, why it cannot run the program.
+    begun
+        Loops that are still being compiled.
     """
 
     traced: Traced
@@ -64,6 +67,7 @@ class Compiled:
     paces: dict[str, float] = field(default_factory=dict)
     xla_is_slower: bool = False
     refused: dict[str, str] = field(default_factory=dict)
+    begun: dict[tuple[str, int], tuple[CompiledLoop, Compiling]] = field(default_factory=dict)
 
     def note_pace(self, engine: str, seconds: float, steps: int) -> None:
         """What a chunk took; a short one mostly tells what calling it takes."""
@@ -114,6 +118,8 @@ class Compilation:
 
     def __post_init__(self) -> None:
         self._traced: Traced | None = None if self.made is None else self.made.traced
+        # The loop that was to be compiled last: it can evaluate, whatever becomes of that.
+        self.at_rest: CompiledLoop | None = None
 
     def trace(self, *, for_xla: bool) -> None:
         """Trace the program, unless an earlier run did. Raises what TensorFlow raises."""
@@ -131,17 +137,55 @@ class Compilation:
 
     def has(self, engine: str) -> bool:
         """Whether the loop of an engine has been compiled."""
-        return self.made is not None and (engine, self._block(engine, self.made)) in self.made.loops
+        if self.made is None:
+            return False
+        key = engine, self._block(engine, self.made)
+        begun = self.made.begun.get(key)
+        return key in self.made.loops or (begun is not None and begun[1].done)
 
-    def compiled(self, engine: str) -> CompiledLoop:
-        """The loop of an engine. Raises what TensorFlow raises where it cannot compile it."""
+    def compiled(self, engine: str, waiting: Waiting) -> CompiledLoop:
+        """The loop of an engine, waited for.
+
+        Raises what TensorFlow raises where it cannot compile it, and :class:`Stopped`.
+        """
+        made, key = self._begin(engine, waiting)
+        if key in made.begun:
+            waiting.wait(made.begun[key][1], engine)
+        return self.ready(engine)
+
+    def begin(self, engine: str, waiting: Waiting) -> None:
+        """Have the loop of an engine compiled while the run goes on; raises as :meth:`compiled`."""
+        self._begin(engine, waiting)
+
+    def ready(self, engine: str) -> CompiledLoop:
+        """A loop that :meth:`has` says to be there. Raises what TensorFlow refused it with."""
         made = self._made()
         key = engine, self._block(engine, made)
-        if key not in made.loops:
-            loop = self._loop(made, *key)
+        if key in made.begun:
+            loop, begun = made.begun.pop(key)
+            begun.check()
+            made.loops[key] = loop
+        return self._of_this_run(made.loops[key])
+
+    def _begin(self, engine: str, waiting: Waiting) -> tuple[Compiled, tuple[str, int]]:
+        made = self._made()
+        key = engine, self._block(engine, made)
+        if key in made.loops:
+            return made, key
+        if key in made.begun:
+            self.at_rest = self._of_this_run(made.begun[key][0])
+            return made, key
+        loop = self.at_rest = self._loop(made, *key)
+        waiting.lay_out(loop.lay_out)
+        begun = compiling(*loop.rehearsal())
+        if begun is None:
             loop.compile()
             made.loops[key] = loop
-        loop = made.loops[key]
+        else:
+            made.begun[key] = loop, begun
+        return made, key
+
+    def _of_this_run(self, loop: CompiledLoop) -> CompiledLoop:
         if isinstance(loop, DataLoop) and self.batches is not None:
             loop.batches = self.batches
         return loop

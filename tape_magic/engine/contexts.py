@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 _ATTRIBUTES = ("is_eager", "device_name", "device_spec", "scope_name", "invoking_op_callbacks")
@@ -25,6 +25,25 @@ def left_as_before() -> Iterator[None]:
         _leave_half_entered(interrupt)
         put_back()
         raise
+
+
+def handed_on() -> Callable[[], AbstractContextManager[None]]:
+    """What has another thread call functions as this one does: on its device, and with its options."""
+    try:
+        from tensorflow.python.eager import context
+
+        eager = context.context()
+        device, options = eager.device_name or None, eager.function_call_options
+    except (ImportError, AttributeError):
+        return contextlib.nullcontext
+
+    @contextmanager
+    def entered() -> Iterator[None]:
+        eager.function_call_options = options
+        with eager.device(device):
+            yield
+
+    return entered
 
 
 def _leave_half_entered(error: BaseException) -> None:

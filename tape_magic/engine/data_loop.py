@@ -110,8 +110,14 @@ class DataLoop(CompiledLoop):
         self._compiled_step = step
         function = tf.function(self._over_batches, autograph=False)
         spec = self.batches.iterator._type_spec
-        call: Callable[..., Any] = function.get_concrete_function(spec, *self._specs())
-        return lambda *arguments: call(self.batches.catch_up(), *arguments)
+        self._chunk: Any = function.get_concrete_function(spec, *self._specs())
+        return lambda *arguments: self._chunk(self.batches.catch_up(), *arguments)
+
+    def rehearsal(self) -> tuple[Any, Sequence[Any]]:
+        """What there is to compile, and the arguments of a call of no steps; XLA compiles at the first."""
+        begin = Position(0, self._memory, self._nothing())
+        own = Batches(self.batches.feed, count=1)
+        return self._chunk, [own.catch_up(), *self._arguments(begin, 1 if self._jit else 0, 1)]
 
     def release(self) -> None:
         """Let go of the data, too."""

@@ -6,8 +6,10 @@ import math
 import re
 import textwrap
 import time
+from collections.abc import Callable
 from typing import Any
 
+from tape_magic.engine.asked import Stopped
 from tape_magic.engine.compilation import Compilation, Compiled
 from tape_magic.engine.eager_loop import EagerLoop, creates_a_variable, operation_without_gradient
 from tape_magic.engine.loop import CHUNK_SECONDS, CompiledLoop
@@ -15,6 +17,7 @@ from tape_magic.engine.positions import Chunk, Final, Loop, Position
 from tape_magic.engine.program import Untraceable
 from tape_magic.engine.trace import failure_of_trace
 from tape_magic.engine.unconnected import Record
+from tape_magic.engine.waiting import Waiting
 from tape_magic.errors import CompileError, TapeMagicError
 
 XLA_SHARE = 4.0
@@ -30,8 +33,9 @@ STRETCHES = 512
 class Engines:
     """The ways to run the loop of one program.
 
-    By itself, it begins with a graph, which is ready soonest, and lets XLA take over when the steps that are
-    left would take longer than XLA takes to compile. If XLA then turns out to be slower, the graph goes on.
+    By itself, it begins with a graph, which is ready soonest. Where the steps that are left would take longer
+    than XLA takes to compile, XLA does so beside them, and takes over. If it then turns out to be slower, the
+    graph goes on.
     Each step of a trial counts: a loop begins where another one stood.
 
     Parameters
@@ -51,6 +55,10 @@ class Engines:
         Why it is not a faster one; empty if it is the first choice.
     loop
         Its loop, once started.
+    waiting
+        How the run waits for what compiles.
+    xla_begun
+        Whether XLA compiles beside the steps.
     """
 
     loop: Loop
@@ -59,18 +67,24 @@ class Engines:
         self._compilation, self._asked, self._same = compilation, asked, same
         self.engine = ""
         self.reason = ""
+        self.waiting = Waiting()
         self.compile_seconds = 0.0
         self._may_switch = asked == "auto" and not same
         self._known = {} if compilation.made is None else dict(compilation.made.paces)
         self._stretch = 1
         self._taken = 0
         self._seconds = 0.0
+        self.xla_begun = False
 
     def start(self, step: int = 0) -> Position:
-        """Build the first loop."""
+        """Build the first loop; one that was stopped at that can evaluate, but takes no step."""
         started = time.perf_counter()
         try:
             return self._started(step)
+        except Stopped:
+            assert self._compilation.at_rest is not None
+            self.loop, self.reason = self._compilation.at_rest, ""
+            return self.loop.begin(step)
         finally:
             self.compile_seconds += time.perf_counter() - started
 
@@ -115,10 +129,12 @@ class Engines:
         return made.as_graph + left >= 2 * compiling
 
     def advance(self, position: Position, end: int) -> Chunk:
-        """A chunk of steps; see :meth:`Loop.advance`."""
+        """A chunk of steps; see :meth:`Loop.advance`. Raises :class:`Stopped` where that has to compile."""
         import tensorflow as tf
 
-        started = time.perf_counter()
+        started, waited = time.perf_counter(), self.waiting.seconds
+        if isinstance(self.loop, CompiledLoop):
+            self.loop.waiting = self.waiting
         try:
             chunk = self.loop.advance(position, end, self._stretch)
         except tf.errors.OpError:
@@ -127,11 +143,14 @@ class Engines:
                 self._compilation.run_program()
             raise
         self._taken = chunk.last + 1 - position.step
-        self._seconds = time.perf_counter() - started
+        compiling = self.waiting.seconds - waited
+        self._seconds = time.perf_counter() - started - compiling
+        self.compile_seconds += compiling
         made = self._compilation.made
         if made is not None and self._taken:
             made.as_graph += self._seconds if self.engine == "graph" else 0.0
-            made.note_pace(self.engine, self._seconds, self._taken)
+            if not self.xla_begun:  # a step takes longer while XLA compiles beside it
+                made.note_pace(self.engine, self._seconds, self._taken)
         return chunk
 
     def plan(self, step: int, limit: int, exact: int) -> int:
@@ -154,13 +173,17 @@ class Engines:
         return min(limit, step + count)
 
     def reconsider(self, position: Position, limit: int) -> None:
-        """Change the engine where that pays."""
+        """Change the engine where that pays. Raises :class:`Stopped` where Python has to work for that."""
         made = self._compilation.made
         if not self._may_switch or not self._taken or made is None:
             return
         pace = self._seconds / self._taken
+        left = (limit - position.step) * pace
         if self.engine == "graph" and not made.xla_is_slower:
-            self._begin_xla(made, position, (limit - position.step) * pace)
+            if self.xla_begun:
+                self._end_xla(position, left)
+            else:
+                self._begin_xla(made, left)
         elif self.engine == "xla" and "graph" in made.paces and self._seconds > CHUNK_SECONDS / 2:
             self._may_switch = False
             slower = pace / made.paces["graph"]
@@ -169,25 +192,35 @@ class Engines:
                 self._switch("graph", position)
                 self.reason = f"XLA took {slower:.1f} times as long a step"
 
-    def _begin_xla(self, made: Compiled, position: Position, left: float) -> None:
+    def _begin_xla(self, made: Compiled, left: float) -> None:
+        """Have XLA compile beside the graph's steps, if it is worth that."""
         made.laid_out = made.laid_out or self.compile_seconds
+        self.reason = "over before XLA would have been ready"
         if self._seconds < CHUNK_SECONDS / 4 or not self._pays(made, left):
-            self.reason = "over before XLA would have been ready"
             return
         started = time.perf_counter()
-        refusal = self._switch("xla", position)
+        refusal = self._refusal("xla", lambda: self._compilation.begin("xla", self.waiting))
         self.compile_seconds += time.perf_counter() - started
-        self.reason = refusal
-        self._may_switch = not refusal
+        self.reason, self._may_switch = refusal or self.reason, not refusal
+        self.xla_begun = not refusal
+
+    def _end_xla(self, position: Position, left: float) -> None:
+        """Go on with XLA once it has compiled."""
+        if not self._compilation.has("xla") or left < XLA_LEAST:
+            return
+        started = time.perf_counter()
+        self.xla_begun = False
+        self.reason = self._switch("xla", position)
+        self._may_switch = not self.reason
+        self.compile_seconds += time.perf_counter() - started
 
     def _switch(self, engine: str, position: Position) -> str:
-        before = self.engine, self.loop
+        before = self.loop
         refusal = self._try(engine)
         if refusal:
-            self.engine, self.loop = before
             return refusal
-        if isinstance(self.loop, CompiledLoop) and isinstance(before[1], CompiledLoop):
-            self.loop.take_over(before[1])
+        if isinstance(self.loop, CompiledLoop) and isinstance(before, CompiledLoop):
+            self.loop.take_over(before)
         self._taken, self._seconds = 0, 0.0
         return ""
 
@@ -234,6 +267,18 @@ class Engines:
 
     def _try(self, engine: str) -> str:
         """Make a loop the one that runs; why it cannot be, or nothing."""
+
+        def take() -> None:
+            self.loop = self._compilation.compiled(engine, self.waiting)
+
+        before, self.engine = self.engine, engine
+        refusal = self._refusal(engine, take)
+        if refusal:
+            self.engine = before
+        return refusal
+
+    def _refusal(self, engine: str, attempt: Callable[[], None]) -> str:
+        """Why an engine cannot run the program, or nothing."""
         import tensorflow as tf
 
         if engine == "xla" and self._same and (op := self._compilation.random_op()):
@@ -242,7 +287,7 @@ class Engines:
         if made is not None and engine in made.refused:
             return made.refused[engine]
         try:
-            self.loop, self.engine = self._compilation.compiled(engine), engine
+            attempt()
         except (tf.errors.OpError, ValueError, TypeError, LookupError, NotImplementedError) as error:
             refusal = failure_of_compiling(engine, error, self._compilation.line_of(str(error)))
             if self._compilation.made is not None:

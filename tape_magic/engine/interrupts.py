@@ -13,9 +13,19 @@ from typing import Any
 
 @dataclass
 class Interrupt:
-    """Whether the user asked to stop."""
+    """Whether the user asked to stop.
+
+    Attributes
+    ----------
+    pressed, again
+        Whether there was an interrupt, and a second one.
+    at_once
+        Whether the first one raises ``KeyboardInterrupt``, too.
+    """
 
     pressed: bool = False
+    again: bool = False
+    at_once: bool = False
 
 
 @contextmanager
@@ -30,9 +40,10 @@ def deferred_interrupt() -> Iterator[Interrupt]:
         return
 
     def note(number: int, frame: FrameType | None) -> None:
-        if interrupt.pressed:
-            raise KeyboardInterrupt
+        interrupt.again = interrupt.pressed
         interrupt.pressed = True
+        if interrupt.again or interrupt.at_once:
+            raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGINT, note)
     try:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from tape_magic.engine import optimizers
 from tape_magic.engine import sources as src
-from tape_magic.engine.asked import Asked
+from tape_magic.engine.asked import Asked, Stopped
 from tape_magic.engine.checkpoint import Progress
 from tape_magic.engine.compilation import Compilation, Compiled
 from tape_magic.engine.continuation import Continuation, Trail
@@ -26,6 +28,7 @@ from tape_magic.engine.program import Namespace, Program
 from tape_magic.engine.seed_states import RandomStates
 from tape_magic.engine.settings import Settings
 from tape_magic.engine.stopping import GO, GRADIENT_LOST, LOSS_LOST, REASONS
+from tape_magic.engine.waiting import Waiting
 from tape_magic.engine.watched import norm_of
 from tape_magic.results.minimum import Divergence, StopReason
 from tape_magic.results.steps import Step
@@ -123,6 +126,7 @@ class KerasMinimization(Minimization):
 
     def steps(self, asked: Asked) -> Generator[Step, None, None]:
         """Where the run stands, after each chunk."""
+        self._engines.waiting = Waiting(asked, self._telling(asked))
         position = self._begun()
         self._note_unconnected(self._engines.loop.connected, self._engines.record)
         self._engines.forget()
@@ -135,7 +139,11 @@ class KerasMinimization(Minimization):
             if over or position.step >= self.limit or self._told_to_stop(position, asked):
                 break
             end = self._engines.plan(position.step, self.limit, EXACT)
-            began, chunk = position.step, self._engines.advance(position, end)
+            began = position.step
+            try:
+                chunk = self._engines.advance(position, end)
+            except Stopped:
+                continue
             position = chunk.position
             if chunk.verdict != GO:
                 position = self._stopped(chunk)
@@ -147,7 +155,8 @@ class KerasMinimization(Minimization):
             yield self._step(chunk.last, chunk.loss, best)
             if self._continuation.due():
                 self._continuation.save(self._progress(position))
-            self._engines.reconsider(position, self.limit)
+            with contextlib.suppress(Stopped):
+                self._engines.reconsider(position, self.limit)
         if self._batches is not None and (self._batches.over or [position.step] == self._totals):
             self.reason = StopReason.EPOCHS if self.reason is StopReason.STEPS else self.reason
         self._save(position)
@@ -184,12 +193,25 @@ class KerasMinimization(Minimization):
             self.reason = StopReason.TIME
         return self.reason is not StopReason.STEPS
 
+    def _telling(self, asked: Asked) -> Callable[[str], None]:
+        """Tell the display what the run waits for."""
+
+        def tell(engine: str) -> None:
+            steps, losses = self._series[0].steps, self._series[0].values
+            step = int(steps[-1]) if len(steps) else self._continuation.step
+            loss, best = (losses[-1], losses.min()) if len(steps) else (math.nan, math.nan)
+            self.paused = asked.paused
+            asked.show(replace(self.watched_step(self._step(step, loss, best)), compiling=engine))
+
+        return tell
+
     def _step(self, step: int, loss: float, best: float) -> Step:
         steps = 0 if self.limit == UNLIMITED else self.limit
         epoch = (0, 0)
         if self._batches is not None and (length := self._batches.feed.steps_per_epoch):
             epoch = min(step, self.limit - 1) // length + 1, -(-self.limit // length)
-        return Step(step, steps, loss, best, self.seconds, self._engines.engine, *epoch)
+        compiling = "xla" if self._engines.xla_begun else ""
+        return Step(step, steps, loss, best, self.seconds, self._engines.engine, *epoch, compiling=compiling)
 
     def _record(self, chunk: Chunk) -> None:
         for series, recorded in zip(self._series, chunk.series, strict=True):
@@ -342,7 +364,7 @@ class KerasMinimization(Minimization):
             return  # what seeds the numbers of an operation is part of the trace
         if self._made_lifted and made.optimizer is self.settings.optimizer and not self.settings.made_here:
             return  # a float is another variable in each run, and the user's optimizer belongs to one
-        for loop in made.loops.values():
+        for loop in [*made.loops.values(), *(loop for loop, _ in made.begun.values())]:
             loop.release()
         made.lifted = self._made_lifted
         own = [leaf.value for leaf in made.leaves if not any(leaf.value is one for one in made.lifted)]

@@ -8,7 +8,7 @@ the chunk is taken back and repeated by the loop that looks at each step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from tape_magic.engine import sources as src
 from tape_magic.engine.loop import ROWS, CompiledLoop
 from tape_magic.engine.positions import Chunk, Plan, Position, Recorded
 from tape_magic.engine.stopping import GO, Rules
+from tape_magic.engine.waiting import Waiting, compiling
 
 FOREVER = frozenset({"SGD", "Adam", "AdamW", "Adamax", "Nadam", "RMSprop", "Adagrad", "Adadelta", "Lion"})
 """Keras's optimizers that carry what is not finite on in a variable or a slot, whatever follows."""
@@ -84,20 +85,28 @@ class LeanLoop(CompiledLoop):
         self._doubtful = False
         super().__init__(*arguments, jit=True)
 
-    def _function(self) -> Callable[..., Any]:
+    def lay_out(self) -> None:
+        """Lay the chunk out for the compiler."""
         import tensorflow as tf
 
         count = tf.TensorSpec([], tf.int32)
         function = tf.function(self._rows, autograph=False, jit_compile=True)
-        self._lean: Callable[..., Any] = function.get_concrete_function(count, count)
-        made: list[Callable[..., Any]] = []
+        self._lean: Any = function.get_concrete_function(count, count)
 
-        def looking_at_each(*arguments: Any) -> Any:
-            if not made:
-                made.append(super(LeanLoop, self)._function())
-            return made[0](*arguments)
+    def rehearsal(self) -> tuple[Any, Sequence[Any]]:
+        """What there is to compile, and the arguments of a call of no steps."""
+        import tensorflow as tf
 
-        return looking_at_each
+        return self._lean, [tf.constant(0), tf.constant(self._block)]
+
+    def _look_at_each(self) -> None:
+        """Have the loop compiled that looks at each step. Raises what :class:`Waiting` does."""
+        waiting = self.waiting or Waiting()
+        waiting.lay_out(super().lay_out)
+        begun = compiling(*super().rehearsal())
+        if begun is not None:
+            waiting.wait(begun, "xla")
+            begun.check()
 
     def begin(self, step: int = 0) -> Position:
         """A new run from the variables as they are."""
@@ -114,6 +123,8 @@ class LeanLoop(CompiledLoop):
                 return chunk
             self._doubtful = True
             self._assign(self._marks[-1][1])
+        if self._call is None:
+            self._look_at_each()
         return super()._called(position, min(end, position.step + ROWS * stretch), stretch)
 
     def _leanly(self, position: Position, end: int, stretch: int) -> Chunk | None:

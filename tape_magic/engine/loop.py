@@ -18,6 +18,7 @@ from tape_magic.engine.interrupts import assign_all
 from tape_magic.engine.positions import Chunk, Final, Plan, Position, Recorded
 from tape_magic.engine.stopping import GO, LOSS_LOST
 from tape_magic.engine.trace import Evaluation
+from tape_magic.engine.waiting import Waiting
 
 CHUNK_SECONDS = 0.05
 """About how long a chunk lasts: Stop, Ctrl-C and the display are served between chunks."""
@@ -47,6 +48,9 @@ class CompiledLoop:
     A chunk that a rule stops has applied one step too many. Then the variables are put back to where the
     chunk began, and the steps before are repeated: nothing has to be copied at each step. Where steps cannot
     be repeated, a careful loop carries copies.
+
+    A loop is laid out and compiled before it takes a step; it can evaluate without that. `waiting` is how the
+    run that it belongs to waits for what has to be compiled later.
     """
 
     def __init__(
@@ -73,7 +77,16 @@ class CompiledLoop:
         self._marks: list[tuple[Position, list[Any]]] = []
         self._copies: list[Any] = []
         self._jit = jit
+        self._call: Any = None
+        self.waiting: Waiting | None = None
+
+    def lay_out(self) -> None:
+        """Lay the chunk out for the compiler, which is Python's work."""
         self._call = self._function()
+
+    def rehearsal(self) -> tuple[Any, Sequence[Any]]:
+        """What there is to compile, and the arguments of a call of no steps."""
+        return self._call, self._arguments(Position(0, self._memory, self._nothing()), 0, 1)
 
     def _function(self) -> Callable[..., Any]:
         """The chunk, compiled; a concrete function, since TensorFlow warns of retracing at the fifth loop."""
@@ -115,10 +128,13 @@ class CompiledLoop:
 
     def release(self) -> None:
         """Let go of the values of a run that is over."""
-        self._marks, self._copies = [], []
+        self._marks, self._copies, self.waiting = [], [], None
 
     def compile(self) -> None:
-        """Have it compiled, by a chunk of no steps. Raises what TensorFlow refuses it with."""
+        """Have it compiled, by a chunk of no steps. Raises what TensorFlow refuses it with.
+
+        For where nobody can wait for a :meth:`rehearsal`.
+        """
         self._called(self.begin(), 0, 1)
         self._copies = []
 
@@ -169,15 +185,18 @@ class CompiledLoop:
         values = [tf.zeros(variable.shape, variable.dtype) for variable in self.kept]
         return (tf.constant(float("inf"), self._evaluation.dtype), *values)
 
-    def _called(self, position: Position, end: int, stretch: int) -> Chunk:
+    def _arguments(self, position: Position, end: int, stretch: int) -> list[Any]:
         import tensorflow as tf
 
         numbers = [tf.constant(number, tf.int64) for number in (position.step, end, stretch)]
         copies: list[Any] = []
         if self._plan.careful:
             copies = self._copies[0] if self._copies else [v.read_value() for v in self._moved]
+        return [*numbers, [*position.memory, *position.best], copies]
+
+    def _called(self, position: Position, end: int, stretch: int) -> Chunk:
         step, verdict, loss, rows, carried, recorded, self._copies = self._call(
-            *numbers, [*position.memory, *position.best], copies
+            *self._arguments(position, end, stretch)
         )
         reached, code = int(step), int(verdict)
         split = len(position.memory)

@@ -162,18 +162,19 @@ def run(
     on_progress: OnProgress | None = None,
     cache: LoopCache | None = None,
     wish: Callable[[], Wish] | None = None,
+    on_wait: OnProgress | None = None,
 ) -> Minimized:
     """Minimise a program's loss; what :func:`minimize` and ``%%minimize`` both call.
 
     What the program assigns is left in `namespace`, at the final values. Compiled loops wait in `cache` for
-    the next run of an unchanged cell. Between chunks, `wish` is asked whether to go on. Raises what
-    :func:`minimize` raises.
+    the next run of an unchanged cell. Between chunks, and while a compiler is waited for, `wish` is asked
+    whether to go on; of a wait, `on_wait` is told where the run stands. Raises what :func:`minimize` raises.
     """
     kind = KerasMinimization if find(settings.optimizer) is None else ScipyMinimization
     minimization = kind(program, namespace, loss_name, over, settings, cache)
     try:
         with left_as_before(), deferred_interrupt() as interrupt:
-            minimized = minimization.run(Asked(interrupt, wish), on_progress)
+            minimized = minimization.run(Asked(interrupt, wish, on_wait), on_progress)
     finally:
         minimization.close()
     # Pressed in the last chunk, there was nothing left to stop, but the user still meant to.

@@ -106,6 +106,7 @@ class TapeMagics(Magics):
                         progress.update,
                         self._loops,
                         progress.wish,
+                        progress.update,
                     )
                 except MinimizeInterrupted as interrupted:
                     namespace[name] = interrupted.result

@@ -54,6 +54,8 @@ class Step:
         The step that the run began at: 0, unless it went on from an earlier one.
     tracked
         The last value of each scalar that is tracked.
+    compiling
+        The engine that is being compiled for, if one is; before the first step, the losses are NaN then.
     """
 
     step: int
@@ -67,6 +69,7 @@ class Step:
     loss_name: str = LAST_EXPRESSION
     first_step: int = 0
     tracked: Mapping[str, float] = field(default_factory=dict, compare=False, repr=False)
+    compiling: str = ""
     read_history: Callable[[], tuple[_Array, _Array]] = field(default=_no_history, compare=False, repr=False)
     read_variables: Callable[[], Mapping[str, _Array]] = field(default=_nothing, compare=False, repr=False)
 

@@ -25,14 +25,17 @@ def wishing(*wishes: Wish) -> Any:
     return lambda: next(said, wishes[-1])
 
 
-def minimized(wish: Any, optimizer: str = "sgd", **settings: Any) -> MinimizeResult:
+def minimized(
+    wish: Any, optimizer: str = "sgd", told: list[Step] | None = None, **settings: Any
+) -> MinimizeResult:
     w = tf.Variable([-1.2, 1.0, 0.5], dtype=tf.float64)
 
     def loss() -> Any:
         return tf.reduce_sum(100 * (w[1:] - w[:-1] ** 2) ** 2 + (1 - w[:-1]) ** 2)
 
     asked = Settings(optimizer, steps=10**8, lr=1e-5 if optimizer == "sgd" else None, **settings)
-    result = run(FunctionProgram(loss, {}), {}, None, None, asked, wish=wish).result
+    tell = [].append if told is None else told.append
+    result = run(FunctionProgram(loss, {}), {}, None, None, asked, tell, wish=wish).result
     (change,) = result.variables.values()
     np.testing.assert_array_equal(change.end, w.numpy())
     assert float(loss()) == pytest.approx(result.loss, rel=1e-12)
@@ -46,7 +49,12 @@ def minimized(wish: Any, optimizer: str = "sgd", **settings: Any) -> MinimizeRes
 )
 def test_a_stop_ends_the_run_after_a_whole_step(optimizer: str, engine: str) -> None:
     more = {} if optimizer == "sgd" else {"tol": 0.0}
-    result = minimized(wishing(*[Wish.GO_ON] * 20, Wish.STOP), optimizer, engine=engine, **more)
+    told: list[Step] = []
+
+    def wish() -> Wish:
+        return Wish.STOP if len(told) == 5 else Wish.GO_ON
+
+    result = minimized(wish, optimizer, told, engine=engine, **more)
     assert result.reason is StopReason.STOPPED
     assert not result.converged
     assert result.steps > 0

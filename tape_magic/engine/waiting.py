@@ -1,0 +1,140 @@
+"""Compilers are waited for in slices, so that whoever waits can be stopped at any of them.
+
+Nothing can end TensorFlow or XLA while they compile. They do it in a thread of their own here: on copies of
+the variables, and by a call of no steps, so that the thread may be left to itself and touches nothing. What
+it compiled is what the call itself then finds.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from tape_magic.engine.asked import Asked, Stopped
+from tape_magic.engine.contexts import handed_on
+from tape_magic.engine.interrupts import Interrupt
+
+SLICE_SECONDS = 0.02
+"""How often a run that waits asks whether it should end."""
+
+THREAD = "tape_magic: compiling"
+"""What the threads are called."""
+
+_Result = TypeVar("_Result")
+
+
+class Compiling:
+    """A concrete function that TensorFlow compiles in another thread.
+
+    Parameters
+    ----------
+    call
+        What has it compiled.
+    """
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self._done = threading.Event()
+        self._error: BaseException | None = None
+        self._call: Callable[[], Any] | None = call
+        self._state = handed_on()
+        # Whoever leaves Python while it compiles need not wait for it.
+        threading.Thread(target=self._run, name=THREAD, daemon=True).start()
+
+    def _run(self) -> None:
+        assert self._call is not None
+        try:
+            with self._state():
+                self._call()
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._call = None  # and the copies with it
+            self._done.set()
+
+    @property
+    def done(self) -> bool:
+        """Whether it is through."""
+        return self._done.is_set()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for so long; whether it is through."""
+        return self._done.wait(seconds)
+
+    def check(self) -> None:
+        """Raise what TensorFlow refused it with, if it did."""
+        if self._error is not None:
+            raise self._error
+
+
+def compiling(function: Any, arguments: Sequence[Any]) -> Compiling | None:
+    """Begin to have a concrete function compiled, by a call on copies of the variables that it captures.
+
+    Copies share the memory of their originals until one of them is assigned. ``None`` where a call with
+    other variables than its own is not possible.
+    """
+    import tensorflow as tf
+
+    call = getattr(function, "_call_flat", None)  # private
+    if call is None or tf.distribute.has_strategy() or not tf.executing_eagerly():
+        return None
+    try:
+        copies = {id(variable.handle): _copy(variable) for variable in function.graph.variables}
+        captured = [copies[id(one)].handle if id(one) in copies else one for one in function.captured_inputs]
+    except (AttributeError, ValueError, tf.errors.OpError):
+        return None
+    flat = tf.nest.flatten(arguments, expand_composites=True)
+    return Compiling(lambda: (call(flat, captured), copies))
+
+
+def _copy(variable: Any) -> Any:
+    import tensorflow as tf
+
+    with tf.device(variable.device):
+        return tf.Variable(variable.read_value(), trainable=False, shape=variable.shape)
+
+
+class Waiting:
+    """How one run waits for what compiles.
+
+    Parameters
+    ----------
+    asked
+        Whether the user wants the run to end.
+    tell
+        Told at each slice which engine is waited for.
+
+    Attributes
+    ----------
+    seconds
+        That the run has waited for.
+    """
+
+    def __init__(self, asked: Asked | None = None, tell: Callable[[str], None] | None = None) -> None:
+        self._asked = Asked(Interrupt()) if asked is None else asked
+        self._tell = tell
+        self.seconds = 0.0
+
+    def lay_out(self, call: Callable[[], _Result]) -> _Result:
+        """What Python does for a compiler, which the first interrupt ends. Raises :class:`Stopped`."""
+        with self._counted(), self._asked.at_once():
+            return call()
+
+    def wait(self, compiling: Compiling, engine: str) -> None:
+        """Wait until it is through. Raises :class:`Stopped`."""
+        with self._counted():
+            while not compiling.wait(SLICE_SECONDS):
+                if self._asked() is not None:
+                    raise Stopped
+                if self._tell is not None:
+                    self._tell(engine)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        began, paused = time.perf_counter(), self._asked.paused
+        try:
+            yield
+        finally:
+            self.seconds += time.perf_counter() - began - (self._asked.paused - paused)
