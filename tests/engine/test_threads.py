@@ -120,7 +120,7 @@ def test_what_was_listening_before_goes_on() -> None:
 
 
 HOW: dict[str, dict[str, Any]] = {
-    "xla": {"optimizer": "sgd", "lr": 0.1, "engine": "xla"},
+    "graph": {"optimizer": "adam", "lr": 0.1, "engine": "graph"},
     "eager": {"optimizer": "sgd", "lr": 0.1, "engine": "eager"},
     "bfgs": {"optimizer": "bfgs"},
 }
