@@ -9,19 +9,25 @@ from contextlib import contextmanager
 
 
 class _Kept(logging.Filter):
-    """Takes every record of this thread for itself; those of others pass as by the level before."""
+    """Takes the records of the threads that keep them; those of others pass as by the level before.
 
-    def __init__(self, level: int) -> None:
+    One for all threads, since the logger and its level are the whole program's.
+    """
+
+    def __init__(self, logger: logging.Logger) -> None:
         super().__init__()
-        self.messages: list[str] = []
-        self._level = level
-        self._thread = threading.get_ident()
+        self.level, self._shown = logger.level, logger.getEffectiveLevel()
+        self.messages: dict[int, list[list[str]]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.thread not in (None, self._thread):
-            return record.levelno >= self._level
-        self.messages.append(record.getMessage())
+        mine = self.messages.get(threading.get_ident())
+        if not mine:
+            return record.levelno >= self._shown
+        mine[-1].append(record.getMessage())
         return False
+
+
+_LOCK = threading.Lock()
 
 
 @contextmanager
@@ -33,14 +39,21 @@ def kept_log(*, details: bool = False) -> Iterator[list[str]]:
     import tensorflow as tf
 
     logger: logging.Logger = tf.get_logger()
-    level = logger.level
-    kept = _Kept(logger.getEffectiveLevel())
-    logger.addFilter(kept)
-    if details:
-        logger.setLevel(logging.DEBUG)
-    try:
-        yield kept.messages
-    finally:
-        logger.removeFilter(kept)
+    messages: list[str] = []
+    thread = threading.get_ident()
+    with _LOCK:
+        kept = next((one for one in logger.filters if isinstance(one, _Kept)), None) or _Kept(logger)
+        kept.messages.setdefault(thread, []).append(messages)
+        logger.addFilter(kept)
         if details:
-            logger.setLevel(level)
+            logger.setLevel(logging.DEBUG)
+    try:
+        yield messages
+    finally:
+        with _LOCK:
+            kept.messages[thread].pop()
+            if not kept.messages[thread]:
+                del kept.messages[thread]
+            if not kept.messages:
+                logger.removeFilter(kept)
+                logger.setLevel(kept.level)

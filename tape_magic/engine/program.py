@@ -19,6 +19,10 @@ Unpack = Callable[[Any], tuple[Any, dict[str, Any]]]
 """What a traced function returned → the value of the last expression, and what is assigned by name."""
 
 
+DYNAMIC = frozenset({"eval", "exec", "get_ipython", "globals", "locals", "setattr", "vars"})
+"""What mentions one of these may bind names that it does not mention."""
+
+
 @dataclass(frozen=True)
 class Names:
     """Which names a program reads and assigns, as its text shows.
@@ -39,6 +43,11 @@ class Names:
     assigns: Mapping[str, int] = field(default_factory=dict)
     reads_first: frozenset[str] = frozenset()
     opaque: bool = False
+
+    @property
+    def may_bind_any(self) -> bool:
+        """Whether names may be bound that the text does not mention."""
+        return self.opaque or not DYNAMIC.isdisjoint(self.reads)
 
     def assigned_first(self, name: str) -> bool:
         """Whether the program gives `name` a value before it reads it."""

@@ -109,7 +109,7 @@ class Rerun:
                     guard.waits = True
             finally:
                 run_eagerly_here(False)
-                if tf.config.functions_run_eagerly() != self._eagerly:  # the program set it
+                if bool(tf.config.functions_run_eagerly()) != self._eagerly:  # the program set it
                     tf.config.run_functions_eagerly(self._eagerly)
                 self._widened.close()
                 self._after.restore(beside=self._before)

@@ -21,13 +21,10 @@ import numpy as np
 
 from tape_magic.engine import sources as src
 from tape_magic.engine.kinds import attributes_of, elements_of, is_a, pairs_of
-from tape_magic.engine.program import Program
+from tape_magic.engine.program import DYNAMIC, Program
 from tape_magic.engine.source_text import unwrapped
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic, types.ModuleType)
-
-_DYNAMIC = frozenset({"eval", "exec", "get_ipython", "globals", "locals", "setattr", "vars"})
-"""A function that mentions one of these may bind names that it does not mention."""
 
 _NOTHING = object()
 
@@ -99,7 +96,7 @@ class Snapshot:
 
     def _may_bind(self, name: str) -> bool:
         """Whether the program may bind a name; all others are another thread's affair."""
-        if self._own.opaque or not self._globals.isdisjoint(_DYNAMIC):
+        if self._own.may_bind_any or not self._globals.isdisjoint(DYNAMIC):
             return True
         return name in self._own_names or name in self._globals
 

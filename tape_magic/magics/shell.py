@@ -267,7 +267,7 @@ class TapeMagics(Magics):
 def _put_back(namespace: dict[str, Any], before: dict[str, Any], cell: Cell) -> None:
     """Those names that a cell may have bound, as they were before it."""
     names = cell.names
-    for name in {*namespace, *before} if names.opaque else {*names.reads, *names.assigns}:
+    for name in {*namespace, *before} if names.may_bind_any else {*names.reads, *names.assigns}:
         if name in before:
             namespace[name] = before[name]
         else:

@@ -526,3 +526,17 @@ def test_the_python_function() -> None:
     (check,) = report.checks
     np.testing.assert_allclose([check.derivative, check.difference], [1.01 * np.cos(1), np.cos(1)], rtol=1e-6)
     assert tape_magic.grad(tf.sin, 1.0).checks == ()
+
+
+@pytest.mark.parametrize("call", ["globals()['seen'] = globals().get('seen', 0) + 1", "note()"])
+def test_names_that_are_bound_in_passing_are_those_of_the_one_run(shell: Notebook, call: str) -> None:
+    """Their names stand nowhere in the text, so all names are put back."""
+    shell.ok("def note():\n    globals()['seen'] = globals().get('seen', 0) + 1")
+    shell.ns["x"] = tf.Variable(2.0)
+    shell.ok(f"%%grad dy/dx --check -q\ny = x**2\n{call}")
+    assert shell.ns["seen"] == 1
+
+
+def test_a_refusal_takes_back_what_was_bound_in_passing(shell: Notebook) -> None:
+    shell.ns.update(x=tf.Variable(2.0), tf=tf)
+    shell.refused("%%minimize y --over x --engine eager\ny = x*tf.ones(2)\nglobals()['seen'] = 1")

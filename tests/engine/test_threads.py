@@ -120,7 +120,7 @@ def test_what_was_listening_before_goes_on() -> None:
 
 
 HOW: dict[str, dict[str, Any]] = {
-    "xla": {"optimizer": "sgd", "lr": 0.1, "engine": "xla"},
+    "graph": {"optimizer": "adam", "lr": 0.1, "engine": "graph"},
     "eager": {"optimizer": "sgd", "lr": 0.1, "engine": "eager"},
     "bfgs": {"optimizer": "bfgs"},
 }
@@ -212,6 +212,34 @@ def test_the_log_of_another_thread_is_left_to_it(monkeypatch: pytest.MonkeyPatch
         elsewhere(lambda: (logger.warning("of another"), logger.debug("detail of another")))
     assert messages == ["own detail"]
     assert heard == ["of another"]
+
+
+def test_of_two_that_keep_the_log_the_last_puts_its_level_back() -> None:
+    logger = tf.get_logger()
+    before = logger.level, list(logger.filters)
+    first_keeps, second_keeps, first_is_done = (threading.Event() for _ in range(3))
+
+    def first() -> list[str]:
+        with kept_log(details=True) as messages:
+            first_keeps.set()
+            assert second_keeps.wait(PATIENCE)
+            logger.debug("first")
+        first_is_done.set()
+        return messages
+
+    def second() -> list[str]:
+        assert first_keeps.wait(PATIENCE)
+        with kept_log(details=True) as messages:
+            second_keeps.set()
+            assert first_is_done.wait(PATIENCE)
+            logger.debug("second")
+        return messages
+
+    threads = Threads()
+    threads.start("first", first)
+    threads.start("second", second)
+    assert threads.join() == {"first": ["first"], "second": ["second"]}
+    assert (logger.level, list(logger.filters)) == before
 
 
 def test_what_another_thread_prints_waits_for_the_file_and_is_not_lost(

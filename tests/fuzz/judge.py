@@ -20,8 +20,8 @@ from tape_magic.notation import MAX_ORDER, place, read_targets, shorten
 SECONDS = 2.0
 """Of the processor's time that a line may take, also where each branch is counted."""
 
-NAMES = ("", "x", "xa", "xayd", "lossmodeldxy")
-"""The names that there are, each of one letter; and the last knows all names."""
+NAMES = ("", "x", "xa", "xayd", None)
+"""The names that there are, each of one letter; ``None`` for whatever name is asked for."""
 
 
 def judge_bytes(data: bytes) -> None:
@@ -29,8 +29,7 @@ def judge_bytes(data: bytes) -> None:
     choice = data[0] if data else 0
     line = data[1:].decode("utf-8", "surrogateescape")
     names = NAMES[choice // len(MAGICS) % len(NAMES)]
-    exists = names.__contains__ if names != NAMES[-1] else (lambda name: True)
-    judge(MAGICS[choice % len(MAGICS)], line, exists)
+    judge(MAGICS[choice % len(MAGICS)], line, lambda name: names is None or name in names)
 
 
 def judge(magic: Magic, line: str, exists: Callable[[str], bool]) -> None:
