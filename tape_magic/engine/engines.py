@@ -20,11 +20,14 @@ from tape_magic.engine.unconnected import Record
 from tape_magic.engine.waiting import Waiting
 from tape_magic.errors import CompileError, TapeMagicError
 
-XLA_SHARE = 4.0
-"""XLA takes about so many times as long to compile a loop as TensorFlow takes to lay it out as a graph."""
+XLA_SHARE = 2.0
+"""XLA takes about so many times as long for a loop as tracing takes and the graph, for 10 to 500 variables."""
 
 XLA_LEAST = 0.3
 """Seconds that it takes at least."""
+
+WORTH = 1.5
+"""XLA compiles beside the graph's steps where these are to take so many times as long, since it slows them."""
 
 STRETCHES = 512
 """So many stretches are aimed at in a chunk."""
@@ -126,7 +129,7 @@ class Engines:
     def _pays(self, made: Compiled, left: float) -> bool:
         """Whether XLA is worth compiling, for the seconds `left` as a graph and those of earlier runs."""
         compiling = max(XLA_LEAST, XLA_SHARE * made.laid_out)
-        return made.as_graph + left >= 2 * compiling
+        return made.as_graph + left >= WORTH * compiling
 
     def advance(self, position: Position, end: int) -> Chunk:
         """A chunk of steps; see :meth:`Loop.advance`. Raises :class:`Stopped` where that has to compile."""
