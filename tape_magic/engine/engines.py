@@ -20,11 +20,14 @@ from tape_magic.engine.unconnected import Record
 from tape_magic.engine.waiting import Waiting
 from tape_magic.errors import CompileError, TapeMagicError
 
-XLA_SHARE = 4.0
-"""XLA takes about so many times as long to compile a loop as TensorFlow takes to lay it out as a graph."""
+XLA_SHARE = 2.0
+"""XLA takes about so many times as long for a loop as the trace and the graph, for 10 to 500 variables."""
 
 XLA_LEAST = 0.3
 """Seconds that it takes at least."""
+
+WORTH = 1.5
+"""XLA compiles beside a graph's steps where these are to take so many times as long, since it slows them."""
 
 STRETCHES = 512
 """So many stretches are aimed at in a chunk."""
@@ -72,7 +75,7 @@ class Engines:
         self._may_switch = asked == "auto" and not same
         self._known = {} if compilation.made is None else dict(compilation.made.paces)
         self._stretch = 1
-        self._taken = 0
+        self._taken = self._chunks = 0
         self._seconds = 0.0
         self.xla_begun = False
 
@@ -126,7 +129,7 @@ class Engines:
     def _pays(self, made: Compiled, left: float) -> bool:
         """Whether XLA is worth compiling, for the seconds `left` as a graph and those of earlier runs."""
         compiling = max(XLA_LEAST, XLA_SHARE * made.laid_out)
-        return made.as_graph + left >= 2 * compiling
+        return made.as_graph + left >= WORTH * compiling
 
     def advance(self, position: Position, end: int) -> Chunk:
         """A chunk of steps; see :meth:`Loop.advance`. Raises :class:`Stopped` where that has to compile."""
@@ -142,6 +145,7 @@ class Engines:
                 # A graph's error speaks of nodes; the program by itself says it with the user's line.
                 self._compilation.run_program()
             raise
+        self._chunks += 1
         self._taken = chunk.last + 1 - position.step
         compiling = self.waiting.seconds - waited
         self._seconds = time.perf_counter() - started - compiling
@@ -184,13 +188,17 @@ class Engines:
                 self._end_xla(position, left)
             else:
                 self._begin_xla(made, left)
-        elif self.engine == "xla" and "graph" in made.paces and self._seconds > CHUNK_SECONDS / 2:
+        elif self.engine == "xla" and self._tells(made):
             self._may_switch = False
             slower = pace / made.paces["graph"]
             if slower > 1.1:
                 made.xla_is_slower = True
                 self._switch("graph", position)
                 self.reason = f"XLA took {slower:.1f} times as long a step"
+
+    def _tells(self, made: Compiled) -> bool:
+        """Whether the last chunk tells how fast XLA is; the first call of a loop takes longer than others."""
+        return self._chunks > 1 and "graph" in made.paces and self._seconds > CHUNK_SECONDS / 2
 
     def _begin_xla(self, made: Compiled, left: float) -> None:
         """Have XLA compile beside the graph's steps, if it is worth that."""
@@ -221,7 +229,7 @@ class Engines:
             return refusal
         if isinstance(self.loop, CompiledLoop) and isinstance(before, CompiledLoop):
             self.loop.take_over(before)
-        self._taken, self._seconds = 0, 0.0
+        self._taken, self._seconds, self._chunks = 0, 0.0, 0
         return ""
 
     def record(self) -> Record:

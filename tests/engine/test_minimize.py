@@ -23,6 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tape_magic
+from tape_magic.engine.compilation import Compilation
 from tape_magic.engine.minimize import MinimizeInterrupted
 from tape_magic.errors import LineError, TargetError
 from tape_magic.results.minimum import MinimizeResult, StopReason
@@ -471,6 +472,7 @@ def test_a_keras_model(engine: str) -> None:
 @pytest.fixture
 def xla_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """XLA is tried after the first steps, however few are left."""
+    monkeypatch.setattr(Compilation, "begin", Compilation.compiled)  # and waited for
     for name in ("XLA_LEAST", "XLA_SHARE", "CHUNK_SECONDS"):
         monkeypatch.setattr(f"tape_magic.engine.engines.{name}", 0.0)
 

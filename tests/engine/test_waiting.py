@@ -17,6 +17,7 @@ import tensorflow as tf
 import tape_magic
 from tape_magic.engine import engines, waiting
 from tape_magic.engine.compilation import Compiled
+from tape_magic.engine.lean_loop import LeanLoop
 from tape_magic.engine.minimize import MinimizeInterrupted, run
 from tape_magic.engine.program import FunctionProgram
 from tape_magic.engine.settings import Settings
@@ -195,6 +196,14 @@ def test_the_graph_goes_on_while_xla_compiles(gate: Gate, monkeypatch: pytest.Mo
         gate.begun += 1
         return Compiling(call)  # the graph
 
+    leanly, called = LeanLoop._leanly, []
+
+    def slow_at_first(self: LeanLoop, *arguments: Any) -> Any:
+        called.append(1)
+        time.sleep(0.1 if len(called) == 1 else 0.0)  # as the first call of many variables is
+        return leanly(self, *arguments)
+
+    monkeypatch.setattr(LeanLoop, "_leanly", slow_at_first)
     w = tf.Variable(0.0)
     seen: list[Step] = []
 
