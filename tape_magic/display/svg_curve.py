@@ -90,16 +90,15 @@ def linear_ticks(low: float, high: float) -> list[tuple[float, str]]:
         return [(low, numbers.number(low, 6)), (high, numbers.number(high, 6))]
     values = [k * size for k in range(first, last + 1)]
     rounded = [round(value, 12) if abs(size) > 1e-9 else value for value in values]
-    return list(zip(values, _told_apart(rounded), strict=True))
+    return list(zip(values, _in_full(rounded, size), strict=True))
 
 
-def _told_apart(values: list[float]) -> list[str]:
-    """With as many digits as it takes until no two read the same."""
-    for digits in range(4, 17):
-        shown = [numbers.number(value, digits) for value in values]
-        if len(set(shown)) == len(shown):
-            break
-    return shown
+def _in_full(values: list[float], size: float) -> list[str]:
+    """Multiples of a size with as many digits as they have: no two read alike, and none is rounded."""
+    digits = 4
+    while digits < 16 and any(abs(float(f"{value:.{digits}g}") - value) > size / 1000 for value in values):
+        digits += 1
+    return [numbers.number(value, digits) for value in values]
 
 
 def step_ticks(steps: int, unit: str) -> list[tuple[float, str]]:

@@ -87,6 +87,11 @@ def test_losses_on_the_axis():
     assert [label for _, label in svg_curve.log_ticks(-5.8, 0.0)] == ["10⁻⁶", "10⁻⁴", "10⁻²", "1"]
     assert [label for _, label in svg_curve.linear_ticks(0.3, 121.7)] == ["0", "50", "100", "150"]
     assert [label for _, label in svg_curve.linear_ticks(-0.37, -0.29)] == ["−0.4", "−0.35", "−0.3", "−0.25"]
+    assert [label for _, label in svg_curve.linear_ticks(503.161, 503.168)][1:4] == [
+        "503.1625",
+        "503.165",
+        "503.1675",
+    ]
     # A loss that has hardly moved.
     assert [label for _, label in svg_curve.linear_ticks(6.86597, 6.86601)] == [
         "6.86596",
