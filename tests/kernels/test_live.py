@@ -74,6 +74,7 @@ def test_stop_ends_the_cell_with_its_report_and_what_was_queued_runs_in_order(ke
     completion = kernel.client.complete("minim")
     queued += [kernel.start("order.append(3); print(minimum.reason.name)")]
     time.sleep(0.3)  # so that they lie there when the click comes
+    live.until("steps/s")  # it was shown while XLA compiled
     live.click("Stop")
     ran = live.finish()
     assert ran.status == "ok"
