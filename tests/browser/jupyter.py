@@ -196,9 +196,9 @@ class Page:
         return self.cell(number).locator(".jp-OutputArea")
 
     def text(self, number: int) -> str:
-        """The words there."""
+        """The words there; that some spaces do not break is no matter."""
         output = self.output(number)
-        return str(output.first.inner_text()) if output.count() else ""
+        return str(output.first.inner_text()).replace("\xa0", " ") if output.count() else ""
 
     def button(self, number: int, word: str) -> Any:
         """A button below a cell."""

@@ -51,11 +51,12 @@ REPORTS, INSPECTOR, LIVE, REFUSED = 1, 2, 3, 4
 
 def harmless(page: Any) -> None:
     """Nothing ran, nothing became a formula or a heading, and every output has the width of its place."""
+    outputs = page.locator(".jp-OutputArea-output")
+    outputs.first.wait_for()
+    page.wait_for_timeout(500)  # for what a page does once it shows something
     assert page.evaluate("window.pwned") is None
     assert page.locator("mjx-container, .MathJax").count() == 0
     assert page.locator("h1:has-text('out')").count() == 0
-    outputs = page.locator(".jp-OutputArea-output")
-    assert outputs.first.is_visible()
     boxes = outputs.evaluate_all("""all => all.map(output => {
         const within = [output, ...output.querySelectorAll('.mathjax_ignore')];
         const over = Math.max(...within.map(box => box.scrollWidth - box.clientWidth));
