@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +18,10 @@ from tests.doors import Door
 from tests.notebook import Notebook
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+# Whoever starts the tests in the background may have interrupts ignored, in the kernels they start, too.
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine is slow, and no fault of what is tested.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])

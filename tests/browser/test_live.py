@@ -118,7 +118,7 @@ def exported(browser: Any, path: Path) -> None:
     images = page.locator(".jp-OutputArea img")
     assert images.count() >= 2
     assert images.first.evaluate("image => image.naturalWidth") > 0
-    body = page.locator("body").inner_text()
+    body = page.locator("body").inner_text().replace("\xa0", " ")
     assert "stopped ·" in body
     assert MISSING not in body
     assert "VBox" not in body
