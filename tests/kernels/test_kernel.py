@@ -141,7 +141,7 @@ def kernel(apart: Path) -> Iterator[Kernel]:
     # What starts the tests in the background may have the kernel ignore interrupts.
     kernel.ok(
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "%load_ext tape_magic\nimport tensorflow as tf, numpy as np"
+        "%load_ext tape_magic\nimport tensorflow as tf, numpy as np\nx = tf.Variable(1.0)"
     )
     yield kernel
     kernel.close()
