@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 
 import tape_magic
-from tape_magic.engine import engines, waiting
+from tape_magic.engine import compilation, engines, waiting
 from tape_magic.engine.compilation import Compiled
 from tape_magic.engine.lean_loop import LeanLoop
 from tape_magic.engine.minimize import MinimizeInterrupted, run
@@ -45,6 +45,7 @@ class Gate:
 def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     gate = Gate()
     monkeypatch.setattr(waiting, "Compiling", gate.held)
+    monkeypatch.setattr(compilation, "QUICK_SECONDS", 0.0)
     yield gate
     gate.opened.set()
     for thread in threads():
