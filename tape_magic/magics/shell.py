@@ -291,7 +291,7 @@ def _interrupted(error: BaseException | None) -> bool:
     return error is not None
 
 
-def _said(error: Exception) -> str:
+def _said(error: BaseException) -> str:
     """The kind of an exception of the user's, and the first line of what it says if it can say anything."""
     try:
         text = str(error).strip().partition("\n")[0]
@@ -302,8 +302,15 @@ def _said(error: Exception) -> str:
 
 def _shown_as(error: BaseException, render: Callable[[], list[str]]) -> None:
     """Have IPython show an exception by `render`, without the frames of this package."""
+
+    def rendered() -> list[str]:
+        try:
+            return render()
+        except KeyboardInterrupt:  # pressed while the cell's lines were looked for
+            return [_said(error)]
+
     try:
-        error._render_traceback_ = render  # type: ignore[attr-defined]
+        error._render_traceback_ = rendered  # type: ignore[attr-defined]
     except AttributeError:
         return  # a class with slots: IPython then shows every frame
 

@@ -279,6 +279,18 @@ def test_the_same_text_under_another_future(shell: Notebook, x: Any) -> None:
     fails(shell, cell, NameError)
 
 
+def test_an_interrupt_while_the_traceback_is_drawn(
+    shell: Notebook, x: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pressed(*arguments: Any, **named: Any) -> list[str]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shell.shell.InteractiveTB, "structured_traceback", pressed)
+    run = shell.run("%%grad dy/dx\ny = x\n1/0")
+    assert type(run.error) is ZeroDivisionError
+    assert run.traceback.strip() == "ZeroDivisionError: division by zero"
+
+
 def test_hooks_of_the_shell_run_once(shell: Notebook, x: Any) -> None:
     calls: list[str] = []
     events = shell.shell.events
