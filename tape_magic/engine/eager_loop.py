@@ -89,6 +89,7 @@ class EagerLoop:
             # What a variable holds is watched as it is read; what is not trainable has to be said.
             leaves = self._settle(tape.watched_variables())
         if any(not getattr(leaf.value, "trainable", True) for leaf in leaves):
+            assign_all(reached.written(self.recorder, ()))  # as if it had been evaluated once
             self.recorder = Recorder()
             with (
                 self.recorder.listening(),
@@ -134,7 +135,11 @@ class EagerLoop:
     @property
     def moved(self) -> list[Any]:
         """Those, and the optimizer's own."""
-        return [*self.kept, *(src.watched(variable) for variable in self._optimizer.variables)]
+        return [*self.kept, *self._slots]
+
+    @property
+    def _slots(self) -> list[Any]:
+        return [src.watched(variable) for variable in self._optimizer.variables]
 
     def advance(self, position: Position, end: int, stretch: int) -> Chunk:
         """Steps for about the time of a chunk."""
@@ -174,9 +179,10 @@ class EagerLoop:
     def _apply(self, gradients: Sequence[Any]) -> None:
         import tensorflow as tf
 
-        self._before = [variable.read_value() for variable in self.moved]
+        leaves = [leaf.value.read_value() for leaf in self._leaves]
+        slots = [variable.read_value() for variable in self._slots]
         # Back means before the evaluation, which is then done once more.
-        self._before[len(self._leaves) : len(self._leaves) + len(self._written)] = self._state
+        self._before = [*leaves, *self._state, *slots]
         try:
             self._optimizer.apply(list(gradients), [leaf.owner for leaf in self._leaves])
             for leaf, low, high in zip(self._leaves, self._plan.lower, self._plan.upper, strict=False):

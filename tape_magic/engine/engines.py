@@ -213,11 +213,14 @@ class Engines:
         self.xla_begun = not refusal
 
     def _end_xla(self, position: Position, left: float) -> None:
-        """Go on with XLA once it has compiled."""
-        if not self._compilation.has("xla") or left < XLA_LEAST:
+        """Go on with XLA once it has compiled, unless little is left."""
+        if not self._compilation.has("xla"):
+            return
+        self.xla_begun = False
+        if left < XLA_LEAST:
+            self._may_switch = False
             return
         started = time.perf_counter()
-        self.xla_begun = False
         self.reason = self._switch("xla", position)
         self._may_switch = not self.reason
         self.compile_seconds += time.perf_counter() - started

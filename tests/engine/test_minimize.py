@@ -586,14 +586,17 @@ def test_what_has_no_gradient_is_refused_by_name(door: Door, engine: str) -> Non
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_state_that_the_cell_keeps_in_a_variable_counts_each_evaluation_once(engine: str) -> None:
-    x, count = tf.Variable(1.0), tf.Variable(0, trainable=False)
+@pytest.mark.parametrize("trainable", [True, False])
+def test_state_that_the_cell_keeps_in_a_variable_counts_each_evaluation_once(
+    engine: str, trainable: bool
+) -> None:
+    x, count = tf.Variable(1.0, trainable=trainable), tf.Variable(0, trainable=False)
 
     def loss() -> Any:
         count.assign_add(1)
         return x**2
 
-    tape_magic.minimize(loss, None, "sgd", 7, lr=0.1, engine=engine)
+    tape_magic.minimize(loss, None if trainable else {"x": x}, "sgd", 7, lr=0.1, engine=engine)
     assert count.numpy() == 8
 
 
