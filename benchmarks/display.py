@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from benchmarks.side_by_side import environment
 from tests.kernels.test_kernel import Kernel
 
-ROUNDS = 9
+ROUNDS = 7
 
 SETUP = """%load_ext tape_magic
 import tensorflow as tf
@@ -26,16 +26,16 @@ inputs, targets = tf.random.normal([10_000, 100]), tf.random.normal([10_000, 1])
 weights = tf.Variable(tf.zeros([100, 1]))"""
 
 TASKS = {
-    "the tutorial's quadratic, 500,000,000 steps": (
-        "%%minimize y --over x --optimizer sgd --lr 1e-8 --steps 500_000_000 --engine xla",
+    "the tutorial's quadratic, 1,500,000,000 steps": (
+        "%%minimize y --over x --optimizer sgd --lr 1e-8 --steps 1_500_000_000 --engine xla",
         "y = x**2 - 2*x + 1",
     ),
-    "Rosenbrock-100, Adam, 8,000,000 steps": (
-        "%%minimize y --over w --optimizer adam --lr 1e-6 --steps 8_000_000 --engine xla",
+    "Rosenbrock-100, Adam, 24,000,000 steps": (
+        "%%minimize y --over w --optimizer adam --lr 1e-6 --steps 24_000_000 --engine xla",
         "y = tf.reduce_sum(100*(w[1:] - w[:-1]**2)**2 + (1 - w[:-1])**2)",
     ),
-    "least squares 10,000 × 100, 10,000 steps": (
-        "%%minimize y --over weights --optimizer adam --lr 1e-5 --steps 10_000 --engine xla",
+    "least squares 10,000 × 100, 30,000 steps": (
+        "%%minimize y --over weights --optimizer adam --lr 1e-5 --steps 30_000 --engine xla",
         "y = tf.reduce_mean((inputs @ weights - targets)**2)",
     ),
 }

@@ -207,8 +207,8 @@ def by_hand(problem: Problem, *, record: bool) -> Run:
     return run
 
 
-def by_jax(problem: Problem) -> Run:
-    """The whole loop compiled, with optax; the losses are not recorded."""
+def by_jax(problem: Problem, *, record: bool) -> Run:
+    """The whole loop compiled, with optax; with `record`, it also returns the loss of each step."""
     import jax
     import optax
 
@@ -220,12 +220,16 @@ def by_jax(problem: Problem) -> Run:
 
     @jax.jit
     def loop(start: Any, data: Any, steps: Any) -> Any:
-        def body(_: Any, carried: Any) -> Any:
-            parameters, state = carried
-            updates, state = optimizer.update(jax.grad(problem.jax_loss)(parameters, data), state)
-            return optax.apply_updates(parameters, updates), state
+        def body(step: Any, carried: Any) -> Any:
+            parameters, state, losses = carried
+            loss, gradients = jax.value_and_grad(problem.jax_loss)(parameters, data)
+            updates, state = optimizer.update(gradients, state)
+            # A loss that nothing takes is not computed.
+            losses = losses.at[step].set(loss) if record else losses
+            return optax.apply_updates(parameters, updates), state, losses
 
-        return jax.lax.fori_loop(0, steps, body, (start, optimizer.init(start)))
+        losses = jax.numpy.zeros(problem.steps if record else 0)
+        return jax.lax.fori_loop(0, steps, body, (start, optimizer.init(start), losses))
 
     return lambda steps: jax.block_until_ready(loop(start, data, steps))
 

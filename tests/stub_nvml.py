@@ -16,7 +16,10 @@ class NVMLError(Exception):
 
 @dataclass
 class StubCard:
-    """What a card answers; None raises NVML's error, as a card does that has no such figure."""
+    """What a card answers; None raises NVML's error, as a card does that has no such figure.
+
+    The first version of the question for memory counts what is `reserved` as used.
+    """
 
     name: str = "STUB"
     total: int | None = 64 * 2**20
@@ -26,10 +29,14 @@ class StubCard:
     bus: str = "00000000:01:00.0"
     uuid: str = "GPU-0"
     processes: list[tuple[int, int | None]] = field(default_factory=list)
+    reserved: int = 0
 
 
-def pynvml(*cards: StubCard, driver: str = "580.159.03", broken: str = "") -> Any:
-    """The module over these cards; `broken` is what it says instead of opening."""
+def pynvml(*cards: StubCard, driver: str = "580.159.03", broken: str = "", old: bool = False) -> Any:
+    """The module over these cards; `broken` is what it says instead of opening.
+
+    `old` is a driver that knows the first version only of what there are two of.
+    """
 
     def told(value: Any) -> Any:
         if value is None:
@@ -44,8 +51,17 @@ def pynvml(*cards: StubCard, driver: str = "580.159.03", broken: str = "") -> An
     def end() -> None:
         module.opened -= 1
 
+    def memory(card: StubCard, version: int | None = None) -> Any:
+        total = told(card.total)
+        if version is None:
+            return SimpleNamespace(total=total, used=card.used + card.reserved)
+        if old:
+            raise NVMLError("Function Not Found")
+        return SimpleNamespace(total=total, used=card.used, reserved=card.reserved)
+
     module: Any = ModuleType("pynvml")
     module.NVMLError, module.NVML_TEMPERATURE_GPU, module.opened = NVMLError, 0, 0
+    module.nvmlMemory_v2 = 0x02000028
     module.nvmlInit, module.nvmlShutdown = start, end
     module.nvmlSystemGetDriverVersion = lambda: driver
     module.nvmlDeviceGetCount = lambda: len(cards)
@@ -53,7 +69,7 @@ def pynvml(*cards: StubCard, driver: str = "580.159.03", broken: str = "") -> An
     module.nvmlDeviceGetName = lambda card: card.name
     module.nvmlDeviceGetUUID = lambda card: card.uuid
     module.nvmlDeviceGetPciInfo = lambda card: SimpleNamespace(busId=card.bus)
-    module.nvmlDeviceGetMemoryInfo = lambda card: SimpleNamespace(total=told(card.total), used=card.used)
+    module.nvmlDeviceGetMemoryInfo = memory
     module.nvmlDeviceGetUtilizationRates = lambda card: SimpleNamespace(gpu=told(card.load))
     module.nvmlDeviceGetTemperature = lambda card, sensor: told(card.temperature)
     module.nvmlDeviceGetComputeRunningProcesses = lambda card: [

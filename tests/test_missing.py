@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tape_magic.display import progress
+from tape_magic.engine.doctor import examine
+from tape_magic.engine.machine import Machine
+from tape_magic.errors import TapeMagicError
+from tape_magic.results.doctor import Finding
 from tests.notebook import Notebook
 
 SETUP = "import tensorflow as tf\nx = tf.Variable(3.0)"
@@ -91,3 +96,70 @@ def test_all_else_works_without_any_of_them(without: Any) -> None:
     assert shell.refused("%%minimize y --over x --optimizer bfgs\ny = x*x") == (
         '--optimizer bfgs needs SciPy: pip install "tape_magic[scipy]"'
     )
+
+
+CALLS = (
+    "tape_magic.grad(lambda x: x*x, {'x': 1.0})",
+    "tape_magic.derivative(lambda x: x*x)",
+    "tape_magic.minimize(lambda x: x*x, {'x': 1.0})",
+    "tape_magic.devices()",
+)
+
+
+def test_without_tensorflow_each_magic_and_function_says_so(without: Any) -> None:
+    said = "TensorFlow is not installed: run %pip install tensorflow and restart the kernel."
+    shell = without("tensorflow")
+    shell.ok("import tape_magic")
+    for cell in ("%%grad dy/dx\ny = x*x", LONG_ENOUGH, "%tfgpu", "%tfgpu 0 --growth", "%tfgpu --json"):
+        run = shell.run(cell)
+        assert shell.refused(cell) == said
+        assert "Traceback" not in run.stderr
+    for call in CALLS:
+        error = shell.run(call).error
+        assert isinstance(error, TapeMagicError)
+        assert str(error) == said
+    assert shell.refused("%%grad dy/dx --nonsense\ny = x*x").startswith("%%grad")  # lines are read first
+
+
+@pytest.mark.parametrize(
+    ("broken", "text"),
+    [
+        (
+            "raise ImportError('libz.so.1: cannot open\\nfor more, see')",
+            "ImportError: libz.so.1: cannot open",
+        ),
+        ("raise TypeError('Descriptors cannot be created directly.')", "TypeError: Descriptors cannot be"),
+        ("import numpy.no_such_part", "ModuleNotFoundError: No module named 'numpy.no_such_part'"),
+    ],
+)
+def test_a_tensorflow_that_fails_to_import(
+    without: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, broken: str, text: str
+) -> None:
+    shell = without("tensorflow")
+    monkeypatch.delitem(sys.modules, "tensorflow")
+    (tmp_path / "tensorflow.py").write_text(broken)
+    monkeypatch.syspath_prepend(tmp_path)
+    said = shell.refused("%%grad dy/dx\ny = x*x")
+    assert said.startswith(f"TensorFlow cannot be imported ({text}")
+    assert said.endswith("run %pip install --force-reinstall tensorflow and restart the kernel.")
+    report = examine(Machine(tmp_path, {}))
+    assert report.headline == "No GPU: TensorFlow cannot be imported"
+    assert report.links[0].finding is Finding.FAILS
+    assert report.links[0].evidence[0].startswith(text)
+    assert report.command == "%pip install --force-reinstall tensorflow"
+
+
+def test_the_doctor_without_tensorflow(without: Any, tmp_path: Path) -> None:
+    without("tensorflow")
+    report = examine(Machine(tmp_path, {}))
+    assert report.headline == "No GPU: TensorFlow is not installed"
+    assert [one.finding for one in report.links] == [Finding.MISSING] + [Finding.UNTRIED] * 6
+    assert (report.tensorflow, report.harmless) == ("", False)
+    assert "No GPU: TensorFlow is not installed" in without().ok("%tfgpu --doctor").displayed[-1].text
+
+
+def test_where_a_card_is_tensorflow_comes_with_cudas_libraries(without: Any, tmp_path: Path) -> None:
+    without("tensorflow")
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/nvidia0").touch()
+    assert examine(Machine(tmp_path, {})).command == '%pip install "tensorflow[and-cuda]"'

@@ -208,8 +208,11 @@ class Compilation:
         if engine != "xla" or self.same or self.batches is not None:
             return 0
         leaves = connected_of(made.leaves, made.evaluation.connected)
-        lean = fits(made.plan, leaves, made.optimizer, made.traced.written)
-        return block_of(made.evaluation.elements, self.steps) if lean else 0
+        if not fits(made.plan, leaves, made.optimizer, made.traced.written):
+            return 0
+        # One that lays out more steps than pay for so few is as good once it is there.
+        there = (block for other, block in {*made.loops, *made.begun} if other == engine)
+        return max(block_of(made.evaluation.elements, self.steps), *there, 1)
 
     @property
     def _inputs(self) -> Mapping[str, Any]:

@@ -61,7 +61,7 @@ def install_line(missing: Sequence[str], version: str, requirements: Sequence[st
 
 
 def whole_line(version: str) -> str:
-    """What brings TensorFlow with all of CUDA's libraries."""
+    """What brings TensorFlow with all of CUDA's libraries; without a version, the newest."""
     return f'%pip install "{_whole("tensorflow", version)}"'
 
 
@@ -91,7 +91,7 @@ def wheel_line(name: str, version: str) -> str:
 
 def _whole(name: str, version: str) -> str:
     """Of nightly builds only the newest are kept, so that the one installed may be gone."""
-    return f"{name}[and-cuda]" if name == "tf-nightly" else f"{name}[and-cuda]=={version}"
+    return f"{name}[and-cuda]" if name == "tf-nightly" or not version else f"{name}[and-cuda]=={version}"
 
 
 def _requirements() -> list[str]:

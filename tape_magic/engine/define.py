@@ -11,6 +11,7 @@ from tape_magic.engine import sources as src
 from tape_magic.engine.arguments import distinct, parameter_name
 from tape_magic.engine.compiled import Definition, DerivativeFunction
 from tape_magic.engine.gradients import Gradients
+from tape_magic.engine.importing import load_tensorflow
 from tape_magic.engine.jacobians import BatchJacobians, Jacobians
 from tape_magic.engine.program import FunctionProgram, Namespace, Program, Untraceable
 from tape_magic.engine.request import LIMIT, Request
@@ -74,6 +75,7 @@ def derivative(
     >>> float(f(3.0).dy_dx), float(f(3.0, a=2.0).y)                         # doctest: +SKIP
     (6.0, 18.0)
     """
+    load_tensorflow()
     words = split(targets) if isinstance(targets, str) else list(targets)
     names = tuple(split(wrt) if isinstance(wrt, str) else wrt or ()) or None
     if jacobian and batch_jacobian:

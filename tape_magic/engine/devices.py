@@ -6,7 +6,6 @@ until then they can be changed, and nothing here starts it.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -20,6 +19,7 @@ from tape_magic.engine.device_request import Request, read_request
 from tape_magic.engine.device_settings import NOTHING, read_settings
 from tape_magic.engine.device_state import Plan, State, has_started, make_plan, read_state
 from tape_magic.engine.device_steps import apply
+from tape_magic.engine.importing import load_tensorflow
 from tape_magic.engine.random_state import tensorflow_seed
 from tape_magic.errors import DeviceError
 from tape_magic.results.devices import DeviceReport, Outcome, size_text
@@ -82,7 +82,7 @@ def devices(
         reset_peak=reset_peak,
     )
     # imported here, since it takes seconds, and only once the arguments are known to make sense
-    tf: Any = importlib.import_module("tensorflow")
+    tf = load_tensorflow()
     state, started = read_state(tf), has_started(tf)
     _check_required(tf, request, state)
     located = locate(tf, state)

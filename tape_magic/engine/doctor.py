@@ -5,7 +5,6 @@ It starts nothing in this process. What may end a process is run apart, with a t
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from tape_magic.engine.device_cards import locate
 from tape_magic.engine.device_notes import hides_every_gpu, overridden
 from tape_magic.engine.device_state import State, has_started, read_state
 from tape_magic.engine.doctor_links import (
+    RUN,
     Cure,
     Looked,
     look_at_driver,
@@ -26,6 +26,7 @@ from tape_magic.engine.doctor_links import (
     look_at_wheel,
 )
 from tape_magic.engine.holders import holders
+from tape_magic.engine.importing import TensorFlowMissing, load_tensorflow
 from tape_magic.engine.machine import Machine
 from tape_magic.results.doctor import ON_CPU, DoctorReport, Examined, Finding, Link
 
@@ -44,11 +45,17 @@ def examine(machine: Machine | None = None) -> DoctorReport:
     >>> report.headline, report.command  # doctest: +SKIP
     ('No GPU: libcudnn.so.9 is missing', '%pip install "nvidia-cudnn-cu12<10.0,>=9.3.0.75"')
     """
-    tf: Any = importlib.import_module("tensorflow")
     machine = machine or Machine()
     links: list[Examined] = []
     cure: Cure | None = None
-    for examined, found in _walk(tf, machine):
+    version = ""
+    try:
+        tf = load_tensorflow()
+        version = tf.__version__
+        walk = _walk(tf, machine)
+    except TensorFlowMissing as missing:
+        walk = iter([_without_tensorflow(missing, machine)])
+    for examined, found in walk:
         links.append(examined)
         cure = found
         if cure is not None:
@@ -56,8 +63,16 @@ def examine(machine: Machine | None = None) -> DoctorReport:
     links += [Examined(link, Finding.UNTRIED) for link in list(Link)[len(links) :]]
     if cure is None:
         advice = "The line for the top of the notebook"
-        return DoctorReport(tuple(links), None, advice, FIRST_LINE, tf.__version__)
-    return DoctorReport(tuple(links), cure.cause, cure.advice, cure.command, tf.__version__)
+        return DoctorReport(tuple(links), None, advice, FIRST_LINE, version)
+    return DoctorReport(tuple(links), cure.cause, cure.advice, cure.command, version)
+
+
+def _without_tensorflow(missing: TensorFlowMissing, machine: Machine) -> Looked:
+    """The first link where there is no TensorFlow to ask; where a card is, CUDA's libraries come with it."""
+    finding = Finding.FAILS if missing.installed else Finding.MISSING
+    with_cuda = machine.linux and not machine.without_card and not missing.installed
+    command = whole_line("") if with_cuda else missing.command
+    return Examined(Link.WHEEL, finding, (missing.said,)), Cure(missing.cause, RUN, command)
 
 
 def _walk(tf: Any, machine: Machine) -> Iterator[Looked]:

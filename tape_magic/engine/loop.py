@@ -141,7 +141,7 @@ class CompiledLoop:
     def advance(self, position: Position, end: int, stretch: int) -> Chunk:
         """One chunk, of as many steps as can be recorded."""
         # Reading costs next to nothing: a variable copies itself when it is assigned while it is read.
-        self._marks = [*self._marks[-1:], (position, [variable.read_value() for variable in self._moved])]
+        self._marks = [*self._marks[-1:], (position, src.contents(self._moved))]
         return self._called(position, min(end, position.step + self._capacity(stretch)), stretch)
 
     def _capacity(self, stretch: int) -> int:

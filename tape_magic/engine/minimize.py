@@ -7,6 +7,7 @@ from typing import Any
 
 from tape_magic.engine.asked import Asked
 from tape_magic.engine.contexts import left_as_before
+from tape_magic.engine.importing import load_tensorflow
 from tape_magic.engine.interrupts import deferred_interrupt
 from tape_magic.engine.keras_minimization import KerasMinimization
 from tape_magic.engine.loop_cache import LoopCache
@@ -125,6 +126,7 @@ def minimize(
     >>> round(float(result.variables["x"].end), 6)                             # doctest: +SKIP
     1.0
     """
+    load_tensorflow()
     given = {} if variables is None else as_sources(variables)
     names = batch_names(loss_fn, given) if data is not None else ()
     program = FunctionProgram(loss_fn, {**given, **dict.fromkeys(names)})

@@ -26,7 +26,8 @@ class Card:
     """One card as NVML has it; what a card does not support is None.
 
     `index` is that of nvidia-smi, in the order of the PCI bus. Memory is in bytes, `load` from 0 to 1,
-    `temperature` in degrees Celsius.
+    `temperature` in degrees Celsius. `used` leaves out what is `reserved`, which the driver keeps for itself,
+    as nvidia-smi does; old drivers do not tell them apart.
     """
 
     index: int
@@ -38,11 +39,12 @@ class Card:
     load: float | None
     temperature: int | None
     processes: tuple[Process, ...]
+    reserved: int = 0
 
     @property
     def free(self) -> int | None:
         """Bytes that nobody holds."""
-        return None if self.total is None or self.used is None else self.total - self.used
+        return None if self.total is None or self.used is None else self.total - self.used - self.reserved
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def read_from(nvml: Any) -> Cards:
 
 
 def _card(nvml: Any, ask: Callable[..., Any], index: int, handle: Any) -> Card:
-    memory = ask(nvml.nvmlDeviceGetMemoryInfo, handle)
+    memory = _memory(nvml, ask, handle)
     rates = ask(nvml.nvmlDeviceGetUtilizationRates, handle)
     bus = ask(nvml.nvmlDeviceGetPciInfo, handle)
     processes = ask(nvml.nvmlDeviceGetComputeRunningProcesses, handle) or ()
@@ -117,7 +119,15 @@ def _card(nvml: Any, ask: Callable[..., Any], index: int, handle: Any) -> Card:
         load=None if rates is None else rates.gpu / 100,
         temperature=ask(nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU),
         processes=tuple(Process(int(one.pid), one.usedGpuMemory) for one in processes),
+        reserved=int(getattr(memory, "reserved", 0)),
     )
+
+
+def _memory(nvml: Any, ask: Callable[..., Any], handle: Any) -> Any:
+    """By the second version of the question, where the driver and `nvidia-ml-py` have it."""
+    version = getattr(nvml, "nvmlMemory_v2", None)
+    told = None if version is None else ask(nvml.nvmlDeviceGetMemoryInfo, handle, version)
+    return told or ask(nvml.nvmlDeviceGetMemoryInfo, handle)
 
 
 def _text(value: str | bytes | None) -> str:

@@ -109,6 +109,22 @@ def watched(variable: Any) -> Any:
     return variable if isinstance(variable, tf.Variable) else variable.value
 
 
+def contents(variables: Iterable[Any]) -> list[Any]:
+    """What variables hold now, whatever they are assigned later; nothing is copied before that.
+
+    By the operation itself, since between two chunks, when nothing of Python is in the processor's caches,
+    `read_value` takes a tenth of a millisecond for each.
+    """
+    import tensorflow as tf
+
+    return [
+        variable.read_value()
+        if isinstance(variable, tf.distribute.DistributedValues)  # which have several handles
+        else tf.raw_ops.ReadVariableOp(resource=variable.handle, dtype=variable.dtype)
+        for variable in variables
+    ]
+
+
 def is_inexact(tensor: Any) -> bool:
     """A tensor or variable of floating-point or complex numbers."""
     dtype = watched(tensor).dtype if is_variable(tensor) else tensor.dtype

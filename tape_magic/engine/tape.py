@@ -8,6 +8,7 @@ from typing import Any
 from tape_magic.engine.contexts import left_as_before
 from tape_magic.engine.gradients import Gradients
 from tape_magic.engine.hessians import Hessians
+from tape_magic.engine.importing import load_tensorflow
 from tape_magic.engine.jacobians import BatchJacobians, Jacobians
 from tape_magic.engine.products import HessianProducts, JacobianProducts
 from tape_magic.engine.program import FunctionProgram, Namespace, Program, as_sources
@@ -98,6 +99,7 @@ def grad(
     >>> grad(lambda x: x**3, {"x": 2.0}, jvp={"x": 0.5})["_", "x"].numpy()   # doctest: +SKIP
     6.0
     """
+    load_tensorflow()
     given = {} if wrt is None else as_sources(wrt)
     asked = {
         Kind.JACOBIAN: jacobian,

@@ -52,9 +52,11 @@ class TapeMagics(Magics):
         with self._errors(cell, GRAD.name) as compiled:
             options = GRAD.parse(line)
             from tape_magic.engine.define import define
+            from tape_magic.engine.importing import load_tensorflow
             from tape_magic.engine.request import Request
             from tape_magic.engine.tape import differentiate
 
+            load_tensorflow()
             namespace = self.shell.user_ns
             request = Request(
                 options.targets,
@@ -88,9 +90,11 @@ class TapeMagics(Magics):
     def minimize(self, line: str, cell: str) -> Any:
         with self._errors(cell, MINIMIZE.name) as compiled:
             options = MINIMIZE.parse(line)
+            from tape_magic.engine.importing import load_tensorflow
             from tape_magic.engine.minimize import MinimizeInterrupted, run
             from tape_magic.magics.front_end import front_end
 
+            load_tensorflow()
             namespace = self.shell.user_ns
             settings = self._settings(options)
             name = options.name or self.minimum_name

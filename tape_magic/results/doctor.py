@@ -55,7 +55,8 @@ class DoctorReport:
     """The links in order, those after the first broken one not tried, and what to do.
 
     `cause` is what the broken link means, None where all is well. `advice` is a sentence that leads up to
-    `command`, the one thing to run or to do. `tensorflow` is its version.
+    `command`, the one thing to run or to do. `tensorflow` is its version, empty
+    without it.
 
     >>> report = DoctorReport((), "libcudnn.so.9 is missing", "Run", "pip install x", "2.21.0")
     >>> report.headline

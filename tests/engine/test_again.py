@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tape_magic.engine.lean_loop import LeanLoop
 from tape_magic.engine.loop_cache import CAPACITY, LoopCache
 from tape_magic.engine.trace import Traced
 from tests.notebook import Notebook
@@ -66,6 +67,20 @@ def test_an_unchanged_cell_is_traced_once(ready: Notebook, line: str) -> None:
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-6)
     np.testing.assert_allclose(losses[0], losses[2][:4], rtol=1e-6)
     assert float(ready.ns["y"]) == pytest.approx(ready.ns["minimum"].loss)
+
+
+def test_few_steps_are_taken_by_the_loop_of_many(ready: Notebook, monkeypatch: pytest.MonkeyPatch) -> None:
+    laid_out = []
+    original = LeanLoop.lay_out
+    monkeypatch.setattr(LeanLoop, "lay_out", lambda self: (laid_out.append(self), original(self))[1])
+    for steps in (100_000, 3, 11):
+        ready.ok("x.assign(4.0)")
+        line = f"%%minimize y --over x --optimizer sgd --lr 0.1 --engine xla --steps {steps} -q"
+        ready.ok(f"{line}\n{CELL}")
+        assert len(ready.ns["minimum"].history) >= min(steps, 10_000) + 1
+        # y = 2(x - 1)² + 1, so that each step takes four tenths of the way to 1.
+        assert float(ready.ns["x"]) == pytest.approx(1 + 3 * 0.6**steps, rel=1e-5)
+    assert len(laid_out) == 1
 
 
 def test_floats_are_traced_once_whatever_their_value(ready: Notebook) -> None:

@@ -131,6 +131,14 @@ def test_cards_with_a_stub_of_nvml(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told.cards[1].processes == (Process(7, None),)
     assert module.opened == 0
 
+    # what the driver keeps for itself is neither used nor free, if it is told apart
+    for old, used in ((False, 4), (True, 6)):
+        kept = pynvml(StubCard(total=16, used=4, reserved=2), old=old)
+        monkeypatch.setitem(sys.modules, "pynvml", kept)
+        (one,) = read_cards().cards
+        assert (one.used, one.free) == (used, 10)
+    monkeypatch.setitem(sys.modules, "pynvml", module)
+
     # old versions answer in bytes
     module.nvmlSystemGetDriverVersion = lambda: b"470"
     module.nvmlDeviceGetName = lambda handle: b"T4"

@@ -1,0 +1,40 @@
+"""TensorFlow itself, imported late; and one sentence where that fails."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from tape_magic.errors import TapeMagicError
+
+
+class TensorFlowMissing(TapeMagicError):
+    """TensorFlow cannot be imported; the message says why, and what to run.
+
+    Attributes
+    ----------
+    installed
+        Whether it is there, and fails.
+    said
+        The first line of what it fails with.
+    cause
+        What is wrong, in a clause.
+    command
+        What to run in the notebook.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        self.installed = not (isinstance(error, ModuleNotFoundError) and error.name == "tensorflow")
+        self.said = f"{type(error).__name__}: {error}".partition("\n")[0]
+        self.cause = "TensorFlow cannot be imported" if self.installed else "TensorFlow is not installed"
+        self.command = f"%pip install {'--force-reinstall ' if self.installed else ''}tensorflow"
+        said = f" ({self.said})" if self.installed else ""
+        super().__init__(f"{self.cause}{said}: run {self.command} and restart the kernel.")
+
+
+def load_tensorflow() -> Any:
+    """The module, which takes seconds to import the first time. Raises :class:`TensorFlowMissing`."""
+    try:
+        return importlib.import_module("tensorflow")
+    except Exception as error:  # of another version, its packages raise TypeError and AttributeError, too
+        raise TensorFlowMissing(error) from None
