@@ -85,7 +85,6 @@ def look_at_driver(build: Mapping[str, Any], machine: Machine) -> Looked:
     """Whether libcuda.so.1 loads, starts, and is new enough."""
     ran = probe((doctor_probe.DRIVER,), machine)
     told = ran.told[0] if ran.told else {"error": ran.ended or "it says nothing"}
-    advice, command = machine.get_driver()
     if told.get("error"):
         return _no_driver(str(told["error"]), machine)
     module = machine.driver_module()
@@ -95,11 +94,14 @@ def look_at_driver(build: Mapping[str, Any], machine: Machine) -> Looked:
     needed = int(str(build.get("cuda_version", "12")).partition(".")[0])
     if version // 1000 < needed:
         cause = f"the driver knows CUDA up to {version // 1000}, and this TensorFlow needs {needed}"
-        return Examined(Link.DRIVER, Finding.FAILS, tuple(evidence)), Cure(cause, advice, command)
+        return Examined(Link.DRIVER, Finding.FAILS, tuple(evidence)), Cure(cause, *machine.renew_driver())
     if told["init"] in (803, 804):
         evidence.append(f"cuInit returns {told['init']}")
         cause = "the driver's library and the driver in the system's kernel are of different versions"
-        cure = Cure(cause, "Start the machine anew; in a terminal", "sudo reboot")
+        restart = ("Start the machine anew; in a terminal", "sudo reboot")
+        if machine.container:
+            restart = ("Start the container anew; on its host", "docker restart …")
+        cure = Cure(cause, *restart)
         return Examined(Link.DRIVER, Finding.FAILS, tuple(evidence)), cure
     return Examined(Link.DRIVER, Finding.OK, tuple(evidence)), None
 

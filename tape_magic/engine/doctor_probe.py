@@ -49,7 +49,7 @@ def _mapped(name: str) -> str | None:
         lines = Path("/proc/self/maps").read_text().splitlines()
     except OSError:
         return None  # not Linux
-    stem = name.rpartition(".so")[0]
+    stem = name.rpartition(".so")[0] + ".so"  # libcublas.so is not libcublasLt.so
     paths = (line.split(maxsplit=5)[-1] for line in lines)
     return next((path for path in paths if path.startswith("/") and Path(path).name.startswith(stem)), None)
 

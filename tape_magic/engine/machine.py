@@ -15,6 +15,8 @@ _NVIDIA = "0x10de"
 _DISPLAY = "0x03"
 """PCI classes that begin so are graphics cards."""
 
+_DRIVERS = "https://www.nvidia.com/drivers"
+
 _INSTALL = {
     "ubuntu": "sudo ubuntu-drivers install",
     "debian": "sudo apt-get install nvidia-driver",
@@ -94,12 +96,22 @@ class Machine:
             return "Start the container with the GPUs of its host", "docker run --gpus all …"
         return "Run in a terminal, then start the machine anew", self._install()
 
+    def renew_driver(self) -> tuple[str, str]:
+        """How to replace a driver that is too old, as :meth:`get_driver`."""
+        if self.host is not None:
+            return f"The driver is {self.host}'s own: a new machine has its newest", "Restart the session"
+        if self.wsl:
+            return "Install a newer driver in Windows, from", _DRIVERS
+        if self.container:
+            return "The driver is that of the container's host: there, install a newer one from", _DRIVERS
+        return self.get_driver()
+
     def _install(self) -> str:
         release = self.root / "etc/os-release"
         text = release.read_text(encoding="utf-8", errors="replace") if release.exists() else ""
         named = re.findall(r'^(?:ID|ID_LIKE)="?([^"\n]+)', text, re.MULTILINE)
         words = " ".join(named).split()
-        return next((_INSTALL[word] for word in words if word in _INSTALL), "https://www.nvidia.com/drivers")
+        return next((_INSTALL[word] for word in words if word in _INSTALL), _DRIVERS)
 
     def driver_module(self) -> str | None:
         """The version of the driver that the kernel has loaded."""

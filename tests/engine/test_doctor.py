@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -11,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tape_magic.engine import doctor, doctor_links
+from tape_magic.engine import doctor, doctor_links, doctor_probe
 from tape_magic.engine.apart import run_apart
 from tape_magic.engine.cuda_libraries import install_line, wanted_libraries, wheel_line
 from tape_magic.engine.device_notes import has_driver
@@ -248,6 +250,7 @@ def test_drivers_that_do_not_do_with_stub_libraries(equipped: Path, stubs: Path)
     replace(equipped, "libcuda.so.1", stubs / "old")
     report = examine(equipped)
     assert report.cause == "the driver knows CUDA up to 11, and this TensorFlow needs 12"
+    assert report.advice == "Run in a terminal, then start the machine anew"
     replace(equipped, "libcuda.so.1", stubs / "split")
     report = examine(equipped)
     assert "of different versions" in report.headline
@@ -255,6 +258,40 @@ def test_drivers_that_do_not_do_with_stub_libraries(equipped: Path, stubs: Path)
     replace(equipped, "libcuda.so.1", stubs / "crash")
     report = examine(equipped)
     assert report.links[1].evidence[0] == "crashed with SIGABRT"
+
+
+@pytest.mark.parametrize(
+    ("file", "environ", "advice", "command"),
+    [
+        (".dockerenv", {}, "The driver is that of the container's host: ", "https://www.nvidia.com/drivers"),
+        ("dev/dxg", {}, "Install a newer driver in Windows, from", "https://www.nvidia.com/drivers"),
+        ("dev/null", {"COLAB_RELEASE_TAG": "1"}, "The driver is Colab's own: ", "Restart the session"),
+    ],
+)
+def test_an_old_driver_of_somewhere_else_with_stub_libraries(
+    equipped: Path, stubs: Path, file: str, environ: dict[str, str], advice: str, command: str
+) -> None:
+    put(equipped, file)
+    replace(equipped, "libcuda.so.1", stubs / "old")
+    report = examine(equipped, **environ)
+    assert report.cause == "the driver knows CUDA up to 11, and this TensorFlow needs 12"
+    assert report.advice.startswith(advice)
+    assert report.command == command
+
+
+def test_a_driver_that_was_renewed_under_a_container_with_stub_libraries(equipped: Path, stubs: Path) -> None:
+    put(equipped, ".dockerenv")
+    replace(equipped, "libcuda.so.1", stubs / "split")
+    assert examine(equipped).command == "docker restart …"
+
+
+def test_each_library_is_where_it_is_with_stub_libraries(stubs: Path, tmp_path: Path) -> None:
+    """It is looked up among those that are loaded, where the names of some begin as others'."""
+    names = ["libcublas.so.12", "libcublasLt.so.12"]
+    for name in names:
+        shutil.copyfile(stubs / "good", tmp_path / name)
+        ctypes.CDLL(str(tmp_path / name))
+    assert [doctor_probe._mapped(name) for name in names] == [str(tmp_path / name) for name in names]
 
 
 def test_device_files_with_stub_libraries(equipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
