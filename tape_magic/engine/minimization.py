@@ -201,7 +201,7 @@ class Minimization(ABC):
             raise SourceError(
                 "no trainable variable was read: name what to minimise over, for example --over x."
             )
-        self._limits = limits_of(self.settings.bounds, self.selection)
+        self._limits = limits_of(self.settings.bounds, self.selection, self.namespace)
         self.leaves = list(by_id.values())
         for name in () if self._goes_on else project(self.leaves, self._limits):
             self.notes.append(f"{name} began outside its bounds, and was moved to the nearest one")

@@ -121,6 +121,46 @@ def test_a_second_interrupt_gets_out_without_one(gate: Gate) -> None:
     assert w.numpy().tolist() == [1.0, 2.0]
 
 
+METHODS = ["l-bfgs-b", "trust-ncg", "nelder-mead"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_scipys_functions_are_waited_for_too(gate: Gate, method: str) -> None:
+    w = tf.Variable([1.0, 2.0], dtype=tf.float64)
+    stopped = minimized(w, while_compiling(lambda: Wish.STOP), method, engine="xla")
+    assert (stopped.reason, stopped.steps, stopped.loss) == (StopReason.STOPPED, 0, 5.0)
+    assert stopped.history.tolist() == [5.0]
+    assert w.numpy().tolist() == [1.0, 2.0]
+    gate.opened.set()
+    found = minimized(w, lambda: Wish.GO_ON, method, engine="xla")
+    assert found.engine == "xla"
+    # As far as either comes in twenty steps; the least of Σ(w - 3)² is 0 at 3.
+    np.testing.assert_allclose(w, [3.0, 3.0], atol=0.3 if method == "nelder-mead" else 1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_interrupt_ends_the_wait_for_scipys_functions_with_a_report(gate: Gate, method: str) -> None:
+    w = tf.Variable([1.0, 2.0], dtype=tf.float64)
+    with pytest.raises(MinimizeInterrupted) as caught:
+        minimized(w, while_compiling(press), method, engine="auto")
+    assert (caught.value.result.reason, caught.value.result.loss) == (StopReason.INTERRUPTED, 5.0)
+    assert w.numpy().tolist() == [1.0, 2.0]
+
+
+def test_the_wait_for_scipys_functions_is_shown(gate: Gate) -> None:
+    w, seen = tf.Variable([1.0, 2.0], dtype=tf.float64), list[Step]()
+
+    def wish() -> Wish:
+        if len(seen) == 3:
+            gate.opened.set()
+        return Wish.GO_ON
+
+    program = FunctionProgram(lambda: tf.reduce_sum((w - 3.0) ** 2), {})
+    run(program, {}, None, None, Settings("bfgs", engine="xla"), wish=wish, on_wait=seen.append)
+    assert len(seen) >= 3
+    assert {(step.step, step.compiling) for step in seen} == {(0, "xla")}
+
+
 class Pressing(keras.optimizers.SGD):
     """An interrupt comes while Python lays the step out for the compiler."""
 
