@@ -323,7 +323,7 @@ def test_the_bounds_of_a_part(shell: Any, over: str, place: str) -> None:
         "kernel_initializer='ones')\nmodel = keras.Sequential([keras.Input((1,)), ones(), ones()])"
     )
     shell.ok(
-        f'%%minimize loss {over} --bounds "{place}=:0.5" --optimizer sgd --lr 0.5 --steps 200 --engine graph\n'
+        f'%%minimize loss {over} --bounds "{place}=:0.5" --optimizer sgd --lr 0.5 --steps 200 -q\n'
         "loss = tf.reduce_sum((model(tf.ones([1, 1])) - 9.0)**2)"
     )
     kernels = [float(variable.numpy().item()) for variable in shell.ns["model"].trainable_variables]
