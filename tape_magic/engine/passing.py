@@ -50,9 +50,11 @@ PASSING = {
 
 
 def computed_again(op_type: str, attrs: tuple[Any, ...], inputs: Sequence[Any]) -> Any:
-    """The output of one of those operations; nothing where it cannot be had."""
+    """The output of one of those operations; nothing where it cannot be had, as without one of its inputs."""
     import tensorflow as tf
 
+    if any(tensor is None for tensor in inputs):
+        return None
     try:
         return op_events.run_again(op_type, attrs, inputs)
     except (ImportError, AttributeError, tf.errors.OpError, TypeError, ValueError):

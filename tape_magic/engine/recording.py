@@ -118,7 +118,7 @@ class Recorder:
         self._heard: list[_Heard] = []
         self._newest = 0
         self._made_by: dict[int, int] = {}
-        self._passing: set[int] = set()
+        self._passing: dict[int, Entry | None] = {}  # by the keys of tensors, what made each
         self._bytes = self._bytes_heard = 0
         self._stopped = op_events.stopped_reader()
         self._frames = UserFrames(self._forward_frames)
@@ -155,6 +155,7 @@ class Recorder:
         """Let go of all tensors."""
         self._heard.clear()
         self._entries.clear()
+        self._passing.clear()
         self.tensors.clear()
 
     @property
@@ -169,13 +170,12 @@ class Recorder:
         if not isinstance(held, weakref.ref):
             return held
         tensor = held()
-        if tensor is None and key in self._passing and key in self._made_by:
-            entry = self._entries[self._made_by[key]]
-            inputs = [self.tensor(each) for each in entry.inputs]
-            if entry.attrs is not None and all(one is not None for one in inputs):
-                tensor = computed_again(entry.type, entry.attrs, inputs)
-                if tensor is not None:
-                    self._keep_as(key, tensor)
+        maker = self._passing.get(key)
+        if tensor is None and maker is not None:
+            inputs = [self.tensor(each) for each in maker.inputs]
+            tensor = computed_again(maker.type, maker.attrs or (), inputs)
+            if tensor is not None:
+                self._keep_as(key, tensor)
         return tensor
 
     def note(self, entry: Entry) -> None:
@@ -263,7 +263,7 @@ class Recorder:
         for place in passing.outputs:
             tensor = outputs[place]
             if tensor._num_elements() > _SMALL:
-                self._passing.add(tensor._id)
+                self._passing[tensor._id] = None
                 outputs = (*outputs[:place], weakref.ref(tensor), *outputs[place + 1 :])
         for place in passing.inputs:
             if inputs[place]._id in self._passing:
@@ -290,9 +290,11 @@ class Recorder:
                 tensors.setdefault(key, tensor)
             else:
                 self.keep(tensor)
-        self.note(
-            Entry(heard.type, heard.attrs, read_keys, made_keys, heard.frames, heard.taped, heard.graph)
-        )
+        entry = Entry(heard.type, heard.attrs, read_keys, made_keys, heard.frames, heard.taped, heard.graph)
+        for key in made_keys:
+            if key in self._passing:
+                self._passing[key] = entry
+        self.note(entry)
 
     def _hear_custom(
         self, name: str, outputs: Sequence[Any], inputs: Sequence[Any], backward: op_events.Backward

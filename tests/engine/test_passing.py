@@ -125,3 +125,15 @@ def test_with_a_constant_of_the_cell_that_nothing_holds() -> None:
     assert report.rows[0].reason is not None
     assert report.rows[0].reason.cause is Cause.NOT_FINITE
     assert "sqrt" in report.rows[0].reason.text
+
+
+def test_within_a_custom_gradient(shell: Notebook) -> None:
+    """The tapes know the product as what the custom gradient made."""
+    shell.ok(
+        "import tensorflow as tf\nx = tf.Variable(tf.zeros([40, 40]))\n@tf.custom_gradient\n"
+        "def twice(x):\n    return x@(2*tf.eye(40)), lambda dy: 2*dy"
+    )
+    shell.ok("%%grad y --wrt x\ny = tf.reduce_sum(tf.sqrt(tf.nn.relu(twice(x))))")
+    reason = shell.ns["grads"].rows[0].reason
+    assert reason.cause is Cause.NOT_FINITE
+    assert "sqrt" in reason.text
