@@ -286,7 +286,8 @@ class Evaluations:
         for kind in self.kinds:
             compiled = tf.function(getattr(derivatives, kind), autograph=False, jit_compile=engine == "xla")
             vectors = (vector, vector) if kind == "product" else (vector,)
-            self._functions[kind] = waiting.lay_out(partial(compiled.get_concrete_function, *vectors))
+            lay_out = partial(compiled.get_concrete_function, *vectors)
+            self._functions[kind] = waiting.lay_out(lay_out, engine)
 
     def _take_up(self, made: Prepared) -> None:
         self.engine, self.reason, self._traced = made.engine, made.reason, made.traced

@@ -104,7 +104,7 @@ class Waiting:
     asked
         Whether the user wants the run to end.
     tell
-        Told at each slice which engine is waited for.
+        Told which engine is waited for: before Python begins its part of it, and at each slice.
 
     Attributes
     ----------
@@ -117,10 +117,12 @@ class Waiting:
         self._tell = tell
         self.seconds = 0.0
 
-    def lay_out(self, call: Callable[[], _Result]) -> _Result:
+    def lay_out(self, call: Callable[[], _Result], engine: str) -> _Result:
         """What Python does for a compiler, which the first interrupt ends. Raises :class:`Stopped`."""
-        with self._counted(), self._asked.at_once():
-            return call()
+        with self._counted():
+            self._told(engine)
+            with self._asked.at_once():
+                return call()
 
     def wait(self, compiling: Compiling, engine: str) -> None:
         """Wait until it is through. Raises :class:`Stopped`."""
@@ -128,8 +130,11 @@ class Waiting:
             while not compiling.wait(SLICE_SECONDS):
                 if self._asked() is not None:
                     raise Stopped
-                if self._tell is not None:
-                    self._tell(engine)
+                self._told(engine)
+
+    def _told(self, engine: str) -> None:
+        if self._tell is not None:
+            self._tell(engine)
 
     @contextmanager
     def _counted(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
@@ -20,6 +21,7 @@ from tape_magic.engine.compilation import Compiled
 from tape_magic.engine.lean_loop import LeanLoop
 from tape_magic.engine.minimize import MinimizeInterrupted, run
 from tape_magic.engine.program import FunctionProgram
+from tape_magic.engine.scipy_evaluations import Derivatives
 from tape_magic.engine.settings import Settings
 from tape_magic.engine.waiting import THREAD, Compiling, compiling
 from tape_magic.results.minimum import MinimizeResult, StopReason
@@ -159,6 +161,27 @@ def test_the_wait_for_scipys_functions_is_shown(gate: Gate) -> None:
     run(program, {}, None, None, Settings("bfgs", engine="xla"), wish=wish, on_wait=seen.append)
     assert len(seen) >= 3
     assert {(step.step, step.compiling) for step in seen} == {(0, "xla")}
+
+
+@pytest.mark.parametrize("kind", ["keras", "scipy"])
+@pytest.mark.parametrize("engine", COMPILED)
+def test_it_is_shown_before_python_begins_its_part(
+    engine: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which takes seconds for hundreds of variables, with nothing in between."""
+    w, seen, shown = tf.Variable([1.0, 2.0], dtype=tf.float64), list[Step](), list[int]()
+
+    def noting(method: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *arguments: (shown.append(len(seen)), method(*arguments))[1]
+
+    monkeypatch.setattr(Derivatives, "gradient", noting(Derivatives.gradient))
+    monkeypatch.setattr(keras.optimizers.SGD, "update_step", noting(keras.optimizers.SGD.update_step))
+    optimizer = keras.optimizers.SGD(0.1) if kind == "keras" else "bfgs"
+    program = FunctionProgram(lambda: tf.reduce_sum((w - 3.0) ** 2), {})
+    run(program, {}, None, None, Settings(optimizer, engine=engine, steps=3), on_wait=seen.append)
+    assert shown[0] == 1
+    assert seen[0].compiling == engine
+    assert math.isnan(seen[0].loss)
 
 
 class Pressing(keras.optimizers.SGD):
