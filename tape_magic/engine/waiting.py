@@ -7,10 +7,13 @@ it compiled is what the call itself then finds.
 
 from __future__ import annotations
 
+import atexit
+import ctypes
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, TypeVar
 
 from tape_magic.engine.asked import Asked, Stopped
@@ -40,6 +43,7 @@ class Compiling:
         self._error: BaseException | None = None
         self._call: Callable[[], Any] | None = call
         self._state = handed_on()
+        _leave_compilers_alone()
         # Whoever leaves Python while it compiles need not wait for it.
         threading.Thread(target=self._run, name=THREAD, daemon=True).start()
 
@@ -67,6 +71,27 @@ class Compiling:
         """Raise what TensorFlow refused it with, if it did."""
         if self._error is not None:
             raise self._error
+
+
+@cache
+def _leave_compilers_alone() -> None:
+    """Have a process that ends while a compiler works leave before TensorFlow tidies up.
+
+    What the compiler uses is gone then, and the process would end with a crash instead of its status. Only
+    where the C library has a word for it, as on Linux.
+    """
+    try:
+        library = ctypes.CDLL(None)
+        at_exit, flush, leave = library.on_exit, library.fflush, library._exit
+    except (OSError, AttributeError, TypeError):
+        return
+
+    def end() -> None:
+        if any(thread.name == THREAD for thread in threading.enumerate()):
+            flush(None)
+            at_exit(leave, None)  # after all of Python's, with the status as its first argument
+
+    atexit.register(end)
 
 
 def compiling(function: Any, arguments: Sequence[Any]) -> Compiling | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -359,3 +361,25 @@ def test_a_thread_compiles_on_the_device_of_whoever_began(device: str | None) ->
     assert begun.wait(60)
     begun.check()
     assert seen == [here]
+
+
+ENDS = """
+import ctypes, sys, threading, time
+from tape_magic.engine.waiting import Compiling
+
+library = ctypes.CDLL(None)
+library.on_exit(library.abort, None)
+begun = Compiling(lambda: time.sleep(float(sys.argv[1])))
+begun.wait(1.0)
+print("said at the end", end="")
+sys.exit(7)
+"""
+"""Something is tidied up at the end that a compiler which still works does not survive."""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other C libraries have no word for it")
+def test_a_program_that_ends_meanwhile_ends_with_its_own_status() -> None:
+    commands = [[sys.executable, "-c", ENDS, seconds] for seconds in ("60", "0")]
+    begun = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in commands]
+    ended = [(one.communicate(timeout=120)[0], one.returncode) for one in begun]
+    assert ended == [("said at the end", 7), ("said at the end", -signal.SIGABRT)]
