@@ -16,6 +16,7 @@ from tape_magic.engine.data_loop import Batches
 from tape_magic.engine.interrupts import assign_all
 from tape_magic.engine.loop import CHUNK_SECONDS
 from tape_magic.engine.losses import require_loss, require_scalar
+from tape_magic.engine.optimizers import scaled_for
 from tape_magic.engine.positions import Chunk, Final, Plan, Position, Recorded
 from tape_magic.engine.program import Namespace, Program
 from tape_magic.engine.recording import Recorder
@@ -184,7 +185,8 @@ class EagerLoop:
         # Back means before the evaluation, which is then done once more.
         self._before = [*leaves, *self._state, *slots]
         try:
-            self._optimizer.apply(list(gradients), [leaf.owner for leaf in self._leaves])
+            scaled = scaled_for(self._optimizer, gradients)
+            self._optimizer.apply(scaled, [leaf.owner for leaf in self._leaves])
             for leaf, low, high in zip(self._leaves, self._plan.lower, self._plan.upper, strict=False):
                 if low is not None:
                     leaf.value.assign(tf.maximum(leaf.value, tf.cast(low, leaf.value.dtype)))
