@@ -125,6 +125,8 @@ class Flow:
             return self._live_custom(index, entry)
         if entry.type in _SMOOTH:
             return inexact
+        if entry.graph is None and op_events.never_differentiable(entry.type):
+            return (False,) * len(inexact)
         inputs = [self._recorder.tensor(key) for key in entry.inputs]
         outputs = [self._recorder.tensor(key) for key in entry.outputs]
         if entry.attrs is None or any(tensor is None for tensor in [*inputs, *outputs]):
