@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import re
 import time
@@ -88,9 +89,15 @@ class EagerLoop:
         with self.recorder.listening(), tf.GradientTape() as tape:
             loss, tracked = self._run()
             # What a variable holds is watched as it is read; what is not trainable has to be said.
-            leaves = self._settle(tape.watched_variables())
-        if any(not getattr(leaf.value, "trainable", True) for leaf in leaves):
-            assign_all(reached.written(self.recorder, ()))  # as if it had been evaluated once
+            read = tape.watched_variables()
+            before = [variable.numpy() for variable in read]
+            leaves = self._settle(read)
+        # It may have begun outside its bounds.
+        same = functools.partial(np.array_equal, equal_nan=True)
+        moved = not all(map(same, before, [variable.numpy() for variable in read]))
+        if moved or any(not getattr(leaf.value, "trainable", True) for leaf in leaves):
+            # As if it had been evaluated once, where it begins.
+            assign_all(reached.written(self.recorder, [leaf.value for leaf in leaves] if moved else ()))
             self.recorder = Recorder()
             with (
                 self.recorder.listening(),
