@@ -147,6 +147,16 @@ def is_registered(op_type: str) -> bool:
     return True
 
 
+def never_differentiable(op_type: str) -> bool:
+    """Whether TensorFlow has no rule to differentiate an operation by, whatever its values."""
+    from tensorflow.python.framework import ops
+
+    try:
+        return ops._gradient_registry.lookup(op_type) is None
+    except LookupError:
+        return True
+
+
 def is_gradient_frame(code: Any) -> bool:
     """Whether a frame's code is that from which a tape calls the gradient of an operation."""
     return bool(code.co_name == "_gradient_function" and code.co_filename.endswith("backprop.py"))
