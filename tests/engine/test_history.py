@@ -1,0 +1,41 @@
+"""The values of a run in a bounded memory: none that matters is lost, however long the run is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tape_magic.engine.history import EXACT, THINNED, Series
+
+
+def fed(steps: int, rows: int, stretch: int) -> Series:
+    """A series as a loop fills it: chunks of so many stretches, of each its first and its last step."""
+    series, at = Series(), 0
+    while at <= steps:
+        firsts = np.arange(at, min(at + rows * stretch, steps + 1), stretch)
+        lasts = np.minimum(firsts + stretch - 1, steps)
+        came = np.unique(np.concatenate([firsts, lasts]))
+        series.extend(came, -came.astype(float))
+        at = int(came[-1]) + 1
+    return series
+
+
+@pytest.mark.parametrize(("rows", "stretch"), [(512, 1), (500, 512), (500, 2**14)])
+def test_what_is_thinned_lies_evenly_over_the_whole_run(rows: int, stretch: int) -> None:
+    steps = 4000 * rows * stretch
+    kept, values = fed(steps, rows, stretch).thinned()
+    assert len(kept) <= EXACT + 1 + THINNED
+    assert (kept[0], kept[-1]) == (0, steps)
+    np.testing.assert_array_equal(values, -kept.astype(float))
+    assert np.diff(kept).max() <= 4 * steps / THINNED
+
+
+def test_of_what_is_thinned_the_extremes_stay() -> None:
+    values = np.zeros(1_000_000)
+    values[[123_456, 765_432]] = -1.0, 9.0
+    series = Series()
+    for at in range(0, len(values), 1000):
+        series.extend(np.arange(at, at + 1000), values[at : at + 1000])
+    steps, kept = series.thinned()
+    found = dict(zip(steps.tolist(), kept.tolist(), strict=True))
+    assert (found[123_456], found[765_432]) == (-1.0, 9.0)
