@@ -80,7 +80,7 @@ def _figure(row: Derivative, order: Order) -> str:
     summary = row.summary
     if summary is None:
         return state(row).words
-    return numbers.percent(summary.zeros) if order is Order.ZEROS else numbers.measure(summary.norm, 3)
+    return numbers.percent(summary.zeros) if order is Order.ZEROS else numbers.number(summary.norm, 3)
 
 
 def views(row: Derivative) -> tuple[View, ...]:
