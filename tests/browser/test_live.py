@@ -96,6 +96,12 @@ def a_narrow_window_shows_all_of_the_curve(page: Page, cell: int) -> None:
     page.page.set_viewport_size(before)
 
 
+def type_of(page: Page, cell: int) -> list[Any]:
+    """Where the text below a cell begins, and how large it is."""
+    look = "box => [box.getBoundingClientRect().left, getComputedStyle(box).fontSize]"
+    return list(page.output(cell).locator(".mathjax_ignore").first.evaluate(look))
+
+
 def stop_ends_the_cell_with_the_report_in_place(page: Page, cell: int) -> None:
     page.button(cell, "Stop").click()
     page.done(cell)
@@ -195,9 +201,11 @@ def test_in_notebook(server: Server, browser: Any) -> None:
     start(page, 1)
     the_bar_moves_pause_freezes_it_and_resume_goes_on(page, 1)
     a_narrow_window_shows_all_of_the_curve(page, 1)
+    running = type_of(page, 1)
     page.run(2)
     stop_ends_the_cell_with_the_report_in_place(page, 1)
     page.says(2, "behind 1 STOPPED")
+    assert type_of(page, 1) == running
     a_narrow_window_shows_all_of_the_curve(page, 1)
     the_square_button_shows_the_report_and_then_the_interrupt(page, 4)
     page.close()
