@@ -122,6 +122,8 @@ def _wrap(column: Column, field: Field) -> str:
     """What may take several lines on a narrow page: sentences, long names, arrays."""
     if column.prose:
         return "min-width:7em;padding-right:0;overflow-wrap:anywhere;"
+    if field.text.startswith("["):
+        return ""
     if len(field.text) > WHOLE:
         whole = not field.code and max(map(len, field.text.split()), default=0) <= WHOLE
         return "min-width:6em;" if whole else BREAK

@@ -42,8 +42,8 @@ class Panel:
         self._shown = self._state
         self._buttons = buttons
         self._step, self._rate = step, rate
-        self.bar = widgets.HTML(layout=widgets.Layout(flex="1 1 180px", width="auto", margin="0 8px 0 0"))
-        self.page = widgets.HTML(layout=widgets.Layout(width="auto", max_width="640px"))
+        self.bar = widgets.HTML(layout=widgets.Layout(flex="1 1 180px", width="auto", margin="0 4px 0 0"))
+        self.page = widgets.HTML(layout=widgets.Layout(width="auto", max_width="640px", margin="2px 0"))
         self.pause = _button(widgets, "Pause", "Pause the run between two steps")
         self.stop = _button(widgets, "Stop", "Stop the run and keep what was reached")
         self.pause.on_click(self._pause_clicked)
@@ -197,5 +197,5 @@ class WidgetProgress:
 
 
 def _button(widgets: Any, text: str, tooltip: str) -> Any:
-    layout = widgets.Layout(width="auto", min_width="76px", flex="0 0 auto")
+    layout = widgets.Layout(width="auto", min_width="76px", flex="0 0 auto", margin="2px 0 2px 4px")
     return widgets.Button(description=text, tooltip=tooltip, layout=layout)

@@ -20,6 +20,8 @@ SAVED = "This run had not ended when the notebook was saved."
 """Stands for the widgets where they cannot be shown."""
 
 _LINE = "padding:2px 0;"
+_TYPE = "font-size:var(--jp-content-font-size1,inherit);"
+"""Of the report that takes this place; the type of widgets is smaller in JupyterLab."""
 
 
 def bar(step: Step) -> str:
@@ -42,7 +44,7 @@ def page(step: Step, rate: float, *, state: str = "", hint: str = "") -> str:
     parts += [_values(step)]
     parts += [f'<div style="{_LINE}{colour(Tone.MUTED)}">{text(hint)}</div>'] if hint else []
     # A widget would else be as wide as the curve, and have the page cut off what is written.
-    return f'<div style="width:0;min-width:100%;">{html_pieces.page(parts)}</div>'
+    return f'<div style="width:0;min-width:100%;{_TYPE}">{html_pieces.page(parts)}</div>'
 
 
 def _figures(step: Step, rate: float, state: str) -> str:

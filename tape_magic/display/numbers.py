@@ -38,11 +38,25 @@ def _telling(value: float, digits: int) -> int:
     return 17
 
 
+def measure(value: float, digits: int) -> str:
+    """A norm and the like: as many digits as any other, however near a whole number it is.
+
+    >>> measure(1.967, 2), measure(29.38, 2), measure(3.0, 2)
+    ('2.0', '29', '3')
+    """
+    if not math.isfinite(value) or value == int(value):
+        return number(value, digits)
+    return _short(f"{value:#,.{digits}g}")
+
+
 def _general(value: float, digits: int) -> str:
-    text = f"{value:,.{digits}g}"
+    return _short(f"{value:,.{digits}g}")
+
+
+def _short(text: str) -> str:
+    """Without what the notation of Python has more than that of people."""
     mantissa, e, exponent = text.partition("e")
-    if e:
-        text = f"{mantissa}e{int(exponent)}"
+    text = f"{mantissa}e{int(exponent)}" if e else mantissa.rstrip(".")
     return text.replace("-", MINUS)
 
 

@@ -126,7 +126,8 @@ def figures(step: Step, rate: float = 0.0) -> list[str]:
     if speed > 0:
         parts.append(f"{numbers.rate(speed)} steps/s")
         left = (step.steps - step.step) / speed
-        parts += [f"{numbers.duration(left)} left"] if step.steps > step.step else []
+        # What is being compiled will be faster, by orders of magnitude where it is XLA.
+        parts += [f"{numbers.duration(left)} left"] if step.steps > step.step and not step.compiling else []
     parts += [_ENGINES.get(step.engine, step.engine)] if step.engine != step.compiling else []
     return [*parts, *([_COMPILING[step.compiling]] if step.compiling else [])]
 

@@ -93,9 +93,10 @@ def _inline(width: int, height: int) -> str:
     return f"vertical-align:middle;{size}"
 
 
-def label(x: float, y: float, anchor: str, text: str) -> str:
+def label(x: float | str, y: float, anchor: str, text: str, style: str = "") -> str:
     """Text in a picture; `anchor` is ``start``, ``middle`` or ``end``."""
-    return f'<text x="{x:.5g}" y="{y:.5g}" text-anchor="{anchor}">{escape(shown(text))}</text>'
+    styled = f' style="{style}"' if style else ""
+    return f'<text{styled} x="{_place(x)}" y="{y:.5g}" text-anchor="{anchor}">{escape(shown(text))}</text>'
 
 
 def labels(*parts: str) -> str:
@@ -103,9 +104,14 @@ def labels(*parts: str) -> str:
     return f'<g fill="{GREY}" font-family="sans-serif" font-size="11">{"".join(parts)}</g>'
 
 
-def hairlines(*lines: tuple[float, float, float, float]) -> str:
+def hairlines(*lines: tuple[float, float, float | str, float]) -> str:
     """Faint lines, each from x, y to x, y."""
     drawn = "".join(
-        f'<line x1="{x1:.5g}" y1="{y1:.5g}" x2="{x2:.5g}" y2="{y2:.5g}"/>' for x1, y1, x2, y2 in lines
+        f'<line x1="{x1:.5g}" y1="{y1:.5g}" x2="{_place(x2)}" y2="{y2:.5g}"/>' for x1, y1, x2, y2 in lines
     )
     return f'<g stroke="{LINE}" stroke-width="1">{drawn}</g>'
+
+
+def _place(x: float | str) -> str:
+    """In pixels, or as it is where it is a share of the width."""
+    return x if isinstance(x, str) else f"{x:.5g}"

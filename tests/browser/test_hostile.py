@@ -84,10 +84,10 @@ def the_widgets(page: Page) -> None:
 
 
 def what_is_written_fits_a_narrow_page(page: Page) -> None:
-    """The display of a run is as wide as its place: the curve can be scrolled, and the rest wraps."""
+    """The display of a run is as wide as its place: the curve shrinks, and the rest wraps."""
     page.page.set_viewport_size({"width": 700, "height": 900})
     within = page.output(LIVE).locator(".mathjax_ignore")
-    sizes = "box => [box.clientWidth, box.closest('.jp-OutputArea-output').clientWidth]"
+    sizes = "box => [box.scrollWidth, box.closest('.jp-OutputArea-output').clientWidth]"
     page.until(lambda: within.evaluate(sizes)[1] < 400, "a narrow page")
     assert within.evaluate(sizes)[0] <= within.evaluate(sizes)[1]
 

@@ -72,6 +72,36 @@ def the_keyboard_does_the_same(page: Page, cell: int) -> None:
     assert focused == "Stop"
 
 
+def a_narrow_window_shows_all_of_the_curve(page: Page, cell: int) -> None:
+    """Nothing is scrolled, and no label of an axis touches the next."""
+    before = page.page.viewport_size
+    page.page.set_viewport_size({"width": 320, "height": 800})
+    written = page.output(cell).locator(".mathjax_ignore").first
+    sizes = """box => {
+        const picture = box.querySelector('img, svg[role="img"]').getBoundingClientRect();
+        return [box.scrollWidth - box.clientWidth, picture.right - box.getBoundingClientRect().right,
+                picture.width, picture.height];
+    }"""
+    page.until(lambda: written.evaluate(sizes)[2] < 300, "a narrow curve")
+    over, beyond, _, height = written.evaluate(sizes)
+    assert (over, height) == (0, 160)
+    assert beyond <= 0
+    labels = written.evaluate(
+        """box => [...box.querySelectorAll('svg text')].map(text => text.getBoundingClientRect())
+            .filter(place => place.width).map(place => [place.left, place.top, place.right])"""
+    )
+    for one in labels:
+        beside = [other for other in labels if other[0] > one[0] and abs(other[1] - one[1]) < 4]
+        assert all(other[0] > one[2] for other in beside), labels
+    page.page.set_viewport_size(before)
+
+
+def type_of(page: Page, cell: int) -> list[Any]:
+    """Where the text below a cell begins, and how large it is."""
+    look = "box => [box.getBoundingClientRect().left, getComputedStyle(box).fontSize]"
+    return list(page.output(cell).locator(".mathjax_ignore").first.evaluate(look))
+
+
 def stop_ends_the_cell_with_the_report_in_place(page: Page, cell: int) -> None:
     page.button(cell, "Stop").click()
     page.done(cell)
@@ -170,8 +200,12 @@ def test_in_notebook(server: Server, browser: Any) -> None:
     page.done(0)
     start(page, 1)
     the_bar_moves_pause_freezes_it_and_resume_goes_on(page, 1)
+    a_narrow_window_shows_all_of_the_curve(page, 1)
+    running = type_of(page, 1)
     page.run(2)
     stop_ends_the_cell_with_the_report_in_place(page, 1)
     page.says(2, "behind 1 STOPPED")
+    assert type_of(page, 1) == running
+    a_narrow_window_shows_all_of_the_curve(page, 1)
     the_square_button_shows_the_report_and_then_the_interrupt(page, 4)
     page.close()

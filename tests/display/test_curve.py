@@ -83,6 +83,27 @@ def test_steps_on_the_axis(steps, labels):
     assert [label for _, label in svg_curve.step_ticks(steps, "steps")] == labels
 
 
+@given(st.integers(1, 10**12), st.integers(100, 510))
+@example(1000, 208)
+@example(47_917, 130)
+def test_labels_of_steps_never_touch_one_another(steps, wide):
+    """Whatever the width of the picture; the two ends apart, which a narrow one is told as well."""
+    ticks = svg_curve.step_ticks(steps, "steps")
+    edges = [0.0, 6 / 2]
+    for (step, text), room in zip(ticks[1:-1], svg_curve.rooms(ticks), strict=True):
+        if wide >= room:
+            middle, half = wide * step / steps, 6 * len(text) / 2
+            edges += [middle - half, middle + half]
+    if edges[2:]:
+        edges.append(wide - 6 * len(ticks[-1][1]))
+    assert edges == sorted(edges)
+
+
+@pytest.mark.parametrize("steps", [3, 50, 1000, 1_000_000])
+def test_a_wide_page_shows_every_label(steps):
+    assert all(room < 500 for room in svg_curve.rooms(svg_curve.step_ticks(steps, "steps")))
+
+
 def test_losses_on_the_axis():
     assert [label for _, label in svg_curve.log_ticks(-5.8, 0.0)] == ["10⁻⁶", "10⁻⁴", "10⁻²", "1"]
     assert [label for _, label in svg_curve.linear_ticks(0.3, 121.7)] == ["0", "50", "100", "150"]
@@ -92,6 +113,9 @@ def test_losses_on_the_axis():
         "503.165",
         "503.1675",
     ]
+    # Nothing is drawn above a start that is round, however it is written in binary.
+    high = [label for _, label in svg_curve.linear_ticks(-1.274e300, -1e300)]
+    assert high == ["−1.3e300", "−1.2e300", "−1.1e300", "−1e300"]
     # A loss that has hardly moved.
     assert [label for _, label in svg_curve.linear_ticks(6.86597, 6.86601)] == [
         "6.86596",
@@ -111,5 +135,8 @@ def test_any_curve_can_be_drawn(values, steps):
     image = svg_curve.curve(Curve(along, points, False, "steps", "y", points[0], points[-1], steps))
     drawing = base64.b64decode(re.search('base64,([^"]+)', image)[1]).decode()
     (polyline,) = re.findall('polyline points="([^"]+)"', drawing)
+    wide, tall = map(float, re.findall(r'viewBox="0 0 (\d+) (\d+)"', drawing)[0])
     places = [tuple(map(float, place.split(","))) for place in polyline.split()]
-    assert all(0 <= x <= 560 and 0 <= y <= 160 for x, y in places)
+    assert 0 < wide < 560
+    assert tall < 160
+    assert all(0 <= x <= wide + 0.01 and 0 <= y <= tall for x, y in places)

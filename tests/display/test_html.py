@@ -156,6 +156,7 @@ def test_pictures_are_well_formed_and_inert(report):
             "line",
             "text",
             "polyline",
+            "foreignObject",
             "path",
             "image",
             "linearGradient",
@@ -232,3 +233,11 @@ def test_the_verdict_has_an_edge_in_its_colour():
 def test_the_curve_says_in_words_what_it_shows():
     (image,) = [attributes for tag, attributes in read(REPORTS[2]).tags if tag == "img"]
     assert image["alt"] == "y from 3 to 0.2 over 3 steps"
+
+
+def test_an_array_wraps_between_its_numbers_and_a_number_stays_whole():
+    changes = {"w": change([0.12, -1.3, 2.04], [0.1, -1.0, 2.0]), "b": change(0.25, -1234.5)}
+    page = html.render(describe(minimum([3.0, 2.0, 1.0], changes)))
+    styles = {said: style for style, said in re.findall(r'<td style="([^"]+)">([^<]+)</td>', page)}
+    assert "nowrap" not in styles["[0.12, −1.3, 2.04]"]
+    assert "nowrap" in styles["−1,234.5"]

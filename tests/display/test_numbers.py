@@ -86,6 +86,17 @@ def test_two_numbers_are_told_apart():
     assert numbers.pair(2.5, 2.5) == ("2.5", "2.5")
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        *[(1.967, "2.0"), (1.99962, "2.0"), (29.38, "29"), (3.0, "3"), (0.0, "0"), (0.304, "0.30")],
+        *[(1.0e-5 + 1e-9, "1.0e−5"), (123456.5, "1.2e5"), (float("nan"), "nan"), (float("inf"), "inf")],
+    ],
+)
+def test_a_norm_has_as_many_digits_as_the_next(value, text):
+    assert numbers.measure(value, 2) == text
+
+
 def test_powers_of_ten():
     assert [numbers.power_of_ten(n) for n in (-4, 0, 1, 12)] == ["10⁻⁴", "1", "10", "10¹²"]
 

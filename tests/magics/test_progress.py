@@ -383,6 +383,9 @@ def test_the_line_says_where_the_run_stands() -> None:
     assert "125 steps/s" in line
     assert "6.0\u202fs left" in line  # 750 steps at 125 a second
     assert line.endswith("XLA")
+    # What is compiled meanwhile is of another speed.
+    line = summary(Step(250, 1000, 0.125, 0.125, 2.0, "graph", compiling="xla"))
+    assert line.endswith("125 steps/s · graph · compiling with XLA")
     assert (
         summary(Step(0, 1000, float("nan"), 1.0, 0.0, "graph"))
         == "loss nan · best 1 · step 0 of 1,000 · graph"

@@ -166,5 +166,5 @@ def _change_row(name: str, change: VariableChange) -> tuple[Field, ...]:
         Field(name, code=True, aside=numbers.shape(end.shape) if end.shape else ""),
         Field(shown[0]),
         Field(shown[1], Tone.BAD if end.nonfinite else Tone.PLAIN),
-        Field("0 (not connected)", Tone.MUTED) if gradient is None else Field(numbers.number(gradient, 2)),
+        Field("0 (not connected)", Tone.MUTED) if gradient is None else Field(numbers.measure(gradient, 2)),
     )
