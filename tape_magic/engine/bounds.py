@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tape_magic.engine import sources as src
 from tape_magic.engine.selection import Selection
-from tape_magic.errors import LineError, closest
+from tape_magic.errors import LineError, SourceError, closest
 
 Limits = tuple[Any, Any]
 """The lower and the upper bound, arrays or ``None``."""
 
 
-def limits_of(bounds: Mapping[str, Limits], selection: Selection) -> dict[int, Limits]:
+def limits_of(
+    bounds: Mapping[str, Limits], selection: Selection, namespace: Mapping[str, Any]
+) -> dict[int, Limits]:
     """The bounds by the id of the variable that they are for.
+
+    A name is that of a source, of a variable in the report, or of a place in the namespace that holds some of
+    what is minimised over.
 
     Raises :class:`LineError` for a name that is not minimised over, and for bounds that are no numbers, do
     not fit the variable's shape, or leave nothing between them.
@@ -25,14 +30,26 @@ def limits_of(bounds: Mapping[str, Limits], selection: Selection) -> dict[int, L
     sources |= {leaf.name: [leaf] for leaves in list(sources.values()) for leaf in leaves}
     found: dict[int, Limits] = {}
     for name, (low, high) in bounds.items():
-        if name not in sources:
+        leaves = sources.get(name) or _at_place(name, sources.values(), namespace)
+        if not leaves:
             raise LineError(f"--bounds names {name}, which is not minimised over{closest(name, sources)}")
-        for leaf in sources[name]:
+        for leaf in leaves:
             limits = _limit(name, leaf, low), _limit(name, leaf, high)
             if limits[0] is not None and limits[1] is not None and np.any(limits[0] > limits[1]):
                 raise LineError(f"--bounds {name}={low}:{high} leaves nothing between them.")
             found[id(leaf.value)] = limits
     return found
+
+
+def _at_place(
+    name: str, sources: Iterable[Sequence[src.Leaf]], namespace: Mapping[str, Any]
+) -> list[src.Leaf]:
+    """What is minimised over among what a place such as ``model.layers[0].kernel`` holds."""
+    try:
+        held = {id(leaf.value) for leaf in src.leaves(src.look_up(name, namespace), name)}
+    except SourceError:
+        return []
+    return [leaf for leaves in sources for leaf in leaves if id(leaf.value) in held]
 
 
 def _limit(name: str, leaf: src.Leaf, value: Any) -> Any:

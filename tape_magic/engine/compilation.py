@@ -181,7 +181,7 @@ class Compilation:
             return made, key
         loop = self.at_rest = self._loop(made, *key)
         started = time.perf_counter()
-        waiting.lay_out(loop.lay_out)
+        waiting.lay_out(loop.lay_out, engine)
         quick = engine == "graph" and time.perf_counter() - started < QUICK_SECONDS
         begun = None if quick else compiling(*loop.rehearsal())
         if begun is None:

@@ -121,8 +121,9 @@ class DerivativeFunction:
 
     def _tensors(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments, in the dtype that a run of the program would lift them to."""
-        places = self._definition.sources
-        kept = [value for name, value in self._known.items() if name not in given or name in places]
+        places, names = self._definition.sources, self._definition.program.names
+        read = {name: value for name, value in self._known.items() if not names.assigned_first(name)}
+        kept = [value for name, value in read.items() if name not in given or name in places]
         dtype = lift_dtype([*kept, *given.values()], given.values())
         tensors = {}
         for name, value in given.items():

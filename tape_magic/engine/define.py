@@ -131,7 +131,9 @@ def define(program: Program, namespace: Namespace, request: Request, name: str) 
     bases = [place(text)[0] for text in by]
     read = [*program.names.reads, *(name for name in program.names.assigns if name in namespace)]
     held = {name: namespace[name] for name in read if name in namespace}
-    keywords = {name: value for name, value in held.items() if name not in bases and _is_inexact(value)}
+    # What the program gives a value itself is no parameter; on a way around that, it is what it was.
+    given = [name for name in held if name not in bases and not program.names.assigned_first(name)]
+    keywords = {name: held[name] for name in given if _is_inexact(held[name])}
     parameters = distinct([*keywords, *map(parameter_name, by)])[len(keywords) :]
     return DerivativeFunction(
         Definition(

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from tape_magic.engine import nonfinite, op_events
+from tape_magic.engine.arrays import to_array
 from tape_magic.engine.expansion import Expansion
 from tape_magic.engine.flow import ZERO_BY_RULE, Flow
 from tape_magic.engine.frames import Frame, is_users
 from tape_magic.engine.kinds import is_a
 from tape_magic.engine.leaving import leaving
-from tape_magic.engine.nonfinite import to_array
 from tape_magic.engine.program import Text
 from tape_magic.engine.recording import MORE_ROOM, Entry, Recorder
 from tape_magic.engine.replay import Replay, Unknown
@@ -31,6 +31,13 @@ from tape_magic.results.reasons import Cause, Reason, Where
 _SHAPES = frozenset({"Shape", "ShapeN", "Size", "Rank"})
 _STOPPING = frozenset({"StopGradient", "PreventGradient"})
 _PYTHON = frozenset({"PyFunc", "PyFuncStateless"})
+_EAGER = "EagerPyFunc"
+ONLY_ONCE = Reason(
+    Cause.UNKNOWN,
+    "tf.py_function can be differentiated only once in a run",
+    "write it in TensorFlow, or take --jvp",
+)
+_INVERTIBLE = "the matrix is singular: add a small multiple of the identity"
 _ASSIGNING = {
     "AssignAddVariableOp": "{0} = {0} + …",
     "AssignSubVariableOp": "{0} = {0} - …",
@@ -136,9 +143,9 @@ class Diagnosis:
         """The record, with what ran within the calls of functions."""
         self._recorder.room = MORE_ROOM
         expansion = Expansion(self._recorder, self._graph_frames)
-        for entry in self._recorder.entries:
+        for position, entry in enumerate(self._recorder.entries):
             if entry.graph is not None:
-                expansion.expand(entry)
+                expansion.expand(entry, position)
             else:
                 expansion.entries.append(entry)
         return Flow(expansion.entries, self._recorder)
@@ -153,7 +160,7 @@ class Diagnosis:
         path = self.flow.between(key, target.keys)
         if not path:
             return self._not_read(target, source)
-        carrying, stops = self.flow.carried(key, path)
+        carrying, stops = self.flow.carried(key, target.keys, path)
         if not carrying.isdisjoint(target.keys):
             return self._undecided(path)
         return self._stopped(target, source, stops)
@@ -167,6 +174,8 @@ class Diagnosis:
             if older is not None:
                 return older
             return Reason(Cause.NOT_READ, f"{_output(target.name)} does not read {source.name}")
+        if any(self.flow.entries[index].type == _EAGER for index in self.flow.leading(target.keys)):
+            return ONLY_ONCE
         return Reason(Cause.NOT_READ, f"{target.name} does not depend on {source.name}")
 
     def _left(self, target: Quantity, source: Quantity) -> Reason | None:
@@ -219,9 +228,7 @@ class Diagnosis:
         return None
 
     def _stopped(self, target: Quantity, source: Quantity, stops: Sequence[int]) -> Reason:
-        entries = self.flow.entries
-        telling = [index for index in stops if entries[index].type not in _SHAPES] or list(stops)
-        reasons = [self._stop(entries[index], source) for index in telling]
+        reasons = [self._stop(entry, source) for entry in self._telling(stops)]
         distinct = list({reason.text: reason for reason in reasons}.values())
         first = distinct[0]
         if len(distinct) == 1:
@@ -229,6 +236,11 @@ class Diagnosis:
         more = "; also ".join(reason.text for reason in distinct[:3])
         rest = f", and {len(distinct) - 3} more" if len(distinct) > 3 else ""
         return Reason(first.cause, more + rest, first.cure, first.operation, first.where)
+
+    def _telling(self, stops: Sequence[int]) -> list[Entry]:
+        """The entries at some positions, without those that read only a shape if there are others."""
+        entries = [self.flow.entries[index] for index in stops]
+        return [entry for entry in entries if entry.type not in _SHAPES] or entries
 
     def _stop(self, entry: Entry, source: Quantity) -> Reason:
         where = self._where(entry.frames)
@@ -281,29 +293,41 @@ class Diagnosis:
                 return Reason(Cause.UNKNOWN, f"the reason is not known: {text}", "", kind, where)
         return _unknown("the operations on the way all have a gradient")
 
-    # -- no gradient registered --------------------------------------------------------------------
+    # -- what TensorFlow refused -------------------------------------------------------------------
 
-    def alone(self, target: Quantity, source: Quantity, message: str) -> tuple[Any, Reason | None]:
-        """The derivative by one source, where TensorFlow raised ``LookupError`` for all together.
+    def alone(self, target: Quantity, source: Quantity, refusal: Reason) -> tuple[Any, Reason | None]:
+        """The derivative by one source, where TensorFlow refused to give all together.
 
-        `message` is what it said. One watched tensor whose way has no gradient spoils the others.
+        `refusal` is what it said. One watched tensor whose way has no gradient spoils the others.
         """
         (key,) = source.keys
         self._meet(target)
         try:
             value = Replay(self.flow, self._recorder, [key], target.keys).gradient(key)
-        except (LookupError, Unknown):
-            return None, self.unregistered(target, source, message)
+        except LookupError:
+            return None, self.refused(target, source, refusal)
+        except Unknown as unknown:
+            if unknown.entry is not None and unknown.entry.type != _EAGER:
+                return None, self._failed(unknown.entry, refusal)
+            return None, self.refused(target, source, refusal)
         return value, self.reasons(target, [source], [value])[0]
 
-    def unregistered(self, target: Quantity, source: Quantity, message: str) -> Reason:
-        """Which operation on the way has no gradient, when TensorFlow raised ``LookupError``."""
+    def refused(self, target: Quantity, source: Quantity, refusal: Reason) -> Reason:
+        """Which operation on the way has no gradient, where TensorFlow raised ``LookupError``."""
         (key,) = source.keys
-        for index in self.flow.between(key, target.keys):
+        for index in self.flow.between(key, target.keys) if refusal.cause is Cause.UNREGISTERED else ():
             entry = self.flow.entries[index]
             if entry.custom is None and not op_events.is_registered(entry.type):
                 return self._stop(entry, source)
-        return Reason(Cause.UNREGISTERED, message)
+        return refusal
+
+    def _failed(self, entry: Entry, refusal: Reason) -> Reason:
+        """An operation whose gradient TensorFlow could not compute from the values that it had."""
+        where = self._where(entry.frames)
+        said = refusal.text.rstrip(".")
+        cure = _INVERTIBLE if "invertible" in said or "Cholesky" in said else ""
+        text = f"the gradient of {entry.type} fails ({said}){f', {where}' if where else ''}"
+        return Reason(Cause.CUT, text, cure, entry.type, where)
 
     # -- zero --------------------------------------------------------------------------------------
 
@@ -315,11 +339,11 @@ class Diagnosis:
         path = self.flow.between(key, target.keys)
         if not path:
             return None
-        carrying, stops = self.flow.carried(key, path, zeros=True)
+        carrying, stops = self.flow.carried(key, target.keys, path, zeros=True)
         if not carrying.isdisjoint(target.keys) or not stops:
             return None
         first = self._stopped(target, source, stops)
-        entry = self.flow.entries[stops[0]]
+        entry = self._telling(stops)[0]
         where = self._where(entry.frames)
         if first.cause in (Cause.CUT, Cause.INTEGER) or entry.type in ZERO_BY_RULE:
             at = f", {where}" if where else ""

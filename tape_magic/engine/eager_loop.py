@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import re
 import time
@@ -16,6 +17,7 @@ from tape_magic.engine.data_loop import Batches
 from tape_magic.engine.interrupts import assign_all
 from tape_magic.engine.loop import CHUNK_SECONDS
 from tape_magic.engine.losses import require_loss, require_scalar
+from tape_magic.engine.optimizers import scaled_for
 from tape_magic.engine.positions import Chunk, Final, Plan, Position, Recorded
 from tape_magic.engine.program import Namespace, Program
 from tape_magic.engine.recording import Recorder
@@ -87,9 +89,15 @@ class EagerLoop:
         with self.recorder.listening(), tf.GradientTape() as tape:
             loss, tracked = self._run()
             # What a variable holds is watched as it is read; what is not trainable has to be said.
-            leaves = self._settle(tape.watched_variables())
-        if any(not getattr(leaf.value, "trainable", True) for leaf in leaves):
-            assign_all(reached.written(self.recorder, ()))  # as if it had been evaluated once
+            read = tape.watched_variables()
+            before = [variable.numpy() for variable in read]
+            leaves = self._settle(read)
+        # It may have begun outside its bounds.
+        same = functools.partial(np.array_equal, equal_nan=True)
+        moved = not all(map(same, before, [variable.numpy() for variable in read]))
+        if moved or any(not getattr(leaf.value, "trainable", True) for leaf in leaves):
+            # As if it had been evaluated once, where it begins.
+            assign_all(reached.written(self.recorder, [leaf.value for leaf in leaves] if moved else ()))
             self.recorder = Recorder()
             with (
                 self.recorder.listening(),
@@ -184,7 +192,8 @@ class EagerLoop:
         # Back means before the evaluation, which is then done once more.
         self._before = [*leaves, *self._state, *slots]
         try:
-            self._optimizer.apply(list(gradients), [leaf.owner for leaf in self._leaves])
+            scaled = scaled_for(self._optimizer, gradients)
+            self._optimizer.apply(scaled, [leaf.owner for leaf in self._leaves])
             for leaf, low, high in zip(self._leaves, self._plan.lower, self._plan.upper, strict=False):
                 if low is not None:
                     leaf.value.assign(tf.maximum(leaf.value, tf.cast(low, leaf.value.dtype)))

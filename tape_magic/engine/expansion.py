@@ -9,12 +9,13 @@ from __future__ import annotations
 import inspect
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from tape_magic.engine import op_events
 from tape_magic.engine.frames import Frame
 from tape_magic.engine.recording import Entry, Recorder
-from tape_magic.engine.writes import written_keys
+from tape_magic.engine.writes import last_writes
 
 MOST_OPERATIONS = 20_000
 """A call with more operations than this is left closed."""
@@ -26,6 +27,25 @@ _CONDITIONALS = frozenset({"If", "StatelessIf", "Case", "StatelessCase"})
 _LOOPS = frozenset({"While", "StatelessWhile"})
 _CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
 _READS = frozenset({"ReadVariableOp", "ResourceGather"})
+
+
+@dataclass(slots=True, eq=False)
+class _Plan:
+    """What is the same each time that one operation of a graph runs.
+
+    Attributes
+    ----------
+    frames
+        The user's lines.
+    custom
+        The name under which a custom gradient stands in for its own, if one does.
+    execute
+        What runs it eagerly, once that was asked for.
+    """
+
+    frames: tuple[Frame, ...]
+    custom: str
+    execute: Callable[[Sequence[Any]], Any] | None = None
 
 
 class TooLarge(Exception):
@@ -48,11 +68,16 @@ class Expansion:
         self._frames_of = frames_of
         self._count = 0
         self.entries: list[Entry] = []
-        # The values that variables had at a call are known only if nothing assigns them.
-        self._assigned = written_keys(recorder)
+        # The values that variables had at a call are known only if nothing assigns them from there on.
+        self._assigned, self._position = last_writes(recorder), 0
+        self._plans: dict[Any, _Plan] = {}
 
-    def expand(self, entry: Entry) -> None:
-        """Append what ran within a call, or the call itself where that cannot be told."""
+    def expand(self, entry: Entry, position: int) -> None:
+        """Append what ran within a call, or the call itself where that cannot be told.
+
+        `position` is that of the call in the record.
+        """
+        self._position = position
         before = len(self.entries)
         known = {
             op_events.key_of(tensor): self._recorder.tensor(key)
@@ -86,7 +111,7 @@ class Expansion:
             if not assigns and (not operation.outputs or op_events.key_of(operation.outputs[0]) in keys):
                 continue
             arguments = [keys.get(op_events.key_of(tensor)) for tensor in operation.inputs]
-            frames = self._frames_of(operation) or around
+            frames = self._plan(operation).frames or around
             entry = Entry(
                 operation.type,
                 None,
@@ -101,7 +126,8 @@ class Expansion:
             results = self._operation(operation, entry, known)
             for tensor, result in zip(operation.outputs, results, strict=True):
                 keys[op_events.key_of(tensor)] = result
-        return [keys.get(op_events.key_of(tensor)) or next(_unknown) for tensor in graph.outputs]
+        found = [keys.get(op_events.key_of(tensor)) for tensor in graph.outputs]
+        return [next(_unknown) if key is None else key for key in found]  # the first key of all is 0
 
     def _operation(self, operation: Any, entry: Entry, known: dict[int, Any]) -> Sequence[int]:
         if operation.type in _CONDITIONALS | _LOOPS | _CALLS:
@@ -111,7 +137,7 @@ class Expansion:
         given = [known.get(op_events.key_of(tensor)) for tensor in operation.outputs]
         stateful = operation.op_def.is_stateful and not self._readable(operation, entry.inputs)
         inputs = [self._recorder.tensor(key) for key in entry.inputs]
-        custom = _custom_gradient(operation)
+        custom = self._plan(operation).custom
         if not custom and not stateful and all(tensor is not None for tensor in inputs):
             outputs = self._run(operation, inputs, entry)
             if outputs is not None:
@@ -133,7 +159,13 @@ class Expansion:
         return self._recorder.keep(tf.identity(tensor))
 
     def _readable(self, operation: Any, inputs: Sequence[int]) -> bool:
-        return operation.type in _READS and inputs[0] not in self._assigned
+        return operation.type in _READS and self._assigned.get(inputs[0], -1) < self._position
+
+    def _plan(self, operation: Any) -> _Plan:
+        """A loop comes to each of its operations many times."""
+        if operation not in self._plans:
+            self._plans[operation] = _Plan(self._frames_of(operation), _custom_gradient(operation))
+        return self._plans[operation]
 
     def _run(self, operation: Any, inputs: Sequence[Any], entry: Entry) -> Sequence[int] | None:
         """Run one operation eagerly; ``None`` where that fails."""
@@ -141,7 +173,9 @@ class Expansion:
         heard.start = 1
         try:
             with heard.listening(entry.frames):
-                outputs = _executed(operation, inputs)
+                plan = self._plan(operation)
+                plan.execute = plan.execute or _executing(operation)
+                outputs = plan.execute(inputs)
         except Exception:  # whatever TensorFlow has against it, the diagnosis goes on without
             return None
         flat = list(outputs) if isinstance(outputs, list | tuple) else [outputs]
@@ -193,33 +227,37 @@ def _custom_gradient(operation: Any) -> str:
     return "" if name in ("PartitionedCall", "StatefulPartitionedCall") or not name else name
 
 
-def _executed(operation: Any, inputs: Sequence[Any]) -> Any:
-    """The same operation run eagerly, through TensorFlow's public table of them."""
+def _executing(operation: Any) -> Callable[[Sequence[Any]], Any]:
+    """What runs the same operation eagerly, through TensorFlow's public table of them."""
     import tensorflow as tf
 
     definition = operation.op_def
-    arguments: dict[str, Any] = {}
+    counts: dict[str, int | None] = {}
     inferred: set[str] = set()
-    queue = list(inputs)
     for argument in definition.input_arg:
         inferred |= {argument.type_attr, argument.number_attr, argument.type_list_attr}
         if argument.number_attr:
-            count = operation.get_attr(argument.number_attr)
+            counts[argument.name] = int(operation.get_attr(argument.number_attr))
         elif argument.type_list_attr:
-            count = len(operation.get_attr(argument.type_list_attr))
+            counts[argument.name] = len(operation.get_attr(argument.type_list_attr))
         else:
-            arguments[argument.name] = queue.pop(0)
-            continue
-        arguments[argument.name], queue = queue[:count], queue[count:]
-    for attribute in definition.attr:
-        if attribute.name not in inferred:
-            arguments[attribute.name] = operation.get_attr(attribute.name)
+            counts[argument.name] = None
+    attributes = {a.name: operation.get_attr(a.name) for a in definition.attr if a.name not in inferred}
     if operation.type == "Const":
-        return tf.constant(tf.make_ndarray(arguments["value"]), arguments["dtype"])
+        value = tf.make_ndarray(attributes["value"])
+        return lambda _: tf.constant(value, attributes["dtype"])
     function = getattr(tf.raw_ops, operation.type)
     # Some arguments have other names in Python: the axis of a sum is its reduction_indices.
     parameters = [name for name in inspect.signature(function).parameters if name != "name"]
-    renamed = [name for name in arguments if name not in parameters]
-    free = [name for name in parameters if name not in arguments]
-    arguments.update(zip(free, [arguments.pop(name) for name in renamed], strict=False))
-    return function(**arguments)
+    given = [*counts, *attributes]
+    free = iter([name for name in parameters if name not in given])
+    renamed = {name: name if name in parameters else next(free) for name in given}
+
+    def run(inputs: Sequence[Any]) -> Any:
+        queue = iter(inputs)
+        arguments = dict(attributes)
+        for name, count in counts.items():
+            arguments[name] = next(queue) if count is None else list(itertools.islice(queue, count))
+        return function(**{renamed[name]: value for name, value in arguments.items()})
+
+    return run

@@ -64,6 +64,11 @@ class Flow:
             self._before[targets] = self.before(targets)
         return self._before[targets]
 
+    def leading(self, targets: Iterable[int]) -> list[int]:
+        """The positions of the entries whose outputs flow into some targets."""
+        before = self._leading_to(tuple(targets))
+        return [index for index, entry in enumerate(self.entries) if not before.isdisjoint(entry.outputs)]
+
     def between(self, source: int, targets: Iterable[int]) -> list[int]:
         """The positions of the entries on the ways from a source to some targets."""
         after, before = self.after([source]), self._leading_to(tuple(targets))
@@ -75,12 +80,15 @@ class Flow:
             and (not before.isdisjoint(entry.outputs) or _assigns(entry, after & before))
         ]
 
-    def carried(self, source: int, path: Sequence[int], *, zeros: bool = False) -> tuple[set[int], list[int]]:
+    def carried(
+        self, source: int, targets: Iterable[int], path: Sequence[int], *, zeros: bool = False
+    ) -> tuple[set[int], list[int]]:
         """The tensors that still carry a derivative by the source, and the entries where it stops.
 
-        With `zeros`, it also stops where a derivative is zero by rule.
+        `path` is that between the source and the targets. With `zeros`, it also stops where a derivative
+        is zero by rule.
         """
-        carrying = {source}
+        carrying, leading = {source}, self._leading_to(tuple(targets))
         stops: list[int] = []
         for index in path:
             entry = self.entries[index]
@@ -89,7 +97,8 @@ class Flow:
                 continue
             live = self.live(index)
             zero = zeros and entry.type in ZERO_BY_RULE
-            outputs = [key for key in entry.outputs if self._differentiable(key)]
+            # Of a sort, the values may carry it nowhere, and the places lead on.
+            outputs = [key for key in entry.outputs if key in leading and self._differentiable(key)]
             if outputs and not zero and any(live[i] for i in hit):
                 carrying.update(outputs)
             else:
@@ -116,6 +125,8 @@ class Flow:
             return self._live_custom(index, entry)
         if entry.type in _SMOOTH:
             return inexact
+        if entry.graph is None and op_events.never_differentiable(entry.type):
+            return (False,) * len(inexact)
         inputs = [self._recorder.tensor(key) for key in entry.inputs]
         outputs = [self._recorder.tensor(key) for key in entry.outputs]
         if entry.attrs is None or any(tensor is None for tensor in [*inputs, *outputs]):

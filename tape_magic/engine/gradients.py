@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from tape_magic.engine import sources as src
-from tape_magic.engine.diagnosis import Condition, Quantity
+from tape_magic.engine.diagnosis import ONLY_ONCE, Condition, Quantity
 from tape_magic.engine.directions import Directions
 from tape_magic.engine.program import Namespace, Program
 from tape_magic.engine.request import Request
@@ -53,7 +53,7 @@ class Gradients(Run):
         self.found: dict[Prefix, Any] = {}
         self.sums: dict[Prefix, int] = {}
         self.why: dict[Prefix, Reason] = {}
-        self.refusals: dict[Prefix, str] = {}
+        self.refusals: dict[Prefix, Reason] = {}
         self._taken: dict[Prefix, tuple[Any, list[src.Leaf]]] = {}
         self._reasons: dict[Prefix, Reason] = {}
 
@@ -122,9 +122,9 @@ class Gradients(Run):
         try:
             return take()
         except LookupError as error:
-            self.refusals[prefix] = str(error).partition(" (")[0]
+            self.refusals[prefix] = Reason(Cause.UNREGISTERED, str(error).partition(" (")[0])
         except tf.errors.OpError as error:
-            self.why[prefix] = _refused(str(error))
+            self.refusals[prefix] = _refused(str(error))
         return nothing
 
     def take(self, tape: Any, prefix: Prefix, value: Any, by: list[src.Leaf]) -> list[Any]:
@@ -177,12 +177,12 @@ class Gradients(Run):
 
         prefixes = [(name, leaves[:level]) for level in range(len(leaves))]
         value, last = self.found[name, leaves], leaves[-1]
-        refused = next((self.why[prefix] for prefix in prefixes if prefix in self.why), None)
-        why = refused or self.reason(name, leaves)
+        plain = next((self.why[prefix] for prefix in prefixes if prefix in self.why), None)
+        refusal = next((self.refusals[prefix] for prefix in prefixes if prefix in self.refusals), None)
+        why = plain or self.reason(name, leaves) or (refusal if self.found[name, leaves] is None else None)
         connected = value is not None
         shape = self.shape(name, leaves)
-        unregistered = why is not None and why.cause is Cause.UNREGISTERED
-        zeros = self.request.zero and not connected and not refused and not unregistered
+        zeros = self.request.zero and not connected and not plain and not refusal
         return Derivative(
             target=name,
             wrt=tuple(leaf.name for leaf in leaves),
@@ -203,26 +203,32 @@ class Gradients(Run):
 
         if not tf.executing_eagerly():  # within a graph, there are no values to look at
             return
-        diagnosis = self.diagnosis
         for (name, before), (value, leaves) in self._taken.items():
             if value is None or (name, before) in self.why:
                 continue
             target = _quantity(name, before, value)
             sources = [Quantity(leaf.name, (leaf.value,)) for leaf in leaves]
             places = [(name, (*before, leaf)) for leaf in leaves]
-            message = self.refusals.get((name, before))
-            if message is None:
-                values = [self.found[place] for place in places]
-                reasons = diagnosis.reasons(target, sources, values)
-            elif self.request.kind is Kind.GRADIENT:
-                apart = [diagnosis.alone(target, source, message) for source in sources]
-                self.found.update(zip(places, (found for found, _ in apart), strict=True))
-                reasons = [reason for _, reason in apart]
-            else:
-                reasons = [diagnosis.unregistered(target, source, message) for source in sources]
+            try:
+                reasons = self._explained(target, sources, places)
+            except Exception:  # whatever the record holds, the derivatives stand
+                reasons = [unexplained(self.found[place]) for place in places]
             self._reasons.update(
                 {place: reason for place, reason in zip(places, reasons, strict=True) if reason is not None}
             )
+
+    def _explained(
+        self, target: Quantity, sources: Sequence[Quantity], places: Sequence[Prefix]
+    ) -> list[Reason | None]:
+        """Why the derivatives at some places are as they are; those that TensorFlow refused, one by one."""
+        refusal = self.refusals.get((places[0][0], places[0][1][:-1]))
+        if refusal is None:
+            return self.diagnosis.reasons(target, sources, [self.found[place] for place in places])
+        if self.request.kind is not Kind.GRADIENT:
+            return [self.diagnosis.refused(target, source, refusal) for source in sources]
+        apart = [self.diagnosis.alone(target, source, refusal) for source in sources]
+        self.found.update(zip(places, (found for found, _ in apart), strict=True))
+        return [reason for _, reason in apart]
 
     def reason(self, name: str, leaves: tuple[src.Leaf, ...]) -> Reason | None:
         """Of a derivative, or of the one before it that is missing."""
@@ -253,6 +259,13 @@ def _quantity(name: str, before: tuple[src.Leaf, ...], value: Any) -> Quantity:
     return Quantity(label, tuple(_summed(item) for item in _parts(value)))
 
 
+def unexplained(value: Any) -> Reason | None:
+    """Of a derivative whose reason could not be looked for; ``None`` where it needs none."""
+    if Condition.of(value) in (Condition.REGULAR, Condition.ZERO):
+        return None
+    return Reason(Cause.UNKNOWN, "the reason is not known: the record of the run could not be read")
+
+
 def telling(reasons: Iterable[Reason | None]) -> Reason | None:
     """The first that is known, or else one that says that it is not."""
     given = [reason for reason in reasons if reason is not None]
@@ -263,9 +276,9 @@ def telling(reasons: Iterable[Reason | None]) -> Reason | None:
 def _refused(message: str) -> Reason:
     """What TensorFlow says of an operation that failed, less the node that it stands in."""
     if "EagerPyFunc" in message:
-        text = "tf.py_function can be differentiated only once in a run"
-        return Reason(Cause.UNKNOWN, text, "write it in TensorFlow, or take --jvp")
-    return Reason(Cause.UNKNOWN, re.sub(r"^(\{\{.*?\}\}\s*)+", "", message).partition("\n")[0])
+        return ONLY_ONCE
+    said = re.sub(r"^(\{\{.*?\}\}\s*)+", "", message).partition("\n")[0]
+    return Reason(Cause.UNKNOWN, said.partition(" [Op:")[0])
 
 
 def _by_identity(values: Mapping[int, Any]) -> Callable[[Any], Any]:

@@ -121,10 +121,9 @@ class Hessians(Gradients):
             take = partial(jacobian, self.tapes[1], vector, values)
             attempt = self.attempted((name, ()), take, None)
             if attempt is None:
-                operation = self.refusals.pop((name, ()), "").rpartition(": ")[2]
-                if operation:  # of the gradient, which the lines of the cell do not show
-                    text = f"no gradient is registered for {operation}"
-                    self.why[name, ()] = Reason(Cause.UNREGISTERED, text, operation=operation)
+                refusal = self.refusals.pop((name, ()), None)
+                if refusal is not None:  # of the gradient, which the lines of the cell do not show
+                    self.why[name, ()] = _of_the_gradient(refusal)
                 return
             self.note(*attempt.notes)
             for column, stripe in enumerate(attempt.value):
@@ -230,6 +229,14 @@ def _blocks(
         ((place, column), tf.reshape(part, (*leaves[place].shape, *shape)))
         for place, part in zip(places, parts, strict=True)
     ]
+
+
+def _of_the_gradient(refusal: Reason) -> Reason:
+    """What TensorFlow refused, without the derivative's own words where it named an operation."""
+    if refusal.cause is not Cause.UNREGISTERED:
+        return refusal
+    operation = refusal.text.rpartition(": ")[2]
+    return Reason(refusal.cause, f"no gradient is registered for {operation}", operation=operation)
 
 
 def _hessian(name: str, second: _Second) -> Hessian:

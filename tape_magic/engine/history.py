@@ -53,13 +53,12 @@ class Series:
     def _thin(self) -> None:
         head = int(np.searchsorted(self.steps, EXACT, side="right"))
         steps, values = self.steps[head:], self.values[head:]
-        # Two of each stretch, and the last. Stretches grow only where those of now are too many: what has
-        # come since the last time is denser than they are.
-        keep = _extremes(steps // self._width, values)
-        while len(keep) > THINNED:
-            self._width *= 2
+        # Two of each stretch, and the last. What came since may need no longer stretches than before.
+        while len(steps) > THINNED:
             keep = _extremes(steps // self._width, values)
-        steps, values = steps[keep], values[keep]
+            steps, values = steps[keep], values[keep]
+            if len(steps) > THINNED:
+                self._width *= 2
         self.steps = np.concatenate([self.steps[:head], steps])
         self.values = np.concatenate([self.values[:head], values])
 

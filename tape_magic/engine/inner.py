@@ -51,6 +51,7 @@ class Inner(Wrapped):
         assigns = {name: 0 for name in self.name_of.values() if name != LAST_EXPRESSION}
         self._names = Names(self._parameters, assigns, frozenset(assigns) & set(self._parameters))
         self.values: list[Any] = []
+        self._converts = True
 
     @property
     def names(self) -> Names:
@@ -60,6 +61,7 @@ class Inner(Wrapped):
     def run(self, namespace: Namespace, hooks: Hooks, tape: Any = None) -> Any:
         """Trace the program; the outputs are in the namespace as tensors of the trace."""
         values = [namespace[name] for name in self._parameters]
+        self._converts = not self._program.is_straight(namespace)
         self.values = self._traced(self._program.functions(self._parameters), values)
         named = dict(zip(self.name_of.values(), self.values, strict=True))
         value = named.pop(LAST_EXPRESSION, None)
@@ -112,7 +114,7 @@ class Inner(Wrapped):
             return unconverted(returned)
 
         try:
-            return list(tf.function(body, autograph=True)())
+            return list(tf.function(body, autograph=self._converts)())
         except Exception:
             # AutoGraph puts a text around the message, which only one without a line needs.
             own = bool(raised) and isinstance(raised[0], TapeMagicError)

@@ -30,6 +30,7 @@ from tape_magic.engine.settings import Settings
 from tape_magic.engine.stopping import GO, GRADIENT_LOST, LOSS_LOST, REASONS
 from tape_magic.engine.waiting import Waiting
 from tape_magic.engine.watched import norm_of
+from tape_magic.errors import LineError
 from tape_magic.results.minimum import Divergence, StopReason
 from tape_magic.results.steps import Step
 
@@ -107,7 +108,7 @@ class KerasMinimization(Minimization):
         # Without a number of epochs, a number of steps says when it is over.
         epochs = settings.epochs or (1 if settings.steps is None else 2**31)
         floats = "float64" if self.selection.dtype == "float64" else None
-        return Feed(
+        feed = Feed(
             settings.data,
             settings.names,
             settings.batch,
@@ -116,6 +117,10 @@ class KerasMinimization(Minimization):
             label=settings.label,
             floats=floats,
         )
+        ends = (settings.steps, settings.time, settings.target, settings.tol, settings.gtol)
+        if feed.endless and all(end is None for end in ends):
+            raise LineError(f"{settings.label} never ends: say when to stop, with steps or time.")
+        return feed
 
     def run(self, asked: Asked, on_progress: Callable[[Step], None] | None) -> Minimized:
         """All of it, telling `on_progress` where it stands after each chunk."""

@@ -102,7 +102,7 @@ class LeanLoop(CompiledLoop):
     def _look_at_each(self) -> None:
         """Have the loop compiled that looks at each step. Raises what :class:`Waiting` does."""
         waiting = self.waiting or Waiting()
-        waiting.lay_out(super().lay_out)
+        waiting.lay_out(super().lay_out, "xla")
         begun = compiling(*super().rehearsal())
         if begun is not None:
             waiting.wait(begun, "xla")

@@ -12,6 +12,9 @@ from tape_magic.engine.source_text import function_behind, tree_of
 
 _MODULES = frozenset({"numpy", "scipy", "math", "cmath", "statistics"})
 _METHODS = frozenset({"numpy", "item", "tolist"})
+_PREDICTING = frozenset({"predict", "predict_on_batch"})
+"""Methods of models that give arrays."""
+_CONVERTING = frozenset({"numpy_function", "convert_to_numpy", "get_static_value"})
 _BUILTINS = frozenset({"float", "int", "complex", "bool"})
 _RENAMED = {
     "mean": "reduce_mean",
@@ -87,11 +90,11 @@ class _Text:
             reads = _names(statement, ast.Load)
             if tainted.isdisjoint(reads):
                 continue
-            stores = _names(statement, ast.Store)
+            stores = _names(statement, ast.Store) - _drawn(statement)
             matters = not stores or not wanted or bool(wanted & stores)
             if matters:
                 # What a lambda is called with cannot be told from the text; it may well be tainted.
-                suspect = tainted | _parameters(statement)
+                suspect = _with_drawn(statement, tainted) | _parameters(statement)
                 for call in _calls(statement):
                     if suspect.isdisjoint(_names(call, ast.Load)):
                         continue
@@ -119,7 +122,9 @@ class _Text:
             if function.id in self._namespace:
                 return None
             return self._leaving(call, f"leave out {function.id}()")
-        if isinstance(function, ast.Attribute) and function.attr == "numpy_function":
+        if isinstance(function, ast.Attribute) and function.attr in _PREDICTING:
+            return self._leaving(call, f"call {ast.unparse(function.value)}(…) itself")
+        if isinstance(function, ast.Attribute) and function.attr in _CONVERTING:
             return self._leaving(call, "use TensorFlow's own operations")
         name = self._foreign(function)
         if name is None:
@@ -180,16 +185,54 @@ def _replacement(name: str) -> str:
 
 
 def _statements(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
-    """Simple statements in the order of the text; functions that are only defined are left out."""
+    """Simple statements in the order of the text; functions that are only defined are left out.
+
+    What a loop or a ``with`` binds is an assignment, and what a round of a loop leaves, the next one reads.
+    """
     for statement in body:
         if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             continue
-        blocks = [getattr(statement, name, None) for name in ("body", "orelse", "finalbody")]
-        if any(blocks):
-            for block in blocks:
+        loop = isinstance(statement, ast.For | ast.AsyncFor | ast.While)
+        for _ in range(2 if loop else 1):
+            yield from _bindings(statement)
+            parts = [getattr(statement, name, None) for name in ("body", "orelse", "finalbody")]
+            for block in parts:
                 yield from _statements(block or ())
-        else:
+            for handler in getattr(statement, "handlers", ()):
+                yield from _statements(handler.body)
+        if not hasattr(statement, "body"):
             yield statement
+
+
+def _bindings(statement: ast.stmt) -> Iterator[ast.stmt]:
+    """What the head of a compound statement assigns."""
+    pairs: list[tuple[ast.expr | None, ast.expr]] = []
+    if isinstance(statement, ast.For | ast.AsyncFor):
+        pairs = [(statement.target, statement.iter)]
+    elif isinstance(statement, ast.With | ast.AsyncWith):
+        pairs = [(item.optional_vars, item.context_expr) for item in statement.items]
+    for target, value in pairs:
+        head = ast.Expr(value) if target is None else ast.Assign([target], value)
+        yield ast.copy_location(head, value)
+
+
+def _generators(node: ast.AST) -> Iterator[ast.comprehension]:
+    return (part for part in ast.walk(node) if isinstance(part, ast.comprehension))
+
+
+def _drawn(node: ast.AST) -> set[str]:
+    """The names that the comprehensions of a statement bind, for themselves only."""
+    return {name for part in _generators(node) for name in _names(part.target, ast.Store)}
+
+
+def _with_drawn(node: ast.AST, tainted: set[str]) -> set[str]:
+    """With the names that comprehensions draw from something tainted."""
+    found = set(tainted)
+    for _ in range(_DEPTH):  # one may draw from what another has drawn
+        for part in _generators(node):
+            if not found.isdisjoint(_names(part.iter, ast.Load)):
+                found |= _names(part.target, ast.Store)
+    return found
 
 
 def _names(node: ast.AST, kind: type) -> set[str]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from tape_magic.engine import sources as src
 from tape_magic.engine.interrupts import assign_all
+from tape_magic.engine.optimizers import scaled_for
 from tape_magic.engine.positions import Chunk, Final, Plan, Position, Recorded
 from tape_magic.engine.stopping import GO, LOSS_LOST
 from tape_magic.engine.trace import Evaluation
@@ -293,7 +294,8 @@ class CompiledLoop:
     def _apply(self, gradients: Sequence[Any]) -> None:
         import tensorflow as tf
 
-        self._optimizer.apply(gradients, [leaf.owner for leaf in self._leaves])
+        scaled = scaled_for(self._optimizer, gradients)
+        self._optimizer.apply(scaled, [leaf.owner for leaf in self._leaves])
         for leaf, low, high in zip(self._leaves, self._plan.lower, self._plan.upper, strict=False):
             if low is not None or high is not None:
                 value = leaf.value.read_value()

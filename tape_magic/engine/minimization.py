@@ -188,6 +188,11 @@ class Minimization(ABC):
     def _settle(self, read: Iterable[Any]) -> list[src.Leaf]:
         """What is minimised over, each variable once, now that it is known which were read."""
         if self.leaves:
+            # A variable that the trace itself has made has its value only once that is over.
+            if any(
+                start.shape != leaf.shape for start, leaf in zip(self.start_values, self.leaves, strict=True)
+            ):
+                self._begin_there()
             return self.leaves
         self.selection.settle(read)
         by_id = {id(leaf.value): leaf for source in self.selection.sources for leaf in source.leaves}
@@ -201,12 +206,16 @@ class Minimization(ABC):
             raise SourceError(
                 "no trainable variable was read: name what to minimise over, for example --over x."
             )
-        self._limits = limits_of(self.settings.bounds, self.selection)
+        self._limits = limits_of(self.settings.bounds, self.selection, self.namespace)
         self.leaves = list(by_id.values())
+        self._begin_there()
+        return self.leaves
+
+    def _begin_there(self) -> None:
+        """Within the bounds, and remember where."""
         for name in () if self._goes_on else project(self.leaves, self._limits):
             self.notes.append(f"{name} began outside its bounds, and was moved to the nearest one")
         self.start_values = [array_of(leaf.value) for leaf in self.leaves]
-        return self.leaves
 
     def _refuse_unconnected(self, reason: str, record: _Record) -> NoReturn:
         why = f" ({reason})" if reason else ""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tape_magic.engine.arrays import is_finite, to_array
 from tape_magic.engine.flow import Flow
 from tape_magic.engine.recording import Entry, Recorder
 from tape_magic.engine.replay import Replay
@@ -77,7 +78,7 @@ class Search:
         self._passed: dict[int, list[int]] = {}
         for step in replay.steps:
             for key, found in zip(flow.entries[step.index].inputs, step.found, strict=False):
-                if not _finite(found):
+                if not is_finite(found):
                     self._passed.setdefault(key, []).append(step.index)
         self._known: dict[int, bool] = {}
 
@@ -91,7 +92,7 @@ class Search:
             for index in self._passed.get(queue.pop(), ()):
                 entry = self._flow.entries[index]
                 upstream = zip(entry.outputs, self._steps[index].given, strict=True)
-                bad = [key for key, gradient in upstream if not _finite(gradient)]
+                bad = [key for key, gradient in upstream if not is_finite(gradient)]
                 held = [key for key in (*entry.inputs, *entry.outputs) if not self._is_finite(key)]
                 values += held
                 queue += [key for key in bad if key not in seen]
@@ -127,7 +128,7 @@ class Search:
 
     def _is_finite(self, key: int) -> bool:
         if key not in self._known:
-            self._known[key] = _finite(self._value(key))
+            self._known[key] = is_finite(self._value(key))
         return self._known[key]
 
     def _value(self, key: int) -> Any:
@@ -135,7 +136,7 @@ class Search:
 
     def _told(self, entry: Entry, results: Sequence[Any]) -> tuple[tuple[int, ...], tuple[float, ...], str]:
         """Where the first element that is not finite is, what went in there, and what came out."""
-        bad = next(result for result in results if not _finite(result))
+        bad = next(result for result in results if not is_finite(result))
         array = to_array(bad)
         flat = int(np.flatnonzero(~np.isfinite(array))[0])
         place = tuple(int(i) for i in np.unravel_index(flat, array.shape))
@@ -169,24 +170,6 @@ class Search:
 
 
 _READING = frozenset({"ReadVariableOp", "Const", "Placeholder"})
-
-
-def to_array(tensor: Any) -> np.ndarray[Any, Any]:
-    """A tensor as NumPy can judge it: half precision is widened."""
-    import tensorflow as tf
-
-    if tensor.dtype in (tf.bfloat16, tf.float16):
-        tensor = tf.cast(tensor, tf.float32)
-    return np.asarray(tf.convert_to_tensor(tensor))
-
-
-def _finite(tensor: Any) -> bool:
-    """Whether all of a tensor is finite; what is not there, or no floating-point number, counts as finite."""
-    if tensor is None or not hasattr(tensor, "dtype"):
-        return True
-    if not (tensor.dtype.is_floating or tensor.dtype.is_complex):
-        return True
-    return bool(np.isfinite(to_array(tensor)).all())
 
 
 _EPSILON = "1e-12"

@@ -126,6 +126,16 @@ def gradients_of(
     return found + [None] * (len(inputs) - len(found))
 
 
+def run_again(op_type: str, attrs: tuple[Any, ...], inputs: Sequence[Any]) -> Any:
+    """The one output of an operation as it was heard; no tape records it, and nobody hears it."""
+    from tensorflow.python.eager import context, execute
+
+    pairs = zip(attrs[::2], attrs[1::2], strict=True)
+    given = tuple(part for pair in pairs if pair[1] is not None for part in pair)  # the others are as usual
+    (output,) = execute.quick_execute(op_type, 1, list(inputs), given, context.context())
+    return output
+
+
 def is_registered(op_type: str) -> bool:
     """Whether TensorFlow knows how to differentiate an operation, or that it has no derivative."""
     from tensorflow.python.framework import ops
@@ -135,6 +145,16 @@ def is_registered(op_type: str) -> bool:
     except LookupError:
         return False
     return True
+
+
+def never_differentiable(op_type: str) -> bool:
+    """Whether TensorFlow has no rule to differentiate an operation by, whatever its values."""
+    from tensorflow.python.framework import ops
+
+    try:
+        return ops._gradient_registry.lookup(op_type) is None
+    except LookupError:
+        return True
 
 
 def is_gradient_frame(code: Any) -> bool:

@@ -103,6 +103,17 @@ def _require_tensorflow() -> None:
         )
 
 
+def scaled_for(optimizer: Any, gradients: Sequence[Any]) -> list[Any]:
+    """The gradients as an optimizer expects them that scales the loss: it divides them by the same factor."""
+    import keras
+    import tensorflow as tf
+
+    own = type(optimizer).scale_loss is not keras.optimizers.Optimizer.scale_loss
+    if not own and optimizer.loss_scale_factor is None:
+        return list(gradients)
+    return [tf.cast(optimizer.scale_loss(gradient), gradient.dtype) for gradient in gradients]
+
+
 def built_for(optimizer: Any, variables: Sequence[Any]) -> tuple[Any, bool]:
     """The optimizer with its slots for the variables, and whether it had to be a fresh copy.
 
@@ -150,6 +161,9 @@ def describe(optimizer: Any) -> str:
     """The class and its rate, and the settings that differ from the defaults: ``SGD(0.01, momentum=0.9)``."""
     if isinstance(optimizer, scipy_methods.Method):
         return optimizer.description
+    wrapped = getattr(optimizer, "inner_optimizer", None)
+    if is_optimizer(wrapped):
+        return f"{type(optimizer).__name__}({describe(wrapped)})"
     config = optimizer.get_config()
     rate = learning_rate(optimizer)
     shown = ["schedule" if rate is None else f"{rate:.4g}"]

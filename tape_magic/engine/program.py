@@ -120,7 +120,7 @@ class Program(Protocol):
         """As :meth:`traceables`, but functions of the values of some names, in that order."""
 
     def is_straight(self, namespace: Namespace) -> bool:
-        """Whether AutoGraph has nothing to convert in it, and in all that it calls."""
+        """Whether AutoGraph has nothing to convert in it, and in all that it calls, or could not."""
 
     def text(self, namespace: Namespace) -> Text:
         """Its own code, and how lines elsewhere are called."""

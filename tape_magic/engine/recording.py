@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from tape_magic.engine import op_events
 from tape_magic.engine.frames import Frame, UserFrames
+from tape_magic.engine.passing import PASSING, Passing, computed_again
 
 MOST_ENTRIES = 200_000
 """A run with more operations than this is not explained: the record would outgrow the computation."""
@@ -76,12 +77,14 @@ class Entry:
 class _Heard(NamedTuple):
     """An operation as it was heard, before anything is made of it.
 
-    `reads` are the arguments for which an input was made just then, each by the place of that input: of
+    The tensors are weak references where they are only :mod:`~tape_magic.engine.passing`, and come with their
+    keys. `reads` are the arguments for which an input was made just then, each by the place of that input: of
     a variable, TensorFlow has read the value itself.
     """
 
     type: str
     attrs: tuple[Any, ...]
+    keys: tuple[tuple[int, ...], tuple[int, ...]]
     inputs: tuple[Any, ...]
     outputs: tuple[Any, ...]
     frames: tuple[Frame, ...]
@@ -96,7 +99,7 @@ class Recorder:
     Attributes
     ----------
     tensors
-        By key: those that were computed or read, or weak references to them.
+        By key: those that were computed or read, or weak references to them; see :meth:`tensor`.
     start
         The keys of tensors that were made during the run are greater.
     complete
@@ -115,6 +118,7 @@ class Recorder:
         self._heard: list[_Heard] = []
         self._newest = 0
         self._made_by: dict[int, int] = {}
+        self._passing: dict[int, Entry | None] = {}  # by the keys of tensors, what made each
         self._bytes = self._bytes_heard = 0
         self._stopped = op_events.stopped_reader()
         self._frames = UserFrames(self._forward_frames)
@@ -151,6 +155,7 @@ class Recorder:
         """Let go of all tensors."""
         self._heard.clear()
         self._entries.clear()
+        self._passing.clear()
         self.tensors.clear()
 
     @property
@@ -160,9 +165,18 @@ class Recorder:
         return self._entries
 
     def tensor(self, key: int) -> Any:
-        """A tensor by its key, or ``None`` where it is gone."""
+        """A tensor by its key, computed again if it was only passing, or ``None`` where it is gone."""
         held = self.tensors.get(key)
-        return held() if isinstance(held, weakref.ref) else held
+        if not isinstance(held, weakref.ref):
+            return held
+        tensor = held()
+        maker = self._passing.get(key)
+        if tensor is None and maker is not None:
+            inputs = [self.tensor(each) for each in maker.inputs]
+            tensor = computed_again(maker.type, maker.attrs or (), inputs)
+            if tensor is not None:
+                self._keep_as(key, tensor)
+        return tensor
 
     def note(self, entry: Entry) -> None:
         """Take up an entry that was not heard."""
@@ -173,13 +187,19 @@ class Recorder:
     def keep(self, tensor: Any) -> int:
         """Keep a tensor while there is room, and give its key."""
         key = op_events.key_of(tensor)
-        if key not in self.tensors:
-            elements = op_events.elements(tensor)
-            if elements > _SMALL:  # the small ones are no burden, and there are many of them
-                self._bytes += elements * tensor.dtype.size
-            full = self._bytes > self.room and elements > _SMALL
-            self.tensors[key] = weakref.ref(tensor) if full else tensor
+        if key not in self.tensors or isinstance(self.tensors[key], weakref.ref):
+            self._keep_as(key, tensor)
         return key
+
+    def _keep_as(self, key: int, tensor: Any) -> None:
+        elements = op_events.elements(tensor)
+        # The small ones are no burden, and there are many of them.
+        size = elements * tensor.dtype.size if elements > _SMALL else 0
+        if size and self._bytes + size > self.room:
+            self.tensors.setdefault(key, weakref.ref(tensor))
+            return
+        self._bytes += size
+        self.tensors[key] = tensor
 
     def _hear(
         self,
@@ -211,16 +231,19 @@ class Recorder:
             return
         name = op_type if isinstance(op_type, str) else op_type.decode()
         newest = self._newest
-        weighed = () if name == "ReadVariableOp" else outputs  # which shares the variable's memory
+        keys = tuple([tensor._id for tensor in inputs]), tuple([tensor._id for tensor in outputs])
+        passing = PASSING.get(name)
+        held_in, held_out = (inputs, outputs) if passing is None else self._held(passing, inputs, outputs)
+        weighed = () if name == "ReadVariableOp" else held_out  # which shares the variable's memory
         reads: tuple[tuple[int, Any], ...] = ()
-        for index, tensor in enumerate(inputs):
-            if tensor._id > newest:
-                weighed += (tensor,)
+        for index, key in enumerate(keys[0]):
+            if key > newest:
+                weighed += (inputs[index],)
                 reads += ((index, _argument(frame, index)),)
-        for tensor in outputs:
-            if tensor._id > newest:
-                newest = tensor._id
+        newest = max(newest, *keys[1], 0)
         for tensor in weighed:
+            if type(tensor) is weakref.ref:
+                continue
             elements = tensor._num_elements()
             if elements > _SMALL:
                 self._bytes_heard += elements * tensor.dtype.size
@@ -229,9 +252,23 @@ class Recorder:
         # No operation's name begins so: it is that of a function.
         called = op_events.graph_called(frame) if name.startswith("__") else None
         taped = not (self.paused or self._stopped())
-        self._heard.append(_Heard(name, attrs, inputs, outputs, frames, taped, called, reads))
+        self._heard.append(_Heard(name, attrs, keys, held_in, held_out, frames, taped, called, reads))
         if self._bytes_heard > self.room - self._bytes:
             self._catch_up()
+
+    def _held(
+        self, passing: Passing, inputs: tuple[Any, ...], outputs: tuple[Any, ...]
+    ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """The inputs and outputs of an operation, weak references where they are only passing."""
+        for place in passing.outputs:
+            tensor = outputs[place]
+            if tensor._num_elements() > _SMALL:
+                self._passing[tensor._id] = None
+                outputs = (*outputs[:place], weakref.ref(tensor), *outputs[place + 1 :])
+        for place in passing.inputs:
+            if inputs[place]._id in self._passing:
+                inputs = (*inputs[:place], weakref.ref(inputs[place]), *inputs[place + 1 :])
+        return inputs, outputs
 
     def _catch_up(self) -> None:
         """Make entries of what was heard; tensors are then kept while there is room."""
@@ -240,18 +277,24 @@ class Recorder:
             self._enter(one)
 
     def _enter(self, heard: _Heard) -> None:
-        tensors = self.tensors
+        tensors, (read_keys, made_keys) = self.tensors, heard.keys
         for index, variable in heard.reads:
-            key, handle = heard.inputs[index]._id, op_events.key_of_variable(variable)
+            key, handle = read_keys[index], op_events.key_of_variable(variable)
             if handle and key not in tensors:
                 tensors.setdefault(handle, variable.handle)
                 self.note(Entry("ReadVariableOp", (), (handle,), (key,), heard.frames, heard.taped))
-        keys = tuple([self.keep(tensor) for tensor in heard.inputs])
-        read = heard.type == "ReadVariableOp"
-        for tensor in heard.outputs if read else ():
-            tensors[tensor._id] = tensor
-        made = tuple([self.keep(tensor) for tensor in heard.outputs])
-        self.note(Entry(heard.type, heard.attrs, keys, made, heard.frames, heard.taped, heard.graph))
+        if heard.type == "ReadVariableOp":
+            tensors.update(zip(made_keys, heard.outputs, strict=True))
+        for key, tensor in zip((*read_keys, *made_keys), (*heard.inputs, *heard.outputs), strict=True):
+            if type(tensor) is weakref.ref:
+                tensors.setdefault(key, tensor)
+            else:
+                self.keep(tensor)
+        entry = Entry(heard.type, heard.attrs, read_keys, made_keys, heard.frames, heard.taped, heard.graph)
+        for key in made_keys:
+            if key in self._passing:
+                self._passing[key] = entry
+        self.note(entry)
 
     def _hear_custom(
         self, name: str, outputs: Sequence[Any], inputs: Sequence[Any], backward: op_events.Backward

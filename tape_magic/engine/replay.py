@@ -12,7 +12,17 @@ from tape_magic.engine.recording import Entry, Recorder
 
 
 class Unknown(Exception):
-    """A value or a rule is missing, so that the pass cannot be followed."""
+    """A value or a rule is missing, so that the pass cannot be followed.
+
+    Attributes
+    ----------
+    entry
+        The one whose rule TensorFlow refused to compute, if that is why.
+    """
+
+    def __init__(self, entry: Entry | None = None) -> None:
+        super().__init__()
+        self.entry = entry
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +119,8 @@ class Replay:
             return op_events.gradients_of(entry.type, entry.attrs, inputs, outputs, filled)
         except LookupError:
             raise
+        except tf.errors.OpError as error:
+            raise Unknown(entry) from error
         except Exception as error:  # a rule that wants more than the operation's own tensors
             raise Unknown from error
 
@@ -122,8 +134,11 @@ class Replay:
         return [by_key.get(key) for key in entry.inputs]
 
     def _add(self, key: int, gradient: Any) -> None:
+        import tensorflow as tf
+
         before = self._gradients.get(key)
-        self._gradients[key] = gradient if before is None else before + gradient
+        # The gradient of a list of tensors is such a list, for which there is no other addition.
+        self._gradients[key] = gradient if before is None else tf.add_n([before, gradient])
 
 
 def _inexact(tensor: Any) -> bool:

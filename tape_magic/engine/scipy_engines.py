@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from tape_magic.engine import sources as src
+from tape_magic.engine.asked import Stopped
 from tape_magic.engine.eager_loop import Settle, creates_a_variable
 from tape_magic.engine.engines import failure_of_compiling
 from tape_magic.engine.flat import Flat, Vector
@@ -21,6 +23,7 @@ from tape_magic.engine.scipy_evaluations import Derivatives
 from tape_magic.engine.scipy_methods import Method, refuse_size
 from tape_magic.engine.trace import Traced, failure_of_trace
 from tape_magic.engine.unconnected import Record, record_of
+from tape_magic.engine.waiting import Waiting, compiling
 from tape_magic.errors import CompileError, TapeMagicError
 
 
@@ -118,10 +121,11 @@ class Evaluations:
         second = {"hessp": ("product",), "hess": ("hessian",)}.get(self._method.second, ())
         return ("gradient", *second) if self._method.gradient else ("loss",)
 
-    def start(self, ready: Callable[[], Vector]) -> None:
+    def start(self, ready: Callable[[], Vector], waiting: Waiting) -> None:
         """Compile for the fastest engine that runs the program, and call each function once.
 
-        `ready` is called when it is known what is minimised over, for the vector to start from.
+        `ready` is called when it is known what is minimised over, for the vector to start from. A run that is
+        stopped while it waits can evaluate as a graph.
         """
         import tensorflow as tf
 
@@ -136,9 +140,13 @@ class Evaluations:
                 if start is None:
                     break
                 try:
-                    self._compile(engine)
-                    self._try(start)
+                    self._compile(engine, waiting)
+                    self._try(start, waiting)
                     self._keep_for_next()
+                    return
+                except Stopped:
+                    self.reason = ""
+                    self._compile("graph", Waiting())
                     return
                 except (tf.errors.OpError, ValueError, TypeError, LookupError, NotImplementedError) as error:
                     assert self._traced is not None
@@ -149,7 +157,7 @@ class Evaluations:
                 self._program.run(dict(self._namespace), {})
                 raise CompileError(f"--engine {self._asked} cannot run this: {self.reason}")
         self._start_eagerly()
-        self._try(ready())
+        self._try(ready(), waiting)
 
     def call(self, kind: str, *vectors: Vector) -> Any:
         """One evaluation at the first of the vectors → NumPy arrays of float64."""
@@ -263,7 +271,7 @@ class Evaluations:
         self.connected = connected
         self.flat = Flat([leaf for leaf, has in zip(leaves, connected, strict=True) if has])
 
-    def _compile(self, engine: str) -> None:
+    def _compile(self, engine: str, waiting: Waiting) -> None:
         import tensorflow as tf
 
         assert self._traced is not None
@@ -278,7 +286,8 @@ class Evaluations:
         for kind in self.kinds:
             compiled = tf.function(getattr(derivatives, kind), autograph=False, jit_compile=engine == "xla")
             vectors = (vector, vector) if kind == "product" else (vector,)
-            self._functions[kind] = compiled.get_concrete_function(*vectors)
+            lay_out = partial(compiled.get_concrete_function, *vectors)
+            self._functions[kind] = waiting.lay_out(lay_out, engine)
 
     def _take_up(self, made: Prepared) -> None:
         self.engine, self.reason, self._traced = made.engine, made.reason, made.traced
@@ -299,14 +308,25 @@ class Evaluations:
         derivatives = Derivatives(self._eager.compute, self.flat)
         self._functions = {kind: getattr(derivatives, kind) for kind in self.kinds}
 
-    def _try(self, start: Vector) -> None:
+    def _try(self, start: Vector, waiting: Waiting) -> None:
         """Each function once, so that what cannot run shows before the run begins."""
         size = self.flat.size
         refuse_size(self._method, size, 0, LIMIT)
         for kind in self.kinds:
-            found = self.call(kind, start, *([np.zeros(size)] if kind == "product" else []))
+            vectors = [start, *([np.zeros(size)] if kind == "product" else [])]
+            if self.engine == "xla":  # a graph is compiled in no time
+                self._wait_for(self._functions[kind], vectors, waiting)
+            found = self.call(kind, *vectors)
             if kind == "residuals":
                 refuse_size(self._method, size, len(found), LIMIT)
+
+    def _wait_for(self, function: Any, vectors: Sequence[Vector], waiting: Waiting) -> None:
+        import tensorflow as tf
+
+        begun = compiling(function, [tf.constant(vector, tf.float64) for vector in vectors])
+        if begun is not None:
+            waiting.wait(begun, self.engine)
+            begun.check()
 
     @contextlib.contextmanager
     def _uncounted(self, kind: str) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 
@@ -16,6 +17,7 @@ from tape_magic.engine.scipy_engines import Evaluations, Prepared
 from tape_magic.engine.scipy_methods import Method, check_settings, find, require_scipy
 from tape_magic.engine.scipy_run import Outcome, ScipyRun, Watch
 from tape_magic.engine.settings import Settings
+from tape_magic.engine.waiting import Waiting
 from tape_magic.results.steps import Step
 
 
@@ -64,9 +66,14 @@ class ScipyMinimization(Minimization):
             frame[:] = low, high, _start(self.optimizer, evaluations.flat.read(), low, high)
             return frame[2]
 
-        evaluations.start(ready)
+        def waits(engine: str) -> None:
+            self.paused = asked.paused
+            step = Step(0, self.limit, math.nan, math.nan, self.seconds, engine, compiling=engine)
+            asked.show(self.watched_step(step))
+
+        evaluations.start(ready, Waiting(asked, waits))
         self._note_unconnected(evaluations.connected, evaluations.record)
-        compile_seconds = time.perf_counter() - self.started
+        compile_seconds = time.perf_counter() - self.started - asked.paused
         low, high, start = frame
         run: ScipyRun
 

@@ -7,10 +7,13 @@ it compiled is what the call itself then finds.
 
 from __future__ import annotations
 
+import atexit
+import ctypes
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, TypeVar
 
 from tape_magic.engine.asked import Asked, Stopped
@@ -40,6 +43,7 @@ class Compiling:
         self._error: BaseException | None = None
         self._call: Callable[[], Any] | None = call
         self._state = handed_on()
+        _leave_compilers_alone()
         # Whoever leaves Python while it compiles need not wait for it.
         threading.Thread(target=self._run, name=THREAD, daemon=True).start()
 
@@ -67,6 +71,27 @@ class Compiling:
         """Raise what TensorFlow refused it with, if it did."""
         if self._error is not None:
             raise self._error
+
+
+@cache
+def _leave_compilers_alone() -> None:
+    """Have a process that ends while a compiler works leave before TensorFlow tidies up.
+
+    What the compiler uses is gone then, and the process would end with a crash instead of its status. Only
+    where the C library has a word for it, as on Linux.
+    """
+    try:
+        library = ctypes.CDLL(None)
+        at_exit, flush, leave = library.on_exit, library.fflush, library._exit
+    except (OSError, AttributeError, TypeError):
+        return
+
+    def end() -> None:
+        if any(thread.name == THREAD for thread in threading.enumerate()):
+            flush(None)
+            at_exit(leave, None)  # after all of Python's, with the status as its first argument
+
+    atexit.register(end)
 
 
 def compiling(function: Any, arguments: Sequence[Any]) -> Compiling | None:
@@ -104,7 +129,7 @@ class Waiting:
     asked
         Whether the user wants the run to end.
     tell
-        Told at each slice which engine is waited for.
+        Told which engine is waited for: before Python begins its part of it, and at each slice.
 
     Attributes
     ----------
@@ -117,10 +142,12 @@ class Waiting:
         self._tell = tell
         self.seconds = 0.0
 
-    def lay_out(self, call: Callable[[], _Result]) -> _Result:
+    def lay_out(self, call: Callable[[], _Result], engine: str) -> _Result:
         """What Python does for a compiler, which the first interrupt ends. Raises :class:`Stopped`."""
-        with self._counted(), self._asked.at_once():
-            return call()
+        with self._counted():
+            self._told(engine)
+            with self._asked.at_once():
+                return call()
 
     def wait(self, compiling: Compiling, engine: str) -> None:
         """Wait until it is through. Raises :class:`Stopped`."""
@@ -128,8 +155,11 @@ class Waiting:
             while not compiling.wait(SLICE_SECONDS):
                 if self._asked() is not None:
                     raise Stopped
-                if self._tell is not None:
-                    self._tell(engine)
+                self._told(engine)
+
+    def _told(self, engine: str) -> None:
+        if self._tell is not None:
+            self._tell(engine)
 
     @contextmanager
     def _counted(self) -> Iterator[None]:

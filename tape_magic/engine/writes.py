@@ -31,14 +31,17 @@ def written_inputs(graph: Any) -> list[int]:
     return list(found)
 
 
-def written_keys(recorder: Recorder) -> set[int]:
-    """The keys of the handles through which a run may have assigned."""
-    found: set[int] = set()
-    for entry in recorder.entries:
+def last_writes(recorder: Recorder) -> dict[int, int]:
+    """The keys of the handles through which a run may have assigned, with the position where it last did."""
+    found: dict[int, int] = {}
+    for position, entry in enumerate(recorder.entries):
         if entry.graph is not None:
-            found.update(entry.inputs[index] for index in written_inputs(entry.graph))
+            keys = [entry.inputs[index] for index in written_inputs(entry.graph)]
         elif entry.type not in _READING:
-            found.update(key for key in entry.inputs if _is_handle(recorder.tensor(key)))
+            keys = [key for key in entry.inputs if _is_handle(recorder.tensor(key))]
+        else:
+            continue
+        found.update(dict.fromkeys(keys, position))
     return found
 
 
@@ -52,7 +55,7 @@ class Reached(Snapshot):
 
     def written(self, recorder: Recorder, but: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
         """Those that a run has assigned, with their values before it, but for some."""
-        keys = written_keys(recorder) - {op_events.key_of_variable(variable) for variable in but}
+        keys = last_writes(recorder).keys() - {op_events.key_of_variable(variable) for variable in but}
         return ((variable, self._values[key]) for key, variable in self._found.items() if key in keys)
 
     def _variable(self, variable: Any) -> None:

@@ -161,8 +161,12 @@ class Cell:
             yield self._function(parameters, keeping), unpack
 
     def is_straight(self, namespace: Namespace) -> bool:
-        """Whether it has nothing to convert."""
-        return is_straight(self._tree, namespace)
+        """Whether it has nothing to convert, or what AutoGraph would only complain of."""
+        return self._beyond_autograph or is_straight(self._tree, namespace)
+
+    @property
+    def _beyond_autograph(self) -> bool:
+        return any(isinstance(node, ast.NamedExpr | ast.Match) for node in ast.walk(self._tree))
 
     def roots(self) -> list[Any]:
         """Nothing: a cell reads by name."""

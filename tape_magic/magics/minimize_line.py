@@ -195,7 +195,13 @@ MINIMIZE = Magic(
             place_name,
             many=True,
         ),
-        Option("bounds", ("--bounds",), 'what the variables stay within: "x=0:1, w=0:"', "BOUNDS", _bounds),
+        Option(
+            "bounds",
+            ("--bounds",),
+            'what the variables stay within: "x=0:1, layer.kernel=0:"',
+            "BOUNDS",
+            _bounds,
+        ),
         Option(
             "keep",
             ("--keep",),

@@ -229,3 +229,14 @@ def test_functions_that_are_refused() -> None:
         tape_magic.minimize(lambda w: w**2, {"w": 1.0}, data=[np.float32(1)])
     with pytest.raises(SourceError, match="empty"):
         tape_magic.minimize(lambda w, r: w**2 * r, {"w": 1.0}, data=[])
+
+
+def test_data_that_never_end_need_an_end(door: Door) -> None:
+    w, b = tf.Variable([0.0, 0.0, 0.0]), tf.Variable(0.0)
+    endless = tf.data.Dataset.from_tensor_slices((X, Y)).batch(5).repeat()
+    case = {"tf": tf, "w": w, "b": b, "train": endless}
+    line = OVER + ' --for "xb, yb in train"'
+    message = door.refused_minimize(Case(CELL, line, case))
+    assert message.endswith("never ends: say when to stop, with steps or time.")
+    assert door.minimize(Case(CELL, line + " --steps 7", case)).steps == 7
+    assert door.minimize(Case(CELL, line + " --target 100", case)).reason is StopReason.TARGET

@@ -1034,3 +1034,37 @@ def test_the_result_as_plain_values_and_as_a_frame() -> None:
         result.loss = 0.0  # type: ignore[misc]
     assert result.seconds >= result.compile_seconds > 0
     assert result.steps_per_second > 0
+
+
+@pytest.mark.parametrize("engine", ["xla", "graph", "eager"])
+def test_a_model_that_the_run_builds_begins_at_its_first_values_and_within_its_bounds(engine: str) -> None:
+    model = keras.Sequential([keras.layers.Dense(2, kernel_initializer="ones", bias_initializer="ones")])
+    rows = tf.ones([4, 3])
+    result = tape_magic.minimize(
+        lambda model: tf.reduce_sum(model(rows) ** 2),
+        {"model": model},
+        "sgd",
+        lr=1e-6,
+        steps=2,
+        engine=engine,
+        bounds={"model": (None, 0.5)},
+    )
+    kernel, bias = result.variables.values()
+    np.testing.assert_array_equal(kernel.start, np.full((3, 2), 0.5))
+    np.testing.assert_array_equal(bias.start, [0.5, 0.5])
+    assert result.start_loss == result.history[0] == 4 * 2 * 2.0**2
+    assert any("began outside its bounds" in note for note in result.notes)
+
+
+@pytest.mark.parametrize("engine", ["xla", "graph", "eager"])
+def test_the_first_loss_is_that_within_the_bounds(engine: str) -> None:
+    x, seen = tf.Variable(3.0), tf.Variable(0)
+
+    def loss(x: Any) -> Any:
+        seen.assign_add(1)
+        return x**2
+
+    options: dict[str, Any] = {"lr": 0.25, "steps": 2, "engine": engine, "bounds": {"x": (0.0, 1.0)}}
+    result = tape_magic.minimize(loss, {"x": x}, "sgd", **options)
+    assert result.history.tolist() == [1.0, 0.25, 0.0625]
+    assert int(seen) == 3

@@ -238,3 +238,25 @@ def test_lines_that_are_refused(shell: Any, written: str, said: tuple[str, ...])
     sentence = shell.refused(f"%%minimize y --over x --optimizer {written}\ny = x**2")
     for part in said:
         assert part in sentence
+
+
+SCALING: dict[str, Callable[[], Any]] = {
+    "a factor": lambda: keras.optimizers.SGD(0.01, loss_scale_factor=128.0),
+    "a scale that grows": lambda: keras.mixed_precision.LossScaleOptimizer(
+        keras.optimizers.SGD(0.01), dynamic_growth_steps=3
+    ),
+}
+
+
+@pytest.mark.parametrize("engine", ["xla", "graph", "eager"])
+@pytest.mark.parametrize("name", SCALING)
+def test_an_optimizer_that_scales_the_loss_moves_as_one_that_does_not(name: str, engine: str) -> None:
+    """It divides the gradients by what the loss was to be multiplied by."""
+    w = start()
+    result = tape_magic.minimize(bowl, {"w": w}, SCALING[name](), steps=8, engine=engine)
+    np.testing.assert_allclose(result.history, by_hand(keras.optimizers.SGD(0.01), 8), rtol=1e-6)
+
+
+def test_an_optimizer_around_another_shows_both() -> None:
+    around = SCALING["a scale that grows"]()
+    assert optimizers.describe(around) == "LossScaleOptimizer(SGD(0.01))"

@@ -314,6 +314,22 @@ def test_a_time_alone_is_no_limit_of_steps() -> None:
     assert result.steps > 1000
 
 
+@pytest.mark.parametrize("over", ["", "--over model", "--over model.layers"])
+@pytest.mark.parametrize("place", ["model.layers[0].kernel", "model.layers[0]"])
+def test_the_bounds_of_a_part(shell: Any, over: str, place: str) -> None:
+    """Of w·v·x = 9 for x = 1 with w ≤ 0.5, which lets v alone go to 18."""
+    shell.ok(
+        "import keras, tensorflow as tf\nones = lambda: keras.layers.Dense(1, use_bias=False, "
+        "kernel_initializer='ones')\nmodel = keras.Sequential([keras.Input((1,)), ones(), ones()])"
+    )
+    shell.ok(
+        f'%%minimize loss {over} --bounds "{place}=:0.5" --optimizer sgd --lr 0.5 --steps 200 -q\n'
+        "loss = tf.reduce_sum((model(tf.ones([1, 1])) - 9.0)**2)"
+    )
+    kernels = [float(variable.numpy().item()) for variable in shell.ns["model"].trainable_variables]
+    assert kernels == pytest.approx([0.5, 18.0], rel=1e-4)
+
+
 def test_spaces_in_bounds(shell: Any) -> None:
     shell.ns["x"] = 1.0
     shell.ok('%%minimize y --over x --bounds "x = 0.5 : 2" --lr 1 --steps 5 -q\ny = x')

@@ -174,3 +174,12 @@ def test_a_loss_without_a_name(door: Door, engine: str) -> None:
     line = f"--over x w --optimizer sgd --steps 1 --engine {engine}"
     result = door.minimize(Case("i = tf.round(w)\nx**2 + i[0]", line, namespace()))
     assert "the loss does not depend on w: cut at Round, line 2: i = tf.round(w)" in result.notes
+
+
+@pytest.mark.parametrize("engine", ["graph", "eager"])
+def test_numpy_in_a_graph_is_said_to_leave_tensorflow(door: Door, engine: str) -> None:
+    cell = "r = tf.numpy_function(np.square, [w], tf.float32)\nloss = x**2 + tf.reduce_sum(r)"
+    result = door.minimize(case(cell, namespace(), "x w", engine))
+    (note,) = [note for note in result.notes if "depend" in note]
+    assert "leaves TensorFlow" in note
+    assert "line 2" in note

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +23,7 @@ from tape_magic.engine.compilation import Compiled
 from tape_magic.engine.lean_loop import LeanLoop
 from tape_magic.engine.minimize import MinimizeInterrupted, run
 from tape_magic.engine.program import FunctionProgram
+from tape_magic.engine.scipy_evaluations import Derivatives
 from tape_magic.engine.settings import Settings
 from tape_magic.engine.waiting import THREAD, Compiling, compiling
 from tape_magic.results.minimum import MinimizeResult, StopReason
@@ -119,6 +123,67 @@ def test_a_second_interrupt_gets_out_without_one(gate: Gate) -> None:
         minimized(w, while_compiling(twice), engine="xla")
     assert not isinstance(caught.value, MinimizeInterrupted)
     assert w.numpy().tolist() == [1.0, 2.0]
+
+
+METHODS = ["l-bfgs-b", "trust-ncg", "nelder-mead"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_scipys_functions_are_waited_for_too(gate: Gate, method: str) -> None:
+    w = tf.Variable([1.0, 2.0], dtype=tf.float64)
+    stopped = minimized(w, while_compiling(lambda: Wish.STOP), method, engine="xla")
+    assert (stopped.reason, stopped.steps, stopped.loss) == (StopReason.STOPPED, 0, 5.0)
+    assert stopped.history.tolist() == [5.0]
+    assert w.numpy().tolist() == [1.0, 2.0]
+    gate.opened.set()
+    found = minimized(w, lambda: Wish.GO_ON, method, engine="xla")
+    assert found.engine == "xla"
+    # As far as either comes in twenty steps; the least of Σ(w - 3)² is 0 at 3.
+    np.testing.assert_allclose(w, [3.0, 3.0], atol=0.3 if method == "nelder-mead" else 1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_interrupt_ends_the_wait_for_scipys_functions_with_a_report(gate: Gate, method: str) -> None:
+    w = tf.Variable([1.0, 2.0], dtype=tf.float64)
+    with pytest.raises(MinimizeInterrupted) as caught:
+        minimized(w, while_compiling(press), method, engine="auto")
+    assert (caught.value.result.reason, caught.value.result.loss) == (StopReason.INTERRUPTED, 5.0)
+    assert w.numpy().tolist() == [1.0, 2.0]
+
+
+def test_the_wait_for_scipys_functions_is_shown(gate: Gate) -> None:
+    w, seen = tf.Variable([1.0, 2.0], dtype=tf.float64), list[Step]()
+
+    def wish() -> Wish:
+        if len(seen) == 3:
+            gate.opened.set()
+        return Wish.GO_ON
+
+    program = FunctionProgram(lambda: tf.reduce_sum((w - 3.0) ** 2), {})
+    run(program, {}, None, None, Settings("bfgs", engine="xla"), wish=wish, on_wait=seen.append)
+    assert len(seen) >= 3
+    assert {(step.step, step.compiling) for step in seen} == {(0, "xla")}
+
+
+@pytest.mark.parametrize("kind", ["keras", "scipy"])
+@pytest.mark.parametrize("engine", COMPILED)
+def test_it_is_shown_before_python_begins_its_part(
+    engine: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which takes seconds for hundreds of variables, with nothing in between."""
+    w, seen, shown = tf.Variable([1.0, 2.0], dtype=tf.float64), list[Step](), list[int]()
+
+    def noting(method: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *arguments: (shown.append(len(seen)), method(*arguments))[1]
+
+    monkeypatch.setattr(Derivatives, "gradient", noting(Derivatives.gradient))
+    monkeypatch.setattr(keras.optimizers.SGD, "update_step", noting(keras.optimizers.SGD.update_step))
+    optimizer = keras.optimizers.SGD(0.1) if kind == "keras" else "bfgs"
+    program = FunctionProgram(lambda: tf.reduce_sum((w - 3.0) ** 2), {})
+    run(program, {}, None, None, Settings(optimizer, engine=engine, steps=3), on_wait=seen.append)
+    assert shown[0] == 1
+    assert seen[0].compiling == engine
+    assert math.isnan(seen[0].loss)
 
 
 class Pressing(keras.optimizers.SGD):
@@ -296,3 +361,25 @@ def test_a_thread_compiles_on_the_device_of_whoever_began(device: str | None) ->
     assert begun.wait(60)
     begun.check()
     assert seen == [here]
+
+
+ENDS = """
+import ctypes, sys, threading, time
+from tape_magic.engine.waiting import Compiling
+
+library = ctypes.CDLL(None)
+library.on_exit(library.abort, None)
+begun = Compiling(lambda: time.sleep(float(sys.argv[1])))
+begun.wait(1.0)
+print("said at the end", end="")
+sys.exit(7)
+"""
+"""Something is tidied up at the end that a compiler which still works does not survive."""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other C libraries have no word for it")
+def test_a_program_that_ends_meanwhile_ends_with_its_own_status() -> None:
+    commands = [[sys.executable, "-c", ENDS, seconds] for seconds in ("60", "0")]
+    begun = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in commands]
+    ended = [(one.communicate(timeout=120)[0], one.returncode) for one in begun]
+    assert ended == [("said at the end", 7), ("said at the end", -signal.SIGABRT)]

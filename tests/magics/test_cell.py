@@ -457,3 +457,38 @@ def test_some_cells_assign_what_cannot_be_seen(text: str) -> None:
 
 def test_the_line_of_an_assignment_is_its_last() -> None:
     assert dict(names("x = 1\ny = 2\nx = 3").assigns) == {"x": 3, "y": 2}
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("y = (n := x * 2)**2", 12.0),
+        ("y = (n := 3.0)**2 + n", 7.0),
+        ("if (n := x * 2) > 0:\n    y = n**2", 12.0),
+        ("y = tf.add_n([(n := x * k)**2 for k in [1.0, 2.0]])", 12.0),
+        ("n = (n := 2.0) + 1\ny = n**2", 6.0),
+        ("(n := x * 2)**2", 12.0),
+    ],
+)
+def test_a_walrus_is_a_source_within_its_own_statement(
+    shell: Notebook, x: Any, body: str, expected: float
+) -> None:
+    shell.ns["x"] = tf.constant(3.0)
+    run = shell.ok(f"%%grad {'y ' if 'y =' in body else ''}--wrt n\n{body}")
+    (row,) = shell.ns["grads"]
+    assert float(row.value) == expected
+    if "y =" not in body:
+        assert float(run.out) == 36.0
+    if "3.0" in body:
+        assert shell.ns["n"] == 3.0
+        assert type(shell.ns["n"]) is float
+
+
+def test_what_a_cell_assigns_is_no_parameter_of_its_function_nor_what_decides_dtypes(
+    shell: Notebook, x: Any
+) -> None:
+    shell.ns.update(x=tf.constant(3.0), a=2.0, y=tf.constant(1.0, tf.float64))
+    shell.ok("%%grad --def f dy/dx, dy/da\ny = x**2 * a")
+    assert repr(shell.ns["f"]) == "<f(x, a) → (dy_dx, dy_da, y)>"
+    found = shell.ns["f"](shell.ns["x"], 2.0)
+    assert [float(one) for one in found] == [12.0, 9.0, 18.0]

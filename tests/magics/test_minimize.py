@@ -595,3 +595,22 @@ def test_braces_and_dollars_are_left_alone(notebook: Notebook) -> None:
     notebook.ok("x = tf.Variable(1.0)\nname = 'other'")
     notebook.ok("%%minimize y --over x --steps 1 -q\ny = x**2\ntext = '{name} $name'")
     assert notebook.ns["text"] == "{name} $name"
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "loss = (n := tf.reduce_sum(x**2)) * 1.0",
+        "match mode:\n    case 'a': loss = tf.reduce_sum(x**2)\n    case _: loss = tf.reduce_sum(x)",
+    ],
+)
+def test_what_autograph_does_not_know_is_compiled_without_its_complaints(
+    notebook: Notebook, cell: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    notebook.ns.update(x=tf.Variable([3.0, 1.0]), mode="a")
+    run = notebook.ok(f"%%minimize loss --over x --steps 3 --engine graph\n{cell}")
+    made = notebook.ok(f"%%grad --def f loss --wrt x\n{cell}")
+    np.testing.assert_allclose(notebook.ns["f"](tf.constant([3.0, 1.0])).dloss_dx, [6.0, 2.0])
+    captured = capfd.readouterr()
+    for text in (run.stdout, run.stderr, made.stdout, made.stderr, captured.out, captured.err):
+        assert "AutoGraph" not in text
