@@ -126,7 +126,7 @@ class TapeMagics(Magics):
     @no_var_expand
     @line_magic
     def tfgpu(self, line: str) -> None:
-        try:
+        with _of_no_cell(TFGPU.name):
             options = TFGPU.parse(line)
             from tape_magic.magics import tfgpu
 
@@ -137,14 +137,12 @@ class TapeMagics(Magics):
                 )
                 return
             report = tfgpu.report(options)
-        except TapeMagicError as error:
-            raise _usage_error(error) from None
-        if options.name:
-            self.shell.user_ns[options.name] = report
-        if options.json:
-            print(report.to_json())
-        elif not options.quiet:
-            display(report)
+            if options.name:
+                self.shell.user_ns[options.name] = report
+            if options.json:
+                print(report.to_json())
+            elif not options.quiet:
+                display(report)
 
     def stop_watching(self) -> None:
         """End the picture of `%tfgpu --watch`, if there is one."""
@@ -249,8 +247,7 @@ class TapeMagics(Magics):
             _shown_as(error, lambda: lines)
             raise
         except KeyboardInterrupt as error:
-            lines = [f"KeyboardInterrupt: {error}" if str(error) else "KeyboardInterrupt"]
-            _shown_as(error, lambda: lines)
+            _shown_in_one_line(error)
             raise
         except UsageError:
             raise
@@ -258,7 +255,7 @@ class TapeMagics(Magics):
             traceback = compiled.own_traceback(error) if compiled else None
             if traceback is None and _interrupted(error):
                 interrupt = KeyboardInterrupt()
-                _shown_as(interrupt, lambda: ["KeyboardInterrupt"])
+                _shown_in_one_line(interrupt)
                 raise interrupt from None
             if traceback is None:  # not from the cell: TensorFlow refused what the magic asked of it
                 raise UsageError(_one_line(f"%%{magic} failed: {_said(error)}")) from error
@@ -266,6 +263,22 @@ class TapeMagics(Magics):
             arguments = type(error), error, traceback
             _shown_as(error, lambda: render(*arguments, tb_offset=0))
             raise
+
+
+@contextmanager
+def _of_no_cell(magic: str) -> Iterator[None]:
+    """Show what a line without a cell raises as one line."""
+    try:
+        yield
+    except TapeMagicError as error:
+        raise _usage_error(error) from None
+    except KeyboardInterrupt as error:
+        _shown_in_one_line(error)
+        raise
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(_one_line(f"%{magic} failed: {_said(error)}")) from error
 
 
 def _put_back(namespace: dict[str, Any], before: dict[str, Any], cell: Cell) -> None:
@@ -302,6 +315,11 @@ def _said(error: BaseException) -> str:
     except Exception:
         text = ""
     return f"{type(error).__name__}: {text}".removesuffix(": ")
+
+
+def _shown_in_one_line(error: BaseException) -> None:
+    line = _said(error)
+    _shown_as(error, lambda: [line])
 
 
 def _shown_as(error: BaseException, render: Callable[[], list[str]]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tape_magic.engine import device_report
 from tests.notebook import Notebook
 
 SETUP = """
@@ -220,3 +221,25 @@ def test_an_interrupt_that_a_library_loses_is_one_all_the_same(
     run = hostile.run("%%grad y --wrt x --order 3\ny = x*x")
     assert type(run.error) is KeyboardInterrupt
     assert "tape_magic" not in run.traceback
+
+
+def test_an_interrupt_of_a_line_without_a_cell_is_one_line(
+    shell: Notebook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pressed() -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(device_report, "cpu_product", pressed)
+    run = shell.run("%tfgpu")
+    assert type(run.error) is KeyboardInterrupt
+    assert run.traceback.strip() == "KeyboardInterrupt"
+
+
+def test_what_fails_in_a_line_without_a_cell_is_one_line(
+    shell: Notebook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing() -> str:
+        raise RuntimeError("the system\nis odd")
+
+    monkeypatch.setattr(device_report, "cpu_product", failing)
+    assert shell.refused("%tfgpu") == "%tfgpu failed: RuntimeError: the system"
