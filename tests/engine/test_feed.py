@@ -262,16 +262,15 @@ REPEATABLE: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.parametrize("kind", REPEATABLE)
-@settings(deadline=None, max_examples=12)
-@given(data=st.data())
-def test_what_follows_is_the_same_from_any_batch_on(kind: str, data: st.DataObject) -> None:
+def test_what_follows_is_the_same_from_any_batch_on(kind: str) -> None:
     def fresh() -> Feed:
         batch = 3 if isinstance(REPEATABLE[kind](), tuple) else None
         return Feed(REPEATABLE[kind](), ("x", "y"), batch, 3, seed=5)
 
     whole = batches(fresh())
-    taken = data.draw(st.integers(0, len(whole)))
-    assert batches(fresh(), taken) == whole[taken:]
+    assert len(whole) >= 3
+    for taken in range(len(whole) + 1):
+        assert batches(fresh(), taken) == whole[taken:]
 
 
 # -- in a compiled loop ----------------------------------------------------------------------------
