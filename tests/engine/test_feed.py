@@ -112,7 +112,7 @@ def test_each_epoch_has_an_order_of_its_own() -> None:
 
 
 def test_each_row_comes_first_about_as_often() -> None:
-    feed = Feed(np.arange(4), ("x",), 1, 2000, seed=0)
+    feed = Feed(np.arange(4), ("x",), 3, 2000, seed=0)
     firsts = np.bincount([x[0] for _, index, (x,) in batches(feed) if index == 0], minlength=4)
     # Binomial with n = 2000 and p = 1/4: five standard deviations are 97.
     assert np.abs(firsts - 500).max() < 97
