@@ -112,7 +112,7 @@ def test_each_epoch_has_an_order_of_its_own() -> None:
 
 
 def test_each_row_comes_first_about_as_often() -> None:
-    feed = Feed(np.arange(4), ("x",), 1, 2000, seed=0)
+    feed = Feed(np.arange(4), ("x",), 3, 2000, seed=0)
     firsts = np.bincount([x[0] for _, index, (x,) in batches(feed) if index == 0], minlength=4)
     # Binomial with n = 2000 and p = 1/4: five standard deviations are 97.
     assert np.abs(firsts - 500).max() < 97
@@ -262,16 +262,15 @@ REPEATABLE: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.parametrize("kind", REPEATABLE)
-@settings(deadline=None, max_examples=12)
-@given(data=st.data())
-def test_what_follows_is_the_same_from_any_batch_on(kind: str, data: st.DataObject) -> None:
+def test_what_follows_is_the_same_from_any_batch_on(kind: str) -> None:
     def fresh() -> Feed:
         batch = 3 if isinstance(REPEATABLE[kind](), tuple) else None
         return Feed(REPEATABLE[kind](), ("x", "y"), batch, 3, seed=5)
 
     whole = batches(fresh())
-    taken = data.draw(st.integers(0, len(whole)))
-    assert batches(fresh(), taken) == whole[taken:]
+    assert len(whole) >= 3
+    for taken in range(len(whole) + 1):
+        assert batches(fresh(), taken) == whole[taken:]
 
 
 # -- in a compiled loop ----------------------------------------------------------------------------

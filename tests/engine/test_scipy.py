@@ -139,9 +139,13 @@ def chain_residuals(x: Any) -> Any:
 
 @pytest.mark.parametrize("method", [*SMOOTH, *LEAST_SQUARES])
 def test_rosenbrock_in_a_hundred_dimensions(method: str) -> None:
+    """XLA takes seconds for each program: one of a gradient, of products, of a Hessian and of a Jacobian."""
     loss = chain_residuals if METHODS[method].residuals else chain
-    result = tape_magic.minimize(loss, {"x": np.full(100, 0.5)}, method, 5000, tol=tight(method))
-    assert result.engine == "xla"
+    engine = "auto" if method in ("bfgs", "newton-cg", "trust-exact", "lm") else "graph"
+    result = tape_magic.minimize(
+        loss, {"x": np.full(100, 0.5)}, method, 5000, engine=engine, tol=tight(method)
+    )
+    assert result.engine == ("xla" if engine == "auto" else "graph")
     np.testing.assert_allclose(result.variables["x"].end, np.ones(100), atol=2e-4)
     assert result.loss < 1e-8
     assert result.variables["x"].gradient_norm < 1e-3
