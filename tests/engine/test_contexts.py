@@ -50,6 +50,7 @@ def pressed(manager):
             if event == "opcode" and dis.opname[frame.f_code.co_code[frame.f_lasti]] == "RETURN_VALUE":
                 raise KeyboardInterrupt
             return trace
+    sys._getframe().f_trace_opcodes = True  # Python 3.12 wants to know before a tracer is set
     sys.settrace(trace)
     with manager:
         pass
