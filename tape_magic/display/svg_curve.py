@@ -18,6 +18,10 @@ _STYLE = f"display:block;max-width:100%;height:{_HEIGHT}px;"
 """On a narrow page the curve is narrower, too; scaled as a whole, its labels could not be read there."""
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 10, 24
+
+_NARROW = 280
+"""Pixels of the narrowest page that the whole curve fits on in WebKit, which leaves room on wide ones."""
+
 _HAIR = 1e-9
 _DIGIT, _GAP = 6, 8
 """Pixels of a character of the labels below, about, and those between two labels at the least."""
@@ -55,10 +59,12 @@ def _drawn(picture: Curve) -> str:
     levels = [(down(value), text) for value, text in ticks]
     along = step_ticks(picture.steps, picture.unit)
     points = " ".join(f"{x * across:.5g},{down(y):.5g}" for x, y in zip(picture.x, heights, strict=True))
+    # WebKit does not know that of the style, and has a share that fits on a narrow page as well.
+    share = 100 * (1 - (left + _RIGHT) / _NARROW)
     stretched = f' viewBox="0 0 {wide} {tall}" preserveAspectRatio="none"'
     return (
         # Of the elements with something in them, only this one can be as wide as all but its margins.
-        f'<foreignObject x="{left}" y="{_TOP}" width="{wide}" height="{tall}" '
+        f'<foreignObject x="{left}" y="{_TOP}" width="{share:.4g}%" height="{tall}" '
         f'style="width:calc(100% - {left + _RIGHT}px);overflow:visible;">{_svg(tall)}'
         f"{hairlines(*((0, y, '100%', y) for y, _ in levels))}"
         f"{labels(*(label(-6, y + 4, 'end', text) for y, text in levels), *_steps(along, left, tall + 18))}"

@@ -140,3 +140,13 @@ def test_any_curve_can_be_drawn(values, steps):
     assert 0 < wide < 560
     assert tall < 160
     assert all(0 <= x <= wide + 0.01 and 0 <= y <= tall for x, y in places)
+
+
+@pytest.mark.parametrize("losses", [[2.0, 1.5, 1.0], [123_456.0, 123_400.0, 123_000.5], [1.0, 1e-99, 1e-300]])
+def test_where_the_style_is_not_known_the_whole_curve_fits_on_a_narrow_page(losses):
+    """In WebKit it is a share of the width, which must leave room for what stands beside it."""
+    page = svg_curve.inline_curve(drawn(minimum(losses, {})))
+    found = re.search(r'<foreignObject x="([\d.]+)" y="\d+" width="([\d.]+)%"', page)
+    left, share = float(found[1]), float(found[2]) / 100
+    assert left + share * 280 <= 280
+    assert share > 0.6
