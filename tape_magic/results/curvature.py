@@ -171,7 +171,9 @@ class Hessian:
             return curvature.sentence
         if self.stationary:
             return f"{curvature.point}: {curvature.matrix}, and the gradient is 0"
-        return f"{curvature.matrix}, but no stationary point: the gradient's norm is {self.gradient_norm:.3g}"
+        norm = f"{self.gradient_norm:.3g}"
+        norm = f"{float(norm):,.0f}" if 1e3 <= self.gradient_norm < 1e7 else norm
+        return f"{curvature.matrix}, but no stationary point: the gradient's norm is {norm}"
 
     @property
     def _rounding(self) -> float:

@@ -84,6 +84,11 @@ def test_rosenbrock_beside_its_minimum(door: Door) -> None:
         ("y = x**2 - a**2", (0.0, 0.0), "a saddle: indefinite, and the gradient is 0"),
         ("y = -x**2 - 3*a**2", (0.0, 0.0), "a maximum: negative definite, and the gradient is 0"),
         ("y = x**2 - a**2", (1.0, 0.0), "indefinite, but no stationary point: the gradient's norm is 2"),
+        (
+            "y = x**2 + a**2",
+            (617.0, 0.0),
+            "positive definite, but no stationary point: the gradient's norm is 1,230",
+        ),
         ("y = x**4 + a**4", (0.0, 0.0), "singular: the second derivatives do not decide"),
         ("y = x**2 + 0*a", (0.0, 1.0), "singular: the second derivatives do not decide"),
         ("y = x**2 - 2*x + a**2 - 4*a", (1.0, 2.0), "a minimum: positive definite, and the gradient is 0"),
