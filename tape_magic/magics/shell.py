@@ -126,7 +126,7 @@ class TapeMagics(Magics):
     @no_var_expand
     @line_magic
     def tfgpu(self, line: str) -> None:
-        with _of_no_cell(TFGPU.name):
+        with _in_one_line(f"%{TFGPU.name}"):
             options = TFGPU.parse(line)
             from tape_magic.magics import tfgpu
 
@@ -235,39 +235,32 @@ class TapeMagics(Magics):
         namespace = self.shell.user_ns
         before = dict(namespace)
         compiled: Cell | None = None
-        try:
-            compiled = Cell(self.shell, body, magic, self._kept)
-            yield compiled
-        except TapeMagicError as error:
-            if compiled is not None:
-                _put_back(namespace, before, compiled)
-            raise _usage_error(error) from None
-        except CellSyntaxError as error:
-            lines = self.shell.SyntaxTB.structured_traceback(SyntaxError, error.error, [])
-            _shown_as(error, lambda: lines)
-            raise
-        except KeyboardInterrupt as error:
-            _shown_in_one_line(error)
-            raise
-        except UsageError:
-            raise
-        except Exception as error:
+
+        def is_the_cells(error: Exception) -> bool:
+            """Whether an error is the cell's own, which then shows the cell's lines only."""
+            if isinstance(error, CellSyntaxError):
+                lines = self.shell.SyntaxTB.structured_traceback(SyntaxError, error.error, [])
+                _shown_as(error, lambda: lines)
+                return True
             traceback = compiled.own_traceback(error) if compiled else None
-            if traceback is None and _interrupted(error):
-                interrupt = KeyboardInterrupt()
-                _shown_in_one_line(interrupt)
-                raise interrupt from None
-            if traceback is None:  # not from the cell: TensorFlow refused what the magic asked of it
-                raise UsageError(_one_line(f"%%{magic} failed: {_said(error)}")) from error
-            render = self.shell.InteractiveTB.structured_traceback
-            arguments = type(error), error, traceback
-            _shown_as(error, lambda: render(*arguments, tb_offset=0))
-            raise
+            if traceback is not None:
+                render = self.shell.InteractiveTB.structured_traceback
+                _shown_as(error, lambda: render(type(error), error, traceback, tb_offset=0))
+            return traceback is not None
+
+        with _in_one_line(f"%%{magic}", is_the_cells):
+            try:
+                compiled = Cell(self.shell, body, magic, self._kept)
+                yield compiled
+            except TapeMagicError:
+                if compiled is not None:
+                    _put_back(namespace, before, compiled)
+                raise
 
 
 @contextmanager
-def _of_no_cell(magic: str) -> Iterator[None]:
-    """Show what a line without a cell raises as one line."""
+def _in_one_line(magic: str, is_the_users: Callable[[Exception], bool] = lambda _: False) -> Iterator[None]:
+    """Show what a magic raises as one line, but for errors that are the user's own."""
     try:
         yield
     except TapeMagicError as error:
@@ -278,7 +271,14 @@ def _of_no_cell(magic: str) -> Iterator[None]:
     except UsageError:
         raise
     except Exception as error:
-        raise UsageError(_one_line(f"%{magic} failed: {_said(error)}")) from error
+        if is_the_users(error):
+            raise
+        if _interrupted(error):
+            interrupt = KeyboardInterrupt()
+            _shown_in_one_line(interrupt)
+            raise interrupt from None
+        # TensorFlow or the system refused what the magic asked of it.
+        raise UsageError(_one_line(f"{magic} failed: {_said(error)}")) from error
 
 
 def _put_back(namespace: dict[str, Any], before: dict[str, Any], cell: Cell) -> None:

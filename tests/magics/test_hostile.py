@@ -218,9 +218,10 @@ def test_an_interrupt_that_a_library_loses_is_one_all_the_same(
             raise AttributeError("save_nargs")
 
     monkeypatch.setattr(argparse.ArgumentParser, "parse_known_intermixed_args", parse)
-    run = hostile.run("%%grad y --wrt x --order 3\ny = x*x")
-    assert type(run.error) is KeyboardInterrupt
-    assert "tape_magic" not in run.traceback
+    for cell in ("%%grad y --wrt x --order 3\ny = x*x", "%tfgpu 0 --growth"):
+        run = hostile.run(cell)
+        assert type(run.error) is KeyboardInterrupt
+        assert "tape_magic" not in run.traceback
 
 
 def test_an_interrupt_of_a_line_without_a_cell_is_one_line(
