@@ -230,7 +230,7 @@ class Compilation:
             made = Compiled(self._traced, evaluation, leaves, optimizer, self.plan(connected))
             made.fresh = list(self.fresh)
             if not made.fresh and not self.goes_on(optimizer):
-                made.fresh = [src.watched(variable).read_value() for variable in optimizer.variables]
+                made.fresh = src.contents(map(src.watched, optimizer.variables))
             self.made = made
         return self.made
 

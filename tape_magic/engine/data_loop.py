@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tape_magic.engine import sources as src
 from tape_magic.engine.feed import Feed
 from tape_magic.engine.loop import ROWS, CompiledLoop
 from tape_magic.engine.positions import Chunk, Position
@@ -126,7 +127,7 @@ class DataLoop(CompiledLoop):
 
     def compile(self) -> None:
         """Have it compiled. XLA does that at the first step, which is taken back."""
-        values = [variable.read_value() for variable in self._moved]
+        values = src.contents(self._moved)
         batches, self.batches = self.batches, Batches(self.batches.feed, count=1)
         try:
             self._called(self.begin(), 1 if self._jit else 0, 1)

@@ -118,7 +118,7 @@ class EagerLoop:
         if self._plan.keeps_best:
             best = (
                 tf.constant(float("inf"), loss.dtype),
-                *(variable.read_value() for variable in self.kept),
+                *src.contents(self.kept),
             )
         return Position(step, self._plan.rules.memory(loss.dtype), best)
 
@@ -175,7 +175,7 @@ class EagerLoop:
         code, memory = self._plan.rules.check(position.step, loss, gradients, position.memory)
         verdict, best = int(code), position.best
         if best and verdict != LOSS_LOST and float(loss) < float(best[0]):
-            best = (loss, *(variable.read_value() for variable in self.kept))
+            best = (loss, *src.contents(self.kept))
         if verdict == GO:
             self._apply(gradients)
             self._has_batch = False
@@ -187,8 +187,8 @@ class EagerLoop:
     def _apply(self, gradients: Sequence[Any]) -> None:
         import tensorflow as tf
 
-        leaves = [leaf.value.read_value() for leaf in self._leaves]
-        slots = [variable.read_value() for variable in self._slots]
+        leaves = src.contents(leaf.value for leaf in self._leaves)
+        slots = src.contents(self._slots)
         # Back means before the evaluation, which is then done once more.
         self._before = [*leaves, *self._state, *slots]
         try:
@@ -237,7 +237,7 @@ class EagerLoop:
     def _evaluate(self) -> tuple[Any, list[Any], list[Any]]:
         import tensorflow as tf
 
-        self._state = [variable.read_value() for variable in self._written]
+        self._state = src.contents(self._written)
         try:
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 for leaf in self._leaves:

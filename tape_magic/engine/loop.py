@@ -163,7 +163,7 @@ class CompiledLoop:
 
     def final(self) -> Final:
         """Evaluate at the variables as they are, without XLA, which would have to compile that first."""
-        before = [variable.read_value() for variable in self.kept]
+        before = src.contents(self.kept)
         front, gradients, rest = self._evaluation.call(*self._last_batch())
         if not math.isfinite(float(front[0])):
             for variable, value in zip(self.kept, before, strict=True):
@@ -192,7 +192,7 @@ class CompiledLoop:
         numbers = [tf.constant(number, tf.int64) for number in (position.step, end, stretch)]
         copies: list[Any] = []
         if self._plan.careful:
-            copies = self._copies[0] if self._copies else [v.read_value() for v in self._moved]
+            copies = self._copies[0] if self._copies else src.contents(self._moved)
         return [*numbers, [*position.memory, *position.best], copies]
 
     def _called(self, position: Position, end: int, stretch: int) -> Chunk:

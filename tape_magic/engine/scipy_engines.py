@@ -333,7 +333,7 @@ class Evaluations:
         """What the program assigns to variables itself counts once for each loss, not for derivatives."""
         counts = kind in ("loss", "gradient", "residuals")
         kept = [] if counts or self._traced is None else self._traced.written
-        before = [variable.read_value() for variable in kept]
+        before = src.contents(kept)
         yield
         for variable, value in zip(kept, before, strict=True):
             variable.assign(value)
