@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tape_magic.engine import device_report
+from tape_magic.magics import parsing
 from tests.notebook import Notebook
 
 SETUP = """
@@ -218,6 +219,7 @@ def test_an_interrupt_that_a_library_loses_is_one_all_the_same(
             raise AttributeError("save_nargs")
 
     monkeypatch.setattr(argparse.ArgumentParser, "parse_known_intermixed_args", parse)
+    parsing._parsed.cache_clear()  # a line that another test has used is not parsed again
     for cell in ("%%grad y --wrt x --order 3\ny = x*x", "%tfgpu 0 --growth"):
         run = hostile.run(cell)
         assert type(run.error) is KeyboardInterrupt
