@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tape_magic.engine import nonfinite, op_events
+from tape_magic.engine import nonfinite, op_events, py_functions
 from tape_magic.engine.arrays import to_array
 from tape_magic.engine.expansion import Expansion
 from tape_magic.engine.flow import ZERO_BY_RULE, Flow
@@ -31,7 +31,6 @@ from tape_magic.results.reasons import Cause, Reason, Where
 _SHAPES = frozenset({"Shape", "ShapeN", "Size", "Rank"})
 _STOPPING = frozenset({"StopGradient", "PreventGradient"})
 _PYTHON = frozenset({"PyFunc", "PyFuncStateless"})
-_EAGER = "EagerPyFunc"
 ONLY_ONCE = Reason(
     Cause.UNKNOWN,
     "tf.py_function can be differentiated only once in a run",
@@ -143,7 +142,7 @@ class Diagnosis:
         """The record, with what ran within the calls of functions."""
         self._recorder.room = MORE_ROOM
         expansion = Expansion(self._recorder, self._graph_frames)
-        for position, entry in enumerate(self._recorder.entries):
+        for position, entry in py_functions.opened(self._recorder.entries):
             if entry.graph is not None:
                 expansion.expand(entry, position)
             else:
@@ -174,7 +173,9 @@ class Diagnosis:
             if older is not None:
                 return older
             return Reason(Cause.NOT_READ, f"{_output(target.name)} does not read {source.name}")
-        if any(self.flow.entries[index].type == _EAGER for index in self.flow.leading(target.keys)):
+        if any(
+            self.flow.entries[index].type == py_functions.NAME for index in self.flow.leading(target.keys)
+        ):
             return ONLY_ONCE
         return Reason(Cause.NOT_READ, f"{target.name} does not depend on {source.name}")
 
@@ -307,7 +308,7 @@ class Diagnosis:
         except LookupError:
             return None, self.refused(target, source, refusal)
         except Unknown as unknown:
-            if unknown.entry is not None and unknown.entry.type != _EAGER:
+            if unknown.entry is not None and unknown.entry.type != py_functions.NAME:
                 return None, self._failed(unknown.entry, refusal)
             return None, self.refused(target, source, refusal)
         return value, self.reasons(target, [source], [value])[0]
@@ -338,10 +339,10 @@ class Diagnosis:
         (key,) = source.keys
         path = self.flow.between(key, target.keys)
         if not path:
-            return None
+            return self._zero_of_function(target, source)
         carrying, stops = self.flow.carried(key, target.keys, path, zeros=True)
         if not carrying.isdisjoint(target.keys) or not stops:
-            return None
+            return self._zero_of_closed(path)
         first = self._stopped(target, source, stops)
         entry = self._telling(stops)[0]
         where = self._where(entry.frames)
@@ -349,6 +350,35 @@ class Diagnosis:
             at = f", {where}" if where else ""
             return Reason(Cause.ZERO, f"0 wherever it exists: {entry.type}{at}", "", entry.type, where)
         return Reason(Cause.ZERO, f"0 because {first.text}", first.cure, first.operation, first.where)
+
+    def _zero_of_function(self, target: Quantity, source: Quantity) -> Reason | None:
+        """Where no way leads through a ``tf.py_function``, the zeros that it passes on all the same."""
+        (key,) = source.keys
+        after, before = self.flow.after([key]), self.flow.before(target.keys)
+        for entry in self._recorder.entries:
+            if entry.within is None or after.isdisjoint(entry.inputs) or before.isdisjoint(entry.outputs):
+                continue
+            where = self._where(entry.frames)
+            at = f", {where}" if where else ""
+            left = self.left_by_text(target.name, source.name)
+            if left is not None:
+                return Reason(Cause.ZERO, f"0 because {left.text}", left.cure, entry.type, left.where)
+            text = (
+                f"0 because the function of tf.py_function does not read {source.name}, or leaves TensorFlow"
+            )
+            return Reason(Cause.ZERO, text + at, "", entry.type, where)
+        return None
+
+    def _zero_of_closed(self, path: Sequence[int]) -> Reason | None:
+        """Of a ``tf.py_function`` that could not be looked into, as within a ``tf.function``."""
+        for index in path:
+            entry = self.flow.entries[index]
+            if entry.type == py_functions.NAME:
+                where = self._where(entry.frames)
+                at = f", {where}" if where else ""
+                text = f"tf.py_function gives 0 also where its function leaves TensorFlow{at}"
+                return Reason(Cause.UNKNOWN, text, "", entry.type, where)
+        return None
 
     # -- not finite --------------------------------------------------------------------------------
 

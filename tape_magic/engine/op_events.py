@@ -171,6 +171,25 @@ def graph_called(frame: Any) -> Any:
     return None
 
 
+def within_py_function(attrs: Sequence[Any]) -> tuple[list[Any], list[Any]] | None:
+    """What the function of an ``EagerPyFunc``, which has just run, was given, and what it returned.
+
+    They are other tensors than the operation's own. ``None`` where that is not known, and for the gradient
+    of one.
+    """
+    try:
+        from tensorflow.python.ops import script_ops
+
+        token = attrs[attrs.index("token") + 1]
+        if script_ops._py_funcs.get(token)._is_grad_func:
+            return None
+        _, given, returned = script_ops.tape_cache[token.encode()]
+    except (ImportError, AttributeError, KeyError, ValueError):
+        return None
+    returned = returned if isinstance(returned, list | tuple) else [returned]
+    return list(given), list(returned)
+
+
 def branch_graphs(operation: Any) -> tuple[Any, ...]:
     """The graphs of a conditional's branches, in their order."""
     from tensorflow.python.ops import cond_v2

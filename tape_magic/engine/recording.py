@@ -61,6 +61,8 @@ class Entry:
         The backward function that a tape used in place of the operation's own.
     superseded
         Whether the tapes know its outputs as those of a later entry, with a custom gradient.
+    within
+        Of ``tf.py_function``: the keys of the tensors that its function was given, and of what it returned.
     """
 
     type: str
@@ -72,6 +74,7 @@ class Entry:
     graph: Any = None
     custom: Custom | None = None
     superseded: bool = False
+    within: tuple[tuple[int, ...], tuple[int, ...]] | None = None
 
 
 class _Heard(NamedTuple):
@@ -91,6 +94,7 @@ class _Heard(NamedTuple):
     taped: bool
     graph: Any
     reads: tuple[tuple[int, Any], ...]
+    within: tuple[list[Any], list[Any]] | None
 
 
 class Recorder:
@@ -251,8 +255,9 @@ class Recorder:
         frames = self._frames.around(frame) if self._fixed is None else self._fixed
         # No operation's name begins so: it is that of a function.
         called = op_events.graph_called(frame) if name.startswith("__") else None
+        within = op_events.within_py_function(attrs) if name == "EagerPyFunc" else None
         taped = not (self.paused or self._stopped())
-        self._heard.append(_Heard(name, attrs, keys, held_in, held_out, frames, taped, called, reads))
+        self._heard.append(_Heard(name, attrs, keys, held_in, held_out, frames, taped, called, reads, within))
         if self._bytes_heard > self.room - self._bytes:
             self._catch_up()
 
@@ -291,6 +296,9 @@ class Recorder:
             else:
                 self.keep(tensor)
         entry = Entry(heard.type, heard.attrs, read_keys, made_keys, heard.frames, heard.taped, heard.graph)
+        if heard.within is not None:
+            given, returned = (tuple(map(op_events.key_of, tensors)) for tensors in heard.within)
+            entry.within = given, returned
         for key in made_keys:
             if key in self._passing:
                 self._passing[key] = entry
