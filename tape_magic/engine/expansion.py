@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tape_magic.engine import op_events
+from tape_magic.engine.entries import Entry
 from tape_magic.engine.frames import Frame
-from tape_magic.engine.recording import Entry, Recorder
+from tape_magic.engine.recording import Recorder
 from tape_magic.engine.writes import last_writes
 
 MOST_OPERATIONS = 20_000

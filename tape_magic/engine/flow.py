@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tape_magic.engine import op_events
-from tape_magic.engine.recording import Entry, Recorder
+from tape_magic.engine.entries import Entry
+from tape_magic.engine.recording import Recorder
 
 ZERO_BY_RULE = frozenset({"Sign", "OnesLike", "ZerosLike"})
 """Operations whose derivative TensorFlow gives as zeros, whatever their input."""

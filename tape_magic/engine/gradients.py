@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from tape_magic.engine import sources as src
-from tape_magic.engine.diagnosis import ONLY_ONCE, Condition, Quantity
+from tape_magic.engine.condition import Condition
 from tape_magic.engine.directions import Directions
+from tape_magic.engine.evidence import Quantity
+from tape_magic.engine.missing import ONLY_ONCE
 from tape_magic.engine.program import Namespace, Program
 from tape_magic.engine.request import Request
 from tape_magic.engine.run import Run, Structures

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from tape_magic.engine.arrays import is_finite, to_array
+from tape_magic.engine.entries import Entry
 from tape_magic.engine.flow import Flow
-from tape_magic.engine.recording import Entry, Recorder
+from tape_magic.engine.recording import Recorder
 from tape_magic.engine.replay import Replay
 
 

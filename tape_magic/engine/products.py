@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from tape_magic.engine import sources as src
-from tape_magic.engine.diagnosis import Condition, Quantity
+from tape_magic.engine.condition import Condition
 from tape_magic.engine.directions import Directions
+from tape_magic.engine.evidence import Quantity
 from tape_magic.engine.forward_mode import explained
 from tape_magic.engine.gradients import Gradients, no_derivative, telling
 from tape_magic.engine.jacobians import one_tensor

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from tape_magic.engine.recording import Entry
+from tape_magic.engine.entries import Entry
 
 NAME = "EagerPyFunc"
 

@@ -7,10 +7,10 @@ import sys
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from tape_magic.engine import op_events
+from tape_magic.engine.entries import Custom, Entry
 from tape_magic.engine.frames import Frame, UserFrames
 from tape_magic.engine.passing import PASSING, Passing, computed_again
 
@@ -24,57 +24,6 @@ MORE_ROOM = 2**31
 """The same once there is something to explain."""
 
 _SMALL = 1024
-
-
-@dataclass(slots=True, eq=False)
-class Custom:
-    """What a tape records as a whole, with a backward function of its own.
-
-    `calls` are the gradients it was given and those that it returned, for each time it was called.
-    """
-
-    name: str
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-    calls: list[tuple[list[Any], list[Any]]] = field(default_factory=list)
-
-
-@dataclass(slots=True, eq=False)
-class Entry:
-    """One operation that ran.
-
-    Attributes
-    ----------
-    type
-        TensorFlow's name of the operation.
-    attrs
-        Its attributes, names and values in turn; ``None`` where they are not known.
-    inputs, outputs
-        The keys of its tensors.
-    frames
-        The user's innermost line that it was called from, if there is one.
-    taped
-        Whether the tapes recorded it.
-    graph
-        The graph of a function that was called.
-    custom
-        The backward function that a tape used in place of the operation's own.
-    superseded
-        Whether the tapes know its outputs as those of a later entry, with a custom gradient.
-    within
-        Of ``tf.py_function``: the keys of the tensors that its function was given, and of what it returned.
-    """
-
-    type: str
-    attrs: tuple[Any, ...] | None
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-    frames: tuple[Frame, ...]
-    taped: bool = True
-    graph: Any = None
-    custom: Custom | None = None
-    superseded: bool = False
-    within: tuple[tuple[int, ...], tuple[int, ...]] | None = None
 
 
 class _Heard(NamedTuple):

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tape_magic.engine import op_events
+from tape_magic.engine.entries import Entry
 from tape_magic.engine.flow import Flow
-from tape_magic.engine.recording import Entry, Recorder
+from tape_magic.engine.recording import Recorder
 
 
 class Unknown(Exception):

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tape_magic.engine.diagnosis import Diagnosis, Quantity
+from tape_magic.engine.diagnosis import Diagnosis
+from tape_magic.engine.entries import Entry
+from tape_magic.engine.evidence import Quantity
 from tape_magic.engine.program import Text
-from tape_magic.engine.recording import Entry, Recorder
+from tape_magic.engine.recording import Recorder
 from tape_magic.engine.sources import Leaf
 from tape_magic.notation import LAST_EXPRESSION
 from tape_magic.results.reasons import Cause

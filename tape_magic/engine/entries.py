@@ -1,0 +1,59 @@
+"""One operation of a run, as it is remembered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from tape_magic.engine.frames import Frame
+
+
+@dataclass(slots=True, eq=False)
+class Custom:
+    """What a tape records as a whole, with a backward function of its own.
+
+    `calls` are the gradients it was given and those that it returned, for each time it was called.
+    """
+
+    name: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    calls: list[tuple[list[Any], list[Any]]] = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One operation that ran.
+
+    Attributes
+    ----------
+    type
+        TensorFlow's name of the operation.
+    attrs
+        Its attributes, names and values in turn; ``None`` where they are not known.
+    inputs, outputs
+        The keys of its tensors.
+    frames
+        The user's innermost line that it was called from, if there is one.
+    taped
+        Whether the tapes recorded it.
+    graph
+        The graph of a function that was called.
+    custom
+        The backward function that a tape used in place of the operation's own.
+    superseded
+        Whether the tapes know its outputs as those of a later entry, with a custom gradient.
+    within
+        Of ``tf.py_function``: the keys of the tensors that its function was given, and of what it returned.
+    """
+
+    type: str
+    attrs: tuple[Any, ...] | None
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    frames: tuple[Frame, ...]
+    taped: bool = True
+    graph: Any = None
+    custom: Custom | None = None
+    superseded: bool = False
+    within: tuple[tuple[int, ...], tuple[int, ...]] | None = None

@@ -1,0 +1,120 @@
+"""The record of a run, opened and laid beside the user's text: what any reason is told from."""
+
+from __future__ import annotations
+
+import linecache
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from tape_magic.engine import op_events, py_functions
+from tape_magic.engine.expansion import Expansion
+from tape_magic.engine.flow import Flow
+from tape_magic.engine.frames import Frame, is_users
+from tape_magic.engine.leaving import leaving
+from tape_magic.engine.program import Text
+from tape_magic.engine.recording import MORE_ROOM, Recorder
+from tape_magic.engine.sources import is_tensor, is_variable, watched
+from tape_magic.results.reasons import Cause, Reason, Where
+
+
+@dataclass(frozen=True, eq=False)
+class Quantity:
+    """What was differentiated, or what it was differentiated by.
+
+    Attributes
+    ----------
+    name
+        ``y``, ``dense/kernel``, or ``∂y/∂x`` where a derivative is differentiated again.
+    tensors
+        Its tensors and variables.
+    """
+
+    name: str
+    tensors: tuple[Any, ...]
+
+    @property
+    def keys(self) -> list[int]:
+        """By which the record knows the tensors."""
+        return [
+            op_events.key_of_variable(watched(tensor)) if is_variable(tensor) else op_events.key_of(tensor)
+            for tensor in self.tensors
+        ]
+
+
+class Evidence:
+    """What was heard of a run, and the text of what ran.
+
+    Parameters
+    ----------
+    recorder
+        It heard the run, and the derivatives that were differentiated again.
+    text
+        The user's code.
+    """
+
+    def __init__(self, recorder: Recorder, text: Text) -> None:
+        self.recorder, self.text = recorder, text
+
+    @cached_property
+    def flow(self) -> Flow:
+        """The record, with what ran within the calls of functions."""
+        self.recorder.room = MORE_ROOM
+        expansion = Expansion(self.recorder, self._graph_frames)
+        for position, entry in py_functions.opened(self.recorder.entries):
+            if entry.graph is not None:
+                expansion.expand(entry, position)
+            else:
+                expansion.entries.append(entry)
+        return Flow(expansion.entries, self.recorder)
+
+    def meet(self, target: Quantity) -> None:
+        """Keep what no operation read, and so was not met."""
+        for tensor in target.tensors:
+            if is_tensor(tensor):
+                self.recorder.keep(tensor)
+
+    def left_by_text(self, target: str, source: str) -> Reason | None:
+        """Where the user's text takes what is computed from a source out of TensorFlow, if it does."""
+        text = self.text
+        base = source.partition("[")[0].partition(".")[0]
+        wanted = "" if target == "_" else target.partition("[")[0].partition(".")[0]
+        if not text.filename:
+            return None
+        found = leaving(text.filename, text.lines, text.namespace, base, wanted)
+        if found is None:
+            return None
+        label = text.label(found.filename)
+        place = f"{label}, line {found.line}" if label else f"line {found.line}"
+        where = Where(found.line, linecache.getline(found.filename, found.line).strip(), label)
+        return Reason(Cause.LEFT, f"{place} leaves TensorFlow: {found.text}", found.cure, "", where)
+
+    def line(self, index: int) -> str:
+        """A short name of the line that the operation at a position came from, or the operation's own."""
+        where = self.where(self.flow.entries[index].frames)
+        if where is None:
+            return self.flow.entries[index].type
+        return f"{where.file}, line {where.line}" if where.file else f"line {where.line}"
+
+    def where(self, frames: Sequence[Frame]) -> Where | None:
+        """The user's line, if there is one."""
+        if not frames:
+            return None
+        filename, line = frames[0]
+        return Where(line, " ".join(linecache.getline(filename, line).split()), self.text.label(filename))
+
+    def _graph_frames(self, operation: Any) -> tuple[Frame, ...]:
+        """The user's lines in the traceback that TensorFlow keeps of a graph's operation."""
+        frames = [(str(frame.filename), int(frame.lineno)) for frame in operation.traceback or ()]
+        return tuple(frame for frame in reversed(frames) if is_users(frame[0]))
+
+
+def at(where: Where | None) -> str:
+    """What follows the name of an operation: the line that it came from, if it is known."""
+    return f", {where}" if where else ""
+
+
+def unknown(why: str) -> Reason:
+    """That the reason could not be found, and why not."""
+    return Reason(Cause.UNKNOWN, f"the reason is not known: {why}")
