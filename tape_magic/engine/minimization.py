@@ -103,7 +103,7 @@ class Minimization(ABC):
             make=self._variable,
             liftable=liftable,
         )
-        self.notes: list[str] = []
+        self.notes = list(settings.remarks)
         self.leaves: list[src.Leaf] = []
         self.start_values: list[np.ndarray[Any, Any]] = []
         self.started, self.paused = time.perf_counter(), 0.0

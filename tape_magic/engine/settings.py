@@ -21,7 +21,8 @@ class Settings:
     """How to minimise; the attributes are parameters of :func:`~tape_magic.engine.minimize.minimize`.
 
     `made_here` says that an optimizer was made by an expression on the line, so that nobody else has it.
-    `names` are what a batch of the data is bound to, and `label` is what messages call the data.
+    `names` are what a batch of the data is bound to, and `label` is what messages call the data;
+    `remarks` are for the report.
 
     Raises :class:`LineError` for what is out of its range, and for what does not go together.
     """
@@ -47,6 +48,7 @@ class Settings:
     label: str = "the data"
     batch: int | None = None
     epochs: int | None = None
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:

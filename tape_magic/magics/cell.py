@@ -15,12 +15,14 @@ from typing import Any
 
 from tape_magic.engine.program import Hooks, Namespace, Text, Unpack, Untraceable
 from tape_magic.errors import LineError
+from tape_magic.magics.function_text import function_text
 from tape_magic.magics.hooking import HOOK, hooked
-from tape_magic.magics.names import TIMING_MAGICS, magic_call
+from tape_magic.magics.names import TIMING_MAGICS, magic_call, names_of
+from tape_magic.magics.preamble import is_command, split
 from tape_magic.magics.prepared import Kept, compiled
 from tape_magic.magics.straight import is_straight
+from tape_magic.notation import shorten
 
-_VALUE = "__tape_magic_value__"
 _FUNCTION = "__tape_magic_cell__"
 _TAPE = "tape"
 
@@ -59,6 +61,7 @@ class Cell:
         self._shell = shell
         number, self._first_line = _position(shell, body)
         self._number = number
+        self._typed = body.splitlines()
         text = kept.transformed(shell, body)
         # IPython drops blank lines at the top; they count for the line numbers.
         blank = sum(1 for _ in itertools.takewhile(lambda line: not line.strip(), body.splitlines()))
@@ -79,6 +82,35 @@ class Cell:
             raise CellSyntaxError(error) from None
         self._tree, self._code, self._last, self.names = made.tree, made.code, made.last, made.names
         self._traced_filename = ""
+
+    def run_preamble(self, namespace: Namespace) -> tuple[str, ...]:
+        """Do what can be no part of a step, once, and be without it from now on; what to say of it.
+
+        Raises :class:`LineError` where nothing else is there.
+        """
+        once, steps = split(self._tree)
+        if not once:
+            return ()
+        if not steps:
+            raise LineError(
+                f"the cell only runs {self._line(once[-1])}: write below it what is to be minimised."
+            )
+        tree = ast.Module(steps, type_ignores=[])
+        code, last = compiled(self._shell, tree, self.filename)
+        before = ast.Module(once, type_ignores=[])
+        exec(self._shell.compile(before, self.filename, "exec"), self._shell.user_global_ns, namespace)
+        self._tree, self._code, self._last, self.names = tree, code, last, names_of(tree)
+        lines = self._body.split("\n")
+        for each in once:
+            for number in range(each.lineno, (each.end_lineno or each.lineno) + 1):
+                lines[number - 1 - self._first_line] = ""
+        self._body = "\n".join(lines)
+        return tuple(f"line {each.lineno} ran once, before the steps: {self._line(each)}" for each in once)
+
+    def _line(self, statement: ast.stmt) -> str:
+        """The first line of a statement as it was typed."""
+        index = statement.lineno - 1 - self._first_line
+        return shorten(self._typed[index].strip() if index < len(self._typed) else ast.unparse(statement))
 
     @property
     def silenced(self) -> bool:
@@ -150,6 +182,8 @@ class Cell:
             call = magic_call(node)
             if call and call[0] in TIMING_MAGICS:
                 raise Untraceable(f"line {getattr(node, 'lineno', '?')} calls the magic %{call[0]}")
+            if is_command(node):
+                raise Untraceable(f"line {getattr(node, 'lineno', '?')} is a command of IPython's")
         assigned = list(self.names.assigns)
 
         def unpack(returned: Any) -> tuple[Any, dict[str, Any]]:
@@ -228,38 +262,13 @@ class Cell:
         return traceback
 
     def _function(self, parameters: Sequence[str], keeping: Sequence[str]) -> Callable[..., Any]:
-        text = "\n" * (self._first_line - 1) + self._function_text(parameters, keeping)
+        text = "\n" * (self._first_line - 1) + function_text(
+            _FUNCTION, self._body, self._tree.body[-1], self._first_line, parameters, keeping
+        )
         self._traced_filename = self._shell.compile.cache(text, self._number)
         code = self._shell.compile(text, self._traced_filename, "exec")
         inner = next(constant for constant in code.co_consts if isinstance(constant, types.CodeType))
         return types.FunctionType(inner, self._shell.user_global_ns, _FUNCTION)
-
-    def _function_text(self, parameters: Sequence[str], keeping: Sequence[str]) -> str:
-        """The body as the text of a function that starts on the magic's line.
-
-        Text and not a syntax tree, since AutoGraph reads the source. It drops the names that are
-        assigned in a branch or loop and not read after it: those in `keeping` are read, though never.
-        """
-        lines = self._body.splitlines()
-        last = self._tree.body[-1]
-        value = "None"
-        if isinstance(last, ast.Expr):
-            value = _VALUE
-            start, end = last.lineno - 1 - self._first_line, (last.end_lineno or 0) - 1 - self._first_line
-            column, end_column = _columns(lines, last, start, end)
-            lines[end] = f"{lines[end][:end_column]}){lines[end][end_column:]}"
-            lines[start] = f"{lines[start][:column]}{_VALUE} = ({lines[start][column:]}"
-        inside = _inside_strings("\n".join(lines))
-        body = [line if index in inside else f"    {line}" for index, line in enumerate(lines)]
-        return "\n".join(
-            [
-                f"def {_FUNCTION}({', '.join(parameters)}):",
-                *body,
-                *([f"    if False: {', '.join(keeping)}"] if keeping else []),
-                f"    return {value}, locals()",
-                "",
-            ]
-        )
 
 
 def _position(shell: Any, body: str) -> tuple[int, int]:
@@ -301,28 +310,3 @@ def _refuse_await(tree: ast.Module, magic: str) -> None:
             )
         if not isinstance(node, ast.AsyncFunctionDef | ast.FunctionDef | ast.Lambda):
             queue += ast.iter_child_nodes(node)
-
-
-def _columns(lines: list[str], last: ast.Expr, start: int, end: int) -> tuple[int, int]:
-    """Where an expression begins and ends, in characters: the tree counts bytes.
-
-    The tree forgets brackets around the expression, so the statement's own place is taken.
-    """
-    column = len(lines[start].encode()[: last.col_offset].decode())
-    end_column = len(lines[end].encode()[: last.end_col_offset].decode())
-    return column, end_column
-
-
-def _inside_strings(text: str) -> set[int]:
-    """Lines that begin inside a string, where indentation would change the string."""
-    inside: set[int] = set()
-    starts: list[int] = []
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        name = tokenize.tok_name[token.type]
-        if name == "STRING":
-            inside.update(range(token.start[0], token.end[0]))
-        elif name.endswith("STRING_START"):  # f-strings are several tokens from Python 3.12 on
-            starts.append(token.start[0])
-        elif name.endswith("STRING_END"):
-            inside.update(range(starts.pop(), token.end[0]))
-    return inside

@@ -96,7 +96,8 @@ class TapeMagics(Magics):
 
             load_tensorflow()
             namespace = self.shell.user_ns
-            settings = self._settings(options)
+            remarks = compiled.run_preamble(namespace)
+            settings = self._settings(options, remarks)
             name = options.name or self.minimum_name
             loss = options.loss[0] if options.loss else None
             with front_end(self.shell, "none" if options.quiet else self.progress) as progress:
@@ -150,7 +151,7 @@ class TapeMagics(Magics):
             self._watch.stop()
             self._watch = None
 
-    def _settings(self, options: MinimizeOptions) -> Any:
+    def _settings(self, options: MinimizeOptions, remarks: tuple[str, ...]) -> Any:
         """What the line asks for, as the engine takes it."""
         from tape_magic.engine.settings import Settings
 
@@ -178,6 +179,7 @@ class TapeMagics(Magics):
             keep=options.keep,
             resume=options.resume,
             checkpoint=options.checkpoint,
+            remarks=remarks,
             **self._data(options),
         )
 
