@@ -208,6 +208,9 @@ class Gradients(Run):
         for (name, before), (value, leaves) in self._taken.items():
             if value is None or (name, before) in self.why:
                 continue
+            found = (self.found[name, (*before, leaf)] for leaf in leaves)
+            if all(Condition.of(one) is Condition.REGULAR for one in found):
+                continue
             target = _quantity(name, before, value)
             sources = [Quantity(leaf.name, (leaf.value,)) for leaf in leaves]
             places = [(name, (*before, leaf)) for leaf in leaves]

@@ -7,7 +7,7 @@ diagnosis says that it cannot tell.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any, cast
@@ -81,6 +81,32 @@ def _hook(record: Any, execute: Any) -> _Hook:
     """The one that is there, or a new one."""
     found = record.record_operation
     return found if isinstance(found, _Hook) else _Hook(found, execute.execute)
+
+
+def newest_key() -> int:
+    """A number that tensors made before have not reached, and that those made from now on will be above."""
+    try:
+        from tensorflow.python.framework import ops
+
+        return int(ops.uid())
+    except (ImportError, AttributeError):
+        import tensorflow as tf
+
+        return key_of(tf.constant(0))
+
+
+def watch(tape: Any, sources: Iterable[Any]) -> None:
+    """As ``tape.watch``, for what is known to be of inexact numbers; that takes ten times as long."""
+    try:
+        from tensorflow.python.eager import tape as tapes
+
+        for source in sources:
+            if hasattr(source, "handle"):
+                tapes.watch_variable(tape._tape, source)
+            else:
+                tapes.watch(tape._tape, source)
+    except (ImportError, AttributeError):
+        tape.watch(list(sources))
 
 
 def key_of(tensor: Any) -> int:

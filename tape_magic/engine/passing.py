@@ -14,14 +14,13 @@ from tape_magic.engine import op_events
 
 
 class Passing(NamedTuple):
-    """Which inputs and outputs of an operation its gradient does not need the values of, by their places."""
+    """Whether an operation's gradient needs no values of its first input, and of its one output."""
 
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
+    input: bool
+    output: bool
 
 
-_OUTPUT = Passing((), (0,))
-_INPUT = Passing((0,), ())
+_INPUT, _OUTPUT = Passing(True, False), Passing(False, True)
 
 PASSING = {
     **dict.fromkeys(
@@ -44,7 +43,7 @@ PASSING = {
     **dict.fromkeys(
         ("Elu", "Exp", "LogSoftmax", "Relu", "Relu6", "Selu", "Sigmoid", "Softmax", "Sqrt", "Tanh"), _INPUT
     ),
-    "BiasAdd": Passing((0,), (0,)),
+    "BiasAdd": Passing(True, True),
 }
 """As TensorFlow's tapes have it too; each computes the same again, whenever and however often it runs."""
 

@@ -25,6 +25,9 @@ MORE_ROOM = 2**31
 
 _SMALL = 1024
 
+_WHOLE = frozenset({3, 9})
+"""TensorFlow's numbers of int32 and int64."""
+
 
 class _Heard(NamedTuple):
     """An operation as it was heard, before anything is made of it.
@@ -68,7 +71,7 @@ class Recorder:
         self.room = ROOM
         self.paused = False
         self._entries: list[Entry] = []
-        self._heard: list[_Heard] = []
+        self._heard: list[tuple[Any, ...]] = []  # each as a _Heard has it, which takes longer to make
         self._newest = 0
         self._made_by: dict[int, int] = {}
         self._passing: dict[int, Entry | None] = {}  # by the keys of tensors, what made each
@@ -80,9 +83,7 @@ class Recorder:
     @contextmanager
     def listening(self, frames: tuple[Frame, ...] | None = None) -> Iterator[None]:
         """Within this, operations are heard; `frames`, where given, are the lines of all of them."""
-        import tensorflow as tf
-
-        self.start = self.start or op_events.key_of(tf.constant(0))
+        self.start = self.start or op_events.newest_key()
         self._newest = max(self._newest, self.start)
         self._fixed = frames
         with op_events.listening(self._hear, self._hear_custom) as heard:
@@ -163,7 +164,6 @@ class Recorder:
         op_name: str | None = None,
         graph: Any = None,
     ) -> None:
-        # Called for every operation of the cell: what can wait until there is something to explain, waits.
         if graph is not None:
             return
         try:
@@ -179,56 +179,64 @@ class Recorder:
         outputs: tuple[Any, ...],
         frame: Any,
     ) -> None:
+        # Called for every operation of the cell: what can wait until there is something to explain, waits.
         if len(self._heard) + len(self._entries) >= MOST_ENTRIES:
             self.complete = False
             return
         name = op_type if isinstance(op_type, str) else op_type.decode()
-        newest = self._newest
-        keys = tuple([tensor._id for tensor in inputs]), tuple([tensor._id for tensor in outputs])
+        read_keys = tuple([tensor._id for tensor in inputs])
+        made_keys = tuple([tensor._id for tensor in outputs])
+        held_in, held_out = inputs, outputs
         passing = PASSING.get(name)
-        held_in, held_out = (inputs, outputs) if passing is None else self._held(passing, inputs, outputs)
-        weighed = () if name == "ReadVariableOp" else held_out  # which shares the variable's memory
+        if passing is not None:
+            held_in, held_out = self._held(passing, inputs, outputs)
+        newest = self._newest
         reads: tuple[tuple[int, Any], ...] = ()
-        for index, key in enumerate(keys[0]):
-            if key > newest:
-                weighed += (inputs[index],)
-                reads += ((index, _argument(frame, index)),)
-        newest = max(newest, *keys[1], 0)
-        for tensor in weighed:
-            if type(tensor) is weakref.ref:
-                continue
-            elements = tensor._num_elements()
-            if elements > _SMALL:
-                self._bytes_heard += elements * tensor.dtype.size
-        self._newest = newest
+        if read_keys and max(read_keys) > newest:
+            for index, key in enumerate(read_keys):
+                if key > newest:
+                    self._weigh(inputs[index])
+                    if inputs[index]._datatype_enum() not in _WHOLE:  # an axis, a shape or a place
+                        reads += ((index, _argument(frame, index)),)
+        if made_keys:
+            self._newest = max(newest, *made_keys)
+            if name != "ReadVariableOp":  # which shares the variable's memory
+                for tensor in held_out:
+                    if type(tensor) is not weakref.ref:
+                        self._weigh(tensor)
         frames = self._frames.around(frame) if self._fixed is None else self._fixed
         # No operation's name begins so: it is that of a function.
-        called = op_events.graph_called(frame) if name.startswith("__") else None
+        called = op_events.graph_called(frame) if name[:2] == "__" else None
         within = op_events.within_py_function(attrs) if name == "EagerPyFunc" else None
         taped = not (self.paused or self._stopped())
-        self._heard.append(_Heard(name, attrs, keys, held_in, held_out, frames, taped, called, reads, within))
+        keys = read_keys, made_keys
+        self._heard.append((name, attrs, keys, held_in, held_out, frames, taped, called, reads, within))
         if self._bytes_heard > self.room - self._bytes:
             self._catch_up()
+
+    def _weigh(self, tensor: Any) -> None:
+        elements = tensor._num_elements()
+        if elements > _SMALL:
+            self._bytes_heard += elements * tensor.dtype.size
 
     def _held(
         self, passing: Passing, inputs: tuple[Any, ...], outputs: tuple[Any, ...]
     ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """The inputs and outputs of an operation, weak references where they are only passing."""
-        for place in passing.outputs:
-            tensor = outputs[place]
+        if passing.output:
+            (tensor,) = outputs
             if tensor._num_elements() > _SMALL:
                 self._passing[tensor._id] = None
-                outputs = (*outputs[:place], weakref.ref(tensor), *outputs[place + 1 :])
-        for place in passing.inputs:
-            if inputs[place]._id in self._passing:
-                inputs = (*inputs[:place], weakref.ref(inputs[place]), *inputs[place + 1 :])
+                outputs = (weakref.ref(tensor),)
+        if passing.input and inputs[0]._id in self._passing:
+            inputs = (weakref.ref(inputs[0]), *inputs[1:])
         return inputs, outputs
 
     def _catch_up(self) -> None:
         """Make entries of what was heard; tensors are then kept while there is room."""
         heard, self._heard, self._bytes_heard = self._heard, [], 0
         for one in heard:
-            self._enter(one)
+            self._enter(_Heard(*one))
 
     def _enter(self, heard: _Heard) -> None:
         tensors, (read_keys, made_keys) = self.tensors, heard.keys

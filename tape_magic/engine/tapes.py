@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from tape_magic.engine import op_events
 from tape_magic.engine.directions import Directions
 from tape_magic.engine.recording import Recorder
 
@@ -34,7 +35,11 @@ class Tapes:
     def watch_source(self, *tensors: Any) -> None:
         """Watch tensors or variables, also after a reset."""
         self._sources += tensors
-        self.watch(tensors)
+        self._watch(tensors)
+
+    def _watch(self, sources: Sequence[Any]) -> None:
+        for tape in self._tapes:
+            op_events.watch(tape, sources)
 
     @contextmanager
     def stop_recording(self) -> Iterator[None]:
@@ -52,7 +57,7 @@ class Tapes:
         self._recorder.forget()
         for tape in self._tapes:
             tape.reset()
-        self.watch(self._sources)
+        self._watch(self._sources)
         if self._directions is not None:
             self._directions.restart()
 
