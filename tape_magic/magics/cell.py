@@ -82,6 +82,7 @@ class Cell:
             raise CellSyntaxError(error) from None
         self._tree, self._code, self._last, self.names = made.tree, made.code, made.last, made.names
         self._traced_filename = ""
+        self._ran_preamble = False
 
     def run_preamble(self, namespace: Namespace) -> tuple[str, ...]:
         """Do what can be no part of a step, once, and be without it from now on; what to say of it.
@@ -98,6 +99,7 @@ class Cell:
         tree = ast.Module(steps, type_ignores=[])
         code, last = compiled(self._shell, tree, self.filename)
         before = ast.Module(once, type_ignores=[])
+        self._ran_preamble = True
         exec(self._shell.compile(before, self.filename, "exec"), self._shell.user_global_ns, namespace)
         self._tree, self._code, self._last, self.names = tree, code, last, names_of(tree)
         lines = self._body.split("\n")
@@ -106,6 +108,11 @@ class Cell:
                 lines[number - 1 - self._first_line] = ""
         self._body = "\n".join(lines)
         return tuple(f"line {each.lineno} ran once, before the steps: {self._line(each)}" for each in once)
+
+    @property
+    def may_bind_any(self) -> bool:
+        """Whether names may have been bound that neither the steps nor the line mention."""
+        return self._ran_preamble or self.names.may_bind_any
 
     def _line(self, statement: ast.stmt) -> str:
         """The first line of a statement as it was typed."""

@@ -81,6 +81,12 @@ def test_a_wrong_line_runs_no_command(notebook: Notebook) -> None:
     assert notebook.ns["runs"] == []
 
 
+def test_what_was_imported_is_gone_where_the_rest_is_refused(notebook: Notebook) -> None:
+    said = notebook.refused(f"%%minimize los --over x\nfrom math import *\nn = %noted 1\n{LOSS}")
+    assert said.startswith("the cell never assigns los")
+    assert "hypot" not in notebook.ns
+
+
 def test_a_command_that_fails_shows_the_users_line_only(notebook: Notebook) -> None:
     run = notebook.run(f"{MINIMIZE}\nfrom no_such_module import *\n{LOSS}")
     assert isinstance(run.error, ModuleNotFoundError)
