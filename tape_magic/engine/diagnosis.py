@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tape_magic.engine import nonfinite, op_events, py_functions
+from tape_magic.engine import cures, nonfinite, op_events, py_functions
 from tape_magic.engine.condition import Condition
 from tape_magic.engine.entries import Entry
 from tape_magic.engine.evidence import Evidence, Quantity, at, unknown
@@ -98,7 +98,7 @@ class Diagnosis:
             return refusal
         (key,) = source.keys
         flow = self._evidence.flow
-        for entry in (flow.entries[index] for index in flow.between(key, target.keys)):
+        for entry in (flow.entries[index] for index in flow.between([key], target.keys)):
             if entry.custom is None and not op_events.is_registered(entry.type):
                 return self._missing.stop(entry, source)
         return refusal
@@ -144,7 +144,7 @@ class Diagnosis:
         return Reason(
             Cause.NOT_FINITE,
             f"{_told(entry, culprit)}{at(where)}",
-            nonfinite.cure(culprit, self._evidence.flow, where.text if where else "", self._evidence.line),
+            cures.cure(culprit, self._evidence.flow, where.text if where else "", self._evidence.line),
             entry.type,
             where,
         )

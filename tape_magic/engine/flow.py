@@ -70,9 +70,9 @@ class Flow:
         before = self._leading_to(tuple(targets))
         return [index for index, entry in enumerate(self.entries) if not before.isdisjoint(entry.outputs)]
 
-    def between(self, source: int, targets: Iterable[int]) -> list[int]:
-        """The positions of the entries on the ways from a source to some targets."""
-        after, before = self.after([source]), self._leading_to(tuple(targets))
+    def between(self, sources: Iterable[int], targets: Iterable[int]) -> list[int]:
+        """The positions of the entries on the ways from some sources to some targets."""
+        after, before = self.after(sources), self._leading_to(tuple(targets))
         return [
             index
             for index, entry in enumerate(self.entries)

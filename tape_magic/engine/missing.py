@@ -44,7 +44,7 @@ class Missing:
         if not self._evidence.recorder.complete:
             return unknown("not every operation could be followed")
         (key,) = source.keys
-        path = self._evidence.flow.between(key, target.keys)
+        path = self._evidence.flow.between([key], target.keys)
         if not path:
             return self._not_read(target, source)
         carrying, stops = self._evidence.flow.carried(key, target.keys, path)

@@ -1,8 +1,8 @@
-"""Which operation first turned finite numbers into infinite or undefined ones, and what helps."""
+"""Which operation first turned finite numbers into infinite or undefined ones."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +59,34 @@ class Found:
     given: tuple[int, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class _Origin:
+    """Where values that are not finite are from.
+
+    Attributes
+    ----------
+    made
+        The first entry that made such a value of finite ones; ``None`` where none did.
+    given
+        The keys of tensors that were not finite to begin with.
+    """
+
+    made: int | None
+    given: frozenset[int]
+
+    def joined(self, other: _Origin) -> _Origin:
+        """Those of two values together."""
+        if self is _NOWHERE or self is other:
+            return other
+        if other is _NOWHERE:
+            return self
+        made = [index for index in (self.made, other.made) if index is not None]
+        return _Origin(min(made, default=None), self.given | other.given)
+
+
+_NOWHERE = _Origin(None, frozenset())
+
+
 class Search:
     """The causes of gradients that are not finite, followed back through values that are not finite.
 
@@ -82,50 +110,102 @@ class Search:
                 if not is_finite(found):
                     self._passed.setdefault(key, []).append(step.index)
         self._known: dict[int, bool] = {}
+        self._readers: dict[int, int] = {}
+        self._origins: dict[int, _Origin] = {}
+        self._upstream: dict[int, tuple[list[int], list[int], _Origin]] = {}
 
     def find(self, source: int) -> Found:
         """What made the gradient by a source what it is."""
-        found: set[tuple[int, int]] = set()
-        given: dict[int, None] = {}
-        values: list[int] = []
+        backward: list[int] = []
+        origin = _NOWHERE
         queue, seen = [source], {source}
         while queue:
             for index in self._passed.get(queue.pop(), ()):
-                entry = self._flow.entries[index]
-                upstream = zip(entry.outputs, self._steps[index].given, strict=True)
-                bad = [key for key, gradient in upstream if not is_finite(gradient)]
-                held = [key for key in (*entry.inputs, *entry.outputs) if not self._is_finite(key)]
-                values += held
+                bad, held, held_from = self._behind(index)
+                origin = origin.joined(held_from)
                 queue += [key for key in bad if key not in seen]
                 seen.update(bad)
                 if not bad and not held:
-                    found.add((1, -index))
-        self._forward(values, found, given)
-        culprit = self._culprit(*min(found)) if found else None
-        return Found(culprit, tuple(given))
+                    backward.append(index)
+        if origin.made is not None:
+            for key in self._hidden_before(origin.made):
+                origin = origin.joined(self._origin(key))
+        given = tuple(sorted(origin.given, key=lambda key: (not self._is_nan(key), self._read_at(key))))
+        # What is not a number was wrong before anything that comes of it, though an operation may hide it.
+        first = min((self._read_at(key) for key in given if self._is_nan(key)), default=None)
+        if origin.made is not None:
+            later = first is not None and first < origin.made
+            return Found(None if later else self._culprit(origin.made, backward=False), given)
+        if backward and first is None:
+            return Found(self._culprit(max(backward), backward=True), given)
+        return Found(None, given)
 
-    def _forward(self, values: list[int], found: set[tuple[int, int]], given: dict[int, None]) -> None:
-        """Which operations made some values infinite or undefined, and which values came in as such."""
-        queue, seen = list(values), set(values)
-        while queue:
-            key = queue.pop()
-            index = self._made_by.get(key)
+    def _hidden_before(self, index: int) -> list[int]:
+        """Values that are not finite, and that an operation before an entry made the least number of."""
+        entries = self._flow.entries
+        before = self._flow.before(entries[index].inputs)
+        return [
+            entry.inputs[0]
+            for entry in entries[:index]
+            if entry.type in _HIDING
+            and not before.isdisjoint(entry.outputs)
+            and self._is_finite(entry.outputs[0])
+            and not self._is_finite(entry.inputs[0])
+        ]
+
+    def _behind(self, index: int) -> tuple[list[int], list[int], _Origin]:
+        """Of a step: the gradients given and the values held that are not finite; where these are from."""
+        if index not in self._upstream:
+            entry = self._flow.entries[index]
+            upstream = zip(entry.outputs, self._steps[index].given, strict=True)
+            bad = [key for key, gradient in upstream if not is_finite(gradient)]
+            held = [key for key in (*entry.inputs, *entry.outputs) if not self._is_finite(key)]
+            origin = _NOWHERE
+            for key in held:
+                origin = origin.joined(self._origin(key))
+            self._upstream[index] = bad, held, origin
+        return self._upstream[index]
+
+    def _origin(self, key: int) -> _Origin:
+        """Where a value that is not finite is from, found out for those that it was made of first."""
+        stack = [] if key in self._origins else [key]
+        while stack:
+            top = stack[-1]
+            index = self._made_by.get(top)
             entry = None if index is None else self._flow.entries[index]
             if index is None or entry is None or entry.type in _READING:
-                given[key] = None
+                self._origins[top] = _Origin(None, frozenset({top}))
+                stack.pop()
                 continue
-            bad = [k for k in entry.inputs if not self._is_finite(k)]
-            queue += [k for k in bad if k not in seen]
-            seen.update(bad)
-            if not bad and all(self._value(k) is not None for k in entry.inputs):
-                found.add((0, index))
+            bad = [one for one in entry.inputs if not self._is_finite(one)]
+            if top not in self._origins:
+                self._origins[top] = _NOWHERE  # while it is looked for
+                stack += [one for one in bad if one not in self._origins]
+                continue
+            stack.pop()
+            if not bad and all(self._value(one) is not None for one in entry.inputs):
+                self._origins[top] = _Origin(index, frozenset())
+            for one in bad:
+                self._origins[top] = self._origins[top].joined(self._origins[one])
+        return self._origins[key]
 
-    def _culprit(self, backward: int, order: int) -> Culprit:
-        index = -order if backward else order
+    def _read_at(self, key: int) -> int:
+        """The position of the first entry that reads a tensor."""
+        entries = self._flow.entries
+        if key not in self._readers:
+            reading = (index for index, entry in enumerate(entries) if key in entry.inputs)
+            self._readers[key] = next(reading, len(entries))
+        return self._readers[key]
+
+    def _is_nan(self, key: int) -> bool:
+        value = self._value(key)
+        return value is not None and bool(np.isnan(to_array(value)).any())
+
+    def _culprit(self, index: int, *, backward: bool) -> Culprit:
         entry = self._flow.entries[index]
         results = self._steps[index].found if backward else [self._value(key) for key in entry.outputs]
         place, inputs, gives = self._told(entry, list(results))
-        return Culprit(index, bool(backward), gives, inputs, place, self._where(index, place, bool(backward)))
+        return Culprit(index, backward, gives, inputs, place, self._where(index, place, backward))
 
     def _is_finite(self, key: int) -> bool:
         if key not in self._known:
@@ -171,104 +251,5 @@ class Search:
 
 
 _READING = frozenset({"ReadVariableOp", "Const", "Placeholder"})
-
-
-_EPSILON = "1e-12"
-
-_CURES: dict[str, str] = {
-    "Rsqrt": f"keep its argument above 0, for example tf.math.rsqrt(x + {_EPSILON})",
-    "Reciprocal": "use tf.math.divide_no_nan, or keep the denominator away from 0",
-    "RealDiv": "use tf.math.divide_no_nan, or keep the denominator away from 0",
-    "Div": "use tf.math.divide_no_nan, or keep the denominator away from 0",
-    "Xdivy": "keep the denominator away from 0",
-    "Acos": "keep its argument between −1 and 1, ends excluded",
-    "Asin": "keep its argument between −1 and 1, ends excluded",
-    "Atanh": "keep its argument between −1 and 1, ends excluded",
-    "Acosh": "keep its argument above 1",
-    "Svd": "singular values that are equal have no derivative",
-    "SelfAdjointEigV2": "eigenvalues that are equal have no derivative",
-    "MatrixInverse": "the matrix is singular: add a small multiple of the identity",
-    "Cholesky": "the matrix is not positive definite: add a small multiple of the identity",
-    "Log1p": "keep its argument above −1",
-}
-
-
-def cure(culprit: Culprit, flow: Flow, text: str, line_of: Callable[[int], str]) -> str:
-    """What to do about it, where that is known.
-
-    Parameters
-    ----------
-    culprit, flow
-        What :class:`Search` found, and where.
-    text
-        The user's line.
-    line_of
-        The position of an entry → ``line 4``.
-    """
-    entry = flow.entries[culprit.index]
-    if culprit.shielded is not None:
-        return (
-            f"tf.where ({line_of(culprit.shielded)}) takes the other branch there, but differentiates both: "
-            f"choose a safe argument first, {_safe(entry.type)}"
-        )
-    value = culprit.inputs[0] if culprit.inputs else None
-    if entry.type == "Sqrt":
-        return _cure_sqrt(value, text)
-    if entry.type in ("Log", "Log1p") and value is not None and value <= 0:
-        return _cure_log(entry, culprit, flow, value)
-    if entry.type == "Pow":
-        return _cure_pow(culprit)
-    if entry.type == "Exp" and culprit.gives == "inf":
-        return _cure_exp(culprit, flow)
-    return _CURES.get(entry.type, "")
-
-
-def _safe(kind: str) -> str:
-    safe = "tf.where(ok, x, 1.0)"
-    shapes = {
-        "Sqrt": f"tf.sqrt({safe})",
-        "Log": f"tf.math.log({safe})",
-        "Pow": f"{safe}**p",
-        "RealDiv": f"1 / {safe}",
-        "Reciprocal": f"1 / {safe}",
-    }
-    return shapes.get(kind, safe)
-
-
-def _cure_sqrt(value: float | None, text: str) -> str:
-    if value is not None and value < 0:
-        return "keep its argument above 0"
-    if "norm" in text:
-        return f"a norm has no derivative at 0: use tf.sqrt(tf.reduce_sum(x**2) + {_EPSILON})"
-    return f"the slope of a square root is infinite at 0: add a little, tf.sqrt(x + {_EPSILON})"
-
-
-def _cure_log(entry: Entry, culprit: Culprit, flow: Flow, value: float) -> str:
-    if value < 0:
-        return "keep its argument above 0"
-    before = flow.before(entry.inputs)
-    kinds = {one.type for one in flow.entries[: culprit.index] if not before.isdisjoint(one.outputs)}
-    if "Softmax" in kinds or {"Exp", "RealDiv"} <= kinds:
-        return "use tf.nn.log_softmax, or a cross-entropy with from_logits=True"
-    if "Sigmoid" in kinds:
-        return "use tf.math.log_sigmoid, or a cross-entropy with from_logits=True"
-    example = f"for example tf.math.log(x + {_EPSILON})"
-    return f"keep its argument above 0, {example}; for x*log(x) there is tf.math.xlogy"
-
-
-def _cure_pow(culprit: Culprit) -> str:
-    if len(culprit.inputs) < 2 or culprit.inputs[0] != 0:
-        return "keep the base above 0"
-    if culprit.inputs[1] >= 1 or not culprit.backward:
-        return "keep the base above 0"
-    return "a power below 1 has an infinite slope at 0: keep the base above 0"
-
-
-def _cure_exp(culprit: Culprit, flow: Flow) -> str:
-    after = flow.after(flow.entries[culprit.index].outputs)
-    kinds = {one.type for one in flow.entries if not after.isdisjoint(one.inputs)}
-    if "RealDiv" in kinds:
-        return "it overflows: use tf.nn.softmax, or subtract the maximum first"
-    if "Log" in kinds:
-        return "it overflows: use tf.reduce_logsumexp"
-    return "it overflows: keep its argument below 88 (float32), or subtract the maximum first"
+_HIDING = frozenset({"MaxPool", "MaxPool3D", "MaxPoolV2", "MaxPoolWithArgmax"})
+"""Of nothing but NaN they give the least number that there is."""

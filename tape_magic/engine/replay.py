@@ -72,10 +72,9 @@ class Replay:
         self.steps: list[Passed] = []
         self._gradients: dict[int, Any] = {}
         conducting = flow.after(sources)
-        path = sorted({index for source in sources for index in flow.between(source, targets)})
         for key in targets:
             self._add(key, self._seed(key))
-        for index in reversed(path):
+        for index in reversed(flow.between(sources, targets)):
             self._step(index, flow.entries[index], conducting)
 
     def gradient(self, key: int) -> Any:

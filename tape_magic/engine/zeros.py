@@ -30,7 +30,7 @@ class Zeros:
         if not self._evidence.recorder.complete:
             return None
         (key,) = source.keys
-        path = self._evidence.flow.between(key, target.keys)
+        path = self._evidence.flow.between([key], target.keys)
         if not path:
             return self._of_function(target, source)
         carrying, stops = self._evidence.flow.carried(key, target.keys, path, zeros=True)

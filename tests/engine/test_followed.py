@@ -86,6 +86,23 @@ def test_not_finite_within_a_list_of_many_shapes(door: Door) -> None:
     assert (row.reason.cause, row.reason.operation) == (Cause.NOT_FINITE, "Sqrt")
 
 
+def test_what_is_not_a_number_is_told_though_a_pool_hides_it(door: Door) -> None:
+    """Of nothing but NaN, it gives the least number that there is, and what is computed of that overflows."""
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((4, 4, 1)),
+            layers.Conv2D(2, 1, kernel_initializer="ones"),
+            layers.MaxPool2D(),
+            layers.Conv2D(1, 1, kernel_initializer="ones"),
+        ]
+    )
+    names = {**elsewhere(""), "model": model, "image": tf.fill([1, 4, 4, 1], np.nan)}
+    cell = "scaled = image * 2.0\ny = tf.reduce_sum(model(scaled)**2)"
+    for row in door.grad(Case(cell, "y --wrt model", names)):
+        assert row.why == "a value that is not finite is read, line 2: scaled = image * 2.0"
+
+
 def test_a_layer_that_is_built_within_a_compiled_function_can_be_looked_into(door: Door) -> None:
     text = "@tf.function\ndef f(v):\n    return tf.sqrt(layer(v) * 0.0)\n"
     layer = keras.layers.Dense(1)
