@@ -51,3 +51,15 @@ def closest(name: str, candidates: Iterable[str]) -> str:
     folded = {candidate.casefold(): candidate for candidate in reversed(known)}
     matches = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
     return f"; did you mean {folded[matches[0]]}?" if matches else ""
+
+
+def a_kind(value: object) -> str:
+    """What a sentence calls an object by its type.
+
+    >>> a_kind(3), a_kind(2.0), a_kind(None)
+    ('an int', 'a float', 'None')
+    """
+    if value is None:
+        return "None"
+    name = type(value).__name__
+    return f"an {name}" if name[:1].lower() in "aeio" else f"a {name}"

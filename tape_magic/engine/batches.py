@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tape_magic.errors import SourceError
+from tape_magic.errors import SourceError, a_kind
 
 
 @dataclass(frozen=True)
@@ -115,13 +115,13 @@ class Batches:
             return value
         if is_composite(value):
             raise SourceError(
-                f"{self.label} has a {type(value).__name__}, whose rows cannot be picked: "
+                f"{self.label} has {a_kind(value)}, whose rows cannot be picked: "
                 "give tf.data.Dataset.from_tensor_slices(…).batch(32)."
             )
         try:
             array = np.asarray(value.to_numpy() if hasattr(value, "to_numpy") else value)
         except (TypeError, ValueError) as error:
-            raise SourceError(f"{self.label} has a {type(value).__name__}, no array: {error}.") from None
+            raise SourceError(f"{self.label} has {a_kind(value)}, no array: {error}.") from None
         if array.dtype.kind not in "biufc" and array.dtype.name != "bfloat16":
             what = "strings" if array.dtype.kind in "SUT" else f"values of dtype {array.dtype}"
             raise SourceError(f"{self.label} has {what}: turn them into numbers first.")

@@ -15,7 +15,7 @@ from tape_magic.engine.importing import load_tensorflow
 from tape_magic.engine.jacobians import BatchJacobians, Jacobians
 from tape_magic.engine.program import FunctionProgram, Namespace, Program, Untraceable
 from tape_magic.engine.request import LIMIT, Request
-from tape_magic.errors import LineError, SourceError, TargetError, closest
+from tape_magic.errors import LineError, SourceError, TargetError, a_kind, closest
 from tape_magic.notation import LAST_EXPRESSION, Kind, Target, place, read_targets, split
 
 _RUNS: Mapping[Kind, type[Gradients]] = {
@@ -212,7 +212,7 @@ def _refuse_source(program: Program, namespace: Namespace, text: str, called: st
     value = src.look_up(text, namespace)
     if src.is_module(value):
         raise SourceError(
-            f"{text} is a {type(value).__name__}, which keeps its own variables: parameters of {called} "
+            f"{text} is {a_kind(value)}, which keeps its own variables: parameters of {called} "
             "stand for variables, tensors, floats and arrays."
         )
     src.leaves(value, text, lifted=False)

@@ -10,7 +10,7 @@ from typing import Any
 from tape_magic.engine import feed_sources as kinds
 from tape_magic.engine.batches import Batches, is_composite
 from tape_magic.engine.sources import is_tensor
-from tape_magic.errors import LineError, SourceError
+from tape_magic.errors import LineError, SourceError, a_kind
 
 BATCH = 32
 """Rows in a batch of arrays where nothing else is asked, as in Keras."""
@@ -142,7 +142,7 @@ class Feed:
 
     def _of_iterable(self, data: Any, batch: int | None) -> kinds.PythonStream:
         again, first = self._repeated(data)
-        self._refuse_batch(batch, f"a {type(data).__name__}", "set the size where they are made")
+        self._refuse_batch(batch, a_kind(data), "set the size where they are made")
         listed = isinstance(data, list)
         peeked = data if listed else itertools.islice(first, 2)
         size = len(data) if hasattr(type(data), "__len__") else None

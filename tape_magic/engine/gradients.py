@@ -16,6 +16,7 @@ from tape_magic.engine.missing import ONLY_ONCE
 from tape_magic.engine.program import Namespace, Program
 from tape_magic.engine.request import Request
 from tape_magic.engine.run import Run, Structures
+from tape_magic.errors import a_kind
 from tape_magic.notation import Kind, Target
 from tape_magic.results.gradients import Derivative
 from tape_magic.results.reasons import Cause, Reason
@@ -324,8 +325,8 @@ def no_derivative(value: Any, name: str) -> Reason | None:
 
 def _no_derivative(value: Any, name: str) -> Reason | None:
     if not src.is_tensor(value) and not src.is_variable(value):
-        left = f"{name} is a {type(value).__name__}, not a tensor: it left TensorFlow"
-        return Reason(Cause.LEFT, left)
+        left = "" if value is None else ": it left TensorFlow"
+        return Reason(Cause.LEFT, f"{name} is {a_kind(value)}, not a tensor{left}")
     if src.is_inexact(value):
         return None
     return Reason(Cause.INTEGER, f"{name} is {value.dtype.name}, which has no derivative")

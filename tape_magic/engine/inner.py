@@ -10,7 +10,7 @@ from tape_magic.engine.arguments import distinct, parameter_name
 from tape_magic.engine.program import Hooks, Names, Namespace, Program, Unpack
 from tape_magic.engine.trace import failure_of_trace
 from tape_magic.engine.wrapped import Wrapped
-from tape_magic.errors import CompileError, TapeMagicError, TargetError
+from tape_magic.errors import CompileError, TapeMagicError, TargetError, a_kind
 from tape_magic.notation import LAST_EXPRESSION, place
 
 _VALUE_WANTED = ("numpy", "iterating over", "python `bool`", "symbolic", "singleton tf.variable")
@@ -143,9 +143,7 @@ def _output(name: str, value: Any, assigned: Mapping[str, Any]) -> Any:
             return tf.convert_to_tensor(src.watched(item))
         if not src.is_tensor(item):
             shown = "the last expression" if name == LAST_EXPRESSION else name
-            raise TargetError(
-                f"{shown} is a {type(item).__name__}, not a tensor: compute it with TensorFlow."
-            )
+            raise TargetError(f"{shown} is {a_kind(item)}, not a tensor: compute it with TensorFlow.")
         return item
 
     return tf.nest.map_structure(tensor, held)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tape_magic.engine import sources as src
-from tape_magic.errors import TargetError, closest
+from tape_magic.errors import TargetError, a_kind, closest
 from tape_magic.notation import place
 
 
@@ -52,7 +52,7 @@ def _require_real(value: Any, assigned: Mapping[str, Any], name: str | None) -> 
     if src.is_variable(loss):
         loss = tf.convert_to_tensor(src.watched(loss))
     if not tf.is_tensor(loss) or not hasattr(loss, "shape"):
-        raise TargetError(f"{shown} is a {type(loss).__name__}, not a tensor: compute it with TensorFlow.")
+        raise TargetError(f"{shown} is {a_kind(loss)}, not a tensor: compute it with TensorFlow.")
     if not loss.dtype.is_floating:
         raise TargetError(f"{shown} is {loss.dtype.name}, and a loss must be a real number.")
     return loss
@@ -65,9 +65,7 @@ def require_scalar(value: Any, name: str) -> Any:
     if src.is_variable(value):
         value = src.watched(value)
     if isinstance(value, bool | str) or (not hasattr(value, "shape") and not isinstance(value, int | float)):
-        raise TargetError(
-            f"--track {name}: it is a {type(value).__name__}, and a real scalar can be tracked."
-        )
+        raise TargetError(f"--track {name}: it is {a_kind(value)}, and a real scalar can be tracked.")
     value = tf.convert_to_tensor(value)
     if value.dtype.is_complex or not (value.dtype.is_floating or value.dtype.is_integer):
         raise TargetError(f"--track {name}: it is {value.dtype.name}, and a real scalar can be tracked.")

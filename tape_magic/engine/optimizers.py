@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tape_magic.engine import scipy_methods
-from tape_magic.errors import LineError, closest
+from tape_magic.errors import LineError, a_kind, closest
 
 
 @functools.cache
@@ -81,7 +81,7 @@ def resolve(optimizer: Any, lr: float | None = None) -> Any:
         optimizer = known[optimizer.lower()]
     if not is_optimizer_class(optimizer):
         raise LineError(
-            f"the optimizer is a {type(optimizer).__name__}; give a Keras optimizer or a name such as adam."
+            f"the optimizer is {a_kind(optimizer)}; give a Keras optimizer or a name such as adam."
         )
     try:
         return optimizer() if lr is None else optimizer(learning_rate=lr)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from tape_magic.engine.source_text import closure_of
-from tape_magic.errors import LineError
+from tape_magic.errors import LineError, a_kind
 
 Namespace = MutableMapping[str, Any]
 Hooks = Mapping[str, Callable[[Any], Any]]
@@ -150,7 +150,7 @@ class FunctionProgram:
 
     def __init__(self, function: Callable[..., Any], sources: Mapping[str, Any]) -> None:
         if not callable(function):
-            raise LineError(f"the function is a {type(function).__name__}, which cannot be called.")
+            raise LineError(f"the function is {a_kind(function)}, which cannot be called.")
         try:
             parameters = inspect.signature(function).parameters
         except (TypeError, ValueError):  # builtins without a signature take what they are given

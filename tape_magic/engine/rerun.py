@@ -21,7 +21,7 @@ from tape_magic.engine.random_state import kept_random_state
 from tape_magic.engine.snapshot import Snapshot
 from tape_magic.engine.unseen import unseen
 from tape_magic.engine.wrapped import Wrapped
-from tape_magic.errors import CheckError, LineError, SourceError
+from tape_magic.errors import CheckError, LineError, SourceError, a_kind
 from tape_magic.notation import place
 
 LIMIT = 2**30
@@ -83,7 +83,7 @@ class Rerun:
         self.wide = False
         for iterator in self._before.iterators:
             names = [name for name, value in self.entry.items() if value is iterator]
-            what = f"{names[0]}, a {type(iterator).__name__}" if names else f"a {type(iterator).__name__}"
+            what = f"{names[0]}, {a_kind(iterator)}" if names else a_kind(iterator)
             takes = "may take" if program.names.opaque else "takes"
             raise CheckError(
                 f"the cell {takes} from {what}, which gives something else each time: "

@@ -18,7 +18,7 @@ import numpy as np
 
 from tape_magic.engine.kinds import elements_of, is_a, pairs_of
 from tape_magic.engine.source_text import unwrapped
-from tape_magic.errors import SourceError, closest
+from tape_magic.errors import SourceError, a_kind, closest
 from tape_magic.notation import place
 
 
@@ -174,7 +174,7 @@ def refusal(value: Any, name: str) -> str:
             f"{name} is an array of {value.dtype}, which has no derivative: write {name}.astype('float32')."
         )
     return (
-        f"{name} is a {type(value).__name__}, which has no derivative; sources are variables, float tensors, "
+        f"{name} is {a_kind(value)}, which has no derivative; sources are variables, float tensors, "
         "floats, arrays, layers and models, and lists, tuples or dicts of them."
     )
 
@@ -272,7 +272,7 @@ def held(tree: ast.expr, namespace: Mapping[str, Any], name: str) -> Any:
     if isinstance(tree, ast.Attribute):
         if not hasattr(owner, tree.attr):
             near = closest(tree.attr, (name for name in dir(owner) if name != tree.attr))
-            raise SourceError(f"{text} is a {type(owner).__name__} and has no {tree.attr}{near}")
+            raise SourceError(f"{text} is {a_kind(owner)} and has no {tree.attr}{near}")
         return getattr(owner, tree.attr)
     key = ast.literal_eval(tree.slice)
     if is_tensor(owner) or is_variable(owner) or isinstance(owner, np.ndarray):
@@ -283,7 +283,7 @@ def held(tree: ast.expr, namespace: Mapping[str, Any], name: str) -> Any:
     try:
         return owner[key]
     except Exception:
-        raise SourceError(f"{text} is a {type(owner).__name__} and has no {key!r}") from None
+        raise SourceError(f"{text} is {a_kind(owner)} and has no {key!r}") from None
 
 
 def mentions_variables(values: Iterable[Any], home: Mapping[str, Any]) -> bool:

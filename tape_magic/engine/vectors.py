@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tape_magic.engine import sources as src
-from tape_magic.errors import SourceError
+from tape_magic.errors import SourceError, a_kind
 
 Pair = tuple[Any, Any]
 """What is watched, and the tensor of its shape and dtype."""
@@ -66,7 +66,7 @@ def _each(value: Any, items: Mapping[Any, Any], vectors: Any, name: str, called:
     if not isinstance(vectors, Mapping) or set(vectors) != set(items):
         inside = ", ".join(str(key) for key in list(items)[:8])
         raise SourceError(
-            f"{called} does not fit {name}, a {type(value).__name__} that holds {inside}: "
+            f"{called} does not fit {name}, {a_kind(value)} that holds {inside}: "
             f"give a {'dict' if isinstance(value, dict) else 'list'} of as many."
         )
     for key, item in items.items():
@@ -88,9 +88,9 @@ def _tensor(vector: Any, like: Any, name: str, called: str) -> Any:
         # By way of NumPy, since TensorFlow would round a list of floats to float32.
         given = vector if tf.is_tensor(vector) else tf.constant(np.asarray(vector))
     except (TypeError, ValueError):
-        raise SourceError(f"{called} is a {type(vector).__name__}, not numbers.") from None
+        raise SourceError(f"{called} is {a_kind(vector)}, not numbers.") from None
     if given.dtype == tf.string:
-        raise SourceError(f"{called} is a {type(vector).__name__}, not numbers.")
+        raise SourceError(f"{called} is {a_kind(vector)}, not numbers.")
     if tuple(given.shape) != tuple(like.shape):
         raise SourceError(
             f"{called} is of shape {tuple(given.shape)}, and {name} of shape {tuple(like.shape)}: "

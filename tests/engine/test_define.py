@@ -178,7 +178,7 @@ def test_arguments_that_do_not_fit(f: Any, arguments: Any) -> None:
     [
         (True, "is the bool True"),
         ("1", "is the str '1'"),
-        (None, "NoneType"),
+        (None, "x is None, which has no derivative"),
         (tf.constant(1), "is int32"),
         ([[1.0], 2.0], "list"),
     ],

@@ -344,7 +344,7 @@ def test_outputs_of_several_tensors(door: Door, name: str) -> None:
 @pytest.mark.parametrize(
     ("cell", "why"),
     [
-        ("y = None", "y is a NoneType, not a tensor"),
+        ("y = None", "y is None, not a tensor"),
         ("y = float(x)", "y is a float, not a tensor: it left TensorFlow"),
         ("y = x.numpy()", "y is a float32, not a tensor: it left TensorFlow"),
         ("y = tf.cast(x, tf.int32)", "y is int32, which has no derivative"),
@@ -566,7 +566,7 @@ def test_what_the_caller_gave_is_as_it_was() -> None:
 @pytest.mark.parametrize(
     ("arguments", "kind", "message"),
     [
-        ((3, 2.0), LineError, "the function is a int, which cannot be called."),
+        ((3, 2.0), LineError, "the function is an int, which cannot be called."),
         (
             (lambda x: x, {"x": 2}),
             SourceError,

@@ -808,12 +808,12 @@ def test_losses_that_cannot_be_minimised(door: Door, engine: str, cell: str, sai
     (3, "x is an integer, and integers have no derivative: write x = 3.0"),
     (True, "x is the bool True"),
     ("text", "x is the str 'text'"),
-    (None, "NoneType"),
+    (None, "x is None, which has no derivative"),
     (np.array([1, 2]), "x is an array of int64"),
     (tf.constant(2), "x is int32"),
     (tf.Variable(1 + 2j), "complex128"),
     (1 + 2j, "complex64"),
-    (object(), "x is a object"),
+    (object(), "x is an object"),
 ])  # fmt: skip
 def test_sources_that_cannot_be_minimised_over(door: Door, value: Any, said: str) -> None:
     sentence = door.refused_minimize(Case("y = tf.abs(x)**2", "y --over x --steps 3", {"tf": tf, "x": value}))

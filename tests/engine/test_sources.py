@@ -695,7 +695,7 @@ REFUSED = [
     ("x", True, "x is the bool True, which has no derivative."),
     ("x", "word", "x is the str 'word', which has no derivative."),
     ("x", b"word", "x is the bytes b'word', which has no derivative."),
-    ("x", None, "x is a NoneType, which has no derivative"),
+    ("x", None, "x is None, which has no derivative"),
     ("x", np.arange(3), "x is an array of int64, which has no derivative: write x.astype('float32')."),
     ("x", np.array(["a"]), "x is an array of <U1, which has no derivative"),
     (
