@@ -13,7 +13,7 @@ from tape_magic.engine.request import LIMIT
 from tape_magic.magics.evaluated import settings, vectors
 from tape_magic.magics.options import GRAD, MINIMIZE, TFGPU
 from tape_magic.magics.prepared import Kept
-from tape_magic.magics.shown_errors import compiled_cell, in_one_line
+from tape_magic.magics.shown_errors import compiled_cell, in_one_line, interruptible
 
 
 @magics_class
@@ -39,6 +39,7 @@ class TapeMagics(Magics):
 
     @no_var_expand
     @cell_magic
+    @interruptible
     def grad(self, line: str, cell: str) -> Any:
         with compiled_cell(self.shell, cell, GRAD.name, self._kept) as compiled:
             options = GRAD.parse(line)
@@ -78,6 +79,7 @@ class TapeMagics(Magics):
 
     @no_var_expand
     @cell_magic
+    @interruptible
     def minimize(self, line: str, cell: str) -> Any:
         with compiled_cell(self.shell, cell, MINIMIZE.name, self._kept) as compiled:
             options = MINIMIZE.parse(line)
@@ -117,6 +119,7 @@ class TapeMagics(Magics):
 
     @no_var_expand
     @line_magic
+    @interruptible
     def tfgpu(self, line: str) -> None:
         with in_one_line(f"%{TFGPU.name}"):
             options = TFGPU.parse(line)

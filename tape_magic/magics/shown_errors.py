@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from IPython.core.error import UsageError
 
@@ -13,6 +14,8 @@ from tape_magic.errors import TapeMagicError
 from tape_magic.magics.cell import Cell, CellSyntaxError
 from tape_magic.magics.prepared import Kept
 from tape_magic.notation import shorten
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 _MOST = 1000
 """The characters of a message: what is said, and the beginning of what was given."""
@@ -51,6 +54,24 @@ def compiled_cell(shell: Any, body: str, magic: str, kept: Kept) -> Iterator[Cel
             raise
 
 
+def interruptible(method: Method) -> Method:
+    """A method of the magics of which an interrupt, whenever it comes, is shown as one line.
+
+    Around all of the method, since one can come before its first ``with`` is entered.
+    """
+
+    @functools.wraps(method)
+    def run(*arguments: Any) -> Any:
+        try:
+            return method(*arguments)
+        except KeyboardInterrupt as error:
+            line = said(error)
+            _shown_as(error, lambda: [line])
+            raise
+
+    return cast("Method", run)
+
+
 @contextmanager
 def in_one_line(magic: str, is_the_users: Callable[[Exception], bool] = lambda _: False) -> Iterator[None]:
     """Show what a magic raises as one line, but for errors that are the user's own."""
@@ -58,18 +79,13 @@ def in_one_line(magic: str, is_the_users: Callable[[Exception], bool] = lambda _
         yield
     except TapeMagicError as error:
         raise _usage_error(error) from None
-    except KeyboardInterrupt as error:
-        _shown_in_one_line(error)
-        raise
     except UsageError:
         raise
     except Exception as error:
         if is_the_users(error):
             raise
         if _interrupted(error):
-            interrupt = KeyboardInterrupt()
-            _shown_in_one_line(interrupt)
-            raise interrupt from None
+            raise KeyboardInterrupt from None
         # TensorFlow or the system refused what the magic asked of it.
         raise UsageError(_one_line(f"{magic} failed: {said(error)}")) from error
 
@@ -108,11 +124,6 @@ def said(error: BaseException) -> str:
     except Exception:
         text = ""
     return f"{type(error).__name__}: {text}".removesuffix(": ")
-
-
-def _shown_in_one_line(error: BaseException) -> None:
-    line = said(error)
-    _shown_as(error, lambda: [line])
 
 
 def _shown_as(error: BaseException, render: Callable[[], list[str]]) -> None:

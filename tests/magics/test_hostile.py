@@ -12,6 +12,7 @@ import pytest
 
 from tape_magic.engine import device_report
 from tape_magic.magics import parsing
+from tape_magic.magics import shell as magics_shell
 from tests.notebook import Notebook
 
 SETUP = """
@@ -224,6 +225,20 @@ def test_an_interrupt_that_a_library_loses_is_one_all_the_same(
         run = hostile.run(cell)
         assert type(run.error) is KeyboardInterrupt
         assert "tape_magic" not in run.traceback
+
+
+@pytest.mark.parametrize("cell", ["%%grad y --wrt x\ny = x*x", "%%minimize y --over x\ny = x*x", "%tfgpu"])
+def test_an_interrupt_before_anything_else_is_one_line(
+    hostile: Notebook, monkeypatch: pytest.MonkeyPatch, cell: str
+) -> None:
+    def pressed(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    for name in ("compiled_cell", "in_one_line"):
+        monkeypatch.setattr(magics_shell, name, pressed)
+    run = hostile.run(cell)
+    assert type(run.error) is KeyboardInterrupt
+    assert "tape_magic" not in run.traceback
 
 
 def test_an_interrupt_of_a_line_without_a_cell_is_one_line(

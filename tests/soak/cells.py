@@ -152,6 +152,13 @@ class Author:
                 ),
                 _cell(f"%%minimize bowl --over b --optimizer {method}\n{BOWL}", "bowl minimum", settled),
                 _cell(
+                    f"%%minimize bowl --over b --steps {steps} --engine {engine}\n"
+                    f"kept = %pprint\nfrom string import *\n{BOWL}\n%pprint",
+                    "bowl minimum kept ascii_letters ascii_lowercase ascii_uppercase capwords digits "
+                    "hexdigits octdigits printable punctuation whitespace Formatter Template",
+                    settled,
+                ),
+                _cell(
                     "%%minimize misfit --over m n --for 'xb, yb in (inputs, outputs)' "
                     f"--batch {self.chance.choice([7, 16, 48])} --epochs 2 --engine {engine}\n"
                     "misfit = tf.reduce_mean((m*xb + n - yb)**2)",
@@ -236,6 +243,8 @@ REFUSED = (
     "%%minimize bowl --over b --track other\nbowl = tf.reduce_sum(b)",
     "%%minimize bowl --over b --engine xla\nbowl = tf.reduce_sum(tf.numpy_function(np.sin, [b], tf.float32))",
     "%%minimize a, b",
+    "%%minimize slop --over b\nfrom string import *\nbowl = tf.reduce_sum(b)",
+    "%%minimize bowl --over b\n%pprint",
     "%%minimize bowl --over b\nbowl = tf.Variable(1.0)*tf.reduce_sum(b)",
     "%%minimise bowl\nbowl = 1",
     "%tfgpu --nonsense",
