@@ -29,6 +29,9 @@ XLA_LEAST = 0.3
 WORTH = 1.5
 """XLA compiles beside a graph's steps where these are to take so many times as long, since it slows them."""
 
+EARLY = "over before XLA would have been ready"
+"""Why a run ended as a graph that began as one."""
+
 STRETCHES = 512
 """So many stretches are aimed at in a chunk."""
 
@@ -203,7 +206,7 @@ class Engines:
     def _begin_xla(self, made: Compiled, left: float) -> None:
         """Have XLA compile beside the graph's steps, if it is worth that."""
         made.laid_out = made.laid_out or self.compile_seconds
-        self.reason = "over before XLA would have been ready"
+        self.reason = EARLY
         if self._seconds < CHUNK_SECONDS / 4 or not self._pays(made, left):
             return
         started = time.perf_counter()

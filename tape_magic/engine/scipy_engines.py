@@ -13,17 +13,18 @@ import numpy as np
 from tape_magic.engine import sources as src
 from tape_magic.engine.asked import Stopped
 from tape_magic.engine.eager_loop import Settle, creates_a_variable
-from tape_magic.engine.engines import failure_of_compiling
+from tape_magic.engine.engines import EARLY, failure_of_compiling
 from tape_magic.engine.flat import Flat, Vector
 from tape_magic.engine.losses import require_loss, require_residuals
 from tape_magic.engine.program import Namespace, Program, Untraceable
 from tape_magic.engine.request import LIMIT
 from tape_magic.engine.scipy_eager import EagerProgram, without_gradient_named
 from tape_magic.engine.scipy_evaluations import Derivatives
+from tape_magic.engine.scipy_functions import ANEW, SECOND, SEEDED, Choice, Functions
 from tape_magic.engine.scipy_methods import Method, refuse_size
 from tape_magic.engine.trace import Traced, failure_of_trace
 from tape_magic.engine.unconnected import Record, record_of
-from tape_magic.engine.waiting import Waiting, compiling
+from tape_magic.engine.waiting import Waiting
 from tape_magic.errors import CompileError, TapeMagicError
 
 
@@ -33,23 +34,21 @@ class Prepared:
 
     Attributes
     ----------
-    asked, engine, reason
-        The engine that was asked for, the one that it is compiled for, and why that is not a faster one.
+    asked
+        The engine that was asked for.
     traced, flat, connected
         As a graph; what has a gradient, as a vector; and for each thing minimised over, whether it has one.
-    functions
-        By their names in :class:`Derivatives`.
+    choice
+        The compiled functions.
     lifted
         The variables that stand for floats and arrays, in the order in which they were made.
     """
 
     asked: str
-    engine: str
-    reason: str
     traced: Traced
     flat: Flat
     connected: Sequence[bool]
-    functions: dict[str, Callable[..., Any]]
+    choice: Choice
     lifted: list[Any] = field(default_factory=list)
 
 
@@ -66,6 +65,8 @@ class Evaluations:
         The variables that were read → what is minimised over.
     asked
         One of :data:`~tape_magic.engine.settings.ENGINES`.
+    same
+        Whether two runs must compute the same, so that the engine may not depend on how long things take.
     tracked
         Further scalars that the program assigns.
     made
@@ -73,8 +74,6 @@ class Evaluations:
 
     Attributes
     ----------
-    engine, reason
-        The one that runs, and why it is not a faster one; empty if it is the first choice.
     connected
         For each thing minimised over, whether the loss has a gradient by it.
     flat
@@ -94,6 +93,7 @@ class Evaluations:
         settle: Settle,
         *,
         asked: str,
+        same: bool = False,
         tracked: Sequence[str] = (),
         made: Prepared | None = None,
     ) -> None:
@@ -103,11 +103,32 @@ class Evaluations:
         self._require = require_residuals if method.residuals else require_loss
         self._traced: Traced | None = None
         self._eager: EagerProgram | None = None
-        self._functions: dict[str, Callable[..., Any]] = {}
+        self._same = same
+        self._choice: Choice | None = None
+        self._eagerly: Derivatives | None = None
         self._at: Vector | None = None
         self.connected: Sequence[bool] = ()
-        self.engine = ""
-        self.reason = ""
+        self._reason = ""
+
+    @property
+    def engine(self) -> str:
+        """The one that runs."""
+        return "eager" if self._choice is None else self._choice.functions.engine
+
+    @property
+    def reason(self) -> str:
+        """Why it is not a faster one; empty if it is the first choice."""
+        return self._reason if self._choice is None else self._choice.reason
+
+    @property
+    def compiling(self) -> str:
+        """The engine that compiles beside it; empty if none does."""
+        return "" if self._choice is None else self._choice.compiling
+
+    @property
+    def compile_seconds(self) -> float:
+        """What Python's part of compiling beside took, in all runs so far."""
+        return 0.0 if self._choice is None else self._choice.compile_seconds
 
     def record(self) -> Record | None:
         """The operations of the program's graph, if it has one."""
@@ -127,37 +148,49 @@ class Evaluations:
         `ready` is called when it is known what is minimised over, for the vector to start from. A run that is
         stopped while it waits can evaluate as a graph.
         """
-        import tensorflow as tf
-
         if self.made is not None:
             self._take_up(self.made)
             ready()
             return
         if self._asked != "eager":
-            self.reason = self._trace()
-            start = None if self.reason else ready()
-            for engine in ("xla", "graph") if self._asked == "auto" else (self._asked,):
-                if start is None:
-                    break
+            self._reason = self._trace()
+            engines = () if self._reason else self._order()
+            start = ready() if engines else np.empty(0)
+            for engine in engines:
                 try:
-                    self._compile(engine, waiting)
+                    self._begin(engine, waiting)
                     self._try(start, waiting)
                     self._keep_for_next()
                     return
                 except Stopped:
-                    self.reason = ""
-                    self._compile("graph", Waiting())
-                    return
-                except (tf.errors.OpError, ValueError, TypeError, LookupError, NotImplementedError) as error:
                     assert self._traced is not None
-                    line = self._traced.line_of(str(error))
-                    self.reason = failure_of_compiling(engine, error, line)
+                    functions = Functions(self._traced, self.flat, self.kinds, "graph", Waiting())
+                    self._choice = Choice(functions, None, "")
+                    return
+                except _refusals() as error:
+                    self._reason = self._refusal(engine, error)
+            self._choice = None
             if self._asked != "auto":
                 # If the program itself is at fault, its own error comes first.
                 self._program.run(dict(self._namespace), {})
-                raise CompileError(f"--engine {self._asked} cannot run this: {self.reason}")
+                raise CompileError(f"--engine {self._asked} cannot run this: {self._reason}")
         self._start_eagerly()
         self._try(ready(), waiting)
+
+    def _order(self) -> tuple[str, ...]:
+        return ("graph", "xla") if self._asked == "auto" else (self._asked,)
+
+    def reconsider(self, waiting: Waiting) -> None:
+        """Between two calls: change the engine where that pays.
+
+        Raises :class:`Stopped` where Python has to work for that.
+        """
+        if self._choice is None or self._at is None:
+            return
+        try:
+            self._choice.reconsider(self._at, waiting)
+        except _refusals() as error:
+            self._choice.stay(self._refusal("xla", error))
 
     def call(self, kind: str, *vectors: Vector) -> Any:
         """One evaluation at the first of the vectors → NumPy arrays of float64."""
@@ -165,7 +198,10 @@ class Evaluations:
 
         try:
             with self._uncounted(kind):
-                found = self._functions[kind](*(tf.constant(vector, tf.float64) for vector in vectors))
+                if self._choice is not None:
+                    found = self._choice.functions(kind, *vectors)
+                else:
+                    found = getattr(self._eagerly, kind)(*(tf.constant(one, tf.float64) for one in vectors))
         except tf.errors.OpError:
             if self.engine != "eager":
                 # A graph's error speaks of nodes; the program by itself says it with the user's line.
@@ -271,42 +307,40 @@ class Evaluations:
         self.connected = connected
         self.flat = Flat([leaf for leaf, has in zip(leaves, connected, strict=True) if has])
 
-    def _compile(self, engine: str, waiting: Waiting) -> None:
-        import tensorflow as tf
-
+    def _begin(self, engine: str, waiting: Waiting) -> None:
         assert self._traced is not None
-        self.engine, traced = engine, self._traced
-        derivatives = Derivatives(
-            lambda: traced.values()[0],
-            self.flat,
-            traced.backward,
-            vectorize=not traced.branches,
-        )
-        vector = tf.TensorSpec([self.flat.size], tf.float64)
-        for kind in self.kinds:
-            compiled = tf.function(getattr(derivatives, kind), autograph=False, jit_compile=engine == "xla")
-            vectors = (vector, vector) if kind == "product" else (vector,)
-            lay_out = partial(compiled.get_concrete_function, *vectors)
-            self._functions[kind] = waiting.lay_out(lay_out, engine)
+        lay_out = partial(Functions, self._traced, self.flat, self.kinds)
+        functions = lay_out(engine, waiting)
+        if self._asked != "auto" or engine == "xla":
+            self._choice = Choice(functions, None, self._reason)
+        elif self._same or self._second:
+            self._choice = Choice(functions, None, ANEW if self._second else SEEDED)
+        else:
+            self._choice = Choice(functions, partial(lay_out, "xla"), EARLY)
+
+    @property
+    def _second(self) -> bool:
+        return not SECOND.isdisjoint(self.kinds)
+
+    def _refusal(self, engine: str, error: Exception) -> str:
+        assert self._traced is not None
+        return failure_of_compiling(engine, error, self._traced.line_of(str(error)))
 
     def _take_up(self, made: Prepared) -> None:
-        self.engine, self.reason, self._traced = made.engine, made.reason, made.traced
+        self._traced, self._choice = made.traced, made.choice
         self._settle(made.traced.variables)
-        self.flat, self.connected, self._functions = made.flat, made.connected, made.functions
+        self.flat, self.connected = made.flat, made.connected
 
     def _keep_for_next(self) -> None:
         assert self._traced is not None
-        self.made = Prepared(
-            self._asked, self.engine, self.reason, self._traced, self.flat, self.connected, self._functions
-        )
+        assert self._choice is not None
+        self.made = Prepared(self._asked, self._traced, self.flat, self.connected, self._choice)
 
     def _start_eagerly(self) -> None:
-        self.engine = "eager"
         self._traced = None
         self._eager = EagerProgram(self._program, self._namespace, self._loss_name, self._require)
         self._keep(*self._eager.start(self._settle, gradient=self._method.gradient))
-        derivatives = Derivatives(self._eager.compute, self.flat)
-        self._functions = {kind: getattr(derivatives, kind) for kind in self.kinds}
+        self._eagerly = Derivatives(self._eager.compute, self.flat)
 
     def _try(self, start: Vector, waiting: Waiting) -> None:
         """Each function once, so that what cannot run shows before the run begins."""
@@ -314,19 +348,14 @@ class Evaluations:
         refuse_size(self._method, size, 0, LIMIT)
         for kind in self.kinds:
             vectors = [start, *([np.zeros(size)] if kind == "product" else [])]
-            if self.engine == "xla":  # a graph is compiled in no time
-                self._wait_for(self._functions[kind], vectors, waiting)
+            if self._choice is not None and self.engine == "xla":  # a graph is compiled in no time
+                begun = self._choice.functions.begin(kind, start)
+                if begun is not None:
+                    waiting.wait(begun, self.engine)
+                    begun.check()
             found = self.call(kind, *vectors)
             if kind == "residuals":
                 refuse_size(self._method, size, len(found), LIMIT)
-
-    def _wait_for(self, function: Any, vectors: Sequence[Vector], waiting: Waiting) -> None:
-        import tensorflow as tf
-
-        begun = compiling(function, [tf.constant(vector, tf.float64) for vector in vectors])
-        if begun is not None:
-            waiting.wait(begun, self.engine)
-            begun.check()
 
     @contextlib.contextmanager
     def _uncounted(self, kind: str) -> Iterator[None]:
@@ -337,3 +366,10 @@ class Evaluations:
         yield
         for variable, value in zip(kept, before, strict=True):
             variable.assign(value)
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """What TensorFlow raises where it cannot compile something."""
+    import tensorflow as tf
+
+    return tf.errors.OpError, ValueError, TypeError, LookupError, NotImplementedError

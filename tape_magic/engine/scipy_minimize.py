@@ -48,6 +48,7 @@ class ScipyMinimization(Minimization):
             self.optimizer,
             self._settle,
             asked=settings.engine,
+            same=settings.seed is not None,
             tracked=settings.track,
             made=found if isinstance(found, Prepared) and found.asked == settings.engine else None,
         )
@@ -73,7 +74,7 @@ class ScipyMinimization(Minimization):
 
         evaluations.start(ready, Waiting(asked, waits))
         self._note_unconnected(evaluations.connected, evaluations.record)
-        compile_seconds = time.perf_counter() - self.started - asked.paused
+        compile_seconds = time.perf_counter() - self.started - asked.paused - evaluations.compile_seconds
         low, high, start = frame
         run: ScipyRun
 
@@ -82,10 +83,10 @@ class ScipyMinimization(Minimization):
             if on_progress is not None:
                 on_progress(self.watched_step(step))
 
-        watch = Watch(self.started, asked, tell)
+        watch = Watch(self.started, asked, tell, Waiting(asked))
         run = ScipyRun(evaluations, self.optimizer, self.settings, self.limit, low, high, watch)
         outcome, self.paused = run.run(start), asked.paused
-        return self._left(outcome, compile_seconds)
+        return self._left(outcome, compile_seconds + evaluations.compile_seconds)
 
     def _left(self, outcome: Outcome, compile_seconds: float) -> Minimized:
         """Leave the names at the end, the compiled functions for the next run, and report."""

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from tape_magic.engine.asked import Asked
+from tape_magic.engine.asked import Asked, Stopped
 from tape_magic.engine.flat import Vector
 from tape_magic.engine.history import Series
 from tape_magic.engine.scipy_engines import Evaluations
 from tape_magic.engine.scipy_methods import Method
 from tape_magic.engine.scipy_points import Point, Points
 from tape_magic.engine.settings import Settings
+from tape_magic.engine.waiting import Waiting
 from tape_magic.results.minimum import Divergence, StopReason
 from tape_magic.results.steps import Step
 
@@ -62,11 +63,14 @@ class Watch:
         Whether the user wants it to end.
     on_progress
         Told at most every 50 ms.
+    waiting
+        How Python's part of compiling is waited for.
     """
 
     started: float
     asked: Asked
     on_progress: Callable[[Step], None]
+    waiting: Waiting
 
     @property
     def seconds(self) -> float:
@@ -275,7 +279,12 @@ class ScipyRun:
         if self._steps < 0:
             return
         self._tell()
-        told = self._watch.asked()
+        try:
+            told = self._watch.asked()
+            if told is None:
+                self._evaluations.reconsider(self._watch.waiting)
+        except Stopped:
+            told = self._watch.asked() or StopReason.INTERRUPTED
         if told is not None:
             raise _Stop(told)
         limit = self._settings.time
@@ -291,7 +300,8 @@ class ScipyRun:
         if always or now - self._told >= PROGRESS_SECONDS:
             self._told = now
             seconds = self._watch.seconds
-            engine = self._evaluations.engine
+            engine, beside = self._evaluations.engine, self._evaluations.compiling
+            lowest = self._accepted.loss, self._best.loss
             self._watch.on_progress(
-                Step(self._steps, self._limit, self._accepted.loss, self._best.loss, seconds, engine)
+                Step(self._steps, self._limit, *lowest, seconds, engine, compiling=beside)
             )

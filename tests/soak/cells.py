@@ -153,7 +153,7 @@ class Author:
                 _cell(f"%%minimize bowl --over b --optimizer {method}\n{BOWL}", "bowl minimum", settled),
                 _cell(
                     f"%%minimize bowl --over b --steps {steps} --engine {engine}\n"
-                    f"kept = %pprint\nfrom string import *\n{BOWL}\n%pprint",
+                    f"kept = %pwd\nfrom string import *\n{BOWL}\n%pwd",
                     "bowl minimum kept ascii_letters ascii_lowercase ascii_uppercase capwords digits "
                     "hexdigits octdigits printable punctuation whitespace Formatter Template",
                     settled,
@@ -244,7 +244,7 @@ REFUSED = (
     "%%minimize bowl --over b --engine xla\nbowl = tf.reduce_sum(tf.numpy_function(np.sin, [b], tf.float32))",
     "%%minimize a, b",
     "%%minimize slop --over b\nfrom string import *\nbowl = tf.reduce_sum(b)",
-    "%%minimize bowl --over b\n%pprint",
+    "%%minimize bowl --over b\n%pwd",
     "%%minimize bowl --over b\nbowl = tf.Variable(1.0)*tf.reduce_sum(b)",
     "%%minimise bowl\nbowl = 1",
     "%tfgpu --nonsense",
