@@ -52,13 +52,15 @@ def measure(value: float, digits: int) -> str:
 def rounded(value: complex, digits: int = 4) -> str:
     """What arithmetic gave, such as an eigenvalue: as many digits as any other, also near a whole number.
 
-    >>> rounded(1.00004), rounded(0.5), rounded(2.0)
-    ('1.000', '0.5', '2')
+    >>> rounded(1.00004), rounded(0.5), rounded(2.0), rounded(12678.9)
+    ('1.000', '0.5', '2', '12,680')
     """
     if isinstance(value, complex) or not math.isfinite(value):
         return number(value, digits)
-    whole = float(f"{value:.{digits}g}").is_integer()
-    return measure(value, digits) if whole else number(value, digits)
+    near = float(f"{value:.{digits}g}")
+    if value == int(value) or not near.is_integer():
+        return number(value, digits)
+    return measure(value, digits) if abs(near) < 10**digits else number(near, digits)
 
 
 def _general(value: float, digits: int) -> str:
