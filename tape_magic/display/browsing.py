@@ -80,7 +80,7 @@ def _figure(row: Derivative, order: Order) -> str:
     summary = row.summary
     if summary is None:
         return state(row).words
-    return numbers.percent(summary.zeros) if order is Order.ZEROS else numbers.number(summary.norm, 3)
+    return numbers.percent(summary.zeros) if order is Order.ZEROS else numbers.measure(summary.norm, 3)
 
 
 def views(row: Derivative) -> tuple[View, ...]:
@@ -119,8 +119,8 @@ def _figures(row: Derivative) -> tuple[Sentence, ...]:
     if summary.size == 1:
         said.append(f"value {numbers.number(summary.values[0])}")
     else:
-        said.append(f"‖·‖ {numbers.number(summary.norm)}")
-        said += [" to ".join(numbers.pair(low, high))] if low is not None and high is not None else []
+        said.append(f"‖·‖ {numbers.rounded(summary.norm)}")
+        said += [numbers.spread(low, high)] if low is not None and high is not None else []
         said.append(f"{numbers.percent(summary.zeros)} zeros")
     said += [not_finite(summary)] if summary.nonfinite else []
     said += [row.sum_note] if row.sum_note else []

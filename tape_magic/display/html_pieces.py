@@ -10,7 +10,11 @@ from tape_magic.display import svg
 from tape_magic.display.document import Sentence, Tone, Words
 from tape_magic.display.widths import NAME, shown
 
-_COLOURS = {Tone.MUTED: svg.GREY, Tone.GOOD: "#2f9e62", Tone.WARNING: "#c2820f", Tone.BAD: "#d64545"}
+# As text, these can be told from white as well as from near-black; no colour does better on both.
+_COLOURS = {Tone.GOOD: "#2f9e62", Tone.WARNING: "#a66d08", Tone.BAD: "#d64545"}
+SECONDARY = "opacity:0.66;"
+"""Of text that steps back: the page's own colour, only fainter, is readable on any page."""
+
 HAIRLINE = "1px solid rgba(138,143,152,0.35)"
 # Front ends stripe, centre and frame tables; each of these undoes one of their rules.
 TABLE = (
@@ -59,6 +63,8 @@ def _marked(plain: str) -> str:
 
 def colour(tone: Tone) -> str:
     """The style of a tone; empty for a plain one."""
+    if tone is Tone.MUTED:
+        return SECONDARY
     return f"color:{_COLOURS[tone]};" if tone in _COLOURS else ""
 
 

@@ -26,8 +26,8 @@ from tape_magic.display.widths import width
 _PAGE = 92
 """Characters that a page of 640 pixels holds, about."""
 
-_PIXELS = 7
-"""Of a character, about."""
+_PIXELS, _LARGEST = 7, 9
+"""Of a character, about; and of those of a wide font, bold."""
 
 _BELOW = (
     "padding:0 0 4px 1.5em;border:none;background:transparent;text-align:left;white-space:normal;"
@@ -76,7 +76,8 @@ def _characters(table: Table, columns: Sequence[int]) -> int:
 
 def _spare(table: Table, beside: Sequence[int]) -> str:
     """The style of a last, empty column, which gives the sentences below their rows the rest of the page."""
-    pixels = _PIXELS * max(0, _PAGE - _characters(table, beside))
+    # A column that asks for more than there is would make the others as narrow as they can be.
+    pixels = max(0, _PIXELS * _PAGE - _LARGEST * _characters(table, beside))
     return f"padding:0;border:none;background:transparent;width:{pixels}px;"
 
 
@@ -100,7 +101,7 @@ def _row(
     cells, wide = [], False
     for i in beside:
         if not wide:
-            cells.append(_field(columns[i], row[i]))
+            cells.append(_field(columns[i], row[i], roomy=bool(below)))
         wide = row[i].wide and not wide
     if below:
         cells.append('<td style="padding:0;border:none;background:transparent;"></td>')
@@ -112,18 +113,21 @@ def _row(
     return html
 
 
-def _field(column: Column, field: Field) -> str:
+def _field(column: Column, field: Field, *, roomy: bool) -> str:
     align = "right" if column.right and not field.wide else "left"
     span = ' colspan="2"' if field.wide else ""
-    return f'<td{span} style="{CELL}text-align:{align};{_wrap(column, field)}">{_content(field)}</td>'
+    return f'<td{span} style="{CELL}text-align:{align};{_wrap(column, field, roomy)}">{_content(field)}</td>'
 
 
-def _wrap(column: Column, field: Field) -> str:
-    """What may take several lines on a narrow page: sentences, long names, arrays."""
+def _wrap(column: Column, field: Field, roomy: bool) -> str:
+    """What may take several lines on a narrow page: sentences, long names, arrays.
+
+    A short array stays whole in a `roomy` table, whose last column would take the room that it gave up.
+    """
     if column.prose:
         return "min-width:7em;padding-right:0;overflow-wrap:anywhere;"
     if field.text.startswith("["):
-        return ""
+        return "white-space:nowrap;" if roomy and len(field.text) <= WHOLE else ""
     if len(field.text) > WHOLE:
         whole = not field.code and max(map(len, field.text.split()), default=0) <= WHOLE
         return "min-width:6em;" if whole else BREAK

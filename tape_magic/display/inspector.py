@@ -8,6 +8,7 @@ from typing import Any
 from IPython.display import display
 
 from tape_magic.display.browsing import Order, View, listed, names, page, views
+from tape_magic.display.html_pieces import SECONDARY
 from tape_magic.display.widgets import close_all, package, view_of
 from tape_magic.results.gradients import GradReport
 
@@ -90,7 +91,7 @@ class Inspector:
 
     def show(self) -> None:
         """Display the widgets; where there are none, a line that says so."""
-        bundle = view_of(self.widget, ASIDE, f'<div style="opacity:0.6;">{ASIDE}</div>')
+        bundle = view_of(self.widget, ASIDE, f'<div style="{SECONDARY}">{ASIDE}</div>')
         self._handle = display(bundle, raw=True, display_id=True)
         if getattr(self.widget.comm, "kernel", None) is not None:
             # What is left open when the kernel ends would stand in the notebook as an error.

@@ -11,6 +11,7 @@ from IPython.display import display
 
 from tape_magic.display import html, live_page, text
 from tape_magic.display.fields import describe
+from tape_magic.display.html_pieces import SECONDARY
 from tape_magic.display.progress import Pace, summary
 from tape_magic.display.widgets import close_all, package, view_of
 from tape_magic.results.minimum import MinimizeResult
@@ -143,7 +144,7 @@ class WidgetProgress:
             self._missing = True
             print(error, file=sys.stderr)
             return
-        saved = f'<div style="opacity:0.6;">{live_page.SAVED}</div>'
+        saved = f'<div style="{SECONDARY}">{live_page.SAVED}</div>'
         bundle = view_of(self.panel.widget, summary(step, rate), saved)
         self._handle = display(bundle, raw=True, display_id=True)
         self._opened = time.monotonic()

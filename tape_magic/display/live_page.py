@@ -71,4 +71,11 @@ def _values(step: Step) -> str:
         return ""
     said = [f"{shown_name(name)} = {value}" for name, value in values.items()]
     spans = [f'<code style="{CODE}">{text(one)}</code>' for one in said]
+    if step.variables and step.more_variables:
+        spans.insert(len(step.variables), _more(step.more_variables))
     return f'<div style="{_LINE}{BREAK}">{_spaced(spans)}</div>'
+
+
+def _more(number: int) -> str:
+    variables = "variable" if number == 1 else "variables"
+    return f'<span style="{colour(Tone.MUTED)}">and {numbers.count(number)} more {variables}</span>'

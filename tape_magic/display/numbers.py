@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 MINUS = "−"
 NARROW = "\u202f"
@@ -49,6 +49,20 @@ def measure(value: float, digits: int) -> str:
     return _short(f"{value:#,.{digits}g}")
 
 
+def rounded(value: complex, digits: int = 4) -> str:
+    """What arithmetic gave, such as an eigenvalue: as many digits as any other, also near a whole number.
+
+    >>> rounded(1.00004), rounded(0.5), rounded(2.0), rounded(12678.9)
+    ('1.000', '0.5', '2', '12,680')
+    """
+    if isinstance(value, complex) or not math.isfinite(value):
+        return number(value, digits)
+    near = float(f"{value:.{digits}g}")
+    if value == int(value) or not near.is_integer():
+        return number(value, digits)
+    return measure(value, digits) if abs(near) < 10**digits else number(near, digits)
+
+
 def _general(value: float, digits: int) -> str:
     return _short(f"{value:,.{digits}g}")
 
@@ -60,17 +74,26 @@ def _short(text: str) -> str:
     return text.replace("-", MINUS)
 
 
-def pair(start: complex, end: complex) -> tuple[str, str]:
-    """Two numbers with as many digits as it takes to tell them apart.
+def pair(start: complex, end: complex, write: Callable[[complex, int], str] = number) -> tuple[str, str]:
+    """Two numbers with as many digits as it takes to tell them apart; `write` is `number` or `rounded`.
 
     >>> pair(1.00001, 1.00002)
     ('1.00001', '1.00002')
     """
     for digits in range(4, 18):
-        shown = number(start, digits), number(end, digits)
+        shown = write(start, digits), write(end, digits)
         if shown[0] != shown[1] or start == end:
             break
     return shown
+
+
+def spread(least: float, greatest: float) -> str:
+    """From the least to the greatest of an array.
+
+    >>> spread(-1.124, 0.9999974)
+    '−1.124 to 1.000'
+    """
+    return " to ".join(pair(least, greatest, rounded))
 
 
 def count(value: int) -> str:

@@ -16,9 +16,12 @@ ACCENT = "#3b82c4"
 OPPOSITE = "#d97b29"
 """Of the other sign; told from the accent by every kind of colour vision."""
 
-GREY = "#8a8f98"
+GREY = "#757a83"
 FAINT = "rgba(138,143,152,0.14)"
 LINE = "rgba(138,143,152,0.4)"
+
+PICTURE = "display:block;max-width:100%;height:auto;margin:4px 0;"
+"""The style of a picture that is scaled as a whole on a narrow page."""
 
 LETTER = 6.4
 """Pixels that a character of a label takes, about."""

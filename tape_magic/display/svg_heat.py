@@ -19,6 +19,7 @@ from tape_magic.display.svg import (
     LETTER,
     LINE,
     OPPOSITE,
+    PICTURE,
     drawing,
     hairlines,
     image,
@@ -53,12 +54,12 @@ def heat_picture(heat: HeatMap) -> str:
         f"{labels(*_beside(heat, names, left, top, high), *_above(heat, left, top, wide))}{scale}"
     )
     size = left + wide + 18 + scale_width, top + max(high, _SCALE_HEIGHT + 24) + 6
-    return image(drawing(*size, body), *size, in_words(heat), "display:block;max-width:100%;margin:4px 0;")
+    return image(drawing(*size, body), *size, in_words(heat), PICTURE)
 
 
 def in_words(heat: HeatMap) -> str:
     """What the picture shows."""
-    limit = numbers.number(heat.scale, 3)
+    limit = numbers.rounded(heat.scale, 3)
     blocks = f", by {', '.join(span.name for span in heat.rows)}" if heat.rows else ""
     return f"{heat.name}, {numbers.shape(heat.shape)}{blocks}, from {numbers.MINUS}{limit} to {limit}"
 
@@ -124,7 +125,7 @@ def _pixels(span: Span, pixels: int, elements: int) -> float:
 
 def _scale(heat: HeatMap, x: int, top: int) -> tuple[str, int]:
     """The colours from the greatest to the least, with their values; and how wide that is."""
-    limit = numbers.number(heat.scale, 3)
+    limit = numbers.rounded(heat.scale, 3)
     texts = [limit, "0", f"{numbers.MINUS}{limit}"] if heat.scale else ["0"]
     stops = ((0, ACCENT, 1), (0.5, ACCENT, 0), (0.5, OPPOSITE, 0), (1, OPPOSITE, 1))
     gradient = "".join(

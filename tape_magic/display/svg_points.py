@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 
 from tape_magic.display import numbers
-from tape_magic.display.svg import ACCENT, LETTER, columns, drawing, hairlines, image, label, labels
+from tape_magic.display.svg import ACCENT, LETTER, PICTURE, columns, drawing, hairlines, image, label, labels
 from tape_magic.display.svg_curve import linear_ticks
 
 _WIDTH, _HEIGHT = 440, 240
 _RIGHT, _TOP, _BOTTOM = 14, 10, 38
 _MIDDLE = (_TOP + _HEIGHT - _BOTTOM) / 2
-_STYLE = "display:block;max-width:100%;margin:4px 0;"
 
 
 def histogram(counts: Sequence[int], least: float, greatest: float, name: str) -> str:
@@ -28,9 +27,9 @@ def histogram(counts: Sequence[int], least: float, greatest: float, name: str) -
         f'viewBox="0 0 {len(counts)} {high}" preserveAspectRatio="none">'
         f'<path d="{columns(counts, high)}" stroke="{ACCENT}" stroke-width="0.9"/></svg>'
     )
-    ends = " to ".join(numbers.pair(least, greatest))
+    ends = numbers.spread(least, greatest)
     words = f"histogram of {name}, {ends}, at most {numbers.count(most)} in each of {len(counts)} bins"
-    return image(drawing(_WIDTH, _HEIGHT, frame.axes(name, "") + bars), _WIDTH, _HEIGHT, words, _STYLE)
+    return image(drawing(_WIDTH, _HEIGHT, frame.axes(name, "") + bars), _WIDTH, _HEIGHT, words, PICTURE)
 
 
 def scatter(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any], x_name: str, y_name: str) -> str:
@@ -44,7 +43,7 @@ def scatter(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any], x_name: str, y_nam
         'stroke-linecap="round"/>'
     )
     words = f"{y_name} against {x_name}, {numbers.count(len(x))} points"
-    return image(drawing(_WIDTH, _HEIGHT, body), _WIDTH, _HEIGHT, words, _STYLE)
+    return image(drawing(_WIDTH, _HEIGHT, body), _WIDTH, _HEIGHT, words, PICTURE)
 
 
 class _Frame:
@@ -58,7 +57,7 @@ class _Frame:
         if exact:
             near = (x[1] / 2 - x[0] / 2) * 0.4
             between = [tick for tick in self._x_ticks if x[0] + near < tick[0] < x[1] - near]
-            self._x_ticks = [*between, *zip(x, numbers.pair(*x), strict=True)]
+            self._x_ticks = [*between, *zip(x, numbers.pair(*x, numbers.rounded), strict=True)]
         self._x, self._y = _range(x, self._x_ticks), _range(y, self._y_ticks)
         self.left = round(26 + LETTER * max(len(text) for _, text in self._y_ticks))
         self.right = _WIDTH - _RIGHT

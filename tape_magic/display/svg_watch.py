@@ -45,7 +45,9 @@ def watch_picture(name: str, memory: Points, load: Points) -> str:
     body += _ends(held, busy, memory, load, end)
     said = [f"{what} {numbers.percent(points[-1][1])}" for what, points in _named(memory, load) if points]
     svg = drawing(_WIDTH, _HEIGHT, body)
-    return image(svg, _WIDTH, _HEIGHT, f"{name}: {', '.join(said)}", "display:block;max-width:100%;")
+    return image(
+        svg, _WIDTH, _HEIGHT, f"{name}: {', '.join(said)}", "display:block;max-width:100%;height:auto;"
+    )
 
 
 def _named(memory: Points, load: Points) -> tuple[tuple[str, Points], tuple[str, Points]]:

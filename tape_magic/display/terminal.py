@@ -7,6 +7,7 @@ from typing import Any
 from IPython.display import display
 
 from tape_magic.display.progress import Pace, summary
+from tape_magic.display.writable import writable
 from tape_magic.results.minimum import MinimizeResult
 from tape_magic.results.steps import Step, Wish
 
@@ -24,16 +25,19 @@ class TerminalProgress:
             return
         if self._status is None:
             from rich.progress import BarColumn, Progress, TextColumn
+            from rich.table import Column
 
+            cut = Column(no_wrap=True, overflow="ellipsis" if writable("…") == "…" else "crop")
             self._status = Progress(
                 BarColumn(bar_width=24),
-                TextColumn("{task.description}", markup=False),
+                TextColumn("{task.description}", markup=False, table_column=cut),
                 transient=True,
                 auto_refresh=False,
             )
             self._status.start()
             self._status.add_task("", total=max(step.steps, 1))
-        line = summary(step, self._pace.rate)
+        # Standard output is rich's now, which does not say its encoding.
+        line = writable(summary(step, self._pace.rate), self._status.console.encoding)
         self._status.update(0, completed=step.step, description=line, refresh=True)
 
     def wish(self) -> Wish:

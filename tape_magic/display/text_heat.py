@@ -44,7 +44,7 @@ def _shaded(heat: HeatMap, cells: int) -> list[str]:
         pad(name, room) + gap + "".join(_cell(float(value), heat.scale) for value in row)
         for name, row in zip(names, matrix, strict=True)
     ]
-    words = [f"█ up to {numbers.number(heat.scale, 3)}", "▓ ▒ ░ a quarter less each", "− negative", "· zero"]
+    words = [f"█ up to {numbers.rounded(heat.scale, 3)}", "▓ ▒ ░ a quarter less each", "− negative", "· zero"]
     if not np.isfinite(matrix).all():
         words.append("! not finite")
     return [*(line.rstrip() for line in lines), ", ".join(words)]

@@ -12,6 +12,7 @@ from tape_magic.display.aligned import blocks
 from tape_magic.display.document import Document, Line, Tone, Words, say
 from tape_magic.display.svg_watch import SECONDS, Points, watch_picture
 from tape_magic.display.widgets import package
+from tape_magic.display.writable import writable
 from tape_magic.results.watching import Reading, Sample
 
 _BLOCKS = 20
@@ -49,7 +50,7 @@ def in_one_line(sample: Sample, missing: str | None) -> str:
     ]
     if missing is not None and len(parts) == 1:
         parts.append(f"no GPU ({missing})")
-    return " · ".join([*parts, "the picture that moves is in a notebook"])
+    return writable(" · ".join([*parts, "the picture that moves is in a notebook"]))
 
 
 def _notes(notes: Sequence[str], render: Callable[[Document], str]) -> str:
@@ -123,7 +124,7 @@ class WatchView:
 
 
 def _bundle(samples: Sequence[Sample], notes: Sequence[str]) -> dict[str, str]:
-    return {"text/html": in_html(samples, notes), "text/plain": in_text(samples, notes)}
+    return {"text/html": in_html(samples, notes), "text/plain": writable(in_text(samples, notes))}
 
 
 def show_once(samples: Sequence[Sample], notes: Sequence[str]) -> None:

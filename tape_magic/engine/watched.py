@@ -51,6 +51,7 @@ def watched(
         loss_name=loss_name,
         first_step=first_step,
         tracked={name: float(one.values[-1]) for name, one in zip(names, tracked, strict=True) if len(one)},
+        more_variables=len(leaves) - len(small),
         read_history=lambda: (loss.steps, loss.values),
         read_variables=lambda: {leaf.name: array_of(leaf.value) for leaf in small},
     )

@@ -50,8 +50,9 @@ def unload(shell: Any) -> None:
 def _print_text(report: Any, printer: Any, cycle: bool) -> None:
     from tape_magic.display import text
     from tape_magic.display.fields import describe
+    from tape_magic.display.writable import writable
 
-    printer.text(text.render(describe(report)))
+    printer.text(writable(text.render(describe(report))))
 
 
 def _to_html(report: Any) -> str:

@@ -56,6 +56,8 @@ class Step:
         The last value of each scalar that is tracked.
     compiling
         The engine that is being compiled for, if one is; before the first step, the losses are NaN then.
+    more_variables
+        How many variables there are besides those whose values can be read.
     """
 
     step: int
@@ -70,6 +72,7 @@ class Step:
     first_step: int = 0
     tracked: Mapping[str, float] = field(default_factory=dict, compare=False, repr=False)
     compiling: str = ""
+    more_variables: int = field(default=0, compare=False, repr=False)
     read_history: Callable[[], tuple[_Array, _Array]] = field(default=_no_history, compare=False, repr=False)
     read_variables: Callable[[], Mapping[str, _Array]] = field(default=_nothing, compare=False, repr=False)
 

@@ -10,9 +10,11 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from tape_magic.display import html, text
-from tape_magic.display.document import Curve
+from tape_magic.display import browsing, html, html_pieces, text
+from tape_magic.display.document import Curve, HeatMap, Tone
 from tape_magic.display.fields import describe
+from tape_magic.display.svg_heat import heat_picture
+from tape_magic.display.svg_watch import watch_picture
 from tape_magic.display.widths import MOST
 from tape_magic.results.devices import PolicyKind
 from tape_magic.results.reasons import Cause, Reason, Where
@@ -241,3 +243,72 @@ def test_an_array_wraps_between_its_numbers_and_a_number_stays_whole():
     styles = {said: style for style, said in re.findall(r'<td style="([^"]+)">([^<]+)</td>', page)}
     assert "nowrap" not in styles["[0.12, −1.3, 2.04]"]
     assert "nowrap" in styles["−1,234.5"]
+
+
+def test_a_short_array_stays_whole_where_there_is_room_beside_it():
+    """The column that has the rest of the page leaves the others what they need."""
+    why = Reason(
+        Cause.NOT_FINITE, "Log is −inf for 0 at [2], line 2: y = tf.where(p > 0, tf.math.log(p), 0.0)"
+    )
+    rows = (
+        derivative("y", "p", value=[1.0, 0.5, np.nan], reason=why),
+        derivative("q", "p", value=[2.0, 4.0, 0.0]),
+    )
+    page = html.render(describe(gradients(*rows)))
+    styles = {said: style for style, said in re.findall(r'<td style="([^"]+)">(?:<b [^>]*>)?([^<]+)</', page)}
+    assert "nowrap" in styles["[1, 0.5, nan]"]
+    (rest,) = re.findall(r'<th style="[^"]*width:(\d+)px;"></th>', page)
+    assert 200 < int(rest) < 450
+
+
+LIGHT, DARK = "#ffffff", "#111111"
+"""The pages of JupyterLab's two themes; their text is black with an opacity of 0.87, and white."""
+
+
+def luminance(colour: str, on: str = LIGHT, opacity: float = 1.0) -> float:
+    """Of WCAG 2.2, of a colour that lets a page through."""
+    parts = (
+        opacity * over / 255 + (1 - opacity) * under / 255
+        for over, under in zip(bytes.fromhex(colour[1:]), bytes.fromhex(on[1:]), strict=True)
+    )
+    red, green, blue = (
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one: float, other: float) -> float:
+    return (max(one, other) + 0.05) / (min(one, other) + 0.05)
+
+
+def test_text_that_steps_back_has_the_contrast_that_is_asked_of_text():
+    page = html.render(describe(diverged()))
+    opacity = float(re.findall(r"opacity:([\d.]+);", page)[0])
+    assert contrast(luminance("#000000", LIGHT, 0.87 * opacity), luminance(LIGHT)) >= 4.5
+    assert contrast(luminance("#ffffff", DARK, opacity), luminance(DARK)) >= 4.5
+
+
+@pytest.mark.parametrize("tone", [Tone.WARNING, Tone.BAD])
+def test_colours_of_text_are_told_from_white_and_from_near_black(tone):
+    """No colour has more than 4.35 on both: 1.05 / 0.0556 is 4.35²."""
+    (said,) = re.findall("color:(#[0-9a-f]{6});", html_pieces.colour(tone))
+    assert min(contrast(luminance(said), luminance(page)) for page in (LIGHT, DARK)) >= 4.3
+
+
+def test_labels_in_pictures_are_told_from_white_and_from_near_black():
+    (picture,) = pictures(REPORTS[2])
+    for said in set(re.findall('<g fill="(#[0-9a-f]{6})"', picture)):
+        assert min(contrast(luminance(said), luminance(page)) for page in (LIGHT, DARK)) >= 4.3
+
+
+def test_a_picture_that_gets_narrower_gets_lower():
+    """Its height is an attribute, which a style must undo where a front end does not."""
+    report = gradients(derivative("y", "w", value=range(20)))
+    heat = HeatMap(np.eye(9), (9, 9), 1.0, (), (), "m")
+    drawn = [
+        heat_picture(heat),
+        browsing.page(report.rows[0], "w", browsing.View.HISTOGRAM),
+        watch_picture("GPU 0", [(0.0, 0.5)], [(0.0, 0.5)]),
+    ]
+    for page in drawn:
+        assert "max-width:100%;height:auto;" in page

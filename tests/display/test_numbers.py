@@ -97,6 +97,30 @@ def test_a_norm_has_as_many_digits_as_the_next(value, text):
     assert numbers.measure(value, 2) == text
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        *[(1.0042, "1.004"), (1.00004, "1.000"), (0.9999974, "1.000"), (0.5, "0.5"), (2.0, "2"), (0.0, "0")],
+        *[
+            (-1.99999999999994, "−2.000"),
+            (1234.56, "1,235"),
+            (99999.7, "100,000"),
+            (12678.9, "12,680"),
+            (1.2345e8, "1.234e8"),
+            (math.nan, "nan"),
+        ],
+    ],
+)
+def test_what_arithmetic_gave_has_four_digits_however_near_a_whole_number(value, text):
+    assert numbers.rounded(value) == text
+
+
+def test_what_arithmetic_gave_is_still_told_apart():
+    assert numbers.pair(3.0, 1.99999999999994, numbers.rounded) == ("3", "2.000")
+    assert numbers.pair(1.00001, 1.00002, numbers.rounded) == ("1.00001", "1.00002")
+    assert numbers.spread(-1.124, 0.9999974) == "−1.124 to 1.000"
+
+
 def test_powers_of_ten():
     assert [numbers.power_of_ten(n) for n in (-4, 0, 1, 12)] == ["10⁻⁴", "1", "10", "10¹²"]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tape_magic.display.aligned import blocks
-from tape_magic.display.document import Curve, Verdict
+from tape_magic.display.document import Curve, Table, Verdict
 from tape_magic.display.fields import describe
 from tape_magic.display.text import WIDTH, render
 from tape_magic.display.widths import clean, clip, width
@@ -83,6 +83,22 @@ def test_a_small_curve_goes_by_steps_and_not_by_points():
     tracked, steps = {"early": np.array([0.0, 1.0, 2.0, 3.0, 3.0])}, {"early": np.array([0, 1, 2, 3, 1000])}
     report = minimum([3.0, 2.0, 1.0], {}, tracked=tracked, tracked_steps=steps)
     assert shown(report)[-1] == "early        0    3  ▁███████████████"
+
+
+def test_the_start_of_a_small_array_is_told_from_its_end():
+    report = minimum([3.0, 2.0], {"A": change([0.1234561, 2.0], [0.1234567, 3.0])})
+    assert shown(report)[-1] == "A 2       [0.123456, 2]  [0.123457, 3]     0"
+
+
+def test_norms_near_a_whole_number_have_no_more_digits_than_others():
+    """√(1 + 0.0084) is 1.0042, which three digits say as 1.00, and √(3² + 0.001²) is 3.0000002."""
+    rows = [
+        derivative("loss", "a/kernel", value=[1.0, 0.0917], of_model=True),
+        derivative("loss", "b/kernel", value=[0.282, 0.0], of_model=True),
+    ]
+    assert [line.split()[2] for line in shown(gradients(*rows))[1:3]] == ["1.00", "0.282"]
+    lines = shown(gradients(derivative("y", "w", value=[3.0, 0.001] + [0.0] * 8)))
+    assert "‖·‖ 3.000 " in lines[1]
 
 
 def test_small_arrays_are_shown_whole():
@@ -240,6 +256,12 @@ def test_memory_in_use():
         "CPU:0   AMD EPYC, 16 cores                  128.0 GiB",
         "TensorFlow 2.21.0 · CUDA 12.5.1 · cuDNN 9 · TensorFlow has started",
     ]
+
+
+def test_devices_of_which_nothing_more_is_known_have_no_column_for_it():
+    table = describe(machine(outcome=Outcome.ASKED)).first(Table)
+    assert table is not None
+    assert [column.heading for column in table.columns] == ["device", "", "memory"]
 
 
 def test_no_gpu():

@@ -101,6 +101,7 @@ def test_a_step_knows_the_history_the_small_variables_and_what_is_tracked() -> N
     def told(step: Step) -> None:
         # Read now, since all of it is as it is when it is asked for.
         assert set(step.variables) == {"Variable"}
+        assert step.more_variables == 1  # the large one
         steps, losses = step.history
         assert steps.tolist() == list(range(len(losses)))
         assert len(losses) > step.step
@@ -124,3 +125,14 @@ def test_norms_of_any_size() -> None:
     assert norm_of(tf.zeros(3)) == 0.0
     assert np.isnan(norm_of(tf.constant([np.nan, 1.0])))
     assert norm_of(tf.zeros(0)) == 0.0
+
+
+def test_a_step_shows_eight_variables_and_counts_the_others() -> None:
+    import tape_magic
+
+    seen: list[Step] = []
+    many = [tf.Variable(float(i)) for i in range(20)]
+    tape_magic.minimize(
+        lambda _: tf.add_n([one**2 for one in many]), {"many": many}, "sgd", 5, on_progress=seen.append
+    )
+    assert (len(seen[-1].variables), seen[-1].more_variables) == (8, 12)

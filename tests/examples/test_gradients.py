@@ -18,7 +18,7 @@ SAID = {
     "%%grad dy/dx, d2y/dx2": ["∂y/∂x          −2", "∂²y/∂x²         2"],
     "%%grad dy/dt": ["4.54e−5 to 0.25", "sum of 201 outputs"],
     "float(dy_dt[100])": ["0.25"],
-    "--hessian": ["a minimum", "eigenvalues 0.3994, 1,001.6"],
+    "--hessian": ["a minimum", "eigenvalues 0.3994, 1,002"],
     "--wrt model": ["2 of 102 gradients are all zero: block_6/kernel, block_6/bias"],
     "chosen =": ["cut at ArgMax, line 3: chosen = tf.argmax(probabilities)"],
     "np.mean": ["line 3 leaves TensorFlow: np.mean(squares)", "use tf.reduce_mean"],

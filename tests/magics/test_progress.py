@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from IPython.core.displaypub import CapturingDisplayPublisher
 
+from tape_magic.display import live_page
 from tape_magic.display import progress as module
 from tape_magic.display.live import WidgetProgress
 from tape_magic.display.progress import NoProgress, Pace, summary
@@ -247,6 +248,17 @@ def test_the_panel_says_it_all_and_escapes_it(published: list[dict[str, Any]]) -
     assert "10⁻⁶" in page  # the axis of the curve is logarithmic
     assert "<script" not in str(published[0]["data"])
     progress.close()
+
+
+@pytest.mark.parametrize(
+    ("others", "said"), [(0, None), (1, "and 1 more variable<"), (1234, "and 1,234 more variables<")]
+)
+def test_variables_that_are_not_shown_are_counted(others: int, said: str | None) -> None:
+    step = replace(at(10, 0.6), more_variables=others, read_variables=lambda: {"x": np.array(0.9871)})
+    page = live_page.page(step, 0.0)
+    assert "x = 0.9871" in page
+    assert said in page if said else "more" not in page
+    assert "more" not in live_page.page(replace(step, read_variables=dict), 0.0)
 
 
 def test_the_buttons_are_asked_for_and_shown_as_they_were_pressed(published: list[dict[str, Any]]) -> None:

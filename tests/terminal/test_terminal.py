@@ -39,13 +39,13 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 class Terminal:
     """IPython on a terminal, and what it wrote."""
 
-    def __init__(self, environment: dict[str, str]) -> None:
+    def __init__(self, environment: dict[str, str], encoding: str = "utf-8") -> None:
         arguments = "-m IPython --simple-prompt --no-banner --no-confirm-exit"
         self.process = pexpect.spawn(
             sys.executable,
             [*arguments.split(), *QUIET],
             env=environment,
-            encoding="utf-8",
+            encoding=encoding,
             timeout=PATIENCE,
             dimensions=(30, 100),
             echo=False,
@@ -186,3 +186,22 @@ def test_in_a_pipe_only_the_report(environment: dict[str, str], tmp_path: Path) 
     assert done.stdout.startswith("y = ")
     assert done.stdout.count("at step 700") == 1
     assert "steps/s" not in done.stdout
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_where_not_every_character_can_be_written(encoding: str, environment: dict[str, str]) -> None:
+    """The run goes on, Ctrl-C stops it, and the reports are written in other characters."""
+    terminal = Terminal({**environment, "PYTHONIOENCODING": encoding}, encoding)
+    try:
+        terminal.send("%%minimize y --over z --optimizer sgd --lr 1e-9 --steps 2_000_000_000\ny = z**2")
+        terminal.process.expect("steps/s")
+        terminal.process.sendintr()
+        terminal.process.expect(PROMPT)
+        left = visible(str(terminal.process.before))
+        assert "interrupted" in left
+        assert "failed" not in left
+        assert "Traceback" not in left
+        assert "1.2e-5" in terminal.type("%%grad dz/dx\nz = 6e-6*x**2")
+        assert "CPU:0" in terminal.type("%tfgpu")
+    finally:
+        terminal.process.close(force=True)

@@ -29,7 +29,7 @@ def checks_verdict(checks: Sequence[Check]) -> Verdict | None:
         wrong.sort(key=lambda check: -check.error)
         who = "disagrees" if len(checks) == 1 else f"{len(wrong):,} of {len(checks):,} disagree"
         headline = f"{who} with central differences: {''.join(_place(wrong[0]))}"
-        error = f"relative error {numbers.number(wrong[0].error, 2)}"
+        error = f"relative error {numbers.rounded(wrong[0].error, 2)}"
         others = [_other(check) for check in wrong[1 : 1 + _SAID]]
         return Verdict(Tone.WARNING, headline, (error, *details, *common), (*others, *lines))
     if not right:
@@ -38,7 +38,7 @@ def checks_verdict(checks: Sequence[Check]) -> Verdict | None:
         return Verdict(Tone.WARNING, headline, (*details, *common), lines)
     some = f"{len(right):,} of {len(checks):,} agree" if left else f"all {len(checks):,} agree"
     who = "agrees" if len(checks) == 1 else some
-    error = f"largest relative error {numbers.number(max(check.error for check in right), 2)}"
+    error = f"largest relative error {numbers.rounded(max(check.error for check in right), 2)}"
     return Verdict(Tone.GOOD, f"{who} with central differences ({error})", (*details, *common), lines)
 
 
@@ -50,7 +50,7 @@ def _other(check: Check) -> Line:
 def _place(check: Check) -> tuple[str, str]:
     """Where the error is the largest, and the two values there."""
     index = f" at [{', '.join(map(str, check.place))}]" if check.place else ""
-    values = " against ".join(numbers.pair(check.derivative, check.difference))
+    values = " against ".join(numbers.pair(check.derivative, check.difference, numbers.rounded))
     return f"{check.key}{index}", f": {values}"
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from tape_magic.display import numbers
-from tape_magic.display.document import Column, Field, Line, Table, say
+from tape_magic.display.document import Column, Field, Line, Table, Tone, say
 from tape_magic.display.widths import shown
 from tape_magic.notation import LAST_EXPRESSION
 
@@ -30,10 +31,25 @@ def is_(number: int) -> str:
 
 def nested(values: Sequence[complex], shape: tuple[int, ...]) -> str:
     """A small array as nested brackets: ``[[1, 2], [3, 4]]``."""
+    return _bracketed([numbers.number(value) for value in values], shape)
+
+
+def nested_pair(start: Sequence[complex], end: Sequence[complex], shape: tuple[int, ...]) -> tuple[str, str]:
+    """Two small arrays of one shape, each element with as many digits as it takes to tell it from the other.
+
+    >>> nested_pair([1.00001, 2.0], [1.00002, 3.0], (2,))
+    ('[1.00001, 2]', '[1.00002, 3]')
+    """
+    pairs = [numbers.pair(*both) for both in zip(start, end, strict=True)]
+    before, after = ([pair[i] for pair in pairs] for i in (0, 1))
+    return _bracketed(before, shape), _bracketed(after, shape)
+
+
+def _bracketed(texts: Sequence[str], shape: tuple[int, ...]) -> str:
     if not shape:
-        return numbers.number(values[0])
-    size = len(values) // shape[0] if shape[0] else 0
-    parts = [nested(values[i * size : (i + 1) * size], shape[1:]) for i in range(shape[0])]
+        return texts[0]
+    size = len(texts) // shape[0] if shape[0] else 0
+    parts = [_bracketed(texts[i * size : (i + 1) * size], shape[1:]) for i in range(shape[0])]
     return f"[{', '.join(parts)}]"
 
 
@@ -49,7 +65,10 @@ def matrix(values: Sequence[complex], shape: tuple[int, ...], digits: int = 4) -
 def without_empty(columns: Sequence[Column], rows: Sequence[tuple[Field, ...]]) -> Table:
     """A table of the columns in which anything stands."""
     wide = {i + 1 for row in rows for i, field in enumerate(row) if field.wide}
-    kept = [i in wide or any(row[i] != Field() for row in rows) for i in range(len(columns))]
+    kept = [
+        i in wide or any(replace(row[i], tone=Tone.PLAIN) != Field() for row in rows)
+        for i in range(len(columns))
+    ]
     return Table(
         tuple(column for column, keep in zip(columns, kept, strict=True) if keep),
         tuple(tuple(one for one, keep in zip(row, kept, strict=True) if keep) for row in rows),

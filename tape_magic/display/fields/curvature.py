@@ -22,7 +22,7 @@ _SHOWN, _ENDS = 8, 3
 def hessian_parts(hessian: Hessian) -> tuple[Part, ...]:
     """The parts of a report on one Hessian; its blocks have their rows in the table."""
     matrix, name = hessian.matrix, shown_name(hessian.target)
-    gradient = f"‖∇{name}‖ = {numbers.number(hessian.gradient_norm)}"
+    gradient = f"‖∇{name}‖ = {numbers.rounded(hessian.gradient_norm)}"
     if not hessian.size:
         return ()
     if matrix is None:
@@ -63,9 +63,9 @@ def _eigenvalues(hessian: Hessian) -> tuple[Line, ...]:
     many = len(values) > _SHOWN
     counted = f"{len(values)} eigenvalues" if many else "eigenvalues" if len(values) > 1 else "eigenvalue"
     shown = f"{_listed(values[:_ENDS])}, …, {_listed(values[-_ENDS:])}" if many else _listed(values)
-    said = "infinite" if math.isinf(condition) else numbers.number(condition)
+    said = "infinite" if math.isinf(condition) else numbers.rounded(condition)
     return (Line((say(f"{counted} {shown}"), say(f"condition number {said}"))),)
 
 
 def _listed(values: Sequence[float]) -> str:
-    return ", ".join(numbers.number(value) for value in values)
+    return ", ".join(numbers.rounded(value) for value in values)

@@ -106,7 +106,7 @@ def _value_field(row: Derivative, state: State) -> Field:
         return Field(tone=tone, matrix=matrix(summary.values, summary.shape))
     if _whole(row):
         return Field(nested(summary.values, summary.shape), tone)
-    return Field(f"‖·‖ {numbers.number(summary.norm)}", tone)
+    return Field(f"‖·‖ {numbers.rounded(summary.norm)}", tone)
 
 
 def _note(row: Derivative, reason: tuple[Sentence, ...], mixed: bool) -> Field:
@@ -127,7 +127,7 @@ def _figures(summary: Summary, mixed: bool) -> tuple[str, ...]:
     if low is not None and low == high and not summary.nonfinite:
         return f"all {numbers.number(low)}", type_
     return (
-        " to ".join(numbers.pair(low, high)) if low is not None and high is not None else "",
+        numbers.spread(low, high) if low is not None and high is not None else "",
         f"{numbers.percent(summary.zeros)} zeros",
         type_,
     )

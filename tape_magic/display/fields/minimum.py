@@ -8,7 +8,7 @@ import numpy as np
 
 from tape_magic.display import numbers
 from tape_magic.display.document import Column, Curve, Document, Field, Table, Tone, Verdict
-from tape_magic.display.fields.common import lines, nested, shown_name
+from tape_magic.display.fields.common import lines, nested_pair, shown_name
 from tape_magic.results.minimum import MinimizeResult, StopReason, VariableChange
 
 CURVE_POINTS = 300
@@ -156,9 +156,9 @@ def _change_row(name: str, change: VariableChange) -> tuple[Field, ...]:
     if end.shape == () and isinstance(start.values[0], float):
         shown = numbers.pair(start.values[0], end.values[0].real)
     elif end.values and len(end.values) <= 3:
-        shown = nested(start.values, start.shape), nested(end.values, end.shape)
+        shown = nested_pair(start.values, end.values, end.shape)
     else:
-        before, after = numbers.pair(start.norm, end.norm)
+        before, after = numbers.pair(start.norm, end.norm, numbers.rounded)
         sign = f"‖{name}‖" if len(name) <= 2 else "‖·‖"
         shown = f"{sign} {before}", f"{sign} {after}"
     gradient = change.gradient_norm

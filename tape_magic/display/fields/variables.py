@@ -57,7 +57,7 @@ def _row(
     tone = Tone.BAD if broken else Tone.WARNING if state is State.ZERO else Tone.PLAIN
     return (
         *head,
-        Field(numbers.number(summary.norm, 3), tone),
+        Field(numbers.measure(summary.norm, 3), tone),
         Field() if broken else Field(bar=_log_share(summary.norm, largest)),
         Field(numbers.percent(summary.zeros)),
         Field(strip=summary.histogram),
