@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tape_magic.engine import nonfinite, op_events, py_functions
+from tape_magic.engine import cures, nonfinite, op_events, py_functions
 from tape_magic.engine.condition import Condition
 from tape_magic.engine.entries import Entry
 from tape_magic.engine.evidence import Evidence, Quantity, at, unknown
@@ -73,6 +73,14 @@ class Diagnosis:
         """Why a derivative that is 0 is so wherever it exists; ``None`` where it may be otherwise."""
         return self._zeros.reason(target, source)
 
+    def left(self, name: str, source: Quantity, plain: Reason) -> Reason:
+        """Where an output that is no tensor left TensorFlow; what is `plain` where that cannot be told."""
+        found = self._evidence.left_by_text(name, source)
+        if found is None:
+            return plain
+        text = f"{plain.text.partition(':')[0]}: {found.text}"
+        return Reason(Cause.LEFT, text, found.cure, found.operation, found.where)
+
     # -- what TensorFlow refused -------------------------------------------------------------------
 
     def alone(self, target: Quantity, source: Quantity, refusal: Reason) -> tuple[Any, Reason | None]:
@@ -94,12 +102,13 @@ class Diagnosis:
 
     def refused(self, target: Quantity, source: Quantity, refusal: Reason) -> Reason:
         """Which operation on the way has no gradient, where TensorFlow raised ``LookupError``."""
-        if refusal.cause is not Cause.UNREGISTERED:
-            return refusal
         (key,) = source.keys
         flow = self._evidence.flow
         for entry in (flow.entries[index] for index in flow.between(key, target.keys)):
-            if entry.custom is None and not op_events.is_registered(entry.type):
+            if refusal.cause is not Cause.UNREGISTERED:
+                if entry.type == refusal.operation:
+                    return self._failed(entry, refusal)
+            elif entry.custom is None and not op_events.is_registered(entry.type):
                 return self._missing.stop(entry, source)
         return refusal
 
@@ -144,7 +153,7 @@ class Diagnosis:
         return Reason(
             Cause.NOT_FINITE,
             f"{_told(entry, culprit)}{at(where)}",
-            nonfinite.cure(culprit, self._evidence.flow, where.text if where else "", self._evidence.line),
+            cures.cure(culprit, self._evidence.flow, where.text if where else "", self._evidence.line),
             entry.type,
             where,
         )

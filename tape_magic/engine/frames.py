@@ -47,6 +47,19 @@ class UserFrames:
         return ()
 
 
+def failing_rule(error: BaseException) -> str:
+    """The operation whose gradient TensorFlow could not compute; empty where an exception came otherwise."""
+    found, traceback = "", error.__traceback__
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        if op_events.is_gradient_frame(code):
+            found = str(traceback.tb_frame.f_locals.get("op_name", ""))
+        elif is_users(code.co_filename):
+            found = ""
+        traceback = traceback.tb_next
+    return found
+
+
 def is_users(filename: str) -> bool:
     """Whether a file holds the user's code, and not a library's."""
     return _kind(filename) == _USER
@@ -56,7 +69,8 @@ def is_users(filename: str) -> bool:
 def _kind(filename: str) -> int:
     """Whose code a file holds: a library's, the user's, or this package's."""
     if filename.startswith(_own_folder()):
-        return _OWN
+        # What makes a variable there stands between the user's line and TensorFlow.
+        return _LIBRARY if filename.endswith(os.path.join("engine", "selection.py")) else _OWN
     if "__autograph_generated_file" in filename or filename.startswith("<frozen"):
         return _LIBRARY
     if not filename.startswith(_library_folders()):
