@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import linecache
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,8 +18,8 @@ from tape_magic.engine.leaving import leaving
 from tape_magic.engine.program import Text
 from tape_magic.engine.recording import MORE_ROOM, Recorder
 from tape_magic.engine.source_text import tree_of
-from tape_magic.engine.sources import is_module, is_tensor, is_variable, reachable, watched
-from tape_magic.engine.statements import read
+from tape_magic.engine.sources import is_module, is_tensor, is_variable, look_up, reachable, watched
+from tape_magic.engine.statements import base_of, read
 from tape_magic.results.reasons import Cause, Reason, Where
 
 
@@ -85,7 +87,8 @@ class Evidence:
         if tree is None:
             return None
         names = self._leading_to(source, read(tree))
-        found = leaving(text.filename, text.lines, text.namespace, names, wanted)
+        others = self._others(source, names, tree)
+        found = leaving(text.filename, text.lines, text.namespace, names, wanted, others)
         if found is None:
             return None
         label = text.label(found.filename)
@@ -103,6 +106,20 @@ class Evidence:
             held = reachable([value, *(vars(value).values() if own else ())], home)
             if any(_holds(value, mine) for value in held):
                 found.add(name)
+        return found
+
+    def _others(self, source: Quantity, names: set[str], tree: ast.AST) -> set[str]:
+        """Expressions of the text that give another variable of a model or layer than the source."""
+        (mine,) = source.tensors
+        home = self.text.namespace
+        models = {name for name in names if is_module(home.get(name))}
+        found: set[str] = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and base_of(node) & models:
+                with suppress(Exception):  # it may be any expression
+                    value = look_up(ast.unparse(node), home)
+                    if is_variable(value) and watched(value) is not mine:
+                        found.add(ast.unparse(node))
         return found
 
     def line(self, index: int) -> str:

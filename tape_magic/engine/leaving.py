@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import types
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,7 +67,12 @@ class Leaving:
 
 
 def leaving(
-    filename: str, lines: tuple[int, int], namespace: Mapping[str, Any], sources: set[str], target: str
+    filename: str,
+    lines: tuple[int, int],
+    namespace: Mapping[str, Any],
+    sources: set[str],
+    target: str,
+    others: Collection[str] = (),
 ) -> Leaving | None:
     """The first expression through which what is computed from a source leaves TensorFlow before `target`.
 
@@ -81,9 +86,13 @@ def leaving(
         The names that hold the source, or lead to it as a model or a function does.
     target
         A name; empty for the last expression.
+    others
+        Expressions that begin with the name of a source and are not the source.
     """
     tree = tree_of(filename, lines)
-    return None if tree is None else _Text(filename, tree, namespace, sources).find(sources, target)
+    if tree is None:
+        return None
+    return _Text(filename, tree, namespace, sources, others=others).find(sources, target)
 
 
 class _Text:
@@ -96,9 +105,10 @@ class _Text:
         namespace: Mapping[str, Any],
         sources: set[str],
         depth: int = 0,
+        others: Collection[str] = (),
     ) -> None:
         self._filename, self._tree, self._namespace, self._depth = filename, tree, namespace, depth
-        self._sources = sources
+        self._sources, self._others = sources, others
         self._arrays: set[str] = set()
 
     def find(self, tainted: set[str], target: str) -> Leaving | None:
@@ -107,7 +117,7 @@ class _Text:
         for statement in statements.statements_of(self._tree.body):
             changed = statements.changed(statement, tainted, self._namespace)
             suspect = statements.suspect(statement, tainted)
-            if suspect.isdisjoint(statements.valued(statement)):
+            if suspect.isdisjoint(statements.valued(statement, self._others)):
                 self._note_arrays(statement, changed)
                 continue
             if self._matters(statement, changed, wanted):
@@ -155,7 +165,7 @@ class _Text:
         }
 
     def _leaves(self, call: ast.Call, suspect: set[str]) -> Leaving | None:
-        if suspect.isdisjoint(statements.valued(call)):
+        if suspect.isdisjoint(statements.valued(call, self._others)):
             return None
         cure = self._cure(call)
         if cure is not None:
@@ -165,6 +175,8 @@ class _Text:
     def _cure(self, call: ast.Call) -> str | None:
         """What helps where a call takes what it is given out of TensorFlow; ``None`` where it does not."""
         function = call.func
+        if isinstance(function, ast.Name) and function.id == "map" and call.args:
+            function = call.args[0]
         if isinstance(function, ast.Name) and function.id in _BUILTINS:
             return None if function.id in self._namespace else f"leave out {function.id}()"
         if isinstance(function, ast.Attribute):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import types
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 _OF_SHAPES = frozenset({"get_shape", "len", "ones_like", "rank", "shape", "size", "zeros_like"})
@@ -52,15 +52,22 @@ def read(node: ast.AST) -> set[str]:
     return found
 
 
-def valued(node: ast.AST) -> set[str]:
-    """The names whose values a piece of text reads, and not only their shapes or types."""
+def valued(node: ast.AST, others: Collection[str] = ()) -> set[str]:
+    """The names whose values a piece of text reads, and not only their shapes or types.
+
+    `others` are expressions that give something else: ``layer.bias``, where ``layer.kernel`` is meant.
+    """
     names = read(node)
-    apart = [part for part in ast.walk(node) if _is_of_shape(part)]
+    apart = [part for part in ast.walk(node) if _is_of_shape(part) or (others and _text_of(part) in others)]
     if not apart:
         return names
     hidden = {id(inner) for part in apart for inner in ast.walk(part)}
     seen = {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and id(part) not in hidden}
     return names & seen
+
+
+def _text_of(node: ast.AST) -> str:
+    return ast.unparse(node) if isinstance(node, ast.Attribute) else ""
 
 
 def _is_of_shape(node: ast.AST) -> bool:

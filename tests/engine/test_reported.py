@@ -64,6 +64,19 @@ def test_what_leaves_tensorflow_from_a_model(door: Door, name: str) -> None:
         assert row.reason.cure == cure
 
 
+def test_what_leaves_tensorflow_from_one_variable_of_a_layer(door: Door) -> None:
+    layer = keras.layers.Dense(2)
+    layer.build((1, 2))
+    kernel, bias = rows(door, "loss = tf.reduce_sum(layer.kernel.numpy())", "loss --wrt layer", layer=layer)
+    assert kernel.why == "line 2 leaves TensorFlow: layer.kernel.numpy(); leave out .numpy()"
+    assert bias.why == "loss does not read bias"
+
+
+def test_what_leaves_tensorflow_by_a_map(door: Door) -> None:
+    (row,) = rows(door, "y = tf.constant([*map(float, [x, x])])", "dy/dx", x=tf.Variable(1.0))
+    assert row.why.startswith("line 2 leaves TensorFlow: map(float, [x, x])")
+
+
 def test_what_leaves_tensorflow_in_a_method(shell: Notebook) -> None:
     shell.ok(
         "import tensorflow as tf, numpy as np, keras\n"
