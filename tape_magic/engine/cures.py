@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from tape_magic.engine.entries import Entry
 from tape_magic.engine.flow import Flow
+from tape_magic.engine.frames import gradient_of
 from tape_magic.engine.nonfinite import Culprit
 
 _EPSILON = "1e-12"
@@ -69,17 +70,18 @@ def _cure(culprit: Culprit, flow: Flow, text: str, line_of: Callable[[int], str]
             f"choose a safe argument first, {_safe(entry.type)}"
         )
     value = culprit.inputs[0] if culprit.inputs else None
-    if entry.type == "Sqrt":
+    kind = gradient_of(entry.frames) or entry.type
+    if kind == "Sqrt":
         return _cure_sqrt(value, text)
-    if entry.type in ("Log", "Log1p") and value is not None and value <= 0:
+    if kind in ("Log", "Log1p") and value is not None and value <= 0:
         return _cure_log(entry, flow, value)
-    if entry.type == "Pow":
+    if kind == "Pow":
         return _cure_pow(culprit)
-    if entry.type in ("RealDiv", "Div"):
+    if kind in ("RealDiv", "Div"):
         return _cure_division(entry, culprit, flow)
-    if entry.type == "Exp" and culprit.gives == "inf":
+    if kind == "Exp" and culprit.gives == "inf":
         return _cure_exp(culprit, flow)
-    return _CURES.get(entry.type, "")
+    return _CURES.get(kind, "")
 
 
 def _safe(kind: str) -> str:

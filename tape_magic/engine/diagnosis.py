@@ -12,6 +12,7 @@ from tape_magic.engine import cures, nonfinite, op_events, py_functions
 from tape_magic.engine.condition import Condition
 from tape_magic.engine.entries import Entry
 from tape_magic.engine.evidence import Evidence, Quantity, at, unknown
+from tape_magic.engine.frames import gradient_of
 from tape_magic.engine.missing import Missing
 from tape_magic.engine.program import Text
 from tape_magic.engine.recording import Recorder
@@ -182,5 +183,8 @@ def _told(entry: Entry, culprit: nonfinite.Culprit) -> str:
     values = " and ".join(f"{value:.4g}".replace("-", "−") for value in culprit.inputs)
     for_ = f" for {values}" if values else ""
     place = f" at [{', '.join(map(str, culprit.place))}]" if culprit.place else ""
-    what = f"the gradient of {entry.type}" if culprit.backward else entry.type
+    within = gradient_of(entry.frames)
+    what = f"{entry.type}, in the gradient of {within}," if within else entry.type
+    if culprit.backward or within == entry.type:
+        what = f"the gradient of {entry.type}"
     return f"{what} is {gives}{for_}{place}"

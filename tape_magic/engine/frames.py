@@ -16,6 +16,17 @@ Frame = tuple[str, int]
 """A file, as the code object names it, and a line in it."""
 
 
+class Backward(tuple[Frame, ...]):
+    """The lines of an operation that is part of the gradient of another; `of` is that one's type."""
+
+    of: str = ""
+
+
+def gradient_of(frames: tuple[Frame, ...]) -> str:
+    """Of what operation the gradient was being computed; empty where none was."""
+    return frames.of if isinstance(frames, Backward) else ""
+
+
 class UserFrames:
     """Finds the user's innermost line around a frame, as far as a run goes.
 

@@ -317,3 +317,25 @@ def test_a_cure_is_the_right_one_and_works(door: Door, name: str) -> None:
     (row,) = rows(door, f"y = tf.reduce_sum({cured})", "dy/dx", x=point)
     assert np.isfinite(row.value).all()
     assert row.reason is None
+
+
+WITHIN = {
+    "Log": ("tf.math.log(x)", "Reciprocal", "for example tf.math.log(x + 1e-12)"),
+    "Sqrt": ("tf.sqrt(x)", "SqrtGrad", "add a little, tf.sqrt(x + 1e-12)"),
+    "Acos": ("tf.acos(x + 1.0)", "Reciprocal", "keep its argument between −1 and 1, ends excluded"),
+    "Rsqrt": ("tf.math.rsqrt(x)", "Rsqrt", "for example tf.math.rsqrt(x + 1e-12)"),
+}
+
+
+@pytest.mark.parametrize("name", WITHIN)
+def test_not_finite_within_the_gradient_of_another_operation(door: Door, name: str) -> None:
+    text, operation, cure = WITHIN[name]
+    cell = f"with tf.GradientTape() as inner:\n    z = {text}\ny = inner.gradient(z, x)**2"
+    (row,) = rows(door, cell, "dy/dx", x=tf.Variable(0.0))
+    assert row.reason is not None
+    assert row.reason.operation == operation
+    assert row.reason.where is not None
+    assert row.reason.where.line == 3
+    assert cure in row.reason.cure
+    if operation != name:
+        assert row.why.startswith(f"{operation}, in the gradient of {name}, is ")
