@@ -120,7 +120,7 @@ class _Text:
             if suspect.isdisjoint(statements.valued(statement, self._others)):
                 self._note_arrays(statement, changed)
                 continue
-            if self._matters(statement, changed, wanted):
+            if self._matters(statement, changed, wanted, target):
                 for call in statements.calls_within(statement):
                     found = self._leaves(call, suspect)
                     if found is not None:
@@ -131,11 +131,11 @@ class _Text:
             tainted |= changed
         return None
 
-    def _matters(self, statement: ast.stmt, changed: set[str], wanted: set[str]) -> bool:
+    def _matters(self, statement: ast.stmt, changed: set[str], wanted: set[str], target: str) -> bool:
         """Whether the target may be computed from what a statement does, and not only shown or checked."""
         if changed:
             return not wanted or bool(wanted & changed)
-        return isinstance(statement, ast.Return) or statement is self._tree.body[-1]
+        return not target and (isinstance(statement, ast.Return) or statement is self._tree.body[-1])
 
     def _wanted(self, target: str) -> set[str]:
         """The names that the target is computed from; empty where all count."""

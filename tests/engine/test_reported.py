@@ -114,6 +114,7 @@ def test_an_array_that_is_filled_leaves_tensorflow(door: Door) -> None:
 BESIDE = {
     "printed": ("h = x**2\nprint(float(h[0]))\ny = a * 2.0", "y does not read x"),
     "checked": ("assert float(x[0]) > 0\ny = tf.constant(2.0) * a", "y does not read x"),
+    "printed at the end": ("y = tf.constant(2.0) * a\nprint(float(x[0]))", "y does not read x"),
     "printed before": (
         "print(float(x[0]))\ny = tf.constant(np.sin(x))",
         "line 3 leaves TensorFlow: np.sin(x)",
