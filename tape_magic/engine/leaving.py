@@ -11,6 +11,7 @@ from typing import Any
 
 from tape_magic.engine import statements
 from tape_magic.engine.source_text import function_behind, tree_of, unwrapped
+from tape_magic.engine.sources import is_variable
 
 _MODULES = frozenset(
     {"numpy", "scipy", "math", "cmath", "statistics", "random", "pandas", "sklearn", "cv2", "skimage", "PIL"}
@@ -189,10 +190,16 @@ class _Text:
                 return f"compute the loss from {owner}(…)"
             if function.attr == "get_weights":
                 return f"use {owner}.trainable_variables"
+            if function.attr == "constant" and call.args and self._is_copied(call.args[0]):
+                return "use tf.convert_to_tensor"
             if function.attr in _CONVERTING:
                 return _OWN_OPERATIONS
         name = self._foreign(function)
         return None if name is None else _replacement(name)
+
+    def _is_copied(self, value: ast.expr) -> bool:
+        """Whether ``tf.constant`` takes the numbers out of a value, as it does of a variable."""
+        return isinstance(value, ast.Name) and is_variable(self._namespace.get(value.id))
 
     def _foreign(self, function: ast.expr) -> str | None:
         """The name of a function of NumPy or another library of numbers."""

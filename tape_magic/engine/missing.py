@@ -135,6 +135,9 @@ class Missing:
 
         if writes(kind):
             return reason(Cause.STATE, "a variable's state carries no derivative", _functional(kind, where))
+        if kind == "ReadVariableOp" and not entry.taped and self._read_for_another(entry):
+            cure = _functional("AssignVariableOp", where)
+            return reason(Cause.STATE, "a variable's state carries no derivative", cure)
         if kind in _STOPPING or (not entry.taped and self._read_to_stop(entry)):
             return reason(Cause.STOPPED, "tf.stop_gradient")
         if not entry.taped:
@@ -158,6 +161,13 @@ class Missing:
         """Whether an entry only gave ``tf.stop_gradient`` the value of a variable."""
         return entry.type == "ReadVariableOp" and any(
             other.type in _STOPPING and not set(entry.outputs).isdisjoint(other.inputs)
+            for other in self._evidence.flow.entries
+        )
+
+    def _read_for_another(self, entry: Entry) -> bool:
+        """Whether an entry only gave another variable the value of one."""
+        return any(
+            other.type == "AssignVariableOp" and not set(entry.outputs).isdisjoint(other.inputs)
             for other in self._evidence.flow.entries
         )
 

@@ -136,6 +136,16 @@ def test_what_is_only_looked_at_is_not_the_reason(door: Door, name: str) -> None
     assert row.why.startswith(why)
 
 
+def test_a_constant_of_a_variable(shell: Notebook) -> None:
+    shell.ns.update(tf=tf, x=tf.Variable([1.0, 2.0]))
+    shell.ok("%%grad dy/dx\ny = tf.reduce_sum(tf.constant(x))")
+    assert shell.ns["grads"].rows[0].why == (
+        "line 2 leaves TensorFlow: tf.constant(x); use tf.convert_to_tensor"
+    )
+    shell.ok("%%grad dy/dx\ny = tf.reduce_sum(tf.convert_to_tensor(x))")
+    assert shell.ns["dy_dx"] is not None
+
+
 # -- state -------------------------------------------------------------------------------------------
 
 CHANGED = {
@@ -173,11 +183,13 @@ def test_a_variable_that_is_changed_in_part_in_a_compiled_function(door: Door) -
 
 
 def test_a_variable_that_the_cell_makes(door: Door) -> None:
-    cell = "v = tf.Variable(x - 0.5)\ny = (v - 3.0)**2"
-    (row,) = rows(door, cell, "dy/dx", x=tf.Variable(1.0))
-    assert row.why == (
-        "a variable's state carries no derivative, line 2: v = tf.Variable(x - 0.5); leave out tf.Variable()"
-    )
+    for value in ("x - 0.5", "x"):
+        cell = f"v = tf.Variable({value})\ny = (v - 3.0)**2"
+        (row,) = rows(door, cell, "dy/dx", x=tf.Variable(1.0))
+        assert row.why == (
+            "a variable's state carries no derivative, "
+            f"line 2: v = tf.Variable({value}); leave out tf.Variable()"
+        )
 
 
 DATA = {
