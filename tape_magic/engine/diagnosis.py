@@ -12,6 +12,7 @@ from tape_magic.engine import cures, nonfinite, op_events, py_functions
 from tape_magic.engine.condition import Condition
 from tape_magic.engine.entries import Entry
 from tape_magic.engine.evidence import Evidence, Quantity, at, unknown
+from tape_magic.engine.frames import gradient_of
 from tape_magic.engine.missing import Missing
 from tape_magic.engine.program import Text
 from tape_magic.engine.recording import Recorder
@@ -73,6 +74,14 @@ class Diagnosis:
         """Why a derivative that is 0 is so wherever it exists; ``None`` where it may be otherwise."""
         return self._zeros.reason(target, source)
 
+    def left(self, name: str, source: Quantity, plain: Reason) -> Reason:
+        """Where an output that is no tensor left TensorFlow; what is `plain` where that cannot be told."""
+        found = self._evidence.left_by_text(name, source)
+        if found is None:
+            return plain
+        text = f"{plain.text.partition(':')[0]}: {found.text}"
+        return Reason(Cause.LEFT, text, found.cure, found.operation, found.where)
+
     # -- what TensorFlow refused -------------------------------------------------------------------
 
     def alone(self, target: Quantity, source: Quantity, refusal: Reason) -> tuple[Any, Reason | None]:
@@ -94,12 +103,13 @@ class Diagnosis:
 
     def refused(self, target: Quantity, source: Quantity, refusal: Reason) -> Reason:
         """Which operation on the way has no gradient, where TensorFlow raised ``LookupError``."""
-        if refusal.cause is not Cause.UNREGISTERED:
-            return refusal
         (key,) = source.keys
         flow = self._evidence.flow
         for entry in (flow.entries[index] for index in flow.between([key], target.keys)):
-            if entry.custom is None and not op_events.is_registered(entry.type):
+            if refusal.cause is not Cause.UNREGISTERED:
+                if entry.type == refusal.operation:
+                    return self._failed(entry, refusal)
+            elif entry.custom is None and not op_events.is_registered(entry.type):
                 return self._missing.stop(entry, source)
         return refusal
 
@@ -173,5 +183,8 @@ def _told(entry: Entry, culprit: nonfinite.Culprit) -> str:
     values = " and ".join(f"{value:.4g}".replace("-", "−") for value in culprit.inputs)
     for_ = f" for {values}" if values else ""
     place = f" at [{', '.join(map(str, culprit.place))}]" if culprit.place else ""
-    what = f"the gradient of {entry.type}" if culprit.backward else entry.type
+    within = gradient_of(entry.frames)
+    what = f"{entry.type}, in the gradient of {within}," if within else entry.type
+    if culprit.backward or within == entry.type:
+        what = f"the gradient of {entry.type}"
     return f"{what} is {gives}{for_}{place}"

@@ -21,6 +21,14 @@ class Custom:
     calls: list[tuple[list[Any], list[Any]]] = field(default_factory=list)
 
 
+_WRITING = ("Assign", "ResourceApply", "ResourceScatter", "ResourceSparseApply", "ResourceStridedSliceAssign")
+
+
+def writes(kind: str) -> bool:
+    """Whether an operation changes the variable that is its first input."""
+    return kind.startswith(_WRITING)
+
+
 @dataclass(slots=True, eq=False)
 class Entry:
     """One operation that ran.
@@ -57,3 +65,10 @@ class Entry:
     custom: Custom | None = None
     superseded: bool = False
     within: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+
+    @property
+    def changes(self) -> int | None:
+        """The key of the variable, or of the iterator over data, that it changes."""
+        if writes(self.type):
+            return self.inputs[0]
+        return self.inputs[1] if self.type == "MakeIterator" else None

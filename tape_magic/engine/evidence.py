@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import linecache
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,7 +17,9 @@ from tape_magic.engine.frames import Frame, is_users
 from tape_magic.engine.leaving import leaving
 from tape_magic.engine.program import Text
 from tape_magic.engine.recording import MORE_ROOM, Recorder
-from tape_magic.engine.sources import is_tensor, is_variable, watched
+from tape_magic.engine.source_text import tree_of
+from tape_magic.engine.sources import is_module, is_tensor, is_variable, look_up, reachable, watched
+from tape_magic.engine.statements import base_of, read
 from tape_magic.results.reasons import Cause, Reason, Where
 
 
@@ -75,20 +79,48 @@ class Evidence:
             if is_tensor(tensor):
                 self.recorder.keep(tensor)
 
-    def left_by_text(self, target: str, source: str) -> Reason | None:
+    def left_by_text(self, target: str, source: Quantity) -> Reason | None:
         """Where the user's text takes what is computed from a source out of TensorFlow, if it does."""
         text = self.text
-        base = source.partition("[")[0].partition(".")[0]
         wanted = "" if target == "_" else target.partition("[")[0].partition(".")[0]
-        if not text.filename:
+        tree = tree_of(text.filename, text.lines) if text.filename else None
+        if tree is None:
             return None
-        found = leaving(text.filename, text.lines, text.namespace, base, wanted)
+        names = self._leading_to(source, read(tree))
+        others = self._others(source, names, tree)
+        found = leaving(text.filename, text.lines, text.namespace, names, wanted, others)
         if found is None:
             return None
         label = text.label(found.filename)
         place = f"{label}, line {found.line}" if label else f"line {found.line}"
         where = Where(found.line, linecache.getline(found.filename, found.line).strip(), label)
         return Reason(Cause.LEFT, f"{place} leaves TensorFlow: {found.text}", found.cure, "", where)
+
+    def _leading_to(self, source: Quantity, names: Iterable[str]) -> set[str]:
+        """Those of some names that hold a source, or lead to it as models and functions do."""
+        found, home = {source.name.partition("[")[0].partition(".")[0]}, self.text.namespace
+        (mine,) = source.tensors
+        for name in names:
+            value = home.get(name)
+            own = type(value).__module__ == home.get("__name__", "__main__") and hasattr(value, "__dict__")
+            held = reachable([value, *(vars(value).values() if own else ())], home)
+            if any(_holds(value, mine) for value in held):
+                found.add(name)
+        return found
+
+    def _others(self, source: Quantity, names: set[str], tree: ast.AST) -> set[str]:
+        """Expressions of the text that give another variable of a model or layer than the source."""
+        (mine,) = source.tensors
+        home = self.text.namespace
+        models = {name for name in names if is_module(home.get(name))}
+        found: set[str] = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and base_of(node) & models:
+                with suppress(Exception):  # it may be any expression
+                    value = look_up(ast.unparse(node), home)
+                    if is_variable(value) and watched(value) is not mine:
+                        found.add(ast.unparse(node))
+        return found
 
     def line(self, index: int) -> str:
         """A short name of the line that the operation at a position came from, or the operation's own."""
@@ -108,6 +140,12 @@ class Evidence:
         """The user's lines in the traceback that TensorFlow keeps of a graph's operation."""
         frames = [(str(frame.filename), int(frame.lineno)) for frame in operation.traceback or ()]
         return tuple(frame for frame in reversed(frames) if is_users(frame[0]))
+
+
+def _holds(value: Any, tensor: Any) -> bool:
+    """Whether a value is a variable or tensor, or a model or layer that has it among its variables."""
+    held = value.trainable_variables if is_module(value) else [value]
+    return any((watched(one) if is_variable(one) else one) is tensor for one in held)
 
 
 def at(where: Where | None) -> str:

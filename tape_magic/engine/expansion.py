@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tape_magic.engine import op_events
-from tape_magic.engine.entries import Entry
+from tape_magic.engine.entries import Entry, writes
 from tape_magic.engine.frames import Frame
 from tape_magic.engine.recording import Recorder
 from tape_magic.engine.writes import last_writes
@@ -108,7 +108,7 @@ class Expansion:
             self._count += 1
             if self._count > MOST_OPERATIONS:
                 raise TooLarge
-            assigns = operation.type.startswith("Assign")
+            assigns = writes(operation.type)
             if not assigns and (not operation.outputs or op_events.key_of(operation.outputs[0]) in keys):
                 continue
             arguments = [keys.get(op_events.key_of(tensor)) for tensor in operation.inputs]

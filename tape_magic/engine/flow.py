@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tape_magic.engine import op_events
-from tape_magic.engine.entries import Entry
+from tape_magic.engine.entries import Entry, writes
 from tape_magic.engine.recording import Recorder
 
 ZERO_BY_RULE = frozenset({"Sign", "OnesLike", "ZerosLike"})
@@ -47,16 +47,15 @@ class Flow:
         for entry in self.entries:
             if not reached.isdisjoint(entry.inputs):
                 reached.update(entry.outputs)
-                if entry.type.startswith("Assign"):
-                    reached.add(entry.inputs[0])
+                if entry.changes is not None:
+                    reached.add(entry.changes)
         return reached
 
     def before(self, keys: Iterable[int]) -> set[int]:
         """The tensors and variables from which values flow into some of them, those included."""
         reached = set(keys)
         for entry in reversed(self.entries):
-            assigns = entry.type.startswith("Assign") and entry.inputs[0] in reached
-            if assigns or not reached.isdisjoint(entry.outputs):
+            if entry.changes in reached or not reached.isdisjoint(entry.outputs):
                 reached.update(entry.inputs)
         return reached
 
@@ -78,7 +77,7 @@ class Flow:
             for index, entry in enumerate(self.entries)
             if not entry.superseded
             and not after.isdisjoint(entry.inputs)
-            and (not before.isdisjoint(entry.outputs) or _assigns(entry, after & before))
+            and (not before.isdisjoint(entry.outputs) or entry.changes in after & before)
         ]
 
     def carried(
@@ -120,7 +119,7 @@ class Flow:
     def _find_live(self, index: int) -> tuple[bool, ...]:
         entry = self.entries[index]
         inexact = tuple(self._differentiable(key) for key in entry.inputs)
-        if not entry.taped or entry.type.startswith("Assign"):
+        if not entry.taped or writes(entry.type):
             return (False,) * len(inexact)
         if entry.custom is not None:
             return self._live_custom(index, entry)
@@ -165,10 +164,6 @@ class Flow:
 
 
 _HANDLES = frozenset({"resource", "variant"})
-
-
-def _assigns(entry: Entry, keys: set[int]) -> bool:
-    return entry.type.startswith("Assign") and entry.inputs[0] in keys
 
 
 def _ones(tensor: Any) -> Any:

@@ -16,6 +16,17 @@ Frame = tuple[str, int]
 """A file, as the code object names it, and a line in it."""
 
 
+class Backward(tuple[Frame, ...]):
+    """The lines of an operation that is part of the gradient of another; `of` is that one's type."""
+
+    of: str = ""
+
+
+def gradient_of(frames: tuple[Frame, ...]) -> str:
+    """Of what operation the gradient was being computed; empty where none was."""
+    return frames.of if isinstance(frames, Backward) else ""
+
+
 class UserFrames:
     """Finds the user's innermost line around a frame, as far as a run goes.
 
@@ -47,6 +58,19 @@ class UserFrames:
         return ()
 
 
+def failing_rule(error: BaseException) -> str:
+    """The operation whose gradient TensorFlow could not compute; empty where an exception came otherwise."""
+    found, traceback = "", error.__traceback__
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        if op_events.is_gradient_frame(code):
+            found = str(traceback.tb_frame.f_locals.get("op_name", ""))
+        elif is_users(code.co_filename):
+            found = ""
+        traceback = traceback.tb_next
+    return found
+
+
 def is_users(filename: str) -> bool:
     """Whether a file holds the user's code, and not a library's."""
     return _kind(filename) == _USER
@@ -56,7 +80,8 @@ def is_users(filename: str) -> bool:
 def _kind(filename: str) -> int:
     """Whose code a file holds: a library's, the user's, or this package's."""
     if filename.startswith(_own_folder()):
-        return _OWN
+        # What makes a variable there stands between the user's line and TensorFlow.
+        return _LIBRARY if filename.endswith(os.path.join("engine", "selection.py")) else _OWN
     if "__autograph_generated_file" in filename or filename.startswith("<frozen"):
         return _LIBRARY
     if not filename.startswith(_library_folders()):

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import itertools
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from tape_magic.engine import outputs as out
 from tape_magic.engine import sources as src
 from tape_magic.engine.condition import Condition
 from tape_magic.engine.directions import Directions
 from tape_magic.engine.evidence import Quantity
+from tape_magic.engine.frames import failing_rule
 from tape_magic.engine.missing import ONLY_ONCE
 from tape_magic.engine.program import Namespace, Program
 from tape_magic.engine.request import Request
 from tape_magic.engine.run import Run, Structures
-from tape_magic.errors import a_kind
 from tape_magic.notation import Kind, Target
 from tape_magic.results.gradients import Derivative
 from tape_magic.results.reasons import Cause, Reason
@@ -112,7 +112,7 @@ class Gradients(Run):
         nothing = [None] * len(by)
         if value is None and prefix[1]:  # the derivative before this one
             return nothing
-        reason = no_derivative(value, prefix[0])
+        reason = out.no_derivative(value, prefix[0])
         if reason is not None:
             self.why[prefix] = reason
             return nothing
@@ -128,15 +128,21 @@ class Gradients(Run):
             self.refusals[prefix] = Reason(Cause.UNREGISTERED, str(error).partition(" (")[0])
         except tf.errors.OpError as error:
             self.refusals[prefix] = _refused(str(error))
+        except Exception as error:
+            operation = failing_rule(error)
+            if not operation:
+                raise
+            said = " ".join(str(error).split()).partition(". ")[0]
+            self.refusals[prefix] = Reason(Cause.UNKNOWN, said, "", operation)
         return nothing
 
     def take(self, tape: Any, prefix: Prefix, value: Any, by: list[src.Leaf]) -> list[Any]:
         """The derivatives of a tensor, or of the sum of all that a structure holds."""
-        parts = _parts(value)
-        self.sums[prefix] = sum(_size(item) for item in parts)
+        parts = out.parts(value)
+        self.sums[prefix] = sum(out.size(item) for item in parts)
         if len(parts) == len(by) == 1:  # TensorFlow takes its time over structures
-            return [tape.gradient(_summed(parts[0]), by[0].value)]
-        return list(tape.gradient([_summed(item) for item in parts], [leaf.value for leaf in by]))
+            return [tape.gradient(out.summed(parts[0]), by[0].value)]
+        return list(tape.gradient([out.summed(item) for item in parts], [leaf.value for leaf in by]))
 
     # -- the report --------------------------------------------------------------------------------
 
@@ -182,7 +188,7 @@ class Gradients(Run):
         value, last = self.found[name, leaves], leaves[-1]
         plain = next((self.why[prefix] for prefix in prefixes if prefix in self.why), None)
         refusal = next((self.refusals[prefix] for prefix in prefixes if prefix in self.refusals), None)
-        why = plain or self.reason(name, leaves) or (refusal if self.found[name, leaves] is None else None)
+        why = self.reason(name, leaves) or plain or (refusal if self.found[name, leaves] is None else None)
         connected = value is not None
         shape = self.shape(name, leaves)
         zeros = self.request.zero and not connected and not plain and not refusal
@@ -207,7 +213,10 @@ class Gradients(Run):
         if not tf.executing_eagerly():  # within a graph, there are no values to look at
             return
         for (name, before), (value, leaves) in self._taken.items():
-            if value is None or (name, before) in self.why:
+            plain = self.why.get((name, before))
+            if plain is not None and plain.cause is Cause.LEFT:
+                self._explain_left(name, before, leaves, plain)
+            if value is None or plain is not None:
                 continue
             found = (self.found[name, (*before, leaf)] for leaf in leaves)
             if all(Condition.of(one) is Condition.REGULAR for one in found):
@@ -222,6 +231,15 @@ class Gradients(Run):
             self._reasons.update(
                 {place: reason for place, reason in zip(places, reasons, strict=True) if reason is not None}
             )
+
+    def _explain_left(self, name: str, before: Any, leaves: Iterable[src.Leaf], plain: Reason) -> None:
+        """Of an output that is no tensor."""
+        for leaf in leaves:
+            try:
+                reason = self.diagnosis.left(name, Quantity(leaf.name, (leaf.value,)), plain)
+            except Exception:  # whatever the text is like, the derivatives stand
+                reason = plain
+            self._reasons[name, (*before, leaf)] = reason
 
     def _explained(
         self, target: Quantity, sources: Sequence[Quantity], places: Sequence[Prefix]
@@ -262,7 +280,7 @@ class Gradients(Run):
 def _quantity(name: str, before: tuple[src.Leaf, ...], value: Any) -> Quantity:
     """What was differentiated: an output, or a derivative of it."""
     label = Target(name, tuple(leaf.name for leaf in before)).label if before else name
-    return Quantity(label, tuple(_summed(item) for item in _parts(value)))
+    return Quantity(label, tuple(out.summed(item) for item in out.parts(value)))
 
 
 def unexplained(value: Any) -> Reason | None:
@@ -289,44 +307,3 @@ def _refused(message: str) -> Reason:
 
 def _by_identity(values: Mapping[int, Any]) -> Callable[[Any], Any]:
     return lambda owner: values.get(id(owner))
-
-
-def _parts(value: Any) -> list[Any]:
-    """All that a structure holds; a tensor is found to be none at once."""
-    import tensorflow as tf
-
-    return [value] if src.is_tensor(value) else list(tf.nest.flatten(value))
-
-
-def _summed(value: Any) -> Any:
-    """The tensor whose elements have the sum of a tensor, variable or composite tensor."""
-    import tensorflow as tf
-
-    if src.is_variable(value):
-        return src.watched(value)
-    if isinstance(value, tf.IndexedSlices | tf.SparseTensor):
-        return value.values
-    return value.flat_values if isinstance(value, tf.RaggedTensor) else value
-
-
-def _size(value: Any) -> int:
-    """How many elements are summed."""
-    import tensorflow as tf
-
-    whole = isinstance(value, tf.IndexedSlices)  # the gradient of a lookup: mostly rows of zeros
-    return math.prod(value.shape if whole else _summed(value).shape)
-
-
-def no_derivative(value: Any, name: str) -> Reason | None:
-    """Why an output has no derivative at all, where its type says so."""
-    reasons = (_no_derivative(_summed(item), name) for item in _parts(value))
-    return next((reason for reason in reasons if reason is not None), None)
-
-
-def _no_derivative(value: Any, name: str) -> Reason | None:
-    if not src.is_tensor(value) and not src.is_variable(value):
-        left = "" if value is None else ": it left TensorFlow"
-        return Reason(Cause.LEFT, f"{name} is {a_kind(value)}, not a tensor{left}")
-    if src.is_inexact(value):
-        return None
-    return Reason(Cause.INTEGER, f"{name} is {value.dtype.name}, which has no derivative")

@@ -180,7 +180,7 @@ class Hessians(Gradients):
         second = self.second[name]
         first, last = second.leaves[i], second.leaves[j]
         block = self._block(name, i, j)
-        reason = self.why.get((name, ())) or self.reason(name, (first,)) or self.reason(name, (last,))
+        reason = self.reason(name, (first,)) or self.why.get((name, ())) or self.reason(name, (last,))
         if reason is None and block is not None:
             reason = self.reason_again(name, first, second.gradients[i], [last], block)
         return Derivative(

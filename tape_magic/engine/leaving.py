@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import types
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tape_magic.engine.source_text import function_behind, tree_of
+from tape_magic.engine import statements
+from tape_magic.engine.source_text import function_behind, tree_of, unwrapped
+from tape_magic.engine.sources import is_variable
 
-_MODULES = frozenset({"numpy", "scipy", "math", "cmath", "statistics"})
+_MODULES = frozenset(
+    {"numpy", "scipy", "math", "cmath", "statistics", "random", "pandas", "sklearn", "cv2", "skimage", "PIL"}
+)
 _METHODS = frozenset({"numpy", "item", "tolist"})
 _PREDICTING = frozenset({"predict", "predict_on_batch"})
 """Methods of models that give arrays."""
+_JUDGING = frozenset({"evaluate", "test_on_batch", "train_on_batch"})
+"""Methods of models that give a loss as a float."""
 _CONVERTING = frozenset({"numpy_function", "convert_to_numpy", "get_static_value"})
 _BUILTINS = frozenset({"float", "int", "complex", "bool"})
 _RENAMED = {
@@ -26,7 +33,7 @@ _RENAMED = {
     "prod": "reduce_prod",
     "std": "math.reduce_std",
     "var": "math.reduce_variance",
-    "dot": "tensordot",
+    "dot": "tensordot(…, axes=1)",
     "concatenate": "concat",
     "array": "convert_to_tensor",
     "asarray": "convert_to_tensor",
@@ -37,6 +44,7 @@ _RENAMED = {
 }
 _LIBRARIES = ("tensorflow", "keras", "numpy", "scipy")
 _DEPTH = 3
+_OWN_OPERATIONS = "use TensorFlow's own operations"
 
 
 @dataclass(frozen=True)
@@ -60,9 +68,14 @@ class Leaving:
 
 
 def leaving(
-    filename: str, lines: tuple[int, int], namespace: Mapping[str, Any], source: str, target: str
+    filename: str,
+    lines: tuple[int, int],
+    namespace: Mapping[str, Any],
+    sources: set[str],
+    target: str,
+    others: Collection[str] = (),
 ) -> Leaving | None:
-    """The first expression through which what is computed from `source` leaves TensorFlow before `target`.
+    """The first expression through which what is computed from a source leaves TensorFlow before `target`.
 
     Parameters
     ----------
@@ -70,69 +83,123 @@ def leaving(
         The file, as ``linecache`` knows it, and the lines of it that count; (0, 0) for all.
     namespace
         What the names stand for.
-    source, target
-        Names; an empty target stands for the last expression.
+    sources
+        The names that hold the source, or lead to it as a model or a function does.
+    target
+        A name; empty for the last expression.
+    others
+        Expressions that begin with the name of a source and are not the source.
     """
     tree = tree_of(filename, lines)
-    return None if tree is None else _Text(filename, tree, namespace).find({source}, target)
+    if tree is None:
+        return None
+    return _Text(filename, tree, namespace, sources, others=others).find(sources, target)
 
 
 class _Text:
     """The statements of a cell or function, with which names hold what is computed from the source."""
 
-    def __init__(self, filename: str, tree: ast.Module, namespace: Mapping[str, Any], depth: int = 0) -> None:
+    def __init__(
+        self,
+        filename: str,
+        tree: ast.Module,
+        namespace: Mapping[str, Any],
+        sources: set[str],
+        depth: int = 0,
+        others: Collection[str] = (),
+    ) -> None:
         self._filename, self._tree, self._namespace, self._depth = filename, tree, namespace, depth
+        self._sources, self._others = sources, others
+        self._arrays: set[str] = set()
 
     def find(self, tainted: set[str], target: str) -> Leaving | None:
         wanted = self._wanted(target)
         tainted = set(tainted)
-        for statement in _statements(self._tree.body):
-            reads = _names(statement, ast.Load)
-            if tainted.isdisjoint(reads):
+        for statement in statements.statements_of(self._tree.body):
+            changed = statements.changed(statement, tainted, self._namespace)
+            suspect = statements.suspect(statement, tainted)
+            if suspect.isdisjoint(statements.valued(statement, self._others)):
+                self._note_arrays(statement, changed)
                 continue
-            stores = _names(statement, ast.Store) - _drawn(statement)
-            matters = not stores or not wanted or bool(wanted & stores)
-            if matters:
-                # What a lambda is called with cannot be told from the text; it may well be tainted.
-                suspect = _with_drawn(statement, tainted) | _parameters(statement)
-                for call in _calls(statement):
-                    if suspect.isdisjoint(_names(call, ast.Load)):
-                        continue
-                    found = self._leaves(call) or self._within(call)
+            if self._matters(statement, changed, wanted, target):
+                for call in statements.calls_within(statement):
+                    found = self._leaves(call, suspect)
                     if found is not None:
                         return found
-            tainted |= stores
+                if self._arrays.union(self._held_arrays(changed)) & changed and _sets_item(statement):
+                    cure = "keep the values in a list, and tf.stack them"
+                    return Leaving(self._filename, statement.lineno, _text(statement), cure)
+            tainted |= changed
         return None
+
+    def _matters(self, statement: ast.stmt, changed: set[str], wanted: set[str], target: str) -> bool:
+        """Whether the target may be computed from what a statement does, and not only shown or checked."""
+        if changed:
+            return not wanted or bool(wanted & changed)
+        return not target and (isinstance(statement, ast.Return) or statement is self._tree.body[-1])
 
     def _wanted(self, target: str) -> set[str]:
         """The names that the target is computed from; empty where all count."""
-        if not target:
-            return set()
-        wanted = {target}
-        for statement in reversed(list(_statements(self._tree.body))):
-            if wanted & _names(statement, ast.Store):
-                wanted |= _names(statement, ast.Load)
+        found = list(statements.statements_of(self._tree.body))
+        if target:
+            wanted = {target}
+        else:
+            last = self._tree.body[-1] if self._tree.body else None
+            ends = [one for one in found if isinstance(one, ast.Return) or (one is last and _is_value(one))]
+            wanted = {name for one in ends for name in statements.read(one)}
+        for statement in reversed(found):
+            if wanted & statements.changed(statement, set(), self._namespace):
+                wanted |= statements.read(statement)
         return wanted
 
-    def _leaves(self, call: ast.Call) -> Leaving | None:
-        function = call.func
-        if isinstance(function, ast.Attribute) and function.attr in _METHODS and not call.args:
-            return self._leaving(call, f"leave out .{function.attr}()")
-        if isinstance(function, ast.Name) and function.id in _BUILTINS:
-            if function.id in self._namespace:
-                return None
-            return self._leaving(call, f"leave out {function.id}()")
-        if isinstance(function, ast.Attribute) and function.attr in _PREDICTING:
-            return self._leaving(call, f"call {ast.unparse(function.value)}(…) itself")
-        if isinstance(function, ast.Attribute) and function.attr in _CONVERTING:
-            return self._leaving(call, "use TensorFlow's own operations")
-        name = self._foreign(function)
-        if name is None:
-            return None
-        return self._leaving(call, _replacement(name))
+    def _note_arrays(self, statement: ast.stmt, changed: set[str]) -> None:
+        """Names that a statement gives an array of NumPy's."""
+        value = getattr(statement, "value", None)
+        if isinstance(statement, ast.Assign) and isinstance(value, ast.Call) and self._foreign(value.func):
+            self._arrays |= changed
 
-    def _leaving(self, call: ast.Call, cure: str) -> Leaving:
-        return Leaving(self._filename, call.lineno, " ".join(ast.unparse(call).split()), cure)
+    def _held_arrays(self, names: set[str]) -> set[str]:
+        return {
+            name
+            for name in names
+            if type(self._namespace.get(name)).__module__.partition(".")[0] in ("numpy", "pandas")
+        }
+
+    def _leaves(self, call: ast.Call, suspect: set[str]) -> Leaving | None:
+        if suspect.isdisjoint(statements.valued(call, self._others)):
+            return None
+        cure = self._cure(call)
+        if cure is not None:
+            return Leaving(self._filename, call.lineno, _text(call), cure)
+        return self._within(call, suspect)
+
+    def _cure(self, call: ast.Call) -> str | None:
+        """What helps where a call takes what it is given out of TensorFlow; ``None`` where it does not."""
+        function = call.func
+        if isinstance(function, ast.Name) and function.id == "map" and call.args:
+            function = call.args[0]
+        if isinstance(function, ast.Name) and function.id in _BUILTINS:
+            return None if function.id in self._namespace else f"leave out {function.id}()"
+        if isinstance(function, ast.Attribute):
+            owner = ast.unparse(function.value)
+            if function.attr in _METHODS and not call.args:
+                return f"leave out .{function.attr}()"
+            if function.attr in _PREDICTING:
+                return f"call {owner}(…) itself"
+            if function.attr in _JUDGING:
+                return f"compute the loss from {owner}(…)"
+            if function.attr == "get_weights":
+                return f"use {owner}.trainable_variables"
+            if function.attr == "constant" and call.args and self._is_copied(call.args[0]):
+                return "use tf.convert_to_tensor"
+            if function.attr in _CONVERTING:
+                return _OWN_OPERATIONS
+        name = self._foreign(function)
+        return None if name is None else _replacement(name)
+
+    def _is_copied(self, value: ast.expr) -> bool:
+        """Whether ``tf.constant`` takes the numbers out of a value, as it does of a variable."""
+        return isinstance(value, ast.Name) and is_variable(self._namespace.get(value.id))
 
     def _foreign(self, function: ast.expr) -> str | None:
         """The name of a function of NumPy or another library of numbers."""
@@ -149,101 +216,62 @@ class _Text:
             return None
         return function.attr if isinstance(function, ast.Attribute) else str(getattr(value, "__name__", ""))
 
-    def _within(self, call: ast.Call) -> Leaving | None:
-        """Into a function or layer of the user that is called with a tainted value."""
-        if self._depth >= _DEPTH or not isinstance(call.func, ast.Name):
-            return None
-        function = function_behind(self._namespace.get(call.func.id))
+    def _within(self, call: ast.Call, suspect: set[str]) -> Leaving | None:
+        """Into a function, layer or method of the user that is called with a tainted value."""
+        value = self._called(call.func)
+        function = None if self._depth >= _DEPTH else function_behind(value)
         if function is None or str(function.__globals__.get("__name__")).startswith(_LIBRARIES):
             return None
         code = function.__code__
         tree = tree_of(code.co_filename, (code.co_firstlineno, 0))
         if tree is None:
             return None
-        taken = set(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
-        inner = _Text(code.co_filename, tree, function.__globals__, self._depth + 1)
-        return inner.find(taken, "")
+        bound = not isinstance(unwrapped(value), types.FunctionType) or isinstance(call.func, ast.Attribute)
+        given = _given(call, code.co_varnames[: code.co_argcount + code.co_kwonlyargcount], bound, suspect)
+        home = function.__globals__
+        shared = {name for name in self._sources if home.get(name, self) is self._namespace.get(name)}
+        shared -= set(code.co_varnames)
+        inner = _Text(code.co_filename, tree, home, shared, self._depth + 1)
+        return inner.find(given | shared, "")
+
+    def _called(self, function: ast.expr) -> Any:
+        """What is called, by its name, or as a method of an object of the user's."""
+        if isinstance(function, ast.Name):
+            return self._namespace.get(function.id)
+        if not isinstance(function, ast.Attribute) or not isinstance(function.value, ast.Name):
+            return None
+        owner = type(self._namespace.get(function.value.id))
+        return inspect.getattr_static(owner, function.attr, None)  # no code of the object's runs
 
 
-def _parameters(node: ast.AST) -> set[str]:
-    """The parameters of the lambdas within a statement."""
-    return {
-        argument.arg
-        for part in ast.walk(node)
-        if isinstance(part, ast.Lambda)
-        for argument in [*part.args.posonlyargs, *part.args.args, *part.args.kwonlyargs]
-    }
+def _given(call: ast.Call, parameters: tuple[str, ...], bound: bool, suspect: set[str]) -> set[str]:
+    """The parameters of a function to which a call gives something tainted."""
+    if any(isinstance(arg, ast.Starred) for arg in call.args) or any(not one.arg for one in call.keywords):
+        return set(parameters)
+    owner = [call.func] if bound else []
+    pairs = [*zip(parameters, [*owner, *call.args], strict=False)]
+    pairs += [(one.arg or "", one.value) for one in call.keywords]
+    return {name for name, value in pairs if not suspect.isdisjoint(statements.valued(value))}
 
 
 def _replacement(name: str) -> str:
     import tensorflow as tf
 
-    renamed = _RENAMED.get(name, name)
-    if "." in renamed or hasattr(tf, renamed):
-        return f"use tf.{renamed}"
-    return f"use tf.math.{renamed}" if hasattr(tf.math, renamed) else "use TensorFlow's own operations"
+    if name in _RENAMED or hasattr(tf, name):
+        return f"use tf.{_RENAMED.get(name, name)}"
+    homes = {"math": tf.math, "linalg": tf.linalg, "signal": tf.signal}
+    home = next((home for home, module in homes.items() if hasattr(module, name)), None)
+    return f"use tf.{home}.{name}" if home else _OWN_OPERATIONS
 
 
-def _statements(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
-    """Simple statements in the order of the text; functions that are only defined are left out.
-
-    What a loop or a ``with`` binds is an assignment, and what a round of a loop leaves, the next one reads.
-    """
-    for statement in body:
-        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            continue
-        loop = isinstance(statement, ast.For | ast.AsyncFor | ast.While)
-        for _ in range(2 if loop else 1):
-            yield from _bindings(statement)
-            parts = [getattr(statement, name, None) for name in ("body", "orelse", "finalbody")]
-            for block in parts:
-                yield from _statements(block or ())
-            for handler in getattr(statement, "handlers", ()):
-                yield from _statements(handler.body)
-        if not hasattr(statement, "body"):
-            yield statement
+def _is_value(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Expr)
 
 
-def _bindings(statement: ast.stmt) -> Iterator[ast.stmt]:
-    """What the head of a compound statement assigns."""
-    pairs: list[tuple[ast.expr | None, ast.expr]] = []
-    if isinstance(statement, ast.For | ast.AsyncFor):
-        pairs = [(statement.target, statement.iter)]
-    elif isinstance(statement, ast.With | ast.AsyncWith):
-        pairs = [(item.optional_vars, item.context_expr) for item in statement.items]
-    for target, value in pairs:
-        head = ast.Expr(value) if target is None else ast.Assign([target], value)
-        yield ast.copy_location(head, value)
+def _sets_item(statement: ast.stmt) -> bool:
+    targets = getattr(statement, "targets", None) or [getattr(statement, "target", None)]
+    return any(isinstance(target, ast.Subscript) for target in targets)
 
 
-def _generators(node: ast.AST) -> Iterator[ast.comprehension]:
-    return (part for part in ast.walk(node) if isinstance(part, ast.comprehension))
-
-
-def _drawn(node: ast.AST) -> set[str]:
-    """The names that the comprehensions of a statement bind, for themselves only."""
-    return {name for part in _generators(node) for name in _names(part.target, ast.Store)}
-
-
-def _with_drawn(node: ast.AST, tainted: set[str]) -> set[str]:
-    """With the names that comprehensions draw from something tainted."""
-    found = set(tainted)
-    for _ in range(_DEPTH):  # one may draw from what another has drawn
-        for part in _generators(node):
-            if not found.isdisjoint(_names(part.iter, ast.Load)):
-                found |= _names(part.target, ast.Store)
-    return found
-
-
-def _names(node: ast.AST, kind: type) -> set[str]:
-    """The names that a statement reads, or those that it assigns; ``x += 1`` does both."""
-    found = {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and isinstance(part.ctx, kind)}
-    if kind is ast.Load and isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
-        found.add(node.target.id)
-    return found
-
-
-def _calls(node: ast.AST) -> list[ast.Call]:
-    """Calls within a statement, the innermost first."""
-    found = [part for part in ast.walk(node) if isinstance(part, ast.Call)]
-    return list(reversed(found))
+def _text(node: ast.AST) -> str:
+    return " ".join(ast.unparse(node).split())

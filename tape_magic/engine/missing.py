@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from tape_magic.engine import op_events, py_functions
-from tape_magic.engine.entries import Entry
+from tape_magic.engine.entries import Entry, writes
 from tape_magic.engine.evidence import Evidence, Quantity, at, unknown
 from tape_magic.engine.kinds import is_a
 from tape_magic.engine.sources import is_tensor, is_variable, items_of, watched
@@ -21,10 +22,16 @@ ONLY_ONCE = Reason(
     "write it in TensorFlow, or take --jvp",
 )
 _ASSIGNING = {
-    "AssignAddVariableOp": "{0} = {0} + …",
-    "AssignSubVariableOp": "{0} = {0} - …",
-    "AssignVariableOp": "{0} = …",
+    "AssignAddVariableOp": "{0}_new = {0} + …",
+    "AssignSubVariableOp": "{0}_new = {0} - …",
+    "AssignVariableOp": "{0}_new = …",
+    "ResourceStridedSliceAssign": "tf.tensor_scatter_nd_update({0}, indices, values)",
+    "ResourceScatterUpdate": "tf.tensor_scatter_nd_update({0}, indices, values)",
+    "ResourceScatterNdUpdate": "tf.tensor_scatter_nd_update({0}, indices, values)",
+    "ResourceScatterAdd": "tf.tensor_scatter_nd_add({0}, indices, values)",
+    "ResourceScatterNdAdd": "tf.tensor_scatter_nd_add({0}, indices, values)",
 }
+"""How else to write what changes a variable."""
 
 
 class Missing:
@@ -49,7 +56,9 @@ class Missing:
             return self._not_read(target, source)
         carrying, stops = self._evidence.flow.carried(key, target.keys, path)
         if not carrying.isdisjoint(target.keys):
-            return self._undecided(path)
+            return self._undecided(target, source, path)
+        if target.name.startswith("∂") and all(one.type in SHAPES for one in self.telling(stops)):
+            return _independent(target, source)
         return self.stopped(source, stops)
 
     def _not_read(self, target: Quantity, source: Quantity) -> Reason:
@@ -64,7 +73,7 @@ class Missing:
         flow = self._evidence.flow
         if any(flow.entries[index].type == py_functions.NAME for index in flow.leading(target.keys)):
             return ONLY_ONCE
-        return Reason(Cause.NOT_READ, f"{target.name} does not depend on {source.name}")
+        return _independent(target, source)
 
     def _left(self, target: Quantity, source: Quantity) -> Reason | None:
         """Where a value left TensorFlow, if the target reads one that came from outside during the run."""
@@ -74,9 +83,9 @@ class Missing:
         outside = [
             key
             for key in before
-            if key > recorder.start and key not in made and _inexact(recorder.tensor(key))
+            if key > recorder.start and key not in made and recorder.tensor(key) is not None
         ]
-        return self._evidence.left_by_text(target.name, source.name) if outside else None
+        return self._evidence.left_by_text(target.name, source) if outside else None
 
     def _older(self, target: Quantity, source: Quantity) -> Reason | None:
         """Another variable or tensor of the source's kind that the target reads in its place."""
@@ -124,12 +133,11 @@ class Missing:
         def reason(cause: Cause, text: str, cure: str = "") -> Reason:
             return Reason(cause, f"{text}{at(where)}", cure, kind, where)
 
-        if kind in _ASSIGNING:
-            return reason(
-                Cause.STATE,
-                "a variable's state carries no derivative",
-                f"compute a new tensor, {_functional(kind, where)}",
-            )
+        if writes(kind):
+            return reason(Cause.STATE, "a variable's state carries no derivative", _functional(kind, where))
+        if kind == "ReadVariableOp" and not entry.taped and self._read_for_another(entry):
+            cure = _functional("AssignVariableOp", where)
+            return reason(Cause.STATE, "a variable's state carries no derivative", cure)
         if kind in _STOPPING or (not entry.taped and self._read_to_stop(entry)):
             return reason(Cause.STOPPED, "tf.stop_gradient")
         if not entry.taped:
@@ -156,7 +164,14 @@ class Missing:
             for other in self._evidence.flow.entries
         )
 
-    def _undecided(self, path: Sequence[int]) -> Reason:
+    def _read_for_another(self, entry: Entry) -> bool:
+        """Whether an entry only gave another variable the value of one."""
+        return any(
+            other.type == "AssignVariableOp" and not set(entry.outputs).isdisjoint(other.inputs)
+            for other in self._evidence.flow.entries
+        )
+
+    def _undecided(self, target: Quantity, source: Quantity, path: Sequence[int]) -> Reason:
         unsure = [index for index in path if self._evidence.flow.unsure(index)]
         for index in unsure:
             where = self._evidence.where(self._evidence.flow.entries[index].frames)
@@ -165,15 +180,19 @@ class Missing:
                 name = "a custom gradient" if kind.startswith("CustomGradient") else kind
                 text = f"it may be {name}, {where}, which could not be looked into"
                 return Reason(Cause.UNKNOWN, f"the reason is not known: {text}", "", kind, where)
+        (key,) = source.keys
+        if any(key in entry.outputs for entry in self._evidence.flow.entries):
+            name = _output(target.name)
+            return unknown(f"perhaps {name} was computed before {source.name} was assigned, and watched")
         return unknown("the operations on the way all have a gradient")
+
+
+def _independent(target: Quantity, source: Quantity) -> Reason:
+    return Reason(Cause.NOT_READ, f"{target.name} does not depend on {source.name}")
 
 
 def _output(name: str) -> str:
     return "the output" if name == "_" else name
-
-
-def _inexact(tensor: Any) -> bool:
-    return tensor is not None and bool(tensor.dtype.is_floating or tensor.dtype.is_complex)
 
 
 def _same_name(tensor: Any, name: str) -> bool:
@@ -181,6 +200,10 @@ def _same_name(tensor: Any, name: str) -> bool:
 
 
 def _functional(kind: str, where: Where | None) -> str:
-    name = where.text.partition(".assign")[0] if where and ".assign" in where.text else "x"
-    name = name.strip() if name.strip().isidentifier() else "x"
-    return f"{name}_new = " + _ASSIGNING[kind].format(name).partition(" = ")[2]
+    text = where.text if where else ""
+    if kind == "AssignVariableOp" and "Variable(" in text:
+        return "leave out tf.Variable()"
+    if kind not in _ASSIGNING:
+        return "compute a new tensor"
+    name = re.search(r"([^\W\d]\w*)(\[.*?\])?\.(assign|scatter)", text)
+    return f"compute a new tensor, {_ASSIGNING[kind].format(name.group(1) if name else 'x')}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +30,8 @@ class Culprit:
         The operation's inputs there, where they stand element by element.
     place
         The index of the element.
+    dtype
+        Of what came out.
     shielded
         The position of the ``tf.where`` that chose the other branch there, if one did.
     """
@@ -40,6 +41,7 @@ class Culprit:
     gives: str
     inputs: tuple[float, ...]
     place: tuple[int, ...]
+    dtype: str = "float32"
     shielded: int | None = None
 
 
@@ -204,8 +206,10 @@ class Search:
     def _culprit(self, index: int, *, backward: bool) -> Culprit:
         entry = self._flow.entries[index]
         results = self._steps[index].found if backward else [self._value(key) for key in entry.outputs]
-        place, inputs, gives = self._told(entry, list(results))
-        return Culprit(index, backward, gives, inputs, place, self._where(index, place, backward))
+        bad = next(result for result in results if not is_finite(result))
+        place, inputs, gives = self._told(entry, bad)
+        shielded = self._where(index, place, backward)
+        return Culprit(index, backward, gives, inputs, place, str(bad.dtype.name), shielded)
 
     def _is_finite(self, key: int) -> bool:
         if key not in self._known:
@@ -215,9 +219,8 @@ class Search:
     def _value(self, key: int) -> Any:
         return self._recorder.tensor(key)
 
-    def _told(self, entry: Entry, results: Sequence[Any]) -> tuple[tuple[int, ...], tuple[float, ...], str]:
+    def _told(self, entry: Entry, bad: Any) -> tuple[tuple[int, ...], tuple[float, ...], str]:
         """Where the first element that is not finite is, what went in there, and what came out."""
-        bad = next(result for result in results if not is_finite(result))
         array = to_array(bad)
         flat = int(np.flatnonzero(~np.isfinite(array))[0])
         place = tuple(int(i) for i in np.unravel_index(flat, array.shape))

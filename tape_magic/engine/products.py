@@ -11,8 +11,9 @@ from tape_magic.engine.condition import Condition
 from tape_magic.engine.directions import Directions
 from tape_magic.engine.evidence import Quantity
 from tape_magic.engine.forward_mode import explained
-from tape_magic.engine.gradients import Gradients, no_derivative, telling
+from tape_magic.engine.gradients import Gradients, telling
 from tape_magic.engine.jacobians import one_tensor
+from tape_magic.engine.outputs import no_derivative
 from tape_magic.engine.program import Namespace, Program
 from tape_magic.engine.request import Request
 from tape_magic.engine.run import Run, Structures

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from tape_magic.engine import op_events
 from tape_magic.engine.entries import Custom, Entry
-from tape_magic.engine.frames import Frame, UserFrames
+from tape_magic.engine.frames import Backward, Frame, UserFrames
 from tape_magic.engine.passing import PASSING, Passing, computed_again
 
 MOST_ENTRIES = 200_000
@@ -292,6 +292,11 @@ class Recorder:
         """Of an operation that a tape runs backward: the line of the one that it is the gradient of."""
         self._catch_up()
         held = frame.f_locals
+        found = Backward(self._frames_of_forward(held))
+        found.of = str(held.get("op_name", ""))
+        return found
+
+    def _frames_of_forward(self, held: Mapping[str, Any]) -> tuple[Frame, ...]:
         for key in map(op_events.key_of, [*(held.get("outputs") or ()), *(held.get("inputs") or ())]):
             if key in self._made_by and self._entries[self._made_by[key]].frames:
                 return self._entries[self._made_by[key]].frames

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tape_magic.engine import op_events
-from tape_magic.engine.entries import Entry
+from tape_magic.engine.entries import Entry, writes
 from tape_magic.engine.flow import Flow
 from tape_magic.engine.recording import Recorder
 
@@ -94,7 +94,7 @@ class Replay:
 
     def _step(self, index: int, entry: Entry, conducting: set[int]) -> None:
         given = [self._gradients.get(key) for key in entry.outputs]
-        if all(gradient is None for gradient in given) or not entry.taped or entry.type.startswith("Assign"):
+        if all(gradient is None for gradient in given) or not entry.taped or writes(entry.type):
             return
         found = self._found(entry, given)
         self.steps.append(Passed(index, tuple(given), tuple(found)))

@@ -51,7 +51,7 @@ class Zeros:
             if entry.within is None or after.isdisjoint(entry.inputs) or before.isdisjoint(entry.outputs):
                 continue
             where = self._evidence.where(entry.frames)
-            left = self._evidence.left_by_text(target.name, source.name)
+            left = self._evidence.left_by_text(target.name, source)
             if left is not None:
                 return Reason(Cause.ZERO, f"0 because {left.text}", left.cure, entry.type, left.where)
             text = (

@@ -345,8 +345,8 @@ def test_outputs_of_several_tensors(door: Door, name: str) -> None:
     ("cell", "why"),
     [
         ("y = None", "y is None, not a tensor"),
-        ("y = float(x)", "y is a float, not a tensor: it left TensorFlow"),
-        ("y = x.numpy()", "y is a float32, not a tensor: it left TensorFlow"),
+        ("y = float(x)", "y is a float, not a tensor: line 2 leaves TensorFlow: float(x)"),
+        ("y = x.numpy()", "y is a float32, not a tensor: line 2 leaves TensorFlow: x.numpy()"),
         ("y = tf.cast(x, tf.int32)", "y is int32, which has no derivative"),
         ("y = [x, 'a']", "y is a str, not a tensor"),
     ],

@@ -248,7 +248,7 @@ def test_an_output_that_reads_no_source(door: Door) -> None:
     [
         ("y = tf.reduce_sum(tf.image.adjust_contrast(x, 2.0))", "AdjustContrastv2"),
         ("y = tf.cast(x, tf.int32)", "y is int32"),
-        ("y = float(tf.reduce_sum(x))", "it left TensorFlow"),
+        ("y = float(tf.reduce_sum(x))", "line 2 leaves TensorFlow"),
     ],
 )
 def test_reasons(door: Door, cell: str, why: str) -> None:

@@ -151,7 +151,7 @@ def test_not_connected(door: Door) -> None:
     [
         ("y = tf.image.adjust_contrast(x, 2.0)", "AdjustContrastv2"),
         ("y = tf.cast(x, tf.int32)", "y is int32"),
-        ("y = x.numpy()", "it left TensorFlow"),
+        ("y = x.numpy()", "line 2 leaves TensorFlow"),
     ],
 )
 def test_a_reason_keeps_the_other_rows(door: Door, cell: str, why: str) -> None:
