@@ -19,7 +19,7 @@ from tape_magic.engine.request import Request
 from tape_magic.engine.selection import Selection, Source, replaced_variables
 from tape_magic.engine.tapes import Tapes
 from tape_magic.errors import SourceError, TargetError, closest
-from tape_magic.notation import LAST_EXPRESSION, Target, place
+from tape_magic.notation import LAST_EXPRESSION, Kind, Target, place
 from tape_magic.results.curvature import Hessian
 from tape_magic.results.gradients import Derivative, GradReport
 
@@ -91,6 +91,9 @@ class Run(ABC):
         named |= dict.fromkeys(request.vectors)
         chooses = wrt is None and not (targets and all(target.wrt for target in targets))
         self.selection = Selection(program, namespace, named, chooses=chooses)
+        if orders == 1 and request.kind is Kind.GRADIENT:
+            # Elsewhere an operation without a gradient, on the way of a variable, would spoil the others.
+            self.selection.access_all()
         accessed = self.selection.needs_access
         self.tapes = [
             tf.GradientTape(persistent=persistent, watch_accessed_variables=accessed) for _ in range(orders)

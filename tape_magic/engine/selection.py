@@ -83,12 +83,18 @@ class Selection:
         for name in self.defaults:
             self._sources.setdefault(name, self._entry(name))
         self._chooses = chooses
-        # Whether the tape must watch what the program reads: some variable can be known only then, or an
-        # intermediate comes with an output that was computed beside it, before it can be watched itself.
-        self.needs_access = chooses or any(source.unbuilt or source.assigned for source in self.sources)
+        # Whether some variable can be known only as the program reads it.
+        self.needs_access = chooses or any(source.unbuilt for source in self.sources)
         self._awaits = False
         self._before = self._read(), [source.value for source in self.sources]
         self.lifting = Lifting(namespace, lambda value: make(value, self.dtype), liftable)
+
+    def access_all(self) -> None:
+        """Have the tape watch what the program reads, also where only an intermediate asks for it.
+
+        One may come with an output that was computed beside it, before it can be watched itself.
+        """
+        self.needs_access = self.needs_access or any(source.assigned for source in self.sources)
 
     @property
     def sources(self) -> list[Source]:
@@ -200,6 +206,12 @@ class Selection:
         for source in self.sources:
             if source.assigned:
                 self._settle(source)
+                unseen = [leaf for leaf in source.leaves if id(leaf.value) not in read]
+                if source.unbuilt and unseen and not self.needs_access:
+                    raise SourceError(
+                        f"{source.name} made its variables out of sight of the tape: "
+                        f"make {place(source.name)[0]} in a cell above."
+                    )
             elif source.unbuilt:
                 source.leaves = src.leaves(source.value, source.name)
         if self._chooses:

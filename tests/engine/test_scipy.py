@@ -139,13 +139,13 @@ def chain_residuals(x: Any) -> Any:
 
 @pytest.mark.parametrize("method", [*SMOOTH, *LEAST_SQUARES])
 def test_rosenbrock_in_a_hundred_dimensions(method: str) -> None:
-    """XLA takes seconds for each program: one of a gradient, of products, of a Hessian and of a Jacobian."""
+    """XLA takes seconds for each program, and compiles second derivatives anew at each call."""
     loss = chain_residuals if METHODS[method].residuals else chain
-    engine = "auto" if method in ("bfgs", "newton-cg", "trust-exact", "lm") else "graph"
+    engine = "xla" if method in ("bfgs", "lm") else "graph"
     result = tape_magic.minimize(
         loss, {"x": np.full(100, 0.5)}, method, 5000, engine=engine, tol=tight(method)
     )
-    assert result.engine == ("xla" if engine == "auto" else "graph")
+    assert result.engine == engine
     np.testing.assert_allclose(result.variables["x"].end, np.ones(100), atol=2e-4)
     assert result.loss < 1e-8
     assert result.variables["x"].gradient_norm < 1e-3
@@ -772,7 +772,7 @@ def test_certified_values_through_both_doors(door: Door) -> None:
     namespace = {"tf": tf, "x": reference.x, "y": reference.y, "b": np.array(reference.starts[0], np.float64)}
     line = "r --over b --optimizer lm --tol 1e-14"
     result = door.minimize(Case(f"r = {reference.model} - y", line, namespace))
-    assert result.engine == "xla"
+    assert (result.engine, result.engine_reason) == ("graph", "over before XLA would have been ready")
     np.testing.assert_allclose(result.variables["b"].end, reference.certified, rtol=2e-7)
 
 

@@ -146,7 +146,7 @@ def test_scipys_functions_are_waited_for_too(gate: Gate, method: str) -> None:
 def test_an_interrupt_ends_the_wait_for_scipys_functions_with_a_report(gate: Gate, method: str) -> None:
     w = tf.Variable([1.0, 2.0], dtype=tf.float64)
     with pytest.raises(MinimizeInterrupted) as caught:
-        minimized(w, while_compiling(press), method, engine="auto")
+        minimized(w, while_compiling(press), method, engine="xla")
     assert (caught.value.result.reason, caught.value.result.loss) == (StopReason.INTERRUPTED, 5.0)
     assert w.numpy().tolist() == [1.0, 2.0]
 
