@@ -144,8 +144,10 @@ class Fingerprints:
         import tensorflow as tf
 
         kind = self._of_class(type(value))
-        unchanging = tf.DType | tf.TensorSpec | tf.data.Dataset | tf.random.Generator | keras.DTypePolicy
-        if src.is_variable(value) or src.is_tensor(value) or is_a(value, unchanging):
+        random = tf.random.Generator | keras.random.SeedGenerator  # what changes of them is a variable
+        composite = tf.RaggedTensor | tf.SparseTensor | tf.IndexedSlices
+        unchanging = composite | tf.DType | tf.TensorSpec | tf.data.Dataset | keras.DTypePolicy
+        if src.is_variable(value) or src.is_tensor(value) or is_a(value, unchanging | random):
             return Same(value)
         if is_a(value, keras.Layer):
             return Same(value), kind, self._of_layer(value)

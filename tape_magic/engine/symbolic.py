@@ -36,6 +36,48 @@ def graph_of(value: Any) -> Any:
     return part.graph if tf.is_symbolic_tensor(part) else None
 
 
+class Copies:
+    """Lists and dicts of the same contents, for values that are about to be changed in place.
+
+    Attributes
+    ----------
+    all_of_it
+        Whether that is all in which a :class:`Swapper` can change these values: not so where they lead to
+        an object, a closure, or a list or dict of another class.
+    """
+
+    def __init__(self, home: str) -> None:
+        self._home = home
+        self.all_of_it = True
+        self._seen: dict[int, Any] = {}
+
+    def copied(self, value: Any) -> Any:
+        """A copy down to what is neither a list, nor a dict, nor a tuple; what is one thing stays one."""
+        kind = type(value)
+        if kind in _PLAIN or is_symbolic(value):
+            return value
+        if is_a(value, tuple):
+            items = list(elements_of(value))
+            copies = [self.copied(item) for item in items]
+            same = all(copy is item for copy, item in zip(copies, items, strict=True))
+            return value if same else rebuilt(value, copies)
+        if kind is not list and kind is not dict:
+            self.all_of_it = self.all_of_it and not self._leads_on(value)
+            return value
+        if id(value) not in self._seen:
+            copy = self._seen[id(value)] = kind()  # before what it holds, which may be itself
+            if kind is list:
+                copy.extend(self.copied(item) for item in value)
+            else:
+                copy.update((key, self.copied(item)) for key, item in value.items())
+        return self._seen[id(value)]
+
+    def _leads_on(self, value: Any) -> bool:
+        if is_a(value, types.FunctionType):
+            return bool(value.__closure__ or value.__defaults__)
+        return is_a(value, list | dict | functools.partial) or type(value).__module__ == self._home
+
+
 class Swapper:
     """Puts `swap(tensor)` in the place of each symbolic tensor that values lead to.
 

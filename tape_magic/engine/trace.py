@@ -11,7 +11,7 @@ from tape_magic.engine import sources as src
 from tape_magic.engine.losses import named, require_loss, require_scalar
 from tape_magic.engine.program import Namespace, Program, Unpack
 from tape_magic.engine.stateful_ops import all_in_variables
-from tape_magic.engine.symbolic import Swapper, graph_of
+from tape_magic.engine.symbolic import Copies, Swapper, graph_of
 from tape_magic.engine.writes import written_inputs
 from tape_magic.engine.xla_context import XlaContext
 from tape_magic.errors import TapeMagicError
@@ -51,8 +51,8 @@ class Traced:
     written
         The variables that it assigns itself, such as a counter or the averages of a normalisation.
     reusable
-        Whether :meth:`outputs` may be asked again: it may not where a tensor was kept in a list, a dict, an
-        object or a closure, in which its value has then taken its place.
+        Whether :meth:`outputs` may be asked again: it may not where a tensor was kept in an object, a closure,
+        or a list or dict that was there before, in which its value has then taken its place.
     """
 
     def __init__(
@@ -190,10 +190,12 @@ class Traced:
         values = dict(zip(map(id, self._symbolic), computed, strict=True))
         swapper = Swapper(lambda tensor: values.get(id(tensor), tensor), self._home)
         swapper.swapped(self._read)
-        value, assigned = self._kept
-        # Name by name, since the dict of the names is to keep the tensors for the next time.
+        elsewhere = swapper.wrote
+        # Lists and dicts of the program's own are others at each run, as if it had made them anew.
+        copies = Copies(self._home)
+        (value, assigned), self._kept = self._kept, copies.copied(self._kept)
         outputs = swapper.swapped(value), {name: swapper.swapped(held) for name, held in assigned.items()}
-        self.reusable = not swapper.wrote
+        self.reusable = not elsewhere and (copies.all_of_it or not swapper.wrote)
         return outputs
 
     def operations(self) -> list[Any]:

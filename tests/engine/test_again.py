@@ -157,8 +157,32 @@ def test_what_may_have_changed_is_traced_anew(shell: Notebook, set_up: str, cell
         ),
         ("x = tf.Variable(3.0)", '--over x --optimizer "tf.keras.optimizers.SGD(0.01)"', "x**2"),
         ("x, data = tf.Variable(3.0), [(1.0,), (2.0,)]", '--over x --for "(r,) in data"', "x*r"),
+        ("x = tf.Variable(3.0)", "--over x", "terms = [x, x**2]\nlogs = {'l1': abs(x), 'terms': terms}\nterms[1]"),
+        ("x = tf.Variable(3.0)", "--over x --optimizer bfgs", "terms = [x, (x, x**2)]\nterms[1][1]"),
+        (
+            "from tensorflow import keras\n"
+            "class Noise(keras.layers.Layer):\n"
+            "    def __init__(self):\n"
+            "        super().__init__()\n"
+            "        self.seed_generator = keras.random.SeedGenerator(1)\n"
+            "    def call(self, x):\n"
+            "        return x + keras.random.normal([], seed=self.seed_generator)\n"
+            "x, noise = tf.Variable(3.0), Noise()",
+            "--over x",
+            "noise(x)**2",
+        ),
+        (
+            "x, sparse = tf.Variable([[3.0]]), tf.sparse.from_dense([[2.0]])",
+            "--over x",
+            "tf.reduce_sum(tf.sparse.sparse_dense_matmul(sparse, x)**2)",
+        ),
+        (
+            "x, ragged = tf.Variable([3.0]), tf.ragged.constant([[0], [0, 0]])",
+            "--over x",
+            "tf.reduce_sum(tf.reduce_mean(tf.gather(x, ragged), axis=1)**2)",
+        ),
     ],
-    ids=["model", "expression", "data"],
+    ids=["model", "expression", "data", "lists", "scipy", "sampling", "sparse", "ragged"],
 )
 def test_further_cells_that_are_traced_once(shell: Notebook, set_up: str, line: str, cell: str) -> None:
     shell.ok(f"import tensorflow as tf\n{set_up}")
@@ -189,6 +213,43 @@ def test_what_a_cell_keeps_in_a_list_is_of_the_last_run(ready: Notebook) -> None
         ready.ok(f"x.assign({start})")
         ready.ok(f"%%minimize y --over x --steps 0 -q\n{CELL}\nkept = [y]")
         assert float(ready.ns["kept"][0]) == pytest.approx(2 * (start - 1) ** 2 + 1)
+
+
+def test_a_list_of_an_earlier_run_stays_as_it_was(ready: Notebook) -> None:
+    kept = []
+    for start in (4.0, 2.0, 3.0):
+        ready.ok(f"x.assign({start})")
+        ready.ok(f"%%minimize y --over x --steps 0 -q\n{CELL}\nrow = [y]\nlogs = {{'row': row, 'all': [row]}}")
+        kept.append((ready.ns["row"], ready.ns["logs"]))
+    assert traces() == 1
+    for start, (row, logs) in zip((4.0, 2.0, 3.0), kept, strict=True):
+        assert float(row[0]) == pytest.approx(2 * (start - 1) ** 2 + 1)
+        assert logs["row"] is row
+        assert logs["all"][0] is row
+
+
+@pytest.mark.parametrize(
+    ("set_up", "cell"),
+    [
+        ("log = []", "y = x**2\nlog.append(y)\nlast = [y]"),
+        ("class Box:\n    pass", "y = x**2\nrow = [y]\nbox = Box()\nbox.row = row"),
+        ("", "y = x**2\nrow = [y]\ndef f(row=row):\n    return row"),
+        ("from collections import defaultdict", "y = x**2\nrow = defaultdict(list)\nrow['y'].append(y)"),
+    ],
+    ids=["outer", "object", "default", "class"],
+)
+def test_what_is_kept_elsewhere_has_values_at_each_run(shell: Notebook, set_up: str, cell: str) -> None:
+    shell.ok(f"import tensorflow as tf\nx = tf.Variable(3.0)\n{set_up}")
+    for start in (3.0, 2.0):
+        shell.ok(f"x.assign({start})")
+        shell.ok(f"%%minimize y --over x --steps 0 -q\n{cell}")
+        held = {
+            "log": "log[-1]",
+            "box": "box.row[0]",
+            "f": "f()[0]",
+            "row": "row['y'][0]",
+        }[next(name for name in ("log", "box", "f", "row") if name in shell.ns)]
+        assert float(shell.ok(f"float({held})").out) == pytest.approx(start**2)
 
 
 def test_compiled_loops_are_freed_with_their_variable(ready: Notebook) -> None:
