@@ -21,6 +21,7 @@ import numpy as np
 from tape_magic.engine import sources as src
 from tape_magic.engine.frames import is_users
 from tape_magic.engine.kinds import attributes_of, elements_of, is_a, pairs_of
+from tape_magic.engine.optimizers import settings_of
 from tape_magic.engine.source_text import unwrapped
 
 
@@ -97,6 +98,11 @@ class Fingerprints:
             return kind, frozenset(self.of(item) for item in elements_of(value))
         return self._of_object(value)
 
+    def of_settings(self, settings: Mapping[str, Any]) -> Hashable:
+        """What an optimizer is made from."""
+        rest = {key: value for key, value in settings.items() if key != "learning_rate"}
+        return repr(rest), self.of(settings.get("learning_rate"))
+
     def _of_object(self, value: Any) -> Hashable:
         function = unwrapped(value)
         if is_a(function, types.MethodType):
@@ -151,8 +157,13 @@ class Fingerprints:
             return Same(value)
         if is_a(value, keras.Layer):
             return Same(value), kind, self._of_layer(value)
-        if is_a(value, keras.Optimizer | keras.Loss | keras.Metric | keras.Initializer):
+        if is_a(value, keras.Optimizer):
+            return Same(value), kind, self.of_settings(settings_of(value))
+        if is_a(value, keras.Loss | keras.Metric | keras.Initializer):
             return Same(value), kind, repr(value.get_config())
+        if is_a(value, keras.optimizers.schedules.LearningRateSchedule):  # one is as good as another
+            own = self._users_own(type(value))
+            return kind, self._own_attributes(value, everything=True) if own else repr(value.get_config())
         if is_a(value, tf.Module) or type(value).__module__ == self._module:
             return Same(value), kind, self._own_attributes(value, everything=True)
         raise Unknown(value)

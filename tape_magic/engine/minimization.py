@@ -254,8 +254,9 @@ class Minimization(ABC):
         if isinstance(optimizer, str):
             return optimizer
         if self.settings.made_here and optimizers.is_optimizer(optimizer):
-            config = {key: value for key, value in optimizer.get_config().items() if key != "name"}
-            return type(optimizer), repr(config)  # Keras numbers the names
+            config = optimizers.settings_of(optimizer)
+            del config["name"]  # Keras numbers them
+            return type(optimizer), prints.of_settings(config)
         return prints.of(optimizer)
 
     def _read_names(self, over: Sequence[str] | None) -> list[str]:

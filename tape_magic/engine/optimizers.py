@@ -123,7 +123,7 @@ def built_for(optimizer: Any, variables: Sequence[Any]) -> tuple[Any, bool]:
     fresh = optimizer.built and not _fits(optimizer, variables)
     if fresh:
         try:
-            optimizer = type(optimizer).from_config(optimizer.get_config())
+            optimizer = type(optimizer).from_config(settings_of(optimizer))
         except Exception as error:  # a class of the user's own, whose get_config leaves something out
             name = type(optimizer).__name__
             raise LineError(
@@ -149,11 +149,27 @@ def _fits(optimizer: Any, variables: Sequence[Any]) -> bool:
     return all(id(variable) in known for variable in variables)
 
 
+def settings_of(optimizer: Any) -> dict[str, Any]:
+    """What it is made from: its schedule as an object, as the user's own need not say what they are."""
+    import keras
+
+    schedule = getattr(optimizer, "_learning_rate", None)  # the public name is the rate of this step
+    if not isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
+        config: dict[str, Any] = optimizer.get_config()
+        return config
+    vars(schedule)["get_config"] = dict  # Keras asks it in any case
+    try:
+        return {**optimizer.get_config(), "learning_rate": schedule}
+    finally:
+        del vars(schedule)["get_config"]
+
+
 def learning_rate(optimizer: Any) -> float | None:
     """The rate, if it is one number and no schedule; SciPy's methods have none."""
     if isinstance(optimizer, scipy_methods.Method):
         return None
-    rate = optimizer.get_config().get("learning_rate")
+    wrapped = getattr(optimizer, "inner_optimizer", None)
+    rate = settings_of(optimizer if wrapped is None else wrapped).get("learning_rate")
     return float(rate) if isinstance(rate, float) else None
 
 
@@ -164,7 +180,7 @@ def describe(optimizer: Any) -> str:
     wrapped = getattr(optimizer, "inner_optimizer", None)
     if is_optimizer(wrapped):
         return f"{type(optimizer).__name__}({describe(wrapped)})"
-    config = optimizer.get_config()
+    config = settings_of(optimizer)
     rate = learning_rate(optimizer)
     shown = ["schedule" if rate is None else f"{rate:.4g}"]
     defaults = _defaults(type(optimizer))

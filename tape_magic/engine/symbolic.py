@@ -65,7 +65,8 @@ class Copies:
             self.all_of_it = self.all_of_it and not self._leads_on(value)
             return value
         if id(value) not in self._seen:
-            copy = self._seen[id(value)] = kind()  # before what it holds, which may be itself
+            copy: Any = kind()
+            self._seen[id(value)] = copy  # before what it holds, which may be itself
             if kind is list:
                 copy.extend(self.copied(item) for item in value)
             else:

@@ -51,8 +51,8 @@ class Traced:
     written
         The variables that it assigns itself, such as a counter or the averages of a normalisation.
     reusable
-        Whether :meth:`outputs` may be asked again: it may not where a tensor was kept in an object, a closure,
-        or a list or dict that was there before, in which its value has then taken its place.
+        Whether :meth:`outputs` may be asked again: it may not where a tensor was kept in an object, a
+        closure, or a list or dict that was there before, in which its value has then taken its place.
     """
 
     def __init__(

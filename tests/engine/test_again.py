@@ -157,7 +157,11 @@ def test_what_may_have_changed_is_traced_anew(shell: Notebook, set_up: str, cell
         ),
         ("x = tf.Variable(3.0)", '--over x --optimizer "tf.keras.optimizers.SGD(0.01)"', "x**2"),
         ("x, data = tf.Variable(3.0), [(1.0,), (2.0,)]", '--over x --for "(r,) in data"', "x*r"),
-        ("x = tf.Variable(3.0)", "--over x", "terms = [x, x**2]\nlogs = {'l1': abs(x), 'terms': terms}\nterms[1]"),
+        (
+            "x = tf.Variable(3.0)",
+            "--over x",
+            "terms = [x, x**2]\nlogs = {'a': terms[0]}\nterms[1]",
+        ),
         ("x = tf.Variable(3.0)", "--over x --optimizer bfgs", "terms = [x, (x, x**2)]\nterms[1][1]"),
         (
             "from tensorflow import keras\n"
@@ -172,6 +176,14 @@ def test_what_may_have_changed_is_traced_anew(shell: Notebook, set_up: str, cell
             "noise(x)**2",
         ),
         (
+            "class Half(tf.keras.optimizers.schedules.LearningRateSchedule):\n"
+            "    def __call__(self, step):\n"
+            "        return 0.5 / (tf.cast(step, tf.float32) + 1.0)\n"
+            "x = tf.Variable(3.0)",
+            '--over x --optimizer "tf.keras.optimizers.SGD(Half())"',
+            "x**2",
+        ),
+        (
             "x, sparse = tf.Variable([[3.0]]), tf.sparse.from_dense([[2.0]])",
             "--over x",
             "tf.reduce_sum(tf.sparse.sparse_dense_matmul(sparse, x)**2)",
@@ -182,7 +194,7 @@ def test_what_may_have_changed_is_traced_anew(shell: Notebook, set_up: str, cell
             "tf.reduce_sum(tf.reduce_mean(tf.gather(x, ragged), axis=1)**2)",
         ),
     ],
-    ids=["model", "expression", "data", "lists", "scipy", "sampling", "sparse", "ragged"],
+    ids=["model", "expression", "data", "lists", "scipy", "sampling", "schedule", "sparse", "ragged"],
 )
 def test_further_cells_that_are_traced_once(shell: Notebook, set_up: str, line: str, cell: str) -> None:
     shell.ok(f"import tensorflow as tf\n{set_up}")
@@ -215,11 +227,27 @@ def test_what_a_cell_keeps_in_a_list_is_of_the_last_run(ready: Notebook) -> None
         assert float(ready.ns["kept"][0]) == pytest.approx(2 * (start - 1) ** 2 + 1)
 
 
+def test_a_schedule_that_was_changed_is_seen(shell: Notebook) -> None:
+    shell.ok(
+        "import tensorflow as tf\n"
+        "class Flat(tf.keras.optimizers.schedules.LearningRateSchedule):\n"
+        "    rate = 0.5\n"
+        "    def __call__(self, step):\n"
+        "        return self.rate\n"
+        "x, flat = tf.Variable(3.0), Flat()"
+    )
+    for rate, end in ((0.5, 0.0), (0.25, 1.5)):  # x - rate·2x
+        shell.ok(f"x.assign(3.0)\nflat.rate = {rate}")
+        shell.ok('%%minimize --over x --optimizer "tf.keras.optimizers.SGD(flat)" --steps 1 -q\nx**2')
+        assert float(shell.ns["x"]) == pytest.approx(end)
+
+
 def test_a_list_of_an_earlier_run_stays_as_it_was(ready: Notebook) -> None:
     kept = []
     for start in (4.0, 2.0, 3.0):
         ready.ok(f"x.assign({start})")
-        ready.ok(f"%%minimize y --over x --steps 0 -q\n{CELL}\nrow = [y]\nlogs = {{'row': row, 'all': [row]}}")
+        made = "row = [y]\nlogs = {'row': row, 'all': [row]}"
+        ready.ok(f"%%minimize y --over x --steps 0 -q\n{CELL}\n{made}")
         kept.append((ready.ns["row"], ready.ns["logs"]))
     assert traces() == 1
     for start, (row, logs) in zip((4.0, 2.0, 3.0), kept, strict=True):

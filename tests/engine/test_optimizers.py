@@ -260,3 +260,33 @@ def test_an_optimizer_that_scales_the_loss_moves_as_one_that_does_not(name: str,
 def test_an_optimizer_around_another_shows_both() -> None:
     around = SCALING["a scale that grows"]()
     assert optimizers.describe(around) == "LossScaleOptimizer(SGD(0.01))"
+
+
+class Warming(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule as the tutorials write it: it does not say what it is made from."""
+
+    def __init__(self, peak: float) -> None:
+        self.peak = peak
+
+    def __call__(self, step: Any) -> Any:
+        step = tf.cast(step, tf.float32)
+        return self.peak * tf.minimum(0.1 * (step + 1.0), tf.math.rsqrt(step + 1.0))
+
+
+@pytest.mark.parametrize("engine", ["xla", "graph", "eager"])
+def test_a_schedule_of_the_users_own(engine: str) -> None:
+    optimizer = keras.optimizers.SGD(Warming(0.05), momentum=0.5)
+    result = tape_magic.minimize(bowl, {"w": start()}, optimizer, steps=20, engine=engine)
+    np.testing.assert_allclose(
+        result.history, by_hand(keras.optimizers.SGD(Warming(0.05), momentum=0.5), 20), rtol=1e-5
+    )
+    assert result.optimizer == "SGD(schedule, momentum=0.5)"
+    # Over other variables, with a copy.
+    again = tape_magic.minimize(bowl, {"w": start()}, optimizer, steps=20, engine=engine)
+    np.testing.assert_allclose(again.history, result.history, rtol=1e-5)
+
+
+def test_a_schedule_within_an_optimizer_around_another() -> None:
+    optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(Warming(0.05)))
+    result = tape_magic.minimize(bowl, {"w": start()}, optimizer, steps=3)
+    assert result.optimizer == "LossScaleOptimizer(SGD(schedule))"
