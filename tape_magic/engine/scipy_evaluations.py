@@ -134,14 +134,29 @@ class Derivatives:
         )
 
     def _jacobian(self, tape: Any, target: Any, sources: Any) -> Any:
-        def by_rows(**more: Any) -> Any:
-            return tape.jacobian(target, sources, unconnected_gradients=_ZERO, **more)
+        def at_once() -> Any:
+            return tape.jacobian(target, sources, unconnected_gradients=_ZERO)
 
         def one_by_one() -> Any:
-            return by_rows(experimental_use_pfor=False)
+            return _row_by_row(tape, target, sources)
 
         with self._backward():
-            return vectorized(by_rows, one_by_one).value if self._vectorize else one_by_one()
+            return vectorized(at_once, one_by_one).value if self._vectorize else one_by_one()
+
+
+def _row_by_row(tape: Any, target: Any, sources: Any) -> Any:
+    """The Jacobian of a vector. TensorFlow's own loop takes the sources to be of the target's dtype."""
+    import tensorflow as tf
+
+    count = tf.shape(target)[0] if target.shape[0] is None else target.shape[0]
+
+    def row(index: Any) -> Any:
+        one = tf.one_hot(index, count, dtype=target.dtype)
+        found = tape.gradient(target, sources, output_gradients=one, unconnected_gradients=_ZERO)
+        return tf.nest.map_structure(tf.convert_to_tensor, found)  # dense
+
+    kinds = tf.nest.map_structure(lambda source: tf.TensorSpec(source.shape, source.dtype), sources)
+    return tf.map_fn(row, tf.range(count), fn_output_signature=kinds)
 
 
 _ZERO = "zero"

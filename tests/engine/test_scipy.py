@@ -789,3 +789,41 @@ def test_a_loss_of_squares_reaches_the_certified_values_too(method: str) -> None
     )
     np.testing.assert_allclose(result.variables["b"].end, reference.certified, rtol=1e-6)
     assert result.loss == pytest.approx(reference.squares, rel=1e-9)
+
+
+def by_a_loop(p: Any) -> Any:
+    """p₁·(1 + p₀ + … + p₀⁴), by Horner."""
+    total = tf.constant(0.0)
+    for _ in tf.range(5):
+        total = total * p[0] + p[1]
+    return total
+
+
+@pytest.mark.parametrize("engine", ["xla", "graph", "eager"])
+@pytest.mark.parametrize("method", ["trust-exact", "newton-cg", "lm", "trf"])
+def test_derivatives_of_a_loop_in_single_precision(method: str, engine: str) -> None:
+    def residuals(p: Any) -> Any:
+        return tf.stack([by_a_loop(p) - 3.0, p[0] - 1.0])
+
+    def loss(p: Any) -> Any:
+        return tf.reduce_sum(residuals(p) ** 2)
+
+    what = residuals if method in ("lm", "trf") else loss
+    result = tape_magic.minimize(what, {"p": tf.Variable([1.5, 0.5])}, method, engine=engine)
+    # 5p₁ = 3 where p₀ is 1.
+    np.testing.assert_allclose(result.variables["p"].end, [1.0, 0.6], rtol=1e-3)
+    assert result.converged
+
+
+@pytest.mark.parametrize("engine", ["xla", "graph", "eager"])
+def test_the_hessian_of_a_loop_over_variables_of_two_dtypes(engine: str) -> None:
+    def loss(a: Any, b: Any) -> Any:
+        total = tf.constant(0.0)
+        for _ in tf.range(3):
+            total = total + a * tf.cast(b, tf.float32)
+        return (total - 6.0) ** 2 + (a - 1.0) ** 2
+
+    variables = {"a": tf.Variable(2.0), "b": tf.Variable(1.0, dtype=tf.float64)}
+    result = tape_magic.minimize(loss, variables, "trust-exact", engine=engine)
+    assert float(result.variables["a"].end) == pytest.approx(1.0, rel=1e-3)
+    assert float(result.variables["b"].end) == pytest.approx(2.0, rel=1e-3)
