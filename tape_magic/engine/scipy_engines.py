@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -22,34 +21,11 @@ from tape_magic.engine.scipy_eager import EagerProgram, without_gradient_named
 from tape_magic.engine.scipy_evaluations import Derivatives
 from tape_magic.engine.scipy_functions import ANEW, SECOND, SEEDED, Choice, Functions
 from tape_magic.engine.scipy_methods import Method, refuse_size
+from tape_magic.engine.scipy_prepared import Prepared
 from tape_magic.engine.trace import Traced, failure_of_trace
 from tape_magic.engine.unconnected import Record, record_of
 from tape_magic.engine.waiting import Waiting
 from tape_magic.errors import CompileError, TapeMagicError
-
-
-@dataclass(eq=False)
-class Prepared:
-    """What was compiled for a program, which its next run can use again.
-
-    Attributes
-    ----------
-    asked
-        The engine that was asked for.
-    traced, flat, connected
-        As a graph; what has a gradient, as a vector; and for each thing minimised over, whether it has one.
-    choice
-        The compiled functions.
-    lifted
-        The variables that stand for floats and arrays, in the order in which they were made.
-    """
-
-    asked: str
-    traced: Traced
-    flat: Flat
-    connected: Sequence[bool]
-    choice: Choice
-    lifted: list[Any] = field(default_factory=list)
 
 
 class Evaluations:

@@ -13,8 +13,9 @@ from tape_magic.engine.flat import Vector
 from tape_magic.engine.loop_cache import LoopCache
 from tape_magic.engine.minimization import Minimization, Minimized
 from tape_magic.engine.program import Namespace, Program
-from tape_magic.engine.scipy_engines import Evaluations, Prepared
+from tape_magic.engine.scipy_engines import Evaluations
 from tape_magic.engine.scipy_methods import Method, check_settings, find, require_scipy
+from tape_magic.engine.scipy_prepared import Prepared
 from tape_magic.engine.scipy_run import Outcome, ScipyRun, Watch
 from tape_magic.engine.settings import Settings
 from tape_magic.engine.waiting import Waiting

@@ -212,7 +212,8 @@ class Page:
             if found:
                 return found
             self.page.wait_for_timeout(30)
-        raise AssertionError(f"never came: {what}")
+        said = self.page.locator("body").inner_text()
+        raise AssertionError(f"never came: {what}; the page says\n{said}")
 
     def says(self, number: int, words: str) -> None:
         """Wait for words below a cell."""

@@ -42,7 +42,7 @@ def width(page: Page, cell: int) -> str:
 
 def start(page: Page, cell: int) -> None:
     page.run(cell)
-    page.button(cell, "Stop").wait_for()
+    page.until(lambda: page.button(cell, "Stop").count(), f"Stop below cell {cell}")
 
 
 def the_bar_moves_pause_freezes_it_and_resume_goes_on(page: Page, cell: int) -> None:
