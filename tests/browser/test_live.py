@@ -78,18 +78,23 @@ def a_narrow_window_shows_all_of_the_curve(page: Page, cell: int) -> None:
     page.page.set_viewport_size({"width": 320, "height": 800})
     written = page.output(cell).locator(".mathjax_ignore").first
     sizes = """box => {
+        if (!box.isConnected) return null;  // just being replaced
         const picture = box.querySelector('img, svg[role="img"]').getBoundingClientRect();
         return [box.scrollWidth - box.clientWidth, picture.right - box.getBoundingClientRect().right,
                 picture.width, picture.height];
     }"""
-    page.until(lambda: written.evaluate(sizes)[2] < 300, "a narrow curve")
-    over, beyond, _, height = written.evaluate(sizes)
+
+    def narrow() -> Any:
+        found = written.evaluate(sizes)
+        return found if found and 0 < found[2] < 300 else None
+
+    over, beyond, _, height = page.until(narrow, "a narrow curve")
     assert (over, height) == (0, 160)
     assert beyond <= 0
-    labels = written.evaluate(
-        """box => [...box.querySelectorAll('svg text')].map(text => text.getBoundingClientRect())
-            .filter(place => place.width).map(place => [place.left, place.top, place.right])"""
-    )
+    look = """box => box.isConnected && {all: [...box.querySelectorAll('svg text')]
+        .map(text => text.getBoundingClientRect())
+        .filter(place => place.width).map(place => [place.left, place.top, place.right])}"""
+    labels = page.until(lambda: written.evaluate(look), "the labels")["all"]
     for one in labels:
         beside = [other for other in labels if other[0] > one[0] and abs(other[1] - one[1]) < 4]
         assert all(other[0] > one[2] for other in beside), labels
@@ -98,8 +103,9 @@ def a_narrow_window_shows_all_of_the_curve(page: Page, cell: int) -> None:
 
 def type_of(page: Page, cell: int) -> list[Any]:
     """Where the text below a cell begins, and how large it is."""
-    look = "box => [box.getBoundingClientRect().left, getComputedStyle(box).fontSize]"
-    return list(page.output(cell).locator(".mathjax_ignore").first.evaluate(look))
+    look = "box => box.isConnected && [box.getBoundingClientRect().left, getComputedStyle(box).fontSize]"
+    text = page.output(cell).locator(".mathjax_ignore").first
+    return list(page.until(lambda: text.evaluate(look), "text that is not just being replaced"))
 
 
 def stop_ends_the_cell_with_the_report_in_place(page: Page, cell: int) -> None:
