@@ -1,15 +1,21 @@
 """``%%grad`` beside the same tapes written by hand, each as a cell of a notebook; and its report, drawn.
 
-Run with ``python -m benchmarks.grad``. In the cells nothing is displayed, as with ``-q``.
+Run with ``python -m benchmarks.grad``. In the cells nothing is displayed, as with ``-q``. With ``--parts``,
+the cells of models run without parts of the magic in turn: what hears the operations, and what looks at the
+gradients.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import statistics
 import textwrap
 import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from unittest.mock import patch
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -17,6 +23,8 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 from benchmarks.side_by_side import Race, environment, run, table
+from tape_magic.engine import condition
+from tape_magic.engine.recording import Recorder
 
 SETUP = """
 import numpy as np, tensorflow as tf, keras
@@ -75,6 +83,35 @@ TASKS = {
     "Hessian, 300 × 300": (HESSIAN, f"%%grad y --wrt w --hessian -q\n{CHAIN}", 20),
 }
 
+RESNET = """
+resnet = keras.applications.ResNet50(weights=None, input_shape=(64, 64, 3), classes=10, classifier_activation=None)
+pictures, classes = tf.random.normal([4, 64, 64, 3]), tf.constant([1, 2, 3, 4])
+"""
+RESIDUAL = "loss = loss_of(classes, resnet(pictures, training=True))"
+MODELS = {
+    "Keras, 1.04 million weights": (*TASKS["Keras, 1.04 million weights"][:2], 100),
+    "ResNet50, four small images": (
+        tape(RESIDUAL, "gradients = t.gradient(loss, resnet.trainable_variables)"),
+        f"%%grad loss --wrt resnet -q\n{RESIDUAL}",
+        12,
+    ),
+}
+
+
+@contextmanager
+def _unheard(self: Recorder, frames: object = None) -> Iterator[None]:
+    yield
+
+
+UNHEARD = (Recorder, "listening", _unheard)
+UNSEEN = (condition, "_squares", lambda value: 1.0)
+WITHOUT = {
+    "%%grad": (),
+    "nothing looked at": (UNSEEN,),
+    "nothing heard": (UNHEARD,),
+    "neither": (UNHEARD, UNSEEN),
+}
+
 DEEP = """
 deep = keras.Sequential([keras.Input((16,)), *(
     keras.layers.Dense(16, activation="tanh", name=f"encoder_block_{i}_dense") for i in range(500)
@@ -102,8 +139,38 @@ def drawn(shell: InteractiveShell, rounds: int = 20) -> str:
     )
 
 
+def in_parts(shell: InteractiveShell, cell: Callable[[str], None]) -> list[Race]:
+    """The cells of models, whole and without parts; and the tape by hand once more, which tells the noise."""
+    shell.run_cell(RESNET).raise_error()
+
+    def without(text: str, parts: tuple[tuple[object, str, object], ...]) -> Callable[[], None]:
+        def one() -> None:
+            with ExitStack() as stack:
+                for owner, name, instead in parts:
+                    stack.enter_context(patch.object(owner, name, instead))
+                cell(text)
+
+        return one
+
+    return [
+        Race(
+            name,
+            {
+                "by hand": lambda text=by_hand: cell(text),
+                "by hand again": lambda text=by_hand: cell(text),
+                **{part: without(magic, left_out) for part, left_out in WITHOUT.items()},
+            },
+            rounds,
+        )
+        for name, (by_hand, magic, rounds) in MODELS.items()
+    ]
+
+
 def main() -> None:
     """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--parts", action="store_true", help="what parts of the magic take")
+    parts = parser.parse_args().parts
     config = Config()
     config.HistoryManager.hist_file = ":memory:"
     shell = InteractiveShell.instance(config=config)
@@ -113,17 +180,22 @@ def main() -> None:
     def cell(text: str) -> None:
         shell.run_cell(text, store_history=True).raise_error()
 
-    races = [
-        Race(
-            name,
-            {"by hand": lambda text=by_hand: cell(text), "%%grad": lambda text=magic: cell(text)},
-            rounds,
-        )
-        for name, (by_hand, magic, rounds) in TASKS.items()
-    ]
+    races = (
+        in_parts(shell, cell)
+        if parts
+        else [
+            Race(
+                name,
+                {"by hand": lambda text=by_hand: cell(text), "%%grad": lambda text=magic: cell(text)},
+                rounds,
+            )
+            for name, (by_hand, magic, rounds) in TASKS.items()
+        ]
+    )
     print(environment("tensorflow", "keras", "numpy", "ipython"))
     print(table([run(race) for race in races]))
-    print(drawn(shell))
+    if not parts:
+        print(drawn(shell))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from tape_magic.engine import outputs as out
+from tape_magic.engine import py_functions
 from tape_magic.engine import sources as src
 from tape_magic.engine.condition import Condition
 from tape_magic.engine.directions import Directions
@@ -299,7 +300,7 @@ def telling(reasons: Iterable[Reason | None]) -> Reason | None:
 
 def _refused(message: str) -> Reason:
     """What TensorFlow says of an operation that failed, less the node that it stands in."""
-    if "EagerPyFunc" in message:
+    if py_functions.NAME in message:
         return ONLY_ONCE
     said = re.sub(r"^(\{\{.*?\}\}\s*)+", "", message).partition("\n")[0]
     return Reason(Cause.UNKNOWN, said.partition(" [Op:")[0])

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from tape_magic.engine import op_events
+from tape_magic.engine import op_events, py_functions
 from tape_magic.engine.entries import Custom, Entry
 from tape_magic.engine.frames import Backward, Frame, UserFrames
 from tape_magic.engine.passing import PASSING, Passing, computed_again
@@ -207,7 +207,7 @@ class Recorder:
         frames = self._frames.around(frame) if self._fixed is None else self._fixed
         # No operation's name begins so: it is that of a function.
         called = op_events.graph_called(frame) if name[:2] == "__" else None
-        within = op_events.within_py_function(attrs) if name == "EagerPyFunc" else None
+        within = op_events.within_py_function(attrs) if name == py_functions.NAME else None
         taped = not (self.paused or self._stopped())
         keys = read_keys, made_keys
         self._heard.append((name, attrs, keys, held_in, held_out, frames, taped, called, reads, within))
