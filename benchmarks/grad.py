@@ -84,7 +84,9 @@ TASKS = {
 }
 
 RESNET = """
-resnet = keras.applications.ResNet50(weights=None, input_shape=(64, 64, 3), classes=10, classifier_activation=None)
+resnet = keras.applications.ResNet50(
+    weights=None, input_shape=(64, 64, 3), classes=10, classifier_activation=None
+)
 pictures, classes = tf.random.normal([4, 64, 64, 3]), tf.constant([1, 2, 3, 4])
 """
 RESIDUAL = "loss = loss_of(classes, resnet(pictures, training=True))"
