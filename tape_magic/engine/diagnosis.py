@@ -14,8 +14,6 @@ from tape_magic.engine.entries import Entry
 from tape_magic.engine.evidence import Evidence, Quantity, at, unknown
 from tape_magic.engine.frames import gradient_of
 from tape_magic.engine.missing import Missing
-from tape_magic.engine.program import Text
-from tape_magic.engine.recording import Recorder
 from tape_magic.engine.replay import Replay, Unknown
 from tape_magic.engine.zeros import Zeros
 from tape_magic.results.reasons import Cause, Reason
@@ -24,20 +22,18 @@ _INVERTIBLE = "the matrix is singular: add a small multiple of the identity"
 
 
 class Diagnosis:
-    """Reasons, from what a recorder heard.
+    """Reasons for whatever a derivative is like.
 
     Parameters
     ----------
-    recorder
-        It heard the run, and the derivatives that were differentiated again.
-    text
-        The user's code.
+    evidence
+        Of the run.
     """
 
-    def __init__(self, recorder: Recorder, text: Text) -> None:
-        self._evidence = Evidence(recorder, text)
-        self._missing = Missing(self._evidence)
-        self._zeros = Zeros(self._evidence, self._missing)
+    def __init__(self, evidence: Evidence) -> None:
+        self._evidence = evidence
+        self._missing = Missing(evidence)
+        self._zeros = Zeros(evidence, self._missing)
 
     def reasons(
         self, target: Quantity, sources: Sequence[Quantity], values: Sequence[Any]

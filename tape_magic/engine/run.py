@@ -13,6 +13,7 @@ from typing import Any
 from tape_magic.engine import sources as src
 from tape_magic.engine.diagnosis import Diagnosis
 from tape_magic.engine.directions import Directions
+from tape_magic.engine.evidence import Evidence
 from tape_magic.engine.program import Namespace, Program
 from tape_magic.engine.recording import Recorder
 from tape_magic.engine.request import Request
@@ -227,7 +228,7 @@ class Run(ABC):
     @cached_property
     def diagnosis(self) -> Diagnosis:
         """What explains derivatives, once the tapes have ended."""
-        return Diagnosis(self.recorder, self.program.text(self.namespace))
+        return Diagnosis(Evidence(self.recorder, self.program.text(self.namespace)))
 
     def note(self, *sentences: str) -> None:
         """Say something in the report, once."""

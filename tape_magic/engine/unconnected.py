@@ -9,7 +9,7 @@ from typing import Any
 
 from tape_magic.engine.diagnosis import Diagnosis
 from tape_magic.engine.entries import Entry
-from tape_magic.engine.evidence import Quantity
+from tape_magic.engine.evidence import Evidence, Quantity
 from tape_magic.engine.program import Text
 from tape_magic.engine.recording import Recorder
 from tape_magic.engine.sources import Leaf
@@ -93,7 +93,7 @@ def explained(record: Record, text: Text, loss_name: str | None, leaves: Sequenc
     """
     record.recorder.keep(record.loss)
     target = Quantity(loss_name or LAST_EXPRESSION, (record.loss,))
-    diagnosis = Diagnosis(record.recorder, text)
+    diagnosis = Diagnosis(Evidence(record.recorder, text))
     by_reason: dict[str, list[str]] = {}
     for leaf in leaves:
         reason = _reason(diagnosis, target, Quantity(leaf.name, (leaf.value,)))
