@@ -23,8 +23,8 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 from benchmarks.side_by_side import Race, environment, run, table
-from tape_magic.engine import condition
-from tape_magic.engine.recording import Recorder
+from tape_magic.engine.diagnosis import condition
+from tape_magic.engine.record.recorder import Recorder
 
 SETUP = """
 import numpy as np, tensorflow as tf, keras

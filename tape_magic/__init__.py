@@ -11,10 +11,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from tape_magic.engine.define import derivative
-    from tape_magic.engine.devices import devices
-    from tape_magic.engine.minimize import minimize
-    from tape_magic.engine.tape import grad
 
 __version__ = "0.1.0"
 
@@ -27,15 +23,15 @@ __all__ = [
     "unload_ipython_extension",
 ]
 
-_HOMES = {"grad": "tape", "derivative": "define", "minimize": "minimize", "devices": "devices"}
+_FUNCTIONS = ("derivative", "devices", "grad", "minimize")
 
 
 def __getattr__(name: str) -> Any:
     # Late, since loading the extension must not import TensorFlow, which takes seconds.
-    if name in _HOMES:
+    if name in _FUNCTIONS:
         from importlib import import_module
 
-        return getattr(import_module(f"tape_magic.engine.{_HOMES[name]}"), name)
+        return getattr(import_module(f"tape_magic.engine.api.{name}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

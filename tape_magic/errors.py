@@ -1,4 +1,4 @@
-"""The errors that the package raises, each a sentence for the user.
+"""?
 
 A message says what happened, with the offending name, shape or value, and what to do about it.
 The user's own exceptions are never wrapped in these.
@@ -63,3 +63,18 @@ def a_kind(value: object) -> str:
         return "None"
     name = type(value).__name__
     return f"an {name}" if name[:1].lower() in "aeio" else f"a {name}"
+
+
+def said(error: BaseException) -> str:
+    """The kind of an exception of the user's, and the first line of what it says if it can say anything."""
+    try:
+        text = str(error).strip().partition("\n")[0]
+    except Exception:
+        text = ""
+    return f"{type(error).__name__}: {text}".removesuffix(": ")
+
+
+def shorten(text: str, width: int = 60) -> str:
+    """`text` in at most `width` characters, so that an error stays one line."""
+    text = " ".join(text.split())
+    return text if len(text) <= width else text[: width - 1] + "…"

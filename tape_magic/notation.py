@@ -1,4 +1,4 @@
-"""Derivatives as mathematics writes them: ``d2y/dx2``, ``∂²y/∂x∂a``, ``∇loss`` → :class:`Target`.
+"""?
 
 Pure text: nothing here knows TensorFlow or the notebook. Where a text has several readings
 (``d2y/dxda``), the caller says which names exist.
@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 
-from tape_magic.errors import LineError
+from tape_magic.errors import LineError, shorten
 
 LAST_EXPRESSION = "_"
 """The name that the value of a cell's last expression goes by."""
@@ -157,12 +157,6 @@ def split(text: str) -> list[str]:
 def _unquoted(word: str) -> str:
     whole = len(word) > 1 and word[0] in "'\"" and word.find(word[0], 1) == len(word) - 1
     return word[1:-1] if whole else word
-
-
-def shorten(text: str, width: int = 60) -> str:
-    """`text` in at most `width` characters, so that an error stays one line."""
-    text = " ".join(text.split())
-    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 @contextmanager

@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import tape_magic
-from tape_magic.engine.request import LIMIT
+from tape_magic.engine.values.sizes import LIMIT
 from tape_magic.errors import TapeMagicError
-from tape_magic.magics.options import GRAD, MINIMIZE
+from tape_magic.magics.line.grad import GRAD
+from tape_magic.magics.line.minimize import MINIMIZE
 from tape_magic.notation import Kind, place, read_targets
-from tape_magic.results import GradReport, MinimizeResult
+from tape_magic.results.gradients import GradReport
+from tape_magic.results.minimum import MinimizeResult
 from tests.notebook import Notebook
 
 _numbers = itertools.count()

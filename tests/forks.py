@@ -18,7 +18,13 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 120  # seconds until a case counts as hung; no test waits for them to pass
-PRELOADED = ("tensorflow", "keras", "IPython.core.interactiveshell", "pytest", "tape_magic.engine.devices")
+PRELOADED = (
+    "tensorflow",
+    "keras",
+    "IPython.core.interactiveshell",
+    "pytest",
+    "tape_magic.engine.api.devices",
+)
 
 
 class Forks:

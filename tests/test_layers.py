@@ -75,11 +75,98 @@ FLOORS = {
 
 
 DOORS = {
-    ("results/gradients.py", "tape_magic.display.inspector"),
+    ("results/gradients.py", "tape_magic.display.live.inspector"),
     ("results/gradients.py", "tape_magic.display.plots"),
     ("results/minimum.py", "tape_magic.display.plots"),
 }
 """Imports that point up, each in one method that a user calls."""
+
+LOW = {"engine/values", "engine/internals", "engine/process", "results", "notation"}
+RUN = LOW | {"engine/program", "engine/record"}
+MINIMIZATION = RUN | {"engine/diagnosis", "engine/tracing", "engine/static_analysis"}
+
+ROOMS: dict[str, set[str]] = {
+    "engine/process": set(),
+    "engine/internals": {"engine/process"},
+    "engine/values": {"notation"},
+    "engine/program": {"engine/values", "notation"},
+    "engine/record": {"engine/internals", "engine/values"},
+    "engine/static_analysis": {"engine/program", "engine/values"},
+    "engine/tracing": {"engine/internals", "engine/program", "engine/values", "notation"},
+    "engine/diagnosis": {
+        "engine/record",
+        "engine/static_analysis",
+        "engine/program",
+        "engine/values",
+        "engine/internals",
+        "results",
+    },
+    "engine/derivatives": RUN | {"engine/diagnosis", "engine/tracing"},
+    "engine/check": RUN | {"engine/derivatives"},
+    "engine/minimization": MINIMIZATION,
+    "engine/minimization/data": {"engine/values"},
+    "engine/minimization/keras_loop": MINIMIZATION | {"engine/minimization", "engine/minimization/data"},
+    "engine/minimization/scipy_solver": MINIMIZATION | {"engine/minimization"},
+    "engine/devices": {"engine/internals", "results"},
+    "engine/doctor": {"engine/devices", "engine/internals", "results"},
+    "engine/api": MINIMIZATION
+    | {"engine/derivatives", "engine/check", "engine/devices", "engine/doctor"}
+    | {"engine/minimization", "engine/minimization/keras_loop", "engine/minimization/scipy_solver"},
+    "display/content": set(),
+    "display/text": {"display/content"},
+    "display/pictures": {"display/content"},
+    "display/html": {"display/content", "display/text", "display/pictures"},
+    "display/describe": {"display/content", "results", "notation"},
+    "display/live": {
+        "display/content",
+        "display/describe",
+        "display/html",
+        "display/pictures",
+        "display/text",
+        "results",
+    },
+    "display/plots.py": {"display/content", "display/describe", "results"},
+    "magics/cell": {"engine/program"},
+    "magics/line": {"engine/minimization", "engine/devices/words.py", "notation"},
+}
+"""What the modules of a room may import besides the room itself and the errors; late imports count."""
+
+
+def room_of(name: str) -> str:
+    """The innermost room of the table that a module, given by its dotted name, stands in."""
+    parts = name.split(".")[1:]
+    paths = ["/".join(parts[:length]) for length in range(len(parts), 0, -1)]
+    return next((path for path in paths if path in ROOMS), parts[0] if parts else "")
+
+
+def dotted(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+def names_within(path: Path) -> Iterator[Imported]:
+    """Each module of the package that a file imports, with those named after ``import`` resolved."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("tape_magic"):
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                yield Imported(full if full in MODULES else str(node.module), node.lineno, late=True)
+
+
+MODULES = {dotted(path) for path in FILES}
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_rooms_import_what_stands_below(path: Path) -> None:
+    room = room_of(dotted(path)) if "." in dotted(path) else ""
+    room = "display/plots.py" if path.name == "plots.py" else room
+    if room not in ROOMS:
+        return
+    for imported in names_within(path):
+        other = room_of(imported.name)
+        exact = imported.name.removeprefix("tape_magic.").replace(".", "/") + ".py"
+        if other in (room, "errors") or exact in ROOMS[room]:
+            continue
+        assert other in ROOMS[room], f"{path.name}:{imported.line} imports {imported.name}"
 
 
 def imports_of(path: Path) -> Iterator[Imported]:
@@ -127,6 +214,8 @@ def test_imports_point_down(path: Path) -> None:
         where = f"{path.name}:{imported.line} imports {imported.name}"
         if (path.relative_to(PACKAGE).as_posix(), imported.name) in DOORS:
             assert imported.late, f"{where} as the module loads"
+            continue
+        if imported.name == "tape_magic":  # the package itself, which imports nothing as it loads
             continue
         if imported.top == "tape_magic":
             assert imported.name.split(".")[1] in floor.own, where

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tape_magic.display import progress
-from tape_magic.engine.doctor import examine
-from tape_magic.engine.machine import Machine
+from tape_magic.display.live import progress
+from tape_magic.engine.devices.machine import Machine
+from tape_magic.engine.doctor.examine import examine
 from tape_magic.errors import TapeMagicError
 from tape_magic.results.doctor import Finding
 from tests.notebook import Notebook

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from tape_magic.errors import LineError, closest
-from tape_magic.notation import LAST_EXPRESSION, MAX_ORDER, Target, place, read_targets, shorten, split
+from tape_magic.errors import LineError, closest, shorten
+from tape_magic.notation import LAST_EXPRESSION, MAX_ORDER, Target, place, read_targets, split
 
 
 def read(line: str, *names: str) -> list[tuple[str, tuple[str, ...]]]:

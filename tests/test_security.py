@@ -136,9 +136,9 @@ def test_no_socket_and_no_process_but_the_doctors(traces: Traces) -> None:
     assert traces.sockets == []
     assert [one for one in traces.seen if one[0].startswith(("socket", "urllib", "http"))] == []
     assert [one for one in traces.seen if re.match(r"os\.(system|exec|fork|spawn)", one[0])] == []
-    engine = ROOT / "tape_magic" / "engine"
+    doctor = ROOT / "tape_magic" / "engine" / "doctor"
     doctors = re.compile(
-        rf"{re.escape(sys.executable)} -P {re.escape(str(engine))}/doctor_\w+\.py( .*)?", re.S
+        rf"{re.escape(sys.executable)} -P {re.escape(str(doctor))}/(probe|trial)_program\.py( .*)?", re.S
     )
     assert [one for event, one in traces.seen if event == "process" and not doctors.match(one)] == []
 

@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from tape_magic.display import numbers
-from tape_magic.display.browsing import names
-from tape_magic.display.fields.common import shown_name
-from tape_magic.display.fields.minimum import loss_curve
-from tape_magic.display.svg import ACCENT, GREY
-from tape_magic.display.widths import LABEL, shown
+from tape_magic.display.content import numbers
+from tape_magic.display.content.document import ACCENT, GREY
+from tape_magic.display.content.reduction import loss_curve
+from tape_magic.display.content.width import LABEL, shown
+from tape_magic.display.describe.common import names, shown_name
 from tape_magic.results.curvature import Hessian
 from tape_magic.results.gradients import Derivative, GradReport
 from tape_magic.results.minimum import MinimizeResult

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tape_magic.magics.completion import install_completion, remove_completion
-from tape_magic.magics.options import MAGICS
+from tape_magic.magics.line.completion import install_completion, remove_completion
+from tape_magic.magics.line.options import MAGICS
 from tape_magic.magics.shell import TapeMagics
 
 # By name: loading the extension takes a moment only because it imports neither NumPy nor the display.
@@ -48,15 +48,15 @@ def unload(shell: Any) -> None:
 
 
 def _print_text(report: Any, printer: Any, cycle: bool) -> None:
-    from tape_magic.display import text
-    from tape_magic.display.fields import describe
-    from tape_magic.display.writable import writable
+    from tape_magic.display.describe import describe
+    from tape_magic.display.text.encoding import writable
+    from tape_magic.display.text.render import to_text
 
-    printer.text(writable(text.render(describe(report))))
+    printer.text(writable(to_text(describe(report))))
 
 
 def _to_html(report: Any) -> str:
-    from tape_magic.display import html
-    from tape_magic.display.fields import describe
+    from tape_magic.display.describe import describe
+    from tape_magic.display.html.render import to_html
 
-    return html.render(describe(report))
+    return to_html(describe(report))

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tape_magic.display.live import WidgetProgress
-from tape_magic.display.progress import NoProgress, Progress
-from tape_magic.display.terminal import TerminalProgress
+from tape_magic.display.live.panel import WidgetProgress
+from tape_magic.display.live.progress import NoProgress, Progress
+from tape_magic.display.live.terminal import TerminalProgress
 from tape_magic.errors import LineError
 from tape_magic.magics.comms import reading_comms
 

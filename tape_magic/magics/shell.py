@@ -9,11 +9,13 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_
 from IPython.display import display
 from traitlets import Float, Instance, Int, Unicode
 
-from tape_magic.engine.request import LIMIT
-from tape_magic.magics.evaluated import settings, vectors
-from tape_magic.magics.options import GRAD, MINIMIZE, TFGPU
-from tape_magic.magics.prepared import Kept
-from tape_magic.magics.shown_errors import compiled_cell, in_one_line, interruptible
+from tape_magic.engine.values.sizes import LIMIT
+from tape_magic.magics.cell.cache import CellCache
+from tape_magic.magics.errors import compiled_cell, in_one_line, interruptible
+from tape_magic.magics.line.grad import GRAD
+from tape_magic.magics.line.minimize import MINIMIZE
+from tape_magic.magics.line.resolve import settings, vectors
+from tape_magic.magics.line.tfgpu import TFGPU
 
 
 @magics_class
@@ -22,7 +24,7 @@ class TapeMagics(Magics):
 
     shell: Any
     _cache: Any = None
-    _kept = Instance(Kept, ())
+    _kept = Instance(CellCache, ())
     _watch: Any = None
 
     grads_name = Unicode("grads", help="What the report of %%grad is bound to, without -o.").tag(config=True)
@@ -43,10 +45,10 @@ class TapeMagics(Magics):
     def grad(self, line: str, cell: str) -> Any:
         with compiled_cell(self.shell, cell, GRAD.name, self._kept) as compiled:
             options = GRAD.parse(line)
-            from tape_magic.engine.define import define
-            from tape_magic.engine.importing import load_tensorflow
-            from tape_magic.engine.request import Request
-            from tape_magic.engine.tape import differentiate
+            from tape_magic.engine.derivatives.definition import define
+            from tape_magic.engine.derivatives.differentiate import differentiate
+            from tape_magic.engine.derivatives.request import Request
+            from tape_magic.engine.internals.loading import load_tensorflow
 
             load_tensorflow()
             namespace = self.shell.user_ns
@@ -64,8 +66,8 @@ class TapeMagics(Magics):
                 namespace[options.define] = define(compiled, namespace, request, options.define)
                 return None
             if options.check:
-                from tape_magic.engine.check import checked
-                from tape_magic.magics.no_displays import no_displays
+                from tape_magic.engine.check.check import checked
+                from tape_magic.magics.quiet_display import no_displays
 
                 done = checked(compiled, namespace, request, partial(no_displays, self.shell))
             else:
@@ -83,8 +85,8 @@ class TapeMagics(Magics):
     def minimize(self, line: str, cell: str) -> Any:
         with compiled_cell(self.shell, cell, MINIMIZE.name, self._kept) as compiled:
             options = MINIMIZE.parse(line)
-            from tape_magic.engine.importing import load_tensorflow
-            from tape_magic.engine.minimize import MinimizeInterrupted, run
+            from tape_magic.engine.api.minimize import MinimizeInterrupted, run
+            from tape_magic.engine.internals.loading import load_tensorflow
             from tape_magic.magics.front_end import front_end
 
             load_tensorflow()
@@ -123,15 +125,15 @@ class TapeMagics(Magics):
     def tfgpu(self, line: str) -> None:
         with in_one_line(f"%{TFGPU.name}"):
             options = TFGPU.parse(line)
-            from tape_magic.magics import tfgpu
+            from tape_magic.magics import watching
 
             if options.watch:
                 self.stop_watching()
-                self._watch = tfgpu.watch(
+                self._watch = watching.watch(
                     self.shell, self.progress, 60 * self.watch_minutes, self.stop_watching
                 )
                 return
-            report = tfgpu.report(options)
+            report = watching.report(options)
             if options.name:
                 self.shell.user_ns[options.name] = report
             if options.json:
@@ -149,7 +151,7 @@ class TapeMagics(Magics):
     def _loops(self) -> Any:
         """The compiled loops that wait for a cell to be run again."""
         if self._cache is None:
-            from tape_magic.engine.loop_cache import LoopCache
+            from tape_magic.engine.minimization.reuse import LoopCache
 
             self._cache = LoopCache()
         return self._cache

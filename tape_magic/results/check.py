@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 
 
-class Outcome(enum.Enum):
+class CheckOutcome(enum.Enum):
     """What came of a comparison; each member carries its sentence, in words for a heading."""
 
     AGREES = "agrees with central differences"
@@ -59,13 +59,13 @@ class Check:
     note: str = ""
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> CheckOutcome:
         """Whether the two are the same but for rounding, or were not compared at all."""
         if math.isnan(self.error):
-            return Outcome.NOT_COMPARED
-        return Outcome.AGREES if self.error <= self.tolerance else Outcome.DIFFERS
+            return CheckOutcome.NOT_COMPARED
+        return CheckOutcome.AGREES if self.error <= self.tolerance else CheckOutcome.DIFFERS
 
     @property
     def agrees(self) -> bool:
         """Whether the two are the same but for rounding."""
-        return self.outcome is Outcome.AGREES
+        return self.outcome is CheckOutcome.AGREES

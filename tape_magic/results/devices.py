@@ -45,7 +45,7 @@ class Policy:
         return f"{self.kind.value} {' + '.join(size_text(limit) for limit in self.limits)}"
 
 
-class Outcome(enum.Enum):
+class SetupOutcome(enum.Enum):
     """What became of the request; each member carries its sentence."""
 
     DONE = "Done"
@@ -140,7 +140,7 @@ class DeviceReport:
     cuda: str | None
     cudnn: str | None
     started: bool
-    outcome: Outcome
+    outcome: SetupOutcome
     why_no_gpu: str | None
     notes: tuple[str, ...]
     driver: str | None = None
@@ -163,7 +163,7 @@ class DeviceReport:
         For example "Done: GPU 0 memory as needed, GPU 1 hidden." or
         "No GPU: TensorFlow continues on the CPU (this TensorFlow is built without CUDA)."
         """
-        if self.outcome is Outcome.NO_GPU:
+        if self.outcome is SetupOutcome.NO_GPU:
             settings = f": {', '.join(self.settings)}" if self.settings else ""
             return f"{self.outcome.sentence} ({self.why_no_gpu}){settings}."
         return f"{self.outcome.sentence}: {self.setup}."
@@ -178,7 +178,7 @@ class DeviceReport:
             if len(cpu.logical_names) > 1
         ]
         parts += self.settings
-        if not self.gpus and (not parts or self.outcome is Outcome.ASKED):
+        if not self.gpus and (not parts or self.outcome is SetupOutcome.ASKED):
             parts.insert(0, f"no GPU ({self.why_no_gpu})")
         return ", ".join(parts)
 

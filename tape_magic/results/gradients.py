@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from tape_magic.errors import LineError, closest
-from tape_magic.notation import Kind, Target, denominator, read_targets, shorten, split, superscript
+from tape_magic.errors import LineError, closest, shorten
+from tape_magic.notation import Kind, Target, denominator, read_targets, split, superscript
 from tape_magic.results.check import Check
 from tape_magic.results.curvature import Hessian
 from tape_magic.results.reasons import Reason
@@ -290,7 +290,7 @@ class GradReport:
 
     def inspect(self) -> None:
         """Show the report, and below it a browser of widgets: one derivative at a time, drawn."""
-        from tape_magic.display.inspector import inspect
+        from tape_magic.display.live.inspector import inspect
 
         inspect(self)
 

@@ -32,7 +32,7 @@ CELLS = [
     f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
     "%load_ext tape_magic\n"
     "import numpy as np\nfrom IPython.display import display\n"
-    "from tape_magic.display.live import WidgetProgress\n"
+    "from tape_magic.display.live.panel import WidgetProgress\n"
     "from tape_magic.results.steps import Step\n"
     "from tests.display.reports import *\n"
     f"NAMES = {NAMES!r}",

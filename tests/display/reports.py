@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tape_magic.results.devices import Device, DeviceReport, Holder, Outcome, Policy, PolicyKind
+from tape_magic.results.devices import Device, DeviceReport, Holder, Policy, PolicyKind, SetupOutcome
 from tape_magic.results.doctor import DoctorReport, Examined, Finding, Link
 from tape_magic.results.gradients import Derivative, GradReport
 from tape_magic.results.minimum import Divergence, MinimizeResult, StopReason, VariableChange
@@ -106,7 +106,7 @@ def machine(*gpus: Device, **more: Any) -> DeviceReport:
         "cuda": "12.5.1",
         "cudnn": "9",
         "started": False,
-        "outcome": Outcome.DONE,
+        "outcome": SetupOutcome.DONE,
         "why_no_gpu": None,
         "notes": (),
     }
@@ -135,7 +135,7 @@ def hostile_reports(name: str) -> list[Any]:
             tracked_steps={name: np.arange(3)},
         ),
         machine(gpu(0, PolicyKind.GROWTH, product=name), tensorflow=name, notes=(name,)),
-        machine(outcome=Outcome.NO_GPU, why_no_gpu=name, notes=(name,), settings=(name,)),
+        machine(outcome=SetupOutcome.NO_GPU, why_no_gpu=name, notes=(name,), settings=(name,)),
         machine(gpu(0, PolicyKind.GROWTH, holders=(Holder(1, 1, name, None), Holder(2, 1, name, name)))),
         DoctorReport(
             (Examined(Link.DRIVER, Finding.MISSING, (name,), ((name, Finding.MISSING, name),)),),

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from tape_magic.display import html, text
-from tape_magic.display.fields.checks import checks_verdict
-from tape_magic.display.fields.gradients import gradients_document
-from tape_magic.results.check import Check, Outcome
+from tape_magic.display.describe.checks import checks_verdict
+from tape_magic.display.describe.gradients import gradients_document
+from tape_magic.display.html.render import to_html
+from tape_magic.display.text.render import to_text
+from tape_magic.results.check import Check, CheckOutcome
 from tape_magic.results.gradients import Derivative, GradReport
 
 GOOD = Check("dy/dx", 2e-9, (), 2.0, 2.0, 1e-6, 1, 1, "float64")
@@ -19,13 +20,13 @@ NOT = Check("dy/db", math.nan, (), math.nan, math.nan, 1e-6, 0, 2, "float64", "n
 
 
 def test_outcomes() -> None:
-    assert [check.outcome for check in (GOOD, BAD, NOT)] == [*list(Outcome)]
+    assert [check.outcome for check in (GOOD, BAD, NOT)] == [*list(CheckOutcome)]
     assert [check.agrees for check in (GOOD, BAD, NOT)] == [True, False, False]
 
 
 def shown(*checks: Check) -> str:
     rows = tuple(Derivative("y", (check.key[-1],), None, (), "float32", (1,)) for check in checks)
-    return text.render(gradients_document(GradReport(rows, checks=checks)))
+    return to_text(gradients_document(GradReport(rows, checks=checks)))
 
 
 @pytest.mark.parametrize(
@@ -90,10 +91,8 @@ def test_many_that_disagree_and_many_remarks() -> None:
 
 def test_the_same_in_html_and_nothing_without_checks() -> None:
     rows = (Derivative("y", ("x",), None, (), "float32", (1,)),)
-    assert "agrees with central differences" in html.render(
-        gradients_document(GradReport(rows, checks=(GOOD,)))
-    )
-    assert "differences" not in html.render(gradients_document(GradReport(rows)))
+    assert "agrees with central differences" in to_html(gradients_document(GradReport(rows, checks=(GOOD,))))
+    assert "differences" not in to_html(gradients_document(GradReport(rows)))
 
 
 def test_frame() -> None:
@@ -101,5 +100,5 @@ def test_frame() -> None:
     rows = tuple(Derivative("y", (name,), None, (), "float32", (1,)) for name in "xb")
     frame = GradReport(rows, checks=(GOOD, NOT)).to_frame()
     assert frame["error"].iloc[0] == 2e-9
-    assert list(frame["check"]) == [Outcome.AGREES.sentence, Outcome.NOT_COMPARED.sentence]
+    assert list(frame["check"]) == [CheckOutcome.AGREES.sentence, CheckOutcome.NOT_COMPARED.sentence]
     assert "error" not in GradReport(rows).to_frame()

@@ -11,10 +11,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from tape_magic.display import svg_curve
-from tape_magic.display.document import Curve
-from tape_magic.display.fields import describe
-from tape_magic.display.fields.minimum import CURVE_POINTS, decimated
+from tape_magic.display.content.document import Curve
+from tape_magic.display.content.reduction import CURVE_POINTS, decimated
+from tape_magic.display.describe import describe
+from tape_magic.display.pictures.curve import curve, inline_curve, linear_ticks, log_ticks, rooms, step_ticks
 from tests.display.reports import change, minimum
 
 
@@ -80,7 +80,7 @@ def test_the_axis_is_as_long_as_the_run():
     ],
 )
 def test_steps_on_the_axis(steps, labels):
-    assert [label for _, label in svg_curve.step_ticks(steps, "steps")] == labels
+    assert [label for _, label in step_ticks(steps, "steps")] == labels
 
 
 @given(st.integers(1, 10**12), st.integers(100, 510))
@@ -88,9 +88,9 @@ def test_steps_on_the_axis(steps, labels):
 @example(47_917, 130)
 def test_labels_of_steps_never_touch_one_another(steps, wide):
     """Whatever the width of the picture; the two ends apart, which a narrow one is told as well."""
-    ticks = svg_curve.step_ticks(steps, "steps")
+    ticks = step_ticks(steps, "steps")
     edges = [0.0, 6 / 2]
-    for (step, text), room in zip(ticks[1:-1], svg_curve.rooms(ticks), strict=True):
+    for (step, text), room in zip(ticks[1:-1], rooms(ticks), strict=True):
         if wide >= room:
             middle, half = wide * step / steps, 6 * len(text) / 2
             edges += [middle - half, middle + half]
@@ -101,23 +101,23 @@ def test_labels_of_steps_never_touch_one_another(steps, wide):
 
 @pytest.mark.parametrize("steps", [3, 50, 1000, 1_000_000])
 def test_a_wide_page_shows_every_label(steps):
-    assert all(room < 500 for room in svg_curve.rooms(svg_curve.step_ticks(steps, "steps")))
+    assert all(room < 500 for room in rooms(step_ticks(steps, "steps")))
 
 
 def test_losses_on_the_axis():
-    assert [label for _, label in svg_curve.log_ticks(-5.8, 0.0)] == ["10⁻⁶", "10⁻⁴", "10⁻²", "1"]
-    assert [label for _, label in svg_curve.linear_ticks(0.3, 121.7)] == ["0", "50", "100", "150"]
-    assert [label for _, label in svg_curve.linear_ticks(-0.37, -0.29)] == ["−0.4", "−0.35", "−0.3", "−0.25"]
-    assert [label for _, label in svg_curve.linear_ticks(503.161, 503.168)][1:4] == [
+    assert [label for _, label in log_ticks(-5.8, 0.0)] == ["10⁻⁶", "10⁻⁴", "10⁻²", "1"]
+    assert [label for _, label in linear_ticks(0.3, 121.7)] == ["0", "50", "100", "150"]
+    assert [label for _, label in linear_ticks(-0.37, -0.29)] == ["−0.4", "−0.35", "−0.3", "−0.25"]
+    assert [label for _, label in linear_ticks(503.161, 503.168)][1:4] == [
         "503.1625",
         "503.165",
         "503.1675",
     ]
     # Nothing is drawn above a start that is round, however it is written in binary.
-    high = [label for _, label in svg_curve.linear_ticks(-1.274e300, -1e300)]
+    high = [label for _, label in linear_ticks(-1.274e300, -1e300)]
     assert high == ["−1.3e300", "−1.2e300", "−1.1e300", "−1e300"]
     # A loss that has hardly moved.
-    assert [label for _, label in svg_curve.linear_ticks(6.86597, 6.86601)] == [
+    assert [label for _, label in linear_ticks(6.86597, 6.86601)] == [
         "6.86596",
         "6.86598",
         "6.866",
@@ -132,7 +132,7 @@ def test_losses_on_the_axis():
 def test_any_curve_can_be_drawn(values, steps):
     points = tuple(values.tolist())
     along = tuple(np.linspace(0, steps, len(points)).tolist())
-    image = svg_curve.curve(Curve(along, points, False, "steps", "y", points[0], points[-1], steps))
+    image = curve(Curve(along, points, False, "steps", "y", points[0], points[-1], steps))
     drawing = base64.b64decode(re.search('base64,([^"]+)', image)[1]).decode()
     (polyline,) = re.findall('polyline points="([^"]+)"', drawing)
     wide, tall = map(float, re.findall(r'viewBox="0 0 (\d+) (\d+)"', drawing)[0])
@@ -145,7 +145,7 @@ def test_any_curve_can_be_drawn(values, steps):
 @pytest.mark.parametrize("losses", [[2.0, 1.5, 1.0], [123_456.0, 123_400.0, 123_000.5], [1.0, 1e-99, 1e-300]])
 def test_where_the_style_is_not_known_the_whole_curve_fits_on_a_narrow_page(losses):
     """In WebKit it is a share of the width, which must leave room for what stands beside it."""
-    page = svg_curve.inline_curve(drawn(minimum(losses, {})))
+    page = inline_curve(drawn(minimum(losses, {})))
     found = re.search(r'<foreignObject x="([\d.]+)" y="\d+" width="([\d.]+)%"', page)
     left, share = float(found[1]), float(found[2]) / 100
     assert left + share * 280 <= 280

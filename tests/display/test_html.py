@@ -10,12 +10,15 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from tape_magic.display import browsing, html, html_pieces, text
-from tape_magic.display.document import Curve, HeatMap, Tone
-from tape_magic.display.fields import describe
-from tape_magic.display.svg_heat import heat_picture
-from tape_magic.display.svg_watch import watch_picture
-from tape_magic.display.widths import MOST
+from tape_magic.display.content.document import Curve, HeatMap, Tone
+from tape_magic.display.content.width import MOST
+from tape_magic.display.describe import describe
+from tape_magic.display.html import style
+from tape_magic.display.html.render import to_html
+from tape_magic.display.live.inspector_page import View, inspector_page
+from tape_magic.display.pictures.heat import heat_picture
+from tape_magic.display.pictures.watch import watch_picture
+from tape_magic.display.text.render import to_text
 from tape_magic.results.devices import PolicyKind
 from tape_magic.results.reasons import Cause, Reason, Where
 from tests.display.reports import (
@@ -84,7 +87,7 @@ class Reader(HTMLParser):
 def read(report: object) -> Reader:
     reader = Reader()
     # A place where a name may go on in the next line is no end of a word.
-    reader.feed(html.render(describe(report)).replace("<wbr>", ""))
+    reader.feed(to_html(describe(report)).replace("<wbr>", ""))
     reader.close()
     assert not reader.open
     return reader
@@ -111,7 +114,7 @@ def test_nothing_that_an_untrusted_notebook_loses(report):
 
 def markup(report: object) -> str:
     """The tags alone, since a hostile name may well stand, escaped, in the text."""
-    return "".join(re.findall(r"<[^>]*>", html.render(describe(report))))
+    return "".join(re.findall(r"<[^>]*>", to_html(describe(report))))
 
 
 @pytest.mark.parametrize("name", HOSTILE[:3])
@@ -123,7 +126,7 @@ def test_names_are_shown_as_they_are(name):
 @pytest.mark.parametrize("name", HOSTILE[3:])
 def test_marks_that_turn_the_text_and_control_characters_are_left_out(name):
     for report in hostile_reports(name):
-        assert not set(html.render(describe(report))) & set("\u202e\u2066\u2069\x07\x1b")
+        assert not set(to_html(describe(report))) & set("\u202e\u2066\u2069\x07\x1b")
 
 
 @pytest.mark.parametrize("name", ["n" * 10_000, "path/" * 2_000, "line\n" * 2_000, "宽" * 10_000])
@@ -132,7 +135,7 @@ def test_ten_thousand_characters_are_shown_in_part(name):
         lines = [line for words in read(report).words for line in words.splitlines()]
         assert max(map(len, lines)) <= MOST + len(" ·")
         assert sum(map(len, lines)) < 25_000
-        assert len(text.render(describe(report))) < 10_000
+        assert len(to_text(describe(report))) < 10_000
 
 
 def test_marks_on_a_letter_do_not_make_a_tower():
@@ -142,7 +145,7 @@ def test_marks_on_a_letter_do_not_make_a_tower():
 
 
 def test_letters_from_right_to_left_keep_to_themselves():
-    page = html.render(describe(minimum([3.0, 2.0, 1.0], {"משתנה": change(0.0, 1.0)}, loss_name="عدد")))
+    page = to_html(describe(minimum([3.0, 2.0, 1.0], {"משתנה": change(0.0, 1.0)}, loss_name="عدد")))
     assert "<b><bdi>عدد</bdi> = 1 at step 2</b>" in page
     assert "><bdi>משתנה</bdi><" in page
 
@@ -171,7 +174,7 @@ def test_pictures_are_well_formed_and_inert(report):
 def test_text_and_html_say_the_same(report):
     """Each word of the text is in the HTML, pictures and folded rows apart."""
     said = re.sub(r"\s+", " ", " ".join(read(report).words))
-    plain = text.render(describe(report))
+    plain = to_text(describe(report))
     words = re.findall(r"[\w∂∇‖−./()-]+", re.sub(r"[▁▂▃▄▅▆▇█━╸]+|… \d+ more", " ", plain))
     curve = describe(report).first(Curve)
     if curve is not None:
@@ -184,7 +187,7 @@ def curve_line(plain: str) -> int:
 
 
 def test_past_twenty_rows_the_rest_is_folded():
-    page = html.render(describe(REPORTS[0]))
+    page = to_html(describe(REPORTS[0]))
     assert "<summary>5 more</summary>" in page
     assert page.count("<tr") == 1 + 20
     folded = page[page.index("<pre") : page.index("</pre>")]
@@ -211,7 +214,7 @@ def test_a_thousand_variables_take_less_than_300_kilobytes(state):
             cure = "the slope of a square root is infinite at 0: add a little, tf.sqrt(x + 1e-12)"
             reason = Reason(Cause.NOT_FINITE, text_, cure, "Sqrt", WHERE)
             rows.append(derivative("loss", name, value=value * np.nan, reason=reason, of_model=True))
-    page = html.render(describe(gradients(*rows)))
+    page = to_html(describe(gradients(*rows)))
     assert len(page.encode()) < 300_000
     assert "encoder/block_99/attention_output_9/kernel" in page
     assert "<summary>980 more</summary>" in page
@@ -220,16 +223,16 @@ def test_a_thousand_variables_take_less_than_300_kilobytes(state):
 def test_folded_rows_do_not_repeat_the_advice_above_them():
     nan = [Reason(Cause.NOT_FINITE, f"Log is −inf, line {i}", "keep its argument above 0") for i in range(25)]
     rows = [derivative("loss", f"v{i}", value=np.nan, reason=why, of_model=True) for i, why in enumerate(nan)]
-    above, below = html.render(describe(gradients(*rows))).split("<details>")
+    above, below = to_html(describe(gradients(*rows))).split("<details>")
     assert above.count("keep its argument above 0") == 20
     assert "keep its argument above 0" not in below
     assert all(f"Log is −inf, line {i}" in below for i in range(20, 25))
 
 
 def test_the_verdict_has_an_edge_in_its_colour():
-    assert "border-left:3px solid #d64545" in html.render(describe(diverged()))
-    assert "border-left:3px solid #2f9e62" in html.render(describe(REPORTS[2]))
-    assert "border-left" not in html.render(describe(gradients(derivative("y", "x", value=1.0))))
+    assert "border-left:3px solid #d64545" in to_html(describe(diverged()))
+    assert "border-left:3px solid #2f9e62" in to_html(describe(REPORTS[2]))
+    assert "border-left" not in to_html(describe(gradients(derivative("y", "x", value=1.0))))
 
 
 def test_the_curve_says_in_words_what_it_shows():
@@ -239,7 +242,7 @@ def test_the_curve_says_in_words_what_it_shows():
 
 def test_an_array_wraps_between_its_numbers_and_a_number_stays_whole():
     changes = {"w": change([0.12, -1.3, 2.04], [0.1, -1.0, 2.0]), "b": change(0.25, -1234.5)}
-    page = html.render(describe(minimum([3.0, 2.0, 1.0], changes)))
+    page = to_html(describe(minimum([3.0, 2.0, 1.0], changes)))
     styles = {said: style for style, said in re.findall(r'<td style="([^"]+)">([^<]+)</td>', page)}
     assert "nowrap" not in styles["[0.12, −1.3, 2.04]"]
     assert "nowrap" in styles["−1,234.5"]
@@ -254,7 +257,7 @@ def test_a_short_array_stays_whole_where_there_is_room_beside_it():
         derivative("y", "p", value=[1.0, 0.5, np.nan], reason=why),
         derivative("q", "p", value=[2.0, 4.0, 0.0]),
     )
-    page = html.render(describe(gradients(*rows)))
+    page = to_html(describe(gradients(*rows)))
     styles = {said: style for style, said in re.findall(r'<td style="([^"]+)">(?:<b [^>]*>)?([^<]+)</', page)}
     assert "nowrap" in styles["[1, 0.5, nan]"]
     (rest,) = re.findall(r'<th style="[^"]*width:(\d+)px;"></th>', page)
@@ -282,7 +285,7 @@ def contrast(one: float, other: float) -> float:
 
 
 def test_text_that_steps_back_has_the_contrast_that_is_asked_of_text():
-    page = html.render(describe(diverged()))
+    page = to_html(describe(diverged()))
     opacity = float(re.findall(r"opacity:([\d.]+);", page)[0])
     assert contrast(luminance("#000000", LIGHT, 0.87 * opacity), luminance(LIGHT)) >= 4.5
     assert contrast(luminance("#ffffff", DARK, opacity), luminance(DARK)) >= 4.5
@@ -291,7 +294,7 @@ def test_text_that_steps_back_has_the_contrast_that_is_asked_of_text():
 @pytest.mark.parametrize("tone", [Tone.WARNING, Tone.BAD])
 def test_colours_of_text_are_told_from_white_and_from_near_black(tone):
     """No colour has more than 4.35 on both: 1.05 / 0.0556 is 4.35²."""
-    (said,) = re.findall("color:(#[0-9a-f]{6});", html_pieces.colour(tone))
+    (said,) = re.findall("color:(#[0-9a-f]{6});", style.colour(tone))
     assert min(contrast(luminance(said), luminance(page)) for page in (LIGHT, DARK)) >= 4.3
 
 
@@ -307,7 +310,7 @@ def test_a_picture_that_gets_narrower_gets_lower():
     heat = HeatMap(np.eye(9), (9, 9), 1.0, (), (), "m")
     drawn = [
         heat_picture(heat),
-        browsing.page(report.rows[0], "w", browsing.View.HISTOGRAM),
+        inspector_page(report.rows[0], "w", View.HISTOGRAM),
         watch_picture("GPU 0", [(0.0, 0.5)], [(0.0, 0.5)]),
     ]
     for page in drawn:

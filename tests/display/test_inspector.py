@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tape_magic.display.browsing import Order, View
-from tape_magic.display.inspector import ASIDE, Inspector
+from tape_magic.display.live.inspector import ASIDE, Inspector
+from tape_magic.display.live.inspector_page import Order, View
 from tests.display.reports import derivative, gradients
 from tests.notebook import Notebook
 

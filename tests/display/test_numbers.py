@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tape_magic.display import numbers
+from tape_magic.display.content import numbers
 
 NUMBERS = [
     (0.0, "0"),

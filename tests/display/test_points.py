@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from tape_magic.display.svg_points import histogram, scatter
+from tape_magic.display.pictures.points import histogram, scatter
 
 SVG = "{http://www.w3.org/2000/svg}"
 

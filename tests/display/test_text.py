@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tape_magic.display.aligned import blocks
-from tape_magic.display.document import Curve, Table, Verdict
-from tape_magic.display.fields import describe
-from tape_magic.display.text import WIDTH, render
-from tape_magic.display.widths import clean, clip, width
-from tape_magic.results.devices import Device, Holder, Outcome, Policy, PolicyKind
+from tape_magic.display.content.document import Curve, Table, Verdict
+from tape_magic.display.content.width import clean, clip, width
+from tape_magic.display.describe import describe
+from tape_magic.display.text.columns import blocks
+from tape_magic.display.text.render import WIDTH, to_text
+from tape_magic.results.devices import Device, Holder, Policy, PolicyKind, SetupOutcome
 from tape_magic.results.minimum import StopReason
 from tape_magic.results.reasons import Cause, Reason
 from tests.display.reports import (
@@ -31,7 +31,7 @@ LONG_CUT = Reason(Cause.CUT, "cut at " + "x" * 90)
 
 def shown(report: object) -> list[str]:
     """The lines, with plain spaces where narrow ones stand between numbers and units."""
-    return render(describe(report)).replace("\u202f", " ").splitlines()
+    return to_text(describe(report)).replace("\u202f", " ").splitlines()
 
 
 def test_derivatives_of_a_parabola():
@@ -248,7 +248,7 @@ def test_memory_in_use():
     used = gpu(
         0, PolicyKind.LIMIT, 4 * gibi, memory_total=8 * gibi, memory_used=2 * gibi, memory_peak=3 * gibi
     )
-    report = machine(used, started=True, outcome=Outcome.ASKED)
+    report = machine(used, started=True, outcome=SetupOutcome.ASKED)
     assert shown(report) == [
         "device                           used here         of         policy",
         "GPU:0   NVIDIA H200 (9.0)   ━━╸    2.0 GiB    8.0 GiB  at most 4 GiB",
@@ -259,14 +259,14 @@ def test_memory_in_use():
 
 
 def test_devices_of_which_nothing_more_is_known_have_no_column_for_it():
-    table = describe(machine(outcome=Outcome.ASKED)).first(Table)
+    table = describe(machine(outcome=SetupOutcome.ASKED)).first(Table)
     assert table is not None
     assert [column.heading for column in table.columns] == ["device", "", "memory"]
 
 
 def test_no_gpu():
     report = machine(
-        outcome=Outcome.NO_GPU, why_no_gpu="this TensorFlow is built without CUDA", cuda=None, cudnn=None
+        outcome=SetupOutcome.NO_GPU, why_no_gpu="this TensorFlow is built without CUDA", cuda=None, cudnn=None
     )
     assert shown(report) == [
         "No GPU: TensorFlow continues on the CPU · this TensorFlow is built without CUDA",
@@ -309,17 +309,17 @@ def test_what_nvml_tells_stands_below_its_row():
 
 
 def test_what_is_set_beside_the_devices():
-    more = {"settings": ("precision mixed_bfloat16", "seed 3"), "outcome": Outcome.NO_GPU}
+    more = {"settings": ("precision mixed_bfloat16", "seed 3"), "outcome": SetupOutcome.NO_GPU}
     report = machine(why_no_gpu="no driver", **more)
     assert shown(report)[0] == (
         "No GPU: TensorFlow continues on the CPU · no driver · precision mixed_bfloat16 ·"
     )
-    asked = machine(gpu(0, PolicyKind.DEFAULT), outcome=Outcome.ASKED, settings=("placement logged",))
+    asked = machine(gpu(0, PolicyKind.DEFAULT), outcome=SetupOutcome.ASKED, settings=("placement logged",))
     assert "Set beside the devices: placement logged." in shown(asked)
 
 
 def test_asked_without_a_gpu():
-    report = machine(outcome=Outcome.ASKED, why_no_gpu="no NVIDIA driver: libcuda.so.1 was not found")
+    report = machine(outcome=SetupOutcome.ASKED, why_no_gpu="no NVIDIA driver: libcuda.so.1 was not found")
     said = "No GPU (no NVIDIA driver: libcuda.so.1 was not found); %tfgpu --doctor looks closer."
     assert said in " ".join(line.strip() for line in shown(report))
     assert describe(report).first(Verdict) is None
@@ -354,7 +354,7 @@ def test_no_line_is_wider_than_a_terminal(report):
 @pytest.mark.parametrize("name", HOSTILE)
 def test_nothing_moves_the_cursor_or_turns_the_text(name):
     for report in hostile_reports(name):
-        text = render(describe(report))
+        text = to_text(describe(report))
         assert not set(text) & set("\x07\x1b\r\u202e\u2066\u2069")
 
 

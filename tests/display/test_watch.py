@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import re
 
-from tape_magic.display.watch import in_html, in_one_line, in_text
+from tape_magic.display.live.watch import in_html, in_one_line, in_text
 from tape_magic.results.watching import Reading, Sample
 
 GIB = 2**30

@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from tape_magic.display import progress as module
-from tape_magic.display.fields import describe
-from tape_magic.display.terminal import TerminalProgress
-from tape_magic.display.text import render
-from tape_magic.display.writable import writable
+from tape_magic.display.describe import describe
+from tape_magic.display.live import progress
+from tape_magic.display.live.terminal import TerminalProgress
+from tape_magic.display.text.encoding import writable
+from tape_magic.display.text.render import to_text
 from tape_magic.results.steps import Step
 from tests.display.test_html import REPORTS
 
@@ -39,7 +39,7 @@ def test_what_can_be_written_stays() -> None:
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "cp437", "latin-1", "shift_jis"])
 @pytest.mark.parametrize("report", REPORTS[:8])
 def test_any_report_can_be_written_and_stays_in_line(encoding: str, report: object) -> None:
-    plain = render(describe(report))
+    plain = to_text(describe(report))
     said = writable(plain, encoding)
     said.encode(encoding)
     assert len(said.splitlines()) == len(plain.splitlines())
@@ -49,14 +49,14 @@ def test_the_line_of_a_run_can_be_written(monkeypatch: pytest.MonkeyPatch) -> No
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii", write_through=True))
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    monkeypatch.setattr(module, "QUIET_SECONDS", 0.0)
-    monkeypatch.setattr(module, "UPDATE_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "UPDATE_SECONDS", 0.0)
     monkeypatch.setenv("COLUMNS", "40")
     monkeypatch.setenv("TERM", "xterm")
-    progress = TerminalProgress()
+    line = TerminalProgress()
     try:
-        progress.update(Step(100, 1_000_000, 1.25e-6, 1e-6, 2.0, "xla"))
-        progress.update(Step(200, 1_000_000, 1.25e-6, 1e-6, 2.0, "xla"))
+        line.update(Step(100, 1_000_000, 1.25e-6, 1e-6, 2.0, "xla"))
+        line.update(Step(200, 1_000_000, 1.25e-6, 1e-6, 2.0, "xla"))
     finally:
-        progress.close()
+        line.close()
     assert b"loss 1.25e-6 | best 1e-6 | step 200" in raw.getvalue()

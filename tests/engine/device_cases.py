@@ -160,14 +160,14 @@ def failing(setter: str, call: int, error: BaseException, after: bool = False) -
 
 
 def asking_starts_nothing(door: Door) -> None:
-    from tape_magic.results.devices import Outcome
+    from tape_magic.results.devices import SetupOutcome
 
     report = door.ask("")
     before = settings()
     assert door.ask("") == report
     assert settings() == before
     assert not started()
-    assert report.outcome is Outcome.ASKED
+    assert report.outcome is SetupOutcome.ASKED
     assert not report.started
     assert report.tensorflow == tensorflow().__version__
     assert [gpu.product for gpu in report.gpus] == ["STUB", "STUB"]
@@ -178,7 +178,7 @@ def asking_starts_nothing(door: Door) -> None:
     assert cpu.logical_names == ("CPU:0",)
     assert cpu.memory_total > 2**28
     assert "core" in cpu.product
-    assert door.ask("--require", require=True).outcome is Outcome.ASKED
+    assert door.ask("--require", require=True).outcome is SetupOutcome.ASKED
 
     start()
     kept = hold_on_gpu("GPU:1")
@@ -194,23 +194,23 @@ def asking_starts_nothing(door: Door) -> None:
 
 
 def growth_on_one_of_two(door: Door) -> None:
-    from tape_magic.results.devices import Outcome
+    from tape_magic.results.devices import SetupOutcome
 
     report = door.ask("0 --growth", indices=0, growth=True)
-    assert report.outcome is Outcome.DONE
+    assert report.outcome is SetupOutcome.DONE
     assert not started()
     assert report.headline == "Done: GPU 0 memory as needed, GPU 1 hidden."
     assert [gpu.logical_names for gpu in report.gpus] == [("GPU:0",), ()]
     assert [gpu.visible for gpu in report.gpus] == [True, False]
     assert settings()["growth"] == [True, None]
     assert settings()["visible"] == ["/physical_device:CPU:0", "/physical_device:GPU:0"]
-    assert door.ask("0 --growth", indices=[0], growth=True).outcome is Outcome.ALREADY_SO
+    assert door.ask("0 --growth", indices=[0], growth=True).outcome is SetupOutcome.ALREADY_SO
 
     kept = hold_on_gpu("GPU:0")
     assert 0 < held_by_stub(0) < 32 * MIB  # growth is real, and
     assert [each.name for each in tensorflow().config.list_logical_devices("GPU")] == ["/device:GPU:0"]
     again = door.ask("0 --growth", indices=0, growth=True)
-    assert again.outcome is Outcome.ALREADY_SO
+    assert again.outcome is SetupOutcome.ALREADY_SO
     assert again.started
     assert again.gpus[0].memory_used >= 4
     del kept
@@ -231,13 +231,13 @@ def growth_on_one_of_two(door: Door) -> None:
 
 
 def a_later_line_before_the_start(door: Door) -> None:
-    from tape_magic.results.devices import Outcome
+    from tape_magic.results.devices import SetupOutcome
 
     report = door.ask("0,1 --limit 48M", indices=[0, 1], limit="48M")
-    assert report.outcome is Outcome.DONE
+    assert report.outcome is SetupOutcome.DONE
     assert limits() == [[48], [48]]
     assert [gpu.policy.limits for gpu in report.gpus] == [(48 * MIB,)] * 2
-    assert door.ask("--limit 48MiB", limit="48MiB").outcome is Outcome.ALREADY_SO
+    assert door.ask("--limit 48MiB", limit="48MiB").outcome is SetupOutcome.ALREADY_SO
 
     report = door.ask("1,0 --limit 1.5G", indices=[1, 0], limit="1.5G")
     assert limits() == [[1536], [1536]]
@@ -257,11 +257,11 @@ def a_later_line_before_the_start(door: Door) -> None:
     report = door.ask("--growth", growth=True)  # no index: all of them, alike
     assert policies(report) == ["memory as needed"] * 2
     assert settings()["growth"] == [True, True]
-    assert report.outcome is Outcome.DONE
+    assert report.outcome is SetupOutcome.DONE
     assert not started()
     start()
     assert len(tensorflow().config.list_logical_devices("GPU")) == 2
-    assert door.ask("0,1 --growth", indices=(0, 1), growth=True).outcome is Outcome.ALREADY_SO
+    assert door.ask("0,1 --growth", indices=(0, 1), growth=True).outcome is SetupOutcome.ALREADY_SO
 
 
 def refusals_change_nothing(door: Door) -> None:
@@ -408,7 +408,7 @@ class HiddenMap:
 
 
 def what_the_user_had_set(door: Door) -> None:
-    from tape_magic.results.devices import Outcome
+    from tape_magic.results.devices import SetupOutcome
 
     tf = tensorflow()
     gpus = tf.config.list_physical_devices("GPU")
@@ -418,7 +418,7 @@ def what_the_user_had_set(door: Door) -> None:
         asked = door.ask("")
         assert any("differ in memory growth" in note for note in asked.notes)
         # TensorFlow cannot start like this, so default memory is not "already so"
-        assert door.ask("0,1", indices=[0, 1]).outcome is Outcome.DONE
+        assert door.ask("0,1", indices=[0, 1]).outcome is SetupOutcome.DONE
         assert settings()["growth"] == [False, False]
 
     # logical CPUs drop growth from what TensorFlow starts CUDA with, while its getter goes on saying True
@@ -428,7 +428,7 @@ def what_the_user_had_set(door: Door) -> None:
     assert settings()["growth"] == [True, True]
     assert not eager_context().config.gpu_options.allow_growth
     assert policies(door.ask("")) == ["nearly all memory at once"] * 2
-    assert door.ask("--growth", growth=True).outcome is Outcome.DONE
+    assert door.ask("--growth", growth=True).outcome is SetupOutcome.DONE
     assert settings()["logical"] == [None] * 3
     assert eager_context().config.gpu_options.allow_growth
     door.ask("0,1", indices=[0, 1])
@@ -470,35 +470,35 @@ def overridden_by_the_environment(door: Door) -> None:
 
 
 def no_gpu_continues_on_the_cpu(door: Door) -> None:
-    from tape_magic.results.devices import Outcome
+    from tape_magic.results.devices import SetupOutcome
 
     report = door.ask("0 --growth", indices=0, growth=True)
-    assert report.outcome is Outcome.NO_GPU
+    assert report.outcome is SetupOutcome.NO_GPU
     assert report.gpus == ()
     assert not started()
     assert report.headline == f"No GPU: TensorFlow continues on the CPU ({report.why_no_gpu})."
     built = tensorflow().test.is_built_with_cuda()
     assert report.why_no_gpu
     assert ("built without CUDA" in report.why_no_gpu) is not built
-    assert door.ask("7 --limit 50%", indices=7, limit="50%").outcome is Outcome.NO_GPU
+    assert door.ask("7 --limit 50%", indices=7, limit="50%").outcome is SetupOutcome.NO_GPU
     required = door.refused("0 --growth --require", indices=0, growth=True, require=True)
     assert required == f"There is no GPU, and require asks for one: {report.why_no_gpu}."
     assert door.refused("--require", require=True) == required
     assert door.ask("").headline == f"Only asked, nothing changed: no GPU ({report.why_no_gpu})."
-    assert door.ask("--cpu", cpu=True).outcome is Outcome.ALREADY_SO
+    assert door.ask("--cpu", cpu=True).outcome is SetupOutcome.ALREADY_SO
     assert not started()
     start()
-    assert door.ask("0 --growth", indices=0, growth=True).outcome is Outcome.NO_GPU
+    assert door.ask("0 --growth", indices=0, growth=True).outcome is SetupOutcome.NO_GPU
 
 
 def four_logical_cpus(door: Door) -> None:
-    from tape_magic.results.devices import Outcome
+    from tape_magic.results.devices import SetupOutcome
 
     report = door.ask("--cpu --split 4", cpu=True, split=4)
-    assert report.outcome is Outcome.DONE
+    assert report.outcome is SetupOutcome.DONE
     assert not started()
     assert report.cpus[0].logical_names == ("CPU:0", "CPU:1", "CPU:2", "CPU:3")
-    assert door.ask("--cpu --split 4", cpu=True, split=4).outcome is Outcome.ALREADY_SO
+    assert door.ask("--cpu --split 4", cpu=True, split=4).outcome is SetupOutcome.ALREADY_SO
 
     tf = tensorflow()
     names = [each.name.removeprefix("/device:") for each in tf.config.list_logical_devices("CPU")]
@@ -526,7 +526,7 @@ def four_logical_cpus(door: Door) -> None:
         train()
     assert abs(float(weight.numpy()) - 2.5) < 0.01
 
-    assert door.ask("--cpu --split 4", cpu=True, split=4).outcome is Outcome.ALREADY_SO
+    assert door.ask("--cpu --split 4", cpu=True, split=4).outcome is SetupOutcome.ALREADY_SO
     assert door.refused("--cpu", cpu=True) == (
         "TensorFlow has already started with other devices: the CPU is 4 logical CPUs, not 1. Only a kernel"
         " restart can change them: restart, and put this line first: %tfgpu --cpu"
@@ -555,7 +555,7 @@ def beside(tf: Any) -> dict[str, Any]:
 
 
 def what_stands_beside_the_devices(door: Door) -> None:
-    from tape_magic.results.devices import Outcome
+    from tape_magic.results.devices import SetupOutcome
 
     tf = tensorflow()
     before = settings()
@@ -568,7 +568,7 @@ def what_stands_beside_the_devices(door: Door) -> None:
         "seed": 7,
     }
     report = door.ask(line, **asked)
-    assert report.outcome is Outcome.DONE
+    assert report.outcome is SetupOutcome.DONE
     assert report.settings == (
         "allocator cuda_malloc_async",
         "precision mixed_bfloat16",
@@ -583,7 +583,7 @@ def what_stands_beside_the_devices(door: Door) -> None:
     assert now["seed"][0] == 7
     assert settings() == before  # a setting alone leaves the devices alone
     again = door.ask(line, **asked)
-    assert again.outcome is Outcome.ALREADY_SO
+    assert again.outcome is SetupOutcome.ALREADY_SO
     assert beside(tf) == now
     assert not started()
     assert any("TF_CPP_MIN_LOG_LEVEL=3 hides it" in note for note in again.notes)
@@ -591,8 +591,8 @@ def what_stands_beside_the_devices(door: Door) -> None:
     # another whole setup of the devices leaves them; only what is named changes
     assert door.ask("0 --growth", indices=0, growth=True).settings == report.settings[:-1]
     start()
-    assert door.ask(f"0 --growth {line}", indices=0, growth=True, **asked).outcome is Outcome.ALREADY_SO
-    assert door.ask("--precision float32", precision="float32").outcome is Outcome.DONE
+    assert door.ask(f"0 --growth {line}", indices=0, growth=True, **asked).outcome is SetupOutcome.ALREADY_SO
+    assert door.ask("--precision float32", precision="float32").outcome is SetupOutcome.DONE
     assert beside(tf)["precision"] == "float32"
     assert door.refused("--allocator bfc --seed 1", allocator="bfc", seed=1) == (
         "TensorFlow has already started with other devices: the allocator is cuda_malloc_async, not bfc."
@@ -674,14 +674,16 @@ def broken(owner: Any, name: str, error: Exception, after: bool) -> Iterator[Non
 
 
 def a_gpu_in_parts(door: Door) -> None:
-    from tape_magic.results.devices import Outcome
+    from tape_magic.results.devices import SetupOutcome
 
     report = door.ask("0 --limit 8M --split 3", indices=0, limit="8M", split=3)
-    assert report.outcome is Outcome.DONE
+    assert report.outcome is SetupOutcome.DONE
     assert policies(report) == ["at most 8 MiB + 8 MiB + 8 MiB", "hidden"]
     assert report.gpus[0].logical_names == ("GPU:0", "GPU:1", "GPU:2")
     assert limits() == [[8, 8, 8], None]
-    assert door.ask("0 --limit 8M --split 3", indices=0, limit="8M", split=3).outcome is Outcome.ALREADY_SO
+    assert (
+        door.ask("0 --limit 8M --split 3", indices=0, limit="8M", split=3).outcome is SetupOutcome.ALREADY_SO
+    )
     both = door.ask("--limit 8M --split 2", limit="8M", split=2)
     assert [gpu.logical_names for gpu in both.gpus] == [("GPU:0", "GPU:1"), ("GPU:2", "GPU:3")]
     assert door.refused("--growth --split 2", growth=True, split=2).startswith("split 2 needs a limit")
@@ -698,10 +700,10 @@ def a_gpu_in_parts(door: Door) -> None:
 
 
 def a_peak_begins_anew(door: Door) -> None:
-    from tape_magic.results.devices import Outcome
+    from tape_magic.results.devices import SetupOutcome
 
     report = door.ask("--reset-peak", reset_peak=True)
-    assert report.outcome is Outcome.ASKED
+    assert report.outcome is SetupOutcome.ASKED
     assert any("has not started, so there is no peak" in note for note in report.notes)
     assert not started()
     door.ask("0 --growth", indices=0, growth=True)
@@ -713,9 +715,9 @@ def a_peak_begins_anew(door: Door) -> None:
     assert door.ask("").gpus[0].memory_peak >= 4000
     del kept, value
     report = door.ask("0 --growth --reset-peak", indices=0, growth=True, reset_peak=True)
-    assert report.outcome is Outcome.ALREADY_SO
+    assert report.outcome is SetupOutcome.ALREADY_SO
     assert report.gpus[0].memory_peak == report.gpus[0].memory_used < 4000
-    assert door.ask("--reset-peak", reset_peak=True).outcome is Outcome.DONE
+    assert door.ask("--reset-peak", reset_peak=True).outcome is SetupOutcome.DONE
     with broken(tf.config.experimental, "reset_memory_stats", ValueError("no\nmore"), False):
         assert door.refused("--reset-peak --precision float16", reset_peak=True, precision="float16") == (
             "TensorFlow refused to set the peak of memory (ValueError: no); everything is set back as it was."
@@ -823,7 +825,7 @@ def limits_after(door: Door, line: str, **kwargs: Any) -> list[list[float] | Non
 
 
 def the_freest(door: Door) -> None:
-    from tape_magic.results.devices import Outcome
+    from tape_magic.results.devices import SetupOutcome
 
     os.environ.pop("CUDA_VISIBLE_DEVICES", None)
     assert door.refused("freest", indices="freest") == (
@@ -832,10 +834,10 @@ def the_freest(door: Door) -> None:
     )
     install(StubCard(used=40 * MIB), StubCard(used=8 * MIB, uuid="GPU-1"))
     report = door.ask("freest --growth", indices="freest", growth=True)
-    assert report.outcome is Outcome.DONE
+    assert report.outcome is SetupOutcome.DONE
     assert policies(report) == ["hidden", "memory as needed"]
     assert "GPU 1 has the most free memory: 56 MiB, the others 24 MiB." in report.notes
-    assert door.ask("freest --growth", indices="freest", growth=True).outcome is Outcome.ALREADY_SO
+    assert door.ask("freest --growth", indices="freest", growth=True).outcome is SetupOutcome.ALREADY_SO
     install(StubCard(used=4 * MIB), StubCard(used=60 * MIB, uuid="GPU-1"))
     assert policies(door.ask("freest --growth", indices="freest", growth=True)) == [
         "memory as needed",
@@ -844,7 +846,7 @@ def the_freest(door: Door) -> None:
     start()
     # what this program holds by now does not count against the choice that was made
     install(StubCard(used=60 * MIB), StubCard(used=0, uuid="GPU-1"))
-    assert door.ask("freest --growth", indices="freest", growth=True).outcome is Outcome.ALREADY_SO
+    assert door.ask("freest --growth", indices="freest", growth=True).outcome is SetupOutcome.ALREADY_SO
     said = door.refused("freest", indices="freest")
     assert said.endswith("put this line first: %tfgpu freest"), said
 
@@ -869,8 +871,8 @@ def cards_that_are_not_seen(door: Door) -> None:
 
 
 def the_doctor(door: Door) -> None:
-    from tape_magic.engine import doctor
-    from tape_magic.engine.apart import Ran
+    from tape_magic.engine.doctor import examine as doctor
+    from tape_magic.engine.doctor.isolated import Ran
     from tape_magic.results.doctor import Finding, Link
 
     door.ask("0 --growth", indices=0, growth=True)
@@ -915,7 +917,7 @@ def the_doctor(door: Door) -> None:
 
 def any_lines(door: Door, lines: list[tuple[str, dict[str, Any]]]) -> None:
     """Lines one after the other, "start" starts TensorFlow: each ends well or in one sentence."""
-    from tape_magic.results.devices import Outcome
+    from tape_magic.results.devices import SetupOutcome
 
     said: dict[str, Any] | None = None
     for line, asked in lines:
@@ -938,12 +940,12 @@ def any_lines(door: Door, lines: list[tuple[str, dict[str, Any]]]) -> None:
         assert wanted is not None, f"{line} was not refused"
         if wanted:
             said = wanted
-        assert report.outcome in (Outcome.DONE, Outcome.ALREADY_SO, Outcome.ASKED), line
-        assert (report.outcome is Outcome.ASKED) is (not asked), line
+        assert report.outcome in (SetupOutcome.DONE, SetupOutcome.ALREADY_SO, SetupOutcome.ASKED), line
+        assert (report.outcome is SetupOutcome.ASKED) is (not asked), line
         if said is not None:
             assert {key: reduced()[key] for key in said} == said, (line, reduced(), said)
         if asked:
-            assert door.ask(line, **asked).outcome is Outcome.ALREADY_SO, line
+            assert door.ask(line, **asked).outcome is SetupOutcome.ALREADY_SO, line
         if asked.get("precision"):
             assert beside(tensorflow())["precision"] == asked["precision"]
 

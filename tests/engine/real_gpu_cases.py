@@ -7,10 +7,10 @@ from typing import Any
 import tensorflow as tf
 
 import tape_magic
-from tape_magic.engine.doctor import examine
-from tape_magic.engine.nvml import read_cards
-from tape_magic.engine.sampling import Sampler
-from tape_magic.results.devices import DeviceReport, Outcome
+from tape_magic.engine.devices.nvml import read_cards
+from tape_magic.engine.devices.sampling import Sampler
+from tape_magic.engine.doctor.examine import examine
+from tape_magic.results.devices import DeviceReport, SetupOutcome
 
 MIB = 2**20
 
@@ -36,7 +36,7 @@ def growth_is_real() -> None:
     before = of_nvml(tape_magic.devices(0, growth=True))
     kept = compute()
     report = tape_magic.devices(0, growth=True)
-    assert report.outcome is Outcome.ALREADY_SO
+    assert report.outcome is SetupOutcome.ALREADY_SO
     assert of_nvml(report) - before < 4096 * MIB  # CUDA's own context, and little more
     del kept
 
@@ -81,10 +81,10 @@ def the_figures_agree_with_nvml() -> None:
 
 def the_freest_is_one_of_them() -> None:
     report = tape_magic.devices("freest", growth=True)
-    assert report.outcome is Outcome.DONE
+    assert report.outcome is SetupOutcome.DONE
     assert sum(gpu.visible for gpu in report.gpus) == 1
     kept = compute()
-    assert tape_magic.devices("freest", growth=True).outcome is Outcome.ALREADY_SO
+    assert tape_magic.devices("freest", growth=True).outcome is SetupOutcome.ALREADY_SO
     del kept
 
 

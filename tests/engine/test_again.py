@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tape_magic.engine.lean_loop import LeanLoop
-from tape_magic.engine.loop_cache import CAPACITY, LoopCache
-from tape_magic.engine.trace import Traced
+from tape_magic.engine.minimization.keras_loop.lean_loop import LeanLoop
+from tape_magic.engine.minimization.reuse import CAPACITY, LoopCache
+from tape_magic.engine.tracing.traced import Traced
 from tests.notebook import Notebook
 
 SET_UP = """

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tape_magic.engine.minimize import MinimizeInterrupted, run
-from tape_magic.engine.program import FunctionProgram
-from tape_magic.engine.settings import Settings
-from tape_magic.engine.watched import norm_of
+from tape_magic.engine.api.minimize import MinimizeInterrupted, run
+from tape_magic.engine.minimization.log import norm_of
+from tape_magic.engine.minimization.settings import Settings
+from tape_magic.engine.program.function import FunctionProgram
 from tape_magic.results.minimum import MinimizeResult, StopReason
 from tape_magic.results.steps import Step, Wish
 

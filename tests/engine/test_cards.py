@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from tape_magic.engine.card_order import cards_of, cuda_buses
-from tape_magic.engine.holders import holders
-from tape_magic.engine.nvml import Card, Process, read_cards
+from tape_magic.engine.devices.cards import cards_of, cuda_buses
+from tape_magic.engine.devices.nvml import Card, Process, holders, read_cards
 from tests.stub_nvml import StubCard, pynvml
 
 

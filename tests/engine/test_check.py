@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 import tape_magic
-from tape_magic.results.check import Outcome
+from tape_magic.results.check import CheckOutcome
 from tests.doors import Case, Door
 from tests.notebook import Notebook
 
@@ -98,7 +98,7 @@ def test_right_derivatives_agree(door: Door, cell: str, line: str, x: Any) -> No
 def test_wrong_derivatives_are_found(door: Door, cell: str, line: str, place: Any) -> None:
     report = door.grad(case(cell, line, x=tf.constant(V, tf.float32)))
     (check,) = report.checks
-    assert check.outcome is Outcome.DIFFERS
+    assert check.outcome is CheckOutcome.DIFFERS
     if place is not None:
         assert check.place[-1:] == place
     wrong, right = (1.3, 1.0) if "element" in cell else (1.01, 1.0)
@@ -109,7 +109,7 @@ def test_wrong_derivatives_are_found(door: Door, cell: str, line: str, place: An
 
 def test_a_gradient_that_is_not_finite_where_differences_are(door: Door) -> None:
     (check,) = door.grad(case("y = forgotten(x)", "y --wrt x", x=3.0)).checks
-    assert check.outcome is Outcome.DIFFERS
+    assert check.outcome is CheckOutcome.DIFFERS
     assert np.isnan(check.derivative)
     np.testing.assert_allclose(check.difference, 6.0)
 
@@ -125,7 +125,7 @@ def test_a_gradient_that_is_not_finite_where_differences_are(door: Door) -> None
 def test_what_the_tape_does_not_see(door: Door, cell: str, x: float, slope: float) -> None:
     report = door.grad(case(cell, "y --wrt x", x=x))
     (check,) = report.checks
-    assert check.outcome is Outcome.DIFFERS
+    assert check.outcome is CheckOutcome.DIFFERS
     np.testing.assert_allclose(check.difference, slope, rtol=1e-3)
 
 
@@ -153,7 +153,7 @@ def test_where_there_is_no_derivative(door: Door, cell: str, why: str) -> None:
 
 def test_nothing_to_compare(door: Door) -> None:
     report = door.grad(case("y = tf.nn.relu(x)", "y --wrt x", x=tf.constant(0.0)))
-    assert report.checks[0].outcome is Outcome.NOT_COMPARED
+    assert report.checks[0].outcome is CheckOutcome.NOT_COMPARED
 
 
 def test_a_kink_that_is_near(door: Door) -> None:
@@ -186,7 +186,7 @@ def test_rows_of_a_batch_that_are_not_apart(door: Door) -> None:
     """Such a derivative is not what it is taken for, as TensorFlow's own documentation warns."""
     x = tf.constant([[1.0], [2.0]])
     (check,) = door.grad(case("y = x*tf.reduce_sum(x)", "y --wrt x --batch-jacobian", x=x)).checks
-    assert check.outcome is Outcome.DIFFERS
+    assert check.outcome is CheckOutcome.DIFFERS
 
 
 def test_float32_alone(door: Door) -> None:
@@ -196,14 +196,14 @@ def test_float32_alone(door: Door) -> None:
     assert check.dtype == "float32"
     assert "does not compute in float64" in check.note
     (check,) = door.grad(case(cell.format("one_percent"), "y --wrt x", x=tf.constant(V, tf.float32))).checks
-    assert check.outcome is Outcome.DIFFERS
+    assert check.outcome is CheckOutcome.DIFFERS
     report = door.grad(case("y = tf.constant(1e6) + tf.sin(x)", "y --wrt x", x=tf.constant(1.0)))
-    assert report.checks[0].outcome is Outcome.NOT_COMPARED  # rounding is all that is seen
+    assert report.checks[0].outcome is CheckOutcome.NOT_COMPARED  # rounding is all that is seen
 
 
 def test_a_derivative_lost_to_rounding(door: Door) -> None:
     (check,) = door.grad(case("y = 1000 + (1 - tf.cos(x))/x**2", "dy/dx", x=tf.constant(1e-3))).checks
-    assert check.outcome is Outcome.DIFFERS
+    assert check.outcome is CheckOutcome.DIFFERS
     assert "lost that to rounding" in check.note
     np.testing.assert_allclose(check.difference, -1e-3 / 12, rtol=1e-4)
 
@@ -216,7 +216,7 @@ def test_a_sample_of_many(door: Door) -> None:
     assert check.elements == 5000
     assert check.note.startswith("a sample of the elements, and two random directions")
     (check,) = door.grad(case("y = tf.reduce_sum(one_percent(x)*x)", "dy/dx", x=x)).checks
-    assert check.outcome is Outcome.DIFFERS
+    assert check.outcome is CheckOutcome.DIFFERS
 
 
 # -- random cells ----------------------------------------------------------------------------------
@@ -426,7 +426,7 @@ def test_an_error_in_a_further_run(door: Door) -> None:
 def test_a_cell_that_fails_elsewhere_is_compared_where_it_does_not(door: Door) -> None:
     cell = "assert float(x) >= 1.0\ny = x**2"
     (check,) = door.grad(case(cell, "dy/dx", x=tf.constant(1.0, tf.float64))).checks
-    assert check.outcome is Outcome.NOT_COMPARED
+    assert check.outcome is CheckOutcome.NOT_COMPARED
     assert check.note == "not compared: it is not finite nearby"
 
 

@@ -13,7 +13,7 @@ from tensorflow.python.autograph.core import ag_ctx
 from tensorflow.python.eager import context
 from tensorflow.python.framework import ops
 
-from tape_magic.engine.contexts import left_as_before
+from tape_magic.engine.internals.contexts import left_as_before
 from tests.notebook import Notebook
 
 

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 import tape_magic
-from tape_magic.engine.arguments import distinct, parameter_name, put
+from tape_magic.engine.derivatives.arguments import distinct, parameter_name, put
 from tape_magic.errors import CompileError, LineError, SourceError, TapeMagicError, TargetError
 
 

@@ -114,7 +114,7 @@ def test_any_lines_on_stub_gpus(stub_gpus: Forks, door: str, lines: list[Any]) -
 
 
 def test_reasons_for_no_gpu_come_in_the_order_of_need() -> None:
-    from tape_magic.engine.device_notes import no_gpu_reason
+    from tape_magic.engine.devices.notes import no_gpu_reason
 
     assert no_gpu_reason(False, False, "-1") == "this TensorFlow is built without CUDA"
     assert no_gpu_reason(True, False, "-1") == "no NVIDIA driver: libcuda.so.1 was not found"
@@ -142,7 +142,7 @@ def test_reasons_for_no_gpu_come_in_the_order_of_need() -> None:
     ],
 )
 def test_sizes_on_a_device_of_8_gib(limit: str | int | float, size: int) -> None:
-    from tape_magic.engine.device_request import read_size
+    from tape_magic.engine.devices.size import read_size
 
     assert read_size(limit).on("GPU 0", 8 * GIB) == size
     # the text goes to the magic line that the error proposes, where it must mean the same
@@ -150,19 +150,19 @@ def test_sizes_on_a_device_of_8_gib(limit: str | int | float, size: int) -> None
 
 
 def test_a_plan_is_frozen_and_can_be_printed() -> None:
-    from tape_magic.engine.device_request import Request
-    from tape_magic.engine.device_size import read_size
-    from tape_magic.engine.device_state import make_plan
+    from tape_magic.engine.devices.plan import make_plan
+    from tape_magic.engine.devices.request import DeviceRequest
+    from tape_magic.engine.devices.size import read_size
 
-    plan = make_plan(Request((1,), limit=read_size("25%"), split=2), (8 * GIB, 8 * GIB))
+    plan = make_plan(DeviceRequest((1,), limit=read_size("25%"), split=2), (8 * GIB, 8 * GIB))
     assert str(plan) == "GPU 0 hidden, GPU 1 at most 2 GiB + 2 GiB"
-    assert str(make_plan(Request(cpu=True, split=4), (None,))) == "GPU 0 hidden, 4 logical CPUs"
+    assert str(make_plan(DeviceRequest(cpu=True, split=4), (None,))) == "GPU 0 hidden, 4 logical CPUs"
     with pytest.raises(dataclasses.FrozenInstanceError):
         plan.cpus = 2  # type: ignore[misc]
 
 
 def test_a_size_above_the_device_is_refused_with_the_size_of_the_device() -> None:
-    from tape_magic.engine.device_request import read_size
+    from tape_magic.engine.devices.size import read_size
     from tape_magic.errors import DeviceError
 
     with pytest.raises(DeviceError, match=r"^The limit 9G is more than GPU 0 has: 8 GiB\.$"):
@@ -170,10 +170,10 @@ def test_a_size_above_the_device_is_refused_with_the_size_of_the_device() -> Non
 
 
 def test_a_report_is_frozen_and_hashable_data() -> None:
-    from tape_magic.results.devices import Device, DeviceReport, Outcome, Policy, PolicyKind
+    from tape_magic.results.devices import Device, DeviceReport, Policy, PolicyKind, SetupOutcome
 
     gpu = Device("GPU", 0, ("GPU:0",), "A100", (8, 0), None, None, None, Policy(PolicyKind.GROWTH), True)
-    report = DeviceReport((gpu,), "2.21.0", "12.5.1", "9", False, Outcome.DONE, None, ())
+    report = DeviceReport((gpu,), "2.21.0", "12.5.1", "9", False, SetupOutcome.DONE, None, ())
     assert hash(report) == hash(dataclasses.replace(report))
     assert report.headline == "Done: GPU 0 memory as needed."
     with pytest.raises(dataclasses.FrozenInstanceError):

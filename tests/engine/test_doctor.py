@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from tape_magic.engine import doctor, doctor_links, doctor_probe
-from tape_magic.engine.apart import run_apart
-from tape_magic.engine.cuda_libraries import install_line, wanted_libraries, wheel_line
-from tape_magic.engine.device_notes import has_driver
-from tape_magic.engine.machine import Machine
+from tape_magic.engine.devices.machine import Machine
+from tape_magic.engine.devices.notes import has_driver
+from tape_magic.engine.doctor import links, probe_program
+from tape_magic.engine.doctor.cuda_libraries import install_line, wanted_libraries, wheel_line
+from tape_magic.engine.doctor.examine import examine as examine_machine
+from tape_magic.engine.doctor.isolated import run_apart
 from tape_magic.results.doctor import DoctorReport, Finding, Link
 from tests import stub_gpu
 
@@ -62,7 +63,7 @@ def put(root: Path, *names: str, text: str = "") -> None:
 def examine(root: Path, **environ: str) -> DoctorReport:
     """What the doctor finds with this root, and the libraries of its folder `lib`."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("TF_", "CUDA_"))}
-    return doctor.examine(Machine(root, {**inherited, "LD_LIBRARY_PATH": str(root / "lib"), **environ}))
+    return examine_machine(Machine(root, {**inherited, "LD_LIBRARY_PATH": str(root / "lib"), **environ}))
 
 
 def found(report: DoctorReport) -> dict[Link, Finding]:
@@ -128,7 +129,7 @@ def test_how_to_get_a_driver(
 def test_a_wheel_without_cuda(root: Path, build: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     build.clear()
     build["is_cuda_build"] = False
-    monkeypatch.setattr(doctor_links, "_distribution", lambda: "tensorflow-cpu")
+    monkeypatch.setattr(links, "_distribution", lambda: "tensorflow-cpu")
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     report = examine(root)
     assert report.headline.startswith(
@@ -143,7 +144,7 @@ def test_a_wheel_without_cuda(root: Path, build: dict[str, Any], monkeypatch: py
     assert report.command.startswith(f"!pip wheel -w tensorflow-wheels {whole} && pip uninstall")
     assert report.command.endswith(f"&& pip install --no-index -f tensorflow-wheels {whole}")
     assert report.advice == "Run, then restart the kernel and delete the folder tensorflow-wheels"
-    monkeypatch.setattr(doctor_links, "_distribution", lambda: "tensorflow")
+    monkeypatch.setattr(links, "_distribution", lambda: "tensorflow")
     report = examine(root)
     assert report.command == f"%pip install --force-reinstall {whole}"
     assert report.advice == "Run, then restart the kernel"
@@ -291,7 +292,7 @@ def test_each_library_is_where_it_is_with_stub_libraries(stubs: Path, tmp_path: 
     for name in names:
         shutil.copyfile(stubs / "good", tmp_path / name)
         ctypes.CDLL(str(tmp_path / name))
-    assert [doctor_probe._mapped(name) for name in names] == [str(tmp_path / name) for name in names]
+    assert [probe_program._mapped(name) for name in names] == [str(tmp_path / name) for name in names]
 
 
 def test_device_files_with_stub_libraries(equipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,7 +303,7 @@ def test_device_files_with_stub_libraries(equipped: Path, monkeypatch: pytest.Mo
     put(equipped, ".dockerenv")
     assert examine(equipped).command == "docker run --gpus all …"
     put(equipped, "dev/nvidia-uvm")
-    monkeypatch.setattr(doctor_links.os, "access", lambda *args: False)
+    monkeypatch.setattr(links.os, "access", lambda *args: False)
     report = examine(equipped)
     assert report.cause == "this user may not open /dev/nvidiactl"
     assert report.command.startswith("sudo usermod -aG ")

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tape_magic.engine.engines import Engines
-from tape_magic.engine.loop import CHUNK_SECONDS
+from tape_magic.engine.minimization.keras_loop.compiled_loop import CHUNK_SECONDS
+from tape_magic.engine.minimization.keras_loop.engines import Engines
 
 
 def engines(paces: dict[str, float]) -> Engines:

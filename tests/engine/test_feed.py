@@ -13,7 +13,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tape_magic.engine.feed import BATCH, Feed
+from tape_magic.engine.minimization.data.feed import BATCH, Feed
 from tape_magic.errors import LineError, SourceError
 
 Batch = tuple[int, int, Any]

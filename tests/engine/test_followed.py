@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tape_magic.engine import evidence
-from tape_magic.engine.entries import Entry
-from tape_magic.engine.expansion import Expansion
-from tape_magic.engine.recording import Recorder
+from tape_magic.engine.diagnosis.evidence import Evidence
+from tape_magic.engine.diagnosis.expansion import Expansion
+from tape_magic.engine.record.entry import Entry
+from tape_magic.engine.record.recorder import Recorder
 from tape_magic.results.gradients import Derivative
 from tape_magic.results.reasons import Cause
 from tests.doors import Case, Door
@@ -156,7 +156,7 @@ def test_a_record_that_cannot_be_read_costs_no_derivative(
     def broken(*_: Any) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr(evidence.Evidence, "flow", property(broken))
+    monkeypatch.setattr(Evidence, "flow", property(broken))
     (row, other) = door.grad(
         Case("y = tf.sqrt(x)\nz = x**2", "dy/dx, dz/dx", {**elsewhere(""), "x": tf.constant(0.0)})
     )

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import tape_magic
 from tape_magic.errors import SourceError
-from tape_magic.results import Curvature
+from tape_magic.results.curvature import Curvature
 from tests.doors import Case, Door
 from tests.notebook import Notebook
 

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 import tape_magic
-from tape_magic.engine.vectorization import vectorized
+from tape_magic.engine.internals.vectorized import vectorized
 from tape_magic.errors import LineError
 from tests.doors import Case, Door
 from tests.notebook import Notebook

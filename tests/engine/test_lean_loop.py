@@ -9,15 +9,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tape_magic.engine import lean_loop
-from tape_magic.engine import sources as src
-from tape_magic.engine.lean_loop import block_of, fits
-from tape_magic.engine.positions import Plan
-from tape_magic.engine.stopping import Rules
+from tape_magic.engine.minimization.keras_loop.lean_loop import FOREVER, lean_loop_applies, unroll_factor
+from tape_magic.engine.minimization.keras_loop.protocol import LoopOptions
+from tape_magic.engine.minimization.stop_rules import Rules
+from tape_magic.engine.values.leaves import Leaf
 from tape_magic.results.minimum import StopReason
 from tests.doors import Case, Door
 
-PLAIN = Plan(Rules())
+PLAIN = LoopOptions(Rules())
 OPTIMIZERS = keras.optimizers
 
 
@@ -25,11 +24,11 @@ class NonNegativeGradient(keras.optimizers.SGD):
     """A user's own, of which nothing is known."""
 
 
-def leaf(value: Any) -> src.Leaf:
-    return src.Leaf("w", value, value)
+def leaf(value: Any) -> Leaf:
+    return Leaf("w", value, value)
 
 
-@pytest.mark.parametrize("name", sorted(lean_loop.FOREVER))
+@pytest.mark.parametrize("name", sorted(FOREVER))
 def test_what_is_not_finite_stays(name: str) -> None:
     """One gradient that is not finite, then 20 that are: a variable or a slot still shows it."""
     for lost in (np.inf, -np.inf, np.nan):
@@ -45,19 +44,19 @@ def test_what_is_not_finite_stays(name: str) -> None:
 
 def test_when_it_fits() -> None:
     variable = tf.Variable(1.0)
-    assert fits(PLAIN, [leaf(variable)], OPTIMIZERS.Adam())
-    assert fits(Plan(Rules(patience=3)), [leaf(variable)], OPTIMIZERS.SGD(momentum=0.9))
+    assert lean_loop_applies(PLAIN, [leaf(variable)], OPTIMIZERS.Adam())
+    assert lean_loop_applies(LoopOptions(Rules(patience=3)), [leaf(variable)], OPTIMIZERS.SGD(momentum=0.9))
 
 
 @pytest.mark.parametrize(
     ("plan", "optimizer"),
     [
-        (Plan(Rules(target=1.0)), OPTIMIZERS.SGD()),
-        (Plan(Rules(gtol=1.0)), OPTIMIZERS.SGD()),
-        (Plan(Rules(tol=1.0)), OPTIMIZERS.SGD()),
-        (Plan(Rules(), keeps_best=True), OPTIMIZERS.SGD()),
-        (Plan(Rules(), careful=True), OPTIMIZERS.SGD()),
-        (Plan(Rules(), lower=(0.0,), upper=(None,)), OPTIMIZERS.SGD()),
+        (LoopOptions(Rules(target=1.0)), OPTIMIZERS.SGD()),
+        (LoopOptions(Rules(gtol=1.0)), OPTIMIZERS.SGD()),
+        (LoopOptions(Rules(tol=1.0)), OPTIMIZERS.SGD()),
+        (LoopOptions(Rules(), keeps_best=True), OPTIMIZERS.SGD()),
+        (LoopOptions(Rules(), careful=True), OPTIMIZERS.SGD()),
+        (LoopOptions(Rules(), lower=(0.0,), upper=(None,)), OPTIMIZERS.SGD()),
         (PLAIN, OPTIMIZERS.SGD(clipvalue=1.0)),
         (PLAIN, OPTIMIZERS.SGD(clipnorm=1.0)),
         (PLAIN, OPTIMIZERS.SGD(global_clipnorm=1.0)),
@@ -67,21 +66,23 @@ def test_when_it_fits() -> None:
         (PLAIN, NonNegativeGradient()),
     ],
 )
-def test_when_each_step_has_to_be_looked_at(plan: Plan, optimizer: Any) -> None:
-    assert not fits(plan, [leaf(tf.Variable(1.0))], optimizer)
+def test_when_each_step_has_to_be_looked_at(plan: LoopOptions, optimizer: Any) -> None:
+    assert not lean_loop_applies(plan, [leaf(tf.Variable(1.0))], optimizer)
 
 
 def test_a_constraint_may_make_it_finite_again() -> None:
     layer = keras.layers.Dense(1, kernel_constraint="non_neg")
     layer.build((None, 2))
-    leaves = [src.Leaf(variable.path, variable.value, variable) for variable in layer.trainable_variables]
-    assert not fits(PLAIN, leaves, OPTIMIZERS.SGD())
-    assert fits(PLAIN, leaves[1:], OPTIMIZERS.SGD())
+    leaves = [Leaf(variable.path, variable.value, variable) for variable in layer.trainable_variables]
+    assert not lean_loop_applies(PLAIN, leaves, OPTIMIZERS.SGD())
+    assert lean_loop_applies(PLAIN, leaves[1:], OPTIMIZERS.SGD())
 
 
 def test_blocks_are_for_small_steps_and_many_of_them() -> None:
-    assert (block_of(10, 1_000_000), block_of(5_000, 1_000_000)) == (8, 4)
-    assert block_of(10, 1_000) == block_of(1_000_000, 1_000_000) == block_of(None, 1_000_000) == 1
+    assert (unroll_factor(10, 1_000_000), unroll_factor(5_000, 1_000_000)) == (8, 4)
+    assert (
+        unroll_factor(10, 1_000) == unroll_factor(1_000_000, 1_000_000) == unroll_factor(None, 1_000_000) == 1
+    )
 
 
 # Each step takes exactly 1 from w, and float32 has all whole numbers up to 2²⁴.

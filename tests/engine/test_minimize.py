@@ -23,8 +23,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tape_magic
-from tape_magic.engine.compilation import Compilation
-from tape_magic.engine.minimize import MinimizeInterrupted
+from tape_magic.engine.api.minimize import MinimizeInterrupted
+from tape_magic.engine.minimization.keras_loop.compilation import LoopBuilder
 from tape_magic.errors import LineError, TargetError
 from tape_magic.results.minimum import MinimizeResult, StopReason
 from tape_magic.results.steps import Step
@@ -481,9 +481,9 @@ def test_a_keras_model(engine: str) -> None:
 @pytest.fixture
 def xla_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """XLA is tried after the first steps, however few are left."""
-    monkeypatch.setattr(Compilation, "begin", Compilation.compiled)  # and waited for
+    monkeypatch.setattr(LoopBuilder, "begin", LoopBuilder.compiled)  # and waited for
     for name in ("XLA_LEAST", "XLA_SHARE", "CHUNK_SECONDS"):
-        monkeypatch.setattr(f"tape_magic.engine.engines.{name}", 0.0)
+        monkeypatch.setattr(f"tape_magic.engine.minimization.keras_loop.engines.{name}", 0.0)
 
 
 @pytest.mark.usefixtures("xla_at_once")
@@ -982,7 +982,7 @@ SCRIPT = """
 import signal, sys
 import tensorflow as tf
 import tape_magic
-from tape_magic.engine.minimize import MinimizeInterrupted
+from tape_magic.engine.api.minimize import MinimizeInterrupted
 
 # What starts this in the background has it ignore interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)

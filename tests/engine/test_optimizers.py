@@ -11,10 +11,10 @@ import pytest
 import tensorflow as tf
 
 import tape_magic
-from tape_magic.engine import optimizers
-from tape_magic.engine.scipy_methods import METHODS
+from tape_magic.engine.minimization import optimizers
+from tape_magic.engine.minimization.scipy_methods import METHODS
 from tape_magic.errors import LineError
-from tape_magic.magics.options import MINIMIZE
+from tape_magic.magics.line.minimize import MINIMIZE
 from tests.doors import Case, Door
 
 NAMES = sorted(optimizers.keras_names())

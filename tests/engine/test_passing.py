@@ -12,9 +12,9 @@ import pytest
 import tensorflow as tf
 
 import tape_magic
-from tape_magic.engine import op_events
-from tape_magic.engine.passing import PASSING
-from tape_magic.engine.recording import Recorder
+from tape_magic.engine.internals.operations import gradients_of
+from tape_magic.engine.record.recomputed import PASSING
+from tape_magic.engine.record.recorder import Recorder
 from tape_magic.results.reasons import Cause
 from tests.notebook import Notebook
 
@@ -64,11 +64,11 @@ def test_the_gradient_needs_no_value_of_what_is_passing(op_type: str) -> None:
     inputs = [recorder.tensor(key) for key in entry.inputs]
     outputs = [recorder.tensor(key) for key in entry.outputs]
     given = [tf.random.stateless_uniform(outputs[0].shape, [7, 8])]
-    expected = op_events.gradients_of(op_type, entry.attrs or (), inputs, outputs, given)
+    expected = gradients_of(op_type, entry.attrs or (), inputs, outputs, given)
     for passes, tensors in zip(PASSING[op_type], (inputs, outputs), strict=True):
         if passes:
             tensors[0] = tf.fill(tensors[0].shape, np.float32(np.nan))
-    found = op_events.gradients_of(op_type, entry.attrs or (), inputs, outputs, given)
+    found = gradients_of(op_type, entry.attrs or (), inputs, outputs, given)
     assert any(gradient is not None for gradient in expected)
     for one, other in zip(found, expected, strict=True):
         if other is not None:

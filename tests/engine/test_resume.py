@@ -74,7 +74,7 @@ def test_a_run_that_was_interrupted_goes_on(shell: Notebook) -> None:
             signal.raise_signal(signal.SIGINT)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tape_magic.display.progress.NoProgress.update", lambda self, step: press(step))
+        patch.setattr("tape_magic.display.live.progress.NoProgress.update", lambda self, step: press(step))
         run = shell.run(
             "%%minimize y --over x --optimizer sgd --lr 1e-3 --steps 5000 --engine graph -q\ny = x**2"
         )

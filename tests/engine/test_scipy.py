@@ -14,11 +14,11 @@ import pytest
 import tensorflow as tf
 
 import tape_magic
-from tape_magic.engine import scipy_engines
-from tape_magic.engine.minimize import MinimizeInterrupted
-from tape_magic.engine.scipy_methods import METHODS, Method
+from tape_magic.engine.api.minimize import MinimizeInterrupted
+from tape_magic.engine.minimization.scipy_methods import METHODS, Method
+from tape_magic.engine.minimization.scipy_solver import evaluations
 from tape_magic.errors import LineError, TapeMagicError, TargetError
-from tape_magic.magics.options import MINIMIZE
+from tape_magic.magics.line.minimize import MINIMIZE
 from tape_magic.results.minimum import StopReason
 from tape_magic.results.steps import Step
 from tests.doors import Case, Door
@@ -617,13 +617,13 @@ def test_an_unchanged_cell_is_not_compiled_again(
     shell: Notebook, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     traces = []
-    original = scipy_engines.Traced.__init__
+    original = evaluations.Traced.__init__
 
     def counted(self: Any, *args: Any, **options: Any) -> None:
         traces.append(self)
         original(self, *args, **options)
 
-    monkeypatch.setattr(scipy_engines.Traced, "__init__", counted)
+    monkeypatch.setattr(evaluations.Traced, "__init__", counted)
     cell = "r = w - k" if METHODS[method].residuals else "r = tf.reduce_sum((w - k)**2)"
     w = tf.Variable([3.0, 4.0], dtype=tf.float64)
     shell.ns.update(tf=tf, w=w, z=np.array([1.0, 1.0]), k=tf.constant(1.0, tf.float64))

@@ -12,12 +12,13 @@ import pytest
 import tensorflow as tf
 
 import tape_magic
-from tape_magic.engine import scipy_functions, waiting
-from tape_magic.engine.minimize import run
-from tape_magic.engine.program import FunctionProgram
-from tape_magic.engine.scipy_functions import Functions
-from tape_magic.engine.settings import Settings
-from tape_magic.engine.waiting import THREAD, Compiling
+from tape_magic.engine.api.minimize import run
+from tape_magic.engine.minimization import compiling
+from tape_magic.engine.minimization.compiling import THREAD, BackgroundCompile
+from tape_magic.engine.minimization.scipy_solver import functions
+from tape_magic.engine.minimization.scipy_solver.functions import Functions
+from tape_magic.engine.minimization.settings import Settings
+from tape_magic.engine.program.function import FunctionProgram
 from tape_magic.results.minimum import MinimizeResult, StopReason
 from tape_magic.results.steps import Step, Wish
 from tests.notebook import Notebook
@@ -44,16 +45,16 @@ def loss_of(method: str) -> Callable[[Any], Any]:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """XLA pays from the first evaluation on, and is there before the next one."""
-    monkeypatch.setattr(scipy_functions, "XLA_LEAST", 0.0)
-    monkeypatch.setattr(scipy_functions, "XLA_SHARE", 0.0)
-    monkeypatch.setattr(scipy_functions, "_TELLING", 1e9)
+    monkeypatch.setattr(functions, "XLA_LEAST", 0.0)
+    monkeypatch.setattr(functions, "XLA_SHARE", 0.0)
+    monkeypatch.setattr(functions, "_TELLING", 1e9)
 
-    def compiled(call: Callable[[], Any]) -> Compiling:
-        begun = Compiling(call)
+    def compiled(call: Callable[[], Any]) -> BackgroundCompile:
+        begun = BackgroundCompile(call)
         begun.wait(60)
         return begun
 
-    monkeypatch.setattr(waiting, "Compiling", compiled)
+    monkeypatch.setattr(compiling, "BackgroundCompile", compiled)
     yield
     assert not [thread for thread in threading.enumerate() if thread.name == THREAD]
 
@@ -118,7 +119,7 @@ def test_a_slower_xla_is_left_again_and_not_tried_in_the_next_run(
         laid_out.append(self.engine)
 
     monkeypatch.setattr(Functions, "__init__", noted)
-    monkeypatch.setattr(scipy_functions, "_TELLING", 0.1)
+    monkeypatch.setattr(functions, "_TELLING", 0.1)
     shell.ok(SETUP)
     for _ in range(2):
         shell.ok("x.assign([-1.2, 1.0])")
@@ -131,10 +132,12 @@ def test_a_slower_xla_is_left_again_and_not_tried_in_the_next_run(
 
 
 def test_what_compiles_beside_is_shown_and_a_stop_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scipy_functions, "XLA_LEAST", 0.0)
-    monkeypatch.setattr(scipy_functions, "XLA_SHARE", 0.0)
+    monkeypatch.setattr(functions, "XLA_LEAST", 0.0)
+    monkeypatch.setattr(functions, "XLA_SHARE", 0.0)
     gate = threading.Event()
-    monkeypatch.setattr(waiting, "Compiling", lambda call: Compiling(lambda: (gate.wait(60), call())))
+    monkeypatch.setattr(
+        compiling, "BackgroundCompile", lambda call: BackgroundCompile(lambda: (gate.wait(60), call()))
+    )
     seen = list[Step]()
 
     def loss(x: Any) -> Any:
@@ -177,8 +180,8 @@ def test_what_runs_of_one_cell_took_counts_together(shell: Notebook, monkeypatch
         return found
 
     monkeypatch.setattr(Functions, "__call__", of_one_millisecond)
-    monkeypatch.setattr(scipy_functions, "XLA_LEAST", 0.1)
-    monkeypatch.setattr(scipy_functions, "XLA_SHARE", 0.0)
+    monkeypatch.setattr(functions, "XLA_LEAST", 0.1)
+    monkeypatch.setattr(functions, "XLA_SHARE", 0.0)
     shell.ok(SETUP)
     engines: list[str] = []
     while len(engines) < 100 and "xla" not in engines:

@@ -17,10 +17,11 @@ import pytest
 import tensorflow as tf
 
 import tape_magic
-from tape_magic.engine.program import FunctionProgram, Program
-from tape_magic.engine.side_effects import SideEffect, side_effects
-from tape_magic.magics.cell import Cell
-from tape_magic.magics.prepared import Kept
+from tape_magic.engine.program.function import FunctionProgram
+from tape_magic.engine.program.program import Program
+from tape_magic.engine.static_analysis.side_effects import SideEffect, side_effects
+from tape_magic.magics.cell.cache import CellCache
+from tape_magic.magics.cell.cell import Cell
 from tests.doors import Case, Door, function_of
 from tests.notebook import Notebook
 
@@ -84,7 +85,7 @@ def found_in(door: Door, cell: str, namespace: dict[str, Any]) -> list[SideEffec
     program: Program
     if door.name == "magic":
         door.shell.ns.update(namespace)
-        program, namespace = Cell(door.shell.shell, cell, "minimize", Kept()), door.shell.ns
+        program, namespace = Cell(door.shell.shell, cell, "minimize", CellCache()), door.shell.ns
     else:
         program = FunctionProgram(function_of(cell, ["x"], namespace, "y"), {"x": namespace["x"]})
     return side_effects(program.text(namespace))

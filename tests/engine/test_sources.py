@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tape_magic.results import GradReport
+from tape_magic.results.gradients import GradReport
 from tests.doors import Case, Door
 from tests.notebook import Notebook
 

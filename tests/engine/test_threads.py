@@ -13,10 +13,10 @@ import pytest
 import tensorflow as tf
 
 import tape_magic
-from tape_magic.engine.eagerly import run_eagerly_here
-from tape_magic.engine.log_lines import kept_log
-from tape_magic.engine.unseen import unseen
-from tape_magic.results import MinimizeResult
+from tape_magic.engine.internals.contexts import run_eagerly_here
+from tape_magic.engine.process.log import kept_log
+from tape_magic.engine.process.output import unseen
+from tape_magic.results.minimum import MinimizeResult
 
 PATIENCE = 60  # seconds until a thread counts as stuck
 

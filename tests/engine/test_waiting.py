@@ -18,14 +18,15 @@ import pytest
 import tensorflow as tf
 
 import tape_magic
-from tape_magic.engine import compilation, engines, waiting
-from tape_magic.engine.compilation import Compiled
-from tape_magic.engine.lean_loop import LeanLoop
-from tape_magic.engine.minimize import MinimizeInterrupted, run
-from tape_magic.engine.program import FunctionProgram
-from tape_magic.engine.scipy_evaluations import Derivatives
-from tape_magic.engine.settings import Settings
-from tape_magic.engine.waiting import THREAD, Compiling, compiling
+from tape_magic.engine.api.minimize import MinimizeInterrupted, run
+from tape_magic.engine.minimization import compiling
+from tape_magic.engine.minimization.compiling import THREAD, BackgroundCompile, compile_in_background
+from tape_magic.engine.minimization.keras_loop import compilation, engines
+from tape_magic.engine.minimization.keras_loop.compiled_program import CompiledProgram
+from tape_magic.engine.minimization.keras_loop.lean_loop import LeanLoop
+from tape_magic.engine.minimization.scipy_solver.derivatives import Derivatives
+from tape_magic.engine.minimization.settings import Settings
+from tape_magic.engine.program.function import FunctionProgram
 from tape_magic.results.minimum import MinimizeResult, StopReason
 from tape_magic.results.steps import Step, Wish
 from tests.notebook import Notebook
@@ -40,15 +41,15 @@ class Gate:
         self.opened = threading.Event()
         self.begun = 0
 
-    def held(self, call: Callable[[], Any]) -> Compiling:
+    def held(self, call: Callable[[], Any]) -> BackgroundCompile:
         self.begun += 1
-        return Compiling(lambda: (self.opened.wait(60), call()))
+        return BackgroundCompile(lambda: (self.opened.wait(60), call()))
 
 
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     gate = Gate()
-    monkeypatch.setattr(waiting, "Compiling", gate.held)
+    monkeypatch.setattr(compiling, "BackgroundCompile", gate.held)
     monkeypatch.setattr(compilation, "QUICK_SECONDS", 0.0)
     yield gate
     gate.opened.set()
@@ -256,11 +257,13 @@ def test_a_cell_that_runs_again_waits_for_what_its_last_run_began(gate: Gate, sh
 def test_the_graph_goes_on_while_xla_compiles(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "XLA_LEAST", 0.0)
     monkeypatch.setattr(engines, "XLA_SHARE", 0.0)
-    monkeypatch.setattr(waiting, "Compiling", lambda call: gate.held(call) if gate.begun else first(call))
+    monkeypatch.setattr(
+        compiling, "BackgroundCompile", lambda call: (gate.held if gate.begun else first)(call)
+    )
 
-    def first(call: Callable[[], Any]) -> Compiling:
+    def first(call: Callable[[], Any]) -> BackgroundCompile:
         gate.begun += 1
-        return Compiling(call)  # the graph
+        return BackgroundCompile(call)  # the graph
 
     leanly, called = LeanLoop._leanly, []
 
@@ -294,12 +297,14 @@ def test_what_a_step_takes_is_without_compiling_what_looks_at_each(monkeypatch: 
     begun: list[int] = []
     noted: list[float] = []
 
-    def slow(call: Callable[[], Any]) -> Compiling:
+    def slow(call: Callable[[], Any]) -> BackgroundCompile:
         begun.append(1)
-        return Compiling(lambda: (time.sleep(1.0 if len(begun) > 1 else 0.0), call()))
+        return BackgroundCompile(lambda: (time.sleep(1.0 if len(begun) > 1 else 0.0), call()))
 
-    monkeypatch.setattr(waiting, "Compiling", slow)
-    monkeypatch.setattr(Compiled, "note_pace", lambda self, engine, seconds, steps: noted.append(seconds))
+    monkeypatch.setattr(compiling, "BackgroundCompile", slow)
+    monkeypatch.setattr(
+        CompiledProgram, "note_pace", lambda self, engine, seconds, steps: noted.append(seconds)
+    )
     w = tf.Variable(0.0)
 
     def loss() -> dict[str, Any]:
@@ -315,11 +320,11 @@ def test_a_stop_while_what_looks_at_each_step_is_compiled(monkeypatch: pytest.Mo
     """The chunk that was not finite is taken back, and nothing of it is left."""
     begun: list[int] = []
 
-    def slow(call: Callable[[], Any]) -> Compiling:
+    def slow(call: Callable[[], Any]) -> BackgroundCompile:
         begun.append(1)
-        return Compiling(lambda: (time.sleep(0.5 if len(begun) > 1 else 0.0), call()))
+        return BackgroundCompile(lambda: (time.sleep(0.5 if len(begun) > 1 else 0.0), call()))
 
-    monkeypatch.setattr(waiting, "Compiling", slow)
+    monkeypatch.setattr(compiling, "BackgroundCompile", slow)
     w = tf.Variable(0.0)
 
     def loss() -> Any:
@@ -342,7 +347,7 @@ def test_what_is_compiled_beside_touches_no_variable() -> None:
         return x + tf.cast(counted.assign_add(1), tf.float32) + drawn.normal([])
 
     concrete = function.get_concrete_function(tf.TensorSpec([]))
-    begun = compiling(concrete, [tf.constant(1.0)])
+    begun = compile_in_background(concrete, [tf.constant(1.0)])
     assert begun is not None
     assert begun.wait(60)
     begun.check()
@@ -356,7 +361,7 @@ def test_what_is_compiled_beside_touches_no_variable() -> None:
 def test_a_thread_compiles_on_the_device_of_whoever_began(device: str | None) -> None:
     seen = []
     with tf.device(device):
-        begun = Compiling(lambda: seen.append(tf.constant(1.0).device))
+        begun = BackgroundCompile(lambda: seen.append(tf.constant(1.0).device))
         here = tf.constant(1.0).device
     assert begun.wait(60)
     begun.check()
@@ -365,7 +370,7 @@ def test_a_thread_compiles_on_the_device_of_whoever_began(device: str | None) ->
 
 ENDS = """
 import ctypes, sys, threading, time
-from tape_magic.engine.waiting import Compiling
+from tape_magic.engine.minimization.compiling import Compiling
 
 library = ctypes.CDLL(None)
 library.on_exit(library.abort, None)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import tape_magic
-from tape_magic.magics.options import MAGICS, Magic
+from tape_magic.magics.line.options import MAGICS
+from tape_magic.magics.line.parser import Magic
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -8,14 +8,18 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tape_magic.display.widths import clean
-from tape_magic.engine.device_request import Request, read_request
-from tape_magic.engine.device_settings import read_settings
-from tape_magic.engine.device_words import FREEST
-from tape_magic.errors import TapeMagicError
-from tape_magic.magics.completion import candidates
-from tape_magic.magics.options import GRAD, MAGICS, MINIMIZE, TFGPU, DeviceOptions, Magic
-from tape_magic.notation import MAX_ORDER, place, read_targets, shorten
+from tape_magic.display.content.width import clean
+from tape_magic.engine.devices.request import DeviceRequest, read_request
+from tape_magic.engine.devices.settings import read_settings
+from tape_magic.engine.devices.words import FREEST
+from tape_magic.errors import TapeMagicError, shorten
+from tape_magic.magics.line.completion import candidates
+from tape_magic.magics.line.grad import GRAD
+from tape_magic.magics.line.minimize import MINIMIZE
+from tape_magic.magics.line.options import MAGICS
+from tape_magic.magics.line.parser import Magic
+from tape_magic.magics.line.tfgpu import TFGPU, DeviceOptions
+from tape_magic.notation import MAX_ORDER, place, read_targets
 
 SECONDS = 2.0
 """Of the processor's time that a line may take, also where each branch is counted."""
@@ -54,7 +58,7 @@ def _planned(magic: Magic, line: str, exists: Callable[[str], bool]) -> Any:
     return options, _asked(options) if magic is TFGPU else None
 
 
-def _asked(options: DeviceOptions) -> Request:
+def _asked(options: DeviceOptions) -> DeviceRequest:
     """What the devices are asked for, before TensorFlow is looked at."""
     named = dict(options.setup)
     words = ("allocator", "precision", "deterministic", "placement", "seed")
@@ -126,7 +130,7 @@ def _numbers(options: Any) -> Iterator[float]:
             yield value
 
 
-def _reads_back(asked: Request) -> None:
+def _reads_back(asked: DeviceRequest) -> None:
     """The line that a refusal tells the user to put first asks for the same."""
     again = _asked(TFGPU.parse(asked.line.removeprefix("%tfgpu")))
     assert again.line == asked.line

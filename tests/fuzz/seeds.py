@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from tape_magic.magics.options import GRAD, MAGICS, MINIMIZE, TFGPU, Magic
+from tape_magic.magics.line.grad import GRAD
+from tape_magic.magics.line.minimize import MINIMIZE
+from tape_magic.magics.line.options import MAGICS
+from tape_magic.magics.line.parser import Magic
+from tape_magic.magics.line.tfgpu import TFGPU
 
 LINES: dict[Magic, tuple[str, ...]] = {
     GRAD: (

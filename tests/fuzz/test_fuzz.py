@@ -8,7 +8,10 @@ from collections.abc import Callable
 import pytest
 
 from tape_magic.errors import LineError
-from tape_magic.magics.options import GRAD, MINIMIZE, TFGPU, Magic
+from tape_magic.magics.line.grad import GRAD
+from tape_magic.magics.line.minimize import MINIMIZE
+from tape_magic.magics.line.parser import Magic
+from tape_magic.magics.line.tfgpu import TFGPU
 from tests.fuzz import judge
 from tests.fuzz.seeds import SEEDS
 

@@ -25,7 +25,7 @@ SOON = 2.0  # seconds, on a busy machine; what XLA takes is more than twice that
 
 
 LATER = """
-from tape_magic.engine.waiting import Waiting
+from tape_magic.engine.minimization.compiling import Waiting
 def untold(self, call, engine, lay_out=Waiting.lay_out):
     tell, self._tell = self._tell, None
     try:

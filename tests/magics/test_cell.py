@@ -11,9 +11,9 @@ import IPython
 import pytest
 import tensorflow as tf
 
-from tape_magic.engine.program import Names
-from tape_magic.magics import prepared
-from tape_magic.magics.names import names_of
+from tape_magic.engine.program.program import Names
+from tape_magic.magics.cell import cache
+from tape_magic.magics.cell.names import names_of
 from tests.notebook import Notebook, Run
 
 OLD = IPython.version_info[0] < 8
@@ -250,7 +250,7 @@ def test_transformers_of_the_users_are_asked_each_time(shell: Notebook, x: Any) 
 def test_a_cell_run_again_compiles_nothing(shell: Notebook, x: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     cell = "%%grad dy/dx\ndef f(v):\n    return v*v\ny = f(x)"
     calls = []
-    monkeypatch.setattr(prepared, "names_of", lambda tree: calls.append(tree) or names_of(tree))
+    monkeypatch.setattr(cache, "names_of", lambda tree: calls.append(tree) or names_of(tree))
     for _ in range(3):
         shell.ok(cell)
         assert float(shell.ns["dy_dx"]) == 6.0

@@ -8,8 +8,10 @@ import IPython
 import pytest
 
 import tape_magic
-from tape_magic.magics.options import GRAD, MAGICS, MINIMIZE
-from tape_magic.results import GradReport
+from tape_magic.magics.line.grad import GRAD
+from tape_magic.magics.line.minimize import MINIMIZE
+from tape_magic.magics.line.options import MAGICS
+from tape_magic.results.gradients import GradReport
 from tests.notebook import Notebook
 
 
@@ -217,7 +219,7 @@ def test_help(shell: Notebook, magic: Any, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_the_choices_of_an_engine_are_the_engines() -> None:
-    from tape_magic.engine.settings import ENGINES
+    from tape_magic.engine.minimization.settings import ENGINES
 
     (option,) = [option for option in MINIMIZE.options if option.name == "engine"]
     assert set(option.choices) == set(ENGINES)

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from tape_magic.notation import Target
-from tape_magic.results import GradReport
+from tape_magic.results.gradients import GradReport
 from tests.doors import Case, Door
 from tests.notebook import Notebook
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tape_magic.engine import device_report
-from tape_magic.magics import parsing
-from tape_magic.magics import shell as magics_shell
+from tape_magic.engine.devices import report
+from tape_magic.magics import shell
+from tape_magic.magics.line import parser
 from tests.notebook import Notebook
 
 SETUP = """
@@ -220,7 +220,7 @@ def test_an_interrupt_that_a_library_loses_is_one_all_the_same(
             raise AttributeError("save_nargs")
 
     monkeypatch.setattr(argparse.ArgumentParser, "parse_known_intermixed_args", parse)
-    parsing._parsed.cache_clear()  # a line that another test has used is not parsed again
+    parser._parsed.cache_clear()  # a line that another test has used is not parsed again
     for cell in ("%%grad y --wrt x --order 3\ny = x*x", "%tfgpu 0 --growth"):
         run = hostile.run(cell)
         assert type(run.error) is KeyboardInterrupt
@@ -235,7 +235,7 @@ def test_an_interrupt_before_anything_else_is_one_line(
         raise KeyboardInterrupt
 
     for name in ("compiled_cell", "in_one_line"):
-        monkeypatch.setattr(magics_shell, name, pressed)
+        monkeypatch.setattr(shell, name, pressed)
     run = hostile.run(cell)
     assert type(run.error) is KeyboardInterrupt
     assert "tape_magic" not in run.traceback
@@ -247,7 +247,7 @@ def test_an_interrupt_of_a_line_without_a_cell_is_one_line(
     def pressed() -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(device_report, "cpu_product", pressed)
+    monkeypatch.setattr(report, "cpu_product", pressed)
     run = shell.run("%tfgpu")
     assert type(run.error) is KeyboardInterrupt
     assert run.traceback.strip() == "KeyboardInterrupt"
@@ -259,5 +259,5 @@ def test_what_fails_in_a_line_without_a_cell_is_one_line(
     def failing() -> str:
         raise RuntimeError("the system\nis odd")
 
-    monkeypatch.setattr(device_report, "cpu_product", failing)
+    monkeypatch.setattr(report, "cpu_product", failing)
     assert shell.refused("%tfgpu") == "%tfgpu failed: RuntimeError: the system"

@@ -504,7 +504,7 @@ def test_a_cell_that_is_not_python(notebook: Notebook) -> None:
 
 def press_at(monkeypatch: pytest.MonkeyPatch, step: int, times: int = 1) -> None:
     """Ctrl-C when the run has come to a step."""
-    from tape_magic.display.progress import NoProgress
+    from tape_magic.display.live.progress import NoProgress
 
     def update(self: Any, now: Step) -> None:
         if now.step >= step:

@@ -11,7 +11,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tape_magic.errors import LineError
-from tape_magic.magics.options import GRAD, MAGICS, MINIMIZE, TFGPU, Magic
+from tape_magic.magics.line.grad import GRAD
+from tape_magic.magics.line.minimize import MINIMIZE
+from tape_magic.magics.line.options import MAGICS
+from tape_magic.magics.line.parser import Magic
+from tape_magic.magics.line.tfgpu import TFGPU
 
 IDS = [magic.name for magic in MAGICS]
 

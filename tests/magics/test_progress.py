@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from IPython.core.displaypub import CapturingDisplayPublisher
 
-from tape_magic.display import live_page
-from tape_magic.display import progress as module
-from tape_magic.display.live import WidgetProgress
-from tape_magic.display.progress import NoProgress, Pace, summary
-from tape_magic.display.terminal import TerminalProgress
+from tape_magic.display.live import progress
+from tape_magic.display.live.page import panel_page
+from tape_magic.display.live.panel import WidgetProgress
+from tape_magic.display.live.progress import NoProgress, Pace, summary
+from tape_magic.display.live.terminal import TerminalProgress
 from tape_magic.errors import LineError
 from tape_magic.magics.front_end import KINDS, VARIABLE, front_end, kind_of
 from tape_magic.results.minimum import MinimizeResult, StopReason, VariableChange
@@ -65,7 +65,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(progress, "time", clock)
     return clock
 
 
@@ -255,10 +255,10 @@ def test_the_panel_says_it_all_and_escapes_it(published: list[dict[str, Any]]) -
 )
 def test_variables_that_are_not_shown_are_counted(others: int, said: str | None) -> None:
     step = replace(at(10, 0.6), more_variables=others, read_variables=lambda: {"x": np.array(0.9871)})
-    page = live_page.page(step, 0.0)
+    page = panel_page(step, 0.0)
     assert "x = 0.9871" in page
     assert said in page if said else "more" not in page
-    assert "more" not in live_page.page(replace(step, read_variables=dict), 0.0)
+    assert "more" not in panel_page(replace(step, read_variables=dict), 0.0)
 
 
 def test_the_buttons_are_asked_for_and_shown_as_they_were_pressed(published: list[dict[str, Any]]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tape_magic.magics.straight import is_straight
+from tape_magic.magics.cell.autograph import needs_no_autograph
 from tests.doors import Case, Door
 
 
@@ -39,7 +39,7 @@ NAMES = {
     ],
 )
 def test_straight(cell: str) -> None:
-    assert is_straight(ast.parse(cell), NAMES)
+    assert needs_no_autograph(ast.parse(cell), NAMES)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_straight(cell: str) -> None:
     ],
 )
 def test_not_straight(cell: str) -> None:
-    assert not is_straight(ast.parse(cell), NAMES)
+    assert not needs_no_autograph(ast.parse(cell), NAMES)
 
 
 @pytest.mark.parametrize(

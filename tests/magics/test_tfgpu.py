@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tape_magic.engine import doctor
+from tape_magic.engine.doctor import examine
 from tape_magic.results.doctor import DoctorReport, Examined, Finding, Link
 from tests.notebook import Notebook
 
@@ -25,7 +25,7 @@ def examined(monkeypatch: pytest.MonkeyPatch) -> DoctorReport:
         Examined(Link.VISIBLE, Finding.UNTRIED),
     )
     report = DoctorReport(links, "libcudnn.so.9 is missing", "Run", "%pip install x", "2.21.0")
-    monkeypatch.setattr(doctor, "examine", lambda: report)
+    monkeypatch.setattr(examine, "examine", lambda: report)
     return report
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from IPython.core.displaypub import CapturingDisplayPublisher
 
-from tape_magic.engine.sampling import Sampler
+from tape_magic.engine.devices.sampling import Sampler
 from tape_magic.errors import DeviceError
 from tape_magic.magics import watching
 from tape_magic.magics.front_end import VARIABLE
@@ -112,7 +112,7 @@ def test_a_picture_that_fails_leaves_no_stub_of_nvml_open(
 
     module = pynvml(StubCard("T4"))
     monkeypatch.setitem(sys.modules, "pynvml", module)
-    monkeypatch.setattr(f"tape_magic.display.watch.{fails}", fail)
+    monkeypatch.setattr(f"tape_magic.display.live.watch.{fails}", fail)
     shell.ok("%config TapeMagics.progress = 'widget'")
     assert shell.refused("%tfgpu --watch") == "%tfgpu failed: OSError: no front end"
     assert module.opened == 0

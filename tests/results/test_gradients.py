@@ -9,7 +9,7 @@ import types
 import numpy as np
 import pytest
 
-from tape_magic.results import Derivative, GradReport
+from tape_magic.results.gradients import Derivative, GradReport
 from tape_magic.results.summary import BINS, summarize
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tape_magic.engine.waiting import THREAD
+from tape_magic.engine.minimization.compiling import THREAD
 from tests.soak.cells import NAMES, SETUP, Author, Cell
 from tests.soak.driver import Driver, Hung, Ran
 

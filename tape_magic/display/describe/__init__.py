@@ -1,0 +1,28 @@
+"""A result → its labelled strings, once; text and HTML only lay them out."""
+
+from __future__ import annotations
+
+from functools import singledispatch
+from typing import Any
+
+from tape_magic.display.content.document import Document
+from tape_magic.display.describe.devices import devices_document
+from tape_magic.display.describe.doctor import doctor_document
+from tape_magic.display.describe.gradients import gradients_document
+from tape_magic.display.describe.minimum import minimum_document
+from tape_magic.results.devices import DeviceReport
+from tape_magic.results.doctor import DoctorReport
+from tape_magic.results.gradients import GradReport
+from tape_magic.results.minimum import MinimizeResult
+
+
+@singledispatch
+def describe(result: Any) -> Document:
+    """The document of any of the reports."""
+    raise TypeError(f"no report: {type(result).__name__}")
+
+
+describe.register(GradReport, gradients_document)
+describe.register(MinimizeResult, minimum_document)
+describe.register(DeviceReport, devices_document)
+describe.register(DoctorReport, doctor_document)

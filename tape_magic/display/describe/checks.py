@@ -1,0 +1,84 @@
+"""The comparison with central differences → one line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tape_magic.display.content import numbers
+from tape_magic.display.content.document import Line, Tone, Verdict, Words, say
+from tape_magic.results.check import Check, CheckOutcome
+
+_SAID = 3
+"""So many further disagreements, or remarks, are spelled out."""
+
+
+def checks_verdict(checks: Sequence[Check]) -> Verdict | None:
+    """Whether all agree, how well, where one does not, and what was not compared."""
+    if not checks:
+        return None
+    wrong, right, left = (
+        [check for check in checks if check.outcome is outcome]
+        for outcome in (CheckOutcome.DIFFERS, CheckOutcome.AGREES, CheckOutcome.NOT_COMPARED)
+    )
+    compared = _compared(checks) if right or wrong else ()
+    details = [*dict.fromkeys(f"in {check.dtype}" for check in checks), *compared]
+    if left and (wrong or right):
+        details.append(f"{len(left):,} not compared")
+    common, lines = _remarks(checks)
+    if wrong:
+        wrong.sort(key=lambda check: -check.error)
+        who = "disagrees" if len(checks) == 1 else f"{len(wrong):,} of {len(checks):,} disagree"
+        headline = f"{who} with central differences: {''.join(_place(wrong[0]))}"
+        error = f"relative error {numbers.rounded(wrong[0].error, 2)}"
+        others = [_other(check) for check in wrong[1 : 1 + _SAID]]
+        return Verdict(Tone.WARNING, headline, (error, *details, *common), (*others, *lines))
+    if not right:
+        who = "" if len(checks) == 1 else f"none of {len(checks):,} "
+        headline = f"{who}{'compared' if who else 'not compared'} with central differences"
+        return Verdict(Tone.WARNING, headline, (*details, *common), lines)
+    some = f"{len(right):,} of {len(checks):,} agree" if left else f"all {len(checks):,} agree"
+    who = "agrees" if len(checks) == 1 else some
+    error = f"largest relative error {numbers.rounded(max(check.error for check in right), 2)}"
+    return Verdict(Tone.GOOD, f"{who} with central differences ({error})", (*details, *common), lines)
+
+
+def _other(check: Check) -> Line:
+    name, values = _place(check)
+    return Line(((Words(name, code=True), Words(values)),))
+
+
+def _place(check: Check) -> tuple[str, str]:
+    """Where the error is the largest, and the two values there."""
+    index = f" at [{', '.join(map(str, check.place))}]" if check.place else ""
+    values = " against ".join(numbers.pair(check.derivative, check.difference, numbers.rounded))
+    return f"{check.key}{index}", f": {values}"
+
+
+def _compared(checks: Sequence[Check]) -> tuple[str, ...]:
+    compared, elements = (
+        sum(counts) for counts in zip(*((c.compared, c.elements) for c in checks), strict=True)
+    )
+    if compared == elements:
+        return ()
+    return (f"{numbers.count(compared)} of {numbers.count(elements)} elements compared by themselves",)
+
+
+def _remarks(checks: Sequence[Check]) -> tuple[tuple[str, ...], tuple[Line, ...]]:
+    """What all have in common, and then what is to be said of some, a line each."""
+    remarks: dict[str, list[str]] = {}
+    for check in checks:
+        for remark in check.note.split("; ") if check.note else ():
+            remarks.setdefault(remark, []).append(check.key)
+    common = [remark for remark, keys in remarks.items() if len(keys) == len(checks)]
+    special = [(remark, keys) for remark, keys in remarks.items() if len(keys) < len(checks)]
+    lines = [
+        Line(((Words(keys[0], code=True), Words(f"{_more(keys)}: {remark}")),))
+        for remark, keys in special[:_SAID]
+    ]
+    if len(special) > _SAID:
+        lines.append(Line((say(f"and {len(special) - _SAID:,} more remarks, in report.checks"),)))
+    return tuple(common), tuple(lines)
+
+
+def _more(keys: Sequence[str]) -> str:
+    return f" and {len(keys) - 1:,} more" if len(keys) > 1 else ""

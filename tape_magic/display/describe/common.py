@@ -1,0 +1,84 @@
+"""What several reports share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from tape_magic.display.content import numbers
+from tape_magic.display.content.document import Column, Field, Line, Table, Tone, say
+from tape_magic.display.content.width import NAME, shown
+from tape_magic.notation import LAST_EXPRESSION
+from tape_magic.results.gradients import GradReport
+
+
+def names(report: GradReport) -> tuple[str, ...]:
+    """What each derivative is called: a model's variable by its path, all else by its label."""
+    plain = len({row.target for row in report}) == 1 and all(row.order == 1 for row in report)
+    called = (row.wrt[-1] if row.of_model and plain else row.label for row in report)
+    return tuple(shown(name, NAME, middle=True) for name in called)
+
+
+_NAME = 60
+"""Columns of a name within a sentence."""
+
+
+def shown_name(name: str, unnamed: str = "output") -> str:
+    """A name as long as a sentence bears it, or a word for the value of the last expression."""
+    return unnamed if name == LAST_EXPRESSION else shown(name, _NAME, middle=True)
+
+
+def lines(notes: Sequence[str]) -> tuple[Line, ...]:
+    """Notes, each on a line of its own."""
+    return tuple(Line((say(note),)) for note in notes if note)
+
+
+def is_(number: int) -> str:
+    """``is`` for one, ``are`` for more."""
+    return "is" if number == 1 else "are"
+
+
+def nested(values: Sequence[complex], shape: tuple[int, ...]) -> str:
+    """A small array as nested brackets: ``[[1, 2], [3, 4]]``."""
+    return _bracketed([numbers.number(value) for value in values], shape)
+
+
+def nested_pair(start: Sequence[complex], end: Sequence[complex], shape: tuple[int, ...]) -> tuple[str, str]:
+    """Two small arrays of one shape, each element with as many digits as it takes to tell it from the other.
+
+    >>> nested_pair([1.00001, 2.0], [1.00002, 3.0], (2,))
+    ('[1.00001, 2]', '[1.00002, 3]')
+    """
+    pairs = [numbers.pair(*both) for both in zip(start, end, strict=True)]
+    before, after = ([pair[i] for pair in pairs] for i in (0, 1))
+    return _bracketed(before, shape), _bracketed(after, shape)
+
+
+def _bracketed(texts: Sequence[str], shape: tuple[int, ...]) -> str:
+    if not shape:
+        return texts[0]
+    size = len(texts) // shape[0] if shape[0] else 0
+    parts = [_bracketed(texts[i * size : (i + 1) * size], shape[1:]) for i in range(shape[0])]
+    return f"[{', '.join(parts)}]"
+
+
+def matrix(values: Sequence[complex], shape: tuple[int, ...], digits: int = 4) -> tuple[tuple[str, ...], ...]:
+    """The rows of a matrix as text."""
+    rows, columns = shape
+    return tuple(
+        tuple(numbers.number(value, digits) for value in values[i * columns : (i + 1) * columns])
+        for i in range(rows)
+    )
+
+
+def without_empty(columns: Sequence[Column], rows: Sequence[tuple[Field, ...]]) -> Table:
+    """A table of the columns in which anything stands."""
+    wide = {i + 1 for row in rows for i, field in enumerate(row) if field.wide}
+    kept = [
+        i in wide or any(replace(row[i], tone=Tone.PLAIN) != Field() for row in rows)
+        for i in range(len(columns))
+    ]
+    return Table(
+        tuple(column for column, keep in zip(columns, kept, strict=True) if keep),
+        tuple(tuple(one for one, keep in zip(row, kept, strict=True) if keep) for row in rows),
+    )

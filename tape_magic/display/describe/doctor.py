@@ -1,0 +1,48 @@
+"""What the doctor found → its labelled strings."""
+
+from __future__ import annotations
+
+from tape_magic.display.content.document import (
+    Column,
+    Document,
+    Field,
+    Line,
+    Table,
+    Tone,
+    Verdict,
+    Words,
+    say,
+)
+from tape_magic.results.doctor import DoctorReport, Examined, Finding
+
+_TONES = {Finding.MISSING: Tone.BAD, Finding.FAILS: Tone.BAD, Finding.UNNEEDED: Tone.MUTED}
+
+
+def doctor_document(report: DoctorReport) -> Document:
+    """The verdict, a row for each link, and the one thing to do."""
+    works = ("each link is in place",) if report.well else ()
+    tone = Tone.GOOD if report.well else Tone.WARNING if report.harmless else Tone.BAD
+    verdict = Verdict(tone, report.headline, works)
+    columns = Column("link"), Column(""), Column("evidence", prose=True)
+    rows = tuple(row for link in report.links for row in _rows(link))
+    todo = Line(((Words(f"{report.advice}: "), Words(report.command, code=True)),))
+    return Document((verdict, Table(columns, rows, shown=len(rows)), todo))
+
+
+def _rows(one: Examined) -> list[tuple[Field, ...]]:
+    tone = Tone.MUTED if one.finding in (Finding.UNTRIED, Finding.UNNEEDED) else Tone.PLAIN
+    link = (
+        Field(one.link.value, tone),
+        Field(one.finding.value, _TONES.get(one.finding, Tone.PLAIN)),
+        Field(sentences=tuple(map(say, one.evidence)), tone=tone),
+    )
+    # what is in place is told in grey, so that what is missing stands out
+    parts = [
+        (
+            Field(name, code=True),
+            Field(finding.value, _TONES.get(finding, Tone.MUTED)),
+            Field(sentences=(say(text),), tone=Tone.PLAIN if finding in _TONES else Tone.MUTED),
+        )
+        for name, finding, text in one.parts
+    ]
+    return [link, *parts]

@@ -1,0 +1,143 @@
+"""The report of derivatives → its labelled strings."""
+
+from __future__ import annotations
+
+import math
+
+from tape_magic.display.content import numbers
+from tape_magic.display.content.document import (
+    Column,
+    Document,
+    Field,
+    Part,
+    Sentence,
+    Table,
+    Tone,
+    Verdict,
+    say,
+)
+from tape_magic.display.describe.checks import checks_verdict
+from tape_magic.display.describe.common import lines, matrix, nested, shown_name, without_empty
+from tape_magic.display.describe.curvature import hessian_parts
+from tape_magic.display.describe.states import RowState, RowStates, not_finite
+from tape_magic.display.describe.variables import BAR_SCALE, variables_table
+from tape_magic.notation import Kind
+from tape_magic.results.gradients import Derivative, GradReport
+from tape_magic.results.summary import Summary
+
+_WHOLE = 6
+"""Arrays of up to this many elements are shown whole, and matrices of up to six rows and columns."""
+
+
+def gradients_document(report: GradReport) -> Document:
+    """What happened, the picture of a Hessian, a row for each derivative, and the times."""
+    states = RowStates.of(report)
+    of_model = any(row.of_model for row in report)
+    parts: list[Part] = [part for part in (_verdict(report, states), checks_verdict(report.checks)) if part]
+    parts += [part for hessian in report.hessians for part in hessian_parts(hessian)]
+    footer = _common_type(report)
+    if of_model and report.kind is Kind.GRADIENT:
+        parts.append(variables_table(states))
+        footer = (_over(report), *footer, BAR_SCALE)
+    elif not _written(report, states):
+        parts.append(_derivatives_table(report, states))
+    times = (
+        f"forward {numbers.duration(report.forward_seconds)}",
+        f"backward {numbers.duration(report.backward_seconds)}",
+    )
+    return Document((*parts, *lines(report.notes)), (*footer, *times))
+
+
+def _verdict(report: GradReport, states: RowStates) -> Verdict | None:
+    gradients = report.kind is Kind.GRADIENT and all(row.order == 1 for row in report)
+    of_model = any(row.of_model for row in report)
+    judged = tuple(RowState)[:-1] if of_model else () if report.hessians else (RowState.NOT_FINITE,)
+    return states.verdict(judged, "gradients" if gradients else "derivatives", named=of_model)
+
+
+def _over(report: GradReport) -> str:
+    parameters = sum(math.prod(row.shape) for row in report)
+    targets = dict.fromkeys(shown_name(row.target) for row in report)
+    return f"∇{', ∇'.join(targets)} over {numbers.count(parameters)} parameters"
+
+
+def _written(report: GradReport, states: RowStates) -> bool:
+    """Whether the Hessians above say every element, so that a table of their blocks says nothing more."""
+    whole = all(hessian.matrix is not None and len(hessian.matrix) <= _WHOLE for hessian in report.hessians)
+    return bool(report.hessians) and whole and all(row.reason is None for row, _ in states.rows)
+
+
+def _derivatives_table(report: GradReport, states: RowStates) -> Table:
+    columns = [Column("derivative"), Column("value", right=True), Column(""), Column("", prose=True)]
+    mixed = not _common_type(report)
+    rows = [
+        (
+            Field(row.label, code=True, aside=_shape_aside(row)),
+            _value_field(row, state),
+            Field() if _whole(row) or row.summary is None else Field(strip=row.summary.histogram),
+            _note(row, states.reason(row, state), mixed),
+        )
+        for row, state in states.rows
+    ]
+    return without_empty(columns, rows)
+
+
+def _whole(row: Derivative) -> bool:
+    """Whether an array is shown by its elements, and not by a few numbers."""
+    return row.summary is None or row.summary.size <= _WHOLE or _is_small_matrix(row)
+
+
+def _is_small_matrix(row: Derivative) -> bool:
+    summary = row.summary
+    if row.kind is not Kind.JACOBIAN or summary is None or len(summary.shape) != 2:
+        return False
+    return summary.size > 0 and max(summary.shape) <= _WHOLE
+
+
+def _common_type(report: GradReport) -> tuple[str, ...]:
+    """The type of the arrays that are not shown whole, said once where it is one."""
+    types = {row.dtype for row in report if not _whole(row)}
+    return (types.pop(),) if len(types) == 1 else ()
+
+
+def _shape_aside(row: Derivative) -> str:
+    summary = row.summary
+    return "" if summary is None or _whole(row) else numbers.shape(summary.shape)
+
+
+def _value_field(row: Derivative, state: RowState) -> Field:
+    summary = row.summary
+    if state is RowState.NONE:
+        return Field("none", Tone.BAD)
+    if state is RowState.NOT_CONNECTED or summary is None:
+        return Field("0 (not connected)", Tone.MUTED)
+    tone = Tone.BAD if state is RowState.NOT_FINITE else Tone.PLAIN
+    if _is_small_matrix(row):
+        return Field(tone=tone, matrix=matrix(summary.values, summary.shape))
+    if _whole(row):
+        return Field(nested(summary.values, summary.shape), tone)
+    return Field(f"‖·‖ {numbers.rounded(summary.norm)}", tone)
+
+
+def _note(row: Derivative, reason: tuple[Sentence, ...], mixed: bool) -> Field:
+    """What goes with a derivative, and why it is as it is; its type where the report has `mixed` types."""
+    summary = None if _whole(row) else row.summary
+    broken = () if summary is None or not summary.nonfinite else (say(not_finite(summary)),)
+    figures = () if summary is None else _figures(summary, mixed)
+    said = tuple(say(part) for part in (*figures, row.sum_note) if part)
+    tone = Tone.PLAIN if reason or broken else Tone.MUTED
+    sentences = *broken, *reason, *said
+    return Field(tone=tone, sentences=sentences) if sentences else Field()
+
+
+def _figures(summary: Summary, mixed: bool) -> tuple[str, ...]:
+    """What is said of an array beside its norm, when it is not shown whole."""
+    low, high = summary.minimum, summary.maximum
+    type_ = summary.dtype if mixed else ""
+    if low is not None and low == high and not summary.nonfinite:
+        return f"all {numbers.number(low)}", type_
+    return (
+        numbers.spread(low, high) if low is not None and high is not None else "",
+        f"{numbers.percent(summary.zeros)} zeros",
+        type_,
+    )

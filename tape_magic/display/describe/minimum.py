@@ -1,0 +1,123 @@
+"""The report of a minimisation."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tape_magic.display.content import numbers
+from tape_magic.display.content.document import Column, Curve, Document, Field, Table, Tone, Verdict
+from tape_magic.display.content.reduction import CURVE_POINTS, loss_curve
+from tape_magic.display.describe.common import lines, nested_pair, shown_name
+from tape_magic.results.minimum import MinimizeResult, StopReason, VariableChange
+
+TRACKED_POINTS = 64
+
+_UNFINISHED = (StopReason.INTERRUPTED, StopReason.STOPPED, StopReason.TIME, StopReason.METHOD_FAILED)
+
+_SHORT = 8
+"""Longer names stay out of a table's heading."""
+
+
+def minimum_document(result: MinimizeResult) -> Document:
+    """What happened, the curve of the loss, and where each variable went."""
+    notes = list(result.notes)
+    if result.engine_reason:
+        notes.insert(0, f"{result.engine}: {result.engine_reason}")
+    tables = _changes_table(result), _tracked_table(result)
+    parts = _minimum_verdict(result), _loss_curve(result), *tables, *lines(notes)
+    return Document(tuple(part for part in parts if part is not None))
+
+
+def _minimum_verdict(result: MinimizeResult) -> Verdict:
+    name = shown_name(result.loss_name, "loss")
+    lost = result.divergence
+    if lost is not None:
+        what = (
+            f"the {lost.what} became {numbers.number(lost.loss)}"
+            if lost.what == "loss"
+            else "the gradient is not finite"
+        )
+        details = [f"last finite values put back (step {numbers.count(result.steps)})"] if lost.step else []
+        if lost.step and result.learning_rate:
+            details.append(f"try a rate below {numbers.number(result.learning_rate)}")
+        if not lost.step:
+            return Verdict(Tone.BAD, f"not finite at the start: {what}", ("no step was applied",))
+        return Verdict(Tone.BAD, f"diverged at step {numbers.count(lost.step)}: {what}", tuple(details))
+    engine = "XLA" if result.engine == "xla" else result.engine
+    compiling = f", of it compiling {numbers.duration(result.compile_seconds)}" if engine != "eager" else ""
+    details = [
+        result.reason.sentence,
+        f"{numbers.duration(result.seconds)}{compiling}",
+        engine,
+        result.optimizer,
+    ]
+    rose = result.loss > result.start_loss
+    if rose:
+        details.insert(0, f"above the start, {numbers.number(result.start_loss)}")
+    elif result.kept_best and result.loss == result.best_loss:
+        details.insert(0, f"the lowest of {numbers.count(result.steps)} steps was kept")
+    elif result.best_loss < result.loss:
+        best = numbers.pair(result.best_loss, result.loss)[0]
+        details.insert(0, f"best {best} at step {numbers.count(result.best_step)}")
+    good = result.reason not in _UNFINISHED and not rose
+    step = result.best_step if result.kept_best and result.loss == result.best_loss else result.steps
+    headline = f"{name} = {numbers.number(result.loss)} at step {numbers.count(step)}"
+    return Verdict(Tone.GOOD if good else Tone.WARNING, headline, tuple(details))
+
+
+def _loss_curve(result: MinimizeResult) -> Curve | None:
+    name = shown_name(result.loss_name, "loss")
+    return loss_curve(name, result.history_steps, result.history, CURVE_POINTS)
+
+
+def _changes_table(result: MinimizeResult) -> Table:
+    name = shown_name(result.loss_name, "loss")
+    gradient = f"|∂{name}|" if len(name) <= _SHORT else "|gradient|"
+    columns = Column("variable"), Column("start", True), Column("end", True), Column(gradient, True)
+    rows = [_change_row(variable, change) for variable, change in result.variables.items()]
+    return Table(columns, tuple(rows))
+
+
+def _tracked_table(result: MinimizeResult) -> Table:
+    """Each tracked scalar: where it began, where it ended, and a small curve of it."""
+    columns = Column("tracked"), Column("start", True), Column("end", True), Column("")
+    return Table(columns, tuple(_tracked_row(name, result) for name in result.tracked))
+
+
+def _tracked_row(name: str, result: MinimizeResult) -> tuple[Field, ...]:
+    values, steps = result.tracked[name], result.tracked_steps.get(name)
+    if not len(values):
+        return Field(name, code=True), Field(), Field(), Field()
+    start, end = numbers.pair(float(values[0]), float(values[-1]))
+    at = np.arange(len(values)) if steps is None else steps
+    curve = loss_curve(name, at, values, CURVE_POINTS)
+    tone = Tone.PLAIN if np.isfinite(values[-1]) else Tone.BAD
+    return Field(name, code=True), Field(start), Field(end, tone), Field(line=_heights(curve))
+
+
+def _heights(curve: Curve | None) -> tuple[float, ...]:
+    """Of a small curve, as far apart in steps; the points of a long run are denser at its beginning."""
+    if curve is None:
+        return ()
+    y = np.log10(curve.y) if curve.log else np.array(curve.y)
+    at = np.linspace(curve.x[0], curve.x[-1], TRACKED_POINTS)
+    return tuple(np.interp(at, curve.x, y).tolist())
+
+
+def _change_row(name: str, change: VariableChange) -> tuple[Field, ...]:
+    start, end = change.start_summary, change.end_summary
+    if end.shape == () and isinstance(start.values[0], float):
+        shown = numbers.pair(start.values[0], end.values[0].real)
+    elif end.values and len(end.values) <= 3:
+        shown = nested_pair(start.values, end.values, end.shape)
+    else:
+        before, after = numbers.pair(start.norm, end.norm, numbers.rounded)
+        sign = f"‖{name}‖" if len(name) <= 2 else "‖·‖"
+        shown = f"{sign} {before}", f"{sign} {after}"
+    gradient = change.gradient_norm
+    return (
+        Field(name, code=True, aside=numbers.shape(end.shape) if end.shape else ""),
+        Field(shown[0]),
+        Field(shown[1], Tone.BAD if end.nonfinite else Tone.PLAIN),
+        Field("0 (not connected)", Tone.MUTED) if gradient is None else Field(numbers.measure(gradient, 2)),
+    )

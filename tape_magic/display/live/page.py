@@ -1,0 +1,81 @@
+"""What a running minimisation shows, as HTML: the bar, the figures, the curve, the variables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tape_magic.display.content import numbers
+from tape_magic.display.content.document import ACCENT, FAINT, Tone
+from tape_magic.display.content.reduction import loss_curve
+from tape_magic.display.describe.common import nested, shown_name
+from tape_magic.display.html import style
+from tape_magic.display.html.style import BREAK, CODE, attribute, colour, text
+from tape_magic.display.live.progress import DIGITS, before_the_first, best, figures
+from tape_magic.display.pictures.curve import inline_curve
+from tape_magic.results.steps import Step
+
+CURVE_POINTS = 200
+
+SAVED = "This run had not ended when the notebook was saved."
+"""Stands for the widgets where they cannot be shown."""
+
+_LINE = "padding:2px 0;"
+_TYPE = "font-size:var(--jp-content-font-size1,inherit);"
+"""Of the report that takes this place; the type of widgets is smaller in JupyterLab."""
+
+
+def progress_bar(step: Step) -> str:
+    """How much is done, for eyes and for screen readers."""
+    share = min(step.step / step.steps, 1.0) if step.steps else 0.0
+    known = f'aria-valuenow="{100 * share:.0f}" ' if step.steps else ""
+    said = attribute(", ".join(figures(step)[:2]))
+    return (
+        f'<div role="progressbar" aria-label="steps done" aria-valuemin="0" aria-valuemax="100" {known}'
+        f'aria-valuetext="{said}" style="height:8px;background:{FAINT};overflow:hidden;">'
+        f'<div style="width:{100 * share:.2f}%;height:8px;background:{ACCENT};"></div></div>'
+    )
+
+
+def panel_page(step: Step, rate: float, *, state: str = "", hint: str = "") -> str:
+    """All below the bar; `state` is ``paused`` or ``stopping``, `hint` says how to stop without buttons."""
+    parts = [_figures(step, rate, state)]
+    curve = loss_curve(shown_name(step.loss_name, "loss"), *step.history, CURVE_POINTS)
+    parts += [inline_curve(curve)] if curve is not None else []
+    parts += [_values(step)]
+    parts += [f'<div style="{_LINE}{colour(Tone.MUTED)}">{text(hint)}</div>'] if hint else []
+    # A widget would else be as wide as the curve, and have the page cut off what is written.
+    return f'<div style="width:0;min-width:100%;{_TYPE}">{style.page(parts)}</div>'
+
+
+def _figures(step: Step, rate: float, state: str) -> str:
+    """The loss first; what is secondary beside it."""
+    loss = numbers.number(step.loss, DIGITS)
+    name = shown_name(step.loss_name, "loss")
+    known = not before_the_first(step)
+    beside = [*(best(step) if known else []), *figures(step, rate)]
+    spans = [f"{text(name)} <b>{loss}</b>"] if known else []
+    spans += [f"<b>{text(state)}</b>"] if state else []
+    spans += [f'<span style="{colour(Tone.MUTED)}">{text(part)}</span>' for part in beside]
+    return f'<div style="{_LINE}font-variant-numeric:tabular-nums;">{_spaced(spans)}</div>'
+
+
+def _spaced(spans: Sequence[str]) -> str:
+    return " ".join(f'<span style="display:inline-block;margin-right:1.1em;">{span}</span>' for span in spans)
+
+
+def _values(step: Step) -> str:
+    """Small variables, and what is tracked, each as ``name = value``."""
+    values = {name: nested(array.ravel().tolist(), array.shape) for name, array in step.variables.items()}
+    values |= {name: numbers.number(value) for name, value in step.tracked.items()}
+    if not values:
+        return ""
+    said = [f"{shown_name(name)} = {value}" for name, value in values.items()]
+    spans = [f'<code style="{CODE}">{text(one)}</code>' for one in said]
+    if step.variables and step.more_variables:
+        spans.insert(len(step.variables), _more(step.more_variables))
+    return f'<div style="{_LINE}{BREAK}">{_spaced(spans)}</div>'
+
+
+def _more(number: int) -> str:
+    variables = "variable" if number == 1 else "variables"
+    return f'<span style="{colour(Tone.MUTED)}">and {numbers.count(number)} more {variables}</span>'

@@ -1,0 +1,205 @@
+"""A run as widgets: to watch, to pause and to stop; the static report takes their place at the end."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from IPython.display import display
+
+from tape_magic.display.describe import describe
+from tape_magic.display.html.render import to_html
+from tape_magic.display.html.style import SECONDARY
+from tape_magic.display.live.page import SAVED, panel_page, progress_bar
+from tape_magic.display.live.progress import Pace, summary
+from tape_magic.display.live.widgets import close_all, package, view_of
+from tape_magic.display.text import render
+from tape_magic.display.text.render import to_text
+from tape_magic.results.minimum import MinimizeResult
+from tape_magic.results.steps import Step, Wish
+
+SEEN_SECONDS = 1.0
+"""A front end that shows widgets has said so after this time."""
+
+NO_BUTTONS = "Interrupting the kernel (■) stops the run, with everything that was reached."
+
+
+class Panel:
+    """The widgets, and what their buttons say.
+
+    Parameters
+    ----------
+    step, rate
+        What is shown first.
+    buttons
+        Whether clicks arrive while the cell runs; without, a line says what stops the run.
+
+    The handlers of clicks only note them, since some kernels run them on another thread.
+    """
+
+    def __init__(self, step: Step, rate: float, *, buttons: bool) -> None:
+        widgets = package("the live display")
+
+        self.paused = self.stopped = self._seen = False
+        self._shown = self._state
+        self._buttons = buttons
+        self._step, self._rate = step, rate
+        self.bar = widgets.HTML(layout=widgets.Layout(flex="1 1 180px", width="auto", margin="0 4px 0 0"))
+        self.page = widgets.HTML(layout=widgets.Layout(width="auto", max_width="640px", margin="2px 0"))
+        self.pause = _button(widgets, "Pause", "Pause the run between two steps")
+        self.stop = _button(widgets, "Stop", "Stop the run and keep what was reached")
+        self.pause.on_click(self._pause_clicked)
+        self.stop.on_click(self._stop_clicked)
+        layout = widgets.Layout(flex_flow="row wrap", align_items="center", width="100%", max_width="640px")
+        both = widgets.HBox([self.pause, self.stop], layout=widgets.Layout(flex="0 0 auto"))
+        row = widgets.HBox([self.bar, both], layout=layout)
+        self.widget = widgets.VBox([row, self.page], layout=widgets.Layout(width="100%"))
+        if not buttons:
+            self.without_buttons()
+        self.widget._view_count = 0  # from None: a front end now counts its views
+        self._draw()
+
+    @property
+    def seen(self) -> bool:
+        """Whether a front end has shown it."""
+        if self.widget._view_count:
+            self._seen = True
+            self.widget._view_count = None  # so that it has nothing more to send when the views go
+        return self._seen
+
+    @property
+    def wish(self) -> Wish:
+        """What the buttons say."""
+        if self.stopped:
+            return Wish.STOP
+        return Wish.PAUSE if self.paused else Wish.GO_ON
+
+    def show(self, step: Step, rate: float) -> None:
+        """Another step."""
+        self._step, self._rate = step, rate
+        self._draw()
+
+    def without_buttons(self) -> None:
+        """Clicks do not arrive: say what stops the run instead."""
+        self._buttons = False
+        self._shown = ""
+        for button in (self.pause, self.stop):
+            button.layout.display = "none"
+        self._draw()
+
+    def settle(self) -> None:
+        """Show a click that came since, and note whether there is a view."""
+        self._seen = self.seen
+        if self._shown != self._state:
+            self._shown = self._state
+            self.pause.description = "Resume" if self.paused else "Pause"
+            self.pause.tooltip = "Go on with the run" if self.paused else "Pause the run between two steps"
+            if self.stopped:
+                self.pause.disabled = self.stop.disabled = True
+            self._draw()
+
+    @property
+    def _state(self) -> str:
+        return "stopping" if self.stopped else "paused" if self.paused else ""
+
+    def _draw(self) -> None:
+        hint = "" if self._buttons else NO_BUTTONS
+        self.bar.value = progress_bar(self._step)
+        self.page.value = panel_page(self._step, self._rate, state=self._shown, hint=hint)
+
+    def _pause_clicked(self, _: Any) -> None:
+        self.paused = not self.paused
+
+    def _stop_clicked(self, _: Any) -> None:
+        self.stopped = True
+
+
+class WidgetProgress:
+    """The panel, from when a run has lasted a while to its end.
+
+    Parameters
+    ----------
+    poll
+        Has the clicks arrive that were made since, and says whether it still can; ``None`` where it cannot.
+    """
+
+    def __init__(self, poll: Callable[[], bool] | None = None) -> None:
+        self._pace, self._poll = Pace(), poll
+        self._handle: Any = None
+        self._opened = 0.0
+        self._missing = False
+        self.panel: Panel | None = None
+
+    def update(self, step: Step) -> None:
+        """Show a step; the first one opens the panel."""
+        if self._missing or not self._pace.due(step):
+            return
+        rate = self._pace.rate
+        if self.panel is not None:
+            with self._pace.timed():
+                self.panel.show(step, rate)
+            return
+        try:
+            self.panel = Panel(step, rate, buttons=self._poll is not None)
+        except ImportError as error:  # the run is worth more than its display
+            self._missing = True
+            print(error, file=sys.stderr)
+            return
+        saved = f'<div style="{SECONDARY}">{SAVED}</div>'
+        bundle = view_of(self.panel.widget, summary(step, rate), saved)
+        self._handle = display(bundle, raw=True, display_id=True)
+        self._opened = time.monotonic()
+
+    def wish(self) -> Wish:
+        """What was clicked."""
+        if self.panel is None or self._poll is None:
+            return Wish.GO_ON
+        if not self._poll():
+            self._poll = None
+            self.panel.without_buttons()
+            return Wish.GO_ON
+        self.panel.settle()
+        return self.panel.wish
+
+    def finish(self, result: MinimizeResult) -> None:
+        """The report where the panel was: a widget left alive would reopen as an error."""
+        if self._handle is None:
+            display(result)
+            return
+        if not self._seen():
+            # Such a front end may have no place that can be changed, either.
+            self._empty()
+            display(result)
+            return
+        document = describe(result)
+        bundle = {"text/html": to_html(document), "text/plain": to_text(document)}
+        self._handle.update(bundle, raw=True)
+        self._handle = None
+
+    def _seen(self) -> bool:
+        """Whether a front end shows the panel; it is taken to where it could not say so."""
+        if self._poll is None or self.panel is None:
+            return True
+        while not self.panel.seen and time.monotonic() < self._opened + SEEN_SECONDS:
+            self._poll()
+            time.sleep(0.01)
+        return self.panel.seen
+
+    def _empty(self) -> None:
+        self._handle.update({"text/plain": ""}, raw=True)
+        self._handle = None
+
+    def close(self) -> None:
+        """Close the widgets; after an error, an empty output takes their place."""
+        if self._handle is not None:
+            self._empty()
+        if self.panel is not None:
+            close_all(self.panel.widget)
+        self.panel = None
+
+
+def _button(widgets: Any, text: str, tooltip: str) -> Any:
+    layout = widgets.Layout(width="auto", min_width="76px", flex="0 0 auto", margin="2px 0 2px 4px")
+    return widgets.Button(description=render, tooltip=tooltip, layout=layout)

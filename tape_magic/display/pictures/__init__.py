@@ -1,0 +1,6 @@
+"""Curves, heat maps and other pictures, as SVG and PNG.
+
+Entrance: `curve`, `heat`, `points`, `watch`.
+Imports: `content`.
+
+"""

@@ -1,0 +1,168 @@
+"""The curve of a run as a picture that takes the width it is given, and the ticks of axes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from html import escape
+
+from tape_magic.display.content import numbers
+from tape_magic.display.content.document import ACCENT, Curve
+from tape_magic.display.pictures.svg import hairlines, image, label, labels
+
+_WIDTH, _HEIGHT = 560, 160
+_EXPONENTS = (1, 2, 3, 5, 10, 20, 25, 50, 100, 200)
+"""How far apart two ticks can be on a logarithmic axis."""
+
+_STYLE = f"display:block;max-width:100%;height:{_HEIGHT}px;"
+"""On a narrow page the curve is narrower, too; scaled as a whole, its labels could not be read there."""
+
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 10, 24
+
+_NARROW = 280
+"""Pixels of the narrowest page that the whole curve fits on in WebKit, which leaves room on wide ones."""
+
+_HAIR = 1e-9
+_DIGIT, _GAP = 6, 8
+"""Pixels of a character of the labels below, about, and those between two labels at the least."""
+
+
+def curve(picture: Curve) -> str:
+    """A curve with hairlines and readable axes, as an ``<img>``."""
+    # Without a size and a viewBox of its own, the picture has the size of the image, and is not scaled.
+    head = '<svg xmlns="http://www.w3.org/2000/svg" width="100%" height="100%">'
+    return image(f"{head}{_drawn(picture)}</svg>", _WIDTH, _HEIGHT, _in_words(picture), _STYLE)
+
+
+def inline_curve(picture: Curve) -> str:
+    """The same as an ``<svg>``, which does not flicker when it changes."""
+    words = escape(_in_words(picture), quote=True)
+    head = f'<svg role="img" aria-label="{words}" width="{_WIDTH}" height="{_HEIGHT}" style="{_STYLE}">'
+    return f'<div style="container-type:inline-size;">{head}{_drawn(picture)}</svg></div>'
+
+
+def _drawn(picture: Curve) -> str:
+    """The axes and the line between them; in a picture of any width, labels keep their size."""
+    heights = [math.log10(value) for value in picture.y] if picture.log else list(picture.y)
+    ticks = log_ticks(min(heights), max(heights)) if picture.log else linear_ticks(min(heights), max(heights))
+    low, high = min(*heights, ticks[0][0]), max(*heights, ticks[-1][0])
+    # A wide label, such as −1.25e−12, needs room of its own.
+    left = max(_LEFT, 8 + 7 * max(len(label) for _, label in ticks))
+    tall, wide = _HEIGHT - _TOP - _BOTTOM, _WIDTH - left - _RIGHT
+    across = wide / (picture.steps or 1)
+    # In halves, since the distance between −1.7e308 and 1.7e308 is infinite.
+    span = (high / 2 - low / 2) or 1.0
+
+    def down(height: float) -> float:
+        return tall * ((high / 2 - height / 2) / span)
+
+    levels = [(down(value), text) for value, text in ticks]
+    along = step_ticks(picture.steps, picture.unit)
+    points = " ".join(f"{x * across:.5g},{down(y):.5g}" for x, y in zip(picture.x, heights, strict=True))
+    # WebKit does not know that of the style, and has a share that fits on a narrow page as well.
+    share = 100 * (1 - (left + _RIGHT) / _NARROW)
+    stretched = f' viewBox="0 0 {wide} {tall}" preserveAspectRatio="none"'
+    return (
+        # Of the elements with something in them, only this one can be as wide as all but its margins.
+        f'<foreignObject x="{left}" y="{_TOP}" width="{share:.4g}%" height="{tall}" '
+        f'style="width:calc(100% - {left + _RIGHT}px);overflow:visible;">{_svg(tall)}'
+        f"{hairlines(*((0, y, '100%', y) for y, _ in levels))}"
+        f"{labels(*(label(-6, y + 4, 'end', text) for y, text in levels), *_steps(along, left, tall + 18))}"
+        f"{_svg(tall, stretched)}"
+        f'<polyline points="{points}" fill="none" stroke="{ACCENT}" stroke-width="1.6" '
+        'stroke-linejoin="round" vector-effect="non-scaling-stroke"/></svg></svg></foreignObject>'
+    )
+
+
+def _svg(height: int, more: str = "") -> str:
+    """Opens a picture of all the width, over whose edges its lines and labels may stand."""
+    style = f"display:block;width:100%;height:{height}px;overflow:visible;"
+    return f'<svg xmlns="http://www.w3.org/2000/svg" width="100%" height="{height}" style="{style}"{more}>'
+
+
+def _steps(ticks: Sequence[tuple[float, str]], left: float, y: float) -> list[str]:
+    """Labels at their shares of the width; those between the ends vanish where they have no room."""
+    end = ticks[-1][0] or 1.0
+    least = [0, *(math.ceil(left + _RIGHT + room) for room in rooms(ticks)), 0]
+    # In an image, the width of the container is its own. A style sheet could say this, too, but one that
+    # comes and goes has the browser look over all of a long page.
+    size = "font-size:clamp(0px,99*(100cqw - {}px),11px)"
+    return [
+        label(
+            f"{100 * step / end:.5g}%",
+            y,
+            "end" if place == len(ticks) - 1 else "middle",
+            text,
+            size.format(width) if width else "",
+        )
+        for place, ((step, text), width) in enumerate(zip(ticks, least, strict=True))
+    ]
+
+
+def rooms(ticks: Sequence[tuple[float, str]]) -> list[float]:
+    """How many pixels there must be from end to end for each label between the ends.
+
+    The same for all of them, where they would touch one another: every other one is no better to read.
+    """
+    (end, last), between = ticks[-1], ticks[1:-1]
+    each = _DIGIT * max((len(text) for _, text in between), default=0) + _GAP
+    return [
+        max(
+            each * end / between[0][0],
+            (_DIGIT * (len(last) + len(text) / 2) + _GAP) / (1 - step / end),
+        )
+        for step, text in between
+    ]
+
+
+def _in_words(picture: Curve) -> str:
+    first, last = numbers.pair(picture.first, picture.last)
+    return f"{picture.name} from {first} to {last} over {numbers.count(picture.steps)} {picture.unit}"
+
+
+def log_ticks(low: float, high: float) -> list[tuple[float, str]]:
+    """Round powers of ten within or next to a range of exponents, five at the most."""
+    first, last = math.floor(low), math.ceil(high)
+    every = next(size for size in _EXPONENTS if 4 * size >= last - first)
+    first = every * math.ceil(first / every)
+    return [(float(e), numbers.power_of_ten(e)) for e in range(first, last + 1, every)]
+
+
+def linear_ticks(low: float, high: float) -> list[tuple[float, str]]:
+    """Round numbers around a range, five at the most."""
+    if not 1e-300 < high - low < math.inf:
+        return [(low, numbers.number(low)), *([(high, numbers.number(high))] if high != low else [])]
+    rough = (high - low) / 3
+    base = 10.0 ** math.floor(math.log10(rough))
+    size = next(base * k for k in (1, 2, 2.5, 5, 10) if base * k >= rough * 0.999)
+    # A start of −1e300 is a round number, which in units of 1e299 lies a hair above −10.
+    first, last = math.floor(low / size + _HAIR), math.ceil(high / size - _HAIR)
+    # A range too narrow for its place on the axis, or whose round numbers are past what a float holds.
+    if last - first > 8 or not math.isfinite(first * size) or not math.isfinite(last * size):
+        return [(low, numbers.number(low, 6)), (high, numbers.number(high, 6))]
+    values = [k * size for k in range(first, last + 1)]
+    rounded = [round(value, 12) if abs(size) > 1e-9 else value for value in values]
+    return list(zip(values, _in_full(rounded, size), strict=True))
+
+
+def _in_full(values: list[float], size: float) -> list[str]:
+    """Multiples of a size with as many digits as they have: no two read alike, and none is rounded."""
+    digits = 4
+    while digits < 16 and any(abs(float(f"{value:.{digits}g}") - value) > size / 1000 for value in values):
+        digits += 1
+    return [numbers.number(value, digits) for value in values]
+
+
+def step_ticks(steps: int, unit: str) -> list[tuple[float, str]]:
+    """Round places along the run, and its end with the unit.
+
+    >>> step_ticks(1000, "steps")
+    [(0.0, '0'), (250.0, '250'), (500.0, '500'), (750.0, '750'), (1000.0, '1,000 steps')]
+    """
+    base = 10 ** max(0, len(str(steps // 4)) - 1)
+    sizes = [round(base * k) for k in (1, 2, 2.5, 5, 10) if base > 1 or k != 2.5]
+    size = next(size for size in sizes if 4 * size >= steps)
+    # The label at the end, with its unit, needs room: about 6 pixels a character, of some 500.
+    room = 1 - (6 * len(f"{steps:,} {unit}") + 3 * len(f"{steps:,}") + 8) / 500
+    places = [place for place in range(0, steps, size) if place <= room * steps]
+    return [*((float(place), numbers.count(place)) for place in places), (float(steps), f"{steps:,} {unit}")]

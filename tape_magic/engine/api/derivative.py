@@ -1,0 +1,87 @@
+"""`derivative()`: a compiled derivative of a Python function."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from tape_magic.engine.derivatives.definition import define
+from tape_magic.engine.derivatives.derivative_function import DerivativeFunction
+from tape_magic.engine.derivatives.request import Request
+from tape_magic.engine.internals.loading import load_tensorflow
+from tape_magic.engine.program.function import FunctionProgram
+from tape_magic.engine.values.sizes import LIMIT
+from tape_magic.errors import LineError
+from tape_magic.notation import Kind, split
+
+
+def derivative(
+    fn: Callable[..., Any],
+    wrt: str | Iterable[str] | None = None,
+    targets: str | Sequence[str] = "",
+    *,
+    order: int = 1,
+    jacobian: bool = False,
+    batch_jacobian: bool = False,
+    zero: bool = False,
+    limit: int = LIMIT,
+) -> DerivativeFunction:
+    """A compiled function that returns derivatives of what a function returns, and that itself.
+
+    Parameters
+    ----------
+    fn
+        Returns a tensor, or a dict of named ones. It is not called before the result is.
+    wrt
+        The names of the parameters to differentiate by, as a list or as words; they are the result's
+        positional parameters, in this order. Without it and without a denominator in `targets`:
+        those that have no default, or else those whose default is of floating-point numbers.
+    targets
+        ``"dy/dx, d2y/dx2"`` or ``["y"]`` of a function that returns ``{"y": y}``; empty for the value
+        of one that returns a tensor.
+    order, jacobian, batch_jacobian, zero, limit
+        As in :func:`~tape_magic.engine.api.grad.grad`.
+
+    Returns
+    -------
+    DerivativeFunction
+        It returns a named tuple: the derivatives in the order asked, then what they are of. The other
+        parameters of `fn` that are floats, arrays, tensors or variables are keyword parameters.
+
+    Raises
+    ------
+    TapeMagicError
+        For a name that is no parameter, and for what is no derivative.
+
+    Examples
+    --------
+    >>> f = derivative(lambda x, a=1.0: {"y": a * x**2}, targets="dy/dx")   # doctest: +SKIP
+    >>> float(f(3.0).dy_dx), float(f(3.0, a=2.0).y)                         # doctest: +SKIP
+    (6.0, 18.0)
+    """
+    load_tensorflow()
+    words = split(targets) if isinstance(targets, str) else list(targets)
+    names = tuple(split(wrt) if isinstance(wrt, str) else wrt or ()) or None
+    if jacobian and batch_jacobian:
+        raise LineError("jacobian and batch jacobian are different things; call derivative twice.")
+    kind = Kind.JACOBIAN if jacobian else Kind.BATCH_JACOBIAN if batch_jacobian else Kind.GRADIENT
+    request = Request(words, names, order, kind, zero=zero, limit=limit)
+    parameters = _parameters(fn, names or ())
+    program = FunctionProgram(fn, parameters)
+    known = {name: value for name, value in parameters.items() if value is not inspect.Parameter.empty}
+    own = getattr(fn, "__name__", "")
+    return define(program, known, request, own if own.isidentifier() else "derivative")
+
+
+def _parameters(fn: Callable[..., Any], names: Iterable[str]) -> dict[str, Any]:
+    """The parameters of a function by name, each with its default."""
+    try:
+        found = inspect.signature(fn).parameters
+    except (TypeError, ValueError):
+        found = inspect.signature(lambda *args: None).parameters
+    several = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+    parameters = {name: one.default for name, one in found.items() if one.kind not in several}
+    if several & {one.kind for one in found.values()}:
+        parameters = {**dict.fromkeys(names, inspect.Parameter.empty), **parameters}
+    return parameters

@@ -1,0 +1,181 @@
+"""Derivatives beside central differences: the program runs again, and nothing of that remains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from tape_magic.engine.check.finite_differences import step_of
+from tape_magic.engine.check.quantities import (
+    EPS,
+    Key,
+    Quantities,
+    differs,
+    lower_key,
+    lower_request,
+    observed,
+    of_report,
+    outputs_of,
+)
+from tape_magic.engine.check.rerun import Deltas, Rerun
+from tape_magic.engine.check.row_check import RowCheck
+from tape_magic.engine.check.sampling import Sampling
+from tape_magic.engine.derivatives.request import Request
+from tape_magic.engine.derivatives.run import Differentiated
+from tape_magic.engine.internals.contexts import left_as_before
+from tape_magic.engine.internals.keras_layers import WIDE
+from tape_magic.engine.program.program import Namespace, Program
+from tape_magic.errors import CheckError, TapeMagicError
+from tape_magic.notation import LAST_EXPRESSION, place, read_targets
+from tape_magic.results.check import Check
+
+Silence = Callable[[], AbstractContextManager[Any]]
+
+
+def checked(
+    program: Program, namespace: Namespace, request: Request, silence: Silence = nullcontext
+) -> Differentiated:
+    """As ``differentiate``, with each derivative compared with differences.
+
+    The program's own run comes first, and what it leaves is what remains. The further runs begin from
+    the state that it began from: names, containers, arrays, variables, models, generators of random
+    numbers and the user's own objects, as far as the program reaches them. They run in float64 where
+    the program allows it. What they print and draw is not seen; what they do elsewhere, to files
+    say, or to the objects of libraries other than TensorFlow, Keras and NumPy, is done.
+
+    `silence` keeps what the program displays from the user.
+
+    Raises :class:`CheckError` besides, for a program that gives other results from run to run, and
+    ``KeyboardInterrupt`` with everything put back.
+    """
+    from tape_magic.engine.derivatives.differentiate import differentiate
+
+    rerun = Rerun(program, namespace, _bases(request, program, namespace))
+    done = differentiate(program, namespace, request)
+    with left_as_before(), rerun.opened(silence):
+        checks = _Checking(rerun, program, namespace, request, done).checks()
+    return replace(done, report=replace(done.report, checks=checks))
+
+
+def _bases(request: Request, program: Program, namespace: Namespace) -> list[str]:
+    """The first names of the sources that a request names."""
+    known = {*namespace, *program.names.reads, *program.names.assigns}
+    targets = read_targets(request.words, known.__contains__)
+    texts = [*(text for target in targets for text in target.wrt), *(request.wrt or ()), *request.vectors]
+    return list(dict.fromkeys(place(text)[0] for text in texts))
+
+
+class _Checking:
+    """The runs of one comparison, and which differences are taken."""
+
+    def __init__(
+        self, rerun: Rerun, program: Program, namespace: Namespace, request: Request, done: Differentiated
+    ) -> None:
+        self._rerun, self._program, self._request, self._done = rerun, program, request, done
+        self._outputs = list(dict.fromkeys(row.target for row in done.report.rows))
+        self._own: Quantities = {
+            **outputs_of(program, namespace, done.value, self._outputs),
+            **of_report(done),
+        }
+        self._lower = lower_request(request, program, rerun.entry)
+
+    def checks(self) -> tuple[Check, ...]:
+        """One for each row."""
+        again, dtype, note = self._again()
+        base = self._observe({})
+        rows = []
+        for row in self._done.report.rows:
+            key = row.target, row.wrt
+            below = base.get(lower_key(row))
+            numbers = np.zeros(0) if below is None else below.numbers
+            rows.append(RowCheck(row, self._own.get(key), again.get(key), numbers, EPS[dtype]))
+            if note:
+                rows[-1].note(note)
+        Sampling(self._rerun, self._done, self._observe).take(rows, step_of(EPS[dtype]))
+        return tuple(row.check(dtype) for row in rows)
+
+    # -- runs at the place itself ------------------------------------------------------------------
+
+    def _again(self) -> tuple[Quantities, str, str]:
+        """The derivatives once more, in float64 where it can be; in which dtype, and why not in float64.
+
+        Raises :class:`CheckError` where two further runs do not agree with the program's own.
+        """
+        for _ in range(2):
+            try:
+                done, found = self._run()
+            except TapeMagicError:
+                raise
+            except Exception as error:
+                raise CheckError(
+                    f"the cell fails when it runs again{self._at(error)}, and --check needs it to."
+                ) from error
+            key = differs(self._own, found)
+            if key is not None:
+                raise CheckError(self._two_answers(key, found))
+        self._rerun.know(done.leaves)
+        narrow = _narrow(done, found)
+        if not narrow:
+            return found, "float64", ""
+        why = "the cell does not compute in float64"
+        self._rerun.wide = True
+        try:
+            wide, further = self._run()
+            one, other = ({row.key: row.connected for row in run.report} for run in (done, wide))
+            if one == other and not _narrow(wide, further):
+                if differs({key: one for key, one in found.items() if not key[1]}, further) is None:
+                    return further, "float64", ""
+                why = "in float64 the cell gives something else"
+        except Exception as error:
+            why += self._at(error)
+        self._rerun.wide = False
+        return found, max(narrow, key=EPS.__getitem__), why
+
+    def _run(self) -> tuple[Differentiated, Quantities]:
+        from tape_magic.engine.derivatives.differentiate import differentiate
+
+        def compute(program: Program, namespace: Namespace) -> tuple[Differentiated, Quantities]:
+            done = differentiate(program, namespace, self._request)
+            outputs = outputs_of(program, namespace, done.value, self._outputs)
+            return done, {**outputs, **of_report(done)}
+
+        return self._rerun.run(compute)
+
+    def _at(self, error: BaseException) -> str:
+        where = self._program.line_of(error)
+        return f" ({f'line {where[0]}: ' if where else ''}{type(error).__name__})"
+
+    def _two_answers(self, key: Key, found: Quantities) -> str:
+        one, other = self._own[key], found.get(key)
+        name = "the value" if key[0] == LAST_EXPRESSION else key[0]
+        shown = ""
+        if one is not None and other is not None and one.numbers.shape == other.numbers.shape:
+            index = int(np.argmax(np.abs(one.numbers - other.numbers)))
+            shown = f", {one.numbers[index]:.6g} and then {other.numbers[index]:.6g}"
+        what = f"the derivative of {name}" if key[1] else name
+        return (
+            f"the cell gives two different answers for the same input: {what} differs from run to run"
+            f"{shown}. --check needs one: seed the random numbers in the cell, or take them out."
+        )
+
+    def _observe(self, deltas: Deltas) -> Quantities:
+        def compute(program: Program, namespace: Namespace) -> Quantities:
+            return observed(program, namespace, self._outputs, self._lower)
+
+        if not deltas:
+            return self._rerun.run(compute, deltas)
+        try:
+            return self._rerun.run(compute, deltas)
+        except Exception:
+            return {}  # as good as not finite: the program has no value there
+
+
+def _narrow(done: Differentiated, found: Quantities) -> list[str]:
+    """What is not float64 of the sources, the outputs and the derivatives."""
+    dtypes = [leaf.dtype for leaf in done.leaves.values()]
+    dtypes += [quantity.dtype for quantity in found.values() if quantity is not None]
+    return [dtype for dtype in dtypes if dtype in WIDE]

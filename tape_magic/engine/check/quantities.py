@@ -1,0 +1,166 @@
+"""What a program leaves, as numbers: the outputs, and the derivatives of one order less."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from tape_magic.engine.derivatives.request import Request
+from tape_magic.engine.derivatives.run import Differentiated
+from tape_magic.engine.derivatives.tapes import Tapes
+from tape_magic.engine.program.program import Namespace, Program
+from tape_magic.engine.record.recorder import Recorder
+from tape_magic.engine.values.places import look_up
+from tape_magic.engine.values.tensors import is_variable, tf_variable
+from tape_magic.notation import LAST_EXPRESSION, Kind, Target, read_targets
+from tape_magic.results.gradients import Derivative
+
+Array = np.ndarray[Any, Any]
+Key = tuple[str, tuple[str, ...]]
+"""An output, and the leaves that it was differentiated by."""
+
+EPS = {
+    "bfloat16": 2.0**-7,
+    "float16": 2.0**-10,
+    "float32": 2.0**-23,
+    "complex64": 2.0**-23,
+    "float64": 2.0**-52,
+    "complex128": 2.0**-52,
+}
+"""The distance from 1 to the next number, by dtype."""
+
+
+@dataclass(frozen=True)
+class FlatNumbers:
+    """All numbers of an output, or of a derivative, one after the other.
+
+    Attributes
+    ----------
+    numbers
+        In float64 or complex128.
+    dtype
+        The narrowest dtype among them; float64 for whole numbers, which are exact.
+    """
+
+    numbers: Array
+    dtype: str
+
+    @property
+    def eps(self) -> float:
+        """Relative rounding."""
+        return EPS[self.dtype]
+
+
+Quantities = Mapping[Key, FlatNumbers | None]
+
+
+def quantity(value: Any) -> FlatNumbers | None:
+    """A tensor, variable, array or number, or a structure of them; ``None`` for anything else."""
+    import tensorflow as tf
+
+    parts, dtypes = list[Array](), list[str]()
+    composite = isinstance(value, tf.RaggedTensor | tf.SparseTensor)
+    for item in tf.nest.flatten(value, expand_composites=composite):
+        dense = tf.convert_to_tensor(item) if isinstance(item, tf.IndexedSlices) else item
+        array = np.asarray(tf_variable(dense) if is_variable(dense) else dense)
+        name = str(array.dtype)
+        if name not in EPS and not np.issubdtype(array.dtype, np.number) and array.dtype != bool:
+            return None
+        dtypes.append(name if name in EPS else "float64")
+        parts.append(array.astype("complex128" if "complex" in name else "float64").reshape(-1))
+    return FlatNumbers(np.concatenate(parts), max(dtypes, key=EPS.__getitem__)) if parts else None
+
+
+def observed(
+    program: Program, namespace: Namespace, outputs: Iterable[str], lower: Request | None
+) -> Quantities:
+    """The outputs of one run, and the derivatives that `lower` asks for."""
+    from tape_magic.engine.derivatives.differentiate import differentiate
+
+    if lower is None:
+        return outputs_of(program, namespace, program.run(namespace, {}, Tapes((), Recorder())), outputs)
+    done = differentiate(program, namespace, lower)
+    return {**outputs_of(program, namespace, done.value, outputs), **of_report(done)}
+
+
+def outputs_of(program: Program, namespace: Namespace, value: Any, outputs: Iterable[str]) -> Quantities:
+    """What a run left under the names of outputs; `value` is that of the last expression."""
+    found: dict[Key, FlatNumbers | None] = {}
+    for name in outputs:
+        last = name == LAST_EXPRESSION and name not in program.names.assigns
+        found[name, ()] = quantity(value if last else look_up(name, namespace))
+    return found
+
+
+def of_report(done: Differentiated) -> Quantities:
+    """The derivatives of a report; ``None`` where TensorFlow finds none."""
+    rows = done.report.rows
+    return {(row.target, row.wrt): quantity(row.value) if row.connected else None for row in rows}
+
+
+def lower_key(row: Derivative) -> Key:
+    """What a derivative is the derivative of."""
+    if row.kind is Kind.JVP:
+        return row.target, ()
+    return row.target, row.wrt[: 1 if row.kind is Kind.HVP else -1]
+
+
+def lower_request(request: Request, program: Program, namespace: Namespace) -> Request | None:
+    """A request for what :func:`lower_key` names; ``None`` where that is the outputs alone."""
+    targets = read_targets(request.words, {*namespace, *program.names.assigns}.__contains__)
+    if request.kind is Kind.JVP:
+        return None
+    if request.kind in (Kind.HESSIAN, Kind.HVP):
+        by = request.wrt
+        if request.kind is Kind.HVP and by is None:
+            by = tuple(request.vectors)
+        words = [word for target in targets for word in _by_each(target)]
+        if by is not None and request.kind is Kind.HVP:
+            words = list(dict.fromkeys(target.name for target in targets))
+        return Request(words, by)
+    orders = [target.order or request.order for target in targets] or [request.order]
+    if max(orders) == 1:
+        return None
+    words = []
+    for target in targets:
+        if target.order > 1:
+            words += _spelled(Target(target.name, target.wrt[:-1]))
+        elif not target.order:
+            words.append(target.name)
+    return replace(request, words=words, order=max(request.order - 1, 1), zero=False)
+
+
+def _by_each(target: Target) -> list[str]:
+    """A target by each of its sources; without any, as it is."""
+    words = [word for name in dict.fromkeys(target.wrt) for word in _spelled(Target(target.name, (name,)))]
+    return words or [target.name]
+
+
+def _spelled(target: Target) -> list[str]:
+    """A derivative as words that can be read in one way only.
+
+    >>> _spelled(Target("y", ("x", "a")))
+    ['d2y/dx', 'da']
+    """
+    power = target.order if target.order > 1 else ""
+    first, *rest = target.wrt
+    return [f"d{power}{target.name}/d{first}", *(f"d{name}" for name in rest)]
+
+
+def differs(some: Quantities, others: Quantities) -> Key | None:
+    """Something that is not the same in two runs but for rounding."""
+    for key, one in some.items():
+        other = others.get(key)
+        if one is None or other is None or one.numbers.shape != other.numbers.shape:
+            if one is not other:
+                return key
+            continue
+        size = np.max(np.abs(one.numbers), initial=0.0, where=np.isfinite(one.numbers))
+        with np.errstate(all="ignore"):
+            same = np.isclose(one.numbers, other.numbers, rtol=0, atol=1000 * one.eps * size, equal_nan=True)
+        if not same.all():
+            return key
+    return None

@@ -1,0 +1,96 @@
+"""The arguments of a compiled function: what is given → tensors, and where they stand."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from tape_magic.engine.program.lifting import constant
+from tape_magic.engine.values.leaves import rebuilt, source_refusal
+from tape_magic.engine.values.places import held
+from tape_magic.engine.values.tensors import is_module, is_tensor, is_variable, tf_variable
+from tape_magic.errors import SourceError
+from tape_magic.notation import place
+
+
+def as_tensors(value: Any, name: str, dtype: str, *, structured: bool) -> Any:
+    """An argument as a tensor of `dtype`, unless it has a dtype that TensorFlow gave it, or as a structure.
+
+    Parameters
+    ----------
+    value
+        A number, array, tensor or variable, or a dict, list or tuple of these.
+    name
+        Of the parameter, for messages.
+    dtype
+        By its name.
+    structured
+        Whether a list or tuple holds several tensors; else it is one array.
+
+    Raises :class:`SourceError` for anything else.
+    """
+    import tensorflow as tf
+
+    if is_variable(value):
+        return tf.convert_to_tensor(tf_variable(value))
+    if is_tensor(value):
+        return value
+    if isinstance(value, dict):
+        return {
+            key: as_tensors(item, f"{name}[{key!r}]", dtype, structured=True) for key, item in value.items()
+        }
+    if isinstance(value, list | tuple) and structured:
+        items = [
+            as_tensors(item, f"{name}[{index}]", dtype, structured=True) for index, item in enumerate(value)
+        ]
+        return rebuilt(value, items)
+    if is_module(value) or isinstance(value, bool | str | bytes):
+        raise SourceError(source_refusal(value, name))
+    try:
+        numbers = np.asarray(value)
+    except ValueError:  # a list of lists of different lengths
+        numbers = np.asarray(None)
+    if not np.issubdtype(numbers.dtype, np.number):
+        raise SourceError(source_refusal(value, name))
+    return constant(numbers, dtype)
+
+
+def put(text: str, value: Any, namespace: dict[str, Any]) -> None:
+    """Bind a place's name to new containers that hold a value at the place; the old ones stay as they are."""
+    _, tree = place(text)
+    while isinstance(tree, ast.Subscript):
+        owner, key = held(tree.value, namespace, text), ast.literal_eval(tree.slice)
+        if isinstance(owner, tuple):
+            items = list(owner)
+            items[key] = value
+            value = rebuilt(owner, items)
+        else:
+            changed = owner.copy()
+            changed[key] = value
+            value = changed
+        tree = tree.value
+    assert isinstance(tree, ast.Name)
+    namespace[tree.id] = value
+
+
+def parameter_name(text: str) -> str:
+    """``p['w']`` → ``p_w``."""
+    words = "".join(c if f"_{c}".isidentifier() else " " for c in text).split()
+    return "_".join(words)
+
+
+def distinct(names: Iterable[str]) -> tuple[str, ...]:
+    """The names, with a number behind each that stood before.
+
+    >>> distinct(["x", "x", "a"])
+    ('x', 'x_1', 'a')
+    """
+    found: list[str] = []
+    for name in names:
+        number = next(n for n in itertools.count() if (f"{name}_{n}" if n else name) not in found)
+        found.append(f"{name}_{number}" if number else name)
+    return tuple(found)

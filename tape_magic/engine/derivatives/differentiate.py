@@ -1,0 +1,40 @@
+"""Which class computes which kind of derivative, and the one call that runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from tape_magic.engine.derivatives.gradients import Gradients
+from tape_magic.engine.derivatives.hessians import Hessians
+from tape_magic.engine.derivatives.jacobians import BatchJacobians, Jacobians
+from tape_magic.engine.derivatives.products import HessianProducts, JacobianProducts
+from tape_magic.engine.derivatives.request import Request
+from tape_magic.engine.derivatives.run import Differentiated, Run
+from tape_magic.engine.internals.contexts import left_as_before
+from tape_magic.engine.program.program import Namespace, Program
+from tape_magic.errors import TargetError, closest
+from tape_magic.notation import LAST_EXPRESSION, Kind, Target, place, read_targets
+
+_RUNS: Mapping[Kind, Callable[[Program, Namespace, Sequence[Target], Request], Run]] = {
+    Kind.GRADIENT: Gradients,
+    Kind.JACOBIAN: Jacobians,
+    Kind.BATCH_JACOBIAN: BatchJacobians,
+    Kind.HESSIAN: Hessians,
+    Kind.JVP: JacobianProducts,
+    Kind.HVP: HessianProducts,
+}
+
+
+def differentiate(program: Program, namespace: Namespace, request: Request) -> Differentiated:
+    """Run a program once under tapes and differentiate its outputs.
+
+    Lifted objects are back in `namespace` when it returns, and when it raises.
+    """
+    names = program.names
+    targets = read_targets(request.words, {*namespace, *names.assigns}.__contains__)
+    for target in targets:
+        base = place(target.name)[0]
+        if base not in names.assigns and not names.opaque and base != LAST_EXPRESSION:
+            raise TargetError(f"the cell never assigns {base}{closest(base, names.assigns)}")
+    with left_as_before():
+        return _RUNS[request.kind](program, namespace, targets, request).differentiated()

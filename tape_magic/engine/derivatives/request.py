@@ -1,0 +1,68 @@
+"""`Request`: which derivatives of what, validated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tape_magic.engine.values.sizes import LIMIT
+from tape_magic.errors import LineError
+from tape_magic.notation import MAX_ORDER, Kind
+
+_ONLY_ORDERS = {
+    Kind.HESSIAN: ((1, 2), "a Hessian holds second derivatives"),
+    Kind.HVP: ((1, 2), "a product with a Hessian is of order 2"),
+    Kind.JVP: ((1,), "a product with a Jacobian is of order 1; --hvp x=v is the one with a Hessian"),
+}
+"""Orders that may be said, though they say nothing, and why there is no other."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which derivatives of what.
+
+    Attributes
+    ----------
+    words
+        The targets, as :func:`notation.split` gives them.
+    wrt
+        The names of the sources, where the targets do not say; ``None`` for those that are read.
+    order
+        For targets that name no source.
+    kind
+        What is computed.
+    vectors
+        Of a product, the vector for each source by its name; anything that ``tf.constant`` takes, of
+        the source's structure and shape.
+    vector_names
+        What the user called them; ``v`` where there is no name.
+    zero
+        Zeros instead of ``None`` where there is no connection.
+    limit
+        The largest size of a Jacobian or Hessian, in bytes.
+
+    Raises :class:`LineError` for an order that cannot be computed, and a limit that is no size.
+    """
+
+    words: Sequence[str] = ()
+    wrt: Sequence[str] | None = None
+    order: int = 1
+    kind: Kind = Kind.GRADIENT
+    vectors: Mapping[str, Any] = field(default_factory=dict)
+    vector_names: Mapping[str, str] = field(default_factory=dict)
+    zero: bool = False
+    limit: int = LIMIT
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.order, int) or not 1 <= self.order <= MAX_ORDER:
+            raise LineError(f"the order is {self.order!r}; orders 1 to {MAX_ORDER} can be computed.")
+        orders, why = _ONLY_ORDERS.get(self.kind, ((), ""))
+        if orders and self.order not in orders:
+            raise LineError(f"the order is {self.order}, but {why}.")
+        if not isinstance(self.limit, int) or self.limit <= 0:
+            raise LineError(f"the limit is {self.limit!r}; it is a number of bytes above 0.")
+
+    def vector_name(self, source: str) -> str:
+        """What the vector for a source is called in a label."""
+        return self.vector_names.get(source) or ("v" if len(self.vectors) < 2 else f"v_{source}")

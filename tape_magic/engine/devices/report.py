@@ -1,0 +1,158 @@
+"""The rows of the report: TensorFlow's devices with what NVML tells of their cards, and the CPU."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from tape_magic.engine.devices.cards import Located
+from tape_magic.engine.devices.notes import is_split, remarks, why_no_gpu
+from tape_magic.engine.devices.nvml import Card, holders
+from tape_magic.engine.devices.settings import settings_now
+from tape_magic.engine.devices.state import DeviceState
+from tape_magic.results.devices import Device, DeviceReport, Policy, PolicyKind, SetupOutcome
+
+
+def build_report(
+    tf: Any,
+    state: DeviceState,
+    started: bool,
+    outcome: SetupOutcome,
+    located: Located,
+    notes: tuple[str, ...] = (),
+    settings: tuple[str, ...] | None = None,
+) -> DeviceReport:
+    """The devices as they are in `state`; starts nothing."""
+    build = tf.sysconfig.get_build_info()
+    seen = _gpu_rows(tf, state, started, located)
+    unseen = [_card_row(card) for card in located.unseen]
+    return DeviceReport(
+        devices=(*seen, *unseen, *_cpu_rows(tf, state)),
+        tensorflow=tf.__version__,
+        cuda=build.get("cuda_version"),
+        cudnn=build.get("cudnn_version"),
+        started=started,
+        outcome=outcome,
+        why_no_gpu=None if state.gpus else why_no_gpu(tf),
+        notes=(*notes, *remarks(tf, state, started, located)),
+        driver=located.driver,
+        settings=settings_now(tf, None) if settings is None else settings,
+    )
+
+
+def _gpu_rows(tf: Any, state: DeviceState, started: bool, located: Located) -> list[Device]:
+    rows, first = [], 0
+    whole = started and not is_split(tf, state)
+    for index, (gpu, policy) in enumerate(zip(state.gpus, state.policies, strict=True)):
+        visible = policy.kind is not PolicyKind.HIDDEN
+        # TensorFlow numbers the logical GPUs through, in the order of the visible physical ones
+        count = (1 if whole else max(1, len(policy.limits))) if visible else 0
+        names = tuple(f"GPU:{number}" for number in range(first, first + count))
+        first += count
+        details = tf.config.experimental.get_device_details(gpu)
+        used, peak = _memory(tf, names) if started else (None, None)
+        rows.append(
+            Device(
+                kind="GPU",
+                index=index,
+                logical_names=names,
+                product=details.get("device_name"),
+                compute_capability=details.get("compute_capability"),
+                memory_total=located.totals[index],
+                memory_used=used,
+                memory_peak=peak,
+                policy=policy,
+                visible=visible,
+                **_figures(located.cards[index]),
+            )
+        )
+    return rows
+
+
+def _figures(card: Card | None) -> dict[str, Any]:
+    """What NVML tells of a device."""
+    if card is None:
+        return {}
+    return {
+        "card": card.index,
+        "memory_all": card.used,
+        "load": card.load,
+        "temperature": card.temperature,
+        "holders": holders(card.processes),
+    }
+
+
+def _card_row(card: Card) -> Device:
+    """A card that TensorFlow does not see."""
+    return Device(
+        kind="CARD",
+        index=card.index,
+        logical_names=(),
+        product=card.product or None,
+        compute_capability=None,
+        memory_total=card.total,
+        memory_used=None,
+        memory_peak=None,
+        policy=Policy(PolicyKind.UNSEEN),
+        visible=False,
+        **_figures(card),
+    )
+
+
+def _memory(tf: Any, names: tuple[str, ...]) -> tuple[int | None, int | None]:
+    """Bytes in use and their peak over the logical devices; only after the start, since asking starts."""
+    try:
+        infos = [tf.config.experimental.get_memory_info(name) for name in names]
+    except (ValueError, tf.errors.OpError):
+        return (
+            None,
+            None,
+        )  # a device that TensorFlow skipped at its start, or an allocator that does not count
+    if not infos:
+        return None, None
+    return sum(info["current"] for info in infos), sum(info["peak"] for info in infos)
+
+
+def _cpu_rows(tf: Any, state: DeviceState) -> list[Device]:
+    visible = tf.config.get_visible_devices("CPU")
+    rows = []
+    for index, cpu in enumerate(state.cpus):
+        names = tuple(f"CPU:{number}" for number in range(state.logical_cpus)) if cpu in visible else ()
+        # TensorFlow counts no memory on the CPU: it says 0 in use whatever there is
+        rows.append(
+            Device(
+                kind="CPU",
+                index=index,
+                logical_names=names,
+                product=cpu_product(),
+                compute_capability=None,
+                memory_total=system_memory(),
+                memory_used=None,
+                memory_peak=None,
+                policy=Policy(PolicyKind.HOST if cpu in visible else PolicyKind.HIDDEN),
+                visible=cpu in visible,
+            )
+        )
+    return rows
+
+
+def cpu_product() -> str:
+    """The processor and how many of its cores this process may use, as "AMD EPYC 7B12, 2 cores"."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []  # not Linux
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    name = next(filter(None, named), "") or platform.processor() or platform.machine() or "unknown processor"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return f"{name}, {cores} {'core' if cores == 1 else 'cores'}"
+
+
+def system_memory() -> int | None:
+    """The machine's memory in bytes, None where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None

@@ -1,0 +1,203 @@
+"""Allocator, precision, determinism, placement, seed, memory peak."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from tape_magic.engine.devices.state import DeviceState
+from tape_magic.engine.devices.words import ALLOCATORS, PRECISIONS
+from tape_magic.engine.internals.device_config import end_determinism, is_deterministic
+from tape_magic.engine.internals.random_state import as_it_was
+from tape_magic.errors import DeviceError, closest, shorten
+
+
+def peak_anew(tf: Any, state: DeviceState, started: bool) -> tuple[tuple[Change, ...], str]:
+    """What resets it on every visible GPU, and a sentence.
+
+    Before TensorFlow has started there is none to reset, and asking for it would start TensorFlow.
+    """
+    if not state.visible:
+        return (), "No GPU is in use, so there is no peak to reset: TensorFlow counts no memory of the CPU."
+    if not started:
+        return (), "TensorFlow has not started, so there is no peak of memory to reset."
+    logical = tf.config.list_logical_devices("GPU")
+    names = [device.name.removeprefix("/device:") for device in logical]
+
+    def reset() -> None:
+        for name in names:
+            tf.config.experimental.reset_memory_stats(name)
+
+    # a peak that was reset is gone: it comes last, so that nothing after it can fail
+    anew = Change("the peak of memory", reset, lambda: None, lambda: True)
+    return (anew,), f"The peak of memory begins anew on {', '.join(names)}."
+
+
+ALLOCATOR = "TF_GPU_ALLOCATOR"
+
+_SEED_LIMIT = 2**32  # NumPy's
+
+
+@dataclass(frozen=True)
+class RuntimeSettings:
+    """What is named; None and False leave a setting as it is."""
+
+    allocator: str | None = None
+    precision: str | None = None
+    deterministic: bool = False
+    placement: bool = False
+    seed: int | None = None
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """As a magic line has them."""
+        valued = {"--allocator": self.allocator, "--precision": self.precision, "--seed": self.seed}
+        words = [f"{flag} {value}" for flag, value in valued.items() if value is not None]
+        words += ["--deterministic"] * self.deterministic + ["--placement"] * self.placement
+        return tuple(words)
+
+
+NOTHING = RuntimeSettings()
+"""Names no setting."""
+
+
+def read_settings(
+    allocator: str | None, precision: str | None, deterministic: bool, placement: bool, seed: int | None
+) -> RuntimeSettings:
+    """The arguments as `Settings`; `DeviceError` for values that there are not."""
+    for label, value, known in (("allocator", allocator, ALLOCATORS), ("precision", precision, PRECISIONS)):
+        if value is not None and value not in known:
+            near = closest(str(value), known)
+            raise DeviceError(f"{label} {shorten(repr(value))} is none of {', '.join(known)}{near}.")
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
+        raise DeviceError(f"seed {shorten(repr(seed))} is not a whole number.")
+    if seed is not None and not 0 <= seed < _SEED_LIMIT:
+        raise DeviceError(f"seed {shorten(str(seed))} is out of range: NumPy takes 0 to {_SEED_LIMIT - 1}.")
+    return RuntimeSettings(allocator, precision, bool(deterministic), bool(placement), seed)
+
+
+def allocator_now(environ: Mapping[str, str] = os.environ) -> str:
+    """The allocator that TensorFlow takes, or has taken, by the environment."""
+    named = environ.get(ALLOCATOR)
+    return named if named in ALLOCATORS else "bfc"
+
+
+@dataclass(frozen=True)
+class Change:
+    """One setting that is to become another: how, how back, and how to see that it is so.
+
+    `difference` says what is different in a setting that TensorFlow takes only before it starts.
+    """
+
+    text: str
+    do: Callable[[], object]
+    undo: Callable[[], object]
+    holds: Callable[[], bool] = lambda: False
+    difference: str = ""
+
+
+def changes_of(tf: Any, wanted: RuntimeSettings) -> tuple[Change, ...]:
+    """What has to change, in order; empty where all is so. The seed is set by `reseed`, each time."""
+    found = []
+    if wanted.allocator not in (None, allocator_now()):
+        found.append(_allocator(str(wanted.allocator)))
+    if wanted.precision not in (None, precision_now()):
+        found.append(_precision(tf, str(wanted.precision)))
+    if wanted.deterministic and not is_deterministic():
+        enable = tf.config.experimental.enable_op_determinism
+        found.append(Change("determinism", lambda: enable(), end_determinism, is_deterministic))
+    if wanted.placement and not placement_now(tf):
+        log = tf.debugging.set_log_device_placement
+        is_on = partial(placement_now, tf)
+        found.append(Change("the log of placement", lambda: log(True), lambda: log(False), is_on))
+    return tuple(found)
+
+
+def _allocator(name: str) -> Change:
+    before = os.environ.get(ALLOCATOR)
+
+    def put(value: str | None) -> None:
+        if value is None:
+            os.environ.pop(ALLOCATOR, None)
+        else:
+            os.environ[ALLOCATOR] = value
+
+    return Change(
+        "the allocator",
+        lambda: put(None if name == "bfc" else name),
+        lambda: put(before),
+        lambda: allocator_now() == name,
+        f"the allocator is {allocator_now()}, not {name}",
+    )
+
+
+def _precision(tf: Any, name: str) -> Change:
+    policies = tf.keras.mixed_precision
+    before = policies.global_policy()
+    return Change(
+        "the precision",
+        lambda: policies.set_global_policy(name),
+        lambda: policies.set_global_policy(before),
+        lambda: bool(policies.global_policy().name == name),
+    )
+
+
+def precision_now() -> str:
+    """The name of Keras's policy. Importing Keras takes a second, and before that it is the default."""
+    tf = sys.modules.get("tensorflow")
+    if tf is None or not {"keras", "tf_keras"} & set(sys.modules):
+        return "float32"
+    return str(tf.keras.mixed_precision.global_policy().name)
+
+
+def placement_now(tf: Any) -> bool:
+    """Whether TensorFlow logs the device of each operation."""
+    try:
+        return bool(tf.debugging.get_log_device_placement())
+    except (ValueError, TypeError):
+        # TensorFlow reads its whole configuration for that, and finds GPUs that differ in growth, or a limit
+        # that is no number
+        return False
+
+
+def reseed(tf: Any, seed: int) -> Change:
+    """Python's, NumPy's, TensorFlow's and Keras's random numbers from one seed."""
+    return Change("the seed", lambda: tf.keras.utils.set_random_seed(seed), as_it_was(), lambda: True)
+
+
+def settings_now(tf: Any, seed: int | None) -> tuple[str, ...]:
+    """What is not at its default, in words, and the seed that was just set; starts nothing."""
+    found = {
+        f"allocator {allocator_now()}": allocator_now() != "bfc",
+        f"precision {precision_now()}": precision_now() != "float32",
+        "operations deterministic": is_deterministic(),
+        "placement logged": placement_now(tf),
+        f"seed {seed}": seed is not None,
+    }
+    return tuple(text for text, holds in found.items() if holds)
+
+
+def remarks(settings: RuntimeSettings, capabilities: Sequence[tuple[int, int]]) -> tuple[str, ...]:
+    """What else to know about what was named."""
+    found = []
+    if settings.deterministic and settings.seed is None:
+        found.append("Deterministic random operations need a seed: --seed N gives one to all of them.")
+    if settings.placement:
+        level = os.environ.get("TF_CPP_MIN_LOG_LEVEL", "0")
+        hidden = f", and TF_CPP_MIN_LOG_LEVEL={level} hides it: restart without that" if level != "0" else ""
+        found.append(
+            f"The device of each operation goes to TensorFlow's log{hidden};"
+            " tf.debugging.set_log_device_placement(False) ends it."
+        )
+    slow = {"mixed_float16": (7, 0), "mixed_bfloat16": (8, 0)}.get(settings.precision or "")
+    below = [capability for capability in capabilities if slow is not None and capability < slow]
+    if slow is not None and below:
+        found.append(
+            f"{settings.precision} is fast from compute capability {slow[0]}.{slow[1]} on;"
+            f" this GPU has {below[0][0]}.{below[0][1]}."
+        )
+    return tuple(found)

@@ -1,0 +1,90 @@
+"""One setup carried out: read, plan, apply."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from tape_magic.engine.devices.apply import apply
+from tape_magic.engine.devices.cards import Located
+from tape_magic.engine.devices.notes import why_no_gpu
+from tape_magic.engine.devices.plan import DevicePlan
+from tape_magic.engine.devices.request import DeviceRequest
+from tape_magic.engine.devices.settings import Change, changes_of, reseed
+from tape_magic.engine.devices.state import DeviceState
+from tape_magic.engine.internals.random_state import tensorflow_seed
+from tape_magic.errors import DeviceError
+from tape_magic.results.devices import SetupOutcome, size_text
+
+
+def carry_out(
+    tf: Any,
+    request: DeviceRequest,
+    plan: DevicePlan | None,
+    state: DeviceState,
+    started: bool,
+    last: tuple[Change, ...],
+) -> SetupOutcome:
+    """Set what the request asks for and is not so yet, then `last`. Return how it came out."""
+    changes = changes_of(tf, request.settings)
+    so = plan is None or (plan.is_so(state) and (started or state.growth_alike))
+    if started:
+        found = () if so or plan is None else plan.differences(state)
+        found += tuple(change.difference for change in changes if change.difference)
+        if found:
+            raise DeviceError(
+                f"TensorFlow has already started with other devices: {'; '.join(found)}. Only a"
+                f" kernel restart can change them: restart, and put this line first: {request.line}"
+            )
+    seed = request.settings.seed
+    known = seed is None or tensorflow_seed() == seed
+    anew = () if seed is None else (reseed(tf, seed),)
+    apply(tf, None if so else plan, state, (*changes, *anew, *last))
+    return SetupOutcome.ALREADY_SO if so and known and not changes else SetupOutcome.DONE
+
+
+def check_required(tf: Any, request: DeviceRequest, state: DeviceState) -> None:
+    """Raise :class:`DeviceError` where a GPU is required and there is none, or none is visible."""
+    if not request.require:
+        return
+    if not state.gpus:
+        raise DeviceError(f"There is no GPU, and require asks for one: {why_no_gpu(tf)}.")
+    if not request.names_devices and not state.visible:
+        raise DeviceError("Every GPU is hidden, and require asks for one: name it, as in %tfgpu 0 --require.")
+
+
+def freest_gpu(
+    request: DeviceRequest, state: DeviceState, started: bool, located: Located
+) -> tuple[DeviceRequest, tuple[str, ...]]:
+    """The request with the index that "freest" means here and now, and a sentence on it."""
+    number = len(state.gpus)
+    if number == 0:
+        return request, ()
+    if number == 1:
+        return replace(request, indices=(0,)), ()
+    if started and len(state.visible) == 1:
+        # chosen before, and its memory is now held by this very program
+        return replace(request, indices=(state.gpus.index(state.visible[0]),)), ()
+    free = [card.free if card is not None else None for card in located.cards]
+    unknown = [index for index, one in enumerate(free) if one is None]
+    if unknown:
+        why = located.missing or f"NVML does not tell that of GPU {unknown[0]}"
+        raise DeviceError(
+            f"freest needs the free memory of each GPU, and {why}; name a GPU by its index, as in %tfgpu 0."
+        )
+    sizes = [one or 0 for one in free]
+    index = sizes.index(max(sizes))
+    others = ", ".join(size_text(size) for i, size in enumerate(sizes) if i != index)
+    note = f"GPU {index} has the most free memory: {size_text(sizes[index])}, the others {others}."
+    return replace(request, indices=(index,)), (note,)
+
+
+def about_order(indices: int | str | Sequence[int] | None) -> tuple[str, ...]:
+    """Return the note on indices that were not given in ascending order, which TensorFlow does not keep."""
+    if indices is None or isinstance(indices, int | str) or list(indices) == sorted(indices):
+        return ()
+    return (
+        f"TensorFlow numbers GPUs in the machine's order: {','.join(map(str, indices))} is the same as"
+        f" {','.join(map(str, sorted(indices)))}.",
+    )

@@ -1,0 +1,60 @@
+"""All rows of a Jacobian at once where TensorFlow can, else one after the other, and why."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from tape_magic.engine.process.log import kept_log
+
+# TensorFlow turns operations that it has no rule for into loops, and tells only its own developers.
+_LOOPED = re.compile(r"Using a while_loop for converting (\w+)")
+_RULELESS = re.compile(r"No pfor vectorization defined for (\w+)|^op: \"(\w+)\"", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What was computed, and a sentence for each thing that was not vectorised."""
+
+    value: Any
+    notes: tuple[str, ...] = ()
+
+
+def vectorized(fast: Callable[[], Any], slow: Callable[[], Any]) -> Attempt:
+    """What `fast` gives, TensorFlow's vectorised way, or `slow` where that fails.
+
+    A ``LookupError``, for a gradient that is not registered, passes: no way would do. So does what
+    `slow` raises.
+    """
+    import tensorflow as tf
+
+    # TensorFlow switches this off for the vectorised way, and leaves it so when that fails.
+    eagerly = tf.config.functions_run_eagerly()
+    with kept_log(details=True) as messages:
+        try:
+            return Attempt(fast(), _notes(_LOOPED.findall("\n".join(messages))))
+        except (LookupError, KeyboardInterrupt):
+            raise
+        except tf.errors.ResourceExhaustedError:
+            notes: tuple[str, ...] = ("computed row by row: all rows at once do not fit into memory",)
+        except Exception as error:
+            otherwise = f"not vectorised: all rows at once made TensorFlow raise {type(error).__name__}"
+            notes = _notes(_culprits(error, messages)) or (otherwise,)
+        finally:
+            tf.config.run_functions_eagerly(eagerly)
+        return Attempt(slow(), notes)
+
+
+def _notes(operations: Iterable[str]) -> tuple[str, ...]:
+    return tuple(
+        f"not vectorised: TensorFlow has no rule for {operation}" for operation in dict.fromkeys(operations)
+    )
+
+
+def _culprits(error: BaseException, messages: list[str]) -> list[str]:
+    """The operations that the log and the exception name."""
+    found = _LOOPED.findall("\n".join(messages))
+    texts = [*messages, str(error), str(error.__cause__)]
+    return found or [first or second for first, second in _RULELESS.findall("\n".join(texts))][:1]

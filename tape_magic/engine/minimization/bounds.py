@@ -1,0 +1,80 @@
+"""What variables have to stay within."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tape_magic.engine.program.selection import Selection
+from tape_magic.engine.values.leaves import Leaf, leaves_of
+from tape_magic.engine.values.places import look_up
+from tape_magic.errors import LineError, SourceError, closest
+
+Limits = tuple[Any, Any]
+"""The lower and the upper bound, arrays or ``None``."""
+
+
+def limits_of(
+    bounds: Mapping[str, Limits], selection: Selection, namespace: Mapping[str, Any]
+) -> dict[int, Limits]:
+    """The bounds by the id of the variable that they are for.
+
+    A name is that of a source, of a variable in the report, or of a place in the namespace that holds some of
+    what is minimised over.
+
+    Raises :class:`LineError` for a name that is not minimised over, and for bounds that are no numbers, do
+    not fit the variable's shape, or leave nothing between them.
+    """
+    sources = {source.name: source.leaves for source in selection.sources}
+    sources |= {leaf.name: [leaf] for leaves in list(sources.values()) for leaf in leaves}
+    found: dict[int, Limits] = {}
+    for name, (low, high) in bounds.items():
+        leaves = sources.get(name) or _at_place(name, sources.values(), namespace)
+        if not leaves:
+            raise LineError(f"--bounds names {name}, which is not minimised over{closest(name, sources)}")
+        for leaf in leaves:
+            limits = _limit(name, leaf, low), _limit(name, leaf, high)
+            if limits[0] is not None and limits[1] is not None and np.any(limits[0] > limits[1]):
+                raise LineError(f"--bounds {name}={low}:{high} leaves nothing between them.")
+            found[id(leaf.value)] = limits
+    return found
+
+
+def _at_place(name: str, sources: Iterable[Sequence[Leaf]], namespace: Mapping[str, Any]) -> list[Leaf]:
+    """What is minimised over among what a place such as ``model.layers[0].kernel`` holds."""
+    try:
+        held = {id(leaf.value) for leaf in leaves_of(look_up(name, namespace), name)}
+    except SourceError:
+        return []
+    return [leaf for leaves in sources for leaf in leaves if id(leaf.value) in held]
+
+
+def _limit(name: str, leaf: Leaf, value: Any) -> Any:
+    if value is None:
+        return None
+    try:
+        limit = np.asarray(value, leaf.value.dtype.as_numpy_dtype)
+        np.broadcast_to(limit, leaf.shape)
+    except (TypeError, ValueError):
+        raise LineError(
+            f"--bounds {name}: {value!r:.40} is no bound for {leaf.name} of shape {leaf.shape}; "
+            "give a number, or an array of that shape."
+        ) from None
+    if np.isnan(limit).any():
+        raise LineError(f"--bounds {name}: a bound is NaN; leave it out where there is none.")
+    return limit
+
+
+def project(leaves: Sequence[Leaf], limits: Mapping[int, Limits]) -> list[str]:
+    """Move what is outside to the nearest bound; the names of what was."""
+    moved = []
+    for leaf in leaves:
+        low, high = limits.get(id(leaf.value), (None, None))
+        value = leaf.value.numpy()
+        inside = np.clip(value, low, high) if low is not None or high is not None else value
+        if not np.array_equal(inside, value, equal_nan=True):
+            leaf.value.assign(inside)
+            moved.append(leaf.name)
+    return moved

@@ -1,0 +1,170 @@
+"""Compilers are waited for in slices, so that whoever waits can be stopped at any of them.
+
+Nothing can end TensorFlow or XLA while they compile. They do it in a thread of their own here: on copies of
+the variables, and by a call of no steps, so that the thread may be left to itself and touches nothing. What
+it compiled is what the call itself then finds.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, TypeVar
+
+from tape_magic.engine.internals.contexts import handed_on
+from tape_magic.engine.minimization.control import RunControl, StopRequested
+from tape_magic.engine.process.interrupts import Interrupt
+
+SLICE_SECONDS = 0.02
+"""How often a run that waits asks whether it should end."""
+
+THREAD = "tape_magic: compiling"
+"""What the threads are called."""
+
+_Result = TypeVar("_Result")
+
+
+class BackgroundCompile:
+    """A concrete function that TensorFlow compiles in another thread.
+
+    Parameters
+    ----------
+    call
+        What has it compiled.
+    """
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self._done = threading.Event()
+        self._error: BaseException | None = None
+        self._call: Callable[[], Any] | None = call
+        self._state = handed_on()
+        _leave_compilers_alone()
+        # Whoever leaves Python while it compiles need not wait for it.
+        threading.Thread(target=self._run, name=THREAD, daemon=True).start()
+
+    def _run(self) -> None:
+        assert self._call is not None
+        try:
+            with self._state():
+                self._call()
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._call = None  # and the copies with it
+            self._done.set()
+
+    @property
+    def done(self) -> bool:
+        """Whether it is through."""
+        return self._done.is_set()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for so long; whether it is through."""
+        return self._done.wait(seconds)
+
+    def check(self) -> None:
+        """Raise what TensorFlow refused it with, if it did."""
+        if self._error is not None:
+            raise self._error
+
+
+@cache
+def _leave_compilers_alone() -> None:
+    """Have a process that ends while a compiler works leave before TensorFlow tidies up.
+
+    What the compiler uses is gone then, and the process would end with a crash instead of its status. Only
+    where the C library has a word for it, as on Linux.
+    """
+    try:
+        library = ctypes.CDLL(None)
+        at_exit, flush, leave = library.on_exit, library.fflush, library._exit
+    except (OSError, AttributeError, TypeError):
+        return
+
+    def end() -> None:
+        if any(thread.name == THREAD for thread in threading.enumerate()):
+            flush(None)
+            at_exit(leave, None)  # after all of Python's, with the status as its first argument
+
+    atexit.register(end)
+
+
+def compile_in_background(function: Any, arguments: Sequence[Any]) -> BackgroundCompile | None:
+    """Begin to have a concrete function compiled, by a call on copies of the variables that it captures.
+
+    Copies share the memory of their originals until one of them is assigned. ``None`` where a call with
+    other variables than its own is not possible.
+    """
+    import tensorflow as tf
+
+    call = getattr(function, "_call_flat", None)  # private
+    if call is None or tf.distribute.has_strategy() or not tf.executing_eagerly():
+        return None
+    try:
+        copies = {id(variable.handle): _copy(variable) for variable in function.graph.variables}
+        captured = [copies[id(one)].handle if id(one) in copies else one for one in function.captured_inputs]
+    except (AttributeError, ValueError, tf.errors.OpError):
+        return None
+    flat = tf.nest.flatten(arguments, expand_composites=True)
+    return BackgroundCompile(lambda: (call(flat, captured), copies))
+
+
+def _copy(variable: Any) -> Any:
+    import tensorflow as tf
+
+    with tf.device(variable.device):
+        return tf.Variable(variable.read_value(), trainable=False, shape=variable.shape)
+
+
+class CompileWaiter:
+    """How one run waits for what compiles.
+
+    Parameters
+    ----------
+    asked
+        Whether the user wants the run to end.
+    tell
+        Told which engine is waited for: before Python begins its part of it, and at each slice.
+
+    Attributes
+    ----------
+    seconds
+        That the run has waited for.
+    """
+
+    def __init__(self, asked: RunControl | None = None, tell: Callable[[str], None] | None = None) -> None:
+        self._asked = RunControl(Interrupt()) if asked is None else asked
+        self._tell = tell
+        self.seconds = 0.0
+
+    def lay_out(self, call: Callable[[], _Result], engine: str) -> _Result:
+        """What Python does for a compiler, which the first interrupt ends. Raises :class:`Stopped`."""
+        with self._counted():
+            self._told(engine)
+            with self._asked.at_once():
+                return call()
+
+    def wait(self, compiling: BackgroundCompile, engine: str) -> None:
+        """Wait until it is through. Raises :class:`Stopped`."""
+        with self._counted():
+            while not compiling.wait(SLICE_SECONDS):
+                if self._asked() is not None:
+                    raise StopRequested
+                self._told(engine)
+
+    def _told(self, engine: str) -> None:
+        if self._tell is not None:
+            self._tell(engine)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        began, paused = time.perf_counter(), self._asked.paused
+        try:
+            yield
+        finally:
+            self.seconds += time.perf_counter() - began - (self._asked.paused - paused)

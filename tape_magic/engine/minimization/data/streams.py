@@ -1,0 +1,225 @@
+"""Streams of ``(epoch, index, batch)`` out of each kind of data, from any batch on."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from tape_magic.engine.minimization.data.batch_parts import BatchParts
+from tape_magic.errors import SourceError
+
+
+class ArrayStream:
+    """Rows of arrays, shuffled anew in each epoch.
+
+    Parameters
+    ----------
+    columns
+        A structure of arrays and tensors, with as many rows each.
+    batch
+        Rows in a batch.
+    seed
+        Gives, with the number of an epoch, the order of its rows.
+    label
+        What messages call the data.
+    """
+
+    endless = False
+    failure: BaseException | None = None
+
+    def __init__(self, columns: tuple[Any, ...], batch: int, seed: int, label: str) -> None:
+        import tensorflow as tf
+
+        with tf.device("CPU:0"):  # where tf.data picks the rows
+            self._columns = tf.nest.map_structure(tf.convert_to_tensor, columns)
+        shapes = [column.shape for column in tf.nest.flatten(self._columns)]
+        if not shapes or any(shape.rank == 0 for shape in shapes):
+            raise SourceError(f"{label} has a number where an array of rows is needed.")
+        rows = list(dict.fromkeys(int(shape[0]) for shape in shapes))
+        if len(rows) > 1:
+            raise SourceError(
+                f"{label} has arrays of {' and '.join(map(str, rows))} rows: give as many of each."
+            )
+        self._rows, self._batch, self._seed = rows[0], min(batch, max(rows[0], 1)), seed
+        self.steps_per_epoch: int | None = -(-self._rows // self._batch)
+
+    def dataset(self, epochs: int, taken: int) -> Any:
+        """What follows the first `taken` batches."""
+        import tensorflow as tf
+
+        first_epoch, first = divmod(taken, self.steps_per_epoch or 1)
+
+        def of_epoch(epoch: Any) -> Any:
+            start = tf.where(tf.equal(epoch, first_epoch), tf.constant(first, tf.int64), 0)
+            order = self._order(epoch)
+            return tf.data.Dataset.range(start, self.steps_per_epoch).map(
+                lambda index: (epoch, index, self._picked(order, index))
+            )
+
+        return tf.data.Dataset.range(first_epoch, epochs).flat_map(of_epoch)
+
+    def _order(self, epoch: Any) -> Any:
+        import tensorflow as tf
+
+        if self._batch == self._rows:  # one batch has them all, in whatever order
+            return None
+        seed = tf.stack([tf.constant(self._seed, tf.int64), epoch])
+        return tf.random.experimental.stateless_shuffle(tf.range(self._rows, dtype=tf.int64), seed)
+
+    def _picked(self, order: Any, index: Any) -> Any:
+        import tensorflow as tf
+
+        if order is None:
+            return self._columns
+        rows = order[index * self._batch : (index + 1) * self._batch]
+        if self._rows % self._batch == 0:
+            rows = tf.ensure_shape(rows, [self._batch])
+        return tf.nest.map_structure(lambda column: tf.gather(column, rows), self._columns)
+
+
+class DatasetStream:
+    """The elements of a ``tf.data.Dataset``, read once in each epoch.
+
+    Parameters
+    ----------
+    dataset
+        As the user made it.
+    single
+        Whether its elements are bound to one name, whole.
+    """
+
+    failure: BaseException | None = None
+
+    def __init__(self, dataset: Any, *, single: bool) -> None:
+        import tensorflow as tf
+
+        size = int(dataset.cardinality())
+        self.endless = size == tf.data.INFINITE_CARDINALITY
+        self.steps_per_epoch = size if size >= 0 else None
+        spec = dataset.element_spec
+        whole = single and not (isinstance(spec, tuple) and len(spec) == 1)
+        self._dataset = tf.data.Dataset.zip((dataset,)) if whole else dataset
+
+    def dataset(self, epochs: int, taken: int) -> Any:
+        """What follows the first `taken` batches, which are read as well."""
+        import tensorflow as tf
+
+        def counted(epoch: Any, element: Any) -> Any:
+            index, batch = element
+            epoch += tf.cast(tf.equal(index, 0), tf.int64)
+            return epoch, (epoch, index, batch)
+
+        # Repeated rather than made anew in an outer one: TensorFlow tunes only what it sees from outside.
+        numbered = tf.data.Dataset.zip((tf.data.Dataset.counter(), self._dataset)).repeat(epochs)
+        stream = numbered.scan(tf.constant(-1, tf.int64), counted)
+        return stream.skip(taken) if taken else stream
+
+
+Opened = Callable[[int, int], Iterator[Any]]
+"""The batches of an epoch from some index on."""
+
+
+def of_py_dataset(data: Any) -> Callable[[], Opened]:
+    """A Keras ``PyDataset``, which is told of the epochs and gives any batch when asked."""
+
+    def fresh() -> Opened:
+        done = 0
+
+        def opened(epoch: int, index: int) -> Iterator[Any]:
+            nonlocal done
+            while done < epoch:  # as often as if all of the earlier epochs had been read
+                data.on_epoch_begin()
+                data.on_epoch_end()
+                done += 1
+            data.on_epoch_begin()
+            size = data.num_batches
+            for position in itertools.count(index) if size is None else range(index, size):
+                yield data[position]
+            data.on_epoch_end()
+            done += 1
+
+        return opened
+
+    return fresh
+
+
+def of_iterable(again: Callable[[], Iterable[Any]]) -> Callable[[], Opened]:
+    """What is iterated over anew in each epoch; `again` gives it."""
+
+    def opened(epoch: int, index: int) -> Iterator[Any]:
+        return itertools.islice(iter(again()), index, None)
+
+    return lambda: opened
+
+
+class PythonStream:
+    """Batches that Python makes, while the steps before them are computed.
+
+    Parameters
+    ----------
+    fresh
+        Gives what opens an epoch; called once for each stream.
+    batches
+        How they become tensors.
+    peeked
+        Some batches, the first among them, for their shapes.
+    steps_per_epoch
+        Batches in an epoch, if known; 0 if there is none.
+    jumps
+        Whether any batch can be had without those before it.
+
+    Attributes
+    ----------
+    failure
+        What the user's Python raised in a stream.
+    endless
+        Whether an epoch never ends.
+    """
+
+    def __init__(
+        self,
+        fresh: Callable[[], Opened],
+        batches: BatchParts,
+        peeked: Iterable[Any],
+        steps_per_epoch: int | None,
+        *,
+        jumps: bool,
+        endless: bool = False,
+    ) -> None:
+        self._fresh, self._batches, self._jumps = fresh, batches, jumps
+        self.steps_per_epoch, self.endless = steps_per_epoch, endless
+        self.failure: BaseException | None = None
+        self._spec: Any = ()
+        for position, batch in enumerate(peeked):
+            values = batches.values(batch)
+            self._spec = batches.spec(values, self._spec if position else None)
+        if not self._spec:
+            self.steps_per_epoch = 0
+
+    def dataset(self, epochs: int, taken: int) -> Any:
+        """What follows the first `taken` batches."""
+        import tensorflow as tf
+
+        count = tf.TensorSpec([], tf.int64)
+        return tf.data.Dataset.from_generator(
+            lambda: self._elements(epochs, taken), output_signature=(count, count, self._spec)
+        )
+
+    def _elements(self, epochs: int, taken: int) -> Iterator[Any]:
+        try:
+            opened = self._fresh()
+            known = self._jumps and self.steps_per_epoch
+            epoch, start = divmod(taken, known) if known else (0, 0)
+            seen = 0 if self._jumps else -taken
+            while epoch < epochs:
+                for index, batch in enumerate(opened(epoch, start), start):
+                    seen += 1
+                    if seen > 0:
+                        values = self._batches.values(batch)
+                        self._batches.refuse_unlike(values, self._spec, index)
+                        yield epoch, index, values
+                epoch, start = epoch + 1, 0
+        except Exception as error:
+            self.failure = error
+            raise

@@ -1,0 +1,105 @@
+"""A program that is run anew for each evaluation, for what cannot be compiled."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from tape_magic.engine.minimization.problem import Settle
+from tape_magic.engine.program.program import Namespace, Program
+from tape_magic.engine.tracing.failures import creates_a_variable, operation_without_gradient
+from tape_magic.engine.tracing.loss import require_scalar
+from tape_magic.engine.tracing.traced import Require
+from tape_magic.engine.values.leaves import Leaf
+from tape_magic.engine.values.places import look_up
+from tape_magic.errors import TargetError, closest
+from tape_magic.notation import place
+
+
+class EagerProgram:
+    """Runs a program on its namespace; what it assigns is that of the last run.
+
+    Parameters
+    ----------
+    program, namespace, loss_name
+        What is run, on what, and the name of its loss; ``None`` for the last expression.
+    require
+        Finds the loss, or the residuals, among what was computed.
+    """
+
+    def __init__(
+        self, program: Program, namespace: Namespace, loss_name: str | None, require: Require
+    ) -> None:
+        self._program, self._namespace, self._loss_name = program, namespace, loss_name
+        self._require = require
+        # Each run begins with what the names held before, as a compiled evaluation does.
+        self._entry = {name: namespace[name] for name in program.names.reads_first if name in namespace}
+        self._ran = False
+        self.value: Any = None
+
+    def start(self, settle: Settle, *, gradient: bool) -> tuple[Sequence[Leaf], Sequence[bool]]:
+        """What is minimised over, and which of it the loss has a gradient by, from a first run.
+
+        Without `gradient`, none is asked for, and all of it counts.
+        """
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            self.compute()
+            leaves = settle(tape.watched_variables())
+        if not gradient:
+            return leaves, [True] * len(leaves)
+        # What a variable holds is watched as it is read; what is not trainable has to be said.
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            for leaf in leaves:
+                tape.watch(leaf.value)
+            loss = self.compute()
+        with without_gradient_named():
+            found = tape.gradient(loss, [leaf.value for leaf in leaves])
+        return leaves, [one is not None for one in found]
+
+    def compute(self) -> Any:
+        """Run the program; its loss or residuals."""
+        import tensorflow as tf
+
+        def refuse(create: Any, **arguments: Any) -> Any:
+            raise _VariableCreated
+
+        self._namespace.update(self._entry)
+        # Layers that were not built yet make their variables in the first run.
+        scope = tf.variable_creator_scope(refuse) if self._ran else contextlib.nullcontext()
+        try:
+            with scope:
+                self.value = self._program.run(self._namespace, {})
+        except _VariableCreated as error:
+            raise creates_a_variable(self._program, error) from None
+        self._ran = True
+        return self._require(self.value, self._namespace, self._loss_name)
+
+    def scalars(self, names: Sequence[str]) -> list[Any]:
+        """Further scalars of the last run."""
+        for name in names:
+            base = place(name)[0]
+            if base not in self._namespace:
+                raise TargetError(f"the cell never assigns {base}{closest(base, self._namespace)}")
+        return [require_scalar(look_up(name, self._namespace), name) for name in names]
+
+
+@contextlib.contextmanager
+def without_gradient_named() -> Iterator[None]:
+    """Within this, an operation that has no gradient is refused by its name."""
+    try:
+        yield
+    except LookupError as error:
+        operation = operation_without_gradient(error)
+        if not operation:
+            raise
+        raise TargetError(
+            f"the loss goes through {operation}, which TensorFlow has no gradient of: "
+            "nelder-mead, powell and cobyla need none."
+        ) from None
+
+
+class _VariableCreated(Exception):
+    """The program created a variable when it had none left to create."""

@@ -1,0 +1,205 @@
+"""What a trace of a program depends on, so that an unchanged cell need not be traced again.
+
+A trace holds on to the tensors and variables that the program read, and to the values that Python had:
+numbers, the contents of lists and arrays, and what the notebook's own functions read in turn. Of an object
+that may hold anything else, nothing can be said, and then the cell is traced again: that takes a moment, and
+a loop that is out of date would give wrong numbers.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import sys
+import types
+import weakref
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from tape_magic.engine.minimization.optimizers import settings_of
+from tape_magic.engine.values.functions import is_users, unwrapped
+from tape_magic.engine.values.introspection import attributes_of, elements_of, is_a, pairs_of
+from tape_magic.engine.values.reach import reached_from
+from tape_magic.engine.values.tensors import is_liftable, is_tensor, is_variable
+
+
+class NotHashable(Exception):
+    """There is something of which it cannot be told whether it has changed."""
+
+
+class Same:
+    """An object by its identity, which it does not keep alive; one that is gone equals nothing."""
+
+    def __init__(self, value: Any) -> None:
+        self._id = id(value)
+        try:
+            self._held: Callable[[], Any] = weakref.ref(value)
+        except TypeError:  # what cannot be referred to weakly is small
+            self._held = lambda: value
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Same):
+            return NotImplemented
+        value = self._held()
+        return value is not None and value is other._held()
+
+    def __hash__(self) -> int:
+        return self._id
+
+
+_PLAIN = frozenset({bool, bytes, complex, float, int, str, type(None), type(...), range, slice})
+
+
+class Fingerprints:
+    """Makes fingerprints of values.
+
+    Parameters
+    ----------
+    home
+        The notebook's names: functions whose globals these are count with what they read.
+    """
+
+    def __init__(self, home: Mapping[str, Any]) -> None:
+        self._home = home
+        self._module = str(home.get("__name__", "__main__"))
+        self._seen: dict[int, int] = {}
+        self._alive: list[Any] = []
+
+    def of_names(
+        self, names: Iterable[str], namespace: Mapping[str, Any], lifted: Iterable[str] = ()
+    ) -> Hashable:
+        """What names of a namespace hold; of those that are `lifted`, floats count by their type only."""
+        held = {name: namespace[name] for name in names if name in namespace}
+        return tuple((name, self.of(value, lifted=name in lifted)) for name, value in held.items())
+
+    def of(self, value: Any, *, lifted: bool = False) -> Hashable:
+        """A hashable that is equal for a value which a trace would treat alike.
+
+        Raises :class:`Unknown` for an object that may have changed unseen.
+        """
+        kind = type(value)
+        if lifted and (is_liftable(value) or is_tensor(value)):
+            return kind, np.shape(value), str(np.asarray(value).dtype)
+        if kind in _PLAIN or is_a(value, np.generic):
+            return kind, repr(value)
+        if id(value) in self._seen:  # met before, maybe within itself
+            return "again", self._seen[id(value)]
+        self._seen[id(value)] = len(self._seen)
+        self._alive.append(value)  # so that its id stays its own
+        if is_a(value, np.ndarray):
+            return Same(value), value.dtype.str, value.shape, _digest(value)
+        if is_a(value, list | tuple):
+            return kind, tuple(self.of(item, lifted=lifted) for item in elements_of(value))
+        if is_a(value, dict):
+            return kind, tuple((self.of(key), self.of(item, lifted=lifted)) for key, item in pairs_of(value))
+        if is_a(value, set | frozenset):
+            return kind, frozenset(self.of(item) for item in elements_of(value))
+        return self._of_object(value)
+
+    def of_settings(self, settings: Mapping[str, Any]) -> Hashable:
+        """What an optimizer is made from."""
+        rest = {key: value for key, value in settings.items() if key != "learning_rate"}
+        return repr(rest), self.of(settings.get("learning_rate"))
+
+    def _of_object(self, value: Any) -> Hashable:
+        function = unwrapped(value)
+        if is_a(function, types.MethodType):
+            return self.of(function.__self__), self.of(function.__func__)
+        if is_a(function, functools.partial):
+            return self.of(function.func), self.of(function.args), self.of(function.keywords)
+        if is_a(function, types.FunctionType):
+            return self._of_function(function)
+        if is_a(value, type):
+            return self._of_class(value)
+        if is_a(value, types.ModuleType):
+            file = getattr(value, "__file__", None)
+            if file is not None and is_users(file):
+                raise NotHashable(value)
+            return Same(value)
+        if is_a(value, types.BuiltinFunctionType) and not is_a(value.__self__, types.ModuleType):
+            return Same(value), self.of(value.__self__)
+        if is_a(value, types.BuiltinFunctionType | np.ufunc):
+            return Same(value)
+        return self._of_instance(value)
+
+    def _of_function(self, function: types.FunctionType) -> Hashable:
+        if function.__globals__ is not self._home:
+            if is_users(function.__code__.co_filename):  # of a file of the user's, which may be loaded again
+                raise NotHashable(function)
+            return Same(function)
+        reached = reached_from(function, self._home)
+        defaults = self.of(function.__defaults__), self.of(function.__kwdefaults__)
+        return Same(function), function.__code__, defaults, tuple(self.of(item) for item in reached)
+
+    def _of_class(self, kind: type) -> Hashable:
+        if kind.__module__ != self._module:
+            if self._users_own(kind):
+                raise NotHashable(kind)
+            return Same(kind)
+        parts = [
+            (name, self.of(getattr(item, "__func__", getattr(item, "fget", item))))
+            for name, item in vars(kind).items()
+            if not name.startswith("__") or is_a(item, types.FunctionType)
+        ]
+        return Same(kind), tuple(parts), tuple(self.of(base) for base in kind.__bases__)
+
+    def _of_instance(self, value: Any) -> Hashable:
+        import keras
+        import tensorflow as tf
+
+        kind = self._of_class(type(value))
+        random = tf.random.Generator | keras.random.SeedGenerator  # what changes of them is a variable
+        composite = tf.RaggedTensor | tf.SparseTensor | tf.IndexedSlices
+        unchanging = composite | tf.DType | tf.TensorSpec | tf.data.Dataset | keras.DTypePolicy
+        if is_variable(value) or is_tensor(value) or is_a(value, unchanging | random):
+            return Same(value)
+        if is_a(value, keras.Layer):
+            return Same(value), kind, self._of_layer(value)
+        if is_a(value, keras.Optimizer):
+            return Same(value), kind, self.of_settings(settings_of(value))
+        if is_a(value, keras.Loss | keras.Metric | keras.Initializer):
+            return Same(value), kind, repr(value.get_config())
+        if is_a(value, keras.optimizers.schedules.LearningRateSchedule):  # one is as good as another
+            own = self._users_own(type(value))
+            return kind, self._own_attributes(value, everything=True) if own else repr(value.get_config())
+        if is_a(value, tf.Module) or type(value).__module__ == self._module:
+            return Same(value), kind, self._own_attributes(value, everything=True)
+        raise NotHashable(value)
+
+    def _of_layer(self, layer: Any) -> Hashable:
+        """Settings, weights, and the same of each layer within."""
+        import keras
+
+        weights = tuple(Same(variable) for variable in layer.variables)
+        inner = tuple(self.of(part) for part in layer._flatten_layers(include_self=False))
+        if self._users_own(type(layer)):
+            given = self._own_attributes(layer, everything=True, besides=frozenset(vars(keras.Layer())))
+            return layer.trainable, weights, inner, given
+        if is_a(layer, keras.Model):  # its layers say it
+            return layer.trainable, weights, inner
+        return layer.trainable, weights, inner, repr(layer.get_config())
+
+    def _own_attributes(
+        self, value: Any, *, everything: bool = False, besides: frozenset[str] = frozenset()
+    ) -> Hashable:
+        """What the user gave an object: its public attributes, the plain ones or all of them."""
+        named = [
+            (name, item)
+            for name, item in attributes_of(value).items()
+            if not name.startswith("_") and name not in besides
+        ]
+        return tuple((name, self.of(item)) for name, item in named if everything or type(item) in _PLAIN)
+
+    def _users_own(self, kind: type) -> bool:
+        """Whether a class is of the notebook, or of a file of the user's."""
+        file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+        return kind.__module__ == self._module or (file is not None and is_users(file))
+
+
+def _digest(array: np.ndarray[Any, Any]) -> bytes:
+    """Of an array's contents, which a trace takes over."""
+    if array.dtype.hasobject:
+        raise NotHashable(array)
+    return hashlib.blake2b(np.ascontiguousarray(array).view(np.uint8).data, digest_size=16).digest()

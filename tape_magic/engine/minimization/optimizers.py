@@ -1,0 +1,206 @@
+"""A name or an object → a Keras optimizer, or a method of SciPy."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+from tape_magic.engine.minimization import scipy_methods
+from tape_magic.errors import LineError, a_kind, closest
+
+
+@functools.cache
+def keras_names() -> dict[str, type]:
+    """Every optimizer that Keras ships, by its lower-case name."""
+    import keras
+
+    found = {}
+    for name in dir(keras.optimizers):
+        member = getattr(keras.optimizers, name)
+        if not is_optimizer_class(member) or member is keras.optimizers.Optimizer:  # the abstract one
+            continue
+        # LossScaleOptimizer and MultiOptimizer wrap others, and have no rate of their own.
+        if "learning_rate" in inspect.signature(member).parameters:
+            found[name.lower()] = member
+    return found
+
+
+def is_optimizer_class(value: Any) -> bool:
+    """A class of Keras optimizers, the user's own included."""
+    import keras
+
+    return isinstance(value, type) and issubclass(value, keras.optimizers.Optimizer)
+
+
+def is_optimizer(value: Any) -> bool:
+    """A Keras optimizer."""
+    import keras
+
+    return isinstance(value, keras.optimizers.Optimizer)
+
+
+def resolve(optimizer: Any, lr: float | None = None) -> Any:
+    """The Keras optimizer that is meant, or the ``Method``.
+
+    Parameters
+    ----------
+    optimizer
+        A Keras name such as ``"adam"``, an optimizer, a class of optimizers, or a method of SciPy.
+    lr
+        The learning rate, for a Keras name or a class; without it, Keras's default.
+
+    Raises
+    ------
+    LineError
+        For an unknown name, with the closest one; for a rate beside an optimizer that has its own.
+
+    Examples
+    --------
+    >>> describe(resolve("sgd", 0.1))                       # doctest: +SKIP
+    'SGD(0.1)'
+    """
+    _require_tensorflow()
+    method = scipy_methods.find(optimizer)
+    if method is not None:
+        scipy_methods.require_scipy(method)
+        return method
+    if is_optimizer(optimizer):
+        if lr is not None:
+            raise LineError(
+                f"--lr {lr:g} goes with an optimizer's name; {describe(optimizer)} has a rate of its own: "
+                "leave one of them out."
+            )
+        return optimizer
+    if isinstance(optimizer, str):
+        known = keras_names()
+        names = [*known, *scipy_methods.NAMES]
+        if optimizer.lower() not in known:
+            raise LineError(f"unknown optimizer {optimizer!r}{closest(optimizer, names)}")
+        optimizer = known[optimizer.lower()]
+    if not is_optimizer_class(optimizer):
+        raise LineError(
+            f"the optimizer is {a_kind(optimizer)}; give a Keras optimizer or a name such as adam."
+        )
+    try:
+        return optimizer() if lr is None else optimizer(learning_rate=lr)
+    except TypeError as error:
+        name, given = optimizer.__name__, "nothing" if lr is None else "a learning rate"
+        raise LineError(
+            f"{name} cannot be made from {given} alone ({error}): give one that is made, {name}(…)."
+        ) from None
+
+
+def _require_tensorflow() -> None:
+    import keras
+
+    backend = keras.config.backend()
+    if backend != "tensorflow":
+        raise LineError(
+            f"Keras runs on {backend} here: set the environment variable KERAS_BACKEND to tensorflow "
+            "before TensorFlow is imported, and restart the kernel."
+        )
+
+
+def scaled_for(optimizer: Any, gradients: Sequence[Any]) -> list[Any]:
+    """The gradients as an optimizer expects them that scales the loss: it divides them by the same factor."""
+    import keras
+    import tensorflow as tf
+
+    own = type(optimizer).scale_loss is not keras.optimizers.Optimizer.scale_loss
+    if not own and optimizer.loss_scale_factor is None:
+        return list(gradients)
+    return [tf.cast(optimizer.scale_loss(gradient), gradient.dtype) for gradient in gradients]
+
+
+def built_for(optimizer: Any, variables: Sequence[Any]) -> tuple[Any, bool]:
+    """The optimizer with its slots for the variables, and whether it had to be a fresh copy.
+
+    Keras ties an optimizer to the variables of its first use; for others, a copy with the same
+    settings takes its place.
+    """
+    fresh = optimizer.built and not _fits(optimizer, variables)
+    if fresh:
+        try:
+            optimizer = type(optimizer).from_config(settings_of(optimizer))
+        except Exception as error:  # a class of the user's own, whose get_config leaves something out
+            name = type(optimizer).__name__
+            raise LineError(
+                f"the optimizer belongs to other variables, and a copy of it cannot be made ({error}): "
+                f"give a new {name}(…)."
+            ) from None
+    if not optimizer.built:
+        if type(optimizer).__name__ == "Muon":
+            _give_paths(variables)
+        optimizer.build(list(variables))
+    return optimizer, fresh
+
+
+def _give_paths(variables: Sequence[Any]) -> None:
+    """Muon reads the path of each matrix, which Keras's variables have and TensorFlow's have not."""
+    for variable in variables:
+        if not hasattr(variable, "path"):
+            variable.path = variable.name
+
+
+def _fits(optimizer: Any, variables: Sequence[Any]) -> bool:
+    known = {id(variable) for variable in getattr(optimizer, "_trainable_variables", ())}
+    return all(id(variable) in known for variable in variables)
+
+
+def settings_of(optimizer: Any) -> dict[str, Any]:
+    """What it is made from: its schedule as an object, as the user's own need not say what they are."""
+    import keras
+
+    schedule = getattr(optimizer, "_learning_rate", None)  # the public name is the rate of this step
+    if not isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
+        config: dict[str, Any] = optimizer.get_config()
+        return config
+    vars(schedule)["get_config"] = dict  # Keras asks it in any case
+    try:
+        return {**optimizer.get_config(), "learning_rate": schedule}
+    finally:
+        del vars(schedule)["get_config"]
+
+
+def learning_rate(optimizer: Any) -> float | None:
+    """The rate, if it is one number and no schedule; SciPy's methods have none."""
+    if isinstance(optimizer, scipy_methods.Method):
+        return None
+    wrapped = getattr(optimizer, "inner_optimizer", None)
+    rate = settings_of(optimizer if wrapped is None else wrapped).get("learning_rate")
+    return float(rate) if isinstance(rate, float) else None
+
+
+def describe(optimizer: Any) -> str:
+    """The class and its rate, and the settings that differ from the defaults: ``SGD(0.01, momentum=0.9)``."""
+    if isinstance(optimizer, scipy_methods.Method):
+        return optimizer.description
+    wrapped = getattr(optimizer, "inner_optimizer", None)
+    if is_optimizer(wrapped):
+        return f"{type(optimizer).__name__}({describe(wrapped)})"
+    config = settings_of(optimizer)
+    rate = learning_rate(optimizer)
+    shown = ["schedule" if rate is None else f"{rate:.4g}"]
+    defaults = _defaults(type(optimizer))
+    for key, value in config.items():
+        # Keras keeps nothing at all as None, or as an empty list.
+        default = defaults.get(key, value)
+        if (
+            key not in ("learning_rate", "name")
+            and value != default
+            and not (default is None and value == [])
+        ):
+            shown.append(f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value!r}")
+    return f"{type(optimizer).__name__}({', '.join(shown)})"
+
+
+def _defaults(kind: type) -> dict[str, Any]:
+    """Those of all parameters of a class and of the classes that it is made from."""
+    found: dict[str, Any] = {}
+    for one in reversed(kind.__mro__):
+        if "__init__" in vars(one):
+            parameters = inspect.signature(vars(one)["__init__"]).parameters.values()
+            found |= {one.name: one.default for one in parameters if one.default is not one.empty}
+    return found

@@ -1,0 +1,307 @@
+"""A run of one of SciPy's methods: what it calls, when it is stopped, and how it went."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tape_magic.engine.minimization.compiling import CompileWaiter
+from tape_magic.engine.minimization.control import RunControl, StopRequested
+from tape_magic.engine.minimization.log import Series
+from tape_magic.engine.minimization.scipy_methods import Method
+from tape_magic.engine.minimization.scipy_solver.evaluations import Evaluations
+from tape_magic.engine.minimization.scipy_solver.points import Point, Points
+from tape_magic.engine.minimization.scipy_solver.vector import Vector
+from tape_magic.engine.minimization.settings import Settings
+from tape_magic.results.minimum import Divergence, StopReason
+from tape_magic.results.steps import Step
+
+PROGRESS_SECONDS = 0.05
+"""At the most so often is it told where the run stands."""
+
+
+@dataclass(frozen=True, eq=False)
+class SolverOutcome:
+    """How a run went.
+
+    Attributes
+    ----------
+    point
+        Where the variables are left, with the gradient if there is one.
+    series
+        The loss after each iteration of the method, then what is tracked.
+    reason, divergence
+        Why it ended, and what stopped being finite.
+    message
+        What SciPy says of it; empty if it was not SciPy that ended it.
+    kept_best
+        Whether that is the point of the lowest loss, and not the last one.
+    """
+
+    point: Point
+    series: tuple[Series, ...]
+    reason: StopReason
+    divergence: Divergence | None
+    message: str
+    kept_best: bool
+
+
+@dataclass(frozen=True)
+class RunObserver:
+    """Who is asked whether the run should end, and told where it stands.
+
+    Attributes
+    ----------
+    started
+        When it began, by ``time.perf_counter``.
+    asked
+        Whether the user wants it to end.
+    on_progress
+        Told at most every 50 ms.
+    waiting
+        How Python's part of compiling is waited for.
+    """
+
+    started: float
+    asked: RunControl
+    on_progress: Callable[[Step], None]
+    waiting: CompileWaiter
+
+    @property
+    def seconds(self) -> float:
+        """Since it began, without pauses."""
+        return time.perf_counter() - self.started - self.asked.paused
+
+
+class _Stop(Exception):
+    """Ends SciPy's loop from within what it calls."""
+
+    def __init__(self, reason: StopReason) -> None:
+        super().__init__(reason.sentence)
+        self.reason = reason
+
+
+class Iterations:
+    """One run.
+
+    Parameters
+    ----------
+    evaluations
+        Started, so that it is known what is minimised over.
+    method, settings, limit
+        How, and for how many iterations at the most.
+    low, high
+        The bounds (size,), infinite where there are none.
+    watch
+        The clock, the user, and the display.
+    """
+
+    def __init__(
+        self,
+        evaluations: Evaluations,
+        method: Method,
+        settings: Settings,
+        limit: int,
+        low: Vector,
+        high: Vector,
+        watch: RunObserver,
+    ) -> None:
+        self._evaluations, self._method, self._settings = evaluations, method, settings
+        self._limit, self._low, self._high = limit, low, high
+        self._watch, self._told = watch, -math.inf
+        self._points = Points(evaluations, method, low, high, self._allow)
+        self.series = tuple(Series() for _ in range(1 + len(settings.track)))
+        self._steps = -1  # nothing was evaluated yet
+        self._accepted: Point
+        self._best: Point
+        self._divergence: Divergence | None = None
+
+    def run(self, start: Vector) -> SolverOutcome:
+        """From a vector on, until the method or a rule ends it.
+
+        What the program raises passes, with the variables as they were after the last iteration.
+        """
+        message = ""
+        try:
+            self._begin(start)
+            reason, message = self._minimized()
+        except _Stop as stop:
+            reason = stop.reason
+        except (ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
+            if error is self._points.error or self._steps < 0:
+                self._put_back()
+                raise
+            reason, message = StopReason.METHOD_FAILED, str(error)
+        except BaseException:
+            self._put_back()
+            raise
+        self._tell(always=True)
+        best = self._settings.keep == "best" and self._best.loss < self._accepted.loss
+        point = self._points.with_gradient(self._best if best else self._accepted)
+        return SolverOutcome(point, self.series, reason, self._divergence, message, best)
+
+    def _record(self, point: Point) -> None:
+        self._steps += 1
+        numbers = [point.loss, *self._evaluations.tracked_at(point.x)]
+        for series, number in zip(self.series, numbers, strict=True):
+            series.extend(np.array([self._steps]), np.array([number]))
+
+    def _put_back(self) -> None:
+        if self._steps >= 0:
+            self._evaluations.flat.assign(self._accepted.x)
+
+    # -- what SciPy calls ------------------------------------------------------------------------------
+
+    def _minimized(self) -> tuple[StopReason, str]:
+        """Let SciPy minimise; why it ended, and what it says of that."""
+        options = self._method.options(self._settings, self._limit)
+        x = self._accepted.x.copy()
+        done = self._least_squares(x, options) if self._method.residuals else self._scalar(x, options)
+        self._arrived(done.x)
+        reason = StopReason.METHOD_CONVERGED if done.success else StopReason.METHOD_FAILED
+        return reason, " ".join(str(done.message).split())
+
+    def _scalar(self, x: Vector, options: dict[str, Any]) -> Any:
+        from scipy.optimize import Bounds, minimize
+
+        more: dict[str, Any] = {}
+        if self._method.second:
+            more[self._method.second] = getattr(
+                self._points, {"hessp": "product", "hess": "hessian"}[self._method.second]
+            )
+        if self._settings.bounds:
+            more["bounds"] = Bounds(self._low, self._high, keep_feasible=self._method.name == "trust-constr")
+        return minimize(
+            self._loss_and_gradient if self._method.gradient else self._loss,
+            x,
+            method=self._method.name,
+            jac=True if self._method.gradient else None,
+            callback=self._iterated,
+            options=options,
+            **more,
+        )
+
+    def _least_squares(self, x: Vector, options: dict[str, Any]) -> Any:
+        from scipy.optimize import least_squares
+
+        if self._settings.bounds:
+            options = {**options, "bounds": (self._low, self._high)}
+        if self._method.name != "lm":
+            options = {**options, "callback": self._iterated}
+        return least_squares(self._residuals, x, jac=self._jacobian, method=self._method.name, **options)
+
+    def _loss(self, x: Vector) -> float:
+        return self._points.at(x).loss
+
+    def _loss_and_gradient(self, x: Vector) -> tuple[float, Vector]:
+        point = self._points.at(x)
+        assert point.gradient is not None
+        return point.loss, point.gradient.copy()
+
+    def _residuals(self, x: Vector) -> Vector:
+        point = self._points.at(x)
+        assert point.residuals is not None
+        return point.residuals.copy()
+
+    def _jacobian(self, x: Vector) -> Vector:
+        if self._method.name == "lm":
+            # It has no callback, and asks for one Jacobian in each iteration, where it stands then.
+            self._arrived(x)
+        return self._points.jacobian(x)[1]
+
+    def _iterated(self, x: Vector, *_: Any) -> None:
+        """SciPy's callback: an iteration has ended at a vector."""
+        point = self._points.at(x)
+        if self._points.count > 1:  # some call it after the first evaluation, too
+            self._accept(point)
+
+    def _arrived(self, x: Vector) -> None:
+        """Where it stands, which is an iteration only if it moved."""
+        point = self._points.at(x)
+        if not np.array_equal(point.x, self._accepted.x):
+            self._accept(point)
+
+    # -- the rules -------------------------------------------------------------------------------------
+
+    def _begin(self, start: Vector) -> None:
+        self._accepted = self._best = point = self._points.at(start)
+        self._record(point)
+        self._tell(always=True)
+        if not point.finite:
+            self._diverged(point)
+        self._apply_rules(point)
+        if self._limit == 0:
+            raise _Stop(StopReason.STEPS)
+
+    def _accept(self, point: Point) -> None:
+        if not math.isfinite(point.loss):
+            self._diverged(point)
+        self._accepted = point
+        self._record(point)
+        if point.loss < self._best.loss:
+            self._best = point
+        self._tell()
+        if not point.finite:
+            self._diverged(point)
+        self._apply_rules(point)
+
+    def _diverged(self, point: Point) -> None:
+        lost = not math.isfinite(point.loss)
+        # The loss of a step that is not accepted stands in no history; that of the start does.
+        step = self._steps + (lost and point is not self._accepted)
+        self._divergence = Divergence(step, "loss" if lost else "gradient", point.loss)
+        raise _Stop(StopReason.DIVERGED)
+
+    def _apply_rules(self, point: Point) -> None:
+        """End the run where a rule holds that SciPy does not have."""
+        settings = self._settings
+        if settings.target is not None and point.loss <= settings.target:
+            raise _Stop(StopReason.TARGET)
+        if (
+            settings.gtol is not None
+            and not self._method.gtol
+            and point.gradient is not None
+            and float(np.linalg.norm(point.gradient)) <= settings.gtol
+        ):
+            raise _Stop(StopReason.GRADIENT)
+
+    def _allow(self, new: bool) -> None:
+        """Before a call, at a `new` point or where it stands: end the run where there has been enough.
+
+        An iteration that the method does not go on from may still be its last one, of which it says
+        itself whether it converged; so the limit of steps counts only at a new point.
+        """
+        if self._steps < 0:
+            return
+        self._tell()
+        try:
+            told = self._watch.asked()
+            if told is None:
+                self._evaluations.reconsider(self._watch.waiting)
+        except StopRequested:
+            told = self._watch.asked() or StopReason.INTERRUPTED
+        if told is not None:
+            raise _Stop(told)
+        limit = self._settings.time
+        if limit is not None and self._steps > 0 and self._watch.seconds >= limit:
+            raise _Stop(StopReason.TIME)
+        if new and self._steps >= self._limit:
+            raise _Stop(StopReason.STEPS)
+
+    def _tell(self, *, always: bool = False) -> None:
+        now = time.perf_counter()
+        if self._steps < 0:
+            return
+        if always or now - self._told >= PROGRESS_SECONDS:
+            self._told = now
+            seconds = self._watch.seconds
+            engine, beside = self._evaluations.engine, self._evaluations.compiling
+            lowest = self._accepted.loss, self._best.loss
+            self._watch.on_progress(
+                Step(self._steps, self._limit, *lowest, seconds, engine, compiling=beside)
+            )

@@ -1,0 +1,114 @@
+"""Rules that end a minimisation, as data, and their check inside of the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tape_magic.engine.minimization.settings import PATIENCE, Settings
+from tape_magic.results.minimum import StopReason
+
+GO, LOSS_LOST, GRADIENT_LOST = 0, 1, 2
+"""What a check says: go on; the loss is not finite; a gradient is not. :data:`REASONS` has the others."""
+
+REASONS = {
+    LOSS_LOST: StopReason.DIVERGED,
+    GRADIENT_LOST: StopReason.DIVERGED,
+    3: StopReason.TARGET,
+    4: StopReason.GRADIENT,
+    5: StopReason.TOLERANCE,
+}
+_CODES = {reason: code for code, reason in REASONS.items()}
+
+
+@dataclass(frozen=True)
+class Rules:
+    r"""When to stop besides the limit of steps; ``None`` for a rule that was not asked for.
+
+    Attributes
+    ----------
+    target
+        The loss is at most this.
+    gtol
+        The Euclidean norm of all gradients together is at most this.
+    tol, patience
+        Over the last `patience` steps, the largest loss less the smallest is at most
+        tol·max(1, \|loss\|).
+
+    Every loop also stops at a loss or gradient that is not finite.
+    """
+
+    target: float | None = None
+    gtol: float | None = None
+    tol: float | None = None
+    patience: int = PATIENCE
+
+    @classmethod
+    def of(cls, settings: Settings) -> Rules:
+        """Those that the settings ask for."""
+        return cls(settings.target, settings.gtol, settings.tol, settings.patience or PATIENCE)
+
+    def memory(self, dtype: Any) -> tuple[Any, ...]:
+        """What the rules remember from step to step, at the start: the last losses."""
+        import tensorflow as tf
+
+        if self.tol is None:
+            return ()
+        # Infinite until there are enough, and then so is the difference. XLA's maximum passes over NaN.
+        return (tf.fill([self.patience + 1], tf.constant(float("inf"), dtype)),)
+
+    def check(
+        self, step: Any, loss: Any, gradients: Sequence[Any], memory: Sequence[Any]
+    ) -> tuple[Any, tuple[Any, ...]]:
+        """A number of :data:`REASONS` or :data:`GO`, an int32 scalar, and the memory for the next step.
+
+        Parameters
+        ----------
+        step
+            int64 scalar, the steps applied so far.
+        loss, gradients
+            At the variables as they are.
+        memory
+            From the step before; at the start, :meth:`memory`.
+        """
+        import tensorflow as tf
+
+        verdict = tf.constant(GO)
+        if self.tol is not None:
+            place = [[step % (self.patience + 1)]]
+            memory = (losses := tf.tensor_scatter_nd_update(memory[0], place, [loss]),)
+            spread = tf.reduce_max(losses) - tf.reduce_min(losses)
+            scale = tf.maximum(tf.abs(loss), tf.ones([], loss.dtype))
+            verdict = _unless(spread <= tf.cast(self.tol, loss.dtype) * scale, StopReason.TOLERANCE, verdict)
+        if self.gtol is not None:
+            verdict = _unless(norm(gradients) <= self.gtol, StopReason.GRADIENT, verdict)
+        if self.target is not None:
+            reached = loss <= tf.cast(self.target, loss.dtype)
+            verdict = _unless(reached, StopReason.TARGET, verdict)
+        verdict = tf.where(_finite(gradients), verdict, GRADIENT_LOST)
+        return tf.where(tf.math.is_finite(loss), verdict, LOSS_LOST), tuple(memory)
+
+
+def norm(gradients: Sequence[Any]) -> Any:
+    """The Euclidean norm of all gradients together; squares of half precision would overflow."""
+    import tensorflow as tf
+
+    wide = [g if g.dtype.size >= 4 else tf.cast(g, tf.float32) for g in gradients]
+    dtype = tf.float64 if any(g.dtype == tf.float64 for g in wide) else tf.float32
+    return tf.sqrt(tf.add_n([tf.cast(tf.reduce_sum(g * g), dtype) for g in wide]))
+
+
+def _finite(gradients: Sequence[Any]) -> Any:
+    """Whether all are, without an operation that would have nothing to do: each takes time to lay out."""
+    import tensorflow as tf
+
+    known = [tf.math.is_finite(gradient) for gradient in gradients]
+    known = [tf.reduce_all(one) if one.shape.rank else one for one in known]
+    return tf.reduce_all(tf.stack(known)) if len(known) > 1 else known[0]
+
+
+def _unless(holds: Any, reason: StopReason, verdict: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.where(holds, _CODES[reason], verdict)

@@ -1,0 +1,113 @@
+"""Why the loss does not depend on something that it is minimised over."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tape_magic.engine.diagnosis.diagnosis import Diagnosis
+from tape_magic.engine.diagnosis.evidence import Evidence, NamedTensors
+from tape_magic.engine.program.program import Text
+from tape_magic.engine.record.entry import Entry
+from tape_magic.engine.record.recorder import Recorder
+from tape_magic.engine.values.leaves import Leaf
+from tape_magic.notation import LAST_EXPRESSION
+from tape_magic.results.reasons import Cause
+
+MOST_NAMES = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """One evaluation of a loss.
+
+    Attributes
+    ----------
+    recorder
+        Its operations.
+    loss
+        The tensor that it gave.
+    """
+
+    recorder: Recorder
+    loss: Any
+
+
+@dataclass(frozen=True)
+class Unconnected:
+    """Some of what is minimised over, and why the loss does not depend on it.
+
+    Attributes
+    ----------
+    names
+        Of what has one reason in common.
+    reason
+        One clause; empty where it is not known.
+    """
+
+    names: tuple[str, ...]
+    reason: str
+
+    @property
+    def listed(self) -> str:
+        """The names, those that there is room for."""
+        more = len(self.names) - MOST_NAMES
+        return ", ".join(self.names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def record_of(concrete: Any) -> Record:
+    """The record of a graph, without running it.
+
+    Parameters
+    ----------
+    concrete
+        A concrete function whose first output is the loss. What it captures is at its end.
+    """
+    import tensorflow as tf
+
+    recorder = Recorder()
+    recorder.start = sys.maxsize  # nothing in a graph was computed outside TensorFlow
+    stand_in = tf.zeros([], concrete.graph.outputs[0].dtype)
+    captured = [recorder.keep(tensor) for tensor in concrete.captured_inputs]
+    given = [-index - 1 - sys.maxsize for index in range(len(concrete.graph.inputs) - len(captured))]
+    outputs = (recorder.keep(stand_in),)
+    recorder.note(Entry("Call", None, (*given, *captured), outputs, (), graph=concrete.graph))
+    return Record(recorder, stand_in)
+
+
+def explained(record: Record, text: Text, loss_name: str | None, leaves: Sequence[Leaf]) -> list[Unconnected]:
+    """What has no gradient, by reason; nothing of the program runs again, but TensorFlow's operations may.
+
+    Parameters
+    ----------
+    record
+        Of an evaluation.
+    text
+        The user's code.
+    loss_name
+        As the line names it; ``None`` for the last expression.
+    leaves
+        What the loss has no gradient by.
+    """
+    record.recorder.keep(record.loss)
+    target = NamedTensors(loss_name or LAST_EXPRESSION, (record.loss,))
+    diagnosis = Diagnosis(Evidence(record.recorder, text))
+    by_reason: dict[str, list[str]] = {}
+    for leaf in leaves:
+        reason = _reason(diagnosis, target, NamedTensors(leaf.name, (leaf.value,)))
+        by_reason.setdefault(reason, []).append(leaf.name)
+    return [Unconnected(tuple(names), reason) for reason, names in by_reason.items()]
+
+
+def _reason(diagnosis: Diagnosis, target: NamedTensors, source: NamedTensors) -> str:
+    try:
+        reason = diagnosis.missing(target, source)
+    except Exception:  # whatever the record holds, the run goes on without a reason
+        return ""
+    if reason.cause is Cause.UNKNOWN:
+        return ""
+    if reason.cause is Cause.NOT_READ and reason.where is None:
+        return str(reason).partition(f"does not read {source.name}: ")[2] or "never read"
+    return str(reason)

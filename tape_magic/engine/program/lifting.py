@@ -1,0 +1,214 @@
+"""Floats and arrays that stand as tensors or variables during a run, and how they come back."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tape_magic.engine.program.program import Namespace
+from tape_magic.engine.values.introspection import is_a
+from tape_magic.engine.values.leaves import items_of, rebuilt
+from tape_magic.engine.values.places import held
+from tape_magic.engine.values.tensors import (
+    is_inexact,
+    is_liftable,
+    is_module,
+    is_tensor,
+    is_variable,
+    tf_variable,
+)
+from tape_magic.errors import SourceError
+from tape_magic.notation import place
+
+
+def liftable(value: Any) -> bool:
+    """Whether a variable stands for it during a run: floats, arrays and tensors."""
+    return is_liftable(value) or (is_tensor(value) and is_inexact(value))
+
+
+def given_back(original: Any, lifted: Any) -> Any:
+    """What stood for the original, as the type it was; the original itself if it never changed."""
+    import tensorflow as tf
+
+    if isinstance(original, tuple):
+        items = [given_back(old, new) for old, new in zip(original, lifted, strict=True)]
+        return rebuilt(original, items)
+    if not is_variable(lifted):
+        return original
+    value = lifted.numpy()
+    was = original.numpy() if is_tensor(original) else np.asarray(original, value.dtype)
+    if np.array_equal(was, value):
+        return original
+    if is_tensor(original):
+        return tf.constant(value)
+    if isinstance(original, np.ndarray):
+        return np.array(value, original.dtype)  # of a single number, too, which numpy() gives as a scalar
+    return type(original)(value)
+
+
+Make = Callable[[Any], Any]
+
+
+@dataclass(frozen=True, eq=False)
+class _Replaced:
+    """Something lifted: how to read and write the slot it stands in, and what stood there."""
+
+    read: Callable[[], Any]
+    write: Callable[[Any], None]
+    original: Any
+    lifted: Any
+
+
+class Lifting:
+    """Floats and arrays replaced by tensors or variables, in place, until :meth:`give_back`.
+
+    Parameters
+    ----------
+    namespace
+        Where the names live.
+    make
+        What is lifted → the tensor or variable that stands for it.
+    liftable
+        What is lifted; by default floats and arrays.
+    """
+
+    def __init__(
+        self, namespace: Namespace, make: Make, liftable: Callable[[Any], bool] = is_liftable
+    ) -> None:
+        self._namespace = namespace
+        self._make = make
+        self._liftable = liftable
+        self._replaced: list[_Replaced] = []
+
+    def lift(self, name: str) -> None:
+        """Lift what stands at a place that :func:`look_up` found."""
+        _, tree = place(name)
+        value = held(tree, self._namespace, name)
+        lifted = self.lifted(value)
+        if lifted is not value:
+            self._put(tree, value, lifted, name)
+
+    def lifted(self, value: Any) -> Any:
+        """The value with floats and arrays lifted: the same dict or list, but a new tuple."""
+        if self._liftable(value):
+            return self._make(value)
+        if isinstance(value, tuple):
+            items = [self.lifted(item) for item in value]
+            same = all(new is old for new, old in zip(items, value, strict=True))
+            return value if same else rebuilt(value, items)
+        if isinstance(value, list | dict):
+            for key, item in list(items_of(value)):
+                new = self.lifted(item)
+                if new is not item:
+                    self._set_item(value, key, item, new)
+        return value
+
+    def record(self, name: str, original: Any, lifted: Any) -> None:
+        """Take note of a name that was lifted as the program assigned it."""
+        self._remember(
+            lambda: self._namespace.get(name), lambda v: self._namespace.update({name: v}), original, lifted
+        )
+
+    def made(self, value: Any) -> bool:
+        """Whether an object is one that stands for something lifted."""
+        return any(entry.lifted is value for entry in self._replaced)
+
+    def give_back(
+        self, names: Iterable[str] = (), back: Callable[[Any, Any], Any] = lambda original, lifted: original
+    ) -> None:
+        """Put back(original, lifted) wherever the lifted object still stands; by default the original.
+
+        `names` are further names of the namespace that may hold a lifted object.
+        """
+        given: dict[int, Any] = {}
+        while self._replaced:
+            entry = self._replaced.pop()
+            given[id(entry.lifted)] = value = back(entry.original, entry.lifted)
+            try:
+                if entry.read() is entry.lifted:
+                    entry.write(value)
+            except (LookupError, AttributeError):
+                continue  # the program took the slot itself away
+        for name in names:
+            if id(self._namespace.get(name)) in given:
+                self._namespace[name] = given[id(self._namespace[name])]
+
+    def _put(self, tree: ast.expr, original: Any, lifted: Any, name: str) -> None:
+        if isinstance(tree, ast.Name):
+            self._namespace[tree.id] = lifted
+            self.record(tree.id, original, lifted)
+            return
+        assert isinstance(tree, ast.Attribute | ast.Subscript)
+        owner = held(tree.value, self._namespace, name)
+        if isinstance(tree, ast.Attribute):
+            attribute = tree.attr
+            try:
+                setattr(owner, attribute, lifted)
+            except Exception:
+                raise SourceError(
+                    f"{name} cannot be replaced by a tensor: {attribute} is read-only."
+                ) from None
+            self._remember(
+                lambda: getattr(owner, attribute), lambda v: setattr(owner, attribute, v), original, lifted
+            )
+        elif isinstance(owner, tuple):
+            items = list(owner)
+            items[ast.literal_eval(tree.slice)] = lifted
+            self._put(tree.value, owner, rebuilt(owner, items), name)
+        else:
+            self._set_item(owner, ast.literal_eval(tree.slice), original, lifted)
+
+    def _set_item(self, owner: Any, key: Any, original: Any, lifted: Any) -> None:
+        owner[key] = lifted
+        self._remember(lambda: owner[key], lambda v: owner.__setitem__(key, v), original, lifted)
+
+    def _remember(
+        self, read: Callable[[], Any], write: Callable[[Any], None], original: Any, lifted: Any
+    ) -> None:
+        self._replaced.append(_Replaced(read, write, original, lifted))
+
+
+def lift_dtype(read: Iterable[Any], lifted: Iterable[Any]) -> str:
+    """The dtype that floats and arrays are lifted to.
+
+    That of the float tensors and variables that the program reads, the widest if they differ; if
+    there are none, the widest of the arrays to be lifted; else TensorFlow's default, float32.
+    """
+    import tensorflow as tf
+
+    dtypes = [dtype for value in read for dtype in _float_dtypes(value)]
+    if not dtypes:
+        arrays = [np.asarray(value).real.dtype for value in _flat(lifted) if isinstance(value, np.ndarray)]
+        dtypes = [tf.as_dtype(dtype) for dtype in arrays if dtype.itemsize <= 8]
+    return str(max(dtypes, key=lambda dtype: dtype.size).name) if dtypes else "float32"
+
+
+def _flat(values: Iterable[Any]) -> Iterator[Any]:
+    for value in values:
+        if is_a(value, list | tuple | dict):
+            yield from _flat(item for _, item in items_of(value))
+        else:
+            yield value
+
+
+def _float_dtypes(value: Any) -> Iterator[Any]:
+    for item in _flat([value]):
+        ones = item.trainable_variables if is_module(item) else [item]
+        for one in ones:
+            if is_tensor(one) or is_variable(one):
+                dtype = tf_variable(one).dtype if is_variable(one) else one.dtype
+                if dtype.is_floating or dtype.is_complex:
+                    yield dtype.real_dtype
+
+
+def constant(value: Any, dtype: str) -> Any:
+    """A float or array as a tensor of `dtype`, or of the complex dtype of that precision."""
+    import tensorflow as tf
+
+    if np.iscomplexobj(value):
+        return tf.constant(value, "complex128" if dtype == "float64" else "complex64")
+    return tf.constant(value, dtype)

@@ -1,0 +1,6 @@
+"""Each operation of one run: its type, its inputs and outputs, and the user's line.
+
+Entrance: :class:`~tape_magic.engine.record.recorder.Recorder`.
+Imports: `internals`, `values`.
+
+"""

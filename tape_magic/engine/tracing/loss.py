@@ -1,0 +1,83 @@
+"""What a program computes as a loss, as residuals, or as a scalar to track; or a clear refusal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tape_magic.engine.values.places import look_up
+from tape_magic.engine.values.tensors import is_variable, tf_variable
+from tape_magic.errors import TargetError, a_kind, closest
+from tape_magic.notation import place
+
+
+def require_loss(value: Any, assigned: Mapping[str, Any], name: str | None) -> Any:
+    """The loss among a program's outputs, which must be a real scalar tensor.
+
+    Raises :class:`TargetError` with what it is instead.
+    """
+    import tensorflow as tf
+
+    loss, shown = _require_real(value, assigned, name), name or "the last expression"
+    if loss.shape.rank is None:  # only running it tells, as for what tf.py_function returns
+        return tf.ensure_shape(loss, [])
+    if loss.shape.rank != 0:
+        raise TargetError(
+            f"{shown} has shape {loss.shape}; "
+            f"reduce it to a scalar, for example tf.reduce_mean({name or 'loss'})."
+        )
+    return loss
+
+
+def require_residuals(value: Any, assigned: Mapping[str, Any], name: str | None) -> Any:
+    """The residuals among a program's outputs, which must be a real tensor of some rank.
+
+    Raises :class:`TargetError` with what it is instead.
+    """
+    residuals, shown = _require_real(value, assigned, name), name or "the last expression"
+    if residuals.shape.rank == 0:
+        raise TargetError(
+            f"{shown} is a scalar, and least squares take the residuals, whose squares they sum: "
+            "leave them apart, for example predicted - observed, or take another optimizer, such as bfgs."
+        )
+    return residuals
+
+
+def _require_real(value: Any, assigned: Mapping[str, Any], name: str | None) -> Any:
+    import tensorflow as tf
+
+    loss = value if name is None else named(assigned, name)
+    shown = name or "the last expression"
+    if loss is None and name is None:
+        raise TargetError("there is no loss: name one, for example %%minimize loss, or end the cell with it.")
+    if is_variable(loss):
+        loss = tf.convert_to_tensor(tf_variable(loss))
+    if not tf.is_tensor(loss) or not hasattr(loss, "shape"):
+        raise TargetError(f"{shown} is {a_kind(loss)}, not a tensor: compute it with TensorFlow.")
+    if not loss.dtype.is_floating:
+        raise TargetError(f"{shown} is {loss.dtype.name}, and a loss must be a real number.")
+    return loss
+
+
+def require_scalar(value: Any, name: str) -> Any:
+    """What is tracked: a real scalar tensor. Raises :class:`TargetError` with what it is instead."""
+    import tensorflow as tf
+
+    if is_variable(value):
+        value = tf_variable(value)
+    if isinstance(value, bool | str) or (not hasattr(value, "shape") and not isinstance(value, int | float)):
+        raise TargetError(f"--track {name}: it is {a_kind(value)}, and a real scalar can be tracked.")
+    value = tf.convert_to_tensor(value)
+    if value.dtype.is_complex or not (value.dtype.is_floating or value.dtype.is_integer):
+        raise TargetError(f"--track {name}: it is {value.dtype.name}, and a real scalar can be tracked.")
+    if value.shape.rank != 0:
+        raise TargetError(f"--track {name}: it has shape {value.shape}; reduce it to a scalar.")
+    return value
+
+
+def named(assigned: Mapping[str, Any], name: str) -> Any:
+    """What was assigned at a place. Raises :class:`TargetError` if nothing was."""
+    base = place(name)[0]
+    if base not in assigned:
+        raise TargetError(f"the cell never assigns {base}{closest(base, assigned)}")
+    return look_up(name, assigned)

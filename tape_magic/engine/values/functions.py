@@ -1,0 +1,82 @@
+"""The Python function behind a value, its closure, and whose code a file holds."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sysconfig
+import types
+from functools import lru_cache
+from typing import Any
+
+import tape_magic
+from tape_magic.engine.values import creation
+
+LIBRARY, USER, OWN, BACKPROP = range(4)
+
+
+def is_users(filename: str) -> bool:
+    """Whether a file holds the user's code, and not a library's."""
+    return origin_of(filename) == USER
+
+
+@lru_cache(maxsize=4096)
+def origin_of(filename: str) -> int:
+    """Whose code a file holds: a library's, the user's, or this package's."""
+    if filename.startswith(_own_folder()):
+        # The frames of that module stand between the user's line and TensorFlow.
+        return LIBRARY if filename == creation.__file__ else OWN
+    if "__autograph_generated_file" in filename or filename.startswith("<frozen"):
+        return LIBRARY
+    if not filename.startswith(_library_folders()):
+        return USER
+    return BACKPROP if filename.endswith(os.path.join("eager", "backprop.py")) else LIBRARY
+
+
+@lru_cache(maxsize=1)
+def _own_folder() -> str:
+    return os.path.dirname(os.path.abspath(tape_magic.__file__)) + os.sep
+
+
+@lru_cache(maxsize=1)
+def _library_folders() -> tuple[str, ...]:
+    import keras
+    import tensorflow as tf
+
+    paths = sysconfig.get_paths()
+    folders = {paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    folders |= {os.path.dirname(os.path.dirname(module.__file__ or "")) for module in (keras, tf)}
+    return tuple(folder + os.sep for folder in folders if folder)
+
+
+def unwrapped(value: Any) -> Any:
+    """What ``tf.function`` wraps, or the value itself.
+
+    The type is asked, since an object of the user's may do anything when it is asked for an attribute.
+    """
+    return value.python_function if hasattr(type(value), "python_function") else value
+
+
+def function_behind(value: Any) -> types.FunctionType | None:
+    """The Python function that a call of a value runs, if there is one: a layer's is its ``call``."""
+    value = unwrapped(value)
+    if not isinstance(value, types.FunctionType | types.MethodType):
+        kind = type(value)
+        value = getattr(kind, "call", None) or vars(kind).get("__call__")
+    function = getattr(value, "__func__", value)
+    while hasattr(function, "__wrapped__"):
+        function = function.__wrapped__
+    return function if isinstance(function, types.FunctionType) else None
+
+
+def closure_of(function: Any) -> dict[str, Any]:
+    """The values of the names that a function closes over; of a method, also the object it belongs to."""
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return {}
+    bound = [function.__self__] if hasattr(function, "__self__") else []
+    known = dict(zip(code.co_varnames[: code.co_argcount], bound, strict=False))
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+        with contextlib.suppress(ValueError):  # it has no value yet
+            known[name] = cell.cell_contents
+    return known

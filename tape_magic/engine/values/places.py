@@ -1,0 +1,48 @@
+"""What stands at `layer.kernel` or `p['w']`."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from tape_magic.engine.values.tensors import is_tensor, is_variable
+from tape_magic.errors import SourceError, a_kind, closest
+from tape_magic.notation import place
+
+
+def look_up(name: str, namespace: Mapping[str, Any], also: Iterable[str] = ()) -> Any:
+    """What a place holds. Raises :class:`SourceError` when there is nothing there.
+
+    `also` are further names for the suggestion of the closest one.
+    """
+    base, tree = place(name)
+    if base not in namespace:
+        raise SourceError(f"{base} is not defined{closest(base, [*also, *namespace])}")
+    return held(tree, namespace, name)
+
+
+def held(tree: ast.expr, namespace: Mapping[str, Any], name: str) -> Any:
+    """What the syntax tree of a place, written `name`, holds. Raises as :func:`look_up` does."""
+    if isinstance(tree, ast.Name):
+        return namespace[tree.id]
+    assert isinstance(tree, ast.Attribute | ast.Subscript)
+    owner = held(tree.value, namespace, name)
+    text = ast.unparse(tree.value)
+    if isinstance(tree, ast.Attribute):
+        if not hasattr(owner, tree.attr):
+            near = closest(tree.attr, (name for name in dir(owner) if name != tree.attr))
+            raise SourceError(f"{text} is {a_kind(owner)} and has no {tree.attr}{near}")
+        return getattr(owner, tree.attr)
+    key = ast.literal_eval(tree.slice)
+    if is_tensor(owner) or is_variable(owner) or isinstance(owner, np.ndarray):
+        raise SourceError(
+            f"{name} is a part of {text}, and a part is a new tensor that nothing was computed from: "
+            f"differentiate by {text} and take {ast.unparse(tree.slice)} of the result."
+        )
+    try:
+        return owner[key]
+    except Exception:
+        raise SourceError(f"{text} is {a_kind(owner)} and has no {key!r}") from None

@@ -1,0 +1,62 @@
+"""What can be reached from some values through containers and functions."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from tape_magic.engine.values.functions import unwrapped
+from tape_magic.engine.values.introspection import is_a
+from tape_magic.engine.values.leaves import items_of
+from tape_magic.engine.values.tensors import is_module, is_variable
+
+
+def mentions_variables(values: Iterable[Any], home: Mapping[str, Any]) -> bool:
+    """Whether a trainable variable can be reached from the values, through functions too."""
+    return any(
+        (is_variable(value) and value.trainable) or (is_module(value) and value.trainable_variables)
+        for value in reachable(values, home)
+    )
+
+
+def reachable(values: Iterable[Any], home: Mapping[str, Any]) -> Iterator[Any]:
+    """The values, what lists and dicts among them hold, and what functions among them mention.
+
+    Functions whose globals are `home`, the notebook's, count with the globals and the enclosing
+    names that their code mentions: a loss in another cell reads the variables of that notebook.
+    A library's functions would lead through all of TensorFlow.
+    """
+    seen: set[int] = set()
+    queue = list(values)
+    while queue:
+        value = queue.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        yield value
+        if is_a(value, list | tuple | dict):
+            queue += [item for _, item in items_of(value)]
+        queue += reached_from(value, home)
+
+
+def reached_from(value: Any, home: Mapping[str, Any]) -> list[Any]:
+    """What a function of the notebook mentions: globals, and names of the functions around it."""
+    function = unwrapped(value)
+    if is_a(function, types.MethodType):
+        return [function.__self__, function.__func__]
+    if not is_a(function, types.FunctionType) or function.__globals__ is not home:
+        return []
+    inner = [function.__code__]
+    names: list[str] = []
+    while inner:
+        code = inner.pop()
+        names += code.co_names
+        inner += [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
+    found = [home[name] for name in names if name in home]
+    for cell in function.__closure__ or ():
+        try:
+            found.append(cell.cell_contents)
+        except ValueError:  # a name that the enclosing function has not assigned yet
+            continue
+    return found

@@ -1,0 +1,131 @@
+"""How a magic's errors are shown."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar, cast
+
+from IPython.core.error import UsageError
+
+from tape_magic.display.content.width import clean
+from tape_magic.errors import TapeMagicError, said, shorten
+from tape_magic.magics.cell.cache import CellCache
+from tape_magic.magics.cell.cell import Cell, CellSyntaxError
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+_MOST = 1000
+"""The characters of a message: what is said, and the beginning of what was given."""
+
+
+@contextmanager
+def compiled_cell(shell: Any, body: str, magic: str, kept: CellCache) -> Iterator[Cell]:
+    """A cell, compiled; within this, its errors are shown as its own, and ours as one line.
+
+    After an error of ours, the names that the cell may bind are as they were before; others may be
+    bound by another thread meanwhile.
+    """
+    namespace = shell.user_ns
+    before = dict(namespace)
+    compiled: Cell | None = None
+
+    def is_the_cells(error: Exception) -> bool:
+        """Whether an error is the cell's own, which then shows the cell's lines only."""
+        if isinstance(error, CellSyntaxError):
+            lines = shell.SyntaxTB.structured_traceback(SyntaxError, error.error, [])
+            _shown_as(error, lambda: lines)
+            return True
+        traceback = compiled.own_traceback(error) if compiled else None
+        if traceback is not None:
+            render = shell.InteractiveTB.structured_traceback
+            _shown_as(error, lambda: render(type(error), error, traceback, tb_offset=0))
+        return traceback is not None
+
+    with in_one_line(f"%%{magic}", is_the_cells):
+        try:
+            compiled = Cell(shell, body, magic, kept)
+            yield compiled
+        except TapeMagicError:
+            if compiled is not None:
+                _put_back(namespace, before, compiled)
+            raise
+
+
+def interruptible(method: Method) -> Method:
+    """A method of the magics of which an interrupt, whenever it comes, is shown as one line.
+
+    Around all of the method, since one can come before its first ``with`` is entered.
+    """
+
+    @functools.wraps(method)
+    def run(*arguments: Any) -> Any:
+        try:
+            return method(*arguments)
+        except KeyboardInterrupt as error:
+            line = said(error)
+            _shown_as(error, lambda: [line])
+            raise
+
+    return cast("Method", run)
+
+
+@contextmanager
+def in_one_line(magic: str, is_the_users: Callable[[Exception], bool] = lambda _: False) -> Iterator[None]:
+    """Show what a magic raises as one line, but for errors that are the user's own."""
+    try:
+        yield
+    except TapeMagicError as error:
+        raise _usage_error(error) from None
+    except UsageError:
+        raise
+    except Exception as error:
+        if is_the_users(error):
+            raise
+        if _interrupted(error):
+            raise KeyboardInterrupt from None
+        # TensorFlow or the system refused what the magic asked of it.
+        raise UsageError(_one_line(f"{magic} failed: {said(error)}")) from error
+
+
+def _put_back(namespace: dict[str, Any], before: dict[str, Any], cell: Cell) -> None:
+    """Those names that a cell may have bound, as they were before it."""
+    names = cell.names
+    for name in {*namespace, *before} if cell.may_bind_any else {*names.reads, *names.assigns}:
+        if name in before:
+            namespace[name] = before[name]
+        else:
+            namespace.pop(name, None)
+
+
+def _usage_error(error: TapeMagicError) -> UsageError:
+    """Ours as IPython's own, which it shows in one line; a subclass it would show with a traceback."""
+    return UsageError(_one_line(str(error)))
+
+
+def _one_line(text: str) -> str:
+    """Names and texts of the user's, and so anything, as a line that can be shown."""
+    return shorten(clean(text), _MOST)
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether an interrupt is behind it, which a library's tidying up then failed over."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
+
+
+def _shown_as(error: BaseException, render: Callable[[], list[str]]) -> None:
+    """Have IPython show an exception by `render`, without the frames of this package."""
+
+    def rendered() -> list[str]:
+        try:
+            return render()
+        except KeyboardInterrupt:  # pressed while the cell's lines were looked for
+            return [said(error)]
+
+    try:
+        error._render_traceback_ = rendered  # type: ignore[attr-defined]
+    except AttributeError:
+        return  # a class with slots: IPython then shows every frame

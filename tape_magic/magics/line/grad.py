@@ -1,0 +1,156 @@
+"""The line of `%%grad`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tape_magic.errors import LineError, shorten
+from tape_magic.magics.line.parser import (
+    NAME,
+    QUIET,
+    Magic,
+    Option,
+    assignment,
+    identifier,
+    place_name,
+    whole,
+)
+from tape_magic.notation import Kind
+
+
+@dataclass(frozen=True)
+class GradOptions:
+    """The line of ``%%grad``."""
+
+    targets: tuple[str, ...]
+    wrt: tuple[str, ...] | None
+    order: int | None
+    jacobian: bool
+    batch_jacobian: bool
+    hessian: bool
+    jvp: tuple[tuple[str, str], ...] | None
+    hvp: tuple[tuple[str, str], ...] | None
+    check: bool
+    zero: bool
+    define: str | None
+    inspect: bool
+    name: str | None
+    quiet: bool
+
+    def __post_init__(self) -> None:
+        chosen = [flag for flag, value in self._kinds if value]
+        if len(chosen) > 1:
+            raise LineError(f"{chosen[0]} and {chosen[1]} are different things; write two cells.")
+        named = [word for word in self.targets if "/" in word]
+        if self.wrt and named and len(named) == len(self.targets):
+            raise LineError(
+                f"{shorten(named[0])} says what to differentiate by; leave out --wrt, or the denominator."
+            )
+        if self.order is not None and named:
+            raise LineError(f"{shorten(named[0])} says its order; leave out --order, or the denominator.")
+        reporting = ("--check", self.check), ("--inspect", self.inspect), ("-o", self.name)
+        idle = [flag for flag, value in reporting if value]
+        if self.define is not None and idle:
+            raise LineError(f"--def makes a function, and nothing runs to report on: leave out {idle[0]}.")
+        if self.jvp and self.wrt:
+            raise LineError("--jvp says what to differentiate by; leave out --wrt.")
+        sources = [name for name, _ in self.vectors]
+        twice = next((name for name in sources if sources.count(name) > 1), None)
+        if twice is not None:
+            raise LineError(f"{chosen[0]} gives two vectors for {shorten(twice)}; give their sum.")
+
+    @property
+    def _kinds(self) -> tuple[tuple[str, Any], ...]:
+        return (
+            ("--jacobian", self.jacobian),
+            ("--batch-jacobian", self.batch_jacobian),
+            ("--hessian", self.hessian),
+            ("--jvp", self.jvp),
+            ("--hvp", self.hvp),
+        )
+
+    @property
+    def kind(self) -> Kind:
+        """What is to be computed."""
+        chosen = next((flag for flag, value in self._kinds if value), "--gradient")
+        return Kind(chosen[2:].replace("-", " "))
+
+    @property
+    def vectors(self) -> tuple[tuple[str, str], ...]:
+        """What a product is taken with: each source with the expression of its vector."""
+        return self.jvp or self.hvp or ()
+
+
+GRAD = Magic(
+    "grad",
+    cell=True,
+    summary="Run the cell under a gradient tape and report derivatives of what it computes.",
+    options=(
+        Option(
+            "targets",
+            (),
+            "y, dy/dx, d2y/dx2, d2y/dx da, ∂y/∂x or ∇loss; without any, the last expression",
+            "TARGET",
+            many=True,
+        ),
+        Option(
+            "wrt",
+            ("--wrt",),
+            "what to differentiate by, where the target does not say",
+            "NAME",
+            place_name,
+            many=True,
+        ),
+        Option(
+            "order",
+            ("--order",),
+            "order of the derivative, where the target does not say",
+            "N",
+            whole(1, "--order"),
+        ),
+        Option("jacobian", ("--jacobian",), "each element of an output by each of a source, nothing summed"),
+        Option("batch_jacobian", ("--batch-jacobian",), "the same for each row of a batch by itself"),
+        Option("hessian", ("--hessian",), "all second derivatives, with eigenvalues and what they say"),
+        Option(
+            "jvp",
+            ("--jvp",),
+            "the Jacobian times a vector, in forward mode",
+            "NAME=V",
+            assignment("--jvp"),
+            many=True,
+        ),
+        Option(
+            "hvp",
+            ("--hvp",),
+            "the Hessian times a vector, without the Hessian",
+            "NAME=V",
+            assignment("--hvp"),
+            many=True,
+        ),
+        Option("check", ("--check",), "compares with central differences, and says how far off it is"),
+        Option("zero", ("--zero",), "zeros instead of None where there is no connection"),
+        Option(
+            "define",
+            ("--def",),
+            "does not run the cell, but makes a compiled function of it",
+            "NAME",
+            identifier,
+        ),
+        Option("inspect", ("--inspect",), "opens the report in a browser of widgets"),
+        NAME,
+        QUIET,
+    ),
+    examples=(
+        (
+            "Two derivatives, left in the notebook as dy_dx and d2y_dx2",
+            "%%grad dy/dx, d2y/dx2\ny = a*x**2 + b*x + c",
+        ),
+        (
+            "By everything that a model learns",
+            "%%grad loss --wrt model\nloss = loss_fn(labels, model(images))",
+        ),
+        ("By an input that the cell itself assigns", "%%grad dy/dx\nx = 3.0\ny = tf.sin(x)"),
+    ),
+    options_class=GradOptions,
+)

@@ -1,0 +1,137 @@
+"""The line of `%tfgpu`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from tape_magic.engine.devices.words import ALLOCATORS, FREEST, PRECISIONS
+from tape_magic.errors import LineError, shorten
+from tape_magic.magics.line.parser import NAME, QUIET, Magic, Option, whole
+
+
+@dataclass(frozen=True)
+class DeviceOptions:
+    """The line of ``%tfgpu``."""
+
+    indices: tuple[int | str, ...] | None
+    growth: bool
+    limit: str | None
+    cpu: bool
+    split: int | None
+    allocator: str | None
+    precision: str | None
+    deterministic: bool
+    seed: int | None
+    placement: bool
+    reset_peak: bool
+    require: bool
+    doctor: bool
+    watch: bool
+    json: bool
+    name: str | None
+    quiet: bool
+
+    def __post_init__(self) -> None:
+        if self.indices and FREEST in self.indices and len(self.indices) > 1:
+            raise LineError("freest is one GPU by itself; leave out the others.")
+        if self.json and self.quiet:
+            raise LineError("--json prints the report, and -q shows nothing; leave out one of them.")
+        alone = [flag for flag, value in (("--doctor", self.doctor), ("--watch", self.watch)) if value]
+        setting = [
+            flag
+            for flag, value in {
+                "INDEX": self.indices or None,
+                **{f"--{name.replace('_', '-')}": value for name, value in self.setup.items()},
+            }.items()
+            if value is not None and value is not False
+        ]
+        if alone and (setting or alone[1:]):
+            other = (alone[1:] or setting)[0]
+            raise LineError(
+                f"{alone[0]} only looks, and sets nothing; leave out {other}, or write two lines."
+            )
+
+        if self.watch and (self.json or self.quiet or self.name):
+            raise LineError("--watch shows a picture that moves, and no report: leave out --json, -o and -q.")
+
+    @property
+    def setup(self) -> dict[str, Any]:
+        """What the engine is asked for, beside the indices."""
+        left = ("indices", "doctor", "watch", "json", "name", "quiet")
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.name not in left}
+
+
+def _index(word: str) -> int | str:
+    if word == FREEST:
+        return word
+    if not word.isdecimal():
+        raise LineError(
+            f"{shorten(word)!r} is not the index of a GPU; give numbers such as 0 or 0,1, or {FREEST}."
+        )
+    return int(word)
+
+
+TFGPU = Magic(
+    "tfgpu",
+    cell=False,
+    summary="Show the devices that TensorFlow can use, or choose among them.",
+    options=(
+        Option(
+            "indices",
+            (),
+            "GPUs to use, by number, or freest, the one with the most free memory; the others are hidden",
+            "INDEX",
+            _index,
+            many=True,
+        ),
+        Option("growth", ("--growth",), "memory is taken as it is needed"),
+        Option("limit", ("--limit",), "memory is capped: 4G, 512M, or a share such as 0.5 or 50%", "SIZE"),
+        Option("cpu", ("--cpu",), "hide every GPU"),
+        Option(
+            "split",
+            ("--split",),
+            "with --limit: so many logical GPUs of that size on each; with --cpu: logical CPUs",
+            "N",
+            int,
+        ),
+        Option(
+            "allocator",
+            ("--allocator",),
+            "who hands out the GPU's memory: bfc, cuda_malloc_async or cuda_malloc",
+            "NAME",
+            choices=ALLOCATORS,
+            closed=True,
+        ),
+        Option(
+            "precision",
+            ("--precision",),
+            "what Keras computes in: mixed_bfloat16, mixed_float16, float32 and others",
+            "NAME",
+            choices=PRECISIONS,
+            closed=True,
+        ),
+        Option("deterministic", ("--deterministic",), "operations give the same bits each time"),
+        Option(
+            "seed",
+            ("--seed",),
+            "where the random numbers of Python, NumPy, TensorFlow and Keras begin",
+            "N",
+            whole(0, "--seed"),
+        ),
+        Option("placement", ("--placement",), "TensorFlow logs the device of each operation"),
+        Option("reset_peak", ("--reset-peak",), "the peak of memory in use begins anew"),
+        Option("require", ("--require",), "without a GPU, stop with an error"),
+        Option("doctor", ("--doctor",), "why there is no GPU, and the one thing to do about it"),
+        Option("watch", ("--watch",), "memory and load over the last minute, while cells run"),
+        Option("json", ("--json",), "prints the report as JSON"),
+        NAME,
+        QUIET,
+    ),
+    examples=(
+        ("What there is", "%tfgpu"),
+        ("The first GPU only, memory as needed", "%tfgpu 0 --growth"),
+        ("Why there is no GPU", "%tfgpu --doctor"),
+    ),
+    options_class=DeviceOptions,
+)
