@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, settings
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
-from tests.doors import Door
-from tests.notebook import Notebook
+from tests.support.doors import Door
+from tests.support.notebook import Notebook
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 

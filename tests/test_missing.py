@@ -13,7 +13,7 @@ from tape_magic.engine.devices.machine import Machine
 from tape_magic.engine.doctor.examine import examine
 from tape_magic.errors import TapeMagicError
 from tape_magic.results.doctor import Finding
-from tests.notebook import Notebook
+from tests.support.notebook import Notebook
 
 SETUP = "import tensorflow as tf\nx = tf.Variable(3.0)"
 LONG_ENOUGH = "%%minimize y --over x --optimizer sgd --lr 0.1 --steps 50 --engine eager\ny = (x - 1)**2"

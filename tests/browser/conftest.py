@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.browser.jupyter import Server, chromium
+from tests.support.jupyter import Server, chromium
 
 if TYPE_CHECKING:
     from pathlib import Path

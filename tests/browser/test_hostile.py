@@ -12,7 +12,7 @@ from typing import Any
 
 import nbformat
 
-from tests.browser.jupyter import Page, Server
+from tests.support.jupyter import Page, Server
 
 ROOT = Path(__file__).parents[2]
 NAMES = (
@@ -34,7 +34,7 @@ CELLS = [
     "import numpy as np\nfrom IPython.display import display\n"
     "from tape_magic.display.live.panel import WidgetProgress\n"
     "from tape_magic.results.steps import Step\n"
-    "from tests.display.reports import *\n"
+    "from tests.support.reports import *\n"
     f"NAMES = {NAMES!r}",
     "for name in NAMES:\n    for report in hostile_reports(name):\n        display(report)",
     "gradients(*(derivative('y', name, value=np.eye(3), of_model=True) for name in NAMES)).inspect()",

@@ -13,7 +13,7 @@ from typing import Any
 
 import nbformat
 
-from tests.browser.jupyter import Page, Server
+from tests.support.jupyter import Page, Server
 
 LONG = "--over x --optimizer sgd --lr 1e-8 --steps 2_000_000_000 --engine xla"
 CELLS = [

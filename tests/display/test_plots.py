@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from tape_magic.results.curvature import Hessian
-from tests.display.reports import change, derivative, gradients, minimum
-from tests.notebook import Notebook
+from tests.support.notebook import Notebook
+from tests.support.reports import change, derivative, gradients, minimum
 
 SETUP = "import tensorflow as tf\nimport numpy as np\nx = tf.linspace(-3.0, 3.0, 50)"
 

@@ -12,7 +12,7 @@ from tape_magic.magics.line.grad import GRAD
 from tape_magic.magics.line.minimize import MINIMIZE
 from tape_magic.magics.line.options import MAGICS
 from tape_magic.results.gradients import GradReport
-from tests.notebook import Notebook
+from tests.support.notebook import Notebook
 
 
 def state(shell: Any) -> dict[str, Any]:

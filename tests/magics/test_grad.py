@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from tape_magic.notation import Target
 from tape_magic.results.gradients import GradReport
-from tests.doors import Case, Door
-from tests.notebook import Notebook
+from tests.support.doors import Case, Door
+from tests.support.notebook import Notebook
 
 PARABOLA = "y = a*tf.pow(x, 2) + b*x + c"
 

@@ -13,7 +13,7 @@ import pytest
 from tape_magic.engine.devices import report
 from tape_magic.magics import shell
 from tape_magic.magics.line import parser
-from tests.notebook import Notebook
+from tests.support.notebook import Notebook
 
 SETUP = """
 import numpy as np, tensorflow as tf

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from tape_magic.results.minimum import MinimizeResult, StopReason
 from tape_magic.results.steps import Step
-from tests.notebook import Notebook
+from tests.support.notebook import Notebook
 
 ENGINES = ("xla", "graph", "eager")
 Pair = collections.namedtuple("Pair", "first second")

@@ -22,7 +22,7 @@ from tape_magic.errors import LineError
 from tape_magic.magics.front_end import KINDS, VARIABLE, front_end, kind_of
 from tape_magic.results.minimum import MinimizeResult, StopReason, VariableChange
 from tape_magic.results.steps import Step, Wish
-from tests.notebook import Notebook
+from tests.support.notebook import Notebook
 
 
 def at(step: int, seconds: float, loss: float = 0.5, engine: str = "xla") -> Step:

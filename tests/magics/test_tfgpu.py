@@ -8,7 +8,7 @@ import pytest
 
 from tape_magic.engine.doctor import examine
 from tape_magic.results.doctor import DoctorReport, Examined, Finding, Link
-from tests.notebook import Notebook
+from tests.support.notebook import Notebook
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from tape_magic.magics import watching
 from tape_magic.magics.front_end import VARIABLE
 from tape_magic.magics.watching import Watch
 from tape_magic.results.watching import Reading, Sample
-from tests.notebook import Notebook
-from tests.stub_nvml import StubCard, pynvml
+from tests.support.notebook import Notebook
+from tests.support.stub_nvml import StubCard, pynvml
 
 PATIENCE = 60  # seconds until a thread counts as hung; no test waits for them to pass
 WIDGET = "application/vnd.jupyter.widget-view+json"

@@ -1,0 +1,180 @@
+"""Two ways into the engine, the Python functions and the magics, which must give the same."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import linecache
+import symtable
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import tape_magic
+from tape_magic.engine.values.sizes import LIMIT
+from tape_magic.errors import TapeMagicError
+from tape_magic.magics.line.grad import GRAD
+from tape_magic.magics.line.minimize import MINIMIZE
+from tape_magic.notation import Kind, place, read_targets
+from tape_magic.results.gradients import GradReport
+from tape_magic.results.minimum import MinimizeResult
+from tests.support.notebook import Notebook
+
+_numbers = itertools.count()
+
+
+@dataclass(frozen=True)
+class Case:
+    """A cell below a magic's line, in a namespace.
+
+    The function door turns the cell into a function of the sources that the line names, with the
+    rest of the namespace as its globals. `limit` is the size of the largest derivative, in bytes.
+    """
+
+    cell: str
+    line: str = ""
+    namespace: Mapping[str, Any] = field(default_factory=dict)
+    limit: int = LIMIT
+
+
+class Door:
+    """One way in: `name` is "function" or "magic"."""
+
+    def __init__(self, name: str, shell: Notebook) -> None:
+        self.name = name
+        self.shell = shell
+
+    def grad(self, case: Case) -> GradReport:
+        """The report on a case that must succeed."""
+        if self.name == "function":
+            return _grad_function(case)
+        return self._magic("grad", case, "grads")
+
+    def minimize(self, case: Case) -> MinimizeResult:
+        """The result of a case that must succeed."""
+        if self.name == "function":
+            return _minimize_function(case)
+        return self._magic("minimize", case, "minimum")
+
+    def refused_grad(self, case: Case) -> str:
+        """The sentence with which a case is refused."""
+        return self._refused("grad", case, _grad_function)
+
+    def refused_minimize(self, case: Case) -> str:
+        """The sentence with which a case is refused."""
+        return self._refused("minimize", case, _minimize_function)
+
+    def _magic(self, magic: str, case: Case, bound: str) -> Any:
+        self._prepare(case)
+        self.shell.ok(f"%%{magic} {case.line}\n{case.cell}")
+        return self.shell.ns[bound]
+
+    def _refused(self, magic: str, case: Case, function: Callable[[Case], Any]) -> str:
+        if self.name == "magic":
+            self._prepare(case)
+            return self.shell.refused(f"%%{magic} {case.line}\n{case.cell}")
+        try:
+            result = function(case)
+        except TapeMagicError as error:
+            return str(error)
+        raise AssertionError(f"not refused: {result!r}")
+
+    def _prepare(self, case: Case) -> None:
+        self.shell.ns.update(case.namespace)
+        if case.limit != LIMIT:
+            self.shell.ok(f"%config TapeMagics.derivative_limit = {case.limit}")
+
+
+def function_of(cell: str, parameters: Sequence[str], namespace: Mapping[str, Any], returns: str) -> Any:
+    """The cell as a function whose source can be read, as AutoGraph must."""
+    text = f"def cell({', '.join(parameters)}):\n{textwrap.indent(cell, '    ')}\n    return {returns}\n"
+    filename = f"<cell of a test {next(_numbers)}>"
+    linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
+    home = dict(namespace)
+    exec(compile(text, filename, "exec"), home)
+    return home["cell"]
+
+
+def _grad_function(case: Case) -> GradReport:
+    options = GRAD.parse(case.line)
+    assigned, value, body = _parts(case.cell)
+    known = {*case.namespace, *assigned}
+    targets = read_targets(options.targets, known.__contains__)
+    vectors = {name: eval(text, dict(case.namespace)) for name, text in options.vectors}
+    named = dict.fromkeys([name for target in targets for name in target.wrt])
+    named |= dict.fromkeys([*(options.wrt or ()), *vectors])
+    sources = {
+        base: case.namespace[base]
+        for base in dict.fromkeys(place(name)[0] for name in named)
+        if base in case.namespace
+    }
+    by_name = f"(lambda held: {{name: held[name] for name in {assigned} if name in held}})(locals())"
+    returns = by_name if options.targets else value
+    parameters = [*sources, *(["tape"] if "tape" in case.cell else [])]
+    function = function_of(body, parameters, case.namespace, returns)
+    return tape_magic.grad(
+        function,
+        sources or None,
+        options.targets,
+        order=options.order or 1,
+        jacobian=options.jacobian,
+        batch_jacobian=options.batch_jacobian,
+        hessian=options.hessian,
+        jvp=vectors if options.kind is Kind.JVP else None,
+        hvp=vectors if options.kind is Kind.HVP else None,
+        zero=options.zero,
+        check=options.check,
+        limit=case.limit,
+    )
+
+
+def _minimize_function(case: Case) -> MinimizeResult:
+    options = MINIMIZE.parse(case.line)
+    _, value, body = _parts(case.cell)
+    over = {name: case.namespace[name] for name in options.over or ()}
+    returns = options.loss[0] if options.loss else value
+    if options.track:
+        returns = f"{{'loss': {returns}, {', '.join(f'{name!r}: {name}' for name in options.track)}}}"
+    optimizer = options.optimizer
+    named = optimizer.replace("-", "_").isidentifier()  # l-bfgs-b is one of SciPy's
+    if not named or optimizer in case.namespace:
+        optimizer = eval(optimizer, dict(case.namespace))
+    namespace = {**case.namespace}
+
+    def bound(text: str) -> Any:
+        return eval(text, dict(namespace)) if text else None
+
+    names = options.data.names if options.data else ()
+    data = eval(options.data.data, dict(namespace)) if options.data else None
+    return tape_magic.minimize(
+        function_of(body, [*over, *names], case.namespace, returns),
+        over or None,
+        optimizer,
+        options.steps,
+        lr=options.lr,
+        tol=options.tol,
+        gtol=options.gtol,
+        target=options.target,
+        patience=options.patience,
+        time=options.time,
+        track=options.track or (),
+        bounds={name: (bound(low), bound(high)) for name, low, high in options.bounds or ()},
+        keep=options.keep,
+        data=data,
+        batch=options.batch,
+        epochs=options.epochs,
+        engine=options.engine,
+        seed=options.seed,
+    )
+
+
+def _parts(cell: str) -> tuple[list[str], str, str]:
+    """The names that a cell assigns, its last expression, and what stands before that."""
+    last = ast.parse(cell).body[-1]
+    symbols = symtable.symtable(cell, "cell", "exec").get_symbols()
+    names = [symbol.get_name() for symbol in symbols if symbol.is_assigned()]
+    if not isinstance(last, ast.Expr):
+        return names, "None", cell
+    lines = cell.splitlines()[: last.lineno - 1]
+    return names, ast.unparse(last), "\n".join([*lines, "pass"])
