@@ -256,6 +256,13 @@ def test_public_names_are_no_modules() -> None:
         getattr(tape_magic, "nothing")  # noqa: B009  # written so, a linter does not know better
 
 
+def test_the_reports_that_are_shown_exist_where_they_are_named() -> None:
+    from tape_magic.magics import extension
+
+    for module, name in extension._REPORTS:
+        assert isinstance(getattr(importlib.import_module(module), name), type)
+
+
 MUTABLE = (list, dict, set, bytearray)
 MUTATORS = {"append", "extend", "insert", "remove", "sort", "reverse", "pop", "popitem", "clear", "add"}
 MUTATORS |= {"update", "discard", "setdefault"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -314,6 +315,40 @@ def test_a_pipeline_that_shuffles_goes_on_with_the_same_batches(
     run(tmp_path / "cut", cut)
     resumed_end, resumed = run(tmp_path / "cut", 20)
     np.testing.assert_array_equal(resumed_end, end)
+    np.testing.assert_array_equal(resumed.history, whole.history)
+
+
+# -- the checkpoint of another version ----------------------------------------------------------------------
+
+OF_0_1 = Path(__file__).with_name("checkpoint_of_0_1")
+"""What version 0.1.0 wrote at step 9 of :func:`exact`, with TensorFlow 2.21 and Keras 3.15."""
+
+
+def exact(folder: Path | None, steps: int, engine: str, **more: Any) -> tuple[float, MinimizeResult]:
+    """A run whose numbers are sums of few powers of two, and so the same on each machine."""
+    w = tf.Variable(0.0, dtype=tf.float64)
+    result = tape_magic.minimize(
+        lambda w, rows: w * tf.reduce_sum(tf.cast(rows, w.dtype)),
+        {"w": w},
+        tf.keras.optimizers.SGD(0.125, momentum=0.5),
+        steps,
+        data=(np.arange(37),),
+        batch=8,
+        seed=3,
+        engine=engine,
+        checkpoint=str(folder) if folder else None,
+        **more,
+    )
+    return float(w.numpy()), result
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_checkpoint_of_version_0_1_goes_on_bit_for_bit(tmp_path: Path, engine: str) -> None:
+    shutil.copytree(OF_0_1, tmp_path / "run")
+    end, whole = exact(None, 23, engine)
+    resumed_end, resumed = exact(tmp_path / "run", 23, engine, resume=True)
+    assert resumed_end == end
+    assert resumed.steps == 23
     np.testing.assert_array_equal(resumed.history, whole.history)
 
 
