@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import signal
 import threading
@@ -69,6 +70,16 @@ def shell(bare_shell: Notebook) -> Iterator[Notebook]:
     bare_shell.shell.run_line_magic("load_ext", "tape_magic")
     yield bare_shell
     bare_shell.shell.run_line_magic("unload_ext", "tape_magic")
+
+
+@pytest.fixture
+def no_xla_beside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """XLA never pays, however slow the machine is: what begins as a graph stays one."""
+    from tape_magic.engine.minimization.keras_loop import engines
+    from tape_magic.engine.minimization.scipy_solver import functions
+
+    for module in (engines, functions):
+        monkeypatch.setattr(module, "XLA_LEAST", math.inf)
 
 
 @pytest.fixture(params=["function", "magic"])

@@ -334,7 +334,7 @@ def test_any_text_is_read_or_refused(text: str, names: str) -> None:
 def test_time_is_bounded(line: str) -> None:
     seconds = math.inf
     for _ in range(2):
-        started = time.perf_counter()
+        started = time.process_time()
         attempt(line, "dx".__contains__)
-        seconds = min(seconds, time.perf_counter() - started)
+        seconds = min(seconds, time.process_time() - started)
     assert seconds < 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import sys
 import time
@@ -21,7 +22,7 @@ PATIENCE = 120  # seconds until a kernel counts as lost; no test waits for them 
 
 @dataclass(frozen=True)
 class Message:
-    """One message on the channel for outputs, and when it came."""
+    """One message on the channel for outputs, and when the kernel made it."""
 
     kind: str
     content: dict[str, Any]
@@ -86,7 +87,7 @@ class Kernel:
         content = message["content"]
         if self.shows and message["msg_type"] == "display_data" and WIDGET in content["data"]:
             self.tell(content["data"][WIDGET]["model_id"], method="update", state={"_view_count": 1})
-        return Message(message["msg_type"], content, time.monotonic())
+        return Message(message["msg_type"], content, message["header"]["date"].timestamp())
 
     def tell(self, model: str, **data: Any) -> None:
         """What the view of a widget sends."""
@@ -118,6 +119,13 @@ class Kernel:
             seen.append(self._message(request))
         return seen
 
+    @contextlib.contextmanager
+    def opens(self, after: float) -> Iterator[None]:
+        """Within this, runs open a panel from so many seconds on."""
+        self.ok(f"from tape_magic.display import progress; progress.QUIET_SECONDS = {after}")
+        yield
+        self.ok("progress.QUIET_SECONDS = 0.5")
+
     def close(self) -> None:
         self.client.stop_channels()
         self.manager.shutdown_kernel(now=True)
@@ -143,11 +151,21 @@ def kernel(apart: Path) -> Iterator[Kernel]:
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "%load_ext tape_magic\nimport tensorflow as tf, numpy as np\nx = tf.Variable(1.0)"
     )
+    kernel.ok(MOVES)
     yield kernel
     kernel.close()
 
 
-LONG = "y --over x --optimizer sgd --lr 1e-9 --steps 2_000_000_000 --engine xla"
+LONG = "y --over x --optimizer sgd --lr 1e-9 --steps 1_000_000_000_000_000 --engine xla"
+"""Weeks on any machine."""
+
+MOVES = """
+from tape_magic.display import live
+def counted(self, step, rate, show=live.Panel.show):
+    show(self, step, rate)
+    moves.append(step.step)
+moves, live.Panel.show = [], counted"""
+"""Counts how often the panel moves after it was opened."""
 
 
 # -- a run that is long enough to watch ---------------------------------------------------------------------
@@ -155,9 +173,15 @@ LONG = "y --over x --optimizer sgd --lr 1e-9 --steps 2_000_000_000 --engine xla"
 
 @pytest.fixture(scope="module")
 def watched(kernel: Kernel) -> Ran:
-    """A run of about two seconds."""
-    kernel.ok("x = tf.Variable(1.0)")
-    return kernel.ok("%%minimize y --over x --optimizer sgd --lr 1e-5 --steps 1500 --engine eager\ny = x**2")
+    """A run that goes on until its panel has moved three times."""
+    kernel.ok("x = tf.Variable(1.0); moves.clear()")
+    ran = kernel.ok(
+        "%%minimize y --over x --optimizer sgd --lr 1e-5 --steps 1_000_000_000 --target 0 --engine eager\n"
+        "y = x**2 if len(moves) < 3 else 0*x"
+    )
+    steps = int(kernel.ok("minimum.steps").result)
+    assert f"at step {steps:,}" in ran.messages[-2].content["data"]["text/plain"]
+    return ran
 
 
 def test_one_widget_is_shown_and_the_report_takes_its_place(watched: Ran) -> None:
@@ -166,7 +190,6 @@ def test_one_widget_is_shown_and_the_report_takes_its_place(watched: Ran) -> Non
     (last,) = watched.of("update_display_data")
     assert last.content["transient"]["display_id"] == shown.content["transient"]["display_id"]
     assert set(last.content["data"]) == {"text/html", "text/plain"}
-    assert "at step 1,500" in last.content["data"]["text/plain"]
     html = last.content["data"]["text/html"]
     assert "<script" not in html
     assert "<svg" not in html
@@ -184,17 +207,17 @@ def test_every_widget_is_closed_in_the_end(watched: Ran) -> None:
 
 
 def test_the_widget_waits_for_half_a_second_and_moves_at_most_ten_times_a_second(watched: Ran) -> None:
-    first = watched.of("comm_open")[0]
-    assert first.at - watched.messages[0].at > 0.4
+    opened = watched.of("comm_open")[0].at - watched.messages[0].at
+    assert opened >= 0.5
     by_comm: dict[str, list[float]] = {}
     for message in watched.of("comm_msg"):
         state = message.content["data"].get("state", {})
         if "value" in state:
             by_comm.setdefault(message.content["comm_id"], []).append(message.at)
     assert by_comm
-    span = watched.messages[-1].at - first.at
+    span = watched.messages[-1].at - watched.messages[0].at
     for times in by_comm.values():
-        assert len(times) <= 10 * span + 2
+        assert len(times) <= 10 * (span - 0.5) + 1
         assert len(times) >= 3
 
 
@@ -204,14 +227,16 @@ def test_nothing_is_printed(watched: Ran) -> None:
 
 
 def test_a_short_run_opens_no_widget(kernel: Kernel) -> None:
-    ran = kernel.ok("%%minimize y --over x --steps 3 --engine eager\ny = x**2")
+    with kernel.opens(3600.0):
+        ran = kernel.ok("%%minimize y --over x --steps 3 --engine eager\ny = x**2")
     (shown,) = ran.of("display_data")
     assert set(shown.content["data"]) == {"text/html", "text/plain"}
     assert not ran.of("comm_open", "comm_msg", "update_display_data", "stream")
 
 
 def test_quiet_shows_nothing(kernel: Kernel) -> None:
-    ran = kernel.ok("%%minimize y --over x --lr 1e-5 --steps 700 --engine eager -q\ny = x**2")
+    with kernel.opens(0.0):
+        ran = kernel.ok("%%minimize y --over x --lr 1e-5 --steps 20 --engine eager -q\ny = x**2")
     assert {m.kind for m in ran.messages} <= {"status", "execute_input"}
 
 
@@ -222,10 +247,10 @@ def test_an_error_leaves_nothing_where_the_widget_was(kernel: Kernel) -> None:
     )
     assert ran.status == "error"
     assert ran.reply["ename"] == "NameError"  # the name times
-    kernel.ok("times = []")
+    kernel.ok("moves.clear()")
     ran = kernel.run(
-        "%%minimize y --over x --lr 1e-5 --steps 100_000 --engine eager\n"
-        "y = x**2\ntimes.append(1)\nif len(times) > 1000:\n    y = 1/0"
+        "%%minimize y --over x --lr 1e-5 --steps 1_000_000_000 --engine eager\n"
+        "y = x**2\nif moves:\n    y = 1/0"
     )
     assert ran.reply["ename"] == "ZeroDivisionError"
     (last,) = ran.of("update_display_data")
@@ -262,25 +287,20 @@ def test_plots_have_the_format_that_the_user_chose(kernel: Kernel) -> None:
 # -- interrupts ---------------------------------------------------------------------------------------------
 
 
-def interrupted(kernel: Kernel, cell: str, after: str = "display_data", times: int = 1) -> tuple[Ran, float]:
-    """Run a cell, press ■ a while after its first message of a kind, and say how long it took to end."""
+def interrupted(kernel: Kernel, cell: str) -> Ran:
+    """Run a cell, and press ■ when its panel shows a speed."""
     request = kernel.start(cell)
-    seen = list(kernel.wait_for(request, after))
-    while after == "display_data" and "steps/s" not in str(seen[-1].content):
+    seen = kernel.wait_for(request, "display_data")
+    while "steps/s" not in str(seen[-1].content):
         seen += kernel.wait_for(request, "comm_msg")  # the display was opened while XLA compiled
-    time.sleep(0.3)
-    pressed = time.monotonic()
-    for _ in range(times):
-        kernel.manager.interrupt_kernel()
-        time.sleep(0.2)  # two signals at the same moment are one
+    kernel.manager.interrupt_kernel()
     ran = kernel.finish(request)
-    return Ran(ran.reply, (*seen, *ran.messages)), ran.messages[-1].at - pressed
+    return Ran(ran.reply, (*seen, *ran.messages))
 
 
 def test_an_interrupt_shows_the_report_then_raises_and_leaves_everything_consistent(kernel: Kernel) -> None:
     kernel.ok("x = tf.Variable(1.0, dtype=tf.float64)\nhandler = signal.getsignal(signal.SIGINT)")
-    ran, seconds = interrupted(kernel, f"%%minimize {LONG}\ny = x**2")
-    assert seconds < 30
+    ran = interrupted(kernel, f"%%minimize {LONG}\ny = x**2")
     assert (ran.status, ran.reply["ename"]) == ("error", "KeyboardInterrupt")
     (last,) = ran.of("update_display_data")
     assert "interrupted" in last.content["data"]["text/plain"]
@@ -288,9 +308,7 @@ def test_an_interrupt_shows_the_report_then_raises_and_leaves_everything_consist
     assert order.index("update_display_data") < order.index("error")
     assert len(ran.of("comm_open")) == len(ran.of("comm_close")) > 0
     assert "tape_magic" not in "\n".join(ran.reply["traceback"])
-    assert (
-        kernel.ok("minimum.reason.name, 0 < minimum.steps < 2_000_000_000").result == "('INTERRUPTED', True)"
-    )
+    assert kernel.ok("minimum.reason.name, 0 < minimum.steps < 10**15").result == "('INTERRUPTED', True)"
     assert kernel.ok("signal.getsignal(signal.SIGINT) is handler").result == "True"
     kernel.ok("steps, reached = minimum.steps, x.numpy()\nx.assign(1.0)")
     same = kernel.ok(
@@ -301,14 +319,35 @@ def test_an_interrupt_shows_the_report_then_raises_and_leaves_everything_consist
     assert same.result == "(True, True, True)"
 
 
+NOTED = """
+def asleep():
+    run = signal.getsignal(signal.SIGINT)
+    def note(number, frame):
+        signal.signal(signal.SIGINT, run)
+        run(number, frame)
+        print('noted', flush=True)
+    signal.signal(signal.SIGINT, note)
+    print('asleep', flush=True)
+    while True:
+        time.sleep(0.01)"""
+"""Never ends, and says when it was interrupted first, which the run is told of."""
+
+
 def test_a_second_interrupt_gets_out_at_once(kernel: Kernel) -> None:
+    kernel.ok(NOTED)
     kernel.ok("import time\nu, n, handler = 1.0, [], signal.getsignal(signal.SIGINT)")
     cell = (
-        "%%minimize y --over u --lr 1e-9 --steps 1_000_000 --engine eager\n"
-        "y = u**2\nn.append(1)\nif len(n) == 50:\n    print('asleep')\n    time.sleep(60)"
+        "%%minimize y --over u --lr 1e-9 --steps 1_000_000_000 --engine eager\n"
+        "y = u**2\nn.append(1)\nif len(n) == 50:\n    asleep()"
     )
-    ran, seconds = interrupted(kernel, cell, after="stream", times=2)
-    assert seconds < 30
+    request = kernel.start(cell)
+    seen = kernel.wait_for(request, "stream")
+    kernel.manager.interrupt_kernel()
+    seen += kernel.wait_for(request, "stream")  # two signals at the same moment would be one
+    kernel.manager.interrupt_kernel()
+    rest = kernel.finish(request)
+    ran = Ran(rest.reply, (*seen, *rest.messages))
+    assert ran.stdout == "asleep\nnoted\n"
     assert (ran.status, ran.reply["ename"]) == ("error", "KeyboardInterrupt")
     # No report; and what a slow machine has shown by then is gone.
     shown, emptied = ran.of("display_data"), ran.of("update_display_data")
@@ -337,7 +376,6 @@ def test_run_all_stops_at_an_interrupt(kernel: Kernel) -> None:
         if message["parent_header"].get("msg_id") == second:
             reply = message["content"]
     assert reply["status"] in ("aborted", "error")
-    time.sleep(0.5)  # until the kernel takes requests again
     assert kernel.ok("after").result == "False"
 
 
@@ -350,10 +388,11 @@ NOTEBOOK = [
     "x = tf.Variable(0.0)\na, b, c = tf.constant(1.0), tf.constant(-2.0), tf.constant(1.0)",
     "%%minimize y --over x --optimizer sgd --lr 0.01 --steps 1000\ny = a*tf.pow(x, 2) + b*x + c",
     "print(f'{x.numpy():.7f} {y.numpy()} {minimum.steps} {minimum.engine} {minimum.reason.name}')",
+    "from tape_magic.display import progress\nprogress.QUIET_SECONDS = 0.0  # a panel would open at once\n"
     "u, p, q, r = 0.0, 1.0, -2.0, 1.0",
     "%%minimize --over u --optimizer sgd --lr 0.01 --steps 1000 -q\np*u**2 + q*u + r",
     "type(u), round(u, 5)",
-    "%%minimize y --over u --optimizer sgd --lr 1e-5 --steps 700 --engine eager\ny = p*u**2 + q*u + r",
+    "%%minimize y --over u --optimizer sgd --lr 1e-5 --steps 70 --engine eager\ny = p*u**2 + q*u + r",
     "%%minimize loss --over u\nls = u**2",
 ]
 
@@ -398,7 +437,7 @@ def test_a_long_run_in_nbclient_has_one_final_display_and_no_widget(executed: An
     (report,) = outputs(executed, 7)
     assert report.output_type == "display_data"
     assert set(report.data) == {"text/html", "text/plain"}
-    assert "at step 700" in report.data["text/plain"]
+    assert "at step 70" in report.data["text/plain"]
     assert WIDGET not in str(executed)
     assert "widgets" not in executed.metadata
     assert "\r" not in str([output for cell in executed.cells for output in cell.outputs])

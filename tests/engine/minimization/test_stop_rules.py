@@ -13,8 +13,11 @@ import pytest
 import tensorflow as tf
 
 import tape_magic
+from tape_magic.engine.minimization import problem
 from tape_magic.errors import LineError, TargetError
 from tape_magic.results.minimum import MinimizeResult, StopReason
+from tape_magic.results.steps import Step
+from tests.support.clock import Clock
 from tests.support.doors import Case, Door
 
 ENGINES = ("xla", "graph", "eager")
@@ -114,14 +117,26 @@ def test_a_rule_that_holds_at_the_last_step_is_the_reason(engine: str) -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_run_stops_when_its_time_is_up(engine: str) -> None:
+def test_a_run_stops_when_its_time_is_up(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A day is up within the first chunk that ends beyond 100 steps."""
+    clock = Clock()
+    monkeypatch.setattr(problem, "time", clock)
     x = tf.Variable(1.0, dtype=tf.float64)
-    result = tape_magic.minimize(lambda: x**2, None, "sgd", 10**9, lr=1e-12, time=1.0, engine=engine)
+    told: list[int] = []
+
+    def tell(step: Step) -> None:
+        told.append(step.step)
+        clock.sleep(86_400.0 if step.step > 100 else 0.0)
+
+    result = tape_magic.minimize(
+        lambda: x**2, None, "sgd", 10**15, lr=1e-12, time=86_400.0, engine=engine, on_progress=tell
+    )
     assert result.reason is StopReason.TIME
     assert not result.converged
-    assert 0 < result.steps < 10**9
+    late = next(step for step in told if step > 100)
+    assert result.steps == late + 1
     rate = float(np.float32(1e-12))
-    # A hundred million roundings of 10⁻¹⁶ add up.
+    # Roundings of 10⁻¹⁶ add up.
     assert x.numpy() == pytest.approx((1 - 2 * rate) ** result.steps, rel=1e-7)
 
 
@@ -317,9 +332,15 @@ def test_the_names_of_the_cell_are_those_of_the_best_step(shell: Any, engine: st
     assert float(shell.ns["y"]) == shell.ns["minimum"].loss == 0.0
 
 
-def test_a_time_alone_is_no_limit_of_steps() -> None:
-    x = tf.Variable(1.0)
-    result = tape_magic.minimize(lambda: x * 0, None, "sgd", time=3.0, engine="graph")
+def test_a_time_alone_is_no_limit_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor are the thousand steps that a run takes without one."""
+    clock, x = Clock(), tf.Variable(1.0)
+    monkeypatch.setattr(problem, "time", clock)
+
+    def tell(step: Step) -> None:
+        clock.sleep(86_400.0 if step.step > 1000 else 0.0)
+
+    result = tape_magic.minimize(lambda: x * 0, None, "sgd", time=86_400.0, engine="graph", on_progress=tell)
     assert result.reason is StopReason.TIME
     assert result.steps > 1000
 

@@ -23,6 +23,7 @@ def notebook(shell: Notebook) -> Notebook:
     return shell
 
 
+@pytest.mark.usefixtures("no_xla_beside")
 def test_a_magic_runs_once_and_the_rest_is_compiled(notebook: Notebook) -> None:
     notebook.ok(f"{MINIMIZE}\n%noted some words\n{LOSS}")
     result = notebook.ns["minimum"]
@@ -31,6 +32,7 @@ def test_a_magic_runs_once_and_the_rest_is_compiled(notebook: Notebook) -> None:
     assert "line 2 ran once, before the steps: %noted some words" in result.notes
 
 
+@pytest.mark.usefixtures("no_xla_beside")
 def test_what_a_command_gives_is_there_for_the_steps(notebook: Notebook) -> None:
     notebook.ok(f"{MINIMIZE}\nfactor = %noted 3\nwords = %sx echo one two\nloss = float(factor)*x[0]**2")
     assert notebook.ns["runs"] == ["3"]
@@ -48,6 +50,7 @@ def test_lines_below_keep_their_numbers_and_strings_their_lines(notebook: Notebo
     assert printed.startswith("line 9 ")
 
 
+@pytest.mark.usefixtures("no_xla_beside")
 def test_everything_of_a_module_is_imported_once(
     notebook: Notebook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

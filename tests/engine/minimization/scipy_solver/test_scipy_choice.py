@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,7 +14,7 @@ import tape_magic
 from tape_magic.engine.api.minimize import run
 from tape_magic.engine.minimization import compiling
 from tape_magic.engine.minimization.compiling import THREAD, BackgroundCompile
-from tape_magic.engine.minimization.scipy_solver import functions
+from tape_magic.engine.minimization.scipy_solver import functions, iterations
 from tape_magic.engine.minimization.scipy_solver.functions import Functions
 from tape_magic.engine.minimization.settings import Settings
 from tape_magic.engine.program.function import FunctionProgram
@@ -59,6 +58,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     assert not [thread for thread in threading.enumerate() if thread.name == THREAD]
 
 
+@pytest.mark.usefixtures("no_xla_beside")
 @pytest.mark.parametrize("method", [*FIRST, *SECOND])
 def test_a_short_run_is_over_before_xla_is_worth_it(method: str) -> None:
     result = tape_magic.minimize(loss_of(method), {"x": np.array([0.5, 0.5])}, method)
@@ -134,6 +134,7 @@ def test_a_slower_xla_is_left_again_and_not_tried_in_the_next_run(
 def test_what_compiles_beside_is_shown_and_a_stop_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(functions, "XLA_LEAST", 0.0)
     monkeypatch.setattr(functions, "XLA_SHARE", 0.0)
+    monkeypatch.setattr(iterations, "PROGRESS_SECONDS", 0.0)
     gate = threading.Event()
     monkeypatch.setattr(
         compiling, "BackgroundCompile", lambda call: BackgroundCompile(lambda: (gate.wait(60), call()))
@@ -144,7 +145,6 @@ def test_what_compiles_beside_is_shown_and_a_stop_is_heard(monkeypatch: pytest.M
         return banana(x)
 
     def wish() -> Wish:
-        time.sleep(0.01)
         return Wish.STOP if any(step.compiling for step in seen) else Wish.GO_ON
 
     program = FunctionProgram(loss, {"x": np.full(50, -1.0)})
@@ -188,6 +188,8 @@ def test_what_runs_of_one_cell_took_counts_together(shell: Notebook, monkeypatch
         shell.ok("x.assign([-1.2, 1.0])")
         shell.ok(f"%%minimize y --over x --optimizer bfgs -q\n{BANANA}")
         engines.append(shell.ns["minimum"].engine)
-        time.sleep(0.05)
+        for thread in threading.enumerate():
+            if thread.name == THREAD:
+                thread.join(60)
     assert engines[:3] == ["graph"] * 3
     assert engines[-1] == "xla"
