@@ -16,39 +16,39 @@ apart = test_kernel.apart
 CELL = "%%minimize y --over x --optimizer sgd --lr 1e-9 --steps 5 --engine xla\ny = tf.reduce_sum(x**2)*{0}"
 
 HELD = """
-from tape_magic.engine import waiting
-Compiling = waiting.Compiling
+from tape_magic.engine.minimization import compiling
+BackgroundCompile = compiling.BackgroundCompile
 def hold(work=lambda call: call()):
     global gate
     gate = threading.Event()
-    waiting.Compiling = lambda call, gate=gate: Compiling(lambda: (gate.wait(600), work(call)))
+    compiling.BackgroundCompile = lambda call, gate=gate: BackgroundCompile(lambda: (gate.wait(600), work(call)))
 def let_go():
-    waiting.Compiling = Compiling
+    compiling.BackgroundCompile = BackgroundCompile
 def open_gate():
     let_go()
     gate.set()
     for one in threading.enumerate():
-        if one.name == waiting.THREAD:
+        if one.name == compiling.THREAD:
             one.join(60)
 """
 """What a run has compiled from `hold` to `let_go` on is not, until the gate opens."""
 
 LATER = """
-from tape_magic.engine.minimization.compiling import Waiting
-def untold(self, call, engine, lay_out=Waiting.lay_out):
+from tape_magic.engine.minimization.compiling import CompileWaiter
+def untold(self, call, engine, lay_out=CompileWaiter.lay_out):
     tell, self._tell = self._tell, None
     try:
         return lay_out(self, call, engine)
     finally:
         self._tell = tell
-Waiting.lay_out = untold"""
+CompileWaiter.lay_out = untold"""
 """The panel opens when Python has done its part, and XLA is at work."""
 
 
 START = (
     "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     "%load_ext tape_magic\nimport threading\nimport tensorflow as tf\nx = tf.Variable(tf.ones([4, 4]))\n"
-    "from tape_magic.display import progress; progress.QUIET_SECONDS = 0.0\n"
+    "from tape_magic.display.live import progress; progress.QUIET_SECONDS = 0.0\n"
     "def state():\n"
     "    compiles = any(one.name == 'tape_magic: compiling' for one in threading.enumerate())\n"
     "    return minimum.reason.name, minimum.steps, bool(tf.reduce_all(x == 1.0)), compiles"

@@ -122,7 +122,7 @@ class Kernel:
     @contextlib.contextmanager
     def opens(self, after: float) -> Iterator[None]:
         """Within this, runs open a panel from so many seconds on."""
-        self.ok(f"from tape_magic.display import progress; progress.QUIET_SECONDS = {after}")
+        self.ok(f"from tape_magic.display.live import progress; progress.QUIET_SECONDS = {after}")
         yield
         self.ok("progress.QUIET_SECONDS = 0.5")
 
@@ -160,11 +160,11 @@ LONG = "y --over x --optimizer sgd --lr 1e-9 --steps 1_000_000_000_000_000 --eng
 """Weeks on any machine."""
 
 MOVES = """
-from tape_magic.display import live
-def counted(self, step, rate, show=live.Panel.show):
+from tape_magic.display.live import panel
+def counted(self, step, rate, show=panel.Panel.show):
     show(self, step, rate)
     moves.append(step.step)
-moves, live.Panel.show = [], counted"""
+moves, panel.Panel.show = [], counted"""
 """Counts how often the panel moves after it was opened."""
 
 
@@ -388,7 +388,7 @@ NOTEBOOK = [
     "x = tf.Variable(0.0)\na, b, c = tf.constant(1.0), tf.constant(-2.0), tf.constant(1.0)",
     "%%minimize y --over x --optimizer sgd --lr 0.01 --steps 1000\ny = a*tf.pow(x, 2) + b*x + c",
     "print(f'{x.numpy():.7f} {y.numpy()} {minimum.steps} {minimum.engine} {minimum.reason.name}')",
-    "from tape_magic.display import progress\nprogress.QUIET_SECONDS = 0.0  # a panel would open at once\n"
+    "from tape_magic.display.live import progress\nprogress.QUIET_SECONDS = 0.0  # a panel would open at once\n"
     "u, p, q, r = 0.0, 1.0, -2.0, 1.0",
     "%%minimize --over u --optimizer sgd --lr 0.01 --steps 1000 -q\np*u**2 + q*u + r",
     "type(u), round(u, 5)",

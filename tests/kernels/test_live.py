@@ -96,7 +96,9 @@ def test_stop_ends_the_cell_with_its_report_and_what_was_queued_runs_in_order(ke
 
 def test_pause_freezes_the_run_and_resume_goes_on(kernel: Kernel) -> None:
     """The pause lasts a second at least, which is how often a paused run is made to ask here."""
-    kernel.ok("x.assign(1.0)\nfrom tape_magic.engine import asked; asked.PAUSE_SECONDS = 1.0")
+    kernel.ok(
+        "x.assign(1.0)\nfrom tape_magic.engine.minimization import control; control.PAUSE_SECONDS = 1.0"
+    )
     live = Live(kernel)
     live.click("Pause")
     live.until("Resume")

@@ -22,7 +22,7 @@ QUIET = ("--colors=NoColor", "--TerminalInteractiveShell.term_title=False")
 START = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
 SETUP = "import tensorflow as tf; x = tf.Variable(1.0); z = 1.0"
 LINES = (
-    "from tape_magic.display import progress, terminal as drawn; lines = []; summary = drawn.summary; "
+    "from tape_magic.display.live import progress, terminal as drawn; lines = []; summary = drawn.summary; "
     "drawn.summary = lambda *said: (lines.append(1), summary(*said))[1]"
 )
 """Counts how often the line is drawn."""

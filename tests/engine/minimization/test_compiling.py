@@ -387,11 +387,11 @@ def test_a_thread_compiles_on_the_device_of_whoever_began(device: str | None) ->
 
 ENDS = """
 import ctypes, sys, threading, time
-from tape_magic.engine.minimization.compiling import THREAD, Compiling
+from tape_magic.engine.minimization.compiling import THREAD, BackgroundCompile
 
 library = ctypes.CDLL(None)
 library.on_exit(library.abort, None)
-begun = Compiling(lambda: time.sleep(float(sys.argv[1])))
+begun = BackgroundCompile(lambda: time.sleep(float(sys.argv[1])))
 if sys.argv[1] == "0":
     for one in threading.enumerate():
         one.name == THREAD and one.join()

@@ -13,7 +13,8 @@ import tensorflow as tf
 from tape_magic.engine.api.minimize import MinimizeInterrupted, run
 from tape_magic.engine.minimization import control, problem
 from tape_magic.engine.minimization.log import norm_of
-from tape_magic.engine.minimization.scipy_solver import iterations, run
+from tape_magic.engine.minimization.scipy_solver import iterations
+from tape_magic.engine.minimization.scipy_solver import run as scipy_run
 from tape_magic.engine.minimization.settings import Settings
 from tape_magic.engine.program.function import FunctionProgram
 from tape_magic.results.minimum import MinimizeResult, StopReason
@@ -74,7 +75,7 @@ def test_a_stop_before_the_first_chunk_applies_no_step() -> None:
 def test_a_pause_takes_no_time_and_no_steps(optimizer: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run has an hour, and is paused for ten: it does not end because its time is up."""
     clock = Clock()
-    for part in (control, problem, iterations, run):
+    for part in (control, problem, iterations, scipy_run):
         monkeypatch.setattr(part, "time", clock)
     monkeypatch.setattr(control, "PAUSE_SECONDS", 1800.0)
     more = {} if optimizer == "sgd" else {"tol": 0.0}

@@ -385,7 +385,7 @@ def test_a_disk_without_room_stops_nothing(tmp_path: Path, monkeypatch: pytest.M
 _KILLED = """
     import sys, time
     import numpy as np, tensorflow as tf, tape_magic
-    from tape_magic.engine import checkpoint, engines
+    from tape_magic.engine.minimization.keras_loop import checkpoint, engines
     checkpoint.SECONDS = 0.01
     engines.CHUNK_SECONDS = 0.0  # chunks of one step
     w = tf.Variable(np.linspace(-1.5, 1.5, 20), dtype=tf.float64)
