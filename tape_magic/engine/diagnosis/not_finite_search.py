@@ -96,8 +96,8 @@ _NO_ORIGIN = _Origin(None, frozenset())
 
 
 @dataclass(frozen=True, eq=False)
-class _Cause:
-    """What a step of the backward pass was not finite from.
+class _StepOrigin:
+    """The origin of a gradient that one step of the backward pass gave, and that is not finite.
 
     Attributes
     ----------
@@ -139,7 +139,7 @@ class NotFiniteSearch:
         self._finite: dict[int, bool] = {}
         self._first_readers: dict[int, int] = {}
         self._origins: dict[int, _Origin] = {}
-        self._causes: dict[int, _Cause] = {}
+        self._step_origins: dict[int, _StepOrigin] = {}
 
     def find(self, source: int) -> SearchResult:
         """Return the operation that made the gradient by a source infinite or NaN."""
@@ -171,17 +171,17 @@ class NotFiniteSearch:
         queue, seen = [source], {source}
         while queue:
             for index in self._bad_steps.get(queue.pop(), ()):
-                cause = self._cause(index)
-                origin = origin.joined(cause.origin)
-                queue += [key for key in cause.gradients if key not in seen]
-                seen.update(cause.gradients)
-                if not cause.gradients and not cause.has_values:
+                found = self._step_origin(index)
+                origin = origin.joined(found.origin)
+                queue += [key for key in found.gradients if key not in seen]
+                seen.update(found.gradients)
+                if not found.gradients and not found.has_values:
                     steps.append(index)
         return steps, origin
 
-    def _cause(self, index: int) -> _Cause:
-        """Return what the step through an entry was not finite from."""
-        if index not in self._causes:
+    def _step_origin(self, index: int) -> _StepOrigin:
+        """Return the origin of the gradient that the step through an entry gave."""
+        if index not in self._step_origins:
             entry = self._flow.entries[index]
             given = zip(entry.outputs, self._steps[index].output_gradients, strict=True)
             gradients = [key for key, gradient in given if not is_finite(gradient)]
@@ -189,8 +189,8 @@ class NotFiniteSearch:
             origin = _NO_ORIGIN
             for key in values:
                 origin = origin.joined(self._origin(key))
-            self._causes[index] = _Cause(gradients, bool(values), origin)
-        return self._causes[index]
+            self._step_origins[index] = _StepOrigin(gradients, bool(values), origin)
+        return self._step_origins[index]
 
     # -- the forward pass --------------------------------------------------------------------------
 
