@@ -106,7 +106,7 @@ def _unheard(self: Recorder, frames: object = None) -> Iterator[None]:
 
 
 UNHEARD = (Recorder, "listening", _unheard)
-UNSEEN = (condition, "_squares", lambda value: 1.0)
+UNSEEN = (condition, "_sum_of_squares", lambda value: 1.0)
 WITHOUT = {
     "%%grad": (),
     "nothing looked at": (UNSEEN,),

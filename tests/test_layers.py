@@ -358,3 +358,24 @@ def test_loading_leaves_tensorflow_out(tmp_path: Path) -> None:
 def test_loading_prints_nothing(tmp_path: Path) -> None:
     done = run_fresh(SILENT, tmp_path)
     assert (done.stdout, done.stderr) == ("", "")
+
+
+# -- one name for one thing --------------------------------------------------------------------------------
+
+REPEATED_CLASS_NAMES = {"VariableCreated"}
+"""Class names that may stand twice."""
+
+
+def class_names() -> dict[str, list[str]]:
+    """Each class name of the package, without leading underscores, with the files that define it."""
+    found: dict[str, list[str]] = {}
+    for path, name in zip(FILES, IDS, strict=True):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                found.setdefault(node.name.lstrip("_"), []).append(name)
+    return found
+
+
+def test_no_class_name_stands_for_two_things() -> None:
+    repeated = {name: files for name, files in class_names().items() if len(files) > 1}
+    assert {name: files for name, files in repeated.items() if name not in REPEATED_CLASS_NAMES} == {}

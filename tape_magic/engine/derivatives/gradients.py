@@ -238,7 +238,7 @@ class Gradients(Run):
         """Of an output that is no tensor."""
         for leaf in leaves:
             try:
-                reason = self.diagnosis.left(name, NamedTensors(leaf.name, (leaf.value,)), plain)
+                reason = self.diagnosis.explain_no_tensor(name, NamedTensors(leaf.name, (leaf.value,)), plain)
             except Exception:  # whatever the text is like, the derivatives stand
                 reason = plain
             self._reasons[name, (*before, leaf)] = reason
@@ -249,10 +249,10 @@ class Gradients(Run):
         """Why the derivatives at some places are as they are; those that TensorFlow refused, one by one."""
         refusal = self.refusals.get((places[0][0], places[0][1][:-1]))
         if refusal is None:
-            return self.diagnosis.reasons(target, sources, [self.found[place] for place in places])
+            return self.diagnosis.explain(target, sources, [self.found[place] for place in places])
         if self.request.kind is not Kind.GRADIENT:
-            return [self.diagnosis.refused(target, source, refusal) for source in sources]
-        apart = [self.diagnosis.alone(target, source, refusal) for source in sources]
+            return [self.diagnosis.explain_refusal(target, source, refusal) for source in sources]
+        apart = [self.diagnosis.differentiate_alone(target, source, refusal) for source in sources]
         self.found.update(zip(places, (found for found, _ in apart), strict=True))
         return [reason for _, reason in apart]
 
@@ -272,7 +272,7 @@ class Gradients(Run):
             return None
         sources = [NamedTensors(leaf.name, (leaf.value,)) for leaf in by]
         target = _quantity(name, (first,), gradient)
-        return telling(self.diagnosis.reasons(target, sources, [value] * len(sources)))
+        return telling(self.diagnosis.explain(target, sources, [value] * len(sources)))
 
     def shape(self, name: str, leaves: tuple[Leaf, ...]) -> tuple[int, ...]:
         """The shape of a derivative, also where there is none."""

@@ -92,11 +92,11 @@ class JacobianProducts(Run):
         sources = [NamedTensors(leaf.name, (leaf.value,)) for leaf in leaves]
         values = [value] * len(sources)
         target = NamedTensors(name, (tensor,))
-        reasons = self.diagnosis.reasons(target, sources, values)
+        reasons = self.diagnosis.explain(target, sources, values)
         reason = telling(reasons)
         if condition is Condition.MISSING and reason is not None and reason.cause is Cause.UNKNOWN:
             # Forward mode also gives nothing where a slope is 0 by construction.
-            reasons = [self.diagnosis.zero(target, source) for source in sources] + reasons
+            reasons = [self.diagnosis.explain_zero(target, source) for source in sources] + reasons
         # A sum over the sources is 0 by construction where each of its terms is.
         return None if condition is Condition.ZERO and None in reasons else telling(reasons)
 

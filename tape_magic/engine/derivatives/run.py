@@ -14,7 +14,7 @@ from tape_magic.engine.derivatives.forward_mode import Directions
 from tape_magic.engine.derivatives.request import Request
 from tape_magic.engine.derivatives.tapes import Tapes
 from tape_magic.engine.diagnosis.diagnosis import Diagnosis
-from tape_magic.engine.diagnosis.evidence import Evidence
+from tape_magic.engine.diagnosis.evidence import RunEvidence
 from tape_magic.engine.program.program import Namespace, Program
 from tape_magic.engine.program.selection import Selection, Source, replaced_variables
 from tape_magic.engine.record.recorder import Recorder
@@ -229,7 +229,7 @@ class Run(ABC):
     @cached_property
     def diagnosis(self) -> Diagnosis:
         """What explains derivatives, once the tapes have ended."""
-        return Diagnosis(Evidence(self.recorder, self.program.text(self.namespace)))
+        return Diagnosis(RunEvidence(self.recorder, self.program.text(self.namespace)))
 
     def note(self, *sentences: str) -> None:
         """Say something in the report, once."""

@@ -1,6 +1,8 @@
 """Why a derivative is None, zero or not finite.
 
-Entrance: :class:`~tape_magic.engine.diagnosis.diagnosis.Diagnosis`, given the record of the run.
+Entrance: :class:`~tape_magic.engine.diagnosis.diagnosis.Diagnosis`, given the evidence of a run. Behind it
+stands one explainer for each condition: `missing`, `zero`, `not_finite`, and `refusal` for what TensorFlow
+raises; `cures` says what to write instead.
 Imports: `record`, `static_analysis`, `program`, `values`, `internals`, and the results.
 
 """

@@ -1,4 +1,4 @@
-"""The record of a run, opened and laid beside the user's text: what any reason is told from."""
+"""The evidence of a run: its record, expanded and joined to the user's text."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from tape_magic.engine.diagnosis.expansion import Expansion
-from tape_magic.engine.diagnosis.flow import Flow
+from tape_magic.engine.diagnosis.expansion import CallExpansion
+from tape_magic.engine.diagnosis.flow import DataFlow
 from tape_magic.engine.internals.operations import key_of, key_of_variable
 from tape_magic.engine.program.program import Text
 from tape_magic.engine.record.entry import with_py_functions_opened
 from tape_magic.engine.record.frames import Frame
 from tape_magic.engine.record.recorder import MORE_ROOM, Recorder
-from tape_magic.engine.static_analysis.leaving_tensorflow import leaving
-from tape_magic.engine.static_analysis.statements import base_of, read, tree_of
+from tape_magic.engine.static_analysis.leaving_tensorflow import first_exit
+from tape_magic.engine.static_analysis.statements import base_name, names_read, syntax_tree
 from tape_magic.engine.values.functions import is_users
 from tape_magic.engine.values.places import look_up
 from tape_magic.engine.values.reach import reachable
@@ -28,14 +28,14 @@ from tape_magic.results.reasons import Cause, Reason, Where
 
 @dataclass(frozen=True, eq=False)
 class NamedTensors:
-    """What was differentiated, or what it was differentiated by.
+    """A target or a source of a derivative, with the name that the report gives it.
 
     Attributes
     ----------
     name
         ``y``, ``dense/kernel``, or ``∂y/∂x`` where a derivative is differentiated again.
     tensors
-        Its tensors and variables.
+        The tensors and variables of the target or source.
     """
 
     name: str
@@ -43,20 +43,20 @@ class NamedTensors:
 
     @property
     def keys(self) -> list[int]:
-        """By which the record knows the tensors."""
+        """The keys of the tensors in the record; for a variable, that of its handle."""
         return [
             key_of_variable(tf_variable(tensor)) if is_variable(tensor) else key_of(tensor)
             for tensor in self.tensors
         ]
 
 
-class Evidence:
-    """What was heard of a run, and the text of what ran.
+class RunEvidence:
+    """The record of a run and the text that ran, from which every reason is found.
 
     Parameters
     ----------
     recorder
-        It heard the run, and the derivatives that were differentiated again.
+        The record of the run, and of the derivatives that were differentiated again.
     text
         The user's code.
     """
@@ -65,97 +65,115 @@ class Evidence:
         self.recorder, self.text = recorder, text
 
     @cached_property
-    def flow(self) -> Flow:
-        """The record, with what ran within the calls of functions."""
+    def flow(self) -> DataFlow:
+        """The record with the operations within called functions in place of the calls.
+
+        It is made when the first reason is looked for, so that a derivative that is fine costs nothing.
+        """
         self.recorder.room = MORE_ROOM
-        expansion = Expansion(self.recorder, self._graph_frames)
+        expansion = CallExpansion(self.recorder, self._graph_frames)
         for position, entry in with_py_functions_opened(self.recorder.entries):
             if entry.graph is not None:
                 expansion.expand(entry, position)
             else:
                 expansion.entries.append(entry)
-        return Flow(expansion.entries, self.recorder)
+        return DataFlow(expansion.entries, self.recorder)
 
-    def meet(self, target: NamedTensors) -> None:
-        """Keep what no operation read, and so was not met."""
+    def keep_target(self, target: NamedTensors) -> None:
+        """Keep the tensors of a target, which the recorder has not met if no operation read them."""
         for tensor in target.tensors:
             if is_tensor(tensor):
                 self.recorder.keep(tensor)
 
-    def left_by_text(self, target: str, source: NamedTensors) -> Reason | None:
-        """Where the user's text takes what is computed from a source out of TensorFlow, if it does."""
+    # -- the user's text ---------------------------------------------------------------------------
+
+    def explain_leaving(self, target: str, source: NamedTensors) -> Reason | None:
+        """Return where the user's text takes a value of the source out of TensorFlow, if it does.
+
+        For ``h = np.sin(x)`` on line 3: "line 3 leaves TensorFlow: np.sin(x)", and the cure "use tf.sin".
+        """
         text = self.text
-        wanted = "" if target == "_" else target.partition("[")[0].partition(".")[0]
-        tree = tree_of(text.filename, text.lines) if text.filename else None
+        wanted = "" if target == "_" else _first_name(target)
+        tree = syntax_tree(text.filename, text.lines) if text.filename else None
         if tree is None:
             return None
-        names = self._leading_to(source, read(tree))
-        others = self._others(source, names, tree)
-        found = leaving(text.filename, text.lines, text.namespace, names, wanted, others)
+        names = self._names_leading_to(source, names_read(tree))
+        others = self._other_variables(source, names, tree)
+        found = first_exit(text.filename, text.lines, text.namespace, names, wanted, others)
         if found is None:
             return None
         label = text.label(found.filename)
-        place = f"{label}, line {found.line}" if label else f"line {found.line}"
         where = Where(found.line, linecache.getline(found.filename, found.line).strip(), label)
-        return Reason(Cause.LEFT, f"{place} leaves TensorFlow: {found.text}", found.cure, "", where)
+        cause = f"{_line_label(where)} leaves TensorFlow: {found.text}"
+        return Reason(Cause.LEFT, cause, found.cure, "", where)
 
-    def _leading_to(self, source: NamedTensors, names: Iterable[str]) -> set[str]:
-        """Those of some names that hold a source, or lead to it as models and functions do."""
-        found, home = {source.name.partition("[")[0].partition(".")[0]}, self.text.namespace
+    def _names_leading_to(self, source: NamedTensors, names: Iterable[str]) -> set[str]:
+        """Return the names whose objects are the source, or hold it as models and functions do."""
+        found, home = {_first_name(source.name)}, self.text.namespace
         (mine,) = source.tensors
         for name in names:
             value = home.get(name)
             own = type(value).__module__ == home.get("__name__", "__main__") and hasattr(value, "__dict__")
-            held = reachable([value, *(vars(value).values() if own else ())], home)
-            if any(_holds(value, mine) for value in held):
+            within = reachable([value, *(vars(value).values() if own else ())], home)
+            if any(_holds(value, mine) for value in within):
                 found.add(name)
         return found
 
-    def _others(self, source: NamedTensors, names: set[str], tree: ast.AST) -> set[str]:
-        """Expressions of the text that give another variable of a model or layer than the source."""
+    def _other_variables(self, source: NamedTensors, names: set[str], tree: ast.AST) -> set[str]:
+        """Return the expressions that give another variable of a model or layer than the source."""
         (mine,) = source.tensors
         home = self.text.namespace
         models = {name for name in names if is_module(home.get(name))}
         found: set[str] = set()
         for node in ast.walk(tree):
-            if isinstance(node, ast.Attribute) and base_of(node) & models:
-                with suppress(Exception):  # it may be any expression
+            if isinstance(node, ast.Attribute) and base_name(node) & models:
+                with suppress(Exception):  # an expression of the user's may raise anything
                     value = look_up(ast.unparse(node), home)
                     if is_variable(value) and tf_variable(value) is not mine:
                         found.add(ast.unparse(node))
         return found
 
-    def line(self, index: int) -> str:
-        """A short name of the line that the operation at a position came from, or the operation's own."""
-        where = self.where(self.flow.entries[index].frames)
-        if where is None:
-            return self.flow.entries[index].type
-        return f"{where.file}, line {where.line}" if where.file else f"line {where.line}"
+    # -- lines -------------------------------------------------------------------------------------
+
+    def line_label(self, index: int) -> str:
+        """Return the line of an entry, such as ``line 4``, or its type where the line is not known."""
+        entry = self.flow.entries[index]
+        where = self.where(entry.frames)
+        return entry.type if where is None else _line_label(where)
 
     def where(self, frames: Sequence[Frame]) -> Where | None:
-        """The user's line, if there is one."""
+        """Return the user's line that an operation was called from; ``None`` where there is none."""
         if not frames:
             return None
         filename, line = frames[0]
         return Where(line, " ".join(linecache.getline(filename, line).split()), self.text.label(filename))
 
     def _graph_frames(self, operation: Any) -> tuple[Frame, ...]:
-        """The user's lines in the traceback that TensorFlow keeps of a graph's operation."""
+        """Return the user's lines in the traceback that TensorFlow keeps of a graph's operation."""
         frames = [(str(frame.filename), int(frame.lineno)) for frame in operation.traceback or ()]
         return tuple(frame for frame in reversed(frames) if is_users(frame[0]))
 
 
+def _first_name(place: str) -> str:
+    """Return the name with which a place begins: ``p`` of ``p['w']``."""
+    return place.partition("[")[0].partition(".")[0]
+
+
 def _holds(value: Any, tensor: Any) -> bool:
-    """Whether a value is a variable or tensor, or a model or layer that has it among its variables."""
+    """Return whether a value is a variable or tensor, or a model or layer with that variable."""
     held = value.trainable_variables if is_module(value) else [value]
     return any((tf_variable(one) if is_variable(one) else one) is tensor for one in held)
 
 
-def at(where: Where | None) -> str:
-    """What follows the name of an operation: the line that it came from, if it is known."""
+def _line_label(where: Where) -> str:
+    return f"{where.file}, line {where.line}" if where.file else f"line {where.line}"
+
+
+def at_line(where: Where | None) -> str:
+    """Return the part of a sentence that gives the user's line; empty where it is not known."""
     return f", {where}" if where else ""
 
 
-def unknown(why: str) -> Reason:
-    """That the reason could not be found, and why not."""
+def unknown_reason(why: str) -> Reason:
+    """Return the reason that says why the reason could not be found."""
     return Reason(Cause.UNKNOWN, f"the reason is not known: {why}")

@@ -1,7 +1,7 @@
-"""A function's graph run operation by operation, so that what went on within one call can be looked at.
+"""The operations within the calls of a record: a function's graph, run operation by operation.
 
-Only operations without side effects run; what the others gave stays unknown, unless the call itself
-returned it. Nothing of the user's Python runs again.
+Only operations without side effects run. The results of the others stay unknown, unless the call itself
+returned them. Nothing of the user's Python runs again.
 """
 
 from __future__ import annotations
@@ -18,50 +18,58 @@ from tape_magic.engine.record.entry import Entry, writes
 from tape_magic.engine.record.frames import Frame
 from tape_magic.engine.record.recorder import Recorder, last_writes
 
-MOST_OPERATIONS = 20_000
-"""A call with more operations than this is left closed."""
+MAX_OPERATIONS = 20_000
+"""Once the calls of a record hold more operations than this, the rest of them stay closed."""
 
-MOST_ROUNDS = 2_000
+MAX_ROUNDS = 2_000
+"""A loop of more rounds than this stays closed, with the call around it."""
 
-_unknown = itertools.count(-1, -1)
 _CONDITIONALS = frozenset({"If", "StatelessIf", "Case", "StatelessCase"})
 _LOOPS = frozenset({"While", "StatelessWhile"})
 _CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
-_READS = frozenset({"ReadVariableOp", "ResourceGather"})
+_VARIABLE_READS = frozenset({"ReadVariableOp", "ResourceGather"})
 
 
 @dataclass(slots=True, eq=False)
-class _Plan:
-    """What is the same each time that one operation of a graph runs.
+class _GraphOperation:
+    """The properties of an operation in a graph, found once for all rounds of a loop.
 
     Attributes
     ----------
     frames
         The user's lines.
-    custom
-        The name under which a custom gradient stands in for its own, if one does.
-    execute
-        What runs it eagerly, once that was asked for.
+    custom_gradient
+        The name of the custom gradient that a tape uses for the operation; empty for none.
+    run
+        A function that runs the operation eagerly; ``None`` until it is needed.
     """
 
     frames: tuple[Frame, ...]
-    custom: str
-    execute: Callable[[Sequence[Any]], Any] | None = None
+    custom_gradient: str
+    run: Callable[[Sequence[Any]], Any] | None = None
 
 
 class TooLarge(Exception):
-    """The graph has more operations than are looked at."""
+    """A call holds more operations or rounds than are looked at."""
 
 
-class Expansion:
-    """The entries of a record with calls replaced by what ran within them.
+class CallExpansion:
+    """The entries of a record with the operations within called functions in place of the calls.
+
+    A call of ``tf.function(lambda v: tf.sqrt(v) * 2.0)`` becomes the entries ``Sqrt`` and ``Mul``, and an
+    ``Identity`` that gives the result the key of the call's output.
 
     Parameters
     ----------
     recorder
-        What was heard; tensors that are computed anew are kept in it.
+        The record. It keeps the tensors that are computed here.
     frames_of
-        The user's lines in the traceback of a graph's operation.
+        Gives the user's lines in the traceback of a graph's operation.
+
+    Attributes
+    ----------
+    entries
+        The entries so far.
     """
 
     def __init__(self, recorder: Recorder, frames_of: Callable[[Any], tuple[Frame, ...]]) -> None:
@@ -69,14 +77,15 @@ class Expansion:
         self._frames_of = frames_of
         self._count = 0
         self.entries: list[Entry] = []
-        # The values that variables had at a call are known only if nothing assigns them from there on.
+        # The value of a variable at a call is known only if nothing assigns it from there on.
         self._assigned, self._position = last_writes(recorder), 0
-        self._plans: dict[Any, _Plan] = {}
+        self._operations: dict[Any, _GraphOperation] = {}
+        self._unknown_keys = itertools.count(-1, -1)
 
     def expand(self, entry: Entry, position: int) -> None:
-        """Append what ran within a call, or the call itself where that cannot be told.
+        """Append the operations within a call, or the call itself where it is too large.
 
-        `position` is that of the call in the record.
+        `position` is the call's place in the record.
         """
         self._position = position
         before = len(self.entries)
@@ -85,16 +94,19 @@ class Expansion:
             for tensor, key in zip(entry.graph.outputs, entry.outputs, strict=False)
         }
         try:
-            results = self._graph(entry.graph, entry.inputs, known, entry.frames, entry.taped)
+            results = self._run_graph(entry.graph, entry.inputs, known, entry.frames, entry.taped)
         except TooLarge:
             del self.entries[before:]
             self.entries.append(entry)
             return
         for key, result in zip(entry.outputs, results, strict=False):
             if key != result:
-                self._add(Entry("Identity", (), (result,), (key,), entry.frames, taped=entry.taped))
+                identity = Entry("Identity", (), (result,), (key,), entry.frames, taped=entry.taped)
+                self.entries.append(identity)
 
-    def _graph(
+    # -- graphs ------------------------------------------------------------------------------------
+
+    def _run_graph(
         self,
         graph: Any,
         inputs: Sequence[int],
@@ -102,82 +114,78 @@ class Expansion:
         around: tuple[Frame, ...],
         taped: bool,
     ) -> list[int]:
-        """Run a graph on the tensors of some keys; the keys of its outputs."""
+        """Run the operations of a graph; return the keys of its outputs.
+
+        Parameters
+        ----------
+        graph, inputs
+            The graph, and the keys of the tensors that it is run on.
+        known
+            The tensors that the call returned, by the keys of the graph's symbolic outputs.
+        around
+            The user's lines of the call, for operations that have none of their own.
+        taped
+            Whether a tape recorded the call.
+        """
         keys = {key_of(inner): key for inner, key in zip(graph.inputs, inputs, strict=False)}
         for operation in graph.get_operations():
             self._count += 1
-            if self._count > MOST_OPERATIONS:
+            if self._count > MAX_OPERATIONS:
                 raise TooLarge
             assigns = writes(operation.type)
             if not assigns and (not operation.outputs or key_of(operation.outputs[0]) in keys):
                 continue
-            arguments = [keys.get(key_of(tensor)) for tensor in operation.inputs]
-            frames = self._plan(operation).frames or around
-            entry = Entry(
-                operation.type,
-                None,
-                tuple(key if key is not None else next(_unknown) for key in arguments),
-                (),
-                frames,
-                taped,
-            )
-            if assigns:  # seen, and not done again
-                self._add(entry)
+            arguments = tuple(self._key_or_unknown(keys.get(key_of(one))) for one in operation.inputs)
+            frames = self._properties(operation).frames or around
+            entry = Entry(operation.type, None, arguments, (), frames, taped)
+            if assigns:  # recorded, but not done again
+                self.entries.append(entry)
                 continue
-            results = self._operation(operation, entry, known)
+            results = self._run_operation(operation, entry, known)
             for tensor, result in zip(operation.outputs, results, strict=True):
                 keys[key_of(tensor)] = result
-        found = [keys.get(key_of(tensor)) for tensor in graph.outputs]
-        return [next(_unknown) if key is None else key for key in found]  # the first key of all is 0
+        return [self._key_or_unknown(keys.get(key_of(tensor))) for tensor in graph.outputs]
 
-    def _operation(self, operation: Any, entry: Entry, known: dict[int, Any]) -> Sequence[int]:
-        if operation.type in _CONDITIONALS | _LOOPS | _CALLS:
-            found = self._control_flow(operation, entry)
-            if found is not None:
-                return found
-        given = [known.get(key_of(tensor)) for tensor in operation.outputs]
-        stateful = operation.op_def.is_stateful and not self._readable(operation, entry.inputs)
+    def _key_or_unknown(self, key: int | None) -> int:
+        """Return a key, or a new one that no tensor has; the first tensor of a process has the key 0."""
+        return next(self._unknown_keys) if key is None else key
+
+    # -- operations --------------------------------------------------------------------------------
+
+    def _run_operation(self, operation: Any, entry: Entry, known: dict[int, Any]) -> Sequence[int]:
+        """Run one operation of a graph if its inputs are known; return the keys of its outputs."""
+        found = self._run_control_flow(operation, entry)
+        if found is not None:
+            return found
+        stateful = operation.op_def.is_stateful and not self._reads_known_variable(operation, entry.inputs)
         inputs = [self._recorder.tensor(key) for key in entry.inputs]
-        custom = self._plan(operation).custom
+        custom = self._properties(operation).custom_gradient
         if not custom and not stateful and all(tensor is not None for tensor in inputs):
-            outputs = self._run(operation, inputs, entry)
+            outputs = self._run_eagerly(operation, inputs, entry)
             if outputs is not None:
                 return outputs
-        entry.outputs = tuple(
-            next(_unknown) if tensor is None else self._recorder.keep(tensor) for tensor in given
-        )
-        if custom:  # the values pass unchanged; what the gradient is, only the user's function knows
+        if custom:  # an identity of values; only the user's function knows its gradient
             entry.type = custom
+            entry.outputs = tuple(map(self._keep_copy, inputs))[: len(operation.outputs)]
+        else:
+            given = [known.get(key_of(tensor)) for tensor in operation.outputs]
             entry.outputs = tuple(
-                self._copied(tensor) if tensor is not None else next(_unknown) for tensor in inputs
-            )[: len(operation.outputs)]
-        self._add(entry)
+                self._key_or_unknown(None if tensor is None else self._recorder.keep(tensor))
+                for tensor in given
+            )
+        self.entries.append(entry)
         return entry.outputs
 
-    def _copied(self, tensor: Any) -> int:
-        import tensorflow as tf
-
-        return self._recorder.keep(tf.identity(tensor))
-
-    def _readable(self, operation: Any, inputs: Sequence[int]) -> bool:
-        return operation.type in _READS and self._assigned.get(inputs[0], -1) < self._position
-
-    def _plan(self, operation: Any) -> _Plan:
-        """A loop comes to each of its operations many times."""
-        if operation not in self._plans:
-            self._plans[operation] = _Plan(self._frames_of(operation), _custom_gradient(operation))
-        return self._plans[operation]
-
-    def _run(self, operation: Any, inputs: Sequence[Any], entry: Entry) -> Sequence[int] | None:
-        """Run one operation eagerly; ``None`` where that fails."""
+    def _run_eagerly(self, operation: Any, inputs: Sequence[Any], entry: Entry) -> Sequence[int] | None:
+        """Run one operation on tensors; return the keys of its outputs, ``None`` where it fails."""
         heard = Recorder()
         heard.start = 1
         try:
             with heard.listening(entry.frames):
-                plan = self._plan(operation)
-                plan.execute = plan.execute or _executing(operation)
-                outputs = plan.execute(inputs)
-        except Exception:  # whatever TensorFlow has against it, the diagnosis goes on without
+                properties = self._properties(operation)
+                properties.run = properties.run or _eager_function(operation)
+                outputs = properties.run(inputs)
+        except Exception:  # without its value, the diagnosis goes on
             return None
         flat = list(outputs) if isinstance(outputs, list | tuple) else [outputs]
         keys = tuple(self._recorder.keep(tensor) for tensor in flat)
@@ -185,51 +193,80 @@ class Expansion:
         entry.attrs = last.attrs if last is not None else ()
         entry.outputs = keys
         if operation.type != "Const":
-            self._add(entry)
+            self.entries.append(entry)
         return keys
 
-    def _control_flow(self, operation: Any, entry: Entry) -> Sequence[int] | None:
-        """Go into the branch taken, the rounds, or the function; ``None`` where that is not known."""
-        if operation.type in _CALLS:
-            graph = function_graph(operation)
-            return self._graph(graph, entry.inputs, {}, entry.frames, entry.taped)
-        if operation.type in _CONDITIONALS:
-            chosen = self._recorder.tensor(entry.inputs[0])
-            if chosen is None:
-                return None
-            graphs = branch_graphs(operation)
-            index = int(chosen) if operation.type.endswith("Case") else 1 - bool(chosen)
-            index = index if 0 <= index < len(graphs) else len(graphs) - 1
-            found = self._graph(graphs[index], entry.inputs[1:], {}, entry.frames, entry.taped)
-            return found[: len(operation.outputs)]
-        condition, body = loop_graphs(operation)
-        state = list(entry.inputs)
-        for _ in range(MOST_ROUNDS):
-            (going,) = self._graph(condition, state, {}, entry.frames, entry.taped)
-            goes = self._recorder.tensor(going)
-            if goes is None:
-                return None
-            if not bool(goes):
-                return state[: len(operation.outputs)]
-            state = self._graph(body, state, {}, entry.frames, entry.taped)
-        raise TooLarge
+    def _keep_copy(self, tensor: Any) -> int:
+        """Keep a copy of a tensor under a key of its own, or give an unknown key for ``None``."""
+        import tensorflow as tf
 
-    def _add(self, entry: Entry) -> None:
-        self.entries.append(entry)
+        return self._key_or_unknown(None if tensor is None else self._recorder.keep(tf.identity(tensor)))
+
+    def _reads_known_variable(self, operation: Any, inputs: Sequence[int]) -> bool:
+        """Return whether an operation reads a variable that is not assigned from the call on."""
+        return operation.type in _VARIABLE_READS and self._assigned.get(inputs[0], -1) < self._position
+
+    def _properties(self, operation: Any) -> _GraphOperation:
+        """Return the properties of an operation, which a loop comes to many times."""
+        if operation not in self._operations:
+            self._operations[operation] = _GraphOperation(
+                self._frames_of(operation), _custom_gradient(operation)
+            )
+        return self._operations[operation]
+
+    # -- control flow ------------------------------------------------------------------------------
+
+    def _run_control_flow(self, operation: Any, entry: Entry) -> Sequence[int] | None:
+        """Run the graphs of a call, branch or loop; ``None`` for another operation, or an unknown choice."""
+        if operation.type in _CALLS:
+            return self._run_graph(function_graph(operation), entry.inputs, {}, entry.frames, entry.taped)
+        if operation.type in _CONDITIONALS:
+            return self._run_branch(operation, entry)
+        return self._run_loop(operation, entry) if operation.type in _LOOPS else None
+
+    def _run_branch(self, operation: Any, entry: Entry) -> Sequence[int] | None:
+        """Run the branch that was taken; ``None`` where the condition is not known."""
+        condition = self._recorder.tensor(entry.inputs[0])
+        if condition is None:
+            return None
+        graphs = branch_graphs(operation)
+        index = int(condition) if operation.type.endswith("Case") else 1 - bool(condition)
+        index = index if 0 <= index < len(graphs) else len(graphs) - 1
+        found = self._run_graph(graphs[index], entry.inputs[1:], {}, entry.frames, entry.taped)
+        return found[: len(operation.outputs)]
+
+    def _run_loop(self, operation: Any, entry: Entry) -> Sequence[int] | None:
+        """Run the rounds of a loop; ``None`` where its condition is not known."""
+        condition_graph, body = loop_graphs(operation)
+        state = list(entry.inputs)
+        for _ in range(MAX_ROUNDS):
+            (key,) = self._run_graph(condition_graph, state, {}, entry.frames, entry.taped)
+            condition = self._recorder.tensor(key)
+            if condition is None:
+                return None
+            if not bool(condition):
+                return state[: len(operation.outputs)]
+            state = self._run_graph(body, state, {}, entry.frames, entry.taped)
+        raise TooLarge
 
 
 def _custom_gradient(operation: Any) -> str:
-    """The name under which a custom gradient stands in for an operation's own, if one does."""
+    """Return the name of the custom gradient that a tape uses for an operation; empty for none.
+
+    In the graph of a ``tf.function``, ``tf.custom_gradient`` leaves an ``IdentityN`` whose attribute
+    ``_gradient_op_type`` is the name of the gradient: seen in TensorFlow 2.21. The type of a call is no such
+    name.
+    """
     try:
         name = operation.get_attr("_gradient_op_type")
     except ValueError:
         return ""
     name = name.decode() if isinstance(name, bytes) else str(name)
-    return "" if name in ("PartitionedCall", "StatefulPartitionedCall") or not name else name
+    return "" if name in _CALLS else name
 
 
-def _executing(operation: Any) -> Callable[[Sequence[Any]], Any]:
-    """What runs the same operation eagerly, through TensorFlow's public table of them."""
+def _eager_function(operation: Any) -> Callable[[Sequence[Any]], Any]:
+    """Return a function that runs an operation of a graph eagerly, through ``tf.raw_ops``."""
     import tensorflow as tf
 
     definition = operation.op_def
@@ -248,7 +285,8 @@ def _executing(operation: Any) -> Callable[[Sequence[Any]], Any]:
         value = tf.make_ndarray(attributes["value"])
         return lambda _: tf.constant(value, attributes["dtype"])
     function = getattr(tf.raw_ops, operation.type)
-    # Some arguments have other names in Python: the axis of a sum is its reduction_indices.
+    # Some arguments have other names in Python: the input reduction_indices of Sum is called axis there, in
+    # TensorFlow 2.21 too. They stand in the same order.
     parameters = [name for name in inspect.signature(function).parameters if name != "name"]
     given = [*counts, *attributes]
     free = iter([name for name in parameters if name not in given])

@@ -1,8 +1,9 @@
-"""How values flow from one tensor to another through a record, and where their derivative stops."""
+"""How values flow from tensor to tensor through a record, and where derivatives stop."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Any
 
 from tape_magic.engine.internals.operations import gradients_of, never_differentiable
@@ -10,7 +11,7 @@ from tape_magic.engine.record.entry import Entry, writes
 from tape_magic.engine.record.recorder import Recorder
 
 ZERO_BY_RULE = frozenset({"Sign", "OnesLike", "ZerosLike"})
-"""Operations whose derivative TensorFlow gives as zeros, whatever their input."""
+"""Operations whose derivative is zero for any input."""
 
 # fmt: off
 _SMOOTH = frozenset({
@@ -22,27 +23,40 @@ _SMOOTH = frozenset({
     "Erf", "SelectV2",
 })
 # fmt: on
-"""Common operations whose floating-point inputs, where they have any, all have a derivative."""
+"""Common operations that pass a derivative to each input of a floating-point or complex dtype."""
+
+_HANDLES = frozenset({"resource", "variant"})
+"""The dtypes of handles: of variables, and of lists of tensors."""
 
 
-class Flow:
+class DataFlow:
     """The record as a graph of tensors.
+
+    Tensors and variables are given by their keys, entries by their indices in :attr:`entries`. In the record
+    of ``w = x * 2.0; y = tf.reduce_sum(w)``, the entries ``Mul`` and ``Sum`` lie between ``x`` and ``y``.
 
     Attributes
     ----------
     entries
-        In the order of execution.
+        The entries in the order of execution.
     """
 
     def __init__(self, entries: Sequence[Entry], recorder: Recorder) -> None:
         self.entries = list(entries)
         self._recorder = recorder
-        self._live: dict[int, tuple[bool, ...]] = {}
-        self._before: dict[tuple[int, ...], set[int]] = {}
-        self._unsure: set[int] = set()
+        self._differentiable: dict[int, tuple[bool, ...]] = {}
+        self._upstream: dict[tuple[int, ...], set[int]] = {}
+        self._guessed: set[int] = set()
 
-    def after(self, keys: Iterable[int]) -> set[int]:
-        """The tensors and variables into which values flow from some of them, those included."""
+    # -- values ------------------------------------------------------------------------------------
+
+    @cached_property
+    def makers(self) -> dict[int, Entry]:
+        """The entry that gave each tensor, by the tensor's key; of several, the last."""
+        return {key: entry for entry in self.entries for key in entry.outputs}
+
+    def downstream(self, keys: Iterable[int]) -> set[int]:
+        """Return the tensors and variables into which values flow from some, those included."""
         reached = set(keys)
         for entry in self.entries:
             if not reached.isdisjoint(entry.inputs):
@@ -51,78 +65,89 @@ class Flow:
                     reached.add(entry.changes)
         return reached
 
-    def before(self, keys: Iterable[int]) -> set[int]:
-        """The tensors and variables from which values flow into some of them, those included."""
+    def upstream(self, keys: Iterable[int]) -> set[int]:
+        """Return the tensors and variables from which values flow into some, those included."""
         reached = set(keys)
         for entry in reversed(self.entries):
             if entry.changes in reached or not reached.isdisjoint(entry.outputs):
                 reached.update(entry.inputs)
         return reached
 
-    def _leading_to(self, targets: tuple[int, ...]) -> set[int]:
-        if targets not in self._before:
-            self._before[targets] = self.before(targets)
-        return self._before[targets]
+    def _upstream_of_targets(self, targets: tuple[int, ...]) -> set[int]:
+        """Return the same for some targets, found once for all sources."""
+        if targets not in self._upstream:
+            self._upstream[targets] = self.upstream(targets)
+        return self._upstream[targets]
 
-    def leading(self, targets: Iterable[int]) -> list[int]:
-        """The positions of the entries whose outputs flow into some targets."""
-        before = self._leading_to(tuple(targets))
-        return [index for index, entry in enumerate(self.entries) if not before.isdisjoint(entry.outputs)]
+    def leading_to(self, targets: Iterable[int]) -> list[int]:
+        """Return the indices of the entries whose outputs flow into some targets."""
+        upstream = self._upstream_of_targets(tuple(targets))
+        return [index for index, entry in enumerate(self.entries) if not upstream.isdisjoint(entry.outputs)]
 
     def between(self, sources: Iterable[int], targets: Iterable[int]) -> list[int]:
-        """The positions of the entries on the ways from some sources to some targets."""
-        after, before = self.after(sources), self._leading_to(tuple(targets))
+        """Return the indices of the entries on the paths from some sources to some targets."""
+        downstream, upstream = self.downstream(sources), self._upstream_of_targets(tuple(targets))
         return [
             index
             for index, entry in enumerate(self.entries)
             if not entry.superseded
-            and not after.isdisjoint(entry.inputs)
-            and (not before.isdisjoint(entry.outputs) or entry.changes in after & before)
+            and not downstream.isdisjoint(entry.inputs)
+            and (not upstream.isdisjoint(entry.outputs) or entry.changes in downstream & upstream)
         ]
 
-    def carried(
-        self, source: int, targets: Iterable[int], path: Sequence[int], *, zeros: bool = False
-    ) -> tuple[set[int], list[int]]:
-        """The tensors that still carry a derivative by the source, and the entries where it stops.
+    # -- derivatives -------------------------------------------------------------------------------
 
-        `path` is that between the source and the targets. With `zeros`, it also stops where a derivative
-        is zero by rule.
+    def follow_derivative(
+        self, source: int, targets: Iterable[int], path: Sequence[int], *, stop_at_zeros: bool = False
+    ) -> tuple[set[int], list[int]]:
+        """Return the tensors that carry a derivative by the source, and the entries at which it stops.
+
+        Parameters
+        ----------
+        source, targets
+            The keys of the source and of the targets.
+        path
+            The indices of the entries between them.
+        stop_at_zeros
+            Whether the derivative also stops at an operation whose derivative is zero by rule.
         """
-        carrying, leading = {source}, self._leading_to(tuple(targets))
+        carrying, upstream = {source}, self._upstream_of_targets(tuple(targets))
         stops: list[int] = []
         for index in path:
             entry = self.entries[index]
-            hit = [i for i, key in enumerate(entry.inputs) if key in carrying]
-            if not hit:
+            arriving = [place for place, key in enumerate(entry.inputs) if key in carrying]
+            if not arriving:
                 continue
-            live = self.live(index)
-            zero = zeros and entry.type in ZERO_BY_RULE
-            # Of a sort, the values may carry it nowhere, and the places lead on.
-            outputs = [key for key in entry.outputs if key in leading and self._differentiable(key)]
-            if outputs and not zero and any(live[i] for i in hit):
+            passes = self.differentiable_inputs(index)
+            zero = stop_at_zeros and entry.type in ZERO_BY_RULE
+            # tf.sort has two outputs: the sorted values carry the derivative, the indices do not. Only the
+            # outputs that lead to the target count.
+            outputs = [key for key in entry.outputs if key in upstream and self._has_inexact_dtype(key)]
+            if outputs and not zero and any(passes[place] for place in arriving):
                 carrying.update(outputs)
             else:
                 stops.append(index)
         return carrying, stops
 
-    def live(self, index: int) -> tuple[bool, ...]:
-        """For each input of an entry, whether a tape takes a derivative through it."""
-        if index not in self._live:
-            self._live[index] = self._find_live(index)
-        return self._live[index]
+    def differentiable_inputs(self, index: int) -> tuple[bool, ...]:
+        """Return, for each input of an entry, whether a tape passes a derivative to it."""
+        if index not in self._differentiable:
+            self._differentiable[index] = self._find_differentiable_inputs(index)
+        return self._differentiable[index]
 
-    def unsure(self, index: int) -> bool:
-        """Whether :meth:`live` had to guess, for want of a value or of a rule."""
-        self.live(index)
-        return index in self._unsure
+    def is_guess(self, index: int) -> bool:
+        """Return whether :meth:`differentiable_inputs` had to guess, for want of a value or of a rule."""
+        self.differentiable_inputs(index)
+        return index in self._guessed
 
-    def _find_live(self, index: int) -> tuple[bool, ...]:
+    def _find_differentiable_inputs(self, index: int) -> tuple[bool, ...]:
+        """Ask the tables, and else the gradient function of the operation itself, called with ones."""
         entry = self.entries[index]
-        inexact = tuple(self._differentiable(key) for key in entry.inputs)
+        inexact = tuple(self._has_inexact_dtype(key) for key in entry.inputs)
         if not entry.taped or writes(entry.type):
             return (False,) * len(inexact)
         if entry.custom is not None:
-            return self._live_custom(index, entry)
+            return self._inputs_of_custom_gradient(index, entry)
         if entry.type in _SMOOTH:
             return inexact
         if entry.graph is None and never_differentiable(entry.type):
@@ -130,40 +155,38 @@ class Flow:
         inputs = [self._recorder.tensor(key) for key in entry.inputs]
         outputs = [self._recorder.tensor(key) for key in entry.outputs]
         if entry.attrs is None or any(tensor is None for tensor in [*inputs, *outputs]):
-            self._unsure.add(index)
+            self._guessed.add(index)
             return inexact
         try:
-            given = [_ones(tensor) for tensor in outputs]
-            found = gradients_of(entry.type, entry.attrs, inputs, outputs, given)
+            upstream = [_ones(tensor) for tensor in outputs]
+            found = gradients_of(entry.type, entry.attrs, inputs, outputs, upstream)
         except LookupError:
             return (False,) * len(inexact)
-        except Exception:  # a rule that wants more than the operation's own tensors
-            self._unsure.add(index)
+        except Exception:  # a gradient function that needs more than the operation's own tensors
+            self._guessed.add(index)
             return inexact
         return tuple(ok and gradient is not None for ok, gradient in zip(inexact, found, strict=False))
 
-    def _live_custom(self, index: int, entry: Entry) -> tuple[bool, ...]:
+    def _inputs_of_custom_gradient(self, index: int, entry: Entry) -> tuple[bool, ...]:
+        """Return the inputs for which the backward function returned a gradient when the tape called it."""
         assert entry.custom is not None
         if not entry.custom.calls:
-            self._unsure.add(index)
-            return tuple(self._differentiable(key) for key in entry.inputs)
-        gave = {
+            self._guessed.add(index)
+            return tuple(self._has_inexact_dtype(key) for key in entry.inputs)
+        with_gradient = {
             key
             for _, found in entry.custom.calls
             for key, gradient in zip(entry.custom.inputs, found, strict=False)
             if gradient is not None
         }
-        return tuple(key in gave for key in entry.inputs)
+        return tuple(key in with_gradient for key in entry.inputs)
 
-    def _differentiable(self, key: int) -> bool:
-        """Whether a tensor is of numbers that have a derivative, or the handle of a variable that may be."""
+    def _has_inexact_dtype(self, key: int) -> bool:
+        """Return whether a tensor can carry a derivative: real or complex numbers, or a handle to them."""
         tensor = self._recorder.tensor(key)
         if tensor is None:
             return True
         return bool(tensor.dtype.is_floating or tensor.dtype.is_complex or tensor.dtype.name in _HANDLES)
-
-
-_HANDLES = frozenset({"resource", "variant"})
 
 
 def _ones(tensor: Any) -> Any:

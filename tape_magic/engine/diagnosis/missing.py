@@ -1,149 +1,104 @@
-"""Why there is no derivative of one thing by another."""
+"""Why a derivative is ``None``: the path from source to target that is cut, or is not there."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tape_magic.engine.diagnosis.evidence import Evidence, NamedTensors, at, unknown
+from tape_magic.engine.diagnosis.cures import cure_for_assignment
+from tape_magic.engine.diagnosis.evidence import NamedTensors, RunEvidence, at_line, unknown_reason
 from tape_magic.engine.internals.operations import is_registered
 from tape_magic.engine.record.entry import PY_FUNCTION, Entry, writes
 from tape_magic.engine.values.introspection import is_a
 from tape_magic.engine.values.leaves import items_of
 from tape_magic.engine.values.tensors import is_tensor, is_variable, tf_variable
-from tape_magic.results.reasons import Cause, Reason, Where
+from tape_magic.results.reasons import Cause, Reason
 
-SHAPES = frozenset({"Shape", "ShapeN", "Size", "Rank"})
-_STOPPING = frozenset({"StopGradient", "PreventGradient"})
-_PYTHON = frozenset({"PyFunc", "PyFuncStateless"})
+_SHAPE_OPERATIONS = frozenset({"Shape", "ShapeN", "Size", "Rank"})
+_STOPPING_OPERATIONS = frozenset({"StopGradient", "PreventGradient"})
+_NUMPY_FUNCTIONS = frozenset({"PyFunc", "PyFuncStateless"})
+_MAX_REASONS = 3
+
+# The gradient of EagerPyFunc takes the inner tape from a cache and removes it (TensorFlow 2.21,
+# python/ops/script_ops.py, tape_cache; https://github.com/tensorflow/tensorflow/issues/38870 quotes it).
 ONLY_ONCE = Reason(
     Cause.UNKNOWN,
     "tf.py_function can be differentiated only once in a run",
     "write it in TensorFlow, or take --jvp",
 )
-_ASSIGNING = {
-    "AssignAddVariableOp": "{0}_new = {0} + …",
-    "AssignSubVariableOp": "{0}_new = {0} - …",
-    "AssignVariableOp": "{0}_new = …",
-    "ResourceStridedSliceAssign": "tf.tensor_scatter_nd_update({0}, indices, values)",
-    "ResourceScatterUpdate": "tf.tensor_scatter_nd_update({0}, indices, values)",
-    "ResourceScatterNdUpdate": "tf.tensor_scatter_nd_update({0}, indices, values)",
-    "ResourceScatterAdd": "tf.tensor_scatter_nd_add({0}, indices, values)",
-    "ResourceScatterNdAdd": "tf.tensor_scatter_nd_add({0}, indices, values)",
-}
-"""How else to write what changes a variable."""
 
 
-class Missing:
-    """Reasons for what is ``None``.
+class MissingExplainer:
+    """Finds the reason for a derivative that is ``None``.
 
     Parameters
     ----------
     evidence
-        Of the run.
+        The evidence of the run.
     """
 
-    def __init__(self, evidence: Evidence) -> None:
+    def __init__(self, evidence: RunEvidence) -> None:
         self._evidence = evidence
 
-    def reason(self, target: NamedTensors, source: NamedTensors) -> Reason:
-        """Why there is no derivative of a target by a source that is one tensor or variable."""
+    def explain(self, target: NamedTensors, source: NamedTensors) -> Reason:
+        """Return why there is no derivative of a target by a source of one tensor or variable.
+
+        For ``i = tf.argmax(p)`` on line 3 of the cell: "cut at ArgMax, line 3: i = tf.argmax(p)".
+        """
         if not self._evidence.recorder.complete:
-            return unknown("not every operation could be followed")
+            return unknown_reason("not every operation could be followed")
         (key,) = source.keys
-        path = self._evidence.flow.between([key], target.keys)
-        if not path:
-            return self._not_read(target, source)
-        carrying, stops = self._evidence.flow.carried(key, target.keys, path)
-        if not carrying.isdisjoint(target.keys):
-            return self._undecided(target, source, path)
-        if target.name.startswith("∂") and all(one.type in SHAPES for one in self.telling(stops)):
-            return _independent(target, source)
-        return self.stopped(source, stops)
-
-    def _not_read(self, target: NamedTensors, source: NamedTensors) -> Reason:
-        if not target.name.startswith("∂"):
-            left = self._left(target, source)
-            if left is not None:
-                return left
-            older = self._older(target, source)
-            if older is not None:
-                return older
-            return Reason(Cause.NOT_READ, f"{_output(target.name)} does not read {source.name}")
         flow = self._evidence.flow
-        if any(flow.entries[index].type == PY_FUNCTION for index in flow.leading(target.keys)):
-            return ONLY_ONCE
-        return _independent(target, source)
+        path = flow.between([key], target.keys)
+        if not path:
+            return self._explain_no_path(target, source)
+        carrying, stops = flow.follow_derivative(key, target.keys, path)
+        if not carrying.isdisjoint(target.keys):
+            return self._explain_uncut_path(target, source, path)
+        entries = self.without_shape_reads(stops)
+        if _is_derivative(target) and all(entry.type in _SHAPE_OPERATIONS for entry in entries):
+            return _independent(target, source)
+        return self.explain_stops(source, stops)
 
-    def _left(self, target: NamedTensors, source: NamedTensors) -> Reason | None:
-        """Where a value left TensorFlow, if the target reads one that came from outside during the run."""
-        recorder = self._evidence.recorder
-        before = self._evidence.flow.before(target.keys)
-        made = {key for entry in self._evidence.flow.entries for key in entry.outputs}
-        outside = [
-            key
-            for key in before
-            if key > recorder.start and key not in made and recorder.tensor(key) is not None
-        ]
-        return self._evidence.left_by_text(target.name, source) if outside else None
+    # -- a path that is cut ------------------------------------------------------------------------
 
-    def _older(self, target: NamedTensors, source: NamedTensors) -> Reason | None:
-        """Another variable or tensor of the source's kind that the target reads in its place."""
-        before = self._evidence.flow.before(target.keys)
-        (mine,) = source.tensors
-        for name, value in list(self._evidence.text.namespace.items()):
-            if name.startswith("_") or not is_a(value, list | tuple | dict):
-                continue
-            for key, item in items_of(value):
-                if not (is_variable(item) or is_tensor(item)) or item is mine:
-                    continue
-                tensor = tf_variable(item) if is_variable(item) else item
-                number = NamedTensors("", (item,)).keys[0]
-                if number in before and tensor.shape == mine.shape and tensor.dtype == mine.dtype:
-                    place = f"{name}[{key!r}]"
-                    text = f"{_output(target.name)} does not read {source.name}: it reads {place}, "
-                    if _same_name(tensor, source.name):
-                        text += f"which was called that before {source.name} was bound anew"
-                    else:
-                        text += "another object"
-                    return Reason(Cause.NOT_READ, text, f"make {name} again from the new {source.name}")
-        return None
-
-    def stopped(self, source: NamedTensors, stops: Sequence[int]) -> Reason:
-        """Why a derivative by a source stops at the operations at some positions."""
-        reasons = [self.stop(entry, source) for entry in self.telling(stops)]
+    def explain_stops(self, source: NamedTensors, stops: Sequence[int]) -> Reason:
+        """Return why the derivative by a source stops at the entries of some indices."""
+        reasons = [self.explain_stop(entry, source) for entry in self.without_shape_reads(stops)]
         distinct = list({reason.text: reason for reason in reasons}.values())
         first = distinct[0]
         if len(distinct) == 1:
             return first
-        more = "; also ".join(reason.text for reason in distinct[:3])
-        rest = f", and {len(distinct) - 3} more" if len(distinct) > 3 else ""
-        return Reason(first.cause, more + rest, first.cure, first.operation, first.where)
+        text = "; also ".join(reason.text for reason in distinct[:_MAX_REASONS])
+        if len(distinct) > _MAX_REASONS:
+            text += f", and {len(distinct) - _MAX_REASONS} more"
+        return Reason(first.cause, text, first.cure, first.operation, first.where)
 
-    def telling(self, stops: Sequence[int]) -> list[Entry]:
-        """The entries at some positions, without those that read only a shape if there are others."""
+    def without_shape_reads(self, stops: Sequence[int]) -> list[Entry]:
+        """Return the entries of some indices, without those that read only a shape if there are others."""
         entries = [self._evidence.flow.entries[index] for index in stops]
-        return [entry for entry in entries if entry.type not in SHAPES] or entries
+        return [entry for entry in entries if entry.type not in _SHAPE_OPERATIONS] or entries
 
-    def stop(self, entry: Entry, source: NamedTensors) -> Reason:
-        """Why a derivative stops at an operation."""
+    def explain_stop(self, entry: Entry, source: NamedTensors) -> Reason:
+        """Return why the derivative by a source stops at an entry. A new cause becomes a line here."""
         where = self._evidence.where(entry.frames)
         kind = entry.type
 
         def reason(cause: Cause, text: str, cure: str = "") -> Reason:
-            return Reason(cause, f"{text}{at(where)}", cure, kind, where)
+            return Reason(cause, f"{text}{at_line(where)}", cure, kind, where)
 
+        # Variables are state, which no tape follows: https://github.com/tensorflow/tensorflow/issues/54532.
         if writes(kind):
-            return reason(Cause.STATE, "a variable's state carries no derivative", _functional(kind, where))
-        if kind == "ReadVariableOp" and not entry.taped and self._read_for_another(entry):
-            cure = _functional("AssignVariableOp", where)
+            cure = cure_for_assignment(kind, where)
             return reason(Cause.STATE, "a variable's state carries no derivative", cure)
-        if kind in _STOPPING or (not entry.taped and self._read_to_stop(entry)):
+        if kind == "ReadVariableOp" and not entry.taped and self._feeds(entry, {"AssignVariableOp"}):
+            cure = cure_for_assignment("AssignVariableOp", where)
+            return reason(Cause.STATE, "a variable's state carries no derivative", cure)
+        if kind in _STOPPING_OPERATIONS or (not entry.taped and self._reads_to_stop(entry)):
             return reason(Cause.STOPPED, "tf.stop_gradient")
         if not entry.taped:
             return reason(Cause.STOPPED, "not recorded")
-        if kind in _PYTHON:
+        if kind in _NUMPY_FUNCTIONS:
             return reason(Cause.LEFT, "leaves TensorFlow", "compute it with TensorFlow's operations")
         if entry.custom is not None:
             return reason(Cause.CUSTOM, f"the custom gradient of {entry.custom.name} returns None")
@@ -152,59 +107,115 @@ class Missing:
             return reason(Cause.INTEGER, f"cast to {outputs[0].dtype.name}")
         if kind == "AsString":
             return reason(Cause.INTEGER, "made a string")
-        if kind in SHAPES:
+        if kind in _SHAPE_OPERATIONS:
             return reason(Cause.NOT_READ, f"only the shape of {source.name} is read")
         if not is_registered(kind):
             return reason(Cause.UNREGISTERED, f"no gradient is registered for {kind}")
         return reason(Cause.CUT, f"cut at {kind}")
 
-    def _read_to_stop(self, entry: Entry) -> bool:
-        """Whether an entry only gave ``tf.stop_gradient`` the value of a variable."""
-        return entry.type == "ReadVariableOp" and any(
-            other.type in _STOPPING and not set(entry.outputs).isdisjoint(other.inputs)
-            for other in self._evidence.flow.entries
-        )
+    def _reads_to_stop(self, entry: Entry) -> bool:
+        """Return whether an entry only reads a variable for ``tf.stop_gradient``."""
+        return entry.type == "ReadVariableOp" and self._feeds(entry, _STOPPING_OPERATIONS)
 
-    def _read_for_another(self, entry: Entry) -> bool:
-        """Whether an entry only gave another variable the value of one."""
+    def _feeds(self, entry: Entry, kinds: frozenset[str] | set[str]) -> bool:
+        """Return whether an operation of some kinds reads an output of an entry."""
         return any(
-            other.type == "AssignVariableOp" and not set(entry.outputs).isdisjoint(other.inputs)
+            other.type in kinds and not set(entry.outputs).isdisjoint(other.inputs)
             for other in self._evidence.flow.entries
         )
 
-    def _undecided(self, target: NamedTensors, source: NamedTensors, path: Sequence[int]) -> Reason:
-        unsure = [index for index in path if self._evidence.flow.unsure(index)]
-        for index in unsure:
-            where = self._evidence.where(self._evidence.flow.entries[index].frames)
+    # -- no path -----------------------------------------------------------------------------------
+
+    def _explain_no_path(self, target: NamedTensors, source: NamedTensors) -> Reason:
+        if not _is_derivative(target):
+            return (
+                self._explain_leaving(target, source)
+                or self._explain_other_object(target, source)
+                or Reason(Cause.NOT_READ, f"{_output_name(target.name)} does not read {source.name}")
+            )
+        flow = self._evidence.flow
+        if any(flow.entries[index].type == PY_FUNCTION for index in flow.leading_to(target.keys)):
+            return ONLY_ONCE
+        return _independent(target, source)
+
+    def _explain_leaving(self, target: NamedTensors, source: NamedTensors) -> Reason | None:
+        """Return where a value left TensorFlow, if the target reads one that came in during the run.
+
+        Such a value is a tensor that was made during the run and that no recorded operation gave.
+        """
+        recorder, flow = self._evidence.recorder, self._evidence.flow
+        came_in = any(
+            key > recorder.start and key not in flow.makers and recorder.tensor(key) is not None
+            for key in flow.upstream(target.keys)
+        )
+        return self._evidence.explain_leaving(target.name, source) if came_in else None
+
+    def _explain_other_object(self, target: NamedTensors, source: NamedTensors) -> Reason | None:
+        """Return that the target reads another object of the source's kind from a list, tuple or dict.
+
+        For ``params = [w, b]`` above and ``w = tf.Variable(1.0)`` since: "y does not read w: it reads
+        params[0], which was called that before w was bound anew".
+        """
+        upstream = self._evidence.flow.upstream(target.keys)
+        (mine,) = source.tensors
+        for place, container, item in self._items_in_containers():
+            if item is mine or NamedTensors("", (item,)).keys[0] not in upstream:
+                continue
+            tensor = tf_variable(item) if is_variable(item) else item
+            if tensor.shape != mine.shape or tensor.dtype != mine.dtype:
+                continue
+            other = "another object"
+            if _was_called(tensor, source.name):
+                other = f"which was called that before {source.name} was bound anew"
+            text = f"{_output_name(target.name)} does not read {source.name}: it reads {place}, {other}"
+            return Reason(Cause.NOT_READ, text, f"make {container} again from the new {source.name}")
+        return None
+
+    def _items_in_containers(self) -> Iterator[tuple[str, str, Any]]:
+        """Yield the variables and tensors in the user's lists, tuples and dicts.
+
+        Each comes with its place, ``params[0]``, and the name of its container, ``params``.
+        """
+        for name, value in list(self._evidence.text.namespace.items()):
+            if name.startswith("_") or not is_a(value, list | tuple | dict):
+                continue
+            for key, item in items_of(value):
+                if is_variable(item) or is_tensor(item):
+                    yield f"{name}[{key!r}]", name, item
+
+    # -- a path that seems not to be cut -----------------------------------------------------------
+
+    def _explain_uncut_path(self, target: NamedTensors, source: NamedTensors, path: Sequence[int]) -> Reason:
+        """Return the first operation that was guessed to pass a derivative, and so may cut the path."""
+        flow = self._evidence.flow
+        for entry in (flow.entries[index] for index in path if flow.is_guess(index)):
+            where = self._evidence.where(entry.frames)
             if where is not None:
-                kind = self._evidence.flow.entries[index].type
-                name = "a custom gradient" if kind.startswith("CustomGradient") else kind
-                text = f"it may be {name}, {where}, which could not be looked into"
-                return Reason(Cause.UNKNOWN, f"the reason is not known: {text}", "", kind, where)
+                name = "a custom gradient" if entry.type.startswith("CustomGradient") else entry.type
+                text = f"the reason is not known: it may be {name}, {where}, which could not be looked into"
+                return Reason(Cause.UNKNOWN, text, "", entry.type, where)
         (key,) = source.keys
-        if any(key in entry.outputs for entry in self._evidence.flow.entries):
-            name = _output(target.name)
-            return unknown(f"perhaps {name} was computed before {source.name} was assigned, and watched")
-        return unknown("the operations on the way all have a gradient")
+        if key in flow.makers:
+            name = _output_name(target.name)
+            return unknown_reason(
+                f"perhaps {name} was computed before {source.name} was assigned, and watched"
+            )
+        return unknown_reason("the operations on the way all have a gradient")
+
+
+def _is_derivative(target: NamedTensors) -> bool:
+    """Return whether a target is a derivative that is differentiated again."""
+    return target.name.startswith("∂")
 
 
 def _independent(target: NamedTensors, source: NamedTensors) -> Reason:
     return Reason(Cause.NOT_READ, f"{target.name} does not depend on {source.name}")
 
 
-def _output(name: str) -> str:
+def _output_name(name: str) -> str:
     return "the output" if name == "_" else name
 
 
-def _same_name(tensor: Any, name: str) -> bool:
-    return str(getattr(tensor, "name", "")).removesuffix(":0") == name if is_variable(tensor) else False
-
-
-def _functional(kind: str, where: Where | None) -> str:
-    text = where.text if where else ""
-    if kind == "AssignVariableOp" and "Variable(" in text:
-        return "leave out tf.Variable()"
-    if kind not in _ASSIGNING:
-        return "compute a new tensor"
-    name = re.search(r"([^\W\d]\w*)(\[.*?\])?\.(assign|scatter)", text)
-    return f"compute a new tensor, {_ASSIGNING[kind].format(name.group(1) if name else 'x')}"
+def _was_called(tensor: Any, name: str) -> bool:
+    """Return whether a variable has a name; tensors have none."""
+    return is_variable(tensor) and str(getattr(tensor, "name", "")).removesuffix(":0") == name

@@ -1,4 +1,4 @@
-"""The backward pass once more over a record: TensorFlow's own rules, one operation at a time."""
+"""The backward pass once more over a record: TensorFlow's own gradient functions, one entry at a time."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tape_magic.engine.diagnosis.flow import Flow
+from tape_magic.engine.diagnosis.flow import DataFlow
 from tape_magic.engine.internals.operations import gradients_of
 from tape_magic.engine.record.entry import Entry, writes
 from tape_magic.engine.record.recorder import Recorder
 
 
 class CannotReplay(Exception):
-    """A value or a rule is missing, so that the pass cannot be followed.
+    """A value or a gradient function is missing, so that the pass cannot be replayed.
 
     Attributes
     ----------
     entry
-        The one whose rule TensorFlow refused to compute, if that is why.
+        The entry whose gradient function raised one of TensorFlow's errors, if that is the cause.
     """
 
     def __init__(self, entry: Entry | None = None) -> None:
@@ -27,26 +27,26 @@ class CannotReplay(Exception):
 
 
 @dataclass(frozen=True, eq=False)
-class Passed:
-    """What one entry passed on.
+class BackwardStep:
+    """The step of a backward pass through one entry.
 
     Attributes
     ----------
     index
-        The entry's position in the flow.
-    given
-        The gradients of its outputs.
-    found
-        The gradients that it gave for its inputs.
+        The entry's index in the flow.
+    output_gradients
+        The gradients of its outputs, which the step was given.
+    input_gradients
+        The gradients of its inputs, which the step computed.
     """
 
     index: int
-    given: tuple[Any, ...]
-    found: tuple[Any, ...]
+    output_gradients: tuple[Any, ...]
+    input_gradients: tuple[Any, ...]
 
 
-class Replay:
-    """The gradients of some targets by some sources, with each step of the way.
+class BackwardReplay:
+    """The gradients of some targets by some sources, with each step of the pass.
 
     Parameters
     ----------
@@ -55,36 +55,33 @@ class Replay:
     sources
         The keys of tensors and of variables' handles.
     targets
-        The keys of tensors whose sum is differentiated.
+        The keys of the tensors whose sum is differentiated.
 
     Attributes
     ----------
     steps
-        In the order in which they ran: from the targets back.
+        The steps in the order in which they ran: from the targets back.
 
-    Raises :class:`Unknown`, and ``LookupError`` where an operation on the way has no gradient.
+    Raises :class:`CannotReplay`, and ``LookupError`` where an operation on the path has no gradient.
     """
 
     def __init__(
-        self, flow: Flow, recorder: Recorder, sources: Sequence[int], targets: Sequence[int]
+        self, flow: DataFlow, recorder: Recorder, sources: Sequence[int], targets: Sequence[int]
     ) -> None:
-        self._flow, self._recorder = flow, recorder
-        self.steps: list[Passed] = []
-        self._gradients: dict[int, Any] = {}
-        conducting = flow.after(sources)
-        for key in targets:
-            self._add(key, self._seed(key))
-        for index in reversed(flow.between(sources, targets)):
-            self._step(index, flow.entries[index], conducting)
-
-    def gradient(self, key: int) -> Any:
-        """The gradient by a source or a tensor on the way, dense; ``None`` where nothing arrived."""
-        return self._gradients.get(key)
-
-    def _seed(self, key: int) -> Any:
         import tensorflow as tf
 
-        return tf.ones_like(self._value(key))
+        self._flow, self._recorder = flow, recorder
+        self.steps: list[BackwardStep] = []
+        self._gradients: dict[int, Any] = {}
+        downstream = flow.downstream(sources)
+        for key in targets:
+            self._accumulate(key, tf.ones_like(self._value(key)))
+        for index in reversed(flow.between(sources, targets)):
+            self._step(index, flow.entries[index], downstream)
+
+    def gradient(self, key: int) -> Any:
+        """Return the gradient by a source or a tensor on the path, dense; ``None`` where there is none."""
+        return self._gradients.get(key)
 
     def _value(self, key: int) -> Any:
         tensor = self._recorder.tensor(key)
@@ -92,27 +89,28 @@ class Replay:
             raise CannotReplay
         return tensor
 
-    def _step(self, index: int, entry: Entry, conducting: set[int]) -> None:
+    def _step(self, index: int, entry: Entry, downstream: set[int]) -> None:
+        """Take the gradients of an entry's outputs to those of its inputs."""
         given = [self._gradients.get(key) for key in entry.outputs]
         if all(gradient is None for gradient in given) or not entry.taped or writes(entry.type):
             return
-        found = self._found(entry, given)
-        self.steps.append(Passed(index, tuple(given), tuple(found)))
+        found = self._input_gradients(entry, given)
+        self.steps.append(BackwardStep(index, tuple(given), tuple(found)))
         for key, gradient in zip(entry.inputs, found, strict=False):
-            if gradient is not None and key in conducting:
-                self._add(key, _dense(gradient))
+            if gradient is not None and key in downstream:
+                self._accumulate(key, _dense(gradient))
 
-    def _found(self, entry: Entry, given: list[Any]) -> list[Any]:
+    def _input_gradients(self, entry: Entry, given: list[Any]) -> list[Any]:
         import tensorflow as tf
 
         if entry.custom is not None:
-            return self._custom(entry)
+            return self._recorded_gradients(entry)
         if entry.attrs is None:
             raise CannotReplay
         inputs = [self._value(key) for key in entry.inputs]
         outputs = [self._value(key) for key in entry.outputs]
         filled = [
-            tf.zeros_like(output) if gradient is None and _inexact(output) else gradient
+            tf.zeros_like(output) if gradient is None and _is_inexact(output) else gradient
             for output, gradient in zip(outputs, given, strict=True)
         ]
         try:
@@ -121,11 +119,11 @@ class Replay:
             raise
         except tf.errors.OpError as error:
             raise CannotReplay(entry) from error
-        except Exception as error:  # a rule that wants more than the operation's own tensors
+        except Exception as error:  # a gradient function that needs more than the operation's own tensors
             raise CannotReplay from error
 
-    def _custom(self, entry: Entry) -> list[Any]:
-        """What the backward function returned when the tape called it."""
+    def _recorded_gradients(self, entry: Entry) -> list[Any]:
+        """Return the gradients that a custom backward function gave when the tape called it, once."""
         assert entry.custom is not None
         if len(entry.custom.calls) != 1:
             raise CannotReplay
@@ -133,15 +131,16 @@ class Replay:
         by_key = dict(zip(entry.custom.inputs, found, strict=False))
         return [by_key.get(key) for key in entry.inputs]
 
-    def _add(self, key: int, gradient: Any) -> None:
+    def _accumulate(self, key: int, gradient: Any) -> None:
+        """Add a gradient to those that arrived at a tensor before."""
         import tensorflow as tf
 
         before = self._gradients.get(key)
-        # The gradient of a list of tensors is such a list, for which there is no other addition.
+        # The gradient of a list of tensors has dtype variant, which AddV2 refuses (TensorFlow 2.21).
         self._gradients[key] = gradient if before is None else tf.add_n([before, gradient])
 
 
-def _inexact(tensor: Any) -> bool:
+def _is_inexact(tensor: Any) -> bool:
     return bool(tensor.dtype.is_floating or tensor.dtype.is_complex)
 
 

@@ -16,7 +16,7 @@ from tape_magic.engine.devices.nvml import holders
 from tape_magic.engine.devices.state import DeviceState, has_started, read_state
 from tape_magic.engine.doctor import trial_program
 from tape_magic.engine.doctor.cuda_libraries import whole_line
-from tape_magic.engine.doctor.isolated import Ran, run_apart
+from tape_magic.engine.doctor.isolated import IsolatedRun, run_apart
 from tape_magic.engine.doctor.links import (
     RUN,
     Looked,
@@ -184,13 +184,13 @@ def _cure_of_computation(tf: Any, state: DeviceState, index: int, failed: str, l
     )
 
 
-def _trial(machine: Machine, args: tuple[str, ...]) -> Ran:
+def _trial(machine: Machine, args: tuple[str, ...]) -> IsolatedRun:
     # a test of one GPU must not take its memory whole, and the log must say what fails
     environ = {**machine.environ, "TF_FORCE_GPU_ALLOW_GROWTH": "true", "TF_CPP_MIN_LOG_LEVEL": "0"}
     return run_apart(Path(trial_program.__file__), args, environ, TRIAL_SECONDS)
 
 
-def _last_words(ran: Ran) -> str:
+def _last_words(ran: IsolatedRun) -> str:
     """The last line of the log that tells of an error."""
     telling = [line for line in ran.log if line.startswith(("E", "F", "W")) or "Error" in line]
     return telling[-1].rpartition("] ")[2].strip()[:200] if telling else ""

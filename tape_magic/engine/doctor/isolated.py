@@ -13,7 +13,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Ran:
+class IsolatedRun:
     """What a program wrote, and how it ended; `ended` is None when it ended as it should."""
 
     told: tuple[dict[str, Any], ...]
@@ -21,7 +21,7 @@ class Ran:
     ended: str | None
 
 
-def run_apart(program: Path, args: Sequence[str], environ: Mapping[str, str], limit: float) -> Ran:
+def run_apart(program: Path, args: Sequence[str], environ: Mapping[str, str], limit: float) -> IsolatedRun:
     """Runs it for at most `limit` seconds under this Python; reads its lines of JSON, and skips others."""
     # -P: the folder of the program must not hide the standard library's modules
     command = [sys.executable, "-P", str(program), *args]
@@ -31,10 +31,10 @@ def run_apart(program: Path, args: Sequence[str], environ: Mapping[str, str], li
         )
     except subprocess.TimeoutExpired as late:
         ended = f"did not end within {limit:.0f} s"
-        return Ran(_told(late.stdout or b""), _log(late.stderr or b""), ended)
+        return IsolatedRun(_told(late.stdout or b""), _log(late.stderr or b""), ended)
     except OSError as error:
-        return Ran((), (), f"could not be run: {error}")
-    return Ran(_told(done.stdout), _log(done.stderr), _ended(done.returncode))
+        return IsolatedRun((), (), f"could not be run: {error}")
+    return IsolatedRun(_told(done.stdout), _log(done.stderr), _ended(done.returncode))
 
 
 def _ended(code: int) -> str | None:

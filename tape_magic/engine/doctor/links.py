@@ -19,7 +19,7 @@ from typing import Any
 from tape_magic.engine.devices.machine import Machine
 from tape_magic.engine.doctor import probe_program
 from tape_magic.engine.doctor.cuda_libraries import WHEELS, install_line, wanted_libraries, wheel_line
-from tape_magic.engine.doctor.isolated import Ran, run_apart
+from tape_magic.engine.doctor.isolated import IsolatedRun, run_apart
 from tape_magic.results.doctor import ON_CPU, Examined, Finding, Link
 
 PROBE_SECONDS = 60
@@ -72,7 +72,7 @@ def _distribution() -> str:
     return names[0].replace("_", "-")
 
 
-def probe(names: Sequence[str], machine: Machine) -> Ran:
+def probe(names: Sequence[str], machine: Machine) -> IsolatedRun:
     """Loads libraries apart; CUDA_VISIBLE_DEVICES is left out, since it would hide what the driver can do."""
     folders = [*site.getsitepackages(), site.getusersitepackages(), *sys.path]
     known = list(dict.fromkeys(folder for folder in folders if folder and os.path.isdir(folder)))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tape_magic.engine.diagnosis.diagnosis import Diagnosis
-from tape_magic.engine.diagnosis.evidence import Evidence, NamedTensors
+from tape_magic.engine.diagnosis.evidence import NamedTensors, RunEvidence
 from tape_magic.engine.program.program import Text
 from tape_magic.engine.record.entry import Entry
 from tape_magic.engine.record.recorder import Recorder
@@ -93,7 +93,7 @@ def explained(record: Record, text: Text, loss_name: str | None, leaves: Sequenc
     """
     record.recorder.keep(record.loss)
     target = NamedTensors(loss_name or LAST_EXPRESSION, (record.loss,))
-    diagnosis = Diagnosis(Evidence(record.recorder, text))
+    diagnosis = Diagnosis(RunEvidence(record.recorder, text))
     by_reason: dict[str, list[str]] = {}
     for leaf in leaves:
         reason = _reason(diagnosis, target, NamedTensors(leaf.name, (leaf.value,)))
@@ -103,7 +103,7 @@ def explained(record: Record, text: Text, loss_name: str | None, leaves: Sequenc
 
 def _reason(diagnosis: Diagnosis, target: NamedTensors, source: NamedTensors) -> str:
     try:
-        reason = diagnosis.missing(target, source)
+        reason = diagnosis.explain_missing(target, source)
     except Exception:  # whatever the record holds, the run goes on without a reason
         return ""
     if reason.cause is Cause.UNKNOWN:

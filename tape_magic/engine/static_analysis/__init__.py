@@ -1,6 +1,8 @@
 """What the user's text says, without running it: statements, side effects, ways out of TensorFlow.
 
-Entrance: `side_effects`, and `leaving_tensorflow`.
+Entrances: :func:`~tape_magic.engine.static_analysis.leaving_tensorflow.first_exit` and
+:func:`~tape_magic.engine.static_analysis.side_effects.side_effects`; each has a module beside it that lists
+the calls it looks for (`leaving_calls`, `impure_calls`).
 Imports: `program`, `values`.
 
 """

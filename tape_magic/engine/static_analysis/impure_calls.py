@@ -1,4 +1,8 @@
-"""Which calls and changes are Python's own affair, so that a compiled loop does not repeat them."""
+"""Which calls and changes are side effects of Python, which a compiled loop does not repeat.
+
+TensorFlow runs the Python code of a function while it traces it, and not at each step:
+https://github.com/tensorflow/tensorflow/issues/31362.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,7 @@ from tape_magic.engine.values.functions import is_users
 
 
 class Advice(enum.Enum):
-    """What to do about a side effect; the value is the clause that says it."""
+    """The advice on a side effect; the value is the clause that gives it."""
 
     PRINT = "use tf.print"
     RECORD = "record a scalar with --track, or do it in a cell below"
@@ -31,24 +35,24 @@ class Advice(enum.Enum):
 
 
 # fmt: off
-_CHANGING = frozenset({
+_CHANGING_METHODS = frozenset({
     "add", "append", "appendleft", "clear", "difference_update", "discard", "extend", "extendleft",
     "insert", "intersection_update", "pop", "popitem", "popleft", "remove", "reverse", "setdefault", "sort",
     "symmetric_difference_update", "update",
 })
 # fmt: on
-_ARRAY_CHANGING = frozenset({"fill", "itemset", "partition", "put", "resize", "sort"})
-_WRITING = frozenset({"write", "writelines", "truncate"})
-_FILING = frozenset({"write_text", "write_bytes", "touch", "mkdir", "unlink"})
-_LEVELS = frozenset({"debug", "info", "warning", "error", "critical", "exception", "log"})
-_NOT_DRAWING = frozenset({"seed", "getstate", "setstate", "get_state", "set_state", "spawn"})
-_BY_NAME = {
+_ARRAY_CHANGING_METHODS = frozenset({"fill", "itemset", "partition", "put", "resize", "sort"})
+_STREAM_WRITING_METHODS = frozenset({"write", "writelines", "truncate"})
+_PATH_WRITING_METHODS = frozenset({"write_text", "write_bytes", "touch", "mkdir", "unlink"})
+_LOGGING_METHODS = frozenset({"debug", "info", "warning", "error", "critical", "exception", "log"})
+_METHODS_WITHOUT_DRAWING = frozenset({"seed", "getstate", "setstate", "get_state", "set_state", "spawn"})
+_ADVICE_BY_NAME = {
     ("pprint", "pprint"): Advice.PRINT,
     ("pprint", "pp"): Advice.PRINT,
     ("IPython.core.display_functions", "display"): Advice.PRINT,
     ("IPython.core.display", "display"): Advice.PRINT,
     ("IPython.core.display_functions", "clear_output"): Advice.PRINT,
-    **{("logging", level): Advice.PRINT for level in _LEVELS},
+    **{("logging", level): Advice.PRINT for level in _LOGGING_METHODS},
     **{
         ("time", name): Advice.CLOCK
         for name in (
@@ -71,28 +75,28 @@ _BY_NAME = {
 }
 
 
-def of_method(owner: Any, name: str) -> Advice | None:
-    """The cure of calling a method of an object from outside; ``None`` where that changes nothing."""
+def advice_for_method(owner: Any, name: str) -> Advice | None:
+    """Return the advice on calling a method of an object from outside; ``None`` where it changes nothing."""
     if isinstance(owner, random.Random | np.random.RandomState | np.random.Generator):
-        return None if name in _NOT_DRAWING else Advice.RANDOM
+        return None if name in _METHODS_WITHOUT_DRAWING else Advice.RANDOM
     if owner is sys.stdout or owner is sys.stderr:
-        return Advice.PRINT if name in _WRITING else None
+        return Advice.PRINT if name in _STREAM_WRITING_METHODS else None
     if isinstance(owner, io.IOBase):
-        return Advice.BELOW if name in _WRITING else None
+        return Advice.BELOW if name in _STREAM_WRITING_METHODS else None
     if isinstance(owner, logging.Logger):
-        return Advice.PRINT if name in _LEVELS else None
+        return Advice.PRINT if name in _LOGGING_METHODS else None
     if isinstance(owner, pathlib.Path):
-        return Advice.BELOW if name in _FILING else None
+        return Advice.BELOW if name in _PATH_WRITING_METHODS else None
     if name == "__next__" and is_iterator(owner):
         return Advice.BATCH
-    changing = _ARRAY_CHANGING if isinstance(owner, np.ndarray) else _CHANGING
+    changing = _ARRAY_CHANGING_METHODS if isinstance(owner, np.ndarray) else _CHANGING_METHODS
     return Advice.RECORD if name in changing and is_container(owner) else None
 
 
-def of_call(function: Any, call: ast.Call, argument: Any) -> Advice | None:
-    """The cure of calling a function.
+def advice_for_call(function: Any, call: ast.Call, argument: Any) -> Advice | None:
+    """Return the advice on calling a function; ``None`` where the call has no side effect.
 
-    `argument` is its first one, if that comes from outside, and else ``None``.
+    `argument` is the first argument where it is an object from outside, and else ``None``.
     """
     if _draws(function, call):
         return Advice.RANDOM
@@ -111,23 +115,26 @@ def of_call(function: Any, call: ast.Call, argument: Any) -> Advice | None:
     owner = getattr(function, "__objclass__", getattr(function, "__self__", None))
     if getattr(owner, "__module__", "") == "datetime" and name in ("now", "today", "utcnow"):
         return Advice.CLOCK
-    return _BY_NAME.get((module, name))
+    return _ADVICE_BY_NAME.get((module, name))
 
 
 def is_container(value: Any) -> bool:
-    """Whether a value is a list, dict or set of Python's, or an array, that changes in place."""
+    """Return whether a value is a mutable container of Python's or an array, which changes in place."""
     return isinstance(
         value, MutableSequence | MutableMapping | MutableSet | np.ndarray
-    ) and not is_tensorflows(value)
+    ) and not _is_of_tensorflow(value)
 
 
 def is_iterator(value: Any) -> bool:
-    """Whether a value is one of Python's iterators; TensorFlow's own go on within a graph."""
-    return isinstance(value, Iterator) and not is_tensorflows(value)
+    """Return whether a value is an iterator of Python's; TensorFlow's iterators advance within a graph."""
+    return isinstance(value, Iterator) and not _is_of_tensorflow(value)
 
 
 def changes_by_assignment(value: Any, attribute: str | None = None) -> bool:
-    """Whether assigning an item or attribute of a value is Python's affair: not where a property hears it."""
+    """Return whether assigning an item or attribute of a value changes a Python object.
+
+    It does not where a property or another descriptor takes the assignment, as those of Keras do.
+    """
     if value is None:
         return False
     if attribute is None:
@@ -135,20 +142,23 @@ def changes_by_assignment(value: Any, attribute: str | None = None) -> bool:
     return not hasattr(getattr(type(value), attribute, None), "__set__")
 
 
-def is_tensorflows(value: Any) -> bool:
-    """Whether a value's class is TensorFlow's or Keras's, as tracked lists of a model's are."""
+def _is_of_tensorflow(value: Any) -> bool:
+    """Return whether TensorFlow or Keras defines a value's class.
+
+    The tracked lists, dicts and sets of a model do not count, since they change in place as Python's do.
+    """
     module = str(type(value).__module__).partition(".")[0]
     return module in ("tensorflow", "keras") and not isinstance(value, list | dict | set)
 
 
 def _draws(function: Any, call: ast.Call) -> bool:
-    """Whether a function draws random numbers, or makes a generator that no seed fixes."""
+    """Return whether a function draws random numbers, or makes a generator without a seed."""
     if any(function is make for make in (np.random.default_rng, np.random.RandomState, random.Random)):
         return not call.args and not call.keywords
     owner = getattr(function, "__self__", None)
     return (
         isinstance(owner, random.Random | np.random.RandomState | np.random.Generator)
-        and function.__name__ not in _NOT_DRAWING
+        and function.__name__ not in _METHODS_WITHOUT_DRAWING
     )
 
 
@@ -159,7 +169,7 @@ def _opens_for_writing(call: ast.Call) -> bool:
 
 
 def _file_of(kind: type) -> str:
-    """The file of a class; what has none counts as a library's."""
+    """Return the file of a class; a class without one counts as a library's."""
     module = sys.modules.get(kind.__module__)
     if kind.__module__ == "__main__":
         return "<notebook>"

@@ -1,4 +1,8 @@
-"""Where the user's code takes a value out of TensorFlow, read off its text."""
+"""Where the user's code takes a value out of TensorFlow, read off its text.
+
+A name is *tainted* if it holds a value that is computed from the source. The search follows tainted names
+from statement to statement, and into the functions that are called with them.
+"""
 
 from __future__ import annotations
 
@@ -9,53 +13,31 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tape_magic.engine.static_analysis import statements
-from tape_magic.engine.static_analysis.statements import tree_of
-from tape_magic.engine.values.functions import function_behind, unwrapped
-from tape_magic.engine.values.tensors import is_variable
-
-_MODULES = frozenset(
-    {"numpy", "scipy", "math", "cmath", "statistics", "random", "pandas", "sklearn", "cv2", "skimage", "PIL"}
+from tape_magic.engine.static_analysis.leaving_calls import cure_for_call, numeric_function
+from tape_magic.engine.static_analysis.statements import (
+    calls_within,
+    names_changed,
+    names_read,
+    names_read_by_value,
+    names_tainted_within,
+    sets_item,
+    simple_statements,
+    syntax_tree,
 )
-_METHODS = frozenset({"numpy", "item", "tolist"})
-_PREDICTING = frozenset({"predict", "predict_on_batch"})
-"""Methods of models that give arrays."""
-_JUDGING = frozenset({"evaluate", "test_on_batch", "train_on_batch"})
-"""Methods of models that give a loss as a float."""
-_CONVERTING = frozenset({"numpy_function", "convert_to_numpy", "get_static_value"})
-_BUILTINS = frozenset({"float", "int", "complex", "bool"})
-_RENAMED = {
-    "mean": "reduce_mean",
-    "sum": "reduce_sum",
-    "max": "reduce_max",
-    "min": "reduce_min",
-    "amax": "reduce_max",
-    "amin": "reduce_min",
-    "prod": "reduce_prod",
-    "std": "math.reduce_std",
-    "var": "math.reduce_variance",
-    "dot": "tensordot(…, axes=1)",
-    "concatenate": "concat",
-    "array": "convert_to_tensor",
-    "asarray": "convert_to_tensor",
-    "power": "pow",
-    "absolute": "abs",
-    "fabs": "abs",
-    "clip": "clip_by_value",
-}
-_LIBRARIES = ("tensorflow", "keras", "numpy", "scipy")
-_DEPTH = 3
-_OWN_OPERATIONS = "use TensorFlow's own operations"
+from tape_magic.engine.values.functions import function_behind, unwrapped
+
+_FOLLOWED_NO_FURTHER = ("tensorflow", "keras", "numpy", "scipy")
+_MAX_CALL_DEPTH = 3
 
 
 @dataclass(frozen=True)
-class Leaving:
+class TensorFlowExit:
     """An expression that takes a value out of TensorFlow.
 
     Attributes
     ----------
     filename, line
-        Where it stands.
+        The file and line of the expression.
     text
         The expression: ``np.mean(x2)``.
     cure
@@ -68,37 +50,40 @@ class Leaving:
     cure: str
 
 
-def leaving(
+def first_exit(
     filename: str,
     lines: tuple[int, int],
     namespace: Mapping[str, Any],
     sources: set[str],
     target: str,
     others: Collection[str] = (),
-) -> Leaving | None:
-    """The first expression through which what is computed from a source leaves TensorFlow before `target`.
+) -> TensorFlowExit | None:
+    """Return the first expression through which a value computed from a source leaves TensorFlow.
+
+    Only statements that the target may be computed from count. With ``h = np.sin(x)`` on line 3 and
+    ``y = tf.reduce_sum(h)`` on line 4, the exit of ``x`` before ``y`` is ``np.sin(x)`` on line 3.
 
     Parameters
     ----------
     filename, lines
-        The file, as ``linecache`` knows it, and the lines of it that count; (0, 0) for all.
+        The file, as ``linecache`` names it, and the lines of it that count; (0, 0) for all.
     namespace
-        What the names stand for.
+        The objects that the names stand for.
     sources
         The names that hold the source, or lead to it as a model or a function does.
     target
-        A name; empty for the last expression.
+        The name of the output; empty for the last expression.
     others
         Expressions that begin with the name of a source and are not the source.
     """
-    tree = tree_of(filename, lines)
+    tree = syntax_tree(filename, lines)
     if tree is None:
         return None
-    return _Text(filename, tree, namespace, sources, others=others).find(sources, target)
+    return _ExitSearch(filename, tree, namespace, sources, others=others).find(sources, target)
 
 
-class _Text:
-    """The statements of a cell or function, with which names hold what is computed from the source."""
+class _ExitSearch:
+    """The search for an exit in one cell or function."""
 
     def __init__(
         self,
@@ -113,166 +98,124 @@ class _Text:
         self._sources, self._others = sources, others
         self._arrays: set[str] = set()
 
-    def find(self, tainted: set[str], target: str) -> Leaving | None:
-        wanted = self._wanted(target)
+    def find(self, tainted: set[str], target: str) -> TensorFlowExit | None:
+        """Return the first exit of a value that the tainted names hold at the beginning."""
+        needed = self._names_needed(target)
         tainted = set(tainted)
-        for statement in statements.statements_of(self._tree.body):
-            changed = statements.changed(statement, tainted, self._namespace)
-            suspect = statements.suspect(statement, tainted)
-            if suspect.isdisjoint(statements.valued(statement, self._others)):
-                self._note_arrays(statement, changed)
+        for statement in simple_statements(self._tree.body):
+            changed = names_changed(statement, tainted, self._namespace)
+            within = names_tainted_within(statement, tainted)
+            if within.isdisjoint(names_read_by_value(statement, self._others)):
+                self._remember_arrays(statement, changed)
                 continue
-            if self._matters(statement, changed, wanted, target):
-                for call in statements.calls_within(statement):
-                    found = self._leaves(call, suspect)
-                    if found is not None:
-                        return found
-                if self._arrays.union(self._held_arrays(changed)) & changed and _sets_item(statement):
-                    cure = "keep the values in a list, and tf.stack them"
-                    return Leaving(self._filename, statement.lineno, _text(statement), cure)
+            if self._target_may_need(statement, changed, needed, target):
+                found = self._exit_in(statement, changed, within)
+                if found is not None:
+                    return found
             tainted |= changed
         return None
 
-    def _matters(self, statement: ast.stmt, changed: set[str], wanted: set[str], target: str) -> bool:
-        """Whether the target may be computed from what a statement does, and not only shown or checked."""
+    def _exit_in(self, statement: ast.stmt, changed: set[str], tainted: set[str]) -> TensorFlowExit | None:
+        """Return the exit in one statement: a call, or a tensor stored in an array of NumPy's."""
+        for call in calls_within(statement):
+            found = self._exit_by_call(call, tainted)
+            if found is not None:
+                return found
+        if sets_item(statement) and any(self._is_array(name) for name in changed):
+            cure = "keep the values in a list, and tf.stack them"
+            return TensorFlowExit(self._filename, statement.lineno, _on_one_line(statement), cure)
+        return None
+
+    def _exit_by_call(self, call: ast.Call, tainted: set[str]) -> TensorFlowExit | None:
+        if tainted.isdisjoint(names_read_by_value(call, self._others)):
+            return None
+        cure = cure_for_call(call, self._namespace)
+        if cure is not None:
+            return TensorFlowExit(self._filename, call.lineno, _on_one_line(call), cure)
+        return self._exit_within_callee(call, tainted)
+
+    # -- statements that count ---------------------------------------------------------------------
+
+    def _target_may_need(self, statement: ast.stmt, changed: set[str], needed: set[str], target: str) -> bool:
+        """Return whether the target may be computed from a statement that is not only shown or checked."""
         if changed:
-            return not wanted or bool(wanted & changed)
+            return not needed or bool(needed & changed)
         return not target and (isinstance(statement, ast.Return) or statement is self._tree.body[-1])
 
-    def _wanted(self, target: str) -> set[str]:
-        """The names that the target is computed from; empty where all count."""
-        found = list(statements.statements_of(self._tree.body))
+    def _names_needed(self, target: str) -> set[str]:
+        """Return the names that the target is computed from; the empty set where all of them count."""
+        statements = list(simple_statements(self._tree.body))
         if target:
-            wanted = {target}
+            needed = {target}
         else:
             last = self._tree.body[-1] if self._tree.body else None
-            ends = [one for one in found if isinstance(one, ast.Return) or (one is last and _is_value(one))]
-            wanted = {name for one in ends for name in statements.read(one)}
-        for statement in reversed(found):
-            if wanted & statements.changed(statement, set(), self._namespace):
-                wanted |= statements.read(statement)
-        return wanted
+            ends = [
+                one
+                for one in statements
+                if isinstance(one, ast.Return) or (one is last and isinstance(one, ast.Expr))
+            ]
+            needed = {name for one in ends for name in names_read(one)}
+        for statement in reversed(statements):
+            if needed & names_changed(statement, set(), self._namespace):
+                needed |= names_read(statement)
+        return needed
 
-    def _note_arrays(self, statement: ast.stmt, changed: set[str]) -> None:
-        """Names that a statement gives an array of NumPy's."""
+    # -- arrays ------------------------------------------------------------------------------------
+
+    def _remember_arrays(self, statement: ast.stmt, changed: set[str]) -> None:
+        """Remember the names to which a statement assigns the result of a numeric library's function."""
         value = getattr(statement, "value", None)
-        if isinstance(statement, ast.Assign) and isinstance(value, ast.Call) and self._foreign(value.func):
+        if not isinstance(statement, ast.Assign) or not isinstance(value, ast.Call):
+            return
+        if numeric_function(value.func, self._namespace):
             self._arrays |= changed
 
-    def _held_arrays(self, names: set[str]) -> set[str]:
-        return {
-            name
-            for name in names
-            if type(self._namespace.get(name)).__module__.partition(".")[0] in ("numpy", "pandas")
-        }
+    def _is_array(self, name: str) -> bool:
+        library = type(self._namespace.get(name)).__module__.partition(".")[0]
+        return name in self._arrays or library in ("numpy", "pandas")
 
-    def _leaves(self, call: ast.Call, suspect: set[str]) -> Leaving | None:
-        if suspect.isdisjoint(statements.valued(call, self._others)):
-            return None
-        cure = self._cure(call)
-        if cure is not None:
-            return Leaving(self._filename, call.lineno, _text(call), cure)
-        return self._within(call, suspect)
+    # -- functions that are called -----------------------------------------------------------------
 
-    def _cure(self, call: ast.Call) -> str | None:
-        """What helps where a call takes what it is given out of TensorFlow; ``None`` where it does not."""
-        function = call.func
-        if isinstance(function, ast.Name) and function.id == "map" and call.args:
-            function = call.args[0]
-        if isinstance(function, ast.Name) and function.id in _BUILTINS:
-            return None if function.id in self._namespace else f"leave out {function.id}()"
-        if isinstance(function, ast.Attribute):
-            owner = ast.unparse(function.value)
-            if function.attr in _METHODS and not call.args:
-                return f"leave out .{function.attr}()"
-            if function.attr in _PREDICTING:
-                return f"call {owner}(…) itself"
-            if function.attr in _JUDGING:
-                return f"compute the loss from {owner}(…)"
-            if function.attr == "get_weights":
-                return f"use {owner}.trainable_variables"
-            if function.attr == "constant" and call.args and self._is_copied(call.args[0]):
-                return "use tf.convert_to_tensor"
-            if function.attr in _CONVERTING:
-                return _OWN_OPERATIONS
-        name = self._foreign(function)
-        return None if name is None else _replacement(name)
-
-    def _is_copied(self, value: ast.expr) -> bool:
-        """Whether ``tf.constant`` takes the numbers out of a value, as it does of a variable."""
-        return isinstance(value, ast.Name) and is_variable(self._namespace.get(value.id))
-
-    def _foreign(self, function: ast.expr) -> str | None:
-        """The name of a function of NumPy or another library of numbers."""
-        base = function
-        while isinstance(base, ast.Attribute):
-            base = base.value
-        if not isinstance(base, ast.Name):
-            return None
-        value = self._namespace.get(base.id)
-        module = value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", "")
-        if isinstance(value, types.ModuleType) and not isinstance(function, ast.Attribute):
-            return None
-        if str(module).partition(".")[0] not in _MODULES:
-            return None
-        return function.attr if isinstance(function, ast.Attribute) else str(getattr(value, "__name__", ""))
-
-    def _within(self, call: ast.Call, suspect: set[str]) -> Leaving | None:
-        """Into a function, layer or method of the user that is called with a tainted value."""
-        value = self._called(call.func)
-        function = None if self._depth >= _DEPTH else function_behind(value)
-        if function is None or str(function.__globals__.get("__name__")).startswith(_LIBRARIES):
+    def _exit_within_callee(self, call: ast.Call, tainted: set[str]) -> TensorFlowExit | None:
+        """Search the user's function, layer or method that is called with a tainted value."""
+        value = self._callee(call.func)
+        function = None if self._depth >= _MAX_CALL_DEPTH else function_behind(value)
+        if function is None or str(function.__globals__.get("__name__")).startswith(_FOLLOWED_NO_FURTHER):
             return None
         code = function.__code__
-        tree = tree_of(code.co_filename, (code.co_firstlineno, 0))
+        tree = syntax_tree(code.co_filename, (code.co_firstlineno, 0))
         if tree is None:
             return None
         bound = not isinstance(unwrapped(value), types.FunctionType) or isinstance(call.func, ast.Attribute)
-        given = _given(call, code.co_varnames[: code.co_argcount + code.co_kwonlyargcount], bound, suspect)
+        parameters = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+        given = _tainted_parameters(call, parameters, bound, tainted)
         home = function.__globals__
         shared = {name for name in self._sources if home.get(name, self) is self._namespace.get(name)}
         shared -= set(code.co_varnames)
-        inner = _Text(code.co_filename, tree, home, shared, self._depth + 1)
+        inner = _ExitSearch(code.co_filename, tree, home, shared, self._depth + 1)
         return inner.find(given | shared, "")
 
-    def _called(self, function: ast.expr) -> Any:
-        """What is called, by its name, or as a method of an object of the user's."""
+    def _callee(self, function: ast.expr) -> Any:
+        """Return what a call calls, given by its name or as a method of an object in the namespace."""
         if isinstance(function, ast.Name):
             return self._namespace.get(function.id)
         if not isinstance(function, ast.Attribute) or not isinstance(function.value, ast.Name):
             return None
         owner = type(self._namespace.get(function.value.id))
-        return inspect.getattr_static(owner, function.attr, None)  # no code of the object's runs
+        return inspect.getattr_static(owner, function.attr, None)  # runs no code of the object's
 
 
-def _given(call: ast.Call, parameters: tuple[str, ...], bound: bool, suspect: set[str]) -> set[str]:
-    """The parameters of a function to which a call gives something tainted."""
+def _tainted_parameters(
+    call: ast.Call, parameters: tuple[str, ...], bound: bool, tainted: set[str]
+) -> set[str]:
+    """Return the parameters of a function to which a call gives a tainted value."""
     if any(isinstance(arg, ast.Starred) for arg in call.args) or any(not one.arg for one in call.keywords):
         return set(parameters)
     owner = [call.func] if bound else []
     pairs = [*zip(parameters, [*owner, *call.args], strict=False)]
     pairs += [(one.arg or "", one.value) for one in call.keywords]
-    return {name for name, value in pairs if not suspect.isdisjoint(statements.valued(value))}
+    return {name for name, value in pairs if not tainted.isdisjoint(names_read_by_value(value))}
 
 
-def _replacement(name: str) -> str:
-    import tensorflow as tf
-
-    if name in _RENAMED or hasattr(tf, name):
-        return f"use tf.{_RENAMED.get(name, name)}"
-    homes = {"math": tf.math, "linalg": tf.linalg, "signal": tf.signal}
-    home = next((home for home, module in homes.items() if hasattr(module, name)), None)
-    return f"use tf.{home}.{name}" if home else _OWN_OPERATIONS
-
-
-def _is_value(statement: ast.stmt) -> bool:
-    return isinstance(statement, ast.Expr)
-
-
-def _sets_item(statement: ast.stmt) -> bool:
-    targets = getattr(statement, "targets", None) or [getattr(statement, "target", None)]
-    return any(isinstance(target, ast.Subscript) for target in targets)
-
-
-def _text(node: ast.AST) -> str:
+def _on_one_line(node: ast.AST) -> str:
     return " ".join(ast.unparse(node).split())

@@ -1,4 +1,4 @@
-"""What the names in a piece of the user's text stand for, as far as that is known without running it."""
+"""The objects that names in the user's text stand for, as far as they are known without running it."""
 
 from __future__ import annotations
 
@@ -10,71 +10,87 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tape_magic.engine.static_analysis.statements import body_of, tree_of
+from tape_magic.engine.static_analysis.statements import function_body, syntax_tree
 from tape_magic.engine.values.functions import closure_of, function_behind, is_users, unwrapped
 
-Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
 
-class Made:
-    """Stands for what the program makes itself, or what the text does not tell."""
+class Unresolved:
+    """The value of a name that the program assigns itself, or that the text does not tell."""
 
 
-MADE = Made()
-"""The one of its kind."""
+UNRESOLVED = Unresolved()
+"""The one instance of its class."""
 
 
 @dataclass(frozen=True)
-class Defined:
-    """A function that the program defines itself."""
+class DefinedFunction:
+    """A function that the program defines itself.
 
-    node: Function
+    Attributes
+    ----------
+    node
+        The definition.
+    scope
+        The scope that the definition stands in.
+    """
+
+    node: FunctionNode
     scope: Scope
 
 
 @dataclass(frozen=True)
 class Scope:
-    """What names stand for: those assigned so far within, and those outside."""
+    """The objects that names stand for at one place in the text.
+
+    Attributes
+    ----------
+    namespace
+        The names outside, with their objects.
+    local
+        The names that the text has assigned so far.
+    """
 
     namespace: Mapping[str, Any]
     local: dict[str, Any]
 
-    def look(self, name: str) -> Any:
-        """What a name stands for; :data:`MADE` where that is not known."""
+    def look_up(self, name: str) -> Any:
+        """Return the object of a name; :data:`UNRESOLVED` where it is not known."""
         for names in (self.local, self.namespace, vars(builtins)):
             if name in names:
                 return names[name]
-        return MADE
+        return UNRESOLVED
 
-    def value(self, node: ast.AST | None) -> Any:
-        """The object from outside that an expression gives; :data:`MADE` for any other."""
+    def resolve(self, node: ast.AST | None) -> Any:
+        """Return the object from outside that an expression gives; :data:`UNRESOLVED` for any other."""
         if isinstance(node, ast.Name):
-            return self.look(node.id)
+            return self.look_up(node.id)
         if isinstance(node, ast.Attribute):
-            return _member(self.value(node.value), node.attr)
+            return _attribute_of(self.resolve(node.value), node.attr)
         if isinstance(node, ast.Subscript):
-            return item_of(self.value(node.value), node.slice)
+            return item_of(self.resolve(node.value), node.slice)
         if isinstance(node, ast.Lambda):
-            return Defined(node, self)
-        return MADE
+            return DefinedFunction(node, self)
+        return UNRESOLVED
 
 
 @dataclass(frozen=True)
 class Callee:
-    """A function that the user wrote, as it is called.
+    """A function that the user wrote, at a place that calls it.
 
     Attributes
     ----------
     tree, filename
-        Its statements, and where they stand.
+        The statements of the function, and their file.
     key
-        Tells it from others.
+        An object that identifies the function.
     scope
-        What its names stand for.
+        The scope that its body begins with.
     names
-        Its parameters that are given in order.
+        Its positional parameters.
     bound
-        The first of them that it has already: the object of a method.
+        The arguments that it has already: for a method, the object.
     """
 
     tree: ast.Module
@@ -86,21 +102,22 @@ class Callee:
 
     @classmethod
     def of(cls, value: Any, filename: str) -> Callee | None:
-        """What a call of a value runs; ``None`` for what is a library's, or traced on its own account.
+        """Return the function that a call of `value` runs, if the user wrote it.
 
-        `filename` is that of the text that calls it.
+        ``None`` for a library's function, and for a ``tf.function``, which is traced by itself. `filename` is
+        the file of the text that calls it.
         """
-        if isinstance(value, Defined):
+        if isinstance(value, DefinedFunction):
             parameters = [*value.node.args.posonlyargs, *value.node.args.args]
             given = [parameter.arg for parameter in parameters]
-            return cls(body_of(value.node), filename, value.node, value.scope, given)
-        if value is MADE or unwrapped(value) is not value:
+            return cls(function_body(value.node), filename, value.node, value.scope, given)
+        if value is UNRESOLVED or unwrapped(value) is not value:
             return None
         function = function_behind(value)
         if function is None or not is_users(function.__code__.co_filename):
             return None
         code = function.__code__
-        tree = tree_of(code.co_filename, (code.co_firstlineno, 0))
+        tree = syntax_tree(code.co_filename, (code.co_firstlineno, 0))
         if tree is None:
             return None
         names = code.co_varnames[: code.co_argcount]
@@ -112,31 +129,31 @@ class Callee:
         return cls(tree, code.co_filename, code, scope, names, bound)
 
 
-def _member(owner: Any, name: str) -> Any:
-    """An attribute, without running code of the user's; :data:`MADE` where only that would tell."""
+def _attribute_of(owner: Any, name: str) -> Any:
+    """Return an attribute without running the user's code; :data:`UNRESOLVED` where it takes a call."""
     if isinstance(owner, types.ModuleType):
-        return getattr(owner, name, MADE)
-    if owner is MADE or isinstance(owner, Defined):
-        return MADE
-    held = inspect.getattr_static(owner, name, MADE)
+        return getattr(owner, name, UNRESOLVED)
+    if owner is UNRESOLVED or isinstance(owner, DefinedFunction):
+        return UNRESOLVED
+    held = inspect.getattr_static(owner, name, UNRESOLVED)
     if isinstance(held, types.FunctionType) and not isinstance(owner, type):
         return types.MethodType(held, owner) if name not in getattr(owner, "__dict__", {}) else held
     if isinstance(held, staticmethod):
         return held.__func__
     if isinstance(held, classmethod):
         return types.MethodType(held.__func__, owner)
-    return MADE if hasattr(type(held), "__get__") and not callable(held) else held
+    return UNRESOLVED if hasattr(type(held), "__get__") and not callable(held) else held
 
 
 def item_of(owner: Any, index: ast.expr | None) -> Any:
-    """An item of a list or dict; where it is not known which, any of them stands for it."""
+    """Return an item of a list, tuple or dict; any item stands for one whose index is not known."""
     if not isinstance(owner, list | tuple | dict) or not owner:
-        return MADE
+        return UNRESOLVED
     key = index.value if isinstance(index, ast.Constant) else None
     if isinstance(owner, dict):
         if index is None:
-            return MADE  # a loop gives the keys
+            return UNRESOLVED  # a loop over a dict gives its keys
         return dict.get(owner, key, next(iter(owner.values())))
     if isinstance(key, int) and -len(owner) <= key < len(owner):
         return tuple(owner)[key]
-    return owner[0] if not isinstance(index, ast.Slice) else MADE
+    return owner[0] if not isinstance(index, ast.Slice) else UNRESOLVED

@@ -1,7 +1,7 @@
 """Side effects of Python in a program that is compiled: they happen while it is traced, and never again.
 
-Read off the text, with what the names in it stand for. Only what can be told for sure is named: what
-the program makes itself it may change as it likes.
+They are read off the text and the objects that its names stand for. Only certain ones are reported: a program
+may change the objects that it makes itself.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from typing import Any
 from tape_magic.engine.program.program import Text
 from tape_magic.engine.static_analysis import impure_calls
 from tape_magic.engine.static_analysis.impure_calls import Advice
-from tape_magic.engine.static_analysis.scope import MADE, Callee, Defined, Scope, item_of
-from tape_magic.engine.static_analysis.statements import tree_of
+from tape_magic.engine.static_analysis.scope import UNRESOLVED, Callee, DefinedFunction, Scope, item_of
+from tape_magic.engine.static_analysis.statements import syntax_tree
 from tape_magic.errors import shorten
 
-MOST = 5
-"""More than this are counted, and not listed."""
+MAX_LISTED = 5
+"""Side effects beyond this number are counted, and not listed."""
 
-_DEPTH = 3
+_MAX_CALL_DEPTH = 3
 
 
 @dataclass(frozen=True)
 class SideEffect:
-    """An expression or statement that does something once, and not at each step.
+    """An expression or statement that runs once, and not at each step.
 
     Attributes
     ----------
     place
-        ``line 3``, or ``cell 2, line 3`` for what the program calls.
+        ``line 3``, or ``cell 2, line 3`` in a function that the program calls.
     text
-        What stands there: ``log.append(y)``.
+        The expression or statement: ``log.append(y)``.
     cure
-        What to do.
+        The advice.
     """
 
     place: str
@@ -50,26 +50,32 @@ class SideEffect:
 
 
 def side_effects(text: Text) -> list[SideEffect]:
-    """Those of a program, each once, in the order in which they happen."""
+    """Return the side effects of a program, each once, in the order in which they happen.
+
+    For a cell with ``log.append(loss)`` on its third line: "line 3 happens only while the loop is compiled,
+    and not at each step: log.append(loss); record a scalar with --track, or do it in a cell below".
+    """
     try:
-        tree = tree_of(text.filename, text.lines) if text.filename else None
+        tree = syntax_tree(text.filename, text.lines) if text.filename else None
         if tree is None:
             return []
-        walk = _Walk(text, text.filename, Scope(text.namespace, {}), {})
-        walk.visit(tree)
-    except Exception:  # objects of the user's may answer anything: a warning must not break the run
+        visitor = _SideEffectVisitor(text, text.filename, Scope(text.namespace, {}), {})
+        visitor.visit(tree)
+    except Exception:  # an object of the user's may raise anything, and a warning must not break the run
         return []
-    return list(walk.found.values())
+    return list(visitor.found.values())
 
 
 def notes(text: Text) -> list[str]:
-    """The same as sentences for the report, no more than a few."""
-    found = [str(effect) for effect in side_effects(text)]
-    rest = len(found) - MOST
-    return found if rest <= 0 else [*found[:MOST], f"{rest} more lines happen only while it is compiled"]
+    """Return the side effects of a program as sentences for its report; beyond a few, their number."""
+    sentences = [str(effect) for effect in side_effects(text)]
+    more = len(sentences) - MAX_LISTED
+    if more > 0:
+        sentences[MAX_LISTED:] = [f"{more} more lines happen only while it is compiled"]
+    return sentences
 
 
-class _Walk(ast.NodeVisitor):
+class _SideEffectVisitor(ast.NodeVisitor):
     """Collects the side effects of one cell or function, and of the functions that it calls."""
 
     def __init__(
@@ -80,95 +86,107 @@ class _Walk(ast.NodeVisitor):
         self._global: set[str] = set()
         self._within: tuple[Any, ...] = ()
 
-    def _note(self, node: ast.AST, cure: Advice | None) -> None:
-        if cure is None:
+    def _note(self, node: ast.AST, advice: Advice | None) -> None:
+        """Note a side effect, unless there is no advice on it."""
+        if advice is None:
             return
         label = self._text.label(self._filename)
         line = getattr(node, "lineno", 0)
         place = f"{label}, line {line}" if label else f"line {line}"
         shown = shorten(" ".join(ast.unparse(node).split()))
-        self.found.setdefault((place, shown), SideEffect(place, shown, cure))
+        self.found.setdefault((place, shown), SideEffect(place, shown, advice))
 
     # -- calls -------------------------------------------------------------------------------------
 
     def visit_Call(self, node: ast.Call) -> None:
         self.generic_visit(node)
-        function = self._scope.value(node.func)
-        cure = None
-        if isinstance(node.func, ast.Attribute):
-            owner = self._scope.value(node.func.value)
-            cure = None if owner is MADE else impure_calls.of_method(owner, node.func.attr)
-        if cure is None and function is not MADE:
-            argument = self._scope.value(node.args[0]) if node.args else MADE
-            cure = impure_calls.of_call(function, node, None if argument is MADE else argument)
-        self._note(node, cure)
-        if cure is None:
+        function = self._scope.resolve(node.func)
+        advice = self._advice_for(node, function)
+        self._note(node, advice)
+        if advice is None:
             self._enter(function, node)
-        # TensorFlow calls the Python of these at each step.
+        # TensorFlow calls what it is given here at each step, so that a side effect within happens each time.
         called = getattr(node.func, "attr", getattr(node.func, "id", ""))
         if called not in ("py_function", "numpy_function"):
             for argument in [*node.args, *(keyword.value for keyword in node.keywords)]:
                 if isinstance(argument, ast.Lambda):
-                    self._enter(Defined(argument, self._scope), None)
+                    self._enter(DefinedFunction(argument, self._scope), None)
+
+    def _advice_for(self, node: ast.Call, function: Any) -> Advice | None:
+        """Return the advice on a call, as that of a method or as that of a function."""
+        advice = None
+        if isinstance(node.func, ast.Attribute):
+            owner = self._scope.resolve(node.func.value)
+            if owner is not UNRESOLVED:
+                advice = impure_calls.advice_for_method(owner, node.func.attr)
+        if advice is None and function is not UNRESOLVED:
+            argument = self._scope.resolve(node.args[0]) if node.args else UNRESOLVED
+            known = None if argument is UNRESOLVED else argument
+            advice = impure_calls.advice_for_call(function, node, known)
+        return advice
 
     def _enter(self, function: Any, call: ast.Call | None) -> None:
-        """Into a function that the user wrote, with what of its arguments comes from outside."""
+        """Visit the body of a function that the user wrote, with the arguments that come from outside."""
         callee = Callee.of(function, self._filename)
-        if callee is None or callee.key in self._within or len(self._within) >= _DEPTH:
+        if callee is None or callee.key in self._within or len(self._within) >= _MAX_CALL_DEPTH:
             return
-        given = [*callee.bound, *(self._scope.value(argument) for argument in (call.args if call else ()))]
-        arguments = {**dict.fromkeys(callee.names, MADE), **dict(zip(callee.names, given, strict=False))}
+        given = [*callee.bound, *(self._scope.resolve(argument) for argument in (call.args if call else ()))]
+        arguments = {
+            **dict.fromkeys(callee.names, UNRESOLVED),
+            **dict(zip(callee.names, given, strict=False)),
+        }
         for keyword in call.keywords if call else ():
             if keyword.arg in arguments:
-                arguments[keyword.arg] = self._scope.value(keyword.value)
+                arguments[keyword.arg] = self._scope.resolve(keyword.value)
         scope = Scope(callee.scope.namespace, {**callee.scope.local, **arguments})
-        inner = _Walk(self._text, callee.filename, scope, self.found)
+        inner = _SideEffectVisitor(self._text, callee.filename, scope, self.found)
         inner._within = (*self._within, callee.key)
         inner.visit(callee.tree)
 
-    # -- what is assigned --------------------------------------------------------------------------
+    # -- assignments -------------------------------------------------------------------------------
 
     def visit_Assign(self, node: ast.Assign) -> None:
         self.visit(node.value)
         for target in node.targets:
-            self._store(target, node, self._scope.value(node.value))
+            self._store(target, node, self._scope.resolve(node.value))
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
         if node.value is not None:
             self.visit(node.value)
-            self._store(node.target, node, self._scope.value(node.value))
+            self._store(node.target, node, self._scope.resolve(node.value))
 
     def visit_NamedExpr(self, node: ast.NamedExpr) -> None:
         self.visit(node.value)
-        self._store(node.target, node, self._scope.value(node.value))
+        self._store(node.target, node, self._scope.resolve(node.value))
 
     def visit_AugAssign(self, node: ast.AugAssign) -> None:
         self.visit(node.value)
-        held = self._scope.value(node.target)
-        if isinstance(node.target, ast.Name) and held is not MADE and impure_calls.is_container(held):
+        held = self._scope.resolve(node.target)
+        if isinstance(node.target, ast.Name) and held is not UNRESOLVED and impure_calls.is_container(held):
             self._note(node, Advice.RECORD)
         else:
-            self._store(node.target, node, MADE)
+            self._store(node.target, node, UNRESOLVED)
 
     def visit_Delete(self, node: ast.Delete) -> None:
         for target in node.targets:
             if not isinstance(target, ast.Name):
-                self._store(target, node, MADE)
+                self._store(target, node, UNRESOLVED)
 
     def _store(self, target: ast.expr, statement: ast.AST, value: Any) -> None:
+        """Let a target stand for a value; note a side effect where the target belongs to an outer object."""
         if isinstance(target, ast.Name):
             if target.id in self._global:
                 self._note(statement, Advice.RECORD)
             self._scope.local[target.id] = value
         elif isinstance(target, ast.Tuple | ast.List):
             for part in target.elts:
-                self._store(part, statement, MADE)
+                self._store(part, statement, UNRESOLVED)
         elif isinstance(target, ast.Starred):
-            self._store(target.value, statement, MADE)
+            self._store(target.value, statement, UNRESOLVED)
         elif isinstance(target, ast.Attribute | ast.Subscript):
-            held = self._scope.value(target.value)
+            held = self._scope.resolve(target.value)
             attribute = target.attr if isinstance(target, ast.Attribute) else None
-            if held is not MADE and impure_calls.changes_by_assignment(held, attribute):
+            if held is not UNRESOLVED and impure_calls.changes_by_assignment(held, attribute):
                 self._note(statement, Advice.RECORD)
 
     def visit_Global(self, node: ast.Global | ast.Nonlocal) -> None:
@@ -178,8 +196,8 @@ class _Walk(ast.NodeVisitor):
 
     def visit_For(self, node: ast.For) -> None:
         self.visit(node.iter)
-        over = self._scope.value(node.iter)
-        if over is not MADE and impure_calls.is_iterator(over):
+        over = self._scope.resolve(node.iter)
+        if over is not UNRESOLVED and impure_calls.is_iterator(over):
             self._note(node.iter, Advice.BATCH)
         self._store(node.target, node, item_of(over, None))
         for statement in [*node.body, *node.orelse]:
@@ -189,38 +207,39 @@ class _Walk(ast.NodeVisitor):
         for item in node.items:
             self.visit(item.context_expr)
             if item.optional_vars is not None:
-                self._store(item.optional_vars, node, MADE)
+                self._store(item.optional_vars, node, UNRESOLVED)
         for statement in node.body:
             self.visit(statement)
 
     def visit_Import(self, node: ast.Import) -> None:
         for alias in node.names:
             name = alias.name if alias.asname else alias.name.partition(".")[0]
-            self._scope.local[alias.asname or name] = sys.modules.get(name, MADE)
+            self._scope.local[alias.asname or name] = sys.modules.get(name, UNRESOLVED)
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
         module = sys.modules.get(node.module or "")
         for alias in node.names:
-            self._scope.local[alias.asname or alias.name] = getattr(module, alias.name, MADE)
+            self._scope.local[alias.asname or alias.name] = getattr(module, alias.name, UNRESOLVED)
 
-    # -- scopes within -----------------------------------------------------------------------------
+    # -- nested scopes -----------------------------------------------------------------------------
 
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
-        self._scope.local[node.name] = MADE if node.decorator_list else Defined(node, self._scope)
+        known = not node.decorator_list
+        self._scope.local[node.name] = DefinedFunction(node, self._scope) if known else UNRESOLVED
 
     visit_AsyncFunctionDef = visit_FunctionDef
 
     def visit_Lambda(self, node: ast.Lambda) -> None:
-        """Only what calls it runs it."""
+        """Visit no lambda: only a call runs it."""
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
-        self._scope.local[node.name] = MADE
+        self._scope.local[node.name] = UNRESOLVED
 
     def visit_ListComp(self, node: ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp) -> None:
         kept = dict(self._scope.local)
         for generator in node.generators:
             self.visit(generator.iter)
-            self._store(generator.target, node, item_of(self._scope.value(generator.iter), None))
+            self._store(generator.target, node, item_of(self._scope.resolve(generator.iter), None))
             for condition in generator.ifs:
                 self.visit(condition)
         results = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]

@@ -872,7 +872,7 @@ def cards_that_are_not_seen(door: Door) -> None:
 
 def the_doctor(door: Door) -> None:
     from tape_magic.engine.doctor import examine as doctor
-    from tape_magic.engine.doctor.isolated import Ran
+    from tape_magic.engine.doctor.isolated import IsolatedRun
     from tape_magic.results.doctor import Finding, Link
 
     door.ask("0 --growth", indices=0, growth=True)
@@ -898,7 +898,7 @@ def the_doctor(door: Door) -> None:
     assert not started()
 
     real, answers = doctor.run_apart, [{"gpus": 2}, {"right": True, "seconds": 1.0}]
-    doctor.run_apart = lambda *args: Ran(tuple(answers), (), None)
+    doctor.run_apart = lambda *args: IsolatedRun(tuple(answers), (), None)
     report = doctor.examine()
     assert report.well
     assert (report.headline, report.command) == ("The GPU works", "%tfgpu 0 --growth")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tape_magic.engine.diagnosis.evidence import Evidence
-from tape_magic.engine.diagnosis.expansion import Expansion
+from tape_magic.engine.diagnosis.evidence import RunEvidence
+from tape_magic.engine.diagnosis.expansion import CallExpansion
 from tape_magic.engine.record.entry import Entry
 from tape_magic.engine.record.recorder import Recorder
 from tape_magic.results.gradients import Derivative
@@ -141,7 +141,7 @@ def test_the_first_tensor_of_a_process_is_followed_through_a_branch() -> None:
     recorder.tensors[0] = tf.constant(3.0)
     output = recorder.keep(tf.constant(3.0))
     entry = Entry("Call", None, (0,), (output,), (), graph=graph)
-    expansion = Expansion(recorder, lambda operation: ())
+    expansion = CallExpansion(recorder, lambda operation: ())
     expansion.expand(entry, 0)
     reached = {0}
     for one in expansion.entries:
@@ -156,7 +156,7 @@ def test_a_record_that_cannot_be_read_costs_no_derivative(
     def broken(*_: Any) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr(Evidence, "flow", property(broken))
+    monkeypatch.setattr(RunEvidence, "flow", property(broken))
     (row, other) = door.grad(
         Case("y = tf.sqrt(x)\nz = x**2", "dy/dx, dz/dx", {**elsewhere(""), "x": tf.constant(0.0)})
     )
