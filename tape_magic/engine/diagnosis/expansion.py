@@ -12,7 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tape_magic.engine.internals.graphs import branch_graphs, function_graph, loop_graphs
+from tape_magic.engine.internals.graphs import (
+    branch_graphs,
+    custom_gradient_name,
+    function_graph,
+    loop_graphs,
+)
 from tape_magic.engine.internals.operations import key_of
 from tape_magic.engine.record.entry import Entry, writes
 from tape_magic.engine.record.frames import Frame
@@ -165,7 +170,7 @@ class Expansion:
     def _plan(self, operation: Any) -> _Plan:
         """A loop comes to each of its operations many times."""
         if operation not in self._plans:
-            self._plans[operation] = _Plan(self._frames_of(operation), _custom_gradient(operation))
+            self._plans[operation] = _Plan(self._frames_of(operation), custom_gradient_name(operation))
         return self._plans[operation]
 
     def _run(self, operation: Any, inputs: Sequence[Any], entry: Entry) -> Sequence[int] | None:
@@ -192,17 +197,22 @@ class Expansion:
         """Go into the branch taken, the rounds, or the function; ``None`` where that is not known."""
         if operation.type in _CALLS:
             graph = function_graph(operation)
+            if graph is None:
+                return None
             return self._graph(graph, entry.inputs, {}, entry.frames, entry.taped)
         if operation.type in _CONDITIONALS:
             chosen = self._recorder.tensor(entry.inputs[0])
-            if chosen is None:
-                return None
             graphs = branch_graphs(operation)
+            if chosen is None or graphs is None:
+                return None
             index = int(chosen) if operation.type.endswith("Case") else 1 - bool(chosen)
             index = index if 0 <= index < len(graphs) else len(graphs) - 1
             found = self._graph(graphs[index], entry.inputs[1:], {}, entry.frames, entry.taped)
             return found[: len(operation.outputs)]
-        condition, body = loop_graphs(operation)
+        graphs = loop_graphs(operation)
+        if graphs is None:
+            return None
+        condition, body = graphs
         state = list(entry.inputs)
         for _ in range(MOST_ROUNDS):
             (going,) = self._graph(condition, state, {}, entry.frames, entry.taped)
@@ -216,16 +226,6 @@ class Expansion:
 
     def _add(self, entry: Entry) -> None:
         self.entries.append(entry)
-
-
-def _custom_gradient(operation: Any) -> str:
-    """The name under which a custom gradient stands in for an operation's own, if one does."""
-    try:
-        name = operation.get_attr("_gradient_op_type")
-    except ValueError:
-        return ""
-    name = name.decode() if isinstance(name, bytes) else str(name)
-    return "" if name in ("PartitionedCall", "StatefulPartitionedCall") or not name else name
 
 
 def _executing(operation: Any) -> Callable[[Sequence[Any]], Any]:
