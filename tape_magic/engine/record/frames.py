@@ -5,11 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tape_magic.engine.internals.operations import (
-    differentiated_operation,
-    is_backprop_file,
-    is_gradient_frame,
-)
+from tape_magic.engine.internals.operations import differentiated_by, is_backprop_file, is_gradient_frame
 from tape_magic.engine.values.functions import LIBRARY, OWN, USER, is_users, origin_of
 
 Frame = tuple[str, int]
@@ -71,7 +67,7 @@ def failing_rule(error: BaseException) -> str:
     while traceback is not None:
         code = traceback.tb_frame.f_code
         if is_gradient_frame(code):
-            found = differentiated_operation(traceback.tb_frame)
+            found, _ = differentiated_by(traceback.tb_frame)
         elif is_users(code.co_filename):
             found = ""
         traceback = traceback.tb_next

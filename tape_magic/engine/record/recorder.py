@@ -18,8 +18,7 @@ from tape_magic.engine.internals.graphs import (
 from tape_magic.engine.internals.operations import (
     BackwardFunction,
     argument_at,
-    differentiated_operation,
-    differentiated_tensors,
+    differentiated_by,
     element_count,
     is_eager,
     key_of,
@@ -321,10 +320,13 @@ class Recorder:
     def _forward_frames(self, frame: Any) -> tuple[Frame, ...]:
         """Return the lines of the operation whose gradient a frame of TensorFlow calls."""
         self._catch_up()
-        makers = (self._made_by.get(key_of(tensor)) for tensor in differentiated_tensors(frame))
-        lines = (self._entries[maker].frames for maker in makers if maker is not None)
-        found = BackwardFrames(next(filter(None, lines), ()))
-        found.of = differentiated_operation(frame)
+        op_type, tensors = differentiated_by(frame)
+        lines: tuple[Frame, ...] = ()
+        for key in map(key_of, tensors):
+            if key in self._made_by and not lines:
+                lines = self._entries[self._made_by[key]].frames
+        found = BackwardFrames(lines)
+        found.of = op_type
         return found
 
 
