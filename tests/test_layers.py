@@ -6,6 +6,7 @@ import ast
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -379,3 +380,88 @@ def class_names() -> dict[str, list[str]]:
 def test_no_class_name_stands_for_two_things() -> None:
     repeated = {name: files for name, files in class_names().items() if len(files) > 1}
     assert {name: files for name, files in repeated.items() if name not in REPEATED_CLASS_NAMES} == {}
+
+
+# -- private parts of other people's packages -------------------------------------------------------
+
+PRIVATE_MODULES = ("tensorflow.python", "keras.src")
+PRIVATE_NAME = re.compile(r"_[A-Za-z]\w*")
+
+DOCUMENTED = {"_exit", "_fields", "_getframe", "_render_traceback_", "_view_count"}
+"""Names with an underscore that their owners document: the C library, Python, IPython, and ipywidgets."""
+
+PRIVATE_ELSEWHERE = {
+    # Read for every operation of a cell, where the call of a function would be felt.
+    "engine/record/recorder.py": {"_datatype_enum", "_id", "_num_elements"},
+    # Python's class of threads that it did not start. No public function tells them from the others.
+    "engine/process/output.py": {"_DummyThread"},
+    # The module that `open.__module__` names.
+    "engine/static_analysis/impure_calls.py": {"_io"},
+    # How the attributes begin that TensorFlow adds to a `tf.Module`; nothing below `values` may be asked.
+    "engine/values/leaves.py": {"_self_"},
+    # The name under which the package leaves compiled loops on a variable of the user's.
+    "engine/minimization/reuse.py": {"_tape_magic_loops"},
+    # IPython's and ipykernel's, each beside what stands in where a version lacks it.
+    "magics/cell/cell.py": {"_filename_map"},
+    "magics/comms.py": {"_recv_callback", "_shell_channel_to_main", "_topic"},
+    "magics/front_end.py": {"_allow_stdin"},
+}
+"""Private names that modules outside of `engine/internals` use."""
+
+
+def defined_in(tree: ast.Module) -> set[str]:
+    """The names that a module's text defines or assigns, as variables, functions, or attributes of `self`."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and is_own(node.value):
+            found.add(node.attr)
+    return found
+
+
+def is_own(node: ast.expr) -> bool:
+    return isinstance(node, ast.Name) and node.id in ("self", "cls")
+
+
+def foreign_names(text: str) -> set[str]:
+    """The names with one leading underscore that a text uses, and neither defines nor finds on `self`.
+
+    As attributes, as what is imported from a module, and as strings, which `getattr` may be given.
+    """
+    tree, used = ast.parse(text), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and not is_own(node.value):
+            used.add(node.attr)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            used.add(node.value)
+        elif isinstance(node, ast.ImportFrom):
+            used |= {alias.name for alias in node.names}
+    return {name for name in used if PRIVATE_NAME.fullmatch(name)} - defined_in(tree)
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_private_parts_stand_in_one_room(path: Path) -> None:
+    name, text = path.relative_to(PACKAGE).as_posix(), path.read_text(encoding="utf-8")
+    if name.startswith("engine/internals/"):
+        return
+    assert [module for module in PRIVATE_MODULES if module in text] == []
+    assert foreign_names(text) - DOCUMENTED == PRIVATE_ELSEWHERE.get(name, set())
+
+
+def test_a_private_part_would_be_seen() -> None:
+    text = (
+        "from keras import _hidden\n"
+        "class Own:\n"
+        "    _limit = 1\n"
+        "    def __init__(self, other):\n"
+        "        self._held = other\n"
+        "        other._written = 2\n"
+        "    def __eq__(self, other):\n"
+        "        return other._held == self._inherited and other._limit\n"
+        "def read(layer):\n"
+        "    return layer._flat, getattr(layer, '_named', None), layer.__dict__, Own._limit, 'a _word'\n"
+    )
+    assert foreign_names(text) == {"_hidden", "_written", "_flat", "_named"}

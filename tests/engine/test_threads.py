@@ -14,8 +14,8 @@ import tensorflow as tf
 
 import tape_magic
 from tape_magic.engine.internals.contexts import run_eagerly_here
-from tape_magic.engine.process.log import kept_log
-from tape_magic.engine.process.output import unseen
+from tape_magic.engine.process.log import capture_log
+from tape_magic.engine.process.output import hide_output
 from tape_magic.results.minimum import MinimizeResult
 
 PATIENCE = 60  # seconds until a thread counts as stuck
@@ -207,7 +207,7 @@ def test_the_log_of_another_thread_is_left_to_it(monkeypatch: pytest.MonkeyPatch
     handler.emit = lambda record: heard.append(record.getMessage())  # type: ignore[method-assign]
     monkeypatch.setattr(logger, "handlers", [handler])
     monkeypatch.setattr(logger, "level", logging.INFO)
-    with kept_log(details=True) as messages:
+    with capture_log(details=True) as messages:
         logger.debug("own detail")
         elsewhere(lambda: (logger.warning("of another"), logger.debug("detail of another")))
     assert messages == ["own detail"]
@@ -220,7 +220,7 @@ def test_of_two_that_keep_the_log_the_last_puts_its_level_back() -> None:
     first_keeps, second_keeps, first_is_done = (threading.Event() for _ in range(3))
 
     def first() -> list[str]:
-        with kept_log(details=True) as messages:
+        with capture_log(details=True) as messages:
             first_keeps.set()
             assert second_keeps.wait(PATIENCE)
             logger.debug("first")
@@ -229,7 +229,7 @@ def test_of_two_that_keep_the_log_the_last_puts_its_level_back() -> None:
 
     def second() -> list[str]:
         assert first_keeps.wait(PATIENCE)
-        with kept_log(details=True) as messages:
+        with capture_log(details=True) as messages:
             second_keeps.set()
             assert first_is_done.wait(PATIENCE)
             logger.debug("second")
@@ -255,7 +255,7 @@ def test_what_another_thread_prints_waits_for_the_file_and_is_not_lost(
 
     threads = Threads()
     threads.start("talk", talk)
-    with unseen():
+    with hide_output():
         print("own")
         begins.set()
         assert ended.wait(PATIENCE)

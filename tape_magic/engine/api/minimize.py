@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tape_magic.engine.internals.contexts import left_as_before
+from tape_magic.engine.internals.contexts import restore_after_interrupt
 from tape_magic.engine.internals.loading import load_tensorflow
 from tape_magic.engine.minimization.control import RunControl
 from tape_magic.engine.minimization.keras_loop.run import KerasRun
@@ -176,7 +176,7 @@ def run(
     kind = KerasRun if find(settings.optimizer) is None else ScipyRun
     minimization = kind(program, namespace, loss_name, over, settings, cache)
     try:
-        with left_as_before(), deferred_interrupt() as interrupt:
+        with restore_after_interrupt(), deferred_interrupt() as interrupt:
             minimized = minimization.run(RunControl(interrupt, wish, on_wait), on_progress)
     finally:
         minimization.close()

@@ -26,7 +26,7 @@ from tape_magic.engine.check.row_check import RowCheck
 from tape_magic.engine.check.sampling import Sampling
 from tape_magic.engine.derivatives.request import Request
 from tape_magic.engine.derivatives.run import Differentiated
-from tape_magic.engine.internals.contexts import left_as_before
+from tape_magic.engine.internals.contexts import restore_after_interrupt
 from tape_magic.engine.internals.keras_layers import WIDE
 from tape_magic.engine.program.program import Namespace, Program
 from tape_magic.errors import CheckError, TapeMagicError
@@ -56,7 +56,7 @@ def checked(
 
     rerun = Rerun(program, namespace, _bases(request, program, namespace))
     done = differentiate(program, namespace, request)
-    with left_as_before(), rerun.opened(silence):
+    with restore_after_interrupt(), rerun.opened(silence):
         checks = _Checking(rerun, program, namespace, request, done).checks()
     return replace(done, report=replace(done.report, checks=checks))
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from tape_magic.engine.internals.contexts import run_eagerly_here
 from tape_magic.engine.internals.keras_layers import WIDE, widen
-from tape_magic.engine.internals.random_state import kept_random_state
-from tape_magic.engine.process.interrupts import guarded
-from tape_magic.engine.process.output import unseen
+from tape_magic.engine.internals.random_state import preserve_random_state
+from tape_magic.engine.process.interrupts import guarded_cleanup
+from tape_magic.engine.process.output import hide_output
 from tape_magic.engine.program.lifting import Lifting
 from tape_magic.engine.program.program import Hooks, Namespace, Program
 from tape_magic.engine.program.snapshot import Snapshot
@@ -109,7 +109,7 @@ class Rerun:
         import tensorflow as tf
 
         self._after = Snapshot(self._program, self._namespace, self._follow)
-        with guarded() as guard, unseen(), kept_random_state(), silence():
+        with guarded_cleanup() as guard, hide_output(), preserve_random_state(), silence():
             try:
                 try:
                     yield

@@ -10,7 +10,7 @@ from tape_magic.engine.derivatives.jacobians import BatchJacobians, Jacobians
 from tape_magic.engine.derivatives.products import HessianProducts, JacobianProducts
 from tape_magic.engine.derivatives.request import Request
 from tape_magic.engine.derivatives.run import Differentiated, Run
-from tape_magic.engine.internals.contexts import left_as_before
+from tape_magic.engine.internals.contexts import restore_after_interrupt
 from tape_magic.engine.program.program import Namespace, Program
 from tape_magic.errors import TargetError, closest
 from tape_magic.notation import LAST_EXPRESSION, Kind, Target, place, read_targets
@@ -36,5 +36,5 @@ def differentiate(program: Program, namespace: Namespace, request: Request) -> D
         base = place(target.name)[0]
         if base not in names.assigns and not names.opaque and base != LAST_EXPRESSION:
             raise TargetError(f"the cell never assigns {base}{closest(base, names.assigns)}")
-    with left_as_before():
+    with restore_after_interrupt():
         return _RUNS[request.kind](program, namespace, targets, request).differentiated()

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from tape_magic.engine.derivatives.vectors import Pair, paired, snapshot
-from tape_magic.engine.process.log import kept_log
+from tape_magic.engine.process.log import capture_log
 from tape_magic.engine.program.program import Program
 from tape_magic.engine.program.selection import Source
 from tape_magic.engine.values.leaves import Leaf
@@ -133,7 +133,7 @@ class _Moving:
         for primal, tangent in pairs:
             held = tangents.get(id(primal))
             tangents[id(primal)] = tangent if held is None else held + tangent
-        with kept_log():  # it warns of complex numbers, which it differentiates well
+        with capture_log():  # it warns of complex numbers, which it differentiates well
             self.accumulator = tf.autodiff.ForwardAccumulator(
                 list(primals.values()), [tangents[key] for key in primals]
             )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tape_magic.engine.derivatives.arguments import distinct, parameter_name
+from tape_magic.engine.internals.graphs import is_undefined
 from tape_magic.engine.program.program import Hooks, Names, Namespace, Program, Unpack
 from tape_magic.engine.program.wrapper import ProgramWrapper
 from tape_magic.engine.tracing.failures import failure_of_trace
@@ -135,7 +136,7 @@ def _output(name: str, value: Any, assigned: Mapping[str, Any]) -> Any:
         held = value
     else:
         base = place(name)[0]
-        if base not in assigned or type(assigned[base]).__module__.startswith("tensorflow.python.autograph"):
+        if base not in assigned or is_undefined(assigned[base]):
             raise TargetError(f"{base} is not assigned on every way through the cell.")
         held = look_up(name, assigned)
 

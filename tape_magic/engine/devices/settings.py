@@ -12,7 +12,7 @@ from typing import Any
 from tape_magic.engine.devices.state import DeviceState
 from tape_magic.engine.devices.words import ALLOCATORS, PRECISIONS
 from tape_magic.engine.internals.device_config import end_determinism, is_deterministic
-from tape_magic.engine.internals.random_state import as_it_was
+from tape_magic.engine.internals.random_state import seed_restorer
 from tape_magic.errors import DeviceError, closest, shorten
 
 
@@ -166,7 +166,7 @@ def placement_now(tf: Any) -> bool:
 
 def reseed(tf: Any, seed: int) -> Change:
     """Python's, NumPy's, TensorFlow's and Keras's random numbers from one seed."""
-    return Change("the seed", lambda: tf.keras.utils.set_random_seed(seed), as_it_was(), lambda: True)
+    return Change("the seed", lambda: tf.keras.utils.set_random_seed(seed), seed_restorer(), lambda: True)
 
 
 def settings_now(tf: Any, seed: int | None) -> tuple[str, ...]:

@@ -14,9 +14,9 @@ from tape_magic.engine.diagnosis.expansion import CallExpansion
 from tape_magic.engine.diagnosis.flow import DataFlow
 from tape_magic.engine.internals.operations import key_of, key_of_variable
 from tape_magic.engine.program.program import Text
-from tape_magic.engine.record.entry import with_py_functions_opened
+from tape_magic.engine.record.entry import splice_py_functions
 from tape_magic.engine.record.frames import Frame
-from tape_magic.engine.record.recorder import MORE_ROOM, Recorder
+from tape_magic.engine.record.recorder import BYTES_FOR_DIAGNOSIS, Recorder
 from tape_magic.engine.static_analysis.leaving_tensorflow import first_exit
 from tape_magic.engine.static_analysis.statements import base_name, names_read, syntax_tree
 from tape_magic.engine.values.functions import is_users
@@ -70,9 +70,9 @@ class RunEvidence:
 
         It is made when the first reason is looked for, so that a derivative that is fine costs nothing.
         """
-        self.recorder.room = MORE_ROOM
+        self.recorder.byte_limit = BYTES_FOR_DIAGNOSIS
         expansion = CallExpansion(self.recorder, self._graph_frames)
-        for position, entry in with_py_functions_opened(self.recorder.entries):
+        for position, entry in splice_py_functions(self.recorder.entries):
             if entry.graph is not None:
                 expansion.expand(entry, position)
             else:

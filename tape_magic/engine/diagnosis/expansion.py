@@ -12,7 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tape_magic.engine.internals.graphs import branch_graphs, function_graph, loop_graphs
+from tape_magic.engine.internals.graphs import (
+    branch_graphs,
+    custom_gradient_name,
+    function_graph,
+    loop_graphs,
+)
 from tape_magic.engine.internals.operations import key_of
 from tape_magic.engine.record.entry import Entry, writes
 from tape_magic.engine.record.frames import Frame
@@ -210,16 +215,22 @@ class CallExpansion:
         """Return the properties of an operation, which a loop comes to many times."""
         if operation not in self._operations:
             self._operations[operation] = _GraphOperation(
-                self._frames_of(operation), _custom_gradient(operation)
+                self._frames_of(operation), custom_gradient_name(operation)
             )
         return self._operations[operation]
 
     # -- control flow ------------------------------------------------------------------------------
 
     def _run_control_flow(self, operation: Any, entry: Entry) -> Sequence[int] | None:
-        """Run the graphs of a call, branch or loop; ``None`` for another operation, or an unknown choice."""
+        """Run the graphs of a call, branch or loop.
+
+        ``None`` for another operation, for an unknown choice, and where TensorFlow does not give the graphs.
+        """
         if operation.type in _CALLS:
-            return self._run_graph(function_graph(operation), entry.inputs, {}, entry.frames, entry.taped)
+            graph = function_graph(operation)
+            if graph is None:
+                return None
+            return self._run_graph(graph, entry.inputs, {}, entry.frames, entry.taped)
         if operation.type in _CONDITIONALS:
             return self._run_branch(operation, entry)
         return self._run_loop(operation, entry) if operation.type in _LOOPS else None
@@ -227,9 +238,9 @@ class CallExpansion:
     def _run_branch(self, operation: Any, entry: Entry) -> Sequence[int] | None:
         """Run the branch that was taken; ``None`` where the condition is not known."""
         condition = self._recorder.tensor(entry.inputs[0])
-        if condition is None:
-            return None
         graphs = branch_graphs(operation)
+        if condition is None or graphs is None:
+            return None
         index = int(condition) if operation.type.endswith("Case") else 1 - bool(condition)
         index = index if 0 <= index < len(graphs) else len(graphs) - 1
         found = self._run_graph(graphs[index], entry.inputs[1:], {}, entry.frames, entry.taped)
@@ -237,7 +248,10 @@ class CallExpansion:
 
     def _run_loop(self, operation: Any, entry: Entry) -> Sequence[int] | None:
         """Run the rounds of a loop; ``None`` where its condition is not known."""
-        condition_graph, body = loop_graphs(operation)
+        graphs = loop_graphs(operation)
+        if graphs is None:
+            return None
+        condition_graph, body = graphs
         state = list(entry.inputs)
         for _ in range(MAX_ROUNDS):
             (key,) = self._run_graph(condition_graph, state, {}, entry.frames, entry.taped)
@@ -248,21 +262,6 @@ class CallExpansion:
                 return state[: len(operation.outputs)]
             state = self._run_graph(body, state, {}, entry.frames, entry.taped)
         raise TooLarge
-
-
-def _custom_gradient(operation: Any) -> str:
-    """Return the name of the custom gradient that a tape uses for an operation; empty for none.
-
-    In the graph of a ``tf.function``, ``tf.custom_gradient`` leaves an ``IdentityN`` whose attribute
-    ``_gradient_op_type`` is the name of the gradient: seen in TensorFlow 2.21. The type of a call is no such
-    name.
-    """
-    try:
-        name = operation.get_attr("_gradient_op_type")
-    except ValueError:
-        return ""
-    name = name.decode() if isinstance(name, bytes) else str(name)
-    return "" if name in _CALLS else name
 
 
 def _eager_function(operation: Any) -> Callable[[Sequence[Any]], Any]:

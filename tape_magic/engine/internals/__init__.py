@@ -1,7 +1,7 @@
-"""TensorFlow's and Keras's private parts, each with what stands in where a version lacks it.
+"""TensorFlow's and Keras's private parts; each with a fallback for versions that lack it.
 
-Entrance: the functions of its modules. A new version of TensorFlow asks for this room to be read, and for
-no other.
+No other room names a private module or attribute of theirs, but for `record`, which reads three attributes of
+every tensor. For a new version of TensorFlow, read this room first.
+Entrance: the functions of its modules.
 Imports: `process`.
-
 """

@@ -1,8 +1,10 @@
-"""Eager contexts restored after an interrupt or handed to a thread; `tf.function` run eagerly on one thread.
+"""TensorFlow's eager contexts: restored after an interrupt, handed to a thread, `tf.function` run eagerly.
 
-An interrupt may come when a graph has been entered, and the ``with`` statement does not know of it yet. It
-then stays entered as long as the traceback lives: what runs in later cells would go into that graph. The one
-place that touches those parts: where a version of TensorFlow lacks one, it stays as it is.
+Python can raise ``KeyboardInterrupt`` at the return from ``__enter__``, before the ``with`` statement has
+noted that the context is entered. If that context is a graph, the thread stays in the graph for as long as
+the traceback lives, and the operations of later cells become nodes of the graph instead of running.
+TensorFlow has no public way to leave such a graph (seen in TensorFlow 2.21). Where a version lacks one of the
+private parts used here, the contexts are left as they are.
 """
 
 from __future__ import annotations
@@ -17,19 +19,19 @@ _ATTRIBUTES = ("is_eager", "device_name", "device_spec", "scope_name", "invoking
 
 
 @contextmanager
-def left_as_before() -> Iterator[None]:
-    """Within this, an interrupt leaves the graphs and devices that this thread has entered as they were."""
-    put_back = _state()
+def restore_after_interrupt() -> Iterator[None]:
+    """Restore the graphs and devices that this thread has entered if an interrupt ends the block."""
+    restore = _context_restorer()
     try:
         yield
     except KeyboardInterrupt as interrupt:
-        _leave_half_entered(interrupt)
-        put_back()
+        _close_half_entered(interrupt)
+        restore()
         raise
 
 
-def handed_on() -> Callable[[], AbstractContextManager[None]]:
-    """What has another thread call functions as this one does: on its device, and with its options."""
+def capture_call_context() -> Callable[[], AbstractContextManager[None]]:
+    """Return a context manager for another thread to call functions in, on this thread's device."""
     try:
         from tensorflow.python.eager import context
 
@@ -47,8 +49,8 @@ def handed_on() -> Callable[[], AbstractContextManager[None]]:
     return entered
 
 
-def _leave_half_entered(error: BaseException) -> None:
-    """Leave the contexts whose ``with`` statement the interrupt came before, the innermost first."""
+def _close_half_entered(error: BaseException) -> None:
+    """Close the context managers whose ``__enter__`` an interrupt cut short, the innermost first."""
     enter = contextlib._GeneratorContextManager.__enter__.__code__
     managers = []
     traceback = error.__traceback__
@@ -62,8 +64,8 @@ def _leave_half_entered(error: BaseException) -> None:
             generator.close()
 
 
-def _state() -> Callable[[], None]:
-    """What puts back the graphs, modes, devices and listeners of this thread as they are now."""
+def _context_restorer() -> Callable[[], None]:
+    """Return a function that restores this thread's present graphs, modes, devices and op callbacks."""
     try:
         from tensorflow.python.autograph.core import ag_ctx
         from tensorflow.python.eager import context
@@ -71,31 +73,35 @@ def _state() -> Callable[[], None]:
 
         eager = context.context()
         held: Any = eager._thread_local_data
-        lists: list[list[Any]] = [
+        stacks: list[list[Any]] = [
             ops._default_graph_stack.stack,
             eager.context_switches.stack,
             ag_ctx._control_ctx(),
         ]
         values = {name: getattr(held, name) for name in _ATTRIBUTES}
-        listeners = list(held.op_callbacks)
+        callbacks = list(held.op_callbacks)
     except (ImportError, AttributeError):
         return lambda: None
-    before = [list(one) for one in lists]
+    before = [list(stack) for stack in stacks]
 
-    def put_back() -> None:
-        for one, kept in zip(lists, before, strict=True):
-            one[:] = kept
+    def restore() -> None:
+        for stack, kept in zip(stacks, before, strict=True):
+            stack[:] = kept
         for name, value in values.items():
             if getattr(held, name) != value:
                 setattr(held, name, value)
-        if list(held.op_callbacks) != listeners:
-            held.op_callbacks = listeners
+        if list(held.op_callbacks) != callbacks:
+            held.op_callbacks = callbacks
 
-    return put_back
+    return restore
 
 
-class _SomeThreads:
-    """In place of the setting: true on some threads, and elsewhere what the user set."""
+class _PerThreadFlag:
+    """A value of TensorFlow's flag that is true on some threads, and on all others what the user set.
+
+    The flag behind ``tf.config.run_functions_eagerly`` is one global for all threads (seen in TensorFlow
+    2.21). TensorFlow only asks whether it is true.
+    """
 
     def __init__(self, elsewhere: bool) -> None:
         self.threads: set[int] = set()
@@ -109,18 +115,21 @@ _LOCK = threading.Lock()
 
 
 def run_eagerly_here(wanted: bool) -> None:
-    """Whether functions that this thread calls run eagerly; without it, as the user set."""
+    """Make every `tf.function` that this thread calls run eagerly, or as the user set it again.
+
+    Where TensorFlow keeps the flag elsewhere, the public setting for all threads is changed.
+    """
     import tensorflow as tf
 
     try:
-        from tensorflow.python.eager.polymorphic_function import eager_function_run as part
+        from tensorflow.python.eager.polymorphic_function import eager_function_run as module
 
-        part.RUN_FUNCTIONS_EAGERLY  # noqa: B018  # whether it is there
+        module.RUN_FUNCTIONS_EAGERLY  # noqa: B018  # raises AttributeError where the flag is not there
     except (ImportError, AttributeError):
         tf.config.run_functions_eagerly(wanted)
         return
     with _LOCK:
-        held: Any = part.RUN_FUNCTIONS_EAGERLY
-        some = held if isinstance(held, _SomeThreads) else _SomeThreads(bool(held))
-        (some.threads.add if wanted else some.threads.discard)(threading.get_ident())
-        part.RUN_FUNCTIONS_EAGERLY = some if some.threads else some.elsewhere
+        held: Any = module.RUN_FUNCTIONS_EAGERLY
+        flag = held if isinstance(held, _PerThreadFlag) else _PerThreadFlag(bool(held))
+        (flag.threads.add if wanted else flag.threads.discard)(threading.get_ident())
+        module.RUN_FUNCTIONS_EAGERLY = flag if flag.threads else flag.elsewhere

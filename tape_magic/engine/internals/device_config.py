@@ -1,7 +1,9 @@
-"""Logical devices forgotten; operation determinism read and ended.
+"""What `tf.config` can set and cannot take back: logical devices, and the determinism of operations.
 
-The public setter cannot express "none": None is a TypeError, and an empty list on one GPU of two keeps
-TensorFlow from starting. This is the only place that touches TensorFlow's private map of configurations.
+The public setter of logical devices cannot express "none": ``None`` is a ``TypeError``, and an empty list for
+one GPU of two keeps TensorFlow from starting (seen in TensorFlow 2.21). Operation determinism has a public
+function that enables it and none that disables it or tells whether it is on
+(https://github.com/tensorflow/community/pull/346 is its design).
 """
 
 from __future__ import annotations
@@ -11,26 +13,26 @@ from typing import Any
 
 
 def forget_logical_devices(device: Any) -> None:
-    """Makes a physical device whole again, as if it had never been given logical devices.
+    """Make a physical device whole again, as if it had never been given logical devices.
 
-    Only before TensorFlow has started. Raises `RuntimeError` where this TensorFlow keeps its configurations
-    elsewhere, so that the caller sets everything back and says so.
+    To be called before TensorFlow has started. Raises ``RuntimeError`` where this version keeps its
+    configurations elsewhere, so that the caller can set everything back and say so.
     """
-    context = importlib.import_module("tensorflow.python.eager.context").context()
-    configurations = getattr(context, "_virtual_device_map", None)
+    module = _private("tensorflow.python.eager.context")
+    configurations = getattr(module.context(), "_virtual_device_map", None) if module is not None else None
     if not isinstance(configurations, dict):
         raise RuntimeError("this TensorFlow has no way to take logical devices back; restart the kernel")
     configurations.pop(device, None)
 
 
 def is_deterministic() -> bool:
-    """Whether it is on; False where this TensorFlow does not tell."""
+    """Return whether operation determinism is on; False where this TensorFlow does not tell."""
     ask = getattr(_config(), "is_op_determinism_enabled", None)
     return bool(ask()) if ask is not None else False
 
 
 def end_determinism() -> None:
-    """Puts it back to off. Raises `RuntimeError` where this TensorFlow has no way to do so."""
+    """Switch operation determinism off. Raises ``RuntimeError`` where this TensorFlow has no way to do so."""
     end = getattr(_config(), "disable_op_determinism", None)
     if end is None:
         raise RuntimeError("this TensorFlow has no way to end determinism; restart the kernel")
@@ -38,4 +40,12 @@ def end_determinism() -> None:
 
 
 def _config() -> Any:
-    return importlib.import_module("tensorflow.python.framework.config")
+    return _private("tensorflow.python.framework.config")
+
+
+def _private(name: str) -> Any:
+    """Return one of TensorFlow's private modules, or ``None`` where there is none of that name."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None

@@ -1,18 +1,23 @@
 """Graphs of functions, branches and loops; what they write; XLA's control-flow context; stateful operations.
 
-What TensorFlow knows of a kind of operation is private API; without it, only the kinds listed here count.
+TensorFlow has no public way from an operation of a graph to the graph of the function that the operation
+calls, nor to what it knows of a kind of operation. Each function here says what it returns where a version
+lacks the private part that it uses; all of these parts are in TensorFlow 2.21.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any
 
 
 def graph_called(frame: Any) -> Any:
-    """The graph of the function whose call runs within a Python frame or those around it, or ``None``."""
+    """Return the graph of the function whose call runs within a Python frame or one around it, or ``None``.
+
+    TensorFlow's op callbacks are told the name of the function that was called, and not its graph.
+    """
     while frame is not None:
         if frame.f_code.co_name == "call_flat" and frame.f_code.co_filename.endswith("atomic_function.py"):
             return getattr(frame.f_locals.get("self"), "graph", None)
@@ -20,11 +25,20 @@ def graph_called(frame: Any) -> Any:
     return None
 
 
-def within_py_function(attrs: Sequence[Any]) -> tuple[list[Any], list[Any]] | None:
-    """What the function of an ``EagerPyFunc``, which has just run, was given, and what it returned.
+def caller_with_captures(function: Any) -> Callable[[Sequence[Any], Sequence[Any]], Any] | None:
+    """Return what calls a concrete function with other captured tensors than its own; ``None`` without a way.
 
-    They are other tensors than the operation's own. ``None`` where that is not known, and for the gradient
-    of one.
+    The callable takes the flat arguments and the captured tensors. The public call always passes the
+    function's own ``captured_inputs`` to ``_call_flat``.
+    """
+    return getattr(function, "_call_flat", None)
+
+
+def py_function_tensors(attrs: Sequence[Any]) -> tuple[list[Any], list[Any]] | None:
+    """Return the tensors that the function of an ``EagerPyFunc``, which has just run, was given and returned.
+
+    They are other tensors than the operation's own. TensorFlow keeps them for the gradient of
+    ``tf.py_function``. ``None`` where they are not known, and for the gradient of a ``tf.py_function``.
     """
     try:
         from tensorflow.python.ops import script_ops
@@ -39,32 +53,64 @@ def within_py_function(attrs: Sequence[Any]) -> tuple[list[Any], list[Any]] | No
     return list(given), list(returned)
 
 
-def branch_graphs(operation: Any) -> tuple[Any, ...]:
-    """The graphs of a conditional's branches, in their order."""
-    from tensorflow.python.ops import cond_v2
+def branch_graphs(operation: Any) -> tuple[Any, ...] | None:
+    """Return the graphs of a conditional's branches in their order; ``None`` where they cannot be found."""
+    try:
+        from tensorflow.python.ops import cond_v2
 
-    return tuple(cond_v2.get_func_graphs(operation))
+        return tuple(cond_v2.get_func_graphs(operation))
+    except (ImportError, AttributeError):
+        return None
 
 
-def loop_graphs(operation: Any) -> tuple[Any, Any]:
-    """The graphs of a loop's condition and body."""
-    from tensorflow.python.ops import while_v2
+def loop_graphs(operation: Any) -> tuple[Any, Any] | None:
+    """Return the graphs of a loop's condition and body; ``None`` where they cannot be found."""
+    try:
+        from tensorflow.python.ops import while_v2
 
-    return (
-        while_v2._get_graph(operation, "cond", "_cond_graph"),
-        while_v2._get_graph(operation, "body", "_body_graph"),
-    )
+        return (
+            while_v2._get_graph(operation, "cond", "_cond_graph"),
+            while_v2._get_graph(operation, "body", "_body_graph"),
+        )
+    except (ImportError, AttributeError):
+        return None
 
 
 def function_graph(operation: Any) -> Any:
-    """The graph of the function that an operation of a graph calls."""
-    name = operation.get_attr("f").name
-    function = operation.graph._get_function(name)
-    if function is not None and getattr(function, "graph", None) is not None:
-        return function.graph
-    from tensorflow.python.framework import function_def_to_graph
+    """Return the graph of the function that an operation calls; ``None`` where it cannot be found."""
+    try:
+        function = operation.graph._get_function(operation.get_attr("f").name)
+        if getattr(function, "graph", None) is not None:
+            return function.graph
+        # A function that was loaded with a model has a definition only.
+        from tensorflow.python.framework import function_def_to_graph
 
-    return function_def_to_graph.function_def_to_graph(operation.graph._get_function(name).cached_definition)
+        return function_def_to_graph.function_def_to_graph(function.cached_definition)
+    except (ImportError, AttributeError):
+        return None
+
+
+def custom_gradient_name(operation: Any) -> str:
+    """Return the name under which a custom gradient stands in for an operation's own; empty without one.
+
+    ``tf.custom_gradient`` notes the name in a private attribute of the operation. A call of a function names
+    its own kind there, which is no custom gradient.
+    """
+    try:
+        name = operation.get_attr("_gradient_op_type")
+    except ValueError:  # what `get_attr` raises for an attribute that the operation has not
+        return ""
+    name = name.decode() if isinstance(name, bytes) else str(name)
+    return "" if name in ("PartitionedCall", "StatefulPartitionedCall") else name
+
+
+def is_undefined(value: Any) -> bool:
+    """Return whether a value is AutoGraph's stand-in for a name that some branch does not assign.
+
+    The stand-ins are objects of two private classes, ``Undefined`` and ``UndefinedReturnValue``. Where they
+    have moved out of AutoGraph, a stand-in is reported as a value that is no tensor.
+    """
+    return type(value).__module__.startswith("tensorflow.python.autograph")
 
 
 _IN_VARIABLES = frozenset(
@@ -96,11 +142,11 @@ _IN_VARIABLES = frozenset(
         "While",
     }
 )
-"""Stateful operations whose only state is in variables."""
+"""Stateful operations whose only state is in variables, as of TensorFlow 2.21."""
 
 
 def all_in_variables(kinds: Iterable[str]) -> bool:
-    """Whether all state of some kinds of operations is in variables.
+    """Return whether some kinds of operations keep all their state in variables.
 
     >>> all_in_variables(["MatMul", "AssignVariableOp"])   # doctest: +SKIP
     True
@@ -111,6 +157,7 @@ def all_in_variables(kinds: Iterable[str]) -> bool:
 
 
 def _is_stateful(kind: str) -> bool:
+    """Return whether a kind of operation is stateful; True for one that TensorFlow does not know."""
     try:
         from tensorflow.python.framework import op_def_registry
     except ImportError:
@@ -120,10 +167,16 @@ def _is_stateful(kind: str) -> bool:
 
 
 READING_OPERATIONS = frozenset({"ReadVariableOp", "ResourceGather", "ResourceGatherNd", "VariableShape"})
+"""Operations that take the handle of a variable and leave the variable as it is."""
 
 
 def written_inputs(graph: Any) -> list[int]:
-    """The places among a graph's inputs of the variables that it, or a function that it calls, may assign."""
+    """Return the places, among a graph's inputs, of the variables that the graph may assign.
+
+    Assignments by functions that the graph calls are included. TensorFlow notes, in a private attribute of
+    each operation that calls a function, which variables that function only reads. An operation without the
+    attribute counts as writing all of its variables.
+    """
     places = {tensor.name: index for index, tensor in enumerate(graph.inputs) if is_handle(tensor)}
     found: dict[int, None] = {}
     for operation in graph.get_operations():
@@ -145,7 +198,12 @@ def is_handle(tensor: Any) -> bool:
 
 
 class XlaContext:
-    """Within this, what is traced into a graph is laid out so that XLA can compile it, too.
+    """Lays out what is traced into a graph within the block so that XLA can compile it, too.
+
+    XLA needs the size of each list of tensors when it compiles, and TensorFlow gives the lists that carry a
+    loop's values to its gradient a fixed size only inside this context (seen in TensorFlow 2.21;
+    https://github.com/tensorflow/tensorflow/issues/47170 is of a `tf.TensorArray` made outside of it). Where
+    a version has no such context, the block does nothing, and XLA refuses such loops.
 
     Parameters
     ----------

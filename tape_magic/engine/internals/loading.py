@@ -14,13 +14,13 @@ class TensorFlowMissing(TapeMagicError):
     Attributes
     ----------
     installed
-        Whether it is there, and fails.
+        Whether TensorFlow is installed, and fails to import.
     said
-        The first line of what it fails with.
+        The first line of the exception that the import raised.
     cause
         What is wrong, in a clause.
     command
-        What to run in the notebook.
+        The command to run in the notebook.
     """
 
     def __init__(self, error: Exception) -> None:
@@ -33,8 +33,8 @@ class TensorFlowMissing(TapeMagicError):
 
 
 def load_tensorflow() -> Any:
-    """The module, which takes seconds to import the first time. Raises :class:`TensorFlowMissing`."""
+    """Import TensorFlow, which takes seconds the first time. Raises :class:`TensorFlowMissing`."""
     try:
         return importlib.import_module("tensorflow")
-    except Exception as error:  # of another version, its packages raise TypeError and AttributeError, too
+    except Exception as error:  # packages of other versions than it needs raise TypeError and AttributeError
         raise TensorFlowMissing(error) from None

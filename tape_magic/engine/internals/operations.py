@@ -1,11 +1,13 @@
-"""Listens to eager operations; gradient registry; keys of tensors.
+"""Eager operations: listened to, run again, differentiated one by one; the frames of TensorFlow around them.
 
-The one place that touches them: where a version of TensorFlow lacks one, nothing is heard, and the
-diagnosis says that it cannot tell.
+TensorFlow calls back after each operation (https://github.com/tensorflow/community/pull/127 is the design),
+but the registration is private. Where a version lacks it, nothing is heard, and the diagnosis says that it
+cannot tell. All private parts used here are in TensorFlow 2.21.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -13,20 +15,20 @@ from functools import lru_cache
 from typing import Any, cast
 
 HearOperation = Callable[..., None]
-"""Called with the type of an operation, its inputs, attributes and outputs, as it has run; ``op_name`` and
-``graph`` are given where it was not run, but added to a graph."""
+"""Called after an operation has run, with its type, inputs, attributes and outputs. For an operation that was
+not run but added to a graph, ``op_name`` and ``graph`` are given, too."""
 
 BackwardFunction = Callable[..., Any]
 HearCustom = Callable[[str, Sequence[Any], Sequence[Any], BackwardFunction], BackwardFunction]
-"""Called with the name, outputs, inputs and backward function of what a tape records as a whole, such
-as a ``tf.function`` or a custom gradient; returns the backward function to record."""
+"""Called with the name, outputs, inputs and backward function of what a tape records as a whole, such as a
+``tf.function`` or a custom gradient; returns the backward function to record."""
 
 
 class _Hook:
-    """Stands for TensorFlow's ``record_operation`` while any thread listens; each hears its own operations.
+    """Stands in for TensorFlow's ``record_operation`` while any thread listens to its own operations.
 
-    One for all threads, since what replaces it is the whole program's: of two that each put back what they
-    found, the one that ends last would leave the other's.
+    The function is one for the whole process, hence one hook for all threads. If each of two threads put back
+    what it had found, the one that ends last would put back the other's hook.
     """
 
     def __init__(self, recorded_as: Callable[..., None], executed_as: Callable[..., Any]) -> None:
@@ -46,7 +48,7 @@ _LOCK = threading.Lock()
 
 @contextmanager
 def listening_to_operations(hear: HearOperation, hear_custom: HearCustom) -> Iterator[bool]:
-    """Within this, each operation that this thread runs eagerly is heard; yields whether that works."""
+    """Call `hear` for each operation that this thread runs eagerly in the block; yield whether that works."""
     try:
         from tensorflow.python.eager import context, execute, record
         from tensorflow.python.framework import op_callbacks
@@ -71,20 +73,24 @@ def listening_to_operations(hear: HearOperation, hear_custom: HearCustom) -> Ite
                 hook.hearers[thread] = others
             elif not hook.hearers and record.record_operation is hook:
                 record.record_operation = hook.recorded_as
-            # And not op_callbacks.remove_op_callback, which has all threads unheard when this one is done.
+            # The callbacks are each thread's own, but `op_callbacks.remove_op_callback` switches the calls
+            # off in the whole process once one thread has none left (seen in TensorFlow 2.21).
             remove(hear)
             if not hook.hearers and not context.context().op_callbacks:
                 execute.execute = hook.executed_as
 
 
 def _hook(record: Any, execute: Any) -> _Hook:
-    """The one that is there, or a new one."""
+    """Return the hook that is installed, or a new one."""
     found = record.record_operation
     return found if isinstance(found, _Hook) else _Hook(found, execute.execute)
 
 
+# -- keys of tensors ---------------------------------------------------------------------------------
+
+
 def newest_key() -> int:
-    """A number that tensors made before have not reached, and that those made from now on will be above."""
+    """Return a number that the keys of all tensors made from now on exceed, and of none made before."""
     try:
         from tensorflow.python.framework import ops
 
@@ -95,8 +101,35 @@ def newest_key() -> int:
         return key_of(tf.constant(0))
 
 
+def key_of(tensor: Any) -> int:
+    """Return the number that TensorFlow gives a tensor, and no other one ever; 0 where it has none."""
+    return int(getattr(tensor, "_id", 0))
+
+
+def key_of_variable(variable: Any) -> int:
+    """Return the number of the handle through which operations read a variable."""
+    return key_of(getattr(variable, "handle", None))
+
+
+def is_eager(tensor: Any) -> bool:
+    """Return whether a tensor has a value, and is no symbol in a graph that is being traced."""
+    return hasattr(tensor, "_num_elements")
+
+
+def element_count(tensor: Any) -> int:
+    """Return the number of elements of an eager tensor."""
+    count = getattr(tensor, "_num_elements", None)
+    return int(count()) if count is not None else int(tensor.shape.num_elements() or 0)
+
+
+# -- tapes -------------------------------------------------------------------------------------------
+
+
 def watch_sources(tape: Any, sources: Iterable[Any]) -> None:
-    """As ``tape.watch``, for what is known to be of inexact numbers; that takes ten times as long."""
+    """Watch tensors and variables that are known to be of floating-point or complex numbers.
+
+    ``tape.watch`` checks each of them, which takes three times as long (seen in TensorFlow 2.21).
+    """
     try:
         from tensorflow.python.eager import tape as tapes
 
@@ -109,25 +142,12 @@ def watch_sources(tape: Any, sources: Iterable[Any]) -> None:
         tape.watch(list(sources))
 
 
-def key_of(tensor: Any) -> int:
-    """The number that TensorFlow gives a tensor, never given to another one; 0 where it has none."""
-    return int(getattr(tensor, "_id", 0))
-
-
-def key_of_variable(variable: Any) -> int:
-    """The number of the handle through which operations read a variable."""
-    return key_of(getattr(variable, "handle", None))
-
-
-def element_count(tensor: Any) -> int:
-    """How many elements an eager tensor has."""
-    count = getattr(tensor, "_num_elements", None)
-    return int(count()) if count is not None else int(tensor.shape.num_elements() or 0)
-
-
 @lru_cache(maxsize=1)
 def stopped_reader() -> Callable[[], bool]:
-    """How to read whether no tape records, as within a custom gradient's own computation."""
+    """Return what tells whether all tapes are stopped, as within a custom gradient's own computation.
+
+    Where this TensorFlow does not tell, they count as running.
+    """
     try:
         from tensorflow.python import pywrap_tfe
 
@@ -136,12 +156,16 @@ def stopped_reader() -> Callable[[], bool]:
         return bool
 
 
+# -- one operation again -----------------------------------------------------------------------------
+
+
 def gradients_of(
     op_type: str, attrs: tuple[Any, ...], inputs: Sequence[Any], outputs: Sequence[Any], given: Sequence[Any]
 ) -> list[Any]:
-    """What a tape would compute for the inputs of one operation from the gradients of its outputs.
+    """Return what a tape computes for the inputs of one operation from the gradients `given` for its outputs.
 
-    Raises ``LookupError`` where no gradient is registered.
+    Raises ``LookupError`` where no gradient is registered, and ``ImportError`` or ``AttributeError`` where
+    this TensorFlow lacks the private function; the diagnosis then goes on without the operation.
     """
     from tensorflow.python.eager import backprop
 
@@ -152,37 +176,86 @@ def gradients_of(
     return found + [None] * (len(inputs) - len(found))
 
 
-def run_again(op_type: str, attrs: tuple[Any, ...], inputs: Sequence[Any]) -> Any:
-    """The one output of an operation as it was heard; no tape records it, and nobody hears it."""
+def execute_unrecorded(op_type: str, attrs: tuple[Any, ...], inputs: Sequence[Any]) -> Any:
+    """Run an operation of one output again, by attributes as heard, unrecorded by tapes and unheard.
+
+    Raises ``ImportError`` or ``AttributeError`` where this TensorFlow lacks the private function.
+    """
     from tensorflow.python.eager import context, execute
 
     pairs = zip(attrs[::2], attrs[1::2], strict=True)
-    given = tuple(part for pair in pairs if pair[1] is not None for part in pair)  # the others are as usual
+    given = tuple(part for pair in pairs if pair[1] is not None for part in pair)  # None stands for a default
     (output,) = execute.quick_execute(op_type, 1, list(inputs), given, context.context())
     return output
 
 
 def is_registered(op_type: str) -> bool:
-    """Whether TensorFlow knows how to differentiate an operation, or that it has no derivative."""
-    from tensorflow.python.framework import ops
+    """Return whether a gradient is registered for an operation, or that it has none.
 
+    True where this TensorFlow does not tell: then no message says that a gradient is missing.
+    """
     try:
+        from tensorflow.python.framework import ops
+
         ops._gradient_registry.lookup(op_type)
     except LookupError:
         return False
+    except (ImportError, AttributeError):
+        return True
     return True
 
 
 def never_differentiable(op_type: str) -> bool:
-    """Whether TensorFlow has no rule to differentiate an operation by, whatever its values."""
-    from tensorflow.python.framework import ops
+    """Return whether TensorFlow has no rule to differentiate an operation by, whatever its values.
 
+    False where this TensorFlow does not tell.
+    """
     try:
+        from tensorflow.python.framework import ops
+
         return ops._gradient_registry.lookup(op_type) is None
     except LookupError:
         return True
+    except (ImportError, AttributeError):
+        return False
+
+
+# -- frames of TensorFlow around an operation --------------------------------------------------------
+
+
+def is_backprop_file(filename: str) -> bool:
+    """Return whether a file is the module of TensorFlow from which a tape calls gradients."""
+    return filename.endswith(os.path.join("eager", "backprop.py"))
 
 
 def is_gradient_frame(code: Any) -> bool:
-    """Whether a frame's code is that from which a tape calls the gradient of an operation."""
+    """Return whether a frame's code is that from which a tape calls the gradient of an operation."""
     return bool(code.co_name == "_gradient_function" and code.co_filename.endswith("backprop.py"))
+
+
+def differentiated_by(frame: Any) -> tuple[str, list[Any]]:
+    """Return the type of the operation whose gradient a frame calls, and its outputs and inputs.
+
+    The frame is one of :func:`is_gradient_frame`. Where it has no such variables, the type is empty, and
+    there are no tensors.
+    """
+    held = frame.f_locals
+    tensors = [*(held.get("outputs") or ()), *(held.get("inputs") or ())]
+    return str(held.get("op_name", "")), tensors
+
+
+def argument_at(frame: Any, index: int) -> Any:
+    """Return the argument that stands for an input of an operation, given the frame that executes it.
+
+    Only TensorFlow's generated functions (modules named ``gen_…_ops``) have one argument for each input, in
+    order; ``None`` for any other frame.
+    """
+    code = frame.f_code
+    if not os.path.basename(code.co_filename).startswith("gen_"):
+        return None
+    held = frame.f_locals
+    flat: list[Any] = []
+    for name in code.co_varnames[: code.co_argcount]:
+        value = held.get(name)
+        flat += value if isinstance(value, list | tuple) else [value]
+    return flat[index] if index < len(flat) else None

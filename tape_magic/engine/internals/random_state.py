@@ -1,9 +1,10 @@
-"""The random numbers that a program draws from no generator of its own, kept for the user's next draws.
+"""Global states of random numbers, saved and restored, so that the user's next draws are what they would be.
 
-Python's ``random`` and NumPy's legacy functions draw from one state each. TensorFlow's global
-generator is a variable, and that of Keras, for layers without a seed. TensorFlow's older functions
-take their seeds, one for each call, from a generator of the eager context, once
-``tf.random.set_seed`` was called. The last three are private, and left alone where they are not found.
+Python's ``random`` and NumPy's legacy functions draw from one global state each. TensorFlow's global
+generator is a variable, and so is the state of Keras's generator for layers without a seed. TensorFlow's
+older functions take a seed for each call from a generator in the eager context, once ``tf.random.set_seed``
+was called. The last three are private in TensorFlow 2.21 and Keras 3.15, and are left alone where a version
+keeps them elsewhere.
 """
 
 from __future__ import annotations
@@ -18,23 +19,24 @@ import numpy as np
 
 
 @contextmanager
-def kept_random_state() -> Iterator[None]:
-    """After this, every global generator draws what it would have drawn without it.
+def preserve_random_state() -> Iterator[None]:
+    """Restore every global random state after the block.
 
-    What is drawn within is different each time, also where a seed was set before. An operation with
-    a seed of its own counts its calls within TensorFlow, where nothing reads the count.
+    Within the block the numbers drawn differ from time to time, also where a seed was set before. An
+    operation with a seed of its own counts its calls inside TensorFlow's runtime, where no function reads the
+    count.
     """
     with ExitStack() as stack:
         stack.callback(random.setstate, random.getstate())
         stack.callback(np.random.set_state, np.random.get_state())
-        for variable in _global_variables():
+        for variable in _generator_states():
             stack.callback(variable.assign, variable.numpy())
-        stack.callback(_context())
+        stack.callback(_replace_seed_generator())
         yield
 
 
 def tensorflow_seed() -> int | None:
-    """The seed of `tf.random.set_seed`, None without one or where this TensorFlow does not tell."""
+    """Return the seed of `tf.random.set_seed`; ``None`` without one, or where TensorFlow does not tell."""
     try:
         from tensorflow.python.eager import context as eager
 
@@ -44,8 +46,11 @@ def tensorflow_seed() -> int | None:
     return None if seed is None else int(seed)
 
 
-def as_it_was() -> Callable[[], None]:
-    """What puts back every seed and generator that Keras's `set_random_seed` replaces; starts nothing."""
+def seed_restorer() -> Callable[[], None]:
+    """Return a function that restores every seed and generator that Keras's `set_random_seed` replaces.
+
+    Neither it nor this function starts TensorFlow.
+    """
     stack = ExitStack()
     stack.callback(random.setstate, random.getstate())
     stack.callback(np.random.set_state, np.random.get_state())
@@ -68,8 +73,8 @@ def as_it_was() -> Callable[[], None]:
     return stack.close
 
 
-def _global_variables() -> list[Any]:
-    """The state of TensorFlow's global generator and of that of Keras, where they exist."""
+def _generator_states() -> list[Any]:
+    """Return the variables of TensorFlow's and of Keras's global generator, where they exist."""
     found = []
     try:
         from tensorflow.python.ops import stateful_random_ops
@@ -88,10 +93,11 @@ def _global_variables() -> list[Any]:
     return found
 
 
-def _context() -> Callable[[], None]:
-    """The seeds of TensorFlow's older functions; a generator apart gives them until they are put back.
+def _replace_seed_generator() -> Callable[[], None]:
+    """Give TensorFlow's older functions their seeds from another generator; return what restores the first.
 
-    A seed that was given away twice would find the kernel that counted the first time.
+    With a seed that was given out before, an operation would find the kernel that is cached for that seed,
+    and go on where its count stands.
     """
     try:
         from tensorflow.python.eager import context as eager
@@ -101,12 +107,12 @@ def _context() -> Callable[[], None]:
         state = generator.getstate()
     except (ImportError, AttributeError):
         return lambda: None
-    apart = random.Random()
-    apart.setstate(state)
-    context._rng = random.Random(apart.getrandbits(64))
-    return partial(_put_back, context, seed, generator, state)
+    source = random.Random()
+    source.setstate(state)
+    context._rng = random.Random(source.getrandbits(64))
+    return partial(_restore_seeds, context, seed, generator, state)
 
 
-def _put_back(context: Any, seed: Any, generator: Any, state: Any) -> None:
+def _restore_seeds(context: Any, seed: Any, generator: Any, state: Any) -> None:
     context._seed, context._rng = seed, generator
     generator.setstate(state)

@@ -7,32 +7,34 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from tape_magic.engine.process.log import kept_log
+from tape_magic.engine.process.log import capture_log
 
-# TensorFlow turns operations that it has no rule for into loops, and tells only its own developers.
+# Operations without a vectorised rule become loops or errors, and only the log and the error's text name
+# them: https://github.com/tensorflow/tensorflow/issues/33919 is of one. The wording is that of TensorFlow
+# 2.21; where another version words it otherwise, the note names the exception instead.
 _LOOPED = re.compile(r"Using a while_loop for converting (\w+)")
 _RULELESS = re.compile(r"No pfor vectorization defined for (\w+)|^op: \"(\w+)\"", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """What was computed, and a sentence for each thing that was not vectorised."""
+    """The value that was computed, and a sentence for each operation that was not vectorised."""
 
     value: Any
     notes: tuple[str, ...] = ()
 
 
 def vectorized(fast: Callable[[], Any], slow: Callable[[], Any]) -> Attempt:
-    """What `fast` gives, TensorFlow's vectorised way, or `slow` where that fails.
+    """Call `fast`, which computes in TensorFlow's vectorised way, or `slow` where `fast` fails.
 
-    A ``LookupError``, for a gradient that is not registered, passes: no way would do. So does what
-    `slow` raises.
+    A ``LookupError``, for a gradient that is not registered, passes, since `slow` would raise it, too.
+    Whatever `slow` raises passes.
     """
     import tensorflow as tf
 
-    # TensorFlow switches this off for the vectorised way, and leaves it so when that fails.
+    # `pfor` switches eager functions off, and on again only if nothing fails (seen in TensorFlow 2.21).
     eagerly = tf.config.functions_run_eagerly()
-    with kept_log(details=True) as messages:
+    with capture_log(details=True) as messages:
         try:
             return Attempt(fast(), _notes(_LOOPED.findall("\n".join(messages))))
         except (LookupError, KeyboardInterrupt):
@@ -54,7 +56,7 @@ def _notes(operations: Iterable[str]) -> tuple[str, ...]:
 
 
 def _culprits(error: BaseException, messages: list[str]) -> list[str]:
-    """The operations that the log and the exception name."""
+    """Return the operations that the log and the exception name."""
     found = _LOOPED.findall("\n".join(messages))
     texts = [*messages, str(error), str(error.__cause__)]
     return found or [first or second for first, second in _RULELESS.findall("\n".join(texts))][:1]

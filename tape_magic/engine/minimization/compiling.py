@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeVar
 
-from tape_magic.engine.internals.contexts import handed_on
+from tape_magic.engine.internals.contexts import capture_call_context
+from tape_magic.engine.internals.graphs import caller_with_captures
 from tape_magic.engine.minimization.control import RunControl, StopRequested
 from tape_magic.engine.process.interrupts import Interrupt
 
@@ -42,7 +43,7 @@ class BackgroundCompile:
         self._done = threading.Event()
         self._error: BaseException | None = None
         self._call: Callable[[], Any] | None = call
-        self._state = handed_on()
+        self._state = capture_call_context()
         _leave_compilers_alone()
         # Whoever leaves Python while it compiles need not wait for it.
         threading.Thread(target=self._run, name=THREAD, daemon=True).start()
@@ -102,7 +103,7 @@ def compile_in_background(function: Any, arguments: Sequence[Any]) -> Background
     """
     import tensorflow as tf
 
-    call = getattr(function, "_call_flat", None)  # private
+    call = caller_with_captures(function)
     if call is None or tf.distribute.has_strategy() or not tf.executing_eagerly():
         return None
     try:

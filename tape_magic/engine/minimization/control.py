@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from tape_magic.engine.internals.contexts import left_as_before
+from tape_magic.engine.internals.contexts import restore_after_interrupt
 from tape_magic.engine.process.interrupts import Interrupt
 from tape_magic.results.minimum import StopReason
 from tape_magic.results.steps import Step, Wish
@@ -81,7 +81,7 @@ class RunControl:
         """
         interrupt = self._interrupt
         try:
-            with left_as_before():
+            with restore_after_interrupt():
                 interrupt.at_once = True
                 if interrupt.pressed:
                     raise StopRequested

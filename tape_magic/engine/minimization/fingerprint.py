@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from tape_magic.engine.internals.keras_layers import inner_layers
 from tape_magic.engine.minimization.optimizers import settings_of
 from tape_magic.engine.values.functions import is_users, unwrapped
 from tape_magic.engine.values.introspection import attributes_of, elements_of, is_a, pairs_of
@@ -173,7 +174,10 @@ class Fingerprints:
         import keras
 
         weights = tuple(Same(variable) for variable in layer.variables)
-        inner = tuple(self.of(part) for part in layer._flatten_layers(include_self=False))
+        layers = inner_layers(layer)
+        if layers is None:
+            raise NotHashable(layer)
+        inner = tuple(self.of(part) for part in layers)
         if self._users_own(type(layer)):
             given = self._own_attributes(layer, everything=True, besides=frozenset(vars(keras.Layer())))
             return layer.trainable, weights, inner, given

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
+from tape_magic.engine.internals.keras_optimizers import built_variables, learning_rate_schedule
 from tape_magic.engine.minimization import scipy_methods
 from tape_magic.errors import LineError, a_kind, closest
 
@@ -145,16 +146,14 @@ def _give_paths(variables: Sequence[Any]) -> None:
 
 
 def _fits(optimizer: Any, variables: Sequence[Any]) -> bool:
-    known = {id(variable) for variable in getattr(optimizer, "_trainable_variables", ())}
+    known = {id(variable) for variable in built_variables(optimizer)}
     return all(id(variable) in known for variable in variables)
 
 
 def settings_of(optimizer: Any) -> dict[str, Any]:
     """What it is made from: its schedule as an object, as the user's own need not say what they are."""
-    import keras
-
-    schedule = getattr(optimizer, "_learning_rate", None)  # the public name is the rate of this step
-    if not isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
+    schedule = learning_rate_schedule(optimizer)
+    if schedule is None:
         config: dict[str, Any] = optimizer.get_config()
         return config
     vars(schedule)["get_config"] = dict  # Keras asks it in any case

@@ -1,6 +1,5 @@
-"""What belongs to the whole process: signals, standard streams, loggers. Each is borrowed and given back.
+"""Signals, standard streams and loggers of the process, borrowed and given back.
 
-Entrance: the context managers of its modules.
+Entrance: the context managers of its modules, such as `deferred_interrupt`, `capture_log` and `hide_output`.
 Imports: nothing of the engine.
-
 """

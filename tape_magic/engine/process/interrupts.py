@@ -1,10 +1,10 @@
-"""Ctrl-C and the ■ button, served between chunks."""
+"""Ctrl-C and the ■ button: deferred to the end of a chunk, or held back while state is restored."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -20,48 +20,38 @@ class Interrupt:
     pressed, again
         Whether there was an interrupt, and a second one.
     at_once
-        Whether the first one raises ``KeyboardInterrupt``, too.
+        Whether the first interrupt raises ``KeyboardInterrupt``, too.
     """
 
     pressed: bool = False
     again: bool = False
     at_once: bool = False
 
-
-@contextmanager
-def deferred_interrupt() -> Iterator[Interrupt]:
-    """Within this, the first interrupt is noted and the second raises ``KeyboardInterrupt`` at once.
-
-    Off the main thread Python delivers no signals, and nothing changes.
-    """
-    interrupt = Interrupt()
-    if threading.current_thread() is not threading.main_thread():
-        yield interrupt
-        return
-
-    def note(number: int, frame: FrameType | None) -> None:
-        interrupt.again = interrupt.pressed
-        interrupt.pressed = True
-        if interrupt.again or interrupt.at_once:
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Note an interrupt; raise ``KeyboardInterrupt`` for the second, or with `at_once` for the first."""
+        self.again = self.pressed
+        self.pressed = True
+        if self.again or self.at_once:
             raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield interrupt
-    finally:
-        # None: a handler that was not set from Python, which Python cannot put back.
-        signal.signal(signal.SIGINT, before if before is not None else signal.default_int_handler)
 
 
 @dataclass
-class Guard:
-    """Whether an interrupt has to wait, and whether one does."""
+class CleanupGuard:
+    """Whether an interrupt has to wait until state is restored, and whether one does.
+
+    Attributes
+    ----------
+    waits
+        Whether an interrupt has to wait from now on.
+    pressed
+        Whether an interrupt came while it had to wait.
+    """
 
     waits: bool = False
     pressed: bool = False
 
-    def interrupt(self, number: int, frame: FrameType | None) -> None:
-        """The signal's handler. The first interrupt is the last: what follows is putting things back."""
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Raise ``KeyboardInterrupt`` for the first interrupt; what follows it is restored undisturbed."""
         if self.waits:
             self.pressed = True
             return
@@ -70,23 +60,38 @@ class Guard:
 
 
 @contextmanager
-def guarded() -> Iterator[Guard]:
-    """Within this, one interrupt raises at once, and any that comes when the guard waits at the end.
+def deferred_interrupt() -> Iterator[Interrupt]:
+    """Note the first interrupt in the block, and raise ``KeyboardInterrupt`` at the second."""
+    interrupt = Interrupt()
+    with _handling_interrupts(interrupt.handle):
+        yield interrupt
 
-    Off the main thread Python delivers no signals, and nothing changes.
-    """
-    guard = Guard()
-    if threading.current_thread() is not threading.main_thread():
+
+@contextmanager
+def guarded_cleanup() -> Iterator[CleanupGuard]:
+    """Let one interrupt raise in the block; hold back those that come while the guard waits until its end."""
+    guard = CleanupGuard()
+    with _handling_interrupts(guard.handle):
         yield guard
-        return
-    before = signal.signal(signal.SIGINT, guard.interrupt)
-    try:
-        yield guard
-    finally:
-        # None: a handler that was not set from Python, which Python cannot put back.
-        signal.signal(signal.SIGINT, before if before is not None else signal.default_int_handler)
     if guard.pressed:
         raise KeyboardInterrupt
+
+
+@contextmanager
+def _handling_interrupts(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Install a handler of SIGINT for the block.
+
+    On any other thread than the main one, nothing is installed: Python delivers no signals there.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        # `before` is None for a handler that was not set from Python, which Python cannot put back.
+        signal.signal(signal.SIGINT, before if before is not None else signal.default_int_handler)
 
 
 def assign_all(pairs: Iterable[tuple[Any, Any]]) -> None:

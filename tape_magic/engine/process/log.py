@@ -1,4 +1,4 @@
-"""TensorFlow's log lines, read and kept off the user's screen for a while."""
+"""TensorFlow's log lines, captured from one thread for a while and kept off the user's screen."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 
 class _ThreadFilter(logging.Filter):
-    """Takes the records of the threads that keep them; those of others pass as by the level before.
+    """Takes the records of the threads that capture; those of others pass at the level that was set before.
 
-    One for all threads, since the logger and its level are the whole program's.
+    One filter serves all threads, since the logger and its level belong to the whole process.
     """
 
     def __init__(self, logger: logging.Logger) -> None:
@@ -31,10 +31,10 @@ _LOCK = threading.Lock()
 
 
 @contextmanager
-def kept_log(*, details: bool = False) -> Iterator[list[str]]:
-    """Within this, what TensorFlow logs on this thread goes into the list that it gives.
+def capture_log(*, details: bool = False) -> Iterator[list[str]]:
+    """Capture what TensorFlow logs on this thread in the block; yield the list that the messages go into.
 
-    With `details`, also what TensorFlow logs for its own developers.
+    With `details`, messages of any level are captured, also those for TensorFlow's own developers.
     """
     import tensorflow as tf
 
@@ -42,20 +42,19 @@ def kept_log(*, details: bool = False) -> Iterator[list[str]]:
     messages: list[str] = []
     thread = threading.get_ident()
     with _LOCK:
-        kept = next((one for one in logger.filters if isinstance(one, _ThreadFilter)), None) or _ThreadFilter(
-            logger
-        )
-        kept.messages.setdefault(thread, []).append(messages)
-        logger.addFilter(kept)
+        installed = next((one for one in logger.filters if isinstance(one, _ThreadFilter)), None)
+        taking = installed or _ThreadFilter(logger)
+        taking.messages.setdefault(thread, []).append(messages)
+        logger.addFilter(taking)
         if details:
             logger.setLevel(logging.DEBUG)
     try:
         yield messages
     finally:
         with _LOCK:
-            kept.messages[thread].pop()
-            if not kept.messages[thread]:
-                del kept.messages[thread]
-            if not kept.messages:
-                logger.removeFilter(kept)
-                logger.setLevel(kept.level)
+            taking.messages[thread].pop()
+            if not taking.messages[thread]:
+                del taking.messages[thread]
+            if not taking.messages:
+                logger.removeFilter(taking)
+                logger.setLevel(taking.level)

@@ -1,4 +1,4 @@
-"""What a repeated run prints, warns of and draws, hidden; other threads' output passes."""
+"""Output of a repeated run, hidden: prints, warnings and figures. What other threads print passes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import Any
 
 
 class OtherThreads:
-    """The threads of the program at the time of making, without the one that makes it.
+    """The threads of the process at the time of making, without the thread that makes the object.
 
-    What TensorFlow calls back into Python runs on threads of its own, which count as the run's, and
-    so do threads that the run starts.
+    TensorFlow calls back into Python on threads of its own, which ``threading`` knows as dummies. Such
+    threads count as part of the run, and so do threads that the run starts.
     """
 
     def __init__(self) -> None:
@@ -25,44 +25,44 @@ class OtherThreads:
 
     @property
     def here(self) -> bool:
-        """Whether one of them asks."""
+        """Whether one of these threads asks."""
         return threading.get_ident() in self._idents
 
 
-_ONE = threading.RLock()
+_ONE_AT_A_TIME = threading.RLock()
 
 
 @contextmanager
-def unseen() -> Iterator[None]:
-    """Within this, nothing appears that is printed or drawn with pyplot, and no warning.
+def hide_output() -> Iterator[None]:
+    """Hide what is printed or drawn with pyplot in the block, and its warnings.
 
-    What other threads print by way of Python is seen all the same. One thread at a time: what is replaced is
-    the whole program's, and goes back in the reverse order only.
+    What other threads print through Python is shown all the same. One thread at a time may be in the block:
+    the streams belong to the whole process, and can be put back in the reverse order only.
     """
     with ExitStack() as stack:
-        stack.enter_context(_ONE)
-        stdout, stderr = (_OthersOnly(stream) for stream in (sys.stdout, sys.stderr))
+        stack.enter_context(_ONE_AT_A_TIME)
+        stdout, stderr = (_OtherThreadsStream(stream) for stream in (sys.stdout, sys.stderr))
         for stream in (stdout, stderr):
             stack.callback(stream.end)
-        stack.enter_context(_muted_files())
+        stack.enter_context(_mute_files())
         stack.enter_context(redirect_stdout(stdout))
         stack.enter_context(redirect_stderr(stderr))
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
-        stack.enter_context(_figures_apart())
+        stack.enter_context(_hide_figures())
         yield
 
 
-class _OthersOnly:
-    """A stream that takes only what other threads write; all of it, once that is at an end.
+class _OtherThreadsStream:
+    """A stream that passes on what other threads write, and after :meth:`end` what any thread writes.
 
-    What would go to one of the program's muted files waits until these can be written to again.
+    While the file behind the stream is muted, the text of other threads waits.
     """
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
         self._others: OtherThreads | None = OtherThreads()
-        self._waiting: list[str] | None = [] if _number(stream) in (1, 2) else None
+        self._waiting: list[str] | None = [] if _file_number(stream) in (1, 2) else None
 
     def write(self, text: str) -> int:
         if self._others is not None:
@@ -85,14 +85,14 @@ class _OthersOnly:
         return getattr(self._stream, name)
 
     def end(self) -> None:
-        """From now on, it is the stream itself."""
+        """Pass on all that any thread writes from now on, after what has waited."""
         self._others = None
         for text in self._waiting or ():
             self._stream.write(text)
 
 
-def _number(stream: Any) -> int | None:
-    """The file that a stream writes to, if it is one."""
+def _file_number(stream: Any) -> int | None:
+    """Return the number of the file that a stream writes to; ``None`` if there is none."""
     try:
         return int(stream.fileno())
     except (OSError, ValueError, AttributeError):
@@ -100,8 +100,8 @@ def _number(stream: Any) -> int | None:
 
 
 @contextmanager
-def _muted_files() -> Iterator[None]:
-    """TensorFlow prints past Python: into the null device with it."""
+def _mute_files() -> Iterator[None]:
+    """Send files 1 and 2 of the process to the null device, since TensorFlow prints past Python's streams."""
     with ExitStack() as stack:
         null = os.open(os.devnull, os.O_WRONLY)
         stack.callback(os.close, null)
@@ -111,20 +111,23 @@ def _muted_files() -> Iterator[None]:
                 kept = os.dup(number)
             except (OSError, ValueError, AttributeError):
                 continue  # there is no such file
-            stack.callback(_put_back, kept, number)
+            stack.callback(_restore_file, kept, number)
             os.dup2(null, number)
         yield
 
 
-def _put_back(kept: int, number: int) -> None:
+def _restore_file(kept: int, number: int) -> None:
     os.dup2(kept, number)
     os.close(kept)
 
 
 @contextmanager
-def _figures_apart() -> Iterator[None]:
-    """Figures of pyplot that are made within are none afterwards; those of before are not drawn into."""
-    # Not public, but pyplot itself can only close figures, not put them aside.
+def _hide_figures() -> Iterator[None]:
+    """Hide pyplot's open figures from the block, and close those that the block makes.
+
+    Matplotlib's list of open figures is private, and pyplot itself can only close figures (seen in Matplotlib
+    3.11). Where a version keeps the list elsewhere, figures stay as the block leaves them.
+    """
     manager = getattr(sys.modules.get("matplotlib._pylab_helpers"), "Gcf", None)
     figures = getattr(manager, "figs", None)
     if not isinstance(figures, OrderedDict):

@@ -1,4 +1,4 @@
-"""`Entry`: one operation as remembered; the inside of `tf.py_function` spliced in."""
+"""`Entry`: one operation of a run; the functions of `tf.py_function` joined to the operations around them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tape_magic.engine.internals.operations import BackwardFunction
 from tape_magic.engine.record.frames import Frame
 
 
 @dataclass(slots=True, eq=False)
-class Custom:
-    """What a tape records as a whole, with a backward function of its own.
+class CustomBackward:
+    """A backward function that a tape recorded in place of an operation's own gradient.
 
-    `calls` are the gradients it was given and those that it returned, for each time it was called.
+    Attributes
+    ----------
+    name
+        TensorFlow's name for it.
+    inputs, outputs
+        The keys of the tensors that it leads from and to.
+    calls
+        For each call, the gradients that the function was given, and those that it returned.
     """
 
     name: str
@@ -21,12 +29,22 @@ class Custom:
     outputs: tuple[int, ...]
     calls: list[tuple[list[Any], list[Any]]] = field(default_factory=list)
 
+    def noting_calls(self, backward: BackwardFunction) -> BackwardFunction:
+        """Return a function that calls `backward`, and notes what it was given and returned."""
+
+        def noting(*given: Any) -> Any:
+            found = backward(*given)
+            self.calls.append((list(given), list(found) if isinstance(found, list | tuple) else [found]))
+            return found
+
+        return noting
+
 
 _WRITING = ("Assign", "ResourceApply", "ResourceScatter", "ResourceSparseApply", "ResourceStridedSliceAssign")
 
 
 def writes(kind: str) -> bool:
-    """Whether an operation changes the variable that is its first input."""
+    """Return whether operations of a type change the variable that is their first input."""
     return kind.startswith(_WRITING)
 
 
@@ -39,7 +57,7 @@ class Entry:
     type
         TensorFlow's name of the operation.
     attrs
-        Its attributes, names and values in turn; ``None`` where they are not known.
+        The operation's attributes, names and values in turn; ``None`` where they are not known.
     inputs, outputs
         The keys of its tensors.
     frames
@@ -47,13 +65,14 @@ class Entry:
     taped
         Whether the tapes recorded it.
     graph
-        The graph of a function that was called.
+        The graph of the function, if the entry is a call of one.
     custom
         The backward function that a tape used in place of the operation's own.
     superseded
         Whether the tapes know its outputs as those of a later entry, with a custom gradient.
     within
-        Of ``tf.py_function``: the keys of the tensors that its function was given, and of what it returned.
+        For a ``tf.py_function``, the keys of the tensors that its function was given, and of those that the
+        function returned.
     """
 
     type: str
@@ -63,13 +82,13 @@ class Entry:
     frames: tuple[Frame, ...]
     taped: bool = True
     graph: Any = None
-    custom: Custom | None = None
+    custom: CustomBackward | None = None
     superseded: bool = False
     within: tuple[tuple[int, ...], tuple[int, ...]] | None = None
 
     @property
     def changes(self) -> int | None:
-        """The key of the variable, or of the iterator over data, that it changes."""
+        """The key of the variable, or of the iterator over data, that the operation changes."""
         if writes(self.type):
             return self.inputs[0]
         return self.inputs[1] if self.type == "MakeIterator" else None
@@ -78,8 +97,12 @@ class Entry:
 PY_FUNCTION = "EagerPyFunc"
 
 
-def with_py_functions_opened(entries: Sequence[Entry]) -> Iterator[tuple[int, Entry]]:
-    """The entries of a record with their positions; in place of such a function, what joins its inside."""
+def splice_py_functions(entries: Sequence[Entry]) -> Iterator[tuple[int, Entry]]:
+    """Yield the entries of a record with their positions, each ``tf.py_function`` replaced by what it joins.
+
+    The operations within such a function are entries of their own, on tensors with keys of their own. Their
+    inputs are renamed to the keys of the tensors outside, and an identity for each output leads back out.
+    """
     outside = {
         inner: outer
         for entry in entries
@@ -93,5 +116,5 @@ def with_py_functions_opened(entries: Sequence[Entry]) -> Iterator[tuple[int, En
             yield position, entry
             continue
         for inner, outer in zip(entry.within[1], entry.outputs, strict=False):
-            key = outside.get(inner, inner)  # it may return what it was given
+            key = outside.get(inner, inner)  # the function may return a tensor that it was given
             yield position, Entry("Identity", (), (key,), (outer,), entry.frames, entry.taped)

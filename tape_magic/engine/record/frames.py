@@ -5,31 +5,33 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tape_magic.engine.internals.operations import is_gradient_frame
-from tape_magic.engine.values.functions import OWN, USER, is_users, origin_of
+from tape_magic.engine.internals.operations import differentiated_by, is_backprop_file, is_gradient_frame
+from tape_magic.engine.values.functions import LIBRARY, OWN, USER, is_users, origin_of
 
 Frame = tuple[str, int]
 """A file, as the code object names it, and a line in it."""
 
+_BACKPROP = -1
+
 
 class BackwardFrames(tuple[Frame, ...]):
-    """The lines of an operation that is part of the gradient of another; `of` is that one's type."""
+    """The lines of an operation that is part of the gradient of another; `of` is the other's type."""
 
     of: str = ""
 
 
 def gradient_of(frames: tuple[Frame, ...]) -> str:
-    """Of what operation the gradient was being computed; empty where none was."""
+    """Return the type of the operation whose gradient was being computed; empty where none was."""
     return frames.of if isinstance(frames, BackwardFrames) else ""
 
 
 class UserFrames:
-    """Finds the user's innermost line around a frame, as far as a run goes.
+    """Finds the user's innermost line around a frame, as far out as the run.
 
     Parameters
     ----------
     forward
-        The lines of an operation that a tape runs backward, by the frame that calls its gradient.
+        Returns the lines of an operation that a tape differentiates, given the frame that calls its gradient.
     """
 
     def __init__(self, forward: Callable[[Any], tuple[Frame, ...]]) -> None:
@@ -37,12 +39,12 @@ class UserFrames:
         self._kinds: dict[str, int] = {}
 
     def around(self, frame: Any) -> tuple[Frame, ...]:
-        """One line, or none."""
+        """Return the user's line around a frame, alone in a tuple; an empty tuple where there is none."""
         kinds = self._kinds
         while frame is not None:
             filename = frame.f_code.co_filename
-            # Called for every operation, and most frames around it are a library's.
-            kind = kinds[filename] if filename in kinds else kinds.setdefault(filename, origin_of(filename))
+            # Called for every operation, and most frames around it are a library's, of kind 0.
+            kind = kinds[filename] if filename in kinds else kinds.setdefault(filename, _kind_of(filename))
             if kind:
                 if kind == USER:
                     return ((filename, frame.f_lineno),)
@@ -54,13 +56,18 @@ class UserFrames:
         return ()
 
 
+def _kind_of(filename: str) -> int:
+    origin = origin_of(filename)
+    return _BACKPROP if origin == LIBRARY and is_backprop_file(filename) else origin
+
+
 def failing_rule(error: BaseException) -> str:
-    """The operation whose gradient TensorFlow could not compute; empty where an exception came otherwise."""
+    """Return the type of the operation whose gradient raised an exception; empty where no gradient did."""
     found, traceback = "", error.__traceback__
     while traceback is not None:
         code = traceback.tb_frame.f_code
         if is_gradient_frame(code):
-            found = str(traceback.tb_frame.f_locals.get("op_name", ""))
+            found, _ = differentiated_by(traceback.tb_frame)
         elif is_users(code.co_filename):
             found = ""
         traceback = traceback.tb_next

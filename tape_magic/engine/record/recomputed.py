@@ -1,8 +1,8 @@
-"""Tensors that no gradient needs the values of, and that can be computed again from what is kept.
+"""Tensors whose values no gradient needs, and which can be computed again from what the record keeps.
 
-A tape lets go of them as soon as the next operation has read them, and their memory is used again at once,
-while it is still in the processor's caches. A record that kept them would take two or three times the memory
-of the tape, and a network would be slower by some hundredths.
+A tape lets go of such a tensor as soon as the next operation has read it, and its memory is reused at once,
+while it is still in the processor's caches. A record that kept these tensors would take two or three times
+the memory of the tape, and a network would be slower by some hundredths.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from tape_magic.engine.internals.operations import run_again
+from tape_magic.engine.internals.operations import execute_unrecorded
 
 
-class Passing(NamedTuple):
-    """Whether an operation's gradient needs no values of its first input, and of its one output."""
+class Droppable(NamedTuple):
+    """Whether an operation's gradient needs no values of its first input, and none of its only output."""
 
     input: bool
     output: bool
 
 
-_INPUT, _OUTPUT = Passing(True, False), Passing(False, True)
+_INPUT, _OUTPUT = Droppable(True, False), Droppable(False, True)
 
-PASSING = {
+DROPPABLE = {
     **dict.fromkeys(
         (
             "Add",
@@ -43,18 +43,20 @@ PASSING = {
     **dict.fromkeys(
         ("Elu", "Exp", "LogSoftmax", "Relu", "Relu6", "Selu", "Sigmoid", "Softmax", "Sqrt", "Tanh"), _INPUT
     ),
-    "BiasAdd": Passing(True, True),
+    "BiasAdd": Droppable(True, True),
 }
-"""As TensorFlow's tapes have it too; each computes the same again, whenever and however often it runs."""
+"""Operations that give the same output for the same inputs, however often they run.
+
+The tapes decide by such a table, too, ``pywrap_gradient_exclusions.cc`` in TensorFlow 2.21."""
 
 
-def computed_again(op_type: str, attrs: tuple[Any, ...], inputs: Sequence[Any]) -> Any:
-    """The output of one of those operations; nothing where it cannot be had, as without one of its inputs."""
+def recompute(op_type: str, attrs: tuple[Any, ...], inputs: Sequence[Any]) -> Any:
+    """Return the output of an operation of :data:`DROPPABLE`; ``None`` where it cannot be computed again."""
     import tensorflow as tf
 
     if any(tensor is None for tensor in inputs):
         return None
     try:
-        return run_again(op_type, attrs, inputs)
+        return execute_unrecorded(op_type, attrs, inputs)
     except (ImportError, AttributeError, tf.errors.OpError, TypeError, ValueError):
         return None

@@ -1,11 +1,10 @@
-"""`Recorder`: hears every operation of a run; which variables it wrote."""
+"""`Recorder`: hears every operation of a run; and which variables the run wrote."""
 
 from __future__ import annotations
 
-import os
 import sys
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -13,43 +12,55 @@ from tape_magic.engine.internals.graphs import (
     READING_OPERATIONS,
     graph_called,
     is_handle,
-    within_py_function,
+    py_function_tensors,
     written_inputs,
 )
 from tape_magic.engine.internals.operations import (
     BackwardFunction,
+    argument_at,
+    differentiated_by,
     element_count,
+    is_eager,
     key_of,
     key_of_variable,
     listening_to_operations,
     newest_key,
     stopped_reader,
 )
-from tape_magic.engine.record.entry import PY_FUNCTION, Custom, Entry
+from tape_magic.engine.record.entry import PY_FUNCTION, CustomBackward, Entry
 from tape_magic.engine.record.frames import BackwardFrames, Frame, UserFrames
-from tape_magic.engine.record.recomputed import PASSING, Passing, computed_again
+from tape_magic.engine.record.recomputed import DROPPABLE, Droppable, recompute
 
 MOST_ENTRIES = 200_000
 """A run with more operations than this is not explained: the record would outgrow the computation."""
 
-ROOM = 2**28
-"""Past this many bytes, tensors are not kept from being freed while the run goes on."""
+BYTES_FOR_RECORD = 2**28
+"""Most bytes of tensors that are kept from being freed while the run goes on."""
 
-MORE_ROOM = 2**31
-"""The same once there is something to explain."""
+BYTES_FOR_DIAGNOSIS = 2**31
+"""Most bytes of tensors that are kept once there is something to explain."""
 
 _SMALL = 1024
+"""Tensors of up to so many elements are always kept: there are many of them, and they are no burden."""
 
 _WHOLE = frozenset({3, 9})
-"""TensorFlow's numbers of int32 and int64."""
+"""``DT_INT32`` and ``DT_INT64``, which ``tf.DType.as_datatype_enum`` gives, too."""
 
 
 class _Heard(NamedTuple):
-    """An operation as it was heard, before anything is made of it.
+    """An operation as it was heard, before an entry is made of it.
 
-    The tensors are weak references where they are only ``recomputed``, and come with their
-    keys. `reads` are the arguments for which an input was made just then, each by the place of that input: of
-    a variable, TensorFlow has read the value itself.
+    Attributes
+    ----------
+    keys
+        The keys of the inputs and of the outputs.
+    inputs, outputs
+        The tensors; weak references to those that can be recomputed.
+    reads
+        Arguments that TensorFlow itself turned into a tensor for this operation, each with the place of that
+        input. For a variable, that is a read which no callback hears.
+    within
+        For a ``tf.py_function``, the tensors that its function was given and returned.
     """
 
     type: str
@@ -65,31 +76,37 @@ class _Heard(NamedTuple):
 
 
 class Recorder:
-    """Hears the operations of a run, between :meth:`listening` and its end.
+    """Hears the operations that run within :meth:`listening`, and keeps their tensors.
 
     Attributes
     ----------
     tensors
-        By key: those that were computed or read, or weak references to them; see :meth:`tensor`.
+        By key, the tensors that were computed or read, or weak references to them; see :meth:`tensor`.
     start
-        The keys of tensors that were made during the run are greater.
-    complete
-        Whether everything was heard.
-    room
-        How many bytes of tensors are kept.
+        A key below those of all tensors that are made during the run.
+    complete, paused
+        Whether everything was heard, and whether the tapes are stopped; see :meth:`pause`.
+    byte_limit
+        Most bytes of tensors that are kept.
+
+    >>> recorder = Recorder()                              # doctest: +SKIP
+    >>> with recorder.listening():                         # doctest: +SKIP
+    ...     y = tf.tanh(tf.constant(1.0))
+    >>> [entry.type for entry in recorder.entries]         # doctest: +SKIP
+    ['Tanh']
     """
 
     def __init__(self) -> None:
         self.tensors: dict[int, Any] = {}
         self.start = 0
         self.complete = True
-        self.room = ROOM
+        self.byte_limit = BYTES_FOR_RECORD
         self.paused = False
         self._entries: list[Entry] = []
-        self._heard: list[tuple[Any, ...]] = []  # each as a _Heard has it, which takes longer to make
+        self._heard: list[tuple[Any, ...]] = []  # the fields of `_Heard`, which takes longer to make
         self._newest = 0
         self._made_by: dict[int, int] = {}
-        self._passing: dict[int, Entry | None] = {}  # by the keys of tensors, what made each
+        self._droppable: dict[int, Entry | None] = {}  # by a tensor's key, the entry that computes it again
         self._bytes = self._bytes_heard = 0
         self._stopped = stopped_reader()
         self._frames = UserFrames(self._forward_frames)
@@ -97,7 +114,7 @@ class Recorder:
 
     @contextmanager
     def listening(self, frames: tuple[Frame, ...] | None = None) -> Iterator[None]:
-        """Within this, operations are heard; `frames`, where given, are the lines of all of them."""
+        """Hear the operations in the block; `frames`, where given, are noted as the lines of all of them."""
         self.start = self.start or newest_key()
         self._newest = max(self._newest, self.start)
         self._fixed = frames
@@ -108,7 +125,7 @@ class Recorder:
 
     @contextmanager
     def pause(self) -> Iterator[None]:
-        """Within this, the tapes do not record."""
+        """Note for the block that the tapes do not record."""
         before, self.paused = self.paused, True
         try:
             yield
@@ -116,7 +133,7 @@ class Recorder:
             self.paused = before
 
     def forget(self) -> None:
-        """The tapes forget everything before."""
+        """Note that the tapes have forgotten everything up to now."""
         for entry in self.entries:
             entry.taped = False
 
@@ -124,37 +141,37 @@ class Recorder:
         """Let go of all tensors."""
         self._heard.clear()
         self._entries.clear()
-        self._passing.clear()
+        self._droppable.clear()
         self.tensors.clear()
 
     @property
     def entries(self) -> list[Entry]:
-        """What ran, in the order of execution."""
+        """The operations that ran, in the order of execution."""
         self._catch_up()
         return self._entries
 
     def tensor(self, key: int) -> Any:
-        """A tensor by its key, computed again if it was only passing, or ``None`` where it is gone."""
+        """Return a tensor by its key, computed again if it was let go of; ``None`` where it is gone."""
         held = self.tensors.get(key)
         if not isinstance(held, weakref.ref):
             return held
         tensor = held()
-        maker = self._passing.get(key)
+        maker = self._droppable.get(key)
         if tensor is None and maker is not None:
             inputs = [self.tensor(each) for each in maker.inputs]
-            tensor = computed_again(maker.type, maker.attrs or (), inputs)
+            tensor = recompute(maker.type, maker.attrs or (), inputs)
             if tensor is not None:
                 self._keep_as(key, tensor)
         return tensor
 
     def note(self, entry: Entry) -> None:
-        """Take up an entry that was not heard."""
+        """Append an entry, which need not have been heard."""
         for key in entry.outputs:
             self._made_by[key] = len(self._entries)
         self._entries.append(entry)
 
     def keep(self, tensor: Any) -> int:
-        """Keep a tensor while there is room, and give its key."""
+        """Keep a tensor, or a weak reference to it once the limit of bytes is reached; return its key."""
         key = key_of(tensor)
         if key not in self.tensors or isinstance(self.tensors[key], weakref.ref):
             self._keep_as(key, tensor)
@@ -162,9 +179,8 @@ class Recorder:
 
     def _keep_as(self, key: int, tensor: Any) -> None:
         elements = element_count(tensor)
-        # The small ones are no burden, and there are many of them.
         size = elements * tensor.dtype.size if elements > _SMALL else 0
-        if size and self._bytes + size > self.room:
+        if size and self._bytes + size > self.byte_limit:
             self.tensors.setdefault(key, weakref.ref(tensor))
             return
         self._bytes += size
@@ -183,7 +199,7 @@ class Recorder:
             return
         try:
             self._take(op_type, tuple(inputs), attrs, tuple(outputs or ()), sys._getframe(1))
-        except Exception:  # whatever is wrong with the record, the cell must not fail of it
+        except Exception:  # whatever goes wrong here, as with a new TensorFlow, the cell must not fail of it
             self.complete = False
 
     def _take(
@@ -194,7 +210,9 @@ class Recorder:
         outputs: tuple[Any, ...],
         frame: Any,
     ) -> None:
-        # Called for every operation of the cell: what can wait until there is something to explain, waits.
+        # Called for every operation of the cell: all that can wait until there is something to explain waits,
+        # and the private `_id`, `_num_elements` and `_datatype_enum` are read here and not by a function of
+        # `internals`. They are methods of TensorFlow 2.21's `EagerTensor`, written in C.
         if len(self._heard) + len(self._entries) >= MOST_ENTRIES:
             self.complete = False
             return
@@ -202,17 +220,19 @@ class Recorder:
         read_keys = tuple([tensor._id for tensor in inputs])
         made_keys = tuple([tensor._id for tensor in outputs])
         held_in, held_out = inputs, outputs
-        passing = PASSING.get(name)
-        if passing is not None:
-            held_in, held_out = self._held(passing, inputs, outputs)
+        droppable = DROPPABLE.get(name)
+        if droppable is not None:
+            held_in, held_out = self._held(droppable, inputs, outputs)
         newest = self._newest
         reads: tuple[tuple[int, Any], ...] = ()
         if read_keys and max(read_keys) > newest:
             for index, key in enumerate(read_keys):
                 if key > newest:
                     self._weigh(inputs[index])
-                    if inputs[index]._datatype_enum() not in _WHOLE:  # an axis, a shape or a place
-                        reads += ((index, _argument(frame, index)),)
+                    if (
+                        inputs[index]._datatype_enum() not in _WHOLE
+                    ):  # whole numbers are axes, shapes, indices
+                        reads += ((index, argument_at(frame, index)),)
         if made_keys:
             self._newest = max(newest, *made_keys)
             if name != "ReadVariableOp":  # which shares the variable's memory
@@ -220,13 +240,13 @@ class Recorder:
                     if type(tensor) is not weakref.ref:
                         self._weigh(tensor)
         frames = self._frames.around(frame) if self._fixed is None else self._fixed
-        # No operation's name begins so: it is that of a function.
+        # Functions have such names (`__inference_…`), and no operation has.
         called = graph_called(frame) if name[:2] == "__" else None
-        within = within_py_function(attrs) if name == PY_FUNCTION else None
+        within = py_function_tensors(attrs) if name == PY_FUNCTION else None
         taped = not (self.paused or self._stopped())
         keys = read_keys, made_keys
         self._heard.append((name, attrs, keys, held_in, held_out, frames, taped, called, reads, within))
-        if self._bytes_heard > self.room - self._bytes:
+        if self._bytes_heard > self.byte_limit - self._bytes:
             self._catch_up()
 
     def _weigh(self, tensor: Any) -> None:
@@ -235,20 +255,20 @@ class Recorder:
             self._bytes_heard += elements * tensor.dtype.size
 
     def _held(
-        self, passing: Passing, inputs: tuple[Any, ...], outputs: tuple[Any, ...]
+        self, droppable: Droppable, inputs: tuple[Any, ...], outputs: tuple[Any, ...]
     ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        """The inputs and outputs of an operation, weak references where they are only passing."""
-        if passing.output:
+        """Return the inputs and outputs of an operation, with weak references to those to let go of."""
+        if droppable.output:
             (tensor,) = outputs
             if tensor._num_elements() > _SMALL:
-                self._passing[tensor._id] = None
+                self._droppable[tensor._id] = None
                 outputs = (weakref.ref(tensor),)
-        if passing.input and inputs[0]._id in self._passing:
+        if droppable.input and inputs[0]._id in self._droppable:
             inputs = (weakref.ref(inputs[0]), *inputs[1:])
         return inputs, outputs
 
     def _catch_up(self) -> None:
-        """Make entries of what was heard; tensors are then kept while there is room."""
+        """Make entries of the operations heard so far, and keep their tensors up to the limit of bytes."""
         heard, self._heard, self._bytes_heard = self._heard, [], 0
         for one in heard:
             self._enter(_Heard(*one))
@@ -272,19 +292,19 @@ class Recorder:
             given, returned = (tuple(map(key_of, tensors)) for tensors in heard.within)
             entry.within = given, returned
         for key in made_keys:
-            if key in self._passing:
-                self._passing[key] = entry
+            if key in self._droppable:
+                self._droppable[key] = entry
         self.note(entry)
 
     def _hear_custom(
         self, name: str, outputs: Sequence[Any], inputs: Sequence[Any], backward: BackwardFunction
     ) -> BackwardFunction:
         keys = tuple(key_of(tensor) for tensor in outputs)
-        if not keys or not all(hasattr(tensor, "_num_elements") for tensor in outputs):
+        if not keys or not all(map(is_eager, outputs)):
             return backward  # within a function that is traced, tensors are symbolic
         self._catch_up()
-        given = [getattr(tensor, "handle", tensor) for tensor in inputs]
-        custom = Custom(name, tuple(self.keep(tensor) for tensor in given), keys)
+        given = tuple(self.keep(getattr(tensor, "handle", tensor)) for tensor in inputs)
+        custom = CustomBackward(name, given, keys)
         entry = self._entries[self._made_by[keys[0]]] if keys[0] in self._made_by else None
         if entry is None or entry.graph is None:
             frames = self._frames.around(sys._getframe(2)) if self._fixed is None else self._fixed
@@ -295,44 +315,23 @@ class Recorder:
                     self._entries[self._made_by[key]].superseded = True
             self.note(entry)
         entry.custom, entry.taped = custom, not self.paused
-
-        def called(*given: Any) -> Any:
-            found = backward(*given)
-            custom.calls.append((list(given), list(found) if isinstance(found, list | tuple) else [found]))
-            return found
-
-        return called
+        return custom.noting_calls(backward)
 
     def _forward_frames(self, frame: Any) -> tuple[Frame, ...]:
-        """Of an operation that a tape runs backward: the line of the one that it is the gradient of."""
+        """Return the lines of the operation whose gradient a frame of TensorFlow calls."""
         self._catch_up()
-        held = frame.f_locals
-        found = BackwardFrames(self._frames_of_forward(held))
-        found.of = str(held.get("op_name", ""))
+        op_type, tensors = differentiated_by(frame)
+        lines: tuple[Frame, ...] = ()
+        for key in map(key_of, tensors):
+            if key in self._made_by and not lines:
+                lines = self._entries[self._made_by[key]].frames
+        found = BackwardFrames(lines)
+        found.of = op_type
         return found
-
-    def _frames_of_forward(self, held: Mapping[str, Any]) -> tuple[Frame, ...]:
-        for key in map(key_of, [*(held.get("outputs") or ()), *(held.get("inputs") or ())]):
-            if key in self._made_by and self._entries[self._made_by[key]].frames:
-                return self._entries[self._made_by[key]].frames
-        return ()
-
-
-def _argument(frame: Any, index: int) -> Any:
-    """The argument that stands for an input, in the frame of one of TensorFlow's generated functions."""
-    code = frame.f_code
-    if not os.path.basename(code.co_filename).startswith("gen_"):
-        return None
-    held = frame.f_locals
-    flat: list[Any] = []
-    for name in code.co_varnames[: code.co_argcount]:
-        value = held.get(name)
-        flat += value if isinstance(value, list | tuple) else [value]
-    return flat[index] if index < len(flat) else None
 
 
 def last_writes(recorder: Recorder) -> dict[int, int]:
-    """The keys of the handles through which a run may have assigned, with the position where it last did."""
+    """Return the keys of the handles that a run may have assigned through, with the last position of each."""
     found: dict[int, int] = {}
     for position, entry in enumerate(recorder.entries):
         if entry.graph is not None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from tape_magic.engine.internals.graphs import XlaContext, all_in_variables, written_inputs
+from tape_magic.engine.internals.graphs import XlaContext, all_in_variables, is_undefined, written_inputs
 from tape_magic.engine.program.program import Namespace, Program, Unpack
 from tape_magic.engine.tracing.evaluation import Evaluation
 from tape_magic.engine.tracing.loss import named, require_loss, require_scalar
@@ -105,7 +105,7 @@ class Traced:
 
         def tensors_of(returned: Any, tape: Any) -> list[Any]:
             value, assigned = unpack(returned)
-            assigned = {name: held for name, held in assigned.items() if not _undefined(held)}
+            assigned = {name: held for name, held in assigned.items() if not is_undefined(held)}
             self._kept = value, assigned
             try:
                 loss = self._require(value, assigned, self._loss_name)
@@ -289,11 +289,6 @@ class Traced:
 
         call = tf.function(evaluate, autograph=False).get_concrete_function(*self.inputs.values())
         return Evaluation(call, tuple(connected), self._concrete.structured_outputs[0].dtype, front - 1)
-
-
-def _undefined(value: Any) -> bool:
-    """AutoGraph's stand-in for a name that only one branch assigns."""
-    return type(value).__module__.startswith("tensorflow.python.autograph")
 
 
 _BRANCHING = frozenset({"If", "StatelessIf", "While", "StatelessWhile", "Case", "StatelessCase"})

@@ -12,7 +12,7 @@ from typing import Any
 import tape_magic
 from tape_magic.engine.values import creation
 
-LIBRARY, USER, OWN, BACKPROP = range(4)
+LIBRARY, USER, OWN = range(3)
 
 
 def is_users(filename: str) -> bool:
@@ -28,9 +28,7 @@ def origin_of(filename: str) -> int:
         return LIBRARY if filename == creation.__file__ else OWN
     if "__autograph_generated_file" in filename or filename.startswith("<frozen"):
         return LIBRARY
-    if not filename.startswith(_library_folders()):
-        return USER
-    return BACKPROP if filename.endswith(os.path.join("eager", "backprop.py")) else LIBRARY
+    return LIBRARY if filename.startswith(_library_folders()) else USER
 
 
 @lru_cache(maxsize=1)

@@ -13,7 +13,7 @@ from tensorflow.python.autograph.core import ag_ctx
 from tensorflow.python.eager import context
 from tensorflow.python.framework import ops
 
-from tape_magic.engine.internals.contexts import left_as_before
+from tape_magic.engine.internals.contexts import restore_after_interrupt
 from tests.support.notebook import Notebook
 
 
@@ -91,7 +91,7 @@ def test_contexts_of_the_users_own_stay_entered() -> None:
         before = entered()
         names: dict[str, Any] = {}
         exec(PRESSED, names)
-        with pytest.raises(KeyboardInterrupt), left_as_before():
+        with pytest.raises(KeyboardInterrupt), restore_after_interrupt():
             names["pressed"](tf.Graph().as_default())
         assert entered() == before
         assert tf.compat.v1.get_default_graph() is graph

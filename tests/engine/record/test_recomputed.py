@@ -13,7 +13,7 @@ import tensorflow as tf
 
 import tape_magic
 from tape_magic.engine.internals.operations import gradients_of
-from tape_magic.engine.record.recomputed import PASSING
+from tape_magic.engine.record.recomputed import DROPPABLE
 from tape_magic.engine.record.recorder import Recorder
 from tape_magic.results.reasons import Cause
 from tests.support.notebook import Notebook
@@ -57,7 +57,7 @@ def heard(compute: Callable[[], Any]) -> tuple[Recorder, Any]:
     return recorder, result
 
 
-@pytest.mark.parametrize("op_type", PASSING)
+@pytest.mark.parametrize("op_type", DROPPABLE)
 def test_the_gradient_needs_no_value_of_what_is_passing(op_type: str) -> None:
     recorder, _result = heard(EXAMPLES[op_type])
     (entry,) = [entry for entry in recorder.entries if entry.type == op_type]
@@ -65,7 +65,7 @@ def test_the_gradient_needs_no_value_of_what_is_passing(op_type: str) -> None:
     outputs = [recorder.tensor(key) for key in entry.outputs]
     given = [tf.random.stateless_uniform(outputs[0].shape, [7, 8])]
     expected = gradients_of(op_type, entry.attrs or (), inputs, outputs, given)
-    for passes, tensors in zip(PASSING[op_type], (inputs, outputs), strict=True):
+    for passes, tensors in zip(DROPPABLE[op_type], (inputs, outputs), strict=True):
         if passes:
             tensors[0] = tf.fill(tensors[0].shape, np.float32(np.nan))
     found = gradients_of(op_type, entry.attrs or (), inputs, outputs, given)
@@ -75,7 +75,7 @@ def test_the_gradient_needs_no_value_of_what_is_passing(op_type: str) -> None:
             np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("op_type", [name for name, passing in PASSING.items() if passing.output])
+@pytest.mark.parametrize("op_type", [name for name, droppable in DROPPABLE.items() if droppable.output])
 def test_what_was_let_go_is_computed_again(op_type: str) -> None:
     recorder, result = heard(EXAMPLES[op_type])
     key, expected, gone = result._id, result.numpy(), weakref.ref(result)

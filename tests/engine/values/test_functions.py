@@ -10,7 +10,7 @@ import pytest
 
 import tape_magic
 from tape_magic.engine.values import creation
-from tape_magic.engine.values.functions import BACKPROP, LIBRARY, OWN, USER, origin_of
+from tape_magic.engine.values.functions import LIBRARY, OWN, USER, origin_of
 
 PACKAGE = Path(tape_magic.__file__).parent
 OWN_FILES = sorted(str(path) for path in PACKAGE.rglob("*.py") if path != Path(creation.__file__))
@@ -28,7 +28,7 @@ def test_the_frames_between_the_users_line_and_a_new_variable_are_passed_over() 
 def test_other_peoples_files_are_told_from_the_users() -> None:
     from tensorflow.python.eager import backprop
 
-    assert origin_of(backprop.__file__) == BACKPROP
+    assert origin_of(backprop.__file__) == LIBRARY
     assert origin_of(json.__file__) == origin_of(np.__file__) == LIBRARY
     assert origin_of(__file__) == origin_of("<ipython-input-1-abc>") == USER
     # A neighbour whose name begins alike is not the package.

@@ -39,7 +39,7 @@ class DataLoop(CompiledLoop):
             step = tf.function(self._one, autograph=False, jit_compile=True)
         self._compiled_step = step
         function = tf.function(self._over_batches, autograph=False)
-        spec = self.batches.iterator._type_spec
+        spec = tf.type_spec_from_value(self.batches.iterator)
         self._chunk: Any = function.get_concrete_function(spec, *self._specs())
         return lambda *arguments: self._chunk(self.batches.catch_up(), *arguments)
 
