@@ -11,7 +11,6 @@ import numpy as np
 
 from tape_magic.engine.check.finite_differences import step_of
 from tape_magic.engine.check.quantities import (
-    EPS,
     Key,
     Quantities,
     differs,
@@ -24,11 +23,12 @@ from tape_magic.engine.check.quantities import (
 from tape_magic.engine.check.rerun import Deltas, Rerun
 from tape_magic.engine.check.row_check import RowCheck
 from tape_magic.engine.check.sampling import Sampling
+from tape_magic.engine.derivatives.differentiate import differentiate
 from tape_magic.engine.derivatives.request import Request
-from tape_magic.engine.derivatives.run import Differentiated
+from tape_magic.engine.derivatives.run import RunResult
 from tape_magic.engine.internals.contexts import left_as_before
-from tape_magic.engine.internals.keras_layers import WIDE
 from tape_magic.engine.program.program import Namespace, Program
+from tape_magic.engine.values.precision import double_of, epsilon
 from tape_magic.errors import CheckError, TapeMagicError
 from tape_magic.notation import LAST_EXPRESSION, place, read_targets
 from tape_magic.results.check import Check
@@ -38,7 +38,7 @@ Silence = Callable[[], AbstractContextManager[Any]]
 
 def checked(
     program: Program, namespace: Namespace, request: Request, silence: Silence = nullcontext
-) -> Differentiated:
+) -> RunResult:
     """As ``differentiate``, with each derivative compared with differences.
 
     The program's own run comes first, and what it leaves is what remains. The further runs begin from
@@ -52,8 +52,6 @@ def checked(
     Raises :class:`CheckError` besides, for a program that gives other results from run to run, and
     ``KeyboardInterrupt`` with everything put back.
     """
-    from tape_magic.engine.derivatives.differentiate import differentiate
-
     rerun = Rerun(program, namespace, _bases(request, program, namespace))
     done = differentiate(program, namespace, request)
     with left_as_before(), rerun.opened(silence):
@@ -73,7 +71,7 @@ class _Checking:
     """The runs of one comparison, and which differences are taken."""
 
     def __init__(
-        self, rerun: Rerun, program: Program, namespace: Namespace, request: Request, done: Differentiated
+        self, rerun: Rerun, program: Program, namespace: Namespace, request: Request, done: RunResult
     ) -> None:
         self._rerun, self._program, self._request, self._done = rerun, program, request, done
         self._outputs = list(dict.fromkeys(row.target for row in done.report.rows))
@@ -92,10 +90,10 @@ class _Checking:
             key = row.target, row.wrt
             below = base.get(lower_key(row))
             numbers = np.zeros(0) if below is None else below.numbers
-            rows.append(RowCheck(row, self._own.get(key), again.get(key), numbers, EPS[dtype]))
+            rows.append(RowCheck(row, self._own.get(key), again.get(key), numbers, epsilon(dtype)))
             if note:
                 rows[-1].note(note)
-        Sampling(self._rerun, self._done, self._observe).take(rows, step_of(EPS[dtype]))
+        Sampling(self._rerun, self._done, self._observe).take(rows, step_of(epsilon(dtype)))
         return tuple(row.check(dtype) for row in rows)
 
     # -- runs at the place itself ------------------------------------------------------------------
@@ -133,12 +131,10 @@ class _Checking:
         except Exception as error:
             why += self._at(error)
         self._rerun.wide = False
-        return found, max(narrow, key=EPS.__getitem__), why
+        return found, max(narrow, key=epsilon), why
 
-    def _run(self) -> tuple[Differentiated, Quantities]:
-        from tape_magic.engine.derivatives.differentiate import differentiate
-
-        def compute(program: Program, namespace: Namespace) -> tuple[Differentiated, Quantities]:
+    def _run(self) -> tuple[RunResult, Quantities]:
+        def compute(program: Program, namespace: Namespace) -> tuple[RunResult, Quantities]:
             done = differentiate(program, namespace, self._request)
             outputs = outputs_of(program, namespace, done.value, self._outputs)
             return done, {**outputs, **of_report(done)}
@@ -174,8 +170,8 @@ class _Checking:
             return {}  # as good as not finite: the program has no value there
 
 
-def _narrow(done: Differentiated, found: Quantities) -> list[str]:
+def _narrow(done: RunResult, found: Quantities) -> list[str]:
     """What is not float64 of the sources, the outputs and the derivatives."""
     dtypes = [leaf.dtype for leaf in done.leaves.values()]
     dtypes += [quantity.dtype for quantity in found.values() if quantity is not None]
-    return [dtype for dtype in dtypes if dtype in WIDE]
+    return [dtype for dtype in dtypes if double_of(dtype) is not None]

@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from tape_magic.engine.derivatives.differentiate import differentiate
 from tape_magic.engine.derivatives.request import Request
-from tape_magic.engine.derivatives.run import Differentiated
+from tape_magic.engine.derivatives.run import RunResult
 from tape_magic.engine.derivatives.tapes import Tapes
 from tape_magic.engine.program.program import Namespace, Program
 from tape_magic.engine.record.recorder import Recorder
 from tape_magic.engine.values.places import look_up
+from tape_magic.engine.values.precision import double_of, epsilon
 from tape_magic.engine.values.tensors import is_variable, tf_variable
 from tape_magic.notation import LAST_EXPRESSION, Kind, Target, read_targets
 from tape_magic.results.gradients import Derivative
@@ -21,16 +23,6 @@ from tape_magic.results.gradients import Derivative
 Array = np.ndarray[Any, Any]
 Key = tuple[str, tuple[str, ...]]
 """An output, and the leaves that it was differentiated by."""
-
-EPS = {
-    "bfloat16": 2.0**-7,
-    "float16": 2.0**-10,
-    "float32": 2.0**-23,
-    "complex64": 2.0**-23,
-    "float64": 2.0**-52,
-    "complex128": 2.0**-52,
-}
-"""The distance from 1 to the next number, by dtype."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +43,7 @@ class FlatNumbers:
     @property
     def eps(self) -> float:
         """Relative rounding."""
-        return EPS[self.dtype]
+        return epsilon(self.dtype)
 
 
 Quantities = Mapping[Key, FlatNumbers | None]
@@ -67,19 +59,18 @@ def quantity(value: Any) -> FlatNumbers | None:
         dense = tf.convert_to_tensor(item) if isinstance(item, tf.IndexedSlices) else item
         array = np.asarray(tf_variable(dense) if is_variable(dense) else dense)
         name = str(array.dtype)
-        if name not in EPS and not np.issubdtype(array.dtype, np.number) and array.dtype != bool:
+        narrow = double_of(name) is not None
+        if not narrow and not np.issubdtype(array.dtype, np.number) and array.dtype != bool:
             return None
-        dtypes.append(name if name in EPS else "float64")
+        dtypes.append(name if narrow else "float64")
         parts.append(array.astype("complex128" if "complex" in name else "float64").reshape(-1))
-    return FlatNumbers(np.concatenate(parts), max(dtypes, key=EPS.__getitem__)) if parts else None
+    return FlatNumbers(np.concatenate(parts), max(dtypes, key=epsilon)) if parts else None
 
 
 def observed(
     program: Program, namespace: Namespace, outputs: Iterable[str], lower: Request | None
 ) -> Quantities:
     """The outputs of one run, and the derivatives that `lower` asks for."""
-    from tape_magic.engine.derivatives.differentiate import differentiate
-
     if lower is None:
         return outputs_of(program, namespace, program.run(namespace, {}, Tapes((), Recorder())), outputs)
     done = differentiate(program, namespace, lower)
@@ -95,7 +86,7 @@ def outputs_of(program: Program, namespace: Namespace, value: Any, outputs: Iter
     return found
 
 
-def of_report(done: Differentiated) -> Quantities:
+def of_report(done: RunResult) -> Quantities:
     """The derivatives of a report; ``None`` where TensorFlow finds none."""
     rows = done.report.rows
     return {(row.target, row.wrt): quantity(row.value) if row.connected else None for row in rows}

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from tape_magic.engine.internals.contexts import run_eagerly_here
-from tape_magic.engine.internals.keras_layers import WIDE, widen
+from tape_magic.engine.internals.keras_layers import widen
 from tape_magic.engine.internals.random_state import kept_random_state
 from tape_magic.engine.process.interrupts import guarded
 from tape_magic.engine.process.output import unseen
@@ -22,6 +22,7 @@ from tape_magic.engine.program.wrapper import ProgramWrapper
 from tape_magic.engine.values.introspection import elements_of, is_a
 from tape_magic.engine.values.leaves import Leaf, own_name, rebuilt
 from tape_magic.engine.values.places import look_up
+from tape_magic.engine.values.precision import double_of
 from tape_magic.engine.values.tensors import (
     is_keras_variable,
     is_liftable,
@@ -180,7 +181,7 @@ class Rerun:
 
     def _dtype(self, name: str) -> str:
         dtype = self._leaves[name].dtype
-        return WIDE.get(dtype, dtype) if self.wide else dtype
+        return double_of(dtype) or dtype if self.wide else dtype
 
     def _place(self, deltas: Deltas) -> None:
         """Copies in float64, if they are wanted, and leaves where they shall be."""
@@ -188,7 +189,7 @@ class Rerun:
 
         if self.wide:
             variables = [one for one, _ in self._before.values.values() if is_keras_variable(one)]
-            widen(self._before.layers, variables, self._widened)
+            widen(self._before.layers, variables, double_of, self._widened)
         leaves = self._leaves
         values = {
             name: tf.constant(self.moved(name, delta), self._dtype(name)) for name, delta in deltas.items()
@@ -288,13 +289,15 @@ def widened(value: Any) -> Any:
     import tensorflow as tf
 
     if isinstance(value, np.ndarray):
-        return value.astype(WIDE[value.dtype.name]) if value.dtype.name in WIDE else value
+        double = double_of(value.dtype.name)
+        return value if double is None else value.astype(double)
     if is_keras_variable(value):
         return value  # widened where it is, since its layer holds it
     held = tf_variable(value) if is_variable(value) else value
-    if not (is_variable(value) or is_tensor(value)) or held.dtype.name not in WIDE:
+    double = double_of(held.dtype.name) if is_variable(value) or is_tensor(value) else None
+    if double is None:
         return value
-    wide = tf.cast(held, WIDE[held.dtype.name])
+    wide = tf.cast(held, double)
     if is_variable(value):
         return tf.Variable(wide, trainable=value.trainable, name=own_name(value))
     return wide

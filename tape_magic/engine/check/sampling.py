@@ -12,7 +12,7 @@ from tape_magic.engine.check.judgement import Judgement
 from tape_magic.engine.check.quantities import Quantities, lower_key
 from tape_magic.engine.check.rerun import Deltas, Rerun
 from tape_magic.engine.check.row_check import Direction, RowCheck
-from tape_magic.engine.derivatives.run import Differentiated
+from tape_magic.engine.derivatives.run import RunResult
 from tape_magic.notation import Kind
 from tape_magic.results.gradients import Derivative
 
@@ -42,7 +42,7 @@ class Sampling:
         By how much leaves are moved → what the program then gives.
     """
 
-    def __init__(self, rerun: Rerun, done: Differentiated, observe: Callable[[Deltas], Quantities]) -> None:
+    def __init__(self, rerun: Rerun, done: RunResult, observe: Callable[[Deltas], Quantities]) -> None:
         self._rerun, self._done, self._observe = rerun, done, observe
         self._random = np.random.default_rng(SEED)
         self._started = time.perf_counter()

@@ -8,13 +8,13 @@ from tape_magic.engine.diagnosis.flow import Flow
 from tape_magic.engine.diagnosis.not_finite import Culprit
 from tape_magic.engine.record.entry import Entry
 from tape_magic.engine.record.frames import gradient_of
+from tape_magic.engine.values.precision import largest_exponent
 
 _EPSILON = "1e-12"
 _HALF_EPSILON = "1e-4"
 """In half precision, the other is 0."""
 
 _AWAY = "keep the denominator away from 0"
-_LARGEST = {"float16": "11 (float16)", "float64": "709 (float64)"}
 # fmt: off
 _CHOOSING = frozenset({
     "AddV2", "BroadcastTo", "Cast", "ClipByValue", "ConcatV2", "ExpandDims", "GatherNd", "GatherV2",
@@ -182,7 +182,7 @@ def _cure_exp(culprit: Culprit, flow: Flow) -> str:
         if one.type == "RealDiv" and "Sub" in _kinds_between(flow, one.inputs[:1]):
             return "it overflows: use tf.tanh"
         return f"it overflows: use {'tf.math.log_sigmoid' if logarithm else 'tf.sigmoid'}"
-    limit = _LARGEST.get(culprit.dtype, "88 (float32)")
+    limit = f"{largest_exponent(culprit.dtype)} ({culprit.dtype})"
     return f"it overflows: keep its argument below {limit}, or subtract the maximum first"
 
 

@@ -6,15 +6,18 @@ gone, this raises ``AttributeError``, and the layer computes in its own precisio
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import Any
 
-WIDE = {"float16": "float64", "bfloat16": "float64", "float32": "float64", "complex64": "complex128"}
 
+def widen(
+    layers: Iterable[Any], variables: Iterable[Any], double_of: Callable[[str], str | None], back: ExitStack
+) -> None:
+    """Put layers and Keras variables into double precision until `back` is closed, with their present values.
 
-def widen(layers: Iterable[Any], variables: Iterable[Any], back: ExitStack) -> None:
-    """Have layers and Keras variables be of float64 until `back` is closed, with their present values."""
+    `double_of` gives the dtype of double precision for a narrower one, and ``None`` for any other.
+    """
     import keras
     import tensorflow as tf
 
@@ -23,10 +26,10 @@ def widen(layers: Iterable[Any], variables: Iterable[Any], back: ExitStack) -> N
     for layer in layers:
         found |= {id(variable): variable for variable in layer.variables}
         for inner in layer._flatten_layers():
-            if inner.compute_dtype in WIDE:
+            if double_of(inner.compute_dtype) is not None:
                 _replace(inner, "_dtype_policy", policy, back)
     for variable in found.values():
-        wide = WIDE.get(variable.dtype)
+        wide = double_of(variable.dtype)
         if wide is not None:
             held = variable._value
             name = str(held.name).removesuffix(":0")  # by which it may be reported
