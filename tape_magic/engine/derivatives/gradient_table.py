@@ -120,10 +120,10 @@ class GradientRecord:
 
 
 class GradientTable:
-    """The derivatives of one run by output and leaves, and the reasons for those that are not regular.
+    """The derivatives of one run by output and leaves, and the reasons for missing, zero or infinite ones.
 
-    A derivative of order n is the derivative, by its last leaf, of the value recorded for its first
-    n − 1 leaves.
+    A derivative of order n is found in two steps: its output and first n − 1 leaves lead to a record, and its
+    last leaf to a derivative in that record. For d2y/dxda these are ``table["y", (x,)].derivatives[a]``.
 
     Parameters
     ----------

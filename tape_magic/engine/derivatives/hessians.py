@@ -42,7 +42,7 @@ class _SecondDerivatives:
     stripes
         For each dtype, the places of the leaves whose gradients have it, and these gradients as one vector.
     blocks
-        The second derivative by two leaves, by their places; only those that are connected.
+        The second derivatives that are connected, by the places of their two leaves.
     hessian
         The finished Hessian; ``None`` where the output depends on no source, or TensorFlow refused.
     """
@@ -208,6 +208,7 @@ class Hessians(Run):
         )
 
     def _block(self, name: str, i: int, j: int) -> Any:
+        """Return the second derivative by the leaves at two places; ``None`` without a Hessian."""
         second = self._second[name]
         if second.hessian is None:
             return None

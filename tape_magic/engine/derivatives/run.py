@@ -81,7 +81,7 @@ class Run(ABC):
     directions
         The vectors of a product; ``None`` for any other kind.
 
-    Raises :class:`TapeMagicError` for whatever can be refused before the program runs.
+    Raises :class:`TapeMagicError` for a request that can be refused before the program runs.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class Run(ABC):
         self.seconds = Seconds()
 
     def result(self) -> RunResult:
-        """Run the program and differentiate it; put the user's objects back into the namespace."""
+        """Run the program, differentiate its outputs, and put the user's objects back into the namespace."""
         try:
             self._lift()
             with nullcontext() if self.directions is None else self.directions.closing():
@@ -154,6 +154,7 @@ class Run(ABC):
         self.seconds.backward += time.perf_counter() - started
 
     def _forward(self) -> None:
+        """Run the program, with its sources watched, and find its outputs."""
         started = time.perf_counter()
         for source in self.selection.sources:
             self._watch(source)
@@ -260,6 +261,7 @@ class Run(ABC):
     # -- the report --------------------------------------------------------------------------------
 
     def _result(self) -> RunResult:
+        """Return the report, the values to bind, and the leaves by name."""
         rows, structures = self.rows()
         report = GradReport(
             tuple(rows),

@@ -12,14 +12,14 @@ from tape_magic.engine.record.recorder import Recorder
 
 
 class Tapes:
-    """All that records one run; its methods are those that a program calls on a ``tf.GradientTape``.
+    """The tapes of one run, with the methods of a ``tf.GradientTape``.
 
     Parameters
     ----------
     gradient_tapes
         The tapes around the program, the innermost first, one for each order of differentiation.
     recorder
-        Hears every operation of the run, also those that the tapes do not record.
+        Hears every operation of the run, including operations that the tapes do not record.
     directions
         Forward accumulators, for a product with a vector; they work without a tape or within one.
     """
