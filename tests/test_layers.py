@@ -58,7 +58,7 @@ FLOORS = {
     "engine": Floor(
         frozenset({"engine", "results", "notation", "errors"}),
         frozenset({"numpy"}),
-        frozenset({"tensorflow", "keras", "scipy", "pynvml"}),
+        frozenset({"tensorflow", "keras", "ml_dtypes", "scipy", "pynvml"}),
     ),
     "display": Floor(
         frozenset({"display", "results", "notation", "errors"}),

@@ -1,6 +1,7 @@
-"""Derivatives compared with central differences of the same program.
+"""Derivatives compared with central differences, for which the program runs again on copies of its state.
 
-Entrance: :func:`~tape_magic.engine.check.check.checked`, given a report.
-Imports: `derivatives`, `record`, `program`, `values`, `internals`, `process`, and the results.
+Entrance: :func:`~tape_magic.engine.check.check.checked`, which differentiates as ``differentiate`` does and
+adds a comparison to each row of the report.
+May import `derivatives`, `record`, `program`, `values`, `internals`, `process`, `results` and `notation`.
 
 """

@@ -1,7 +1,7 @@
-"""Differences of a function of one number, and what they tell of a derivative.
+"""Estimates of a derivative's error from central differences of a function of one number.
 
-Everything is of the *residual*: the central difference less what a derivative predicts for the step
-that was made. Where the derivative is right, it goes to 0 with the step.
+All estimates are of the *residual*, which is the central difference minus the slope that the derivative
+predicts. Where the derivative is right, the residual goes to 0 with the step.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 
 LEVELS = 12
-"""Steps of the second look, each half of the one before."""
+"""Number of steps of a thorough estimate, each half of the one before."""
 
 
 @dataclass(frozen=True)
-class Ends:
-    """What is found one step ahead of a point and one behind.
+class Differences:
+    """The differences of a function over one step ahead of a point and one step behind it.
 
     Attributes
     ----------
     central
         The residual of the central difference.
     gap
-        By how much the slopes to both sides differ.
+        The difference between the slopes to both sides.
     noise
-        How far rounding may have moved the central difference.
+        The error that rounding may have brought into the central difference.
     size
-        How large the slope is that was found.
+        The magnitude of the central difference itself.
     """
 
     central: Array
@@ -40,25 +40,25 @@ class Ends:
     size: Array
 
 
-Probe = Callable[[float], Ends]
-"""A step → what is found that far away."""
+Probe = Callable[[float], Differences]
+"""Gives the differences for a step."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """The residual in the limit, how sure that is, and whether the function has a slope there at all.
+    """The limit of the residual as the step goes to 0, its error, and whether the function has a slope.
 
     Attributes
     ----------
     residual, error
-        The limit, and how far it may be off; not finite where the function is not.
+        The limit, and a bound of its error; not finite where the function is not.
     broken
-        Where the slopes to both sides do not come together: a kink, or a jump.
+        True where the slopes to both sides stay apart as the step shrinks: at a kink or a jump.
     gap
-        By how much they differ, at the smallest step at which it is seen.
+        The difference between the slopes to both sides, at the smallest step where rounding does not hide it.
     lasting
-        Where the residual is the same at the smallest steps at which it is seen: the derivative is
-        wrong, and it is not for kinks nearby that it seems so.
+        True where the residual is the same at the smallest steps where rounding does not hide it. The
+        derivative is wrong there, and no kink nearby makes it seem so.
     """
 
     residual: Array
@@ -67,35 +67,38 @@ class Estimate:
     gap: Array
     lasting: Array
 
-    def or_else(self, other: Estimate) -> Estimate:
-        """Each component of another estimate that is surer of it."""
+    def merged(self, other: Estimate) -> Estimate:
+        """Return this estimate, with each component whose error is smaller taken from the other."""
         surer = other.error < self.error
         pairs = zip(vars(other).values(), vars(self).values(), strict=True)
         return Estimate(*(np.where(surer, one, mine) for one, mine in pairs))
 
 
 def step_of(eps: float) -> float:
-    """The step, over the scale of the argument, at which truncation and rounding balance: ε^(1/5).
+    """Return the step at which truncation and rounding errors balance, relative to the argument: ε^(1/5).
 
-    For the difference of two steps, whose error is of the fourth order (W. Press et al., *Numerical
-    Recipes*, 3rd edition, section 5.7, for the reasoning).
+    The power is that of a Richardson extrapolation over two steps, whose truncation error is of the fourth
+    order; the reasoning is that of W. Press et al., *Numerical Recipes*, 3rd edition, section 5.7.
+
+    >>> f"{step_of(2.0**-52):.1e}"
+    '7.4e-04'
     """
     return float(eps**0.2)
 
 
-def glance(probe: Probe, step: float) -> Estimate:
-    """From two steps (Richardson); their difference is a generous estimate of the error."""
+def quick_estimate(probe: Probe, step: float) -> Estimate:
+    """Return a Richardson estimate from two steps, with the change between them as its error."""
     whole, half = probe(step), probe(step / 2)
     with np.errstate(all="ignore"):
         residual = (4 * half.central - whole.central) / 3
         error = np.abs(half.central - whole.central) + 3 * half.noise
-        # In a smooth function, the sides are half as far apart at half the step.
+        # The slopes to both sides of a smooth function are half as far apart at half the step.
         broken = (np.abs(half.gap) > 0.7 * np.abs(whole.gap)) & (np.abs(half.gap) > 8 * half.noise)
     return Estimate(residual, error, broken, half.gap, np.zeros(residual.shape, bool))
 
 
-def second_look(probe: Probe, step: float) -> Estimate:
-    """From a series of steps, and from a second one of smaller steps where these have more to say."""
+def thorough_estimate(probe: Probe, step: float) -> Estimate:
+    """Return an estimate from a series of steps, and from smaller ones where that is not enough."""
     found = [probe(step / 2**level) for level in range(LEVELS)]
     estimate, last = _estimate(found, step), found[-1]
     with np.errstate(all="ignore"):
@@ -104,24 +107,26 @@ def second_look(probe: Probe, step: float) -> Estimate:
     if np.all(estimate.broken | enough | useless):
         return estimate
     step /= 2**LEVELS
-    return estimate.or_else(_estimate([probe(step / 2**level) for level in range(LEVELS)], step))
+    return estimate.merged(_estimate([probe(step / 2**level) for level in range(LEVELS)], step))
 
 
-def _estimate(found: list[Ends], step: float) -> Estimate:
-    """From what was found at a step and its halves, the entry of Ridders' table with the least error.
+def _estimate(found: list[Differences], step: float) -> Estimate:
+    """Return the entry with the least error of Ridders' table over a step and its halves.
 
-    Kinks nearby, such as those of a network's units, spoil the table, but not what is closer than they
-    are: plain differences count too. Steps at which the function is not finite count for nothing.
-    C. Ridders, *Accurate computation of F'(x) and F'(x)F''(x)*, Advances in Engineering Software 4 (1982).
+    Kinks nearby, such as those of a network's units, spoil the entries whose steps reach them. The plain
+    differences of smaller steps therefore count as entries too, and steps at which the function is not finite
+    do not count.
+    Source: C. Ridders, *Accurate computation of F'(x) and F'(x)F''(x)*, Advances in Engineering Software 4
+    (1982).
     """
     steps = [step / 2**level for level in range(len(found))]
     with np.errstate(all="ignore"):
-        # What the function does at random over the smallest steps, it may do at any: rounding within
-        # the program can be more than that of what comes out.
-        bends = [ends.gap * one for ends, one in zip(found, steps, strict=True)]
+        # Rounding within the program can exceed the rounding of its outputs. The scatter over the smallest
+        # steps shows how large it is, and larger steps have as much of it.
+        bends = [differences.gap * one for differences, one in zip(found, steps, strict=True)]
         unit = np.fmax(found[-1].noise * steps[-1], np.fmax.reduce(np.abs(bends[-4:])) / 4)
-        residual, least = _table([ends.central for ends in found], [unit / one for one in steps])
-        gaps, residuals = ([getattr(ends, name) for ends in found] for name in ("gap", "central"))
+        residual, least = _table([one.central for one in found], [unit / one for one in steps])
+        gaps, residuals = ([getattr(one, name) for one in found] for name in ("gap", "central"))
         gap = _smallest(gaps, [20 * unit / one for one in steps])
         broken = (np.abs(gap[2]) > 0.7 * np.abs(gap[1])) & (np.abs(gap[1]) > 0.7 * np.abs(gap[0]))
         broken |= _jumps(bends, found[-1].noise * steps[-1])
@@ -132,6 +137,10 @@ def _estimate(found: list[Ends], step: float) -> Estimate:
 
 
 def _table(central: list[Array], noise: list[Array]) -> tuple[Array, Array]:
+    """Return the entry of Ridders' table with the least error, and its error.
+
+    `central` are the residuals at a step and its halves, `noise` the rounding error of each.
+    """
     best = np.full(central[0].shape, np.nan, central[0].dtype)
     least = np.full(central[0].shape, np.inf)
     row: list[Array] = []
@@ -149,7 +158,7 @@ def _table(central: list[Array], noise: list[Array]) -> tuple[Array, Array]:
 
 
 def _smallest(values: list[Array], hidden: list[Array]) -> Array:
-    """The values at the last three steps at which rounding does not hide them; NaN where there are none."""
+    """Return the values at the three smallest steps where rounding does not hide them, else NaN."""
     last = np.full((3, *values[0].shape), np.nan, values[0].dtype)
     for value, bound in zip(values, hidden, strict=True):
         seen = np.isfinite(value) & (np.abs(value) > bound)
@@ -158,7 +167,7 @@ def _smallest(values: list[Array], hidden: list[Array]) -> Array:
 
 
 def _jumps(bends: list[Array], rounding: Array) -> Array:
-    """Where the same is missing between the sides however small the step, which rounding would not give."""
+    """Return where the function jumps: its second difference stays the same, however small the step."""
     last = np.stack(bends[-4:])
     middle = np.mean(last, axis=0)
     alike: Array = np.all(np.abs(last - middle) < 0.01 * np.abs(middle), axis=0)

@@ -1,4 +1,4 @@
-"""A derivative and the differences along one direction: which of them agree, and which cannot be told."""
+"""`Judgement`: how a derivative compares with the differences along one direction."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import numpy as np
 from tape_magic.engine.check.finite_differences import Array, Estimate
 
 SAFETY = 4.0
-"""How many times its estimate an error may be."""
+"""Factor by which an error may exceed its estimate."""
 
-_HIDES = 0.1
-"""Where differences may be off by more than this share, they cannot tell right from wrong."""
+_HIDING_SHARE = 0.1
+"""Relative error of the differences above which they cannot show that a derivative is right."""
 
-_SMALL = 0.01
-"""What is smaller than this share of the largest element need not be told that well."""
+_SMALL_SHARE = 0.01
+"""Size, relative to the largest element, below which an element need not be known that well."""
 
 
 class Skipped(enum.Enum):
-    """Why something is not compared."""
+    """Why an element is not compared; each member carries its sentence."""
 
     NOT_FINITE = "it is not finite nearby"
     KINK = "a kink"
@@ -33,15 +33,25 @@ class Skipped(enum.Enum):
 
 @dataclass(frozen=True)
 class Judgement:
-    """A derivative along one direction, as it came again, as reported, and by differences.
+    """A derivative along one direction: recomputed, as reported, and by differences.
 
-    The one that the tape gives in the precision of the differences is held against them strictly, and
-    the one that was reported as strictly as its own precision allows: ε^(1/3) of either dtype, 6·10⁻⁶ in
-    float64 and 5·10⁻³ in float32.
+    The recomputed derivative has the precision of the differences, the reported one its own. Each is
+    compared with the differences up to ε^(1/3) of its precision: 6·10⁻⁶ in float64, 5·10⁻³ in float32.
+
+    Attributes
+    ----------
+    estimate
+        Estimate of the recomputed derivative's residual.
+    recomputed, reported, difference
+        The slope along the direction, by either derivative and by differences.
+    largest
+        Magnitude of the largest finite element of the reported derivative.
+    strict, loose
+        Relative tolerances of the recomputed and of the reported derivative.
     """
 
     estimate: Estimate
-    again: Array
+    recomputed: Array
     reported: Array
     difference: Array
     largest: float
@@ -50,12 +60,13 @@ class Judgement:
 
     @cached_property
     def errors(self) -> tuple[Array, Array]:
-        """Of the derivative again, and of the one reported; each relative."""
-        # What is much smaller than the rest of a derivative may be nothing but its rounding.
+        """Relative errors of the recomputed and of the reported derivative."""
+        # An element that is much smaller than the largest may consist of rounding alone.
         floor = self.largest * self.loose if self.loose > self.strict else 0.0
-        return self._errors(self.again, self.strict, 0.0), self._errors(self.reported, self.loose, floor)
+        return self._errors(self.recomputed, self.strict, 0.0), self._errors(self.reported, self.loose, floor)
 
     def _errors(self, derivative: Array, tolerance: float, floor: float) -> Array:
+        """Return the errors relative to the larger value, or to `floor` or the differences' own error."""
         with np.errstate(all="ignore"):
             size = np.fmax(np.abs(derivative), np.abs(self.difference))
             size = np.fmax(np.fmax(size, floor), self._bound / tolerance)
@@ -64,34 +75,39 @@ class Judgement:
 
     @cached_property
     def ratios(self) -> Array:
-        """The worse of the two, in units of its tolerance."""
-        again, reported = self.errors
-        return np.asarray(np.fmax(again / self.strict, reported / self.loose))
+        """The larger of the two errors, each divided by its tolerance."""
+        recomputed, reported = self.errors
+        return np.asarray(np.fmax(recomputed / self.strict, reported / self.loose))
 
     @property
     def severity(self) -> float:
-        """How much it asks for a second look; at most 1 where all agrees, and is sure."""
+        """Priority of a thorough estimate; at most 1 where all elements surely agree."""
         doubt = self.estimate.broken | self._hidden | ~np.isfinite(self.difference)
         return float(np.max(np.where(doubt, np.fmax(self.ratios, 1.0) * 2, self.ratios), initial=0.0))
 
     @property
     def _bound(self) -> Array:
-        """How far the differences may be off."""
+        """Bound of the differences' error."""
         return np.where(np.isfinite(self.estimate.error), SAFETY * self.estimate.error, 0.0)
 
     @cached_property
     def _hidden(self) -> Array:
-        """Where the differences may be off by too much to tell right from wrong."""
+        """Elements at which the differences' error is too large to show that the derivative is right."""
         with np.errstate(all="ignore"):
-            size = np.fmax(np.abs(self.again), np.abs(self.difference))
-            hidden: Array = (self._bound > _HIDES * size) & (size > _SMALL * self.largest) & (size > 0)
+            size = np.fmax(np.abs(self.recomputed), np.abs(self.difference))
+            unknown: Array = self._bound > _HIDING_SHARE * size
+            hidden: Array = unknown & (size > _SMALL_SHARE * self.largest) & (size > 0)
         return hidden
 
-    def left_out(self, sure: bool) -> Array:
-        """Why each number is not compared, ``None`` where it is."""
+    def skipped(self, sure: bool) -> Array:
+        """Return why each element is not compared, ``None`` where it is.
+
+        `sure` says whether the estimate is a thorough one; without it, no element is called wrong.
+        """
         wrong = self.ratios > 1
-        # Wrong is called only what stays so, or is not finite, or has been lost to rounding.
-        stays = self.estimate.lasting | ~np.isfinite(self.again) | (self.errors[0] <= self.strict)
+        # An element is called wrong only if its residual lasts, if it is not finite, or if the recomputed
+        # derivative is right, so that the reported one lost it to rounding.
+        stays = self.estimate.lasting | ~np.isfinite(self.recomputed) | (self.errors[0] <= self.strict)
         jump = np.abs(self.estimate.gap) > 1e3 * np.fmax(np.abs(self.difference), 1.0)
         reasons = np.full(self.difference.shape, None, object)
         for where, reason in (
@@ -105,24 +121,24 @@ class Judgement:
             reasons[where] = reason
         return reasons
 
-    def sides(self, number: int, reason: Skipped) -> str:
-        """The slopes to both sides of a kink."""
+    def slopes_beside(self, number: int, reason: Skipped) -> str:
+        """Return a clause with the slopes to both sides of a kink; empty for any other reason."""
         if reason is not Skipped.KINK:
             return ""
         middle, gap = (float(np.real(one[number])) for one in (self.difference, self.estimate.gap))
         both = (middle - gap / 2, middle + gap / 2)
-        # What is that much smaller than the other side is its rounding.
+        # A slope that is so much smaller than the other one consists of rounding.
         below, above = (side if abs(side) > 1e-6 * abs(gap) else 0.0 for side in both)
         return f", {below:.4g} from below and {above:.4g} from above".replace("-", "−")
 
     def finding(self, number: int, unit: complex) -> dict[str, Any]:
-        """What a check says of the worse of the two."""
-        again, reported = (float(errors[number]) for errors in self.errors)
-        strictly = again / self.strict >= reported / self.loose
-        error, tolerance = (again, self.strict) if strictly else (reported, self.loose)
-        derivative = (self.again if strictly else self.reported)[number] * unit
+        """Return the fields of a ``Check`` for one element: those of the derivative with the larger error."""
+        recomputed, reported = (float(errors[number]) for errors in self.errors)
+        strictly = recomputed / self.strict >= reported / self.loose
+        error, tolerance = (recomputed, self.strict) if strictly else (reported, self.loose)
+        derivative = (self.recomputed if strictly else self.reported)[number] * unit
         difference = self.difference[number] * unit
-        if error > tolerance and np.isfinite(derivative):  # no longer relative to what could be rounding
+        if error > tolerance and np.isfinite(derivative):  # relative to the values, not to their rounding
             error = float(abs(derivative - difference) / max(abs(derivative), abs(difference)))
         values = {"derivative": _plain(derivative), "difference": _plain(difference)}
         return {"error": error, "tolerance": tolerance, **values}

@@ -1,4 +1,4 @@
-"""What a program leaves, as numbers: the outputs, and the derivatives of one order less."""
+"""Outputs of a run, and its derivatives of one order less, as flat float64 numbers."""
 
 from __future__ import annotations
 
@@ -8,29 +8,21 @@ from typing import Any
 
 import numpy as np
 
+from tape_magic.engine.derivatives.differentiate import differentiate
 from tape_magic.engine.derivatives.request import Request
-from tape_magic.engine.derivatives.run import Differentiated
+from tape_magic.engine.derivatives.run import RunResult
 from tape_magic.engine.derivatives.tapes import Tapes
 from tape_magic.engine.program.program import Namespace, Program
 from tape_magic.engine.record.recorder import Recorder
 from tape_magic.engine.values.places import look_up
+from tape_magic.engine.values.precision import double_of, epsilon
 from tape_magic.engine.values.tensors import is_variable, tf_variable
 from tape_magic.notation import LAST_EXPRESSION, Kind, Target, read_targets
 from tape_magic.results.gradients import Derivative
 
 Array = np.ndarray[Any, Any]
 Key = tuple[str, tuple[str, ...]]
-"""An output, and the leaves that it was differentiated by."""
-
-EPS = {
-    "bfloat16": 2.0**-7,
-    "float16": 2.0**-10,
-    "float32": 2.0**-23,
-    "complex64": 2.0**-23,
-    "float64": 2.0**-52,
-    "complex128": 2.0**-52,
-}
-"""The distance from 1 to the next number, by dtype."""
+"""Name of an output, and the names of the leaves that it was differentiated by."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +32,10 @@ class FlatNumbers:
     Attributes
     ----------
     numbers
-        In float64 or complex128.
+        The numbers, as a vector of float64 or complex128.
     dtype
-        The narrowest dtype among them; float64 for whole numbers, which are exact.
+        Name of the least precise dtype among them; ``float64`` for double precision and for whole numbers,
+        which are exact.
     """
 
     numbers: Array
@@ -50,15 +43,20 @@ class FlatNumbers:
 
     @property
     def eps(self) -> float:
-        """Relative rounding."""
-        return EPS[self.dtype]
+        """Machine epsilon of the least precise dtype."""
+        return epsilon(self.dtype)
 
 
 Quantities = Mapping[Key, FlatNumbers | None]
+"""Numbers of outputs and derivatives; ``None`` for a missing derivative, or an output without numbers."""
 
 
-def quantity(value: Any) -> FlatNumbers | None:
-    """A tensor, variable, array or number, or a structure of them; ``None`` for anything else."""
+def flat_numbers(value: Any) -> FlatNumbers | None:
+    """Return the numbers of a tensor, variable, array or structure; ``None`` for anything else.
+
+    >>> flat_numbers([[1.5, 2.0], 3]).numbers
+    array([1.5, 2. , 3. ])
+    """
     import tensorflow as tf
 
     parts, dtypes = list[Array](), list[str]()
@@ -67,49 +65,48 @@ def quantity(value: Any) -> FlatNumbers | None:
         dense = tf.convert_to_tensor(item) if isinstance(item, tf.IndexedSlices) else item
         array = np.asarray(tf_variable(dense) if is_variable(dense) else dense)
         name = str(array.dtype)
-        if name not in EPS and not np.issubdtype(array.dtype, np.number) and array.dtype != bool:
+        narrow = double_of(name) is not None
+        if not narrow and not np.issubdtype(array.dtype, np.number) and array.dtype != bool:
             return None
-        dtypes.append(name if name in EPS else "float64")
+        dtypes.append(name if narrow else "float64")
         parts.append(array.astype("complex128" if "complex" in name else "float64").reshape(-1))
-    return FlatNumbers(np.concatenate(parts), max(dtypes, key=EPS.__getitem__)) if parts else None
+    return FlatNumbers(np.concatenate(parts), max(dtypes, key=epsilon)) if parts else None
 
 
-def observed(
+def observe(
     program: Program, namespace: Namespace, outputs: Iterable[str], lower: Request | None
 ) -> Quantities:
-    """The outputs of one run, and the derivatives that `lower` asks for."""
-    from tape_magic.engine.derivatives.differentiate import differentiate
-
+    """Run a program, and return its outputs and the derivatives that `lower` asks for."""
     if lower is None:
-        return outputs_of(program, namespace, program.run(namespace, {}, Tapes((), Recorder())), outputs)
+        return output_numbers(program, namespace, program.run(namespace, {}, Tapes((), Recorder())), outputs)
     done = differentiate(program, namespace, lower)
-    return {**outputs_of(program, namespace, done.value, outputs), **of_report(done)}
+    return {**output_numbers(program, namespace, done.value, outputs), **derivative_numbers(done)}
 
 
-def outputs_of(program: Program, namespace: Namespace, value: Any, outputs: Iterable[str]) -> Quantities:
-    """What a run left under the names of outputs; `value` is that of the last expression."""
+def output_numbers(program: Program, namespace: Namespace, value: Any, outputs: Iterable[str]) -> Quantities:
+    """Return the numbers that a run left under the names of outputs; `value` is its last expression's."""
     found: dict[Key, FlatNumbers | None] = {}
     for name in outputs:
         last = name == LAST_EXPRESSION and name not in program.names.assigns
-        found[name, ()] = quantity(value if last else look_up(name, namespace))
+        found[name, ()] = flat_numbers(value if last else look_up(name, namespace))
     return found
 
 
-def of_report(done: Differentiated) -> Quantities:
-    """The derivatives of a report; ``None`` where TensorFlow finds none."""
+def derivative_numbers(done: RunResult) -> Quantities:
+    """Return the numbers of a report's derivatives, ``None`` where TensorFlow finds none."""
     rows = done.report.rows
-    return {(row.target, row.wrt): quantity(row.value) if row.connected else None for row in rows}
+    return {(row.target, row.wrt): flat_numbers(row.value) if row.connected else None for row in rows}
 
 
 def lower_key(row: Derivative) -> Key:
-    """What a derivative is the derivative of."""
+    """Return the key of the value that a row's derivative was taken of."""
     if row.kind is Kind.JVP:
         return row.target, ()
     return row.target, row.wrt[: 1 if row.kind is Kind.HVP else -1]
 
 
 def lower_request(request: Request, program: Program, namespace: Namespace) -> Request | None:
-    """A request for what :func:`lower_key` names; ``None`` where that is the outputs alone."""
+    """Return a request for the values that :func:`lower_key` names; ``None`` where they are outputs only."""
     targets = read_targets(request.words, {*namespace, *program.names.assigns}.__contains__)
     if request.kind is Kind.JVP:
         return None
@@ -134,13 +131,13 @@ def lower_request(request: Request, program: Program, namespace: Namespace) -> R
 
 
 def _by_each(target: Target) -> list[str]:
-    """A target by each of its sources; without any, as it is."""
+    """Return a target as words, by each of its sources; without a source, its name alone."""
     words = [word for name in dict.fromkeys(target.wrt) for word in _spelled(Target(target.name, (name,)))]
     return words or [target.name]
 
 
 def _spelled(target: Target) -> list[str]:
-    """A derivative as words that can be read in one way only.
+    """Return a derivative as words that can be read in one way only.
 
     >>> _spelled(Target("y", ("x", "a")))
     ['d2y/dx', 'da']
@@ -150,8 +147,8 @@ def _spelled(target: Target) -> list[str]:
     return [f"d{power}{target.name}/d{first}", *(f"d{name}" for name in rest)]
 
 
-def differs(some: Quantities, others: Quantities) -> Key | None:
-    """Something that is not the same in two runs but for rounding."""
+def first_difference(some: Quantities, others: Quantities) -> Key | None:
+    """Return the first key whose numbers differ in two runs by more than rounding; ``None`` without one."""
     for key, one in some.items():
         other = others.get(key)
         if one is None or other is None or one.numbers.shape != other.numbers.shape:

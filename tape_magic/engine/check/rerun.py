@@ -1,4 +1,4 @@
-"""A program run again, elsewhere or in float64, and everything put back afterwards."""
+"""`Rerun`: runs a program again, with leaves moved or in float64, and restores everything afterwards."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from tape_magic.engine.internals.contexts import run_eagerly_here
-from tape_magic.engine.internals.keras_layers import WIDE, widen
+from tape_magic.engine.internals.keras_layers import widen
 from tape_magic.engine.internals.random_state import preserve_random_state
 from tape_magic.engine.process.interrupts import guarded_cleanup
 from tape_magic.engine.process.output import hide_output
@@ -22,6 +22,7 @@ from tape_magic.engine.program.wrapper import ProgramWrapper
 from tape_magic.engine.values.introspection import elements_of, is_a
 from tape_magic.engine.values.leaves import Leaf, own_name, rebuilt
 from tape_magic.engine.values.places import look_up
+from tape_magic.engine.values.precision import double_of
 from tape_magic.engine.values.tensors import (
     is_keras_variable,
     is_liftable,
@@ -33,25 +34,25 @@ from tape_magic.errors import CheckError, LineError, SourceError, a_kind
 from tape_magic.notation import place
 
 LIMIT = 2**30
-"""The most that is copied, in bytes."""
+"""Largest state of a program that is copied, in bytes."""
 
 Array = np.ndarray[Any, Any]
 Deltas = Mapping[str, Array]
-"""By how much leaves are moved, by name."""
+"""The distance by which each leaf is moved, by the leaf's name."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class _Movable:
+class _MovableLeaf:
     """A leaf that can be moved.
 
     Attributes
     ----------
     dtype, value
-        Its own dtype, and what it is before the program runs.
+        Its own dtype, and its value before the program runs.
     held
-        The variable, tensor, float or array of the user's; ``None`` where the program assigns it.
+        The user's variable, tensor, float or array; ``None`` where the program assigns the leaf.
     """
 
     dtype: str
@@ -65,17 +66,19 @@ class Rerun:
     Parameters
     ----------
     program, namespace
-        As they are before the program's own run.
+        The program and its namespace, before the program's own run.
     names
-        Of the sources, beside what the program reads.
+        Names of the sources, whose values are copied besides those that the program reads.
 
     Attributes
     ----------
+    entry
+        The namespace before the program's own run.
     wide
-        Whether what is narrower than float64 is copied into it before each run.
+        Whether further runs have copies in double precision of everything narrower.
 
-    Raises :class:`CheckError` for what cannot be run twice: where there is an iterator, or more to
-    copy than :data:`LIMIT`.
+    Raises :class:`CheckError` for a program that cannot run twice, since it takes from an iterator or has
+    more than :data:`LIMIT` bytes to copy.
     """
 
     def __init__(self, program: Program, namespace: Namespace, names: Iterable[str]) -> None:
@@ -84,7 +87,7 @@ class Rerun:
         self._program, self._namespace, self._follow = program, namespace, tuple(names)
         self.entry = dict(namespace)
         self._before = self._after = Snapshot(program, namespace, self._follow)
-        self._leaves: dict[str, _Movable] = {}
+        self._leaves: dict[str, _MovableLeaf] = {}
         self._turns: Mapping[str, int] = {}
         self._widened = ExitStack()
         self._eagerly = bool(tf.config.functions_run_eagerly())
@@ -105,7 +108,11 @@ class Rerun:
 
     @contextmanager
     def opened(self, silence: Callable[[], AbstractContextManager[Any]]) -> Iterator[None]:
-        """After the program's own run: within this it runs again; what that run left is there afterwards."""
+        """Let the program run again within the block, and restore the state that its own run left.
+
+        To be entered after the program's own run. `silence` makes a context manager that hides what the
+        program displays.
+        """
         import tensorflow as tf
 
         self._after = Snapshot(self._program, self._namespace, self._follow)
@@ -123,44 +130,44 @@ class Rerun:
                 self._after.restore(beside=self._before)
 
     def run(self, compute: Callable[[Program, Namespace], T], deltas: Deltas | None = None) -> T:
-        """What `compute` gives, from the state that the program's own run began from. What it raises passes.
+        """Return what `compute` gives for the program, in the state that the program's own run began from.
 
-        With `deltas`, of the program with some leaves moved, and without ``tf.function``, since a
-        function that was traced holds on to the tensors that it met, and to their dtypes.
+        With `deltas`, the leaves are moved by them, and a ``tf.function`` runs eagerly, since one that is
+        traced keeps the tensors that it captured, and their dtypes. What `compute` raises passes.
         """
         run_eagerly_here(self.wide or deltas is not None)
         self._widened.close()
         self._before.restore(beside=self._after)
         self._place(deltas or {})
-        moved = _Moved(self._program, self._movers(deltas or {}), self._turns)
+        moved = _MovedProgram(self._program, self._movers(deltas or {}), self._turns)
         result = compute(moved, self._namespace)
         self._turns = moved.turns
         return result
 
     # -- leaves ------------------------------------------------------------------------------------
 
-    def know(self, leaves: Mapping[str, Leaf]) -> None:
-        """Find out how the leaves of a run that was not wide are moved."""
+    def learn(self, leaves: Mapping[str, Leaf]) -> None:
+        """Find out how to move the leaves of a run that was not wide."""
         for name, leaf in leaves.items():
             found, held, value = self._held(leaf)
             if found:
-                self._leaves[name] = _Movable(leaf.dtype, np.asarray(value), held)
+                self._leaves[name] = _MovableLeaf(leaf.dtype, np.asarray(value), held)
 
-    def knows(self, name: str) -> bool:
-        """Whether a leaf can be moved; a variable that the program itself makes cannot."""
+    def can_move(self, name: str) -> bool:
+        """Return whether a leaf can be moved; a variable that the program makes itself cannot."""
         return name in self._leaves
 
     def value(self, name: str) -> Array:
-        """Where a leaf is, in the present precision."""
+        """Return the value of a leaf before it is moved, in the precision of the next run."""
         return self._leaves[name].value.astype(self._dtype(name))
 
     def moved(self, name: str, delta: Array) -> Array:
-        """Where a leaf is moved to, rounded."""
+        """Return the value of a leaf after it is moved, rounded to the precision of the next run."""
         at = self.value(name)
         return np.asarray(at.astype(np.result_type(at, "float64")) + delta).astype(at.dtype)
 
     def _held(self, leaf: Leaf) -> tuple[bool, Any, Any]:
-        """Whether a leaf can be moved, what holds it, and its value before the run."""
+        """Return whether a leaf can be moved, the user's object it is in, and its value before the run."""
         import tensorflow as tf
 
         if isinstance(leaf.value, tf.Variable):
@@ -179,16 +186,17 @@ class Rerun:
         return True, look_up(leaf.name, self.entry), leaf.value
 
     def _dtype(self, name: str) -> str:
+        """Return the dtype of a leaf in the next run."""
         dtype = self._leaves[name].dtype
-        return WIDE.get(dtype, dtype) if self.wide else dtype
+        return double_of(dtype) or dtype if self.wide else dtype
 
     def _place(self, deltas: Deltas) -> None:
-        """Copies in float64, if they are wanted, and leaves where they shall be."""
+        """Put moved leaves into the namespace, and copies in double precision where the run is wide."""
         import tensorflow as tf
 
         if self.wide:
             variables = [one for one, _ in self._before.values.values() if is_keras_variable(one)]
-            widen(self._before.layers, variables, self._widened)
+            widen(self._before.layers, variables, double_of, self._widened)
         leaves = self._leaves
         values = {
             name: tf.constant(self.moved(name, delta), self._dtype(name)) for name, delta in deltas.items()
@@ -210,7 +218,7 @@ class Rerun:
                 Lifting(self._namespace, partial(_instead, value), _is_number).lift(name)
 
     def _swapped(self, value: Any, swapped: dict[int, Any]) -> Any:
-        """What stands for an object: itself, a copy in float64, or another value."""
+        """Return the value that takes the place of an object: itself, a moved one, or a wide copy."""
         if is_a(value, tuple):
             before = list(elements_of(value))
             items = [self._swapped(item, swapped) for item in before]
@@ -221,7 +229,7 @@ class Rerun:
         return swapped.get(id(value), value)
 
     def _movers(self, deltas: Deltas) -> dict[str, Callable[[Any, bool], Any]]:
-        """For each name that the program assigns as a source, what changes its value, the last time."""
+        """Return a function for each name that the program assigns as a source, which moves its value."""
         names: dict[str, list[str]] = {}
         for name, leaf in self._leaves.items():
             if leaf.held is None:
@@ -229,6 +237,7 @@ class Rerun:
         return {base: self._mover(base, inside, deltas) for base, inside in names.items()}
 
     def _mover(self, base: str, names: list[str], deltas: Deltas) -> Callable[[Any, bool], Any]:
+        """Return a function that makes tensors of the leaves in a value, and moves them the last time."""
         import tensorflow as tf
 
         def move(value: Any, last: bool) -> Any:
@@ -238,20 +247,32 @@ class Rerun:
                 def make(item: Any, name: str = name) -> Any:
                     dtype = self._dtype(name)
                     tensor = tf.cast(item, dtype) if is_tensor(item) else tf.constant(item, dtype)
-                    # Added, and not put in its place: what it was computed from still leads to it.
+                    # The distance is added, so that the moved tensor still depends on the assigned one.
                     return tensor + tf.cast(deltas[name], dtype) if last and name in deltas else tensor
 
-                with suppress(SourceError):  # not there yet
+                with suppress(SourceError):  # the place does not exist yet
                     Lifting(namespace, make, _is_number).lift(name)
             return namespace[base]
 
         return move
 
 
-class _Moved(ProgramWrapper):
-    """A program whose assigned sources are changed as it assigns them, the last time that it does.
+class _MovedProgram(ProgramWrapper):
+    """A program whose sources are moved as it assigns them for the last time.
 
-    `turns` are how often it assigned each, in the run before and then in this one.
+    Parameters
+    ----------
+    program
+        The program within.
+    movers
+        For each name that is a source, a function of its value and of whether this assignment is the last.
+    turns
+        How often the run before assigned each name, which tells the last assignment of this run.
+
+    Attributes
+    ----------
+    turns
+        How often this run assigned each name.
     """
 
     def __init__(
@@ -262,7 +283,7 @@ class _Moved(ProgramWrapper):
         self.turns = dict.fromkeys(movers, 0)
 
     def run(self, namespace: Namespace, hooks: Hooks, tape: Any = None) -> Any:
-        """As the program within, with the sources moved."""
+        """Run the program within, with the sources moved."""
         moving = {base: self._hook(base, hooks.get(base)) for base in self._movers}
         return super().run(namespace, {**hooks, **moving}, tape)
 
@@ -284,17 +305,19 @@ def _is_number(value: Any) -> bool:
 
 
 def widened(value: Any) -> Any:
-    """A copy in float64 of a tensor, variable or array of less; anything else itself."""
+    """Return a copy in double precision of a narrower tensor, variable or array; any other value as it is."""
     import tensorflow as tf
 
     if isinstance(value, np.ndarray):
-        return value.astype(WIDE[value.dtype.name]) if value.dtype.name in WIDE else value
+        double = double_of(value.dtype.name)
+        return value if double is None else value.astype(double)
     if is_keras_variable(value):
-        return value  # widened where it is, since its layer holds it
+        return value  # `widen` changes it in place, since its layer holds it
     held = tf_variable(value) if is_variable(value) else value
-    if not (is_variable(value) or is_tensor(value)) or held.dtype.name not in WIDE:
+    double = double_of(held.dtype.name) if is_variable(value) or is_tensor(value) else None
+    if double is None:
         return value
-    wide = tf.cast(held, WIDE[held.dtype.name])
+    wide = tf.cast(held, double)
     if is_variable(value):
         return tf.Variable(wide, trainable=value.trainable, name=own_name(value))
     return wide

@@ -1,4 +1,4 @@
-"""One derivative beside differences: what it predicts for a step, and how far that is off."""
+"""`RowCheck`: one row of the report, compared with central differences."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tape_magic.engine.check.finite_differences import Array, Ends, Estimate
+from tape_magic.engine.check.finite_differences import Array, Differences, Estimate
 from tape_magic.engine.check.judgement import Judgement, Skipped
 from tape_magic.engine.check.quantities import FlatNumbers
 from tape_magic.engine.check.rerun import Deltas
@@ -19,18 +19,18 @@ from tape_magic.results.gradients import Derivative
 
 @dataclass(frozen=True)
 class Direction:
-    """A way to move leaves.
+    """A direction in which leaves are moved.
 
     Attributes
     ----------
     deltas
-        For each leaf that moves, in which direction.
+        Direction of each leaf that moves, by the leaf's name.
     scale
-        The size of the numbers there, which the step is in proportion to.
+        Magnitude of the numbers that move, to which the step is proportional.
     index
-        The one element that moves, by its flat index; ``None`` where many do.
+        Flat index of the only element that moves; ``None`` where several move.
     unit
-        1j where it moves along the imaginary axis.
+        1j where the element moves along the imaginary axis.
     """
 
     deltas: Deltas
@@ -41,31 +41,31 @@ class Direction:
 
 @dataclass
 class RowCheck:
-    """A row of the report, with the numbers that are compared with differences.
+    """A row of the report, its numbers, and what the comparison with differences has found.
 
     Attributes
     ----------
     row
         The derivative as reported.
-    reported, again
-        Its numbers, and those of a run in the precision of the differences; ``None`` where there is
-        no connection.
+    reported, recomputed
+        Numbers of the reported derivative, and of the one recomputed in the precision of the differences;
+        ``None`` where the output does not depend on the source.
     base
-        What is differentiated, at the place itself.
+        Numbers of the value that is differentiated, with nothing moved.
     eps
-        The rounding of the precision of the differences.
+        Machine epsilon of the precision of the differences.
     """
 
     row: Derivative
     reported: FlatNumbers | None
-    again: FlatNumbers | None
+    recomputed: FlatNumbers | None
     base: Array
     eps: float
     _notes: dict[str, None] = field(default_factory=dict)
     _worst: float = -1.0
     _found: dict[str, Any] = field(default_factory=dict)
     _lost: bool = False
-    _left: dict[Skipped, Any] = field(default_factory=dict)
+    _skipped: dict[Skipped, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._compared = np.zeros(math.prod(self.row.shape), bool)
@@ -73,24 +73,26 @@ class RowCheck:
     # -- what is compared --------------------------------------------------------------------------
 
     @property
-    def product(self) -> bool:
-        """Whether it is a product with vectors, which are the only direction then."""
+    def is_product(self) -> bool:
+        """Whether the row is a product with vectors, which are then the only direction."""
         return self.row.kind in (Kind.JVP, Kind.HVP)
 
-    def picked(self, change: Array) -> Array:
-        """The change of what is differentiated → that which the derivative speaks of."""
+    def relevant(self, change: Array) -> Array:
+        """Return the part of a change of the differentiated value that the derivative predicts."""
         if self.row.kind is Kind.GRADIENT:
-            return np.asarray(np.sum(np.real(change), keepdims=True))  # TensorFlow's is of the real part
-        return change if self.product else np.asarray(np.real(change))
+            # tape.gradient differentiates the real part of the sum.
+            return np.asarray(np.sum(np.real(change), keepdims=True))
+        return change if self.is_product else np.asarray(np.real(change))
 
     def predicted(self, numbers: FlatNumbers | None, deltas: Deltas) -> Array:
-        """What the derivative says of the change along a direction."""
+        """Return the slope that a derivative of the given numbers predicts along a direction."""
         if numbers is None:
-            return np.zeros_like(self.picked(self.base))
-        if self.product:
+            return np.zeros_like(self.relevant(self.base))
+        if self.is_product:
             return numbers.numbers
         moved = deltas[self.row.wrt[-1]]
-        # A step along the imaginary axis finds the imaginary part: TensorFlow's is ∂f/∂x + i ∂f/∂y.
+        # TensorFlow's derivative by a complex number x + iy is g = ∂f/∂x + i ∂f/∂y, so that the slope along a
+        # direction d is the real part of conj(g) d.
         if self.row.kind is Kind.BATCH_JACOBIAN:
             rows = moved.reshape(moved.shape[0], -1)
             parts = numbers.numbers.reshape(moved.shape[0], -1, rows.shape[1])
@@ -99,53 +101,54 @@ class RowCheck:
         matrix = numbers.numbers.reshape(-1, moved.size)[:, where]
         return np.asarray(np.real(np.conj(matrix) @ moved.reshape(-1)[where]))
 
-    def ends(self, ahead: Array, behind: Array, deltas: Deltas, step: float) -> Ends:
-        """The residual of a central difference, from the numbers one step ahead and one behind."""
+    def differences(self, ahead: Array, behind: Array, deltas: Deltas, step: float) -> Differences:
+        """Return the differences of the numbers one step ahead and one step behind."""
         with np.errstate(all="ignore"):
             sizes = np.maximum(np.abs(ahead), np.abs(behind))
             noise = np.sqrt(np.sum(sizes**2, keepdims=True)) if self.row.kind is Kind.GRADIENT else sizes
-            slope = self.picked(ahead - behind) / (2 * step)
-            return Ends(
-                slope - self.predicted(_finite(self.again), deltas),
-                self.picked(ahead - 2 * self.base + behind) / step,
+            slope = self.relevant(ahead - behind) / (2 * step)
+            return Differences(
+                slope - self.predicted(_finite_part(self.recomputed), deltas),
+                self.relevant(ahead - 2 * self.base + behind) / step,
                 noise * self.eps / step,
                 np.abs(slope),
             )
 
-    # -- how it is judged --------------------------------------------------------------------------
+    # -- judgements --------------------------------------------------------------------------------
 
-    def judged(self, direction: Direction, estimate: Estimate) -> Judgement:
-        """The estimate of one direction beside the derivative."""
-        again = self.predicted(self.again, direction.deltas)
+    def judge(self, direction: Direction, estimate: Estimate) -> Judgement:
+        """Return the judgement on the derivative along one direction."""
+        recomputed = self.predicted(self.recomputed, direction.deltas)
         reported = self.predicted(self.reported, direction.deltas)
-        difference = self.predicted(_finite(self.again), direction.deltas) + estimate.residual
+        difference = self.predicted(_finite_part(self.recomputed), direction.deltas) + estimate.residual
         own = max(self.eps, self.eps if self.reported is None else self.reported.eps)
         numbers = np.zeros(1) if self.reported is None else self.reported.numbers
         largest = float(np.max(np.abs(numbers), initial=0.0, where=np.isfinite(numbers)))
-        return Judgement(estimate, again, reported, difference, largest, self.eps ** (1 / 3), own ** (1 / 3))
+        strict, loose = self.eps ** (1 / 3), own ** (1 / 3)
+        return Judgement(estimate, recomputed, reported, difference, largest, strict, loose)
 
-    def enter(self, direction: Direction, judged: Judgement, *, sure: bool) -> None:
-        """Take note of one direction; where it is not `sure`, nothing is called wrong."""
+    def add(self, direction: Direction, judgement: Judgement, *, sure: bool) -> None:
+        """Add the judgement of one direction; unless it is `sure`, no element is called wrong."""
         elements = self._elements(direction)
-        reasons = judged.left_out(sure)
+        reasons = judgement.skipped(sure)
         for reason in Skipped:
             places = np.flatnonzero(reasons == reason)
             if places.size:
-                first = self._place(elements[places[0]]), judged.sides(int(places[0]), reason)
-                count, *first_of_all = self._left.get(reason, (0, *first))
-                self._left[reason] = (count + places.size, *first_of_all)
+                first = self._place(elements[places[0]]), judgement.slopes_beside(int(places[0]), reason)
+                count, *first_of_all = self._skipped.get(reason, (0, *first))
+                self._skipped[reason] = (count + places.size, *first_of_all)
         kept = ~reasons.astype(bool)
         self._compared[elements[kept & (elements >= 0)]] = True
-        ratios = np.where(kept, judged.ratios, -1.0)
+        ratios = np.where(kept, judgement.ratios, -1.0)
         worst = int(np.argmax(ratios))
         if ratios[worst] > self._worst:
             self._worst = float(ratios[worst])
-            self._found = judged.finding(worst, direction.unit) | {"place": self._place(elements[worst])}
-            self._lost = self._worst > 1 and self._found["tolerance"] > judged.strict
+            self._found = judgement.finding(worst, direction.unit) | {"place": self._place(elements[worst])}
+            self._lost = self._worst > 1 and self._found["tolerance"] > judgement.strict
 
     def check(self, dtype: str) -> Check:
-        """What came of it."""
-        for why, (count, first, detail) in self._left.items():
+        """Return the comparison of the row, whose differences were taken in a dtype."""
+        for why, (count, first, detail) in self._skipped.items():
             some = f" at {list(first)}" if first else ""
             more = f", and {count - 1:,} more" if count > 1 else ""
             self.note(f"not compared{some}{more}: {why.value}{detail}")
@@ -165,13 +168,13 @@ class RowCheck:
         )
 
     def note(self, remark: str) -> None:
-        """Say something of it, once."""
+        """Add a remark to the note of the comparison, once."""
         self._notes[remark] = None
 
     def _elements(self, direction: Direction) -> Array:
-        """Which element of the derivative each number that is compared is; −1 where it is of several."""
-        numbers = np.arange(self.picked(self.base).size)
-        if self.product:
+        """Return the flat index in the derivative of each number compared; −1 for a sum over several."""
+        numbers = np.arange(self.relevant(self.base).size)
+        if self.is_product:
             return numbers
         if direction.index is None:
             return np.full(numbers.shape, -1)
@@ -183,12 +186,12 @@ class RowCheck:
         return np.where(numbers * shape[0] // numbers.size == row, numbers * inner + place, -1)
 
     def _place(self, element: int) -> tuple[int, ...]:
-        """The index within the derivative; empty where a whole direction was compared."""
+        """Return the index of an element in the derivative; empty where a whole direction was compared."""
         return () if element < 0 else tuple(map(int, np.unravel_index(element, self.row.shape)))
 
 
-def _finite(numbers: FlatNumbers | None) -> FlatNumbers | None:
-    """With 0 for what is not finite, which the residual then holds as a whole."""
+def _finite_part(numbers: FlatNumbers | None) -> FlatNumbers | None:
+    """Return the numbers, with 0 for any that is not finite, so that its residual is the whole slope."""
     if numbers is None or np.isfinite(numbers.numbers).all():
         return numbers
     return FlatNumbers(np.where(np.isfinite(numbers.numbers), numbers.numbers, 0), numbers.dtype)

@@ -1,4 +1,4 @@
-"""Which differences are taken, and what is done where they do not agree."""
+"""`Sampling`: the directions in which differences are taken, in which order, and within which time."""
 
 from __future__ import annotations
 
@@ -7,72 +7,80 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from tape_magic.engine.check.finite_differences import Array, Ends, Estimate, Probe, glance, second_look
+from tape_magic.engine.check.finite_differences import (
+    Array,
+    Differences,
+    Estimate,
+    Probe,
+    quick_estimate,
+    thorough_estimate,
+)
 from tape_magic.engine.check.judgement import Judgement
 from tape_magic.engine.check.quantities import Quantities, lower_key
 from tape_magic.engine.check.rerun import Deltas, Rerun
 from tape_magic.engine.check.row_check import Direction, RowCheck
-from tape_magic.engine.derivatives.run import Differentiated
+from tape_magic.engine.derivatives.run import RunResult
 from tape_magic.notation import Kind
 from tape_magic.results.gradients import Derivative
 
 DIRECTIONS = 200
-"""How many elements are compared one by one at the most; of more, a sample."""
+"""Most elements that are compared one by one; of a larger number, a sample is compared."""
 
-LOOKS = 24
-"""For how many directions a whole series of steps is taken."""
+THOROUGH = 24
+"""Most directions along which a thorough estimate is made."""
 
 SECONDS = 10.0
-"""After this no more differences are taken."""
+"""Seconds after which no more differences are taken."""
 
 SEED = 20_231_017
-"""Of the sample, so that the same cell is compared at the same places."""
+"""Seed of the sample, so that the same cell is compared at the same places."""
 
 
 class Sampling:
-    """Differences for all rows of a report.
+    """The differences for all rows of a report.
 
     Parameters
     ----------
     rerun
-        Where leaves are, and which of them can be moved.
+        Knows the values of leaves, and which of them can be moved.
     done
-        What the program's own run gave.
+        Result of the program's own run.
     observe
-        By how much leaves are moved → what the program then gives.
+        Runs the program with some leaves moved, and returns its outputs and lower derivatives.
     """
 
-    def __init__(self, rerun: Rerun, done: Differentiated, observe: Callable[[Deltas], Quantities]) -> None:
+    def __init__(self, rerun: Rerun, done: RunResult, observe: Callable[[Deltas], Quantities]) -> None:
         self._rerun, self._done, self._observe = rerun, done, observe
         self._random = np.random.default_rng(SEED)
         self._started = time.perf_counter()
 
     def take(self, rows: Iterable[RowCheck], step: float) -> None:
-        """Compare every row, leaf by leaf, and then look again at what does not agree.
+        """Compare every row, leaf by leaf, and then make thorough estimates where a row does not agree.
 
-        `step` is relative to the size of what moves.
+        `step` is relative to the magnitude of what moves.
         """
         plans = [(group, self._directions(leaves, group)) for leaves, group in self._groups(rows)]
         doubtful = []
-        # First one direction for each leaf, so that time that runs out leaves few without.
+        # One direction of each leaf comes first, so that few leaves have none when the time is up.
         for turn in range(max((len(directions) for _, directions in plans), default=0)):
             for group, directions in plans:
-                if turn >= len(directions) or self._over(group):
+                if turn >= len(directions) or self._time_is_up(group):
                     continue
-                judged = self._judged(group, directions[turn], step, glance)
-                severity = max(one.severity for one in judged)
+                judgements = self._judge(group, directions[turn], step, quick_estimate)
+                severity = max(one.severity for one in judgements)
                 if severity > 1:
-                    doubtful.append((severity, group, directions[turn], judged))
+                    doubtful.append((severity, group, directions[turn], judgements))
                 else:
-                    _enter(group, directions[turn], judged, sure=True)
+                    _add(group, directions[turn], judgements, sure=True)
         doubtful.sort(key=lambda entry: -entry[0])
-        for number, (_, group, direction, judged) in enumerate(doubtful):
-            sure = number < LOOKS and not self._over(group)
-            if sure:  # from larger steps on than before; the smaller ones tell kinks apart
-                judged = self._judged(group, direction, 4 * step, second_look)
-            _enter(group, direction, judged, sure=sure)
+        for number, (_, group, direction, judgements) in enumerate(doubtful):
+            sure = number < THOROUGH and not self._time_is_up(group)
+            if sure:  # a series that begins at a larger step, and whose smaller steps show kinks
+                judgements = self._judge(group, direction, 4 * step, thorough_estimate)
+            _add(group, direction, judgements, sure=sure)
 
-    def _over(self, group: list[RowCheck]) -> bool:
+    def _time_is_up(self, group: list[RowCheck]) -> bool:
+        """Return whether no more differences are to be taken, and if so, note it in the rows."""
         if time.perf_counter() - self._started < SECONDS:
             return False
         for row in group:
@@ -80,11 +88,11 @@ class Sampling:
         return True
 
     def _groups(self, rows: Iterable[RowCheck]) -> list[tuple[tuple[str, ...], list[RowCheck]]]:
-        """The rows by the leaves that are moved for them."""
+        """Return the rows that can be compared, in groups with the leaves that are moved for them."""
         groups: dict[tuple[str, ...], list[RowCheck]] = {}
         for row in rows:
             leaves = self._moved(row.row)
-            unknown = [name for name in leaves if not self._rerun.knows(name)]
+            unknown = [name for name in leaves if not self._rerun.can_move(name)]
             if not row.base.size:
                 before = "the derivative before it" if lower_key(row.row)[1] else row.row.target
                 row.note(f"not compared: {before} is no number")
@@ -95,12 +103,13 @@ class Sampling:
         return list(groups.items())
 
     def _moved(self, row: Derivative) -> tuple[str, ...]:
-        """The leaves that move: those that have a vector, or else the last source."""
+        """Return the leaves that move for a row: the leaves that have a vector, or the last source."""
         return tuple(self._done.tangents) if row.kind in (Kind.JVP, Kind.HVP) else row.wrt[-1:]
 
     def _directions(self, leaves: tuple[str, ...], rows: list[RowCheck]) -> list[Direction]:
-        if rows[0].product:
-            return [self._given()]
+        """Return the directions for a group: along its vectors, or along each element of a leaf or sample."""
+        if rows[0].is_product:
+            return [self._along_vectors()]
         (name,) = leaves
         at = self._rerun.value(name)
         units = (1.0, 1j) if np.iscomplexobj(at) else (1.0,)
@@ -113,30 +122,31 @@ class Sampling:
             return axes
         for row in rows:
             row.note("a sample of the elements, and two random directions")
-        return [self._anywhere(name, at, rows), *axes, self._anywhere(name, at, rows)]
+        return [self._random_direction(name, at, rows), *axes, self._random_direction(name, at, rows)]
 
-    def _given(self) -> Direction:
-        """That of the vectors."""
+    def _along_vectors(self) -> Direction:
+        """Return the direction of a product's vectors."""
         deltas = {name: _wide(np.asarray(vector)) for name, vector in self._done.tangents.items()}
         size = max((float(np.max(np.abs(delta), initial=0.0)) for delta in deltas.values()), default=0.0)
         return Direction(deltas, 1.0 / (size or 1.0))
 
-    def _anywhere(self, name: str, at: Array, rows: list[RowCheck]) -> Direction:
-        """Half along a gradient, where the change is plain, and half anywhere."""
-        anywhere: Array = np.asarray(self._random.normal(size=at.shape))
+    def _random_direction(self, name: str, at: Array, rows: list[RowCheck]) -> Direction:
+        """Return a random direction, to which the direction of a gradient is added where there is one."""
+        normal: Array = np.asarray(self._random.normal(size=at.shape))
         if np.iscomplexobj(at):
-            anywhere = anywhere + 1j * self._random.normal(size=at.shape)
-        delta: Array = anywhere / np.linalg.norm(anywhere)
+            normal = normal + 1j * self._random.normal(size=at.shape)
+        delta: Array = normal / np.linalg.norm(normal)
         for row in rows:
-            again = row.again if row.row.kind is Kind.GRADIENT else None
-            if again is not None and np.isfinite(again.numbers).all():
-                along = again.numbers.reshape(at.shape)
+            gradient = row.recomputed if row.row.kind is Kind.GRADIENT else None
+            if gradient is not None and np.isfinite(gradient.numbers).all():
+                along = gradient.numbers.reshape(at.shape)  # along it, the change is well above rounding
                 return Direction({name: delta + along / (np.linalg.norm(along) or 1.0)}, _scale(at))
         return Direction({name: delta}, _scale(at))
 
     def _sample(self, rows: list[RowCheck], at: Array, count: int) -> list[int]:
-        """Elements at random, half of them among those whose derivative is not 0."""
-        gradients = [row.again for row in rows if row.row.kind is Kind.GRADIENT and row.again is not None]
+        """Return random elements of a leaf, half of them among the elements whose gradient is not 0."""
+        found = [row.recomputed for row in rows if row.row.kind is Kind.GRADIENT]
+        gradients = [gradient for gradient in found if gradient is not None]
         there = np.flatnonzero(gradients[0].numbers) if gradients else np.arange(0)
         some = (
             self._random.choice(there, min((count + 1) // 2, there.size), replace=False)
@@ -148,14 +158,14 @@ class Sampling:
 
     # -- one direction -----------------------------------------------------------------------------
 
-    def _judged(
+    def _judge(
         self,
         group: list[RowCheck],
         direction: Direction,
         step: float,
-        estimated: Callable[[Probe, float], Estimate],
+        estimate: Callable[[Probe, float], Estimate],
     ) -> list[Judgement]:
-        """Rows beside the differences along a direction."""
+        """Return a judgement on each row of a group along a direction; all rows share the runs."""
         seen: dict[float, tuple[Deltas, Quantities]] = {}
 
         def find(distance: float) -> tuple[Deltas, Quantities]:
@@ -164,49 +174,55 @@ class Sampling:
                 seen[distance] = self._rounded(moved), self._observe(moved)
             return seen[distance]
 
-        estimates = [estimated(_probe(row, find), step * direction.scale) for row in group]
-        return [row.judged(direction, one) for row, one in zip(group, estimates, strict=True)]
+        estimates = [estimate(_probe(row, find), step * direction.scale) for row in group]
+        return [row.judge(direction, one) for row, one in zip(group, estimates, strict=True)]
 
     def _rounded(self, deltas: Deltas) -> Deltas:
-        """By how much leaves are moved after rounding."""
+        """Return the distances by which leaves are moved after rounding."""
         rerun = self._rerun
         return {
             name: _wide(rerun.moved(name, delta)) - _wide(rerun.value(name)) for name, delta in deltas.items()
         }
 
 
-def _enter(group: list[RowCheck], direction: Direction, judged: list[Judgement], *, sure: bool) -> None:
-    for row, one in zip(group, judged, strict=True):
-        row.enter(direction, one, sure=sure)
+def _add(group: list[RowCheck], direction: Direction, judgements: list[Judgement], *, sure: bool) -> None:
+    for row, judgement in zip(group, judgements, strict=True):
+        row.add(direction, judgement, sure=sure)
 
 
 def _probe(row: RowCheck, find: Callable[[float], tuple[Deltas, Quantities]]) -> Probe:
-    def numbers(found: Quantities) -> Array:
-        quantity = found.get(lower_key(row.row))
-        if quantity is None or quantity.numbers.shape != row.base.shape:
-            return np.full(row.base.shape, np.nan)
-        return quantity.numbers
+    """Return a function that gives a row's differences for a step.
 
-    def probe(step: float) -> Ends:
+    `find` gives the distances after rounding, and the program's numbers there.
+    """
+
+    def numbers(found: Quantities) -> Array:
+        flat = found.get(lower_key(row.row))
+        if flat is None or flat.numbers.shape != row.base.shape:
+            return np.full(row.base.shape, np.nan)
+        return flat.numbers
+
+    def probe(step: float) -> Differences:
         (plus, ahead), (minus, behind) = find(step), find(-step)
         deltas = {name: (plus[name] - minus[name]) / (2 * step) for name in plus}
-        return row.ends(numbers(ahead), numbers(behind), deltas, step)
+        return row.differences(numbers(ahead), numbers(behind), deltas, step)
 
     return probe
 
 
 def _wide(numbers: Array) -> Array:
+    """Return numbers in double precision."""
     return numbers.astype(np.result_type(numbers, "float64"))
 
 
 def _axis(name: str, at: Array, index: int, unit: complex) -> Direction:
-    """One element along the real or the imaginary axis."""
+    """Return the direction of one element, along the real or the imaginary axis."""
     delta = np.zeros(at.shape, "complex128" if np.iscomplexobj(at) else "float64")
     delta.reshape(-1)[index] = unit
     return Direction({name: delta}, _scale(at.reshape(-1)[index]), index, unit)
 
 
 def _scale(at: Array) -> float:
-    """What a step is in proportion to: the size of the numbers, but at least 1."""
+    """Return the magnitude that a step is proportional to: the numbers' root mean square, but at least 1."""
     wide = np.asarray(at).astype("complex128")
     return max(1.0, float(np.sqrt(np.mean(np.abs(wide) ** 2)))) if wide.size else 1.0

@@ -1,6 +1,9 @@
-"""Derivatives of one run of a program: gradients of any order, Jacobians, Hessians and products.
+"""Derivatives of one run of a program: gradients of any order, Jacobians, Hessians and products with vectors.
 
-Entrance: ``differentiate``, given a program and a ``Request``.
-Imports: `diagnosis`, `tracing`, `record`, `program`, `values`, `internals`, `process`, and the results.
+Entrances: :func:`~tape_magic.engine.derivatives.differentiate.differentiate`, which runs a program once for a
+``Request``; and :func:`~tape_magic.engine.derivatives.definition.define`, which compiles a program and its
+derivatives into a function.
+May import `diagnosis`, `tracing`, `record`, `program`, `values`, `internals`, `process`, `results` and
+`notation`.
 
 """

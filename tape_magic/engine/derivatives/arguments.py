@@ -1,4 +1,4 @@
-"""The arguments of a compiled function: what is given → tensors, and where they stand."""
+"""Arguments of a compiled function: turned into tensors, and put where the program reads them."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from tape_magic.notation import place
 
 
 def as_tensors(value: Any, name: str, dtype: str, *, structured: bool) -> Any:
-    """An argument as a tensor of `dtype`, unless it has a dtype that TensorFlow gave it, or as a structure.
+    """Return an argument as a tensor, or as a structure of tensors.
 
     Parameters
     ----------
     value
         A number, array, tensor or variable, or a dict, list or tuple of these.
     name
-        Of the parameter, for messages.
+        Name of the parameter, for messages.
     dtype
-        By its name.
+        Name of the dtype that numbers and arrays become; tensors and variables keep theirs.
     structured
-        Whether a list or tuple holds several tensors; else it is one array.
+        Whether a list or tuple holds several tensors; if not, it is one array.
 
-    Raises :class:`SourceError` for anything else.
+    Raises :class:`SourceError` for any other value.
     """
     import tensorflow as tf
 
@@ -60,7 +60,16 @@ def as_tensors(value: Any, name: str, dtype: str, *, structured: bool) -> Any:
 
 
 def put(text: str, value: Any, namespace: dict[str, Any]) -> None:
-    """Bind a place's name to new containers that hold a value at the place; the old ones stay as they are."""
+    """Put a value at a place, into new containers that are bound to the place's name.
+
+    The containers that stood there are copied, and stay as they are.
+
+    >>> old = {"w": 1.0, "b": 2.0}
+    >>> namespace = {"p": old}
+    >>> put("p['w']", 3.0, namespace)
+    >>> namespace, old
+    ({'p': {'w': 3.0, 'b': 2.0}}, {'w': 1.0, 'b': 2.0})
+    """
     _, tree = place(text)
     while isinstance(tree, ast.Subscript):
         owner, key = held(tree.value, namespace, text), ast.literal_eval(tree.slice)
@@ -78,13 +87,17 @@ def put(text: str, value: Any, namespace: dict[str, Any]) -> None:
 
 
 def parameter_name(text: str) -> str:
-    """``p['w']`` → ``p_w``."""
+    """Return a place as an identifier.
+
+    >>> parameter_name("p['w']")
+    'p_w'
+    """
     words = "".join(c if f"_{c}".isidentifier() else " " for c in text).split()
     return "_".join(words)
 
 
 def distinct(names: Iterable[str]) -> tuple[str, ...]:
-    """The names, with a number behind each that stood before.
+    """Return the names, each repeated one with a number behind it.
 
     >>> distinct(["x", "x", "a"])
     ('x', 'x_1', 'a')

@@ -1,4 +1,4 @@
-"""`--def`: which parameters a compiled derivative function has."""
+"""`define`: the outputs, sources and parameters of a compiled derivative function, as ``--def`` makes it."""
 
 from __future__ import annotations
 
@@ -33,11 +33,20 @@ _INSTEAD = {
 
 
 def define(program: Program, namespace: Namespace, request: Request, name: str) -> DerivativeFunction:
-    """A compiled function of a program's sources, without running it.
+    """Return a compiled function of a program's sources; the program does not run.
 
-    What ``--def`` and :func:`derivative` call.
+    Parameters
+    ----------
+    program, namespace
+        A cell or a function, and the names that it reads; what it reads is kept as it is now.
+    request
+        Which derivatives the function returns: gradients, Jacobians or batch Jacobians.
+    name
+        Name of the function.
 
-    Raises what :func:`derivative` raises.
+    Raises :class:`LineError` for another kind and for a program that cannot be compiled,
+    :class:`TargetError` for an output that the program does not assign, and :class:`SourceError` for a source
+    that cannot be a parameter.
     """
     if request.kind not in _RUNS:
         raise LineError(f"a compiled function cannot give a {request.kind.value}: {_INSTEAD[request.kind]}.")
@@ -61,7 +70,8 @@ def define(program: Program, namespace: Namespace, request: Request, name: str) 
     bases = [place(text)[0] for text in by]
     read = [*program.names.reads, *(name for name in program.names.assigns if name in namespace)]
     held = {name: namespace[name] for name in read if name in namespace}
-    # What the program gives a value itself is no parameter; on a way around that, it is what it was.
+    # A name that the program assigns first is no parameter. Where a branch skips the assignment, the name
+    # keeps its value from the notebook.
     given = [name for name in held if name not in bases and not program.names.assigned_first(name)]
     keywords = {name: held[name] for name in given if _is_inexact(held[name])}
     parameters = distinct([*keywords, *map(parameter_name, by)])[len(keywords) :]
@@ -80,6 +90,7 @@ def define(program: Program, namespace: Namespace, request: Request, name: str) 
 
 
 def _refuse_outputs(program: Program, targets: Sequence[Target]) -> None:
+    """Raise :class:`TargetError` for a target that the program never assigns, or where there is no output."""
     names = program.names
     for target in targets:
         base = place(target.name)[0]
@@ -96,7 +107,10 @@ def _refuse_outputs(program: Program, targets: Sequence[Target]) -> None:
 def _sources(
     program: Program, namespace: Namespace, targets: Sequence[Target], request: Request
 ) -> list[str]:
-    """The places to differentiate by, in the order named, or those that the program reads."""
+    """Return the places to differentiate by: in the order named, or as the program reads them.
+
+    Raises :class:`SourceError` where there is nothing to differentiate by.
+    """
     named = [*(text for target in targets for text in target.wrt), *(request.wrt or ())]
     if named and (request.wrt is not None or all(target.wrt for target in targets)):
         return list(dict.fromkeys(named))
@@ -119,7 +133,7 @@ def _sources(
 
 
 def _refuse_source(program: Program, namespace: Namespace, text: str, called: str) -> None:
-    """Raise :class:`SourceError` for what cannot be a parameter."""
+    """Raise :class:`SourceError` for a place that cannot be a parameter of the function `called`."""
     names, (base, tree) = program.names, place(text)
     if names.assigned_first(base):
         raise SourceError(
@@ -149,5 +163,5 @@ def _refuse_source(program: Program, namespace: Namespace, text: str, called: st
 
 
 def _is_inexact(value: Any) -> bool:
-    """A float, or an array, tensor or variable of floating-point or complex numbers."""
+    """Return whether a value is a float, or an array, tensor or variable of floats or complex numbers."""
     return is_liftable(value) or ((is_variable(value) or is_tensor(value)) and is_inexact(value))

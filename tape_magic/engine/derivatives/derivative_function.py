@@ -1,4 +1,4 @@
-"""A program and its derivatives as one compiled function, which can be called and differentiated again."""
+"""`DerivativeFunction`: a program and its derivatives as one compiled function."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ from tape_magic.notation import LAST_EXPRESSION, Target, place
 
 @dataclass(frozen=True)
 class Definition:
-    """What a compiled function is made of.
+    """The parts of a compiled function.
 
     Attributes
     ----------
     name
-        The function's own.
+        Name of the function.
     program
-        What it computes.
+        The program that is compiled.
     run
-        What takes the derivatives.
+        The class that takes the derivatives.
     request
-        Which, and how.
+        Which derivatives are wanted.
     targets
         The derivatives, each with its sources, in the order of the result.
     sources
         The positional parameters, each with the place that it stands for.
     keywords
-        The keyword parameters with their defaults: the values when the function was defined.
+        The keyword parameters with their defaults, the values when the function was defined.
     captured
-        What the program reads besides, as it was then.
+        All other values that the program reads, as they were when the function was defined.
     """
 
     name: str
@@ -60,14 +60,14 @@ class Definition:
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """What is differentiated, each once."""
+        """Names of the outputs that are differentiated, each once."""
         return tuple(dict.fromkeys(target.name for target in self.targets))
 
     @property
     def fields(self) -> dict[str, str]:
-        """The names in the result, each with what it is: the derivatives, then the outputs."""
-        keys = [_target(target).key for target in self.targets]
-        names = [_target(target).binding for target in self.targets]
+        """Names of the result's fields, derivatives before outputs, each with a description."""
+        keys = [_named_target(target).key for target in self.targets]
+        names = [_named_target(target).binding for target in self.targets]
         keys += [
             "the value of the last expression" if name == LAST_EXPRESSION else name for name in self.outputs
         ]
@@ -76,22 +76,25 @@ class Definition:
         return dict(zip(distinct([name.lstrip("_") or "value" for name in names]), keys, strict=True))
 
 
-def _target(target: Target) -> Target:
-    """The last expression has no name of its own: ``d/dx``."""
+def _named_target(target: Target) -> Target:
+    """Return a target as its field shows it: the last expression has no name, as in ``d/dx``."""
     return Target("", target.wrt) if target.name == LAST_EXPRESSION else target
 
 
 class DerivativeFunction:
-    """A compiled function of some sources: a named tuple of derivatives, and then of what they are of.
+    """A compiled function of some sources that returns a named tuple: the derivatives, then the outputs.
 
-    It is called with floats, arrays, tensors or variables, and traced once for each signature: the
-    shapes, the dtypes, and which keywords are given. A float becomes a tensor, so that another
-    float is no other signature. A tape around a call differentiates it like any function.
+    Its arguments are floats, arrays, tensors or variables. It is traced once for each signature, which is the
+    shapes, the dtypes and the keywords given; a float becomes a tensor, so that another float is the same
+    signature. A tape around a call differentiates the function like any other.
 
-    Calling raises ``TypeError`` for arguments that do not fit the signature,
-    :class:`~tape_magic.errors.SourceError` for one that is not made of floating-point numbers, and
-    :class:`~tape_magic.errors.CompileError` where the program needs a value that a compiled
-    function does not have yet, with the line.
+    Calling it raises ``TypeError`` for arguments that do not fit the signature,
+    :class:`~tape_magic.errors.SourceError` for an argument that is not made of floating-point numbers, and
+    :class:`~tape_magic.errors.CompileError`, with the line, where the program needs a value that does not
+    exist while a function is compiled.
+
+    For example, a cell that begins with ``%%grad dy/dx --def f`` and computes ``y = x**2`` makes a function
+    ``f`` of ``x``; ``f(3.0)`` returns two tensors, ``dy_dx`` with the value 6.0 and ``y`` with 9.0.
     """
 
     def __init__(self, definition: Definition) -> None:
@@ -104,7 +107,8 @@ class DerivativeFunction:
         self._compiled: Any = None
 
     def __repr__(self) -> str:
-        return f"<{self.__name__}{_shown(self.__signature__)} → ({', '.join(self._definition.fields)})>"
+        signature, fields = _signature_text(self.__signature__), ", ".join(self._definition.fields)
+        return f"<{self.__name__}{signature} → ({fields})>"
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:  # noqa: D102 - the class says it
         import tensorflow as tf
@@ -115,38 +119,38 @@ class DerivativeFunction:
         except TypeError as error:
             raise TypeError(f"{self.__name__}(): {error}") from None
         if self._compiled is None:
-            self._compiled = tf.function(self._derived, autograph=False)
+            self._compiled = tf.function(self._derivatives_and_outputs, autograph=False)
         try:
             return self._result(*self._compiled(self._tensors(given)))
         except Exception as error:
             raise error.with_traceback(_traceback(self._definition.program, error))  # noqa: B904
 
     def _tensors(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments, in the dtype that a run of the program would lift them to."""
+        """Return the arguments as tensors, in the dtype that a run of the program would lift them to."""
         places, names = self._definition.sources, self._definition.program.names
         read = {name: value for name, value in self._known.items() if not names.assigned_first(name)}
         kept = [value for name, value in read.items() if name not in given or name in places]
         dtype = lift_dtype([*kept, *given.values()], given.values())
         tensors = {}
         for name, value in given.items():
-            structured = isinstance(self._now(places.get(name, name)), list | tuple)
+            structured = isinstance(self._value_at(places.get(name, name)), list | tuple)
             tensors[name] = as_tensors(value, name, dtype, structured=structured)
-            leaves_of(tensors[name], name)  # whether it can be differentiated by
+            leaves_of(tensors[name], name)  # raises where a tensor has no derivative
         return tensors
 
-    def _now(self, text: str) -> Any:
-        """What stood at a place when the function was defined; ``None`` without a value."""
+    def _value_at(self, text: str) -> Any:
+        """Return what stood at a place when the function was defined; ``None`` where nothing did."""
         return look_up(text, self._known) if place(text)[0] in self._known else None
 
-    def _derived(self, given: Mapping[str, Any]) -> list[Any]:
-        """The trace: the derivatives, then the outputs."""
+    def _derivatives_and_outputs(self, given: Mapping[str, Any]) -> list[Any]:
+        """Return the derivatives, then the outputs; this is the function that TensorFlow traces."""
         definition = self._definition
         namespace = dict(self._known)
         for name, value in given.items():
             put(definition.sources.get(name, name), value, namespace)
         inner = TracedProgram(definition.program, list(namespace), definition.outputs, definition.name)
         targets = [Target(inner.name_of[target.name], target.wrt) for target in definition.targets]
-        report = definition.run(inner, namespace, targets, definition.request).differentiated().report
+        report = definition.run(inner, namespace, targets, definition.request).result().report
         for row in report.rows:
             if row.reason is not None:
                 raise TargetError(f"{definition.name} has no {row.key}: {row.reason}")
@@ -154,7 +158,7 @@ class DerivativeFunction:
 
 
 def _traceback(program: Program, error: BaseException) -> types.TracebackType | None:
-    """The user's line that an error comes from, if it is known, without the frames of the trace."""
+    """Return a traceback of the user's line alone, without TensorFlow's frames; ``None`` without a line."""
     where = None if isinstance(error, TapeMagicError) else program.line_of(error)
     if where is None:
         return None
@@ -168,6 +172,7 @@ def _traceback(program: Program, error: BaseException) -> types.TracebackType | 
 
 
 def _signature(definition: Definition) -> inspect.Signature:
+    """Return the signature: a positional parameter for each source, and the keywords with their defaults."""
     kind = inspect.Parameter
     return inspect.Signature(
         [
@@ -177,19 +182,19 @@ def _signature(definition: Definition) -> inspect.Signature:
     )
 
 
-def _shown(signature: inspect.Signature) -> str:
-    """A signature in one line, however large its defaults are."""
+def _signature_text(signature: inspect.Signature) -> str:
+    """Return a signature in one line, with large defaults abbreviated."""
     words: list[str] = []
     for parameter in signature.parameters.values():
         if parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD:
             words.append(parameter.name)
         else:
-            words += [*([] if "*" in words else ["*"]), f"{parameter.name}={_value(parameter.default)}"]
+            words += [*([] if "*" in words else ["*"]), f"{parameter.name}={_value_text(parameter.default)}"]
     return f"({', '.join(words)})"
 
 
-def _value(value: Any) -> str:
-    """A default in a few characters."""
+def _value_text(value: Any) -> str:
+    """Return a default in a few characters, such as ``0.5`` or ``<array 3×2>``."""
     if not (is_variable(value) or is_tensor(value) or isinstance(value, np.ndarray)):
         return float.__repr__(value) if is_a(value, float) else repr(value)
     kind = "variable" if is_variable(value) else "array" if isinstance(value, np.ndarray) else "tensor"
@@ -198,15 +203,16 @@ def _value(value: Any) -> str:
 
 
 def _documentation(definition: Definition, signature: inspect.Signature) -> str:
-    lines = [f"{definition.name}{_shown(signature)}", "", "Derivatives and what they are of, compiled.", ""]
-    lines += ["Parameters", "----------"]
+    """Return the docstring of a compiled function."""
+    lines = [f"{definition.name}{_signature_text(signature)}", ""]
+    lines += ["Derivatives and what they are of, compiled.", "", "Parameters", "----------"]
     for name, text in definition.sources.items():
         lines += [name, f"    In the place of {text}: a float, an array, a tensor, or a variable's value."]
     for name, value in definition.keywords.items():
         when = (
             "the variable itself, at its value when the function is called"
             if is_variable(value)
-            else f"{_value(value)}, its value when the function was defined"
+            else f"{_value_text(value)}, its value when the function was defined"
         )
         lines += [name, f"    By default {when}."]
     lines += ["", "What else is read is as it was when the function was defined.", "", "Returns", "-------"]

@@ -1,4 +1,4 @@
-"""Which class computes which kind of derivative, and the one call that runs it."""
+"""`differentiate`: the class for each kind of derivative, and the call that runs it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tape_magic.engine.derivatives.hessians import Hessians
 from tape_magic.engine.derivatives.jacobians import BatchJacobians, Jacobians
 from tape_magic.engine.derivatives.products import HessianProducts, JacobianProducts
 from tape_magic.engine.derivatives.request import Request
-from tape_magic.engine.derivatives.run import Differentiated, Run
+from tape_magic.engine.derivatives.run import Run, RunResult
 from tape_magic.engine.internals.contexts import restore_after_interrupt
 from tape_magic.engine.program.program import Namespace, Program
 from tape_magic.errors import TargetError, closest
@@ -25,10 +25,20 @@ _RUNS: Mapping[Kind, Callable[[Program, Namespace, Sequence[Target], Request], R
 }
 
 
-def differentiate(program: Program, namespace: Namespace, request: Request) -> Differentiated:
+def differentiate(program: Program, namespace: Namespace, request: Request) -> RunResult:
     """Run a program once under tapes and differentiate its outputs.
 
-    Lifted objects are back in `namespace` when it returns, and when it raises.
+    Parameters
+    ----------
+    program
+        A cell or a function.
+    namespace
+        The names that the program reads and assigns. Floats and arrays that stood as tensors during the run
+        are back in it when this returns, and when it raises.
+    request
+        Which derivatives are wanted.
+
+    Raises :class:`TapeMagicError` for a request that cannot be fulfilled. An exception of the program passes.
     """
     names = program.names
     targets = read_targets(request.words, {*namespace, *names.assigns}.__contains__)
@@ -37,4 +47,4 @@ def differentiate(program: Program, namespace: Namespace, request: Request) -> D
         if base not in names.assigns and not names.opaque and base != LAST_EXPRESSION:
             raise TargetError(f"the cell never assigns {base}{closest(base, names.assigns)}")
     with restore_after_interrupt():
-        return _RUNS[request.kind](program, namespace, targets, request).differentiated()
+        return _RUNS[request.kind](program, namespace, targets, request).result()

@@ -1,4 +1,4 @@
-"""Forward accumulators, and the sentence where forward mode cannot follow the program."""
+"""Forward accumulators for vectors of the sources, and the errors of TensorFlow's forward mode."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from tape_magic.engine.derivatives.vectors import Pair, paired, snapshot
+from tape_magic.engine.derivatives.vectors import Pair, copied, primals_and_tangents
 from tape_magic.engine.process.log import capture_log
 from tape_magic.engine.program.program import Program
 from tape_magic.engine.program.selection import Source
@@ -17,25 +17,28 @@ from tape_magic.errors import SourceError, TargetError
 
 
 class Directions:
-    """Vectors for some of the sources, and what follows from them by forward mode.
+    """Vectors for some of the sources, and the derivatives along them, which forward mode computes.
+
+    A source *moves* while a forward accumulator carries its vector along as the program computes.
 
     Parameters
     ----------
     vectors
-        By the source's name; see :func:`~tape_magic.engine.derivatives.vectors.paired`.
+        A vector for each source, by the source's name, as
+        :func:`~tape_magic.engine.derivatives.vectors.primals_and_tangents` takes it.
     called
-        What the user calls each of them.
+        The user's name for the vector of each source.
     """
 
     def __init__(self, vectors: Mapping[str, Any], called: Mapping[str, str]) -> None:
-        self._vectors = {name: snapshot(vector) for name, vector in vectors.items()}
+        self._vectors = {name: copied(vector) for name, vector in vectors.items()}
         self._called = called
-        self._moving: dict[str, _Moving] = {}
+        self._accumulators: dict[str, _Accumulator] = {}
         self._misfits: dict[str, SourceError] = {}
-        self._stops = 0
+        self._pauses = 0
 
     def move(self, sources: Iterable[Source]) -> None:
-        """Move the sources that are known before the program runs, all at once.
+        """Move the sources that exist before the program runs, all with one accumulator.
 
         Raises :class:`SourceError` where a vector does not fit.
         """
@@ -44,16 +47,16 @@ class Directions:
             self._start("", pairs)
 
     def move_assigned(self, source: Source) -> None:
-        """Move a source that the program has just assigned, and no longer what it was before.
+        """Move the value that the program has just assigned to a source, in place of the value before.
 
-        A further accumulator, since one that is at work takes no more sources. What does not fit may
-        be assigned again: :meth:`check` tells in the end.
+        The value gets an accumulator of its own, since one that has started takes no more sources. A value
+        that the vector does not fit may be assigned again: :meth:`check` raises when the run is over.
         """
         if source.name not in self._vectors:
             return
-        before = self._moving.pop(source.name, None)
+        before = self._accumulators.pop(source.name, None)
         if before is not None:
-            before.leave()
+            before.stop()
         self._misfits.pop(source.name, None)
         try:
             self._start(source.name, self._pairs(source))
@@ -61,127 +64,139 @@ class Directions:
             self._misfits[source.name] = error
 
     def check(self) -> None:
-        """Raise :class:`SourceError` for a vector that did not fit what was assigned last."""
+        """Raise :class:`SourceError` where a vector does not fit what its source was assigned last."""
         for error in self._misfits.values():
             raise error
 
-    def along(self, tensor: Any) -> Any:
-        """How a tensor changes along all vectors together; ``None`` where it does not depend on them."""
+    def jvp(self, tensor: Any) -> Any:
+        """Return the derivative of a tensor along all vectors together; ``None`` where nothing moves it."""
         import tensorflow as tf
 
-        found = [moving.accumulator.jvp(tensor) for moving in self._moving.values()]
+        found = [accumulator.jvp(tensor) for accumulator in self._accumulators.values()]
         parts = [tf.convert_to_tensor(part) for part in found if part is not None]
         return None if not parts else parts[0] if len(parts) == 1 else tf.add_n(parts)
 
     def tangents(self, leaves: Iterable[Leaf]) -> dict[str, Any]:
-        """The part of the vectors for each leaf that has one, by its name."""
-        found = {id(primal): part for moving in self._moving.values() for primal, part in moving.pairs}
+        """Return the part of the vectors for each leaf that has one, by the leaf's name."""
+        pairs = [pair for accumulator in self._accumulators.values() for pair in accumulator.pairs]
+        found = {id(primal): tangent for primal, tangent in pairs}
         return {leaf.name: found[id(leaf.value)] for leaf in leaves if id(leaf.value) in found}
 
     @contextmanager
-    def stopped(self) -> Iterator[None]:
-        """Within this, nothing moves: what is computed counts as constant."""
-        if not self._stops:
-            for moving in self._moving.values():
-                moving.leave()
-        self._stops += 1
+    def paused(self) -> Iterator[None]:
+        """Move nothing within the block: what is computed there counts as constant."""
+        if not self._pauses:
+            self._stop_all()
+        self._pauses += 1
         try:
             yield
         finally:
-            self._stops -= 1
-            if not self._stops:
-                for moving in self._moving.values():
-                    moving.enter()
+            self._pauses -= 1
+            if not self._pauses:
+                for accumulator in self._accumulators.values():
+                    accumulator.start()
 
     def restart(self) -> None:
-        """Forget what followed so far; only the sources themselves move."""
-        for name, moving in list(self._moving.items()):
-            moving.leave()
-            self._start(name, moving.pairs)
+        """Forget the derivatives computed so far; only the sources themselves move."""
+        for name, accumulator in list(self._accumulators.items()):
+            accumulator.stop()
+            self._start(name, accumulator.pairs)
 
     @contextmanager
-    def ending(self) -> Iterator[None]:
-        """After this, nothing moves any more."""
+    def closing(self) -> Iterator[None]:
+        """Stop all accumulators when the block ends; the derivatives that they computed stay readable."""
         try:
             yield
         finally:
-            for moving in self._moving.values():
-                moving.leave()
+            self._stop_all()
+
+    def _stop_all(self) -> None:
+        for accumulator in self._accumulators.values():
+            accumulator.stop()
 
     def _pairs(self, source: Source) -> list[Pair]:
         if source.name not in self._vectors:
             return []
         called = self._called[source.name]
-        return list(paired(source.value, self._vectors[source.name], source.name, called))
+        return list(primals_and_tangents(source.value, self._vectors[source.name], source.name, called))
 
     def _start(self, name: str, pairs: list[Pair]) -> None:
-        self._moving[name] = moving = _Moving(pairs)
-        if not self._stops:
-            moving.enter()
+        self._accumulators[name] = accumulator = _Accumulator(pairs)
+        if not self._pauses:
+            accumulator.start()
 
 
-class _Moving:
-    """One accumulator and what it began with."""
+class _Accumulator:
+    """A forward accumulator, with the pairs of primals and tangents that it starts from."""
 
     def __init__(self, pairs: list[Pair]) -> None:
         import tensorflow as tf
 
         self.pairs = pairs
-        # An accumulator refuses a tensor given twice, as when a source is part of another.
+        # ForwardAccumulator refuses a tensor that is given twice, as when one source is part of another.
         primals = {id(primal): primal for primal, _ in pairs}
         tangents: dict[int, Any] = {}
         for primal, tangent in pairs:
             held = tangents.get(id(primal))
             tangents[id(primal)] = tangent if held is None else held + tangent
-        with capture_log():  # it warns of complex numbers, which it differentiates well
-            self.accumulator = tf.autodiff.ForwardAccumulator(
+        with capture_log():  # TensorFlow warns of complex primals, whose derivatives are right all the same
+            self._accumulator = tf.autodiff.ForwardAccumulator(
                 list(primals.values()), [tangents[key] for key in primals]
             )
-        self._entered = False
+        self._started = False
 
-    def enter(self) -> None:
-        self.accumulator.__enter__()
-        self._entered = True
+    def start(self) -> None:
+        """Carry the tangents along from now on."""
+        self._accumulator.__enter__()
+        self._started = True
 
-    def leave(self) -> None:
-        if self._entered:
-            self.accumulator.__exit__(None, None, None)
-            self._entered = False
+    def stop(self) -> None:
+        """Carry the tangents along no further."""
+        if self._started:
+            self._accumulator.__exit__(None, None, None)
+            self._started = False
+
+    def jvp(self, tensor: Any) -> Any:
+        """Return the derivative of a tensor along the tangents; ``None`` where nothing moves it."""
+        return self._accumulator.jvp(tensor)
 
 
 _UNREGISTERED = "gradient registry has no entry for: "
-_ELSE = "put it under tape.stop_recording() if it is constant, or take --jacobian or --hessian"
+_OTHER_KIND = "put it under tape.stop_recording() if it is constant, or take --jacobian or --hessian"
 
 
 @contextmanager
-def explained(program: Program) -> Iterator[None]:
-    """Turn what forward mode raises into a :class:`TargetError` with the line; the user's own passes."""
+def forward_mode_errors(program: Program) -> Iterator[None]:
+    """Raise :class:`TargetError`, with the user's line, for what forward mode raises within the block.
+
+    An exception of the user's own code passes.
+    """
     try:
         yield
     except Exception as error:
-        why = _why(error)
-        if not why:
+        sentence = _limit_of_forward_mode(error)
+        if not sentence:
             raise
         found = program.line_of(error)
-        raise TargetError(f"line {found[0]}: {why}" if found else why) from error
+        raise TargetError(f"line {found[0]}: {sentence}" if found else sentence) from error
 
 
-def _why(error: Exception) -> str:
-    """A sentence; empty for an exception that is not forward mode's."""
+def _limit_of_forward_mode(error: Exception) -> str:
+    """Return a sentence on what forward mode cannot do; empty for an exception from elsewhere."""
     message = str(error)
     if isinstance(error, LookupError) and _UNREGISTERED in message:
         operation = message.partition(_UNREGISTERED)[2].partition(" ")[0]
-        return f"{operation} has no gradient registered, and forward mode needs one: {_ELSE}."
+        return f"{operation} has no gradient registered, and forward mode needs one: {_OTHER_KIND}."
     for known, (what, cure) in _LIMITS.items():
         if known in message:
             return f"TensorFlow's forward mode cannot follow {what}: {cure}, or take --jacobian or --hessian."
     if _is_within_forward_mode(error):
-        return f"TensorFlow's forward mode fails here with {type(error).__name__}: {_ELSE}."
+        return f"TensorFlow's forward mode fails here with {type(error).__name__}: {_OTHER_KIND}."
     return ""
 
 
 def _is_within_forward_mode(error: Exception) -> bool:
-    """Whether TensorFlow differentiated when it failed, and not by a tape of the user's."""
+    """Return whether TensorFlow failed while it differentiated, and not on behalf of a tape of the user's."""
     files = (os.path.basename(frame.filename) for frame in traceback.extract_tb(error.__traceback__))
     first = next((file for file in files if file in _DIFFERENTIATION), "")
     return first in _DIFFERENTIATION[1:]
@@ -201,7 +216,7 @@ _LIMITS = {
         "write the loop outside of it",
     ),
 }
-"""What TensorFlow says where its forward mode ends → what that is, and the cure."""
+"""Messages of TensorFlow 2.21 where its forward mode ends, each with what it cannot follow and the cure."""
 
 _DIFFERENTIATION = ("backprop.py", "forwardprop.py", "imperative_grad.py", "default_gradient.py")
-"""Files of TensorFlow; the first is where a tape is asked."""
+"""TensorFlow's files of differentiation; the first is the file of ``tf.GradientTape``."""

@@ -1,4 +1,4 @@
-"""Jacobians: each element of an output by each element of a source, nothing summed."""
+"""Jacobians: the derivative of each element of an output by each element of a source."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from tape_magic.engine.derivatives.gradients import Gradients, Prefix
+from tape_magic.engine.derivatives.gradient_table import GradientRecord, Leaves
+from tape_magic.engine.derivatives.gradients import Gradients
 from tape_magic.engine.internals.vectorized import Attempt, vectorized
 from tape_magic.engine.values.leaves import Leaf, items_of
 from tape_magic.engine.values.sizes import refuse_above
@@ -18,67 +19,78 @@ Shape = tuple[int, ...]
 
 
 class Jacobians(Gradients):
-    """What ``tape.jacobian`` gives: the output's shape, and then that of each source."""
+    """The Jacobian of each output by each of its sources, as ``tape.jacobian`` gives it.
 
-    asks_again = True  # row by row, for each row
+    A Jacobian has the shape of the output, followed by the shape of the source; at higher orders, by the
+    shape of each source in turn. Raises :class:`TargetError` while it differentiates for an output that is
+    no dense tensor, and for a Jacobian above the size limit.
+    """
 
-    def take(self, tape: Any, prefix: Prefix, value: Any, by: list[Leaf]) -> list[Any]:
-        """The Jacobians of one tensor."""
-        tensor = one_tensor(value, prefix[0])
-        self.refuse_large(prefix, tensor, by)
-        attempt = jacobian(tape, tensor, [leaf.value for leaf in by])
+    asks_tape_again = True  # once for each row, where TensorFlow cannot vectorise the rows
+
+    def take(self, tape: Any, record: GradientRecord) -> list[Any]:
+        """Return the Jacobians of a record's value, which must be one tensor, by its leaves."""
+        tensor = one_tensor(record.value, record.output)
+        self.refuse_large(record, tensor)
+        attempt = jacobian(tape, tensor, [leaf.value for leaf in record.leaves])
         self.note(*attempt.notes)
         return list(attempt.value)
 
-    def refuse_large(self, prefix: Prefix, tensor: Any, by: Sequence[Leaf]) -> None:
-        """Raise :class:`TargetError` before more is computed than the limit allows."""
-        name, leaves = prefix
-        largest = max(by, key=lambda leaf: math.prod(leaf.shape))
-        what = Target(name, (*(leaf.name for leaf in leaves), largest.name))
+    def refuse_large(self, record: GradientRecord, tensor: Any) -> None:
+        """Raise :class:`TargetError` where a Jacobian of a record's tensor would exceed the size limit."""
+        largest = max(record.leaves, key=lambda leaf: math.prod(leaf.shape))
+        target = Target(record.output, tuple(leaf.name for leaf in (*record.before, largest)))
         refuse_above(
             self.request.limit,
-            f"the {self.request.kind.value.replace('jacobian', 'Jacobian')} {what.key}",
-            [self.appended(tuple(tensor.shape), leaf) for leaf in by],
-            max(leaf.value.dtype.size for leaf in by),
+            f"the {self.request.kind.value.replace('jacobian', 'Jacobian')} {target.key}",
+            [self.appended(tuple(tensor.shape), leaf) for leaf in record.leaves],
+            max(leaf.value.dtype.size for leaf in record.leaves),
             f"--jvp {largest.name}=v gives its product with one vector",
         )
 
-    def shape(self, name: str, leaves: tuple[Leaf, ...]) -> Shape:
-        """The output's shape, and then what each source appends."""
+    def shape(self, name: str, leaves: Leaves) -> Shape:
+        """Return the shape of an output's Jacobian: the shape of the output, and what each leaf appends."""
         output = self.output(name)
-        shape = () if self.why.get((name, ())) else tuple(one_tensor(output, name).shape)
+        shape = () if self.table[name, ()].known_reason else tuple(one_tensor(output, name).shape)
         for leaf in leaves:
             shape = self.appended(shape, leaf)
         return shape
 
     def appended(self, shape: Shape, leaf: Leaf) -> Shape:
-        """The shape of the derivative of something of a shape by a leaf."""
+        """Return the shape of the derivative by a leaf of a value of the given shape."""
         return (*shape, *leaf.shape)
 
 
 class BatchJacobians(Jacobians):
-    """What ``tape.batch_jacobian`` gives: the Jacobian of each row of a batch by its own row."""
+    """The Jacobian of each row of a batch by the same row of the source, as ``tape.batch_jacobian`` gives it.
 
-    def take(self, tape: Any, prefix: Prefix, value: Any, by: list[Leaf]) -> list[Any]:
-        """The batch Jacobians of one tensor."""
-        tensor = one_tensor(value, prefix[0])
-        for leaf in by:
-            _refuse_unbatched(prefix[0], tuple(tensor.shape), leaf)
-        self.refuse_large(prefix, tensor, by)
+    An output of shape (batch, m) by a source of shape (batch, n) has a batch Jacobian of shape
+    (batch, m, n). Raises :class:`TargetError` besides where the batch axes differ.
+    """
+
+    def take(self, tape: Any, record: GradientRecord) -> list[Any]:
+        """Return the batch Jacobians of a record's value, which must be one tensor, by its leaves."""
+        tensor = one_tensor(record.value, record.output)
+        for leaf in record.leaves:
+            _refuse_unbatched(record.output, tuple(tensor.shape), leaf)
+        self.refuse_large(record, tensor)
         found = []
-        for leaf in by:
+        for leaf in record.leaves:
             attempt = batch_jacobian(tape, tensor, leaf.value)
             self.note(*attempt.notes)
             found.append(attempt.value)
         return found
 
     def appended(self, shape: Shape, leaf: Leaf) -> Shape:
-        """The batch axis counts once."""
+        """Return the shape of the derivative by a leaf, in which the batch axis stands once."""
         return (*shape, *leaf.shape[1:])
 
 
 def one_tensor(value: Any, name: str) -> Any:
-    """The tensor that an output is. Raises :class:`TargetError` for several, and for what is not dense."""
+    """Return an output as one dense tensor.
+
+    Raises :class:`TargetError` for a structure of several tensors, and for a composite tensor.
+    """
     if is_variable(value):
         return tf_variable(value)
     if is_tensor(value):
@@ -92,9 +104,24 @@ def one_tensor(value: Any, name: str) -> Any:
 
 
 def jacobian(tape: Any, target: Any, sources: list[Any]) -> Attempt:
-    """The Jacobians of a tensor by each source, ``None`` where there is no connection.
+    """Return the Jacobians of a tensor by each source, ``None`` where the tensor does not depend on it.
 
-    The tape must be persistent. Raises ``LookupError`` where no gradient is registered.
+    Parameters
+    ----------
+    tape
+        A persistent tape that recorded `target`, and has ended.
+    target
+        A tensor of any shape.
+    sources
+        Tensors or variables that the tape watched.
+
+    Returns
+    -------
+    Attempt
+        Its value is a list of tensors, each of the shape of the target followed by that of the source;
+        its notes say how they were computed where vectorisation failed.
+
+    Raises ``LookupError`` where no gradient is registered for an operation on the way.
     """
     import tensorflow as tf
 
@@ -108,12 +135,13 @@ def jacobian(tape: Any, target: Any, sources: list[Any]) -> Attempt:
         rows = [tape.gradient(target, sources, output_gradients=seed) for seed in seeds]
         return [_stacked(column, shape) for column in zip(*rows, strict=True)]
 
-    if count == 1:  # its gradient, without building a function for it
+    if count == 1:  # one call of tape.gradient, where tape.jacobian would trace a function
         return Attempt(by_rows())
     return vectorized(lambda: tape.jacobian(target, sources), by_rows)
 
 
 def _stacked(rows: Sequence[Any], shape: Shape) -> Any:
+    """Return the gradients of all elements of an output of a shape as one Jacobian."""
     import tensorflow as tf
 
     if rows[0] is None:
@@ -123,9 +151,11 @@ def _stacked(rows: Sequence[Any], shape: Shape) -> Any:
 
 
 def batch_jacobian(tape: Any, target: Any, source: Any) -> Attempt:
-    """The Jacobian of each row of a tensor by the same row of a source; ``None`` without a connection.
+    """Return the Jacobian of each row of a tensor by the same row of a source.
 
-    Arguments, and what is raised, as for :func:`jacobian`.
+    The arguments and errors are those of :func:`jacobian`. The value of the attempt is one tensor, of the
+    shape of the target followed by that of the source without its batch axis; ``None`` where the target does
+    not depend on the source.
     """
     import tensorflow as tf
 
@@ -134,7 +164,7 @@ def batch_jacobian(tape: Any, target: Any, source: Any) -> Attempt:
     whole = (*shape, *source.shape[1:])
     if math.prod(shape) == 0:
         return Attempt(tf.zeros(whole, source.dtype))
-    # TensorFlow's gives zeros without a connection, which must not pass for a derivative.
+    # tape.batch_jacobian gives zeros where nothing is connected, and zeros must not pass for a derivative.
     gradient = tape.gradient(target, source)
     if gradient is None or count == 1:
         return Attempt(None if gradient is None else tf.reshape(gradient, whole))
@@ -145,12 +175,13 @@ def batch_jacobian(tape: Any, target: Any, source: Any) -> Attempt:
         columns = [tf.convert_to_tensor(tape.gradient(target, source, output_gradients=s)) for s in spread]
         return tf.reshape(tf.stack(columns, axis=1), whole)
 
-    if len(source.shape) < 2:  # a batch of numbers, which TensorFlow's does not take
+    if len(source.shape) < 2:  # tape.batch_jacobian refuses a batch of scalars
         return Attempt(by_rows())
     return vectorized(lambda: tape.batch_jacobian(target, source), by_rows)
 
 
 def _refuse_unbatched(name: str, shape: Shape, leaf: Leaf) -> None:
+    """Raise :class:`TargetError` unless an output of a shape and a leaf have the same batch axis."""
     if not shape or not leaf.shape or shape[0] != leaf.shape[0]:
         raise TargetError(
             f"--batch-jacobian needs a batch axis of one size in front of both: {name} is of shape {shape}, "

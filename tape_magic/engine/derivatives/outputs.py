@@ -1,24 +1,26 @@
-"""What is differentiated: a tensor, or all that a structure holds."""
+"""What is differentiated: a tensor, or all tensors of a structure; and how derivatives are structured."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tape_magic.engine.values.tensors import is_inexact, is_tensor, is_variable, tf_variable
+from tape_magic.engine.values.leaves import Leaf, regroup
+from tape_magic.engine.values.tensors import is_inexact, is_module, is_tensor, is_variable, tf_variable
 from tape_magic.errors import a_kind
 from tape_magic.results.reasons import Cause, Reason
 
 
 def parts_of(value: Any) -> list[Any]:
-    """All that a structure holds; a tensor is found to be none at once."""
+    """Return everything that a structure holds, in order; a tensor is its own only part."""
     import tensorflow as tf
 
     return [value] if is_tensor(value) else list(tf.nest.flatten(value))
 
 
-def sum_of(value: Any) -> Any:
-    """The tensor whose elements have the sum of a tensor, variable or composite tensor."""
+def summands(value: Any) -> Any:
+    """Return the tensor whose elements a tape sums when it differentiates a tensor, variable or composite."""
     import tensorflow as tf
 
     if is_variable(value):
@@ -29,23 +31,32 @@ def sum_of(value: Any) -> Any:
 
 
 def size_of(value: Any) -> int:
-    """How many elements are summed."""
+    """Return the number of elements that are summed when a value is differentiated."""
     import tensorflow as tf
 
-    whole = isinstance(value, tf.IndexedSlices)  # the gradient of a lookup: mostly rows of zeros
-    return math.prod(value.shape if whole else sum_of(value).shape)
+    # The gradient of a lookup stores a few rows, and stands for a tensor whose other rows are 0.
+    dense = isinstance(value, tf.IndexedSlices)
+    return math.prod(value.shape if dense else summands(value).shape)
 
 
-def no_derivative(value: Any, name: str) -> Reason | None:
-    """Why an output has no derivative at all, where its type says so."""
-    reasons = (_no_derivative(sum_of(item), name) for item in parts_of(value))
+def reason_of_type(value: Any, name: str) -> Reason | None:
+    """Return why an output has no derivative because of its type; ``None`` where its type has derivatives."""
+    reasons = (_reason_of_type(summands(item), name) for item in parts_of(value))
     return next((reason for reason in reasons if reason is not None), None)
 
 
-def _no_derivative(value: Any, name: str) -> Reason | None:
+def _reason_of_type(value: Any, name: str) -> Reason | None:
     if not is_tensor(value) and not is_variable(value):
         left = "" if value is None else ": it left TensorFlow"
         return Reason(Cause.LEFT, f"{name} is {a_kind(value)}, not a tensor{left}")
     if is_inexact(value):
         return None
     return Reason(Cause.INTEGER, f"{name} is {value.dtype.name}, which has no derivative")
+
+
+def structured(source: Any, leaves: Iterable[Leaf], values: Sequence[Any]) -> Any:
+    """Return the structure of a source with a value in the place of each leaf; for a model, a list."""
+    if is_module(source):
+        return list(values)
+    by_owner = {id(leaf.owner): value for leaf, value in zip(leaves, values, strict=True)}
+    return regroup(source, lambda owner: by_owner.get(id(owner)))

@@ -1,15 +1,15 @@
-"""Products of a Jacobian and of a Hessian with a vector, neither of which is ever built."""
+"""Jacobian-vector and Hessian-vector products; neither the Jacobian nor the Hessian is built."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from tape_magic.engine.derivatives.forward_mode import Directions, explained
-from tape_magic.engine.derivatives.gradients import Gradients, telling
+from tape_magic.engine.derivatives.forward_mode import Directions
+from tape_magic.engine.derivatives.gradient_table import GradientTable, first_known, tape_gradient
 from tape_magic.engine.derivatives.jacobians import one_tensor
-from tape_magic.engine.derivatives.outputs import no_derivative
+from tape_magic.engine.derivatives.outputs import reason_of_type, structured
 from tape_magic.engine.derivatives.request import Request
 from tape_magic.engine.derivatives.run import Run, Structures
 from tape_magic.engine.diagnosis.condition import Condition
@@ -23,32 +23,31 @@ from tape_magic.results.reasons import Cause, Reason
 
 
 class JacobianProducts(Run):
-    """How each output changes along the vectors, all of them together: forward mode, without a tape."""
+    """The derivative of each output along all vectors together, by forward mode without a tape.
+
+    An output has one row, of its own shape. Parameters and errors are those of
+    :class:`~tape_magic.engine.derivatives.run.Run`; raises :class:`LineError` besides for a target by other
+    sources than the vectors'.
+    """
 
     def __init__(
         self, program: Program, namespace: Namespace, targets: Sequence[Target], request: Request
     ) -> None:
         for target in targets:
-            _refuse_unlike(target, request)
+            _refuse_other_sources(target, request)
+        directions = _directions(request)
         super().__init__(
-            program, namespace, targets, request, orders=0, persistent=False, directions=_directions(request)
+            program, namespace, targets, request, orders=0, persistent=False, directions=directions
         )
 
-    def run_program(self) -> Any:
-        """The program itself, once, and a sentence where forward mode cannot follow it."""
-        with explained(self.program):
-            return super().run_program()
-
     def settle(self) -> None:
-        """The vectors fit what was assigned."""
-        assert self.directions is not None
-        self.directions.check()
+        """Do nothing: every output has a row."""
 
     def differentiate(self, order: int) -> None:
-        """Nothing is left to do: forward mode differentiates as the program runs."""
+        """Do nothing: forward mode differentiates while the program runs."""
 
     def rows(self) -> tuple[list[Derivative], Structures]:
-        """A row for each output."""
+        """Return a row for each output."""
         names = dict.fromkeys(target.name for target in self.outputs())
         rows = {name: self._row(name) for name in names}
         structures = {(name, tuple(self.request.vectors)): row.value for name, row in rows.items()}
@@ -60,9 +59,9 @@ class JacobianProducts(Run):
 
         assert self.directions is not None
         output, vectors = self.output(name), self.request.vectors
-        reason = no_derivative(output, name)
+        reason = reason_of_type(output, name)
         tensor = None if reason else one_tensor(output, name)
-        value = None if tensor is None else self.directions.along(tensor)
+        value = None if tensor is None else self.directions.jvp(tensor)
         connected = value is not None
         if tensor is not None:
             reason = self._reason(name, tensor, value)
@@ -82,7 +81,7 @@ class JacobianProducts(Run):
         )
 
     def _reason(self, name: str, tensor: Any, value: Any) -> Reason | None:
-        """Why an output does not depend on what moves, or not in a finite way, as its sources' ways show."""
+        """Return why a product is missing, zero or not finite, from the ways of the sources to the output."""
         import tensorflow as tf
 
         condition = Condition.of(value)
@@ -90,109 +89,135 @@ class JacobianProducts(Run):
             return None
         leaves = [leaf for source in self.request.vectors for leaf in self.selection[source].leaves]
         sources = [NamedTensors(leaf.name, (leaf.value,)) for leaf in leaves]
-        values = [value] * len(sources)
         target = NamedTensors(name, (tensor,))
-        reasons = self.diagnosis.explain(target, sources, values)
-        reason = telling(reasons)
+        reasons = self.diagnosis.explain(target, sources, [value] * len(sources))
+        reason = first_known(reasons)
         if condition is Condition.MISSING and reason is not None and reason.cause is Cause.UNKNOWN:
-            # Forward mode also gives nothing where a slope is 0 by construction.
+            # Forward mode gives None also where a slope is 0 by construction.
             reasons = [self.diagnosis.explain_zero(target, source) for source in sources] + reasons
-        # A sum over the sources is 0 by construction where each of its terms is.
-        return None if condition is Condition.ZERO and None in reasons else telling(reasons)
+        # The product sums over the sources: it is 0 by construction where each of its terms is.
+        return None if condition is Condition.ZERO and None in reasons else first_known(reasons)
 
 
-class HessianProducts(Gradients):
-    """How the gradient of each output changes along the vectors: forward mode over a tape."""
+class HessianProducts(Run):
+    """The derivative of each output's gradient along the vectors, by forward mode over a tape.
+
+    A row has the shape of the leaf that the gradient is by. An output that is no scalar is summed, as
+    ``tape.gradient`` does. Parameters and errors are those of
+    :class:`~tape_magic.engine.derivatives.run.Run`; raises :class:`LineError` besides for a target that is no
+    second derivative by the source of a vector.
+    """
 
     def __init__(
         self, program: Program, namespace: Namespace, targets: Sequence[Target], request: Request
     ) -> None:
-        super().__init__(program, namespace, targets, request, directions=_directions(request))
-        self._changes: dict[tuple[str, Leaf], Any] = {}
-
-    def orders(self, targets: Sequence[Target], request: Request) -> int:
-        """One, since forward mode does the second."""
         for target in targets:
-            _refuse_unlike(target, request)
-        return 1
-
-    def run_program(self) -> Any:
-        """The program itself, once, and a sentence where forward mode cannot follow it."""
-        with explained(self.program):
-            return super().run_program()
+            _refuse_other_sources(target, request)
+        super().__init__(
+            program,
+            namespace,
+            targets,
+            request,
+            orders=1,  # of tapes: forward mode takes the second derivative
+            persistent=len({target.name for target in targets}) != 1,
+            directions=_directions(request),
+        )
+        self.asked: list[Target] = []
+        self.table = GradientTable(request.kind, lambda: self.diagnosis)
+        self._products: dict[tuple[str, Leaf], Any] = {}
 
     def settle(self) -> None:
-        """Each target with the source that its gradient is by; the vectors fit what was assigned."""
-        assert self.directions is not None
-        self.directions.check()
+        """List each target with the source that its gradient is by."""
         named = self.request.wrt if self.request.wrt is not None else tuple(self.request.vectors)
         self.asked = [
             Target(target.name, (name,))
             for target in self.outputs()
-            for name in ([_differentiated(target, self.request)] if target.wrt else named)
+            for name in ([_source_of_gradient(target, self.request)] if target.wrt else named)
         ]
 
     def differentiate(self, order: int) -> None:
-        """The gradients, and how each changes along the vectors."""
+        """Take the gradients, and the derivative of each along the vectors."""
         import tensorflow as tf
 
         assert self.directions is not None
+        take = partial(tape_gradient, self.tapes.gradient_tapes[0])
         for name in dict.fromkeys(target.name for target in self.asked):
             named = [source for target in self.asked if target.name == name for source in target.wrt]
-            # By what moves, too: an output that does not depend on it has no second derivative at all.
+            # Also by the sources that have a vector: an output that does not depend on them has no product.
             leaves = self._leaves(dict.fromkeys([*named, *self.request.vectors]))
-            for leaf, gradient in zip(leaves, self.gradients(name, leaves), strict=True):
+            record = self.table.differentiate(name, (), self.output(name), leaves, take)
+            for leaf, gradient in record.derivatives.items():
                 if gradient is not None:
                     dense = tf.convert_to_tensor(gradient)
-                    change = self.directions.along(dense)
-                    self._changes[name, leaf] = tf.zeros_like(dense) if change is None else change
+                    product = self.directions.jvp(dense)
+                    self._products[name, leaf] = tf.zeros_like(dense) if product is None else product
 
     def _leaves(self, sources: Iterable[str]) -> list[Leaf]:
         return [leaf for source in sources for leaf in self.selection[source].leaves]
 
     def rows(self) -> tuple[list[Derivative], Structures]:
-        """A row for each leaf of each source that a gradient is by."""
-        rows, structures = super().rows()
+        """Return a row for each leaf of each source that a gradient is by."""
+        self.table.diagnose()
         vectors = tuple(self.request.vectors)
+        rows: list[Derivative] = []
+        structures: Structures = {}
+        for target in self.asked:
+            source = self.selection[target.wrt[0]]
+            found = [self._row(target.name, leaf) for leaf in source.leaves]
+            rows += found
+            structure = structured(source.value, source.leaves, [row.value for row in found])
+            structures[target.name, target.wrt] = structure
+        for name in dict.fromkeys(row.target for row in rows):
+            summed = self.table[name, ()].summed
+            if summed != 1:
+                self.note(f"the Hessian of {name} is that of the sum of its {summed:,} elements")
         if len(vectors) == 1:
             structures |= {(name, (*wrt, *vectors)): value for (name, wrt), value in structures.items()}
         for target in self.targets:
             if target.wrt:
-                named = (_differentiated(target, self.request),)
-                structures[target.name, target.wrt] = structures[target.name, named]
+                source_name = _source_of_gradient(target, self.request)
+                structures[target.name, target.wrt] = structures[target.name, (source_name,)]
         return rows, structures
 
-    def row(self, name: str, leaves: tuple[Leaf, ...]) -> Derivative:
-        """The record of one gradient's change."""
-        vectors = self.request.vectors
-        row = super().row(name, leaves)
-        if row.connected:
-            moving = self._leaves(vectors)
-            connected = any((name, leaf) in self._changes for leaf in moving)
-            value = self._changes[name, leaves[0]] if connected or self.request.zero else None
-            reason = row.reason if connected else self.reason(name, (moving[0],))
-            if reason is None and value is not None:
-                reason = self.reason_again(name, leaves[0], self.found[name, leaves], moving, value)
-            row = replace(row, value=value, connected=connected, reason=reason)
-        return replace(
-            row,
-            wrt=(*row.wrt, *vectors),
-            sums=(*row.sums, 1),
-            along=tuple(self.request.vector_name(source) for source in vectors),
-        )
+    def _row(self, name: str, leaf: Leaf) -> Derivative:
+        import tensorflow as tf
 
-    def explain_sums(self, rows: Sequence[Derivative]) -> None:
-        """Say whose Hessian it is."""
-        for name in dict.fromkeys(row.target for row in rows if row.sums[0] != 1):
-            self.note(f"the Hessian of {name} is that of the sum of its {self.sums[name, ()]:,} elements")
+        vectors, record = self.request.vectors, self.table[name, ()]
+        gradient, reason = record.derivatives[leaf], self.table.reason(name, (leaf,))
+        connected, value = gradient is not None, None
+        if connected:
+            moving = self._leaves(vectors)
+            connected = any((name, other) in self._products for other in moving)
+            if connected or self.request.zero:
+                value = self._products[name, leaf]
+            if not connected:
+                reason = self.table.diagnosed_reason(name, (moving[0],))
+            if reason is None and value is not None:
+                reason = self.table.reason_not_finite(name, leaf, gradient, moving, value)
+        elif self.request.zero and not record.is_explained:
+            value = tf.zeros(leaf.shape, leaf.value.dtype)
+        return Derivative(
+            target=name,
+            wrt=(leaf.name, *vectors),
+            value=value,
+            shape=leaf.shape,
+            dtype=leaf.dtype,
+            sums=(record.summed, 1),
+            connected=connected,
+            reason=reason,
+            of_model=leaf.of_model,
+            kind=self.request.kind,
+            along=tuple(self.request.vector_name(source) for source in vectors),
+            source=leaf.owner,
+        )
 
 
 def _directions(request: Request) -> Directions:
     return Directions(request.vectors, {name: request.vector_name(name) for name in request.vectors})
 
 
-def _refuse_unlike(target: Target, request: Request) -> None:
-    """Raise :class:`LineError` for a target that names other sources than the vectors do."""
+def _refuse_other_sources(target: Target, request: Request) -> None:
+    """Raise :class:`LineError` for a target that names other sources than the vectors, or another order."""
     vectors = tuple(request.vectors)
     flag = f"--{request.kind.value}"
     given = " and ".join(vectors)
@@ -221,8 +246,8 @@ def _refuse_unlike(target: Target, request: Request) -> None:
         )
 
 
-def _differentiated(target: Target, request: Request) -> str:
-    """Of a second derivative's two sources, the one that has no vector; of ``d2y/dx2``, x."""
+def _source_of_gradient(target: Target, request: Request) -> str:
+    """Return the source of a second derivative that has no vector: for ``d2y/dxda`` along a, x."""
     (vector,) = request.vectors
     first, last = target.wrt
     return last if first == vector else first

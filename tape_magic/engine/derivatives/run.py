@@ -1,4 +1,4 @@
-"""One run of a program under its tapes, from its sources to the report."""
+"""`Run`: one run of a program under its tapes, from the sources to the report."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from tape_magic.engine.derivatives.forward_mode import Directions
+from tape_magic.engine.derivatives.forward_mode import Directions, forward_mode_errors
 from tape_magic.engine.derivatives.request import Request
 from tape_magic.engine.derivatives.tapes import Tapes
 from tape_magic.engine.diagnosis.diagnosis import Diagnosis
@@ -26,23 +26,25 @@ from tape_magic.results.curvature import Hessian
 from tape_magic.results.gradients import Derivative, GradReport
 
 Structures = dict[tuple[str, tuple[str, ...]], Any]
-"""The values by target and sources, shaped as the sources were."""
+"""The derivatives by output and sources, in the structures of the sources."""
 
 
 @dataclass(frozen=True)
-class Differentiated:
-    """A report, and what goes with it.
+class RunResult:
+    """The report of a run, and what its caller needs besides.
 
     Attributes
     ----------
+    report
+        The derivatives, their reasons, and the seconds that they took.
     value
-        Of the program's last expression.
+        Value of the program's last expression; ``None`` without one.
     bindings
-        The names to bind.
+        Values to bind in the notebook, by name.
     leaves
-        What was differentiated by, by name.
+        The variables and tensors that were differentiated by, by name.
     tangents
-        Of a product, the vectors by the names of leaves.
+        For a product, the part of the vectors that belongs to each leaf, by the leaf's name.
     """
 
     report: GradReport
@@ -52,25 +54,34 @@ class Differentiated:
     tangents: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass
+class Seconds:
+    """How long the program ran, and how long its derivatives took."""
+
+    forward: float = 0.0
+    backward: float = 0.0
+
+
 class Run(ABC):
-    """One run of a program; each kind of derivative is a subclass.
+    """One run of a program, whose outputs are differentiated; each kind of derivative is a subclass.
 
     Parameters
     ----------
     program, namespace
-        What runs, and on what.
+        The program, and the names that it runs on.
     targets
-        As the line names them.
+        Outputs and derivatives as the line names them; empty where it names none.
     request
-        What is asked of them.
+        Which derivatives are wanted.
     orders
-        How many tapes are around the program, each recording the derivatives that the one within gives.
+        Number of tapes around the program, each of which records the derivatives that the next inner one
+        gives.
     persistent
-        Whether a tape is asked more than once; else it frees what it recorded as it goes.
+        Whether a tape is asked more than once; a tape that is not frees its record while it differentiates.
     directions
-        The vectors of a product.
+        The vectors of a product; ``None`` for any other kind.
 
-    Raises :class:`TapeMagicError` for what can be refused before the program runs.
+    Raises :class:`TapeMagicError` for a request that can be refused before the program runs.
     """
 
     def __init__(
@@ -94,101 +105,107 @@ class Run(ABC):
         chooses = wrt is None and not (targets and all(target.wrt for target in targets))
         self.selection = Selection(program, namespace, named, chooses=chooses)
         if orders == 1 and request.kind is Kind.GRADIENT:
-            # Elsewhere an operation without a gradient, on the way of a variable, would spoil the others.
+            # Only gradients are taken source by source where TensorFlow refuses all sources at once. In any
+            # other kind, one watched variable behind an operation without a gradient would cost them all.
             self.selection.access_all()
         accessed = self.selection.needs_access
-        self.tapes = [
+        tapes = [
             tf.GradientTape(persistent=persistent, watch_accessed_variables=accessed) for _ in range(orders)
         ]
+        self.tapes = Tapes(tapes, Recorder(), directions)
         self.directions = directions
-        self.recorder = Recorder()
-        self.tape = Tapes(self.tapes, self.recorder, directions)
         self.value: Any = None
         self.notes: list[str] = []
-        self.forward_seconds = self.backward_seconds = 0.0
+        self.seconds = Seconds()
 
-    def differentiated(self) -> Differentiated:
-        """Run the program and differentiate it. The user's objects are back in the namespace afterwards."""
+    def result(self) -> RunResult:
+        """Run the program, differentiate its outputs, and put the user's objects back into the namespace."""
         try:
             self._lift()
-            with nullcontext() if self.directions is None else self.directions.ending():
-                self.descend(len(self.tapes))
-            return self._reported()
+            with nullcontext() if self.directions is None else self.directions.closing():
+                self._run_within(len(self.tapes.gradient_tapes))
+            return self._result()
         finally:
-            self._close()
+            self.selection.lifting.give_back()
+            self.tapes.close()
 
     # -- the run -----------------------------------------------------------------------------------
 
     def _lift(self) -> None:
+        """Put tensors in the places of floats and arrays that are sources."""
         self._entry = dict(self.namespace)
         self.selection.lift()
         if self.directions is not None:
-            # Before the tapes begin, so that these do not record what forward mode computes.
+            # Before the tapes begin, so that they do not record the operations of forward mode.
             self.directions.move(source for source in self.selection.sources if not source.assigned)
 
-    def descend(self, order: int) -> None:
-        """Run the program within `order` tapes; each records the derivatives that the one within gives."""
+    def _run_within(self, order: int) -> None:
+        """Run the program within `order` tapes, each of which records the next inner one's derivatives."""
         if order == 0:
             self._forward()
             return
-        with self.tapes[order - 1]:
-            self.descend(order - 1)
-        self._timed(order)
-
-    def _timed(self, order: int) -> None:
+        with self.tapes.gradient_tapes[order - 1]:
+            self._run_within(order - 1)
         started = time.perf_counter()
-        # What is differentiated again may have to be explained, too.
-        again = order < len(self.tapes) or self.directions is not None
-        with self.recorder.listening() if again else nullcontext():
+        # The diagnosis of a second derivative needs the record of the first.
+        again = order < len(self.tapes.gradient_tapes) or self.directions is not None
+        with self.tapes.recorder.listening() if again else nullcontext():
             self.differentiate(order)
-        self.backward_seconds += time.perf_counter() - started
+        self.seconds.backward += time.perf_counter() - started
 
     def _forward(self) -> None:
+        """Run the program, with its sources watched, and find its outputs."""
         started = time.perf_counter()
         for source in self.selection.sources:
             self._watch(source)
-        with self.selection.awaiting(self.tape.watch_source), self.recorder.listening():
-            self.value = self.run_program()
+        with self.selection.awaiting(self.tapes.watch_source), self.tapes.recorder.listening():
+            self.value = self._run_program()
         lifting = self.selection.lifting
         self.notes += replaced_variables(self._entry, self.program, self.namespace, lifting)
-        self.selection.settle(self.tape.watched_variables())
+        self.selection.settle(self.tapes.watched_variables())
+        if self.directions is not None:
+            self.directions.check()
         self.settle()
-        self.forward_seconds = time.perf_counter() - started
+        self.seconds.forward = time.perf_counter() - started
 
-    def run_program(self) -> Any:
-        """The program itself, once."""
-        return self.program.run(self.namespace, self.selection.hooks(self._assigned), self.tape)
+    def _run_program(self) -> Any:
+        with nullcontext() if self.directions is None else forward_mode_errors(self.program):
+            return self.program.run(self.namespace, self.selection.hooks(self._watch_assigned), self.tapes)
 
     def _watch(self, source: Source) -> None:
-        self.tape.watch_source(*(leaf.value for leaf in source.leaves))
+        self.tapes.watch_source(*(leaf.value for leaf in source.leaves))
 
-    def _assigned(self, source: Source) -> None:
+    def _watch_assigned(self, source: Source) -> None:
+        """Watch a source that the program has just assigned."""
         self._watch(source)
         if self.directions is not None:
             self.directions.move_assigned(source)
 
-    # -- what each kind says -----------------------------------------------------------------------
+    # -- what each kind of derivative implements ---------------------------------------------------
 
     @abstractmethod
     def settle(self) -> None:
-        """Find out what is asked, now that the run has shown which outputs and sources there are."""
+        """List the derivatives to take, now that the run has shown which outputs and sources there are."""
 
     @abstractmethod
     def differentiate(self, order: int) -> None:
-        """Take all derivatives of one order, once the tape of that order has ended."""
+        """Take all derivatives of one order; the tape of that order has ended."""
 
     @abstractmethod
     def rows(self) -> tuple[list[Derivative], Structures]:
-        """The records in the order asked, and their values by the sources' structures."""
+        """Return the rows of the report in the order asked, and their values in the sources' structures."""
 
     def hessians(self) -> tuple[Hessian, ...]:
-        """The Hessians, where they were asked for."""
+        """Return the Hessians, where they were asked for."""
         return ()
 
     # -- outputs and sources -----------------------------------------------------------------------
 
     def outputs(self) -> tuple[Target, ...]:
-        """The targets, or what is differentiated when the line names nothing."""
+        """Return the targets, or the outputs to differentiate where the line names none.
+
+        Raises :class:`TargetError` where there is no output.
+        """
         if self.targets:
             return self.targets
         if self.value is not None:
@@ -204,8 +221,11 @@ class Run(ABC):
             "or end the cell with an expression."
         )
 
-    def by(self, outputs: Iterable[Target]) -> tuple[str, ...]:
-        """The sources of the outputs that name none."""
+    def default_sources(self, outputs: Iterable[Target]) -> tuple[str, ...]:
+        """Return the sources of outputs that name none.
+
+        Raises :class:`SourceError` where an output needs a source and there is none.
+        """
         wrt = self.request.wrt
         found = tuple(wrt) if wrt is not None else self.selection.defaults
         if not found and not all(target.wrt for target in outputs):
@@ -216,7 +236,10 @@ class Run(ABC):
         return found
 
     def output(self, name: str) -> Any:
-        """What the program left at a place, or the value of its last expression."""
+        """Return what the program left at a place, or the value of its last expression.
+
+        Raises :class:`TargetError` where the program left nothing there.
+        """
         base = place(name)[0]
         if base == LAST_EXPRESSION and base not in self.program.names.assigns:
             if self.value is None:
@@ -228,22 +251,23 @@ class Run(ABC):
 
     @cached_property
     def diagnosis(self) -> Diagnosis:
-        """What explains derivatives, once the tapes have ended."""
-        return Diagnosis(RunEvidence(self.recorder, self.program.text(self.namespace)))
+        """The diagnosis of the recorded run; to be read after the tapes have ended."""
+        return Diagnosis(RunEvidence(self.tapes.recorder, self.program.text(self.namespace)))
 
     def note(self, *sentences: str) -> None:
-        """Say something in the report, once."""
+        """Add sentences to the notes of the report, each once."""
         self.notes += [sentence for sentence in dict.fromkeys(sentences) if sentence not in self.notes]
 
     # -- the report --------------------------------------------------------------------------------
 
-    def _reported(self) -> Differentiated:
+    def _result(self) -> RunResult:
+        """Return the report, the values to bind, and the leaves by name."""
         rows, structures = self.rows()
         report = GradReport(
             tuple(rows),
             structures,
-            self.forward_seconds,
-            self.backward_seconds,
+            self.seconds.forward,
+            self.seconds.backward,
             tuple(self.notes),
             self.request.kind,
             self.hessians(),
@@ -253,10 +277,4 @@ class Run(ABC):
         }
         leaves = {leaf.name: leaf for source in self.selection.sources for leaf in source.leaves}
         tangents = {} if self.directions is None else self.directions.tangents(leaves.values())
-        return Differentiated(report, self.value, bindings, leaves, tangents)
-
-    def _close(self) -> None:
-        """The user's objects are back in the namespace, and what the tapes recorded is let go."""
-        self.selection.lifting.give_back()
-        self.tapes.clear()
-        self.recorder.close()
+        return RunResult(report, self.value, bindings, leaves, tangents)

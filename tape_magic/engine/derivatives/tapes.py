@@ -1,8 +1,8 @@
-"""The tapes around a program, as the program sees them."""
+"""The tapes around a program, and the object that the program sees under the name ``tape``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -12,55 +12,64 @@ from tape_magic.engine.record.recorder import Recorder
 
 
 class Tapes:
-    """The tapes around a program, one an order, under the name ``tape``.
+    """The tapes of one run, with the methods of a ``tf.GradientTape``.
 
-    Each method does on all of them what it does on a ``tf.GradientTape``, and the same in forward
-    mode, where `directions` takes the place of a tape or goes with one. The `recorder` is told, since it
-    hears every operation, those that the tapes do not record among them.
+    Parameters
+    ----------
+    gradient_tapes
+        The tapes around the program, the innermost first, one for each order of differentiation.
+    recorder
+        Hears every operation of the run, including operations that the tapes do not record.
+    directions
+        Forward accumulators, for a product with a vector; they work without a tape or within one.
     """
 
     def __init__(
-        self, tapes: Sequence[Any], recorder: Recorder, directions: Directions | None = None
+        self, gradient_tapes: Iterable[Any], recorder: Recorder, directions: Directions | None = None
     ) -> None:
-        self._tapes = tapes
-        self._recorder = recorder
-        self._directions = directions
+        self.gradient_tapes = list(gradient_tapes)
+        self.recorder, self.directions = recorder, directions
         self._sources: list[Any] = []
 
     def watch(self, tensor: Any) -> None:
-        """Record what is computed from a tensor, or from a structure of them."""
-        for tape in self._tapes:
+        """Record what is computed from a tensor, or from a structure of tensors."""
+        for tape in self.gradient_tapes:
             tape.watch(tensor)
 
     def watch_source(self, *tensors: Any) -> None:
-        """Watch tensors or variables, also after a reset."""
+        """Watch tensors or variables, and watch them again after a reset."""
         self._sources += tensors
         self._watch(tensors)
 
     def _watch(self, sources: Sequence[Any]) -> None:
-        for tape in self._tapes:
+        for tape in self.gradient_tapes:
             watch_sources(tape, sources)
 
     @contextmanager
     def stop_recording(self) -> Iterator[None]:
-        """Within this, nothing is recorded."""
+        """Record nothing within the block: what is computed there counts as constant."""
         with ExitStack() as stack:
-            stack.enter_context(self._recorder.pause())
-            for tape in self._tapes:
+            stack.enter_context(self.recorder.pause())
+            for tape in self.gradient_tapes:
                 stack.enter_context(tape.stop_recording())
-            if self._directions is not None:
-                stack.enter_context(self._directions.stopped())
+            if self.directions is not None:
+                stack.enter_context(self.directions.paused())
             yield
 
     def reset(self) -> None:
-        """Forget what was recorded; the sources stay watched."""
-        self._recorder.forget()
-        for tape in self._tapes:
+        """Forget what was recorded, and watch the sources again."""
+        self.recorder.forget()
+        for tape in self.gradient_tapes:
             tape.reset()
         self._watch(self._sources)
-        if self._directions is not None:
-            self._directions.restart()
+        if self.directions is not None:
+            self.directions.restart()
 
     def watched_variables(self) -> tuple[Any, ...]:
-        """The variables watched so far."""
-        return tuple(self._tapes[0].watched_variables()) if self._tapes else ()
+        """Return the variables watched so far."""
+        return tuple(self.gradient_tapes[0].watched_variables()) if self.gradient_tapes else ()
+
+    def close(self) -> None:
+        """Let go of everything that was recorded."""
+        self.gradient_tapes.clear()
+        self.recorder.close()

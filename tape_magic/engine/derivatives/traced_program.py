@@ -1,4 +1,4 @@
-"""A program inside a trace: one operation in the eyes of the tapes around it."""
+"""`TracedProgram`: a program as one traced function, which the tapes around it see as one operation."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from tape_magic.errors import CompileError, TapeMagicError, TargetError, a_kind
 from tape_magic.notation import LAST_EXPRESSION, place
 
 _VALUE_WANTED = ("numpy", "iterating over", "python `bool`", "symbolic", "singleton tf.variable")
-"""Of TensorFlow's messages where Python wants what only a run can give."""
+"""Words in TensorFlow's messages (2.21) where Python needs a value that a trace does not have."""
 
 
 class TracedProgram(ProgramWrapper):
-    """A program traced with AutoGraph wherever it runs, whose outputs go by identifiers.
+    """A program that is traced with AutoGraph when it runs, and whose outputs have identifiers as names.
 
     Parameters
     ----------
     program
-        What is traced.
+        The program to trace.
     parameters
-        The names of the namespace that are passed to it; all that it reads and that is known.
+        Names in the namespace whose values are passed to the program: all that it reads and that have one.
     outputs
-        What is left in the namespace: names, places such as ``out.loss``, or ``_``.
+        Outputs to leave in the namespace: names, places such as ``out.loss``, or ``_``.
     called
-        What the compiled function is called, for messages.
+        Name of the compiled function, for messages.
 
     Attributes
     ----------
     name_of
-        An output → the name that it goes by.
+        The identifier of each output.
     values
-        The outputs of the last run, in their order.
+        The outputs of the last run, in order.
 
-    A run raises :class:`CompileError` where the program needs a value that a trace has not, and
+    A run raises :class:`CompileError` where the program needs a value that a trace does not have, and
     :class:`TargetError` for an output that is no tensor.
     """
 
@@ -57,11 +57,11 @@ class TracedProgram(ProgramWrapper):
 
     @property
     def names(self) -> Names:
-        """What it is passed, and its outputs."""
+        """Names that the program reads, which are its parameters, and assigns, which are its outputs."""
         return self._names
 
     def run(self, namespace: Namespace, hooks: Hooks, tape: Any = None) -> Any:
-        """Trace the program; the outputs are in the namespace as tensors of the trace."""
+        """Trace the program, and leave its outputs in the namespace as tensors of the trace."""
         values = [namespace[name] for name in self._parameters]
         self._converts = not self._program.is_straight(namespace)
         self.values = self._traced(self._program.functions(self._parameters), values)
@@ -73,7 +73,7 @@ class TracedProgram(ProgramWrapper):
     def _traced(
         self, functions: Iterator[tuple[Callable[..., Any], Unpack]], values: Sequence[Any]
     ) -> list[Any]:
-        """By the first function that TensorFlow can trace; its complaints lead to the next."""
+        """Return the outputs of the first of some functions that TensorFlow can trace."""
         function, unpack = next(functions)
         while True:
             try:
@@ -86,13 +86,14 @@ class TracedProgram(ProgramWrapper):
                 function, unpack = retried
 
     def _refusal(self, error: Exception) -> CompileError | None:
-        """One line where Python wanted a value that the trace has not; ``None`` for the user's own error."""
+        """Return an error where Python needed a value that a trace does not have; ``None`` for any other."""
         text = str(error).lower()
         if not any(words in text for words in _VALUE_WANTED):
             return None
         return CompileError(f"{self._called} cannot be compiled: {failure_of_trace(error, self._program)}")
 
     def _graph(self, function: Callable[..., Any], unpack: Unpack, values: Sequence[Any]) -> list[Any]:
+        """Trace a function of some values, and return its outputs as tensors."""
         import tensorflow as tf
 
         raised: list[Exception] = []
@@ -118,7 +119,7 @@ class TracedProgram(ProgramWrapper):
         try:
             return list(tf.function(body, autograph=self._converts)())
         except Exception:
-            # AutoGraph puts a text around the message, which only one without a line needs.
+            # AutoGraph adds the user's line to the message; an error that has its line is raised as it was.
             own = bool(raised) and isinstance(raised[0], TapeMagicError)
             if own or (raised and self._program.line_of(raised[0])):
                 raise raised[0] from None
@@ -126,7 +127,7 @@ class TracedProgram(ProgramWrapper):
 
 
 def _output(name: str, value: Any, assigned: Mapping[str, Any]) -> Any:
-    """The tensors that an output consists of. Raises :class:`TargetError` for anything else."""
+    """Return an output, with its variables as tensors. Raises :class:`TargetError` for what is no tensor."""
     import tensorflow as tf
 
     if name == LAST_EXPRESSION and name not in assigned:

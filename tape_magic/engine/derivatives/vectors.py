@@ -1,4 +1,4 @@
-"""A vector for a source, of the same structure and shape: what the user gave → tensors."""
+"""Vectors for sources: what the user gives as a vector, turned into a tensor for each leaf."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tape_magic.engine.values.tensors import is_module, is_variable, tf_variable
 from tape_magic.errors import SourceError, a_kind
 
 Pair = tuple[Any, Any]
-"""What is watched, and the tensor of its shape and dtype."""
+"""A primal, which is a tensor or variable to differentiate by; and its tangent, alike in shape and dtype."""
 
 
-def snapshot(vector: Any) -> Any:
-    """The vector as it is now, whatever the program does to variables and arrays in it."""
+def copied(vector: Any) -> Any:
+    """Return a copy of a vector, which stays as it is when the program changes variables or arrays in it."""
     import tensorflow as tf
 
     if is_variable(vector):
@@ -24,24 +24,25 @@ def snapshot(vector: Any) -> Any:
     if isinstance(vector, np.ndarray):
         return vector.copy()
     if isinstance(vector, Mapping):
-        return {key: snapshot(item) for key, item in vector.items()}
-    return [snapshot(item) for item in vector] if isinstance(vector, list | tuple) else vector
+        return {key: copied(item) for key, item in vector.items()}
+    return [copied(item) for item in vector] if isinstance(vector, list | tuple) else vector
 
 
-def paired(value: Any, vector: Any, name: str, called: str) -> Iterator[Pair]:
-    """Each leaf of a source with its part of the vector; ``None`` in a structure counts as zeros.
+def primals_and_tangents(value: Any, vector: Any, name: str, called: str) -> Iterator[Pair]:
+    """Yield each leaf of a source with the part of the vector that belongs to it.
 
     Parameters
     ----------
     value
-        What stands at the source's place.
+        The source: a tensor, variable or model, or a structure of these.
     vector
-        A number, array or tensor for an array; a list, tuple or dict of these for a structure; for a
-        model a list in the order of its variables, or a dict by their paths.
+        For a tensor or variable, a number, array or tensor of its shape. For a structure, a list, tuple or
+        dict of such vectors, in which ``None`` counts as zeros. For a model, a list in the order of its
+        variables, or a dict by their paths.
     name, called
-        Of the source, and of the vector, for messages.
+        Names of the source and of the vector, for messages.
 
-    Raises :class:`SourceError` where the two do not fit.
+    Raises :class:`SourceError` where the vector does not fit the source.
     """
     if is_module(value):
         if is_unbuilt(value):
@@ -62,6 +63,7 @@ def paired(value: Any, vector: Any, name: str, called: str) -> Iterator[Pair]:
 
 
 def _each(value: Any, items: Mapping[Any, Any], vectors: Any, name: str, called: str) -> Iterator[Pair]:
+    """Yield the pairs of all items of a structure. Raises :class:`SourceError` for other or missing keys."""
     import tensorflow as tf
 
     if not isinstance(vectors, Mapping) or set(vectors) != set(items):
@@ -75,10 +77,11 @@ def _each(value: Any, items: Mapping[Any, Any], vectors: Any, name: str, called:
             zeros = [(leaf.value, tf.zeros_like(leaf.value)) for leaf in leaves_of(item, name)]
             yield from zeros
         else:
-            yield from paired(item, vectors[key], f"{name}[{key!r}]", f"{called}[{key!r}]")
+            yield from primals_and_tangents(item, vectors[key], f"{name}[{key!r}]", f"{called}[{key!r}]")
 
 
 def _tensor(vector: Any, like: Any, name: str, called: str) -> Any:
+    """Return a vector as a tensor of the dtype of `like`. Raises :class:`SourceError` for another shape."""
     import tensorflow as tf
 
     if isinstance(vector, tf.IndexedSlices):
@@ -86,7 +89,7 @@ def _tensor(vector: Any, like: Any, name: str, called: str) -> Any:
     if is_variable(vector):
         vector = tf_variable(vector)
     try:
-        # By way of NumPy, since TensorFlow would round a list of floats to float32.
+        # tf.constant makes float32 of a list of floats, and float64 of the array that NumPy makes of it.
         given = vector if tf.is_tensor(vector) else tf.constant(np.asarray(vector))
     except (TypeError, ValueError):
         raise SourceError(f"{called} is {a_kind(vector)}, not numbers.") from None

@@ -13,6 +13,7 @@ from tape_magic.engine.diagnosis.flow import DataFlow
 from tape_magic.engine.diagnosis.not_finite_search import FirstNotFinite
 from tape_magic.engine.record.entry import Entry
 from tape_magic.engine.record.frames import gradient_of
+from tape_magic.engine.values.precision import largest_exponent
 from tape_magic.results.reasons import Where
 
 SINGULAR_MATRIX = "the matrix is singular: add a small multiple of the identity"
@@ -22,7 +23,6 @@ _HALF_EPSILON = "1e-4"
 """In its place in float16, where 1e-12 is 0."""
 
 _AWAY = "keep the denominator away from 0"
-_LARGEST = {"float16": "11 (float16)", "float64": "709 (float64)"}
 # fmt: off
 _LINEAR_OR_SELECTING = frozenset({
     "AddV2", "BroadcastTo", "Cast", "ClipByValue", "ConcatV2", "ExpandDims", "GatherNd", "GatherV2",
@@ -239,7 +239,7 @@ def _cure_for_exp(first: FirstNotFinite, flow: DataFlow) -> str:
         if entry.type == "RealDiv" and "Sub" in _kinds_since_exp(flow, entry.inputs[:1]):
             return "it overflows: use tf.tanh"
         return f"it overflows: use {'tf.math.log_sigmoid' if log_follows else 'tf.sigmoid'}"
-    limit = _LARGEST.get(first.dtype, "88 (float32)")
+    limit = f"{largest_exponent(first.dtype)} ({first.dtype})"
     return f"it overflows: keep its argument below {limit}, or subtract the maximum first"
 
 

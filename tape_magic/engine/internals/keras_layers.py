@@ -6,12 +6,9 @@ does it have a public way to change the dtype of a layer that is built (seen in 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import Any
-
-WIDE = {"float16": "float64", "bfloat16": "float64", "float32": "float64", "complex64": "complex128"}
-"""The dtype that stands in for each narrower one."""
 
 
 def inner_layers(layer: Any) -> list[Any] | None:
@@ -20,8 +17,12 @@ def inner_layers(layer: Any) -> list[Any] | None:
     return None if flatten is None else list(flatten(include_self=False))
 
 
-def widen(layers: Iterable[Any], variables: Iterable[Any], back: ExitStack) -> None:
-    """Have layers and Keras variables be of float64 until `back` is closed, with their present values.
+def widen(
+    layers: Iterable[Any], variables: Iterable[Any], double_of: Callable[[str], str | None], back: ExitStack
+) -> None:
+    """Put layers and Keras variables into double precision until `back` is closed, with their present values.
+
+    `double_of` gives the dtype of double precision for a narrower one, and ``None`` for any other.
 
     Where a private attribute used here is gone, this raises ``AttributeError``; `back` undoes what was
     changed before that, and the caller computes in the layer's own precision.
@@ -34,10 +35,10 @@ def widen(layers: Iterable[Any], variables: Iterable[Any], back: ExitStack) -> N
     for layer in layers:
         found |= {id(variable): variable for variable in layer.variables}
         for inner in layer._flatten_layers():
-            if inner.compute_dtype in WIDE:
+            if double_of(inner.compute_dtype) is not None:
                 _replace(inner, "_dtype_policy", policy, back)
     for variable in found.values():
-        wide = WIDE.get(variable.dtype)
+        wide = double_of(variable.dtype)
         if wide is not None:
             held = variable._value
             name = str(held.name).removesuffix(":0")  # reports name the variable by it
