@@ -1,4 +1,4 @@
-"""?
+"""The kinds of errors, and the words that messages are made of.
 
 A message says what happened, with the offending name, shape or value, and what to do about it.
 The user's own exceptions are never wrapped in these.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+
+_UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
 class TapeMagicError(Exception):
@@ -78,3 +80,33 @@ def shorten(text: str, width: int = 60) -> str:
     """`text` in at most `width` characters, so that an error stays one line."""
     text = " ".join(text.split())
     return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def size_text(size: int, form: str = ".4g", gap: str = " ", byte: str = "bytes") -> str:
+    """Return a number of bytes in the largest unit of 1024 that keeps it at one or more.
+
+    Parameters
+    ----------
+    size
+        The number of bytes, not negative.
+    form
+        How the number is written in units above the byte.
+    gap
+        The space between the number and its unit.
+    byte
+        The name of the smallest unit.
+
+    >>> size_text(4 * 2**30), size_text(1536 * 2**20), size_text(256)
+    ('4 GiB', '1.5 GiB', '256 bytes')
+    >>> size_text(1024 * 2**20 - 1)
+    '1 GiB'
+    """
+    if size < 1024:
+        return f"{size}{gap}{byte}"
+    value, text = size / 1024, ""
+    for unit in _UNITS:
+        text = f"{value:{form}}{gap}{unit}"
+        if float(f"{value:{form}}") < 1024:
+            break
+        value /= 1024
+    return text

@@ -57,7 +57,7 @@ FLOORS = {
     ),
     "engine": Floor(
         frozenset({"engine", "results", "notation", "errors"}),
-        frozenset({"numpy"}),
+        frozenset({"numpy", "psutil"}),
         frozenset({"tensorflow", "keras", "ml_dtypes", "scipy", "pynvml"}),
     ),
     "display": Floor(
@@ -351,7 +351,7 @@ def test_loading_leaves_tensorflow_out(tmp_path: Path) -> None:
     assert seen["success"]
     assert seen["tensorflow"] == []
     assert "tape_magic" in seen["loaded"]
-    assert not {"numpy", "ipywidgets", "pandas", "rich", "scipy"} & set(seen["loaded"])
+    assert not {"numpy", "ipywidgets", "pandas", "psutil", "rich", "scipy"} & set(seen["loaded"])
     # A line that cannot be read is refused without TensorFlow too.
     assert seen["refused"].startswith("UsageError: %%grad has no option --nonsense")
 

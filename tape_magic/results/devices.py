@@ -8,7 +8,9 @@ from __future__ import annotations
 import enum
 import json
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from tape_magic.errors import size_text
 
 
 class PolicyKind(enum.Enum):
@@ -190,26 +192,16 @@ class DeviceReport:
         >>> json.loads(report.to_json())["outcome"]
         'asked'
         """
-        return json.dumps({**asdict(self), "headline": self.headline}, default=_plain, indent=2)
+        return report_json(self)
 
 
-def _plain(value: object) -> str:
-    """What JSON has no word for."""
+def report_json(report: Any) -> str:
+    """Return a report, which is a dataclass with a headline, as JSON with its enumerations by their names."""
+    return json.dumps({**asdict(report), "headline": report.headline}, default=_name_in_json, indent=2)
+
+
+def _name_in_json(value: object) -> str:
+    """Return the name of an enumeration's member in small letters; raise `TypeError` for anything else."""
     if isinstance(value, enum.Enum):
         return value.name.lower()
     raise TypeError(f"no JSON for {type(value).__name__}")
-
-
-def size_text(size: int) -> str:
-    """A number of bytes for reading: the largest unit of 1024 that keeps it at one or more, to four digits.
-
-    >>> size_text(4 * 2**30), size_text(1536 * 2**20), size_text(256)
-    ('4 GiB', '1.5 GiB', '256 B')
-    """
-    value = float(size)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        # 1023.95 would round to "1024" of the smaller unit
-        if value < 1023.95:
-            return f"{value:.4g} {unit}"
-        value /= 1024
-    return f"{value:.4g} TiB"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+
+from tape_magic.results.devices import report_json
 
 ON_CPU = "%tfgpu --cpu"
 """The line that says that the CPU is meant."""
@@ -96,11 +97,4 @@ class DoctorReport:
 
     def to_json(self) -> str:
         """The report as JSON, enumerations by their names in small letters."""
-        return json.dumps({**asdict(self), "headline": self.headline}, default=_plain, indent=2)
-
-
-def _plain(value: object) -> str:
-    """What JSON has no word for."""
-    if isinstance(value, enum.Enum):
-        return value.name.lower()
-    raise TypeError(f"no JSON for {type(value).__name__}")
+        return report_json(self)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from IPython.core.displaypub import CapturingDisplayPublisher
 
@@ -126,39 +127,62 @@ def published(shell: Notebook, monkeypatch: pytest.MonkeyPatch) -> list[dict[str
 
 
 @pytest.fixture
-def proc(tmp_path: Path) -> Callable[[int, int], Path]:
-    """A /proc with so many busy and idle ticks."""
+def proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
+    """A /proc with so many busy and idle ticks, from which psutil reads."""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("a made-up /proc")
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path))
+    sizes = {"MemTotal": 1000, "MemFree": 100, "MemAvailable": 250, "Buffers": 0, "Cached": 0}
+    sizes |= {"Shmem": 0, "Active": 0, "Inactive": 0, "Slab": 0, "SReclaimable": 0}
 
-    def write(busy: int, idle: int) -> Path:
-        (tmp_path / "stat").write_text(f"cpu  {busy} 0 0 {idle} 0 0 0 0 0 0\ncpu0 1 2 3 4\n")
-        (tmp_path / "meminfo").write_text("MemTotal: 1000 kB\nMemFree: 100 kB\nMemAvailable: 250 kB\n")
-        return tmp_path
+    def write(busy: int, idle: int) -> None:
+        # 40 ticks waiting for a disk, and 30 of a virtual machine, which are among the busy ones
+        text = f"cpu  {busy} 0 0 {idle - 40} 40 0 0 0 30 0\ncpu0 1 2 3 4\n"
+        (tmp_path / "stat").write_text(text)
+        (tmp_path / "meminfo").write_text("".join(f"{name}: {size} kB\n" for name, size in sizes.items()))
 
     return write
 
 
 def test_what_is_read_with_a_stub_of_nvml(
-    proc: Callable[[int, int], Path], monkeypatch: pytest.MonkeyPatch
+    proc: Callable[[int, int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = pynvml(StubCard("T4", total=100, used=25, load=50), StubCard(load=None, total=None))
     monkeypatch.setitem(sys.modules, "pynvml", module)
-    sampler = Sampler(proc(100, 100))
+    proc(100, 100)
+    sampler = Sampler()
     proc(175, 125)
     first, second, cpu = sampler.sample().readings
     assert (first.name, first.product, first.share, first.load) == ("GPU 0", "T4", 0.25, 0.5)
     assert (second.share, second.load) == (None, None)
-    assert (cpu.used, cpu.total, cpu.load) == (750 * 1024, 1000 * 1024, 0.75)
+    assert (cpu.used, cpu.total, cpu.load) == (750 * 1024, 1000 * 1024, pytest.approx(0.75))
     assert module.opened == 1
     sampler.close()
     assert module.opened == 0
 
 
-def test_nothing_to_watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_to_watch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
+
+    def refused() -> None:
+        raise psutil.AccessDenied
+
+    monkeypatch.setattr(psutil, "cpu_times", refused)
     with pytest.raises(
         DeviceError, match=r"nothing to watch.*(nvidia-ml-py is not installed|no NVIDIA card)"
     ):
-        Sampler(tmp_path)
+        Sampler()
+
+
+def test_a_load_is_known_without_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+
+    def refused() -> None:
+        raise OSError("no such file")
+
+    monkeypatch.setattr(psutil, "virtual_memory", refused)
+    (cpu,) = Sampler().sample().readings
+    assert (cpu.name, cpu.used, cpu.total) == ("CPU", None, None)
 
 
 def test_a_widget_and_then_its_picture(published: list[dict[str, Any]], shell: Notebook) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+from tape_magic.errors import size_text
+
 MINUS = "−"
 NARROW = "\u202f"
 """Between a number and its unit; narrow, and no line ends there."""
@@ -168,10 +170,10 @@ def power_of_ten(exponent: int) -> str:
     return "10" if exponent == 1 else f"10{str(exponent).translate(_SUPERSCRIPT)}"
 
 
-def bytes_(size: int) -> str:
-    """Memory in binary units: ``43.4 GiB``."""
-    value, units = float(size), ["B", "KiB", "MiB", "GiB", "TiB"]
-    while value >= 1023.95 and len(units) > 1:
-        value /= 1024
-        units.pop(0)
-    return f"{value:.4g}{NARROW}{units[0]}" if units[0] == "B" else f"{value:.1f}{NARROW}{units[0]}"
+def memory(size: int) -> str:
+    r"""Return a number of bytes in binary units, to one decimal so that a column of them is aligned.
+
+    >>> memory(46600 * 2**20), memory(512)
+    ('45.5\u202fGiB', '512\u202fB')
+    """
+    return size_text(size, ".1f", NARROW, "B")

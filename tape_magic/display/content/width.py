@@ -41,45 +41,55 @@ def shown(text: str, columns: int = MOST, *, middle: bool = False) -> str:
 
 
 def width(text: str) -> int:
-    """The columns that a terminal gives it: two for wide characters, none for combining ones."""
+    """Return the columns that a terminal gives `text`: two for a wide character, none for a mark on a letter.
+
+    >>> width("loss"), width("损失"), width("e\u0301")
+    (4, 4, 1)
+    """
     if text.isascii():
         return len(text)
-    return sum(
-        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
-        for char in text
-    )
+    from rich.cells import cell_len
+
+    return cell_len(text)
 
 
 def clip(text: str, columns: int, *, middle: bool = False) -> str:
-    """At most that many columns, with an ellipsis where something is cut: at the end or in the middle.
+    """Return `text` in at most that many columns, with an ellipsis where it is cut: at its end or its middle.
 
     >>> clip("a_long_name/kernel", 12), clip("a_long_name/kernel", 12, middle=True)
     ('a_long_name…', 'a_lon…kernel')
     """
     if width(text) <= columns:
         return text
-    tail = _fitting(text[::-1], columns // 2)[::-1] if middle else ""
-    return f"{_fitting(text, columns - 1 - width(tail))}…{tail}"
+    tail = _start(text[::-1], columns // 2)[::-1] if middle else ""
+    while tail and not width(tail[0]):
+        tail = tail[1:]  # a mark whose letter is cut off
+    return f"{_start(text, columns - 1 - width(tail))}…{tail}"
 
 
-def _fitting(text: str, columns: int) -> str:
-    """As much of the beginning as fits."""
-    taken = 0
-    for place, char in enumerate(text):
-        taken += width(char)
-        if taken > columns:
-            return text[:place]
-    return text
+def _start(text: str, columns: int) -> str:
+    """Return as much of the beginning of `text` as fits into `columns`."""
+    if columns < 1:
+        return ""
+    # What follows cannot fit, since so many marks at the most stand on each letter.
+    return next(iter(_chopped(text[: columns * (1 + _MARKS)], columns)), "")
+
+
+def _chopped(text: str, columns: int) -> list[str]:
+    """Return `text` cut into pieces of at most `columns` columns, which are at least one."""
+    from rich.cells import chop_cells
+
+    return chop_cells(text, columns)
 
 
 def pad(text: str, columns: int, *, right: bool = False) -> str:
-    """Filled up with spaces, in front of it when it stands to the right."""
+    """Return `text` filled up with spaces, which stand in front of it when it stands to the right."""
     space = " " * max(0, columns - width(text))
     return space + text if right else text + space
 
 
 def wrap(text: str, columns: int) -> list[str]:
-    """Lines of at most that many columns, broken between words, and inside those that are wider.
+    """Return lines of at most that many columns, broken between words, and inside a word that is wider.
 
     >>> wrap("one two three", 8)
     ['one two', 'three']
@@ -88,9 +98,8 @@ def wrap(text: str, columns: int) -> list[str]:
     for word in text.split(" "):
         if lines and width(lines[-1]) + 1 + width(word) <= columns:
             lines[-1] += f" {word}"
-            continue
-        while width(word) > columns:
-            lines.append(_fitting(word, columns))
-            word = word[len(lines[-1]) :]
-        lines.append(word)
+        elif width(word) > columns:
+            lines += _chopped(word, columns)
+        else:
+            lines.append(word)
     return lines

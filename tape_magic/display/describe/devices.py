@@ -85,7 +85,7 @@ def _device_row(device: Device) -> tuple[Field, ...]:
 
 
 def _size(size: int | None, tone: Tone = Tone.PLAIN) -> Field:
-    return Field() if size is None else Field(numbers.bytes_(size), tone)
+    return Field() if size is None else Field(numbers.memory(size), tone)
 
 
 def _bar(device: Device) -> Field:
@@ -101,7 +101,7 @@ def _more(device: Device) -> tuple[Sentence, ...]:
     """What else is known of a GPU: its card, its load, and who holds it."""
     found = []
     if device.memory_peak is not None:
-        found.append(f"peak {numbers.bytes_(device.memory_peak)}")
+        found.append(f"peak {numbers.memory(device.memory_peak)}")
     if device.kind == "GPU" and device.card not in (None, device.index):
         found.append(f"card {device.card} of nvidia-smi")
     if device.load is not None:
@@ -115,5 +115,5 @@ def _more(device: Device) -> tuple[Sentence, ...]:
 
 
 def _held(holder: Holder) -> str:
-    size = f"{numbers.bytes_(holder.memory)} by " if holder.memory is not None else "held by "
+    size = f"{numbers.memory(holder.memory)} by " if holder.memory is not None else "held by "
     return f"{size}{holder.text}"

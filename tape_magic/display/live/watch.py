@@ -62,7 +62,7 @@ def _notes(notes: Sequence[str], render: Callable[[Document], str]) -> str:
 def _figures(reading: Reading, *, product: bool = True, load: bool = True) -> list[str]:
     found = [reading.product] if product and reading.product else []
     if reading.used is not None and reading.total is not None:
-        found.append(f"{numbers.bytes_(reading.used)} of {numbers.bytes_(reading.total)}")
+        found.append(f"{numbers.memory(reading.used)} of {numbers.memory(reading.total)}")
     if load and reading.load is not None:
         found.append(f"load {numbers.percent(reading.load)}")
     return found

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from tape_magic.engine.devices.request import DeviceRequest
 from tape_magic.engine.devices.state import DeviceState
-from tape_magic.errors import DeviceError
-from tape_magic.results.devices import Policy, PolicyKind, size_text
+from tape_magic.errors import DeviceError, size_text
+from tape_magic.results.devices import Policy, PolicyKind
 
 
 @dataclass(frozen=True)

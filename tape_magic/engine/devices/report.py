@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import platform
-from pathlib import Path
 from typing import Any
 
 from tape_magic.engine.devices.cards import Located
+from tape_magic.engine.devices.host import cpu_product, holders, system_memory
 from tape_magic.engine.devices.notes import is_split, remarks, why_no_gpu
-from tape_magic.engine.devices.nvml import Card, holders
+from tape_magic.engine.devices.nvml import Card
 from tape_magic.engine.devices.settings import settings_now
 from tape_magic.engine.devices.state import DeviceState
 from tape_magic.results.devices import Device, DeviceReport, Policy, PolicyKind, SetupOutcome
@@ -128,7 +126,7 @@ def _cpu_rows(tf: Any, state: DeviceState) -> list[Device]:
                 logical_names=names,
                 product=cpu_product(),
                 compute_capability=None,
-                memory_total=system_memory(),
+                memory_total=system_memory()[0],
                 memory_used=None,
                 memory_peak=None,
                 policy=Policy(PolicyKind.HOST if cpu in visible else PolicyKind.HIDDEN),
@@ -136,23 +134,3 @@ def _cpu_rows(tf: Any, state: DeviceState) -> list[Device]:
             )
         )
     return rows
-
-
-def cpu_product() -> str:
-    """The processor and how many of its cores this process may use, as "AMD EPYC 7B12, 2 cores"."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []  # not Linux
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    name = next(filter(None, named), "") or platform.processor() or platform.machine() or "unknown processor"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return f"{name}, {cores} {'core' if cores == 1 else 'cores'}"
-
-
-def system_memory() -> int | None:
-    """The machine's memory in bytes, None where the system does not say."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return None

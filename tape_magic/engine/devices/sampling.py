@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
+from tape_magic.engine.devices.host import HostSampler
 from tape_magic.engine.devices.machine import Machine
 from tape_magic.engine.devices.nvml import NvmlMissing, opened, read_from
-from tape_magic.engine.devices.report import cpu_product
 from tape_magic.errors import DeviceError
 from tape_magic.results.watching import Reading, Sample
 
@@ -21,7 +20,7 @@ class Sampler:
     Raises `DeviceError` where there is nothing to read.
     """
 
-    def __init__(self, proc: Path = Path("/proc")) -> None:
+    def __init__(self) -> None:
         self._stack = ExitStack()
         self._nvml: Any = None
         self.missing: str | None = None
@@ -30,7 +29,7 @@ class Sampler:
         except NvmlMissing as missing:
             without = Machine().without_card
             self.missing = "this machine shows no NVIDIA card" if without else str(missing)
-        self._host = _Host(proc)
+        self._host = HostSampler()
         if not self.sample().readings:
             self.close()
             raise DeviceError(
@@ -49,43 +48,3 @@ class Sampler:
         """Leave NVML."""
         self._nvml = None
         self._stack.close()
-
-
-class _Host:
-    """The processors' load since the last reading, and the system's memory; nothing without /proc."""
-
-    def __init__(self, proc: Path) -> None:
-        self._proc = proc
-        self._product = cpu_product()
-        self._before = self._times()
-
-    def readings(self) -> tuple[Reading, ...]:
-        now = self._times()
-        if now is None:
-            return ()
-        load = None
-        if self._before is not None and now[1] > self._before[1]:
-            load = (now[0] - self._before[0]) / (now[1] - self._before[1])
-            self._before = now
-        memory = self._memory()
-        total, free = memory.get("MemTotal"), memory.get("MemAvailable")
-        used = None if total is None or free is None else total - free
-        return (Reading("CPU", self._product, used, total, load),)
-
-    def _times(self) -> tuple[int, int] | None:
-        """Busy and all ticks of all processors."""
-        try:
-            words = (self._proc / "stat").read_text().splitlines()[0].split()[1:9]
-        except (OSError, IndexError):
-            return None
-        ticks = [int(word) for word in words]
-        idle = sum(ticks[3:5])  # idle, and waiting for a disk
-        return sum(ticks) - idle, sum(ticks)
-
-    def _memory(self) -> dict[str, int]:
-        try:
-            lines = (self._proc / "meminfo").read_text().splitlines()
-        except OSError:
-            return {}
-        pairs = (line.partition(":") for line in lines if line.startswith("Mem"))
-        return {name: int(rest.split()[0]) * 1024 for name, _, rest in pairs}

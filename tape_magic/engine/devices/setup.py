@@ -14,8 +14,8 @@ from tape_magic.engine.devices.request import DeviceRequest
 from tape_magic.engine.devices.settings import Change, changes_of, reseed
 from tape_magic.engine.devices.state import DeviceState
 from tape_magic.engine.internals.random_state import tensorflow_seed
-from tape_magic.errors import DeviceError
-from tape_magic.results.devices import SetupOutcome, size_text
+from tape_magic.errors import DeviceError, size_text
+from tape_magic.results.devices import SetupOutcome
 
 
 def carry_out(

@@ -6,8 +6,7 @@ import math
 import re
 from dataclasses import dataclass
 
-from tape_magic.errors import DeviceError, shorten
-from tape_magic.results.devices import size_text
+from tape_magic.errors import DeviceError, shorten, size_text
 
 MIB = 2**20
 

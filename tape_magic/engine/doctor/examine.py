@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from tape_magic.engine.devices.cards import VISIBLE, locate
+from tape_magic.engine.devices.host import holders
 from tape_magic.engine.devices.machine import Machine
 from tape_magic.engine.devices.notes import hides_every_gpu, overridden
-from tape_magic.engine.devices.nvml import holders
 from tape_magic.engine.devices.state import DeviceState, has_started, read_state
 from tape_magic.engine.doctor import trial_program
 from tape_magic.engine.doctor.cuda_libraries import whole_line

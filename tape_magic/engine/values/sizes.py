@@ -5,13 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from tape_magic.errors import TargetError
+from tape_magic.errors import TargetError, size_text
 
 LIMIT = 2**30
 """The largest Jacobian or Hessian that is computed unless a higher limit is given, in bytes."""
-
-
-_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
 def refuse_above(limit: int, what: str, shapes: Sequence[Sequence[int]], itemsize: int, cure: str) -> None:
@@ -27,16 +24,6 @@ def refuse_above(limit: int, what: str, shapes: Sequence[Sequence[int]], itemsiz
     if len(shapes) > 1:
         shape = f"{len(shapes)} arrays, the largest {shape}"
     raise TargetError(
-        f"{what} would be {shape}, {in_units(size)}, and the limit is {in_units(limit)}: {cure}, or "
+        f"{what} would be {shape}, {size_text(size)}, and the limit is {size_text(limit)}: {cure}, or "
         f"raise the limit with %config TapeMagics.derivative_limit = {size}, or limit={size} in Python."
     )
-
-
-def in_units(size: int) -> str:
-    """A number of bytes as people say it.
-
-    >>> in_units(3 * 2**29)
-    '1.5 GiB'
-    """
-    power = min((max(size, 1).bit_length() - 1) // 10, len(_UNITS) - 1)
-    return f"{size / 1024**power:.4g} {_UNITS[power]}"

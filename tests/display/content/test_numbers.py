@@ -73,10 +73,18 @@ def test_percent(share, text):
 
 @pytest.mark.parametrize(
     ("size", "text"),
-    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (46600 * 2**20, "45.5 GiB"), (2**50, "1024.0 TiB")],
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (46600 * 2**20, "45.5 GiB"),
+        (2**40 - 1, "1.0 TiB"),
+        (2**50, "1.0 PiB"),
+        (2**70, "1024.0 EiB"),
+    ],
 )
-def test_bytes(size, text):
-    assert numbers.bytes_(size).replace(numbers.NARROW, " ") == text
+def test_memory(size, text):
+    assert numbers.memory(size).replace(numbers.NARROW, " ") == text
 
 
 def test_two_numbers_are_told_apart():

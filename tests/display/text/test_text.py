@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tape_magic.display.content.document import Curve, Table, Verdict
-from tape_magic.display.content.width import clean, clip, width
+from tape_magic.display.content.width import clean, width
 from tape_magic.display.describe import describe
 from tape_magic.display.text.columns import blocks
 from tape_magic.display.text.render import WIDTH, to_text
@@ -368,14 +368,6 @@ def test_blocks():
     assert blocks([0, 1, 2]) == "▁▅█"
     assert blocks([5, 5]) == "▁▁"
     assert blocks([-1.7e308, 1.7e308]) == "▁█"
-
-
-def test_clip():
-    assert clip("abcdef", 6) == "abcdef"
-    assert clip("abcdef", 4) == "abc…"
-    assert clip("abcdef", 4, middle=True) == "a…ef"
-    assert clip("宽宽宽", 4) == "宽…"
-    assert clip("∂y" * 200_000, 5, middle=True) == "∂y…∂y"  # in no time
 
 
 @pytest.mark.parametrize("between", ["\n", "\r\n", "\t", "\v", "\f", "\u2028", "\u2029"])

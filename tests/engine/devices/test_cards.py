@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tape_magic.engine.devices.cards import cards_of, cuda_buses
-from tape_magic.engine.devices.nvml import Card, Process, holders, read_cards
+from tape_magic.engine.devices.host import holders
+from tape_magic.engine.devices.nvml import Card, CardProcess, read_cards
 from tests.support.stub_nvml import StubCard, pynvml
 
 
@@ -88,24 +90,30 @@ def test_places_on_the_bus_with_a_stub_of_the_driver() -> None:
     assert cuda_buses(missing) is None
 
 
-def process(proc: Path, pid: int, command: list[str], *environ: str) -> None:
+def process(proc: Path, pid: int, command: list[bytes], *environ: bytes) -> None:
+    """Write the files of a process as Linux has them, as far as psutil reads them."""
     (proc / str(pid)).mkdir()
-    (proc / str(pid) / "cmdline").write_bytes("\0".join([*command, ""]).encode())
-    (proc / str(pid) / "environ").write_bytes("\0".join(environ).encode())
+    # proc_pid_stat(5): the number, the name, the state, and the time of the start as the 22nd field
+    (proc / str(pid) / "stat").write_text(f"{pid} (some name) S{' 0' * 18} 100{' 0' * 30}\n")
+    (proc / str(pid) / "cmdline").write_bytes(b"\0".join([*command, b""]))
+    (proc / str(pid) / "environ").write_bytes(b"\0".join([*environ, b""]))
 
 
-def test_who_holds_the_memory(tmp_path: Path) -> None:
-    kernel = ["/usr/bin/python3.11", "-Xfrozen_modules=off", "-m", "ipykernel_launcher", "-f", "k.json"]
-    process(tmp_path, 10, kernel, "HOME=/home/user", "JPY_SESSION_NAME=/srv/train big.ipynb")
-    process(tmp_path, 11, kernel, "JPY_SESSION_NAME=1b2c-console")
-    process(tmp_path, 12, ["python", "-u", "/srv/train.py", "--epochs", "3"])
-    process(tmp_path, 13, ["/usr/bin/blender", "scene"])
-    process(tmp_path, 14, ["python3", "-c", "import tensorflow"])
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a made-up /proc")
+def test_who_holds_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = [b"/usr/bin/python3.11", b"-Xfrozen_modules=off", b"-m", b"ipykernel_launcher", b"-f", b"k.json"]
+    (tmp_path / "stat").write_text("cpu  1 0 0 1 0 0 0 0 0 0\nbtime 1700000000\n")
+    process(tmp_path, 10, kernel, b"HOME=/home/user", b"JPY_SESSION_NAME=/srv/train big.ipynb")
+    process(tmp_path, 11, kernel, b"JPY_SESSION_NAME=1b2c-console")
+    process(tmp_path, 12, [b"python", b"-u", b"/srv/train.py", b"--epochs", b"3"])
+    process(tmp_path, 13, [b"/usr/bin/blend\xff", b"scene"])
+    process(tmp_path, 14, [b"python3", b"-c", b"import tensorflow"])
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path))
     pids = [(10, 5), (10, 5), (11, 50), (12, None), (13, 7), (14, 1), (15, 2)]
-    found = holders([Process(*one) for one in pids], tmp_path)
+    found = holders([CardProcess(*one) for one in pids])
     assert [holder.text for holder in found] == [
         "process 11, ipykernel_launcher",
-        "process 13, blender",
+        "process 13, blend\ufffd",
         "the notebook train big.ipynb (process 10)",
         "process 15",  # gone, or another user's
         "process 14, python3",
@@ -115,7 +123,7 @@ def test_who_holds_the_memory(tmp_path: Path) -> None:
 
 
 def test_this_process_is_known() -> None:
-    (one,) = holders([Process(os.getpid(), 1)])
+    (one,) = holders([CardProcess(os.getpid(), 1)])
     assert one.here
     assert one.text == f"this kernel (process {os.getpid()})"
 
@@ -127,7 +135,7 @@ def test_cards_with_a_stub_of_nvml(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told.driver == "580.159.03"
     assert [one.free for one in told.cards] == [12, 64 * 2**20]
     assert [one.load for one in told.cards] == [0.5, None]
-    assert told.cards[1].processes == (Process(7, None),)
+    assert told.cards[1].processes == (CardProcess(7, None),)
     assert module.opened == 0
 
     # what the driver keeps for itself is neither used nor free, if it is told apart
