@@ -11,7 +11,7 @@ from IPython.core.displaypub import DisplayPublisher
 from tape_magic.engine.process.output import OtherThreads
 
 
-class _OthersOnly(DisplayPublisher):
+class _OtherThreadsPublisher(DisplayPublisher):
     """Publishes only what other threads display."""
 
     def __init__(self, publisher: Any) -> None:
@@ -34,7 +34,7 @@ class _OthersOnly(DisplayPublisher):
 def no_displays(shell: Any) -> Iterator[None]:
     """Within this, nothing appears that this thread displays."""
     publisher = shell.display_pub
-    shell.display_pub = _OthersOnly(publisher)
+    shell.display_pub = _OtherThreadsPublisher(publisher)
     try:
         yield
     finally:
