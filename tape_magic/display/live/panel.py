@@ -15,7 +15,6 @@ from tape_magic.display.html.style import SECONDARY
 from tape_magic.display.live.page import SAVED, panel_page, progress_bar
 from tape_magic.display.live.progress import Pace, summary
 from tape_magic.display.live.widgets import close_all, package, view_of
-from tape_magic.display.text import render
 from tape_magic.display.text.render import to_text
 from tape_magic.results.minimum import MinimizeResult
 from tape_magic.results.steps import Step, Wish
@@ -202,4 +201,4 @@ class WidgetProgress:
 
 def _button(widgets: Any, text: str, tooltip: str) -> Any:
     layout = widgets.Layout(width="auto", min_width="76px", flex="0 0 auto", margin="2px 0 2px 4px")
-    return widgets.Button(description=render, tooltip=tooltip, layout=layout)
+    return widgets.Button(description=text, tooltip=tooltip, layout=layout)
