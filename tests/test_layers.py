@@ -9,8 +9,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -76,11 +76,10 @@ FLOORS = {
 
 
 DOORS = {
-    ("results/gradients.py", "tape_magic.display.live.inspector"),
-    ("results/gradients.py", "tape_magic.display.plots"),
-    ("results/minimum.py", "tape_magic.display.plots"),
+    ("results/views.py", "tape_magic.display.live.inspector"),
+    ("results/views.py", "tape_magic.display.plots"),
 }
-"""Imports that point up, each in one method that a user calls."""
+"""Imports that point up, each in one function that waits for a user's call."""
 
 LOW = {"engine/values", "engine/internals", "engine/process", "results", "notation"}
 RUN = LOW | {"engine/program", "engine/record"}
@@ -129,6 +128,18 @@ ROOMS: dict[str, set[str]] = {
     "display/plots.py": {"display/content", "display/describe", "results"},
     "magics/cell": {"engine/program"},
     "magics/line": {"engine/minimization", "engine/devices/words.py", "notation"},
+    "magics": {
+        "engine/api",
+        "engine/process/output.py",
+        "magics/cell",
+        "magics/line",
+        "display/content",
+        "display/describe",
+        "display/html",
+        "display/live",
+        "display/text",
+        "results",
+    },
 }
 """What the modules of a room may import besides the room itself and the errors; late imports count."""
 
@@ -141,19 +152,31 @@ def room_of(name: str) -> str:
 
 
 def dotted(path: Path) -> str:
+    """The name that a file is imported by."""
     return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {dotted(path) for path in FILES}
 
 
 def names_within(path: Path) -> Iterator[Imported]:
     """Each module of the package that a file imports, with those named after ``import`` resolved."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    yield from _names_within(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+def _names_within(nodes: Iterable[ast.AST]) -> Iterator[Imported]:
+    for node in nodes:
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith("tape_magic"):
             for alias in node.names:
                 full = f"{node.module}.{alias.name}"
                 yield Imported(full if full in MODULES else str(node.module), node.lineno, late=True)
-
-
-MODULES = {dotted(path) for path in FILES}
+        elif isinstance(node, ast.Import):
+            # The package itself imports nothing as it loads.
+            yield from (
+                Imported(alias.name, node.lineno, late=True)
+                for alias in node.names
+                if alias.name.startswith("tape_magic.")
+            )
 
 
 @pytest.mark.parametrize("path", FILES, ids=IDS)
@@ -168,6 +191,60 @@ def test_rooms_import_what_stands_below(path: Path) -> None:
         if other in (room, "errors") or exact in ROOMS[room]:
             continue
         assert other in ROOMS[room], f"{path.name}:{imported.line} imports {imported.name}"
+
+
+def _run_time(node: ast.AST) -> Iterator[ast.AST]:
+    """Every node below this one that can run, so without what only a checker of types reads."""
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
+            yield child
+            yield from _run_time(child)
+
+
+def circles(graph: Mapping[str, set[str]]) -> list[set[str]]:
+    """The sets of modules that lead to each other, each larger than one, by what modules import."""
+    reached: dict[str, set[str]] = {}
+    for start in graph:
+        seen, queue = set[str](), list(graph[start])
+        while queue:
+            name = queue.pop()
+            if name not in seen:
+                seen.add(name)
+                queue += graph.get(name, ())
+        reached[start] = seen
+    found: list[set[str]] = []
+    for name in graph:
+        together = {other for other in reached[name] if name in reached.get(other, ())}
+        if together and together not in found:
+            found.append(together)
+    return found
+
+
+def test_there_are_no_circles_of_imports_late_ones_counted() -> None:
+    graph = {}
+    for path in FILES:
+        here = path.relative_to(PACKAGE).as_posix()
+        nodes = _run_time(ast.parse(path.read_text(encoding="utf-8")))
+        names = {one.name for one in _names_within(nodes)}
+        graph[dotted(path)] = {name for name in names if (here, name) not in DOORS}
+    assert circles(graph) == []
+
+
+def test_a_circle_would_be_seen() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == [{"b", "c"}]
+    assert circles({"a": {"b"}, "b": set()}) == []
+
+
+WITH_CODE = {"__init__.py", "results/__init__.py", "display/describe/__init__.py"}
+"""The package itself and the names of the reports' classes, which users import, and `describe`."""
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.name == "__init__.py"], ids=str)
+def test_init_files_hold_a_docstring_only(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert ast.get_docstring(tree)
+    has_code = len(tree.body) > 1
+    assert has_code == (path.relative_to(PACKAGE).as_posix() in WITH_CODE)
 
 
 def imports_of(path: Path) -> Iterator[Imported]:
@@ -262,6 +339,130 @@ def test_the_reports_that_are_shown_exist_where_they_are_named() -> None:
 
     for module, name in extension._REPORTS:
         assert isinstance(getattr(importlib.import_module(module), name), type)
+
+
+LINES, CLASS_LINES, ATTRIBUTES = 350, 250, 15
+"""The most lines of a module, and the most lines and instance attributes of a class."""
+
+LARGE_MODULES = {
+    "engine/minimization/keras_loop/run.py": 394,
+    "engine/minimization/scipy_solver/evaluations.py": 359,
+    "notation.py": 379,
+}
+"""Modules that are longer for now, by their lines; one that has become short enough leaves the table."""
+
+LARGE_CLASSES = {
+    "BatchJacobians": (19, 21),
+    "CompiledLoop": (289, 14),
+    "DataLoop": (131, 17),
+    "EagerLoop": (242, 23),
+    "Engines": (272, 15),
+    "Evaluations": (314, 18),
+    "Gradients": (247, 21),
+    "HessianProducts": (84, 22),
+    "Hessians": (165, 23),
+    "Jacobians": (37, 21),
+    "KerasRun": (357, 33),
+    "LeanLoop": (145, 18),
+    "Minimization": (253, 25),
+    "RandomStates": (42, 16),
+    "ReachedVariables": (20, 16),
+    "Recorder": (252, 15),
+    "ScipyRun": (92, 26),
+    "Traced": (271, 18),
+}
+"""Classes that are larger for now, by their lines and their instance attributes, those of bases included.
+
+The numbers only become smaller; a class that has become small enough leaves the table.
+"""
+
+
+@dataclass(frozen=True)
+class ClassSize:
+    """How large a class is: its own lines, and the attributes that it or a base of the package sets."""
+
+    lines: int
+    attributes: frozenset[str]
+    bases: tuple[str, ...]
+    is_record: bool
+
+
+def class_sizes(tree: ast.Module) -> dict[str, ClassSize]:
+    """The classes of a module by their names, each without its bases.
+
+    Attributes are what methods assign to ``self``, and the fields of a dataclass.
+    """
+    found = {}
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ClassDef):
+            continue
+        assigned = {
+            part.attr
+            for part in ast.walk(node)
+            if isinstance(part, ast.Attribute)
+            and isinstance(part.ctx, ast.Store)
+            and ast.unparse(part.value) == "self"
+        }
+        fields = {part.target for part in node.body if isinstance(part, ast.AnnAssign)}
+        decorators = " ".join(ast.unparse(decorator) for decorator in node.decorator_list)
+        assert node.end_lineno is not None
+        found[node.name] = ClassSize(
+            node.end_lineno - node.lineno + 1,
+            frozenset(assigned | {field.id for field in fields if isinstance(field, ast.Name)}),
+            tuple(ast.unparse(base).partition("[")[0] for base in node.bases),
+            "dataclass" in decorators and "frozen=True" in decorators,
+        )
+    return found
+
+
+def all_classes() -> dict[str, ClassSize]:
+    """Every class of the package, with the attributes of its bases; a name that stands for two is refused."""
+    own: dict[str, ClassSize] = {}
+    for path in FILES:
+        for name, size in class_sizes(ast.parse(path.read_text(encoding="utf-8"))).items():
+            assert name not in own, f"two classes are called {name}"
+            own[name] = size
+
+    def attributes(name: str) -> frozenset[str]:
+        size = own.get(name)
+        if size is None:
+            return frozenset()
+        return size.attributes.union(*map(attributes, size.bases))
+
+    return {name: replace(size, attributes=attributes(name)) for name, size in own.items()}
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_modules_are_short(path: Path) -> None:
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    name = path.relative_to(PACKAGE).as_posix()
+    assert lines <= LARGE_MODULES.get(name, LINES)
+    assert (lines > LINES) == (name in LARGE_MODULES), f"{name} is short enough: take it out of the table"
+
+
+def test_classes_are_small() -> None:
+    large = {}
+    for name, size in all_classes().items():
+        # What a frozen record holds is data, not state.
+        attributes = 0 if size.is_record else len(size.attributes)
+        if size.lines > CLASS_LINES or attributes > ATTRIBUTES:
+            large[name] = size.lines, attributes
+    grown = {
+        name: size
+        for name, size in large.items()
+        if any(now > before for now, before in zip(size, LARGE_CLASSES.get(name, (0, 0)), strict=True))
+    }
+    assert grown == {}
+    assert set(LARGE_CLASSES) - set(large) == set(), "small enough: take them out of the table"
+
+
+def test_the_attributes_of_a_class_are_counted() -> None:
+    text = (
+        "class A(B[int]):\n    field: int\n    def m(self):\n"
+        "        self.x, self.y = 1, 2\n        self.x = other.z = 3\n"
+    )
+    (size,) = class_sizes(ast.parse(text)).values()
+    assert size == ClassSize(5, frozenset({"field", "x", "y"}), ("B",), is_record=False)
 
 
 MUTABLE = (list, dict, set, bytearray)

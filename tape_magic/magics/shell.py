@@ -9,12 +9,12 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_
 from IPython.display import display
 from traitlets import Float, Instance, Int, Unicode
 
-from tape_magic.engine.values.sizes import LIMIT
+from tape_magic.engine.api.defaults import DERIVATIVE_LIMIT
 from tape_magic.magics.cell.cache import CellCache
 from tape_magic.magics.errors import compiled_cell, in_one_line, interruptible
 from tape_magic.magics.line.grad import GRAD
 from tape_magic.magics.line.minimize import MINIMIZE
-from tape_magic.magics.line.resolve import settings, vectors
+from tape_magic.magics.line.resolve import request_arguments, settings
 from tape_magic.magics.line.tfgpu import TFGPU
 
 
@@ -32,7 +32,7 @@ class TapeMagics(Magics):
         config=True
     )
     derivative_limit = Int(
-        LIMIT, min=1, help="The largest Jacobian or Hessian that %%grad computes, in bytes."
+        DERIVATIVE_LIMIT, min=1, help="The largest Jacobian or Hessian that %%grad computes, in bytes."
     ).tag(config=True)
     progress = Unicode(
         "auto", help="How a run is shown: 'widget', 'terminal' or 'none'; 'auto' finds out."
@@ -45,33 +45,23 @@ class TapeMagics(Magics):
     def grad(self, line: str, cell: str) -> Any:
         with compiled_cell(self.shell, cell, GRAD.name, self._kept) as compiled:
             options = GRAD.parse(line)
-            from tape_magic.engine.derivatives.definition import define
-            from tape_magic.engine.derivatives.differentiate import differentiate
-            from tape_magic.engine.derivatives.request import Request
-            from tape_magic.engine.internals.loading import load_tensorflow
+            from tape_magic.engine.api.derivative import derivative_program
+            from tape_magic.engine.api.grad import grad_program
+            from tape_magic.magics.quiet_display import no_displays
 
-            load_tensorflow()
             namespace = self.shell.user_ns
-            request = Request(
-                options.targets,
-                options.wrt,
-                options.order or 1,
-                options.kind,
-                vectors(self.shell, options),
-                dict(options.vectors),
-                options.zero,
-                self.derivative_limit,
-            )
+            request = {**request_arguments(self.shell, options), "limit": self.derivative_limit}
             if options.define is not None:
-                namespace[options.define] = define(compiled, namespace, request, options.define)
+                made = derivative_program(compiled, namespace, options.define, **request)
+                namespace[options.define] = made
                 return None
-            if options.check:
-                from tape_magic.engine.check.check import checked
-                from tape_magic.magics.quiet_display import no_displays
-
-                done = checked(compiled, namespace, request, partial(no_displays, self.shell))
-            else:
-                done = differentiate(compiled, namespace, request)
+            done = grad_program(
+                compiled,
+                namespace,
+                check=options.check,
+                silence=partial(no_displays, self.shell),
+                **request,
+            )
             if options.inspect and not options.quiet:
                 done.report.inspect()  # may be refused: then nothing is bound
             namespace.update({**done.bindings, options.name or self.grads_name: done.report})
@@ -85,11 +75,11 @@ class TapeMagics(Magics):
     def minimize(self, line: str, cell: str) -> Any:
         with compiled_cell(self.shell, cell, MINIMIZE.name, self._kept) as compiled:
             options = MINIMIZE.parse(line)
-            from tape_magic.engine.api.minimize import MinimizeInterrupted, run
-            from tape_magic.engine.internals.loading import load_tensorflow
+            from tape_magic.engine.api.loading import require_tensorflow
+            from tape_magic.engine.api.minimize import MinimizeInterrupted, minimize_program
             from tape_magic.magics.front_end import front_end
 
-            load_tensorflow()
+            require_tensorflow()
             namespace = self.shell.user_ns
             remarks = compiled.run_preamble(namespace)
             asked = settings(self.shell, options, remarks)
@@ -97,7 +87,7 @@ class TapeMagics(Magics):
             loss = options.loss[0] if options.loss else None
             with front_end(self.shell, "none" if options.quiet else self.progress) as progress:
                 try:
-                    done = run(
+                    done = minimize_program(
                         compiled,
                         namespace,
                         loss,
@@ -151,9 +141,9 @@ class TapeMagics(Magics):
     def _loops(self) -> Any:
         """The compiled loops that wait for a cell to be run again."""
         if self._cache is None:
-            from tape_magic.engine.minimization.reuse import LoopCache
+            from tape_magic.engine.api.minimize import new_loop_cache
 
-            self._cache = LoopCache()
+            self._cache = new_loop_cache()
         return self._cache
 
 

@@ -11,21 +11,15 @@ from contextlib import ExitStack, closing
 from datetime import datetime
 from typing import Any, Protocol
 
-from tape_magic.engine.devices.words import FREEST
 from tape_magic.magics.line.tfgpu import DeviceOptions
 from tape_magic.results.watching import Sample
 
 
 def report(options: DeviceOptions) -> Any:
-    """The devices set up as asked, or what the doctor found."""
-    if options.doctor:
-        from tape_magic.engine.doctor.examine import examine
+    """Set the devices up as the line asks and return their report, or the doctor's report."""
+    from tape_magic.engine.api.devices import devices, diagnose
 
-        return examine()
-    from tape_magic.engine.api.devices import devices
-
-    indices: Any = options.indices or None
-    return devices(FREEST if indices == (FREEST,) else indices, **options.setup)
+    return diagnose() if options.doctor else devices(options.gpus, **options.setup)
 
 
 def watch(shell: Any, progress: str, seconds: float, stop: Callable[[], None]) -> Any:
@@ -35,13 +29,12 @@ def watch(shell: Any, progress: str, seconds: float, stop: Callable[[], None]) -
     no kind, and `DeviceError` where there is nothing to read.
     """
     from tape_magic.display.live.watch import WatchView, in_one_line, show_once
-    from tape_magic.engine.devices.sampling import Sampler
+    from tape_magic.engine.api.devices import open_sampler
     from tape_magic.magics.front_end import chosen
-    from tape_magic.magics.watching import PERIOD, Watch
 
     kind = chosen(shell, progress)
     with ExitStack() as stack:
-        sampler = stack.enter_context(closing(Sampler()))
+        sampler = stack.enter_context(closing(open_sampler()))
         notes = [f"no GPUs: {sampler.missing}"] if sampler.missing else []
         if kind == "widget":
             try:

@@ -10,6 +10,7 @@ from typing import Any
 
 from tape_magic.errors import LineError, closest, shorten
 from tape_magic.notation import Kind, Target, denominator, read_targets, split, superscript
+from tape_magic.results import views
 from tape_magic.results.check import Check
 from tape_magic.results.curvature import Hessian
 from tape_magic.results.reasons import Reason
@@ -284,15 +285,11 @@ class GradReport:
 
         A Hessian as a matrix; derivatives by a list of numbers as curves over it; else the norms as bars.
         """
-        from tape_magic.display.plots import plot_gradients
-
-        return plot_gradients(self, ax)
+        return views.plot_gradients(self, ax)
 
     def inspect(self) -> None:
         """Show the report, and below it a browser of widgets: one derivative at a time, drawn."""
-        from tape_magic.display.live.inspector import inspect
-
-        inspect(self)
+        views.inspect(self)
 
     def _read(self, key: str | tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
         if isinstance(key, tuple) and key:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tape_magic.results import views
 from tape_magic.results.summary import Summary, summarize
 
 
@@ -202,9 +203,7 @@ class MinimizeResult:
 
     def plot(self, ax: Any = None) -> Any:
         """The loss over the steps, drawn by Matplotlib into `ax` or a new figure; the axes."""
-        from tape_magic.display.plots import plot_minimum
-
-        return plot_minimum(self, ax)
+        return views.plot_minimum(self, ax)
 
     def to_frame(self) -> Any:
         """The history, and what was tracked, as a ``pandas.DataFrame`` indexed by step; needs pandas."""

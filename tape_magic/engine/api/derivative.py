@@ -11,6 +11,7 @@ from tape_magic.engine.derivatives.derivative_function import DerivativeFunction
 from tape_magic.engine.derivatives.request import Request
 from tape_magic.engine.internals.loading import load_tensorflow
 from tape_magic.engine.program.function import FunctionProgram
+from tape_magic.engine.program.program import Namespace, Program
 from tape_magic.engine.values.sizes import LIMIT
 from tape_magic.errors import LineError
 from tape_magic.notation import Kind, split
@@ -60,18 +61,47 @@ def derivative(
     >>> float(f(3.0).dy_dx), float(f(3.0, a=2.0).y)                         # doctest: +SKIP
     (6.0, 18.0)
     """
-    load_tensorflow()
     words = split(targets) if isinstance(targets, str) else list(targets)
     names = tuple(split(wrt) if isinstance(wrt, str) else wrt or ()) or None
     if jacobian and batch_jacobian:
         raise LineError("jacobian and batch jacobian are different things; call derivative twice.")
     kind = Kind.JACOBIAN if jacobian else Kind.BATCH_JACOBIAN if batch_jacobian else Kind.GRADIENT
-    request = Request(words, names, order, kind, zero=zero, limit=limit)
     parameters = _parameters(fn, names or ())
     program = FunctionProgram(fn, parameters)
     known = {name: value for name, value in parameters.items() if value is not inspect.Parameter.empty}
     own = getattr(fn, "__name__", "")
-    return define(program, known, request, own if own.isidentifier() else "derivative")
+    return derivative_program(
+        program,
+        known,
+        own if own.isidentifier() else "derivative",
+        words=words,
+        wrt=names,
+        order=order,
+        kind=kind,
+        zero=zero,
+        limit=limit,
+    )
+
+
+def derivative_program(
+    program: Program, namespace: Namespace, name: str, **request: Any
+) -> DerivativeFunction:
+    """Return a compiled derivative of a program: the call behind :func:`derivative` and ``%%grad --def``.
+
+    Parameters
+    ----------
+    program, namespace
+        A function or a cell, which is not run, and the values of the names that it reads.
+    name
+        The name of the function.
+    request
+        The attributes of :class:`~tape_magic.engine.derivatives.request.Request`.
+
+    Raises what :func:`derivative` raises.
+    """
+    asked = Request(**request)
+    load_tensorflow()
+    return define(program, namespace, asked, name)
 
 
 def _parameters(fn: Callable[..., Any], names: Iterable[str]) -> dict[str, Any]:

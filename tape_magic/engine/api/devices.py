@@ -7,6 +7,7 @@ until then they can be changed, and nothing here starts it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from tape_magic.engine.devices.cards import locate
 from tape_magic.engine.devices.plan import make_plan
@@ -24,6 +25,10 @@ from tape_magic.engine.devices.setup import about_order, carry_out, check_requir
 from tape_magic.engine.devices.state import has_started, read_state
 from tape_magic.engine.internals.loading import load_tensorflow
 from tape_magic.results.devices import DeviceReport, SetupOutcome
+
+if TYPE_CHECKING:
+    from tape_magic.engine.devices.sampling import Sampler
+    from tape_magic.results.doctor import DoctorReport
 
 
 def devices(
@@ -107,3 +112,17 @@ def devices(
     after, done = read_state(tf), settings_now(tf, seed)
     notes += remarks(settings, located.capabilities(tf, after))
     return build_report(tf, after, started, outcome, located, notes, done)
+
+
+def diagnose() -> DoctorReport:
+    """Walk the chain from the wheel to a small computation, and report the first link that is broken."""
+    from tape_magic.engine.doctor.examine import examine
+
+    return examine()
+
+
+def open_sampler() -> Sampler:
+    """Return a reader of the devices' memory and load; its caller closes it."""
+    from tape_magic.engine.devices.sampling import Sampler
+
+    return Sampler()

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
 
 from tape_magic.engine.derivatives.differentiate import differentiate
 from tape_magic.engine.derivatives.request import Request
+from tape_magic.engine.derivatives.run import Differentiated
 from tape_magic.engine.internals.loading import load_tensorflow
 from tape_magic.engine.program.function import FunctionProgram, as_sources
+from tape_magic.engine.program.program import Namespace, Program
 from tape_magic.engine.values.sizes import LIMIT
 from tape_magic.errors import LineError
 from tape_magic.notation import Kind, split
 from tape_magic.results.gradients import GradReport
+
+if TYPE_CHECKING:
+    from tape_magic.engine.check.check import Silence
 
 
 def grad(
@@ -86,7 +92,6 @@ def grad(
     >>> grad(lambda x: x**3, {"x": 2.0}, jvp={"x": 0.5})["_", "x"].numpy()   # doctest: +SKIP
     6.0
     """
-    load_tensorflow()
     given = {} if wrt is None else as_sources(wrt)
     asked = {
         Kind.JACOBIAN: jacobian,
@@ -98,18 +103,47 @@ def grad(
     kinds = [kind for kind, wanted in asked.items() if wanted]
     if len(kinds) > 1:
         raise LineError(f"{kinds[0].value} and {kinds[1].value} are different things; call grad twice.")
-    request = Request(
-        split(targets) if isinstance(targets, str) else list(targets),
-        tuple(given) or None,
-        order,
-        kinds[0] if kinds else Kind.GRADIENT,
+    return grad_program(
+        FunctionProgram(fn, given),
+        dict(given),
+        check=check,
+        words=split(targets) if isinstance(targets, str) else list(targets),
+        wrt=tuple(given) or None,
+        order=order,
+        kind=kinds[0] if kinds else Kind.GRADIENT,
         vectors=dict(jvp or hvp or {}),
         zero=zero,
         limit=limit,
-    )
-    program = FunctionProgram(fn, given)
-    if check:
-        from tape_magic.engine.check.check import checked
+    ).report
 
-        return checked(program, dict(given), request).report
-    return differentiate(program, dict(given), request).report
+
+def grad_program(
+    program: Program,
+    namespace: Namespace,
+    *,
+    check: bool = False,
+    silence: Silence = nullcontext,
+    **request: Any,
+) -> Differentiated:
+    """Differentiate what a program computes: the call behind :func:`grad` and ``%%grad``.
+
+    Parameters
+    ----------
+    program, namespace
+        A function or a cell, and the names that it reads and assigns.
+    check
+        Whether each derivative is compared with central differences, for which the program runs again.
+    silence
+        Makes the context in which the further runs of a check display nothing.
+    request
+        The attributes of :class:`~tape_magic.engine.derivatives.request.Request`.
+
+    Raises what :func:`grad` raises.
+    """
+    asked = Request(**request)
+    load_tensorflow()
+    if not check:
+        return differentiate(program, namespace, asked)
+    from tape_magic.engine.check.check import checked
+
+    return checked(program, namespace, asked, silence)

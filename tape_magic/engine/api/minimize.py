@@ -153,10 +153,17 @@ def minimize(
         batch=batch,
         epochs=epochs,
     )
-    return run(program, dict(given), "loss" if track else None, over, settings, on_progress).result
+    return minimize_program(
+        program, dict(given), "loss" if track else None, over, settings, on_progress
+    ).result
 
 
-def run(
+def new_loop_cache() -> LoopCache:
+    """Return an empty cache of compiled loops, which a notebook passes to each :func:`minimize_program`."""
+    return LoopCache()
+
+
+def minimize_program(
     program: Program,
     namespace: Namespace,
     loss_name: str | None,

@@ -66,10 +66,19 @@ def _optimizer(shell: Any, options: MinimizeOptions) -> Any:
     return _evaluated(shell, text, f"--optimizer {text}")
 
 
-def vectors(shell: Any, options: GradOptions) -> dict[str, Any]:
-    """The vectors that the line gives to a product, by their sources."""
+def request_arguments(shell: Any, options: GradOptions) -> dict[str, Any]:
+    """Return the attributes of a ``Request`` that the line gives, its vectors evaluated in the notebook."""
     flag = f"--{options.kind.value}"
-    return {name: _evaluated(shell, text, f"{flag} {name}={text}") for name, text in options.vectors}
+    vectors = {name: _evaluated(shell, text, f"{flag} {name}={text}") for name, text in options.vectors}
+    return {
+        "words": options.targets,
+        "wrt": options.wrt,
+        "order": options.order or 1,
+        "kind": options.kind,
+        "vectors": vectors,
+        "vector_names": dict(options.vectors),
+        "zero": options.zero,
+    }
 
 
 def _evaluated(shell: Any, text: str, written: str) -> Any:

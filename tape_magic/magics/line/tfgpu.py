@@ -56,6 +56,11 @@ class DeviceOptions:
             raise LineError("--watch shows a picture that moves, and no report: leave out --json, -o and -q.")
 
     @property
+    def gpus(self) -> Any:
+        """The first argument of ``devices()``: indices, ``"freest"``, or ``None`` for all."""
+        return FREEST if self.indices == (FREEST,) else self.indices or None
+
+    @property
     def setup(self) -> dict[str, Any]:
         """What the engine is asked for, beside the indices."""
         left = ("indices", "doctor", "watch", "json", "name", "quiet")

@@ -16,7 +16,7 @@ import pytest
 import tensorflow as tf
 
 import tape_magic
-from tape_magic.engine.api.minimize import MinimizeInterrupted, run
+from tape_magic.engine.api.minimize import MinimizeInterrupted, minimize_program
 from tape_magic.engine.minimization import compiling
 from tape_magic.engine.minimization.compiling import (
     THREAD,
@@ -71,7 +71,7 @@ def minimized(w: Any, wish: Callable[[], Wish], optimizer: Any = "adam", **setti
         return tf.reduce_sum((w - 3.0) ** 2)
 
     chosen = Settings(optimizer, steps=20, lr=0.1 if optimizer == "adam" else None, **settings)
-    return run(FunctionProgram(loss, {}), {}, None, None, chosen, wish=wish).result
+    return minimize_program(FunctionProgram(loss, {}), {}, None, None, chosen, wish=wish).result
 
 
 def while_compiling(do: Callable[[], Wish]) -> Callable[[], Wish]:
@@ -165,7 +165,7 @@ def test_the_wait_for_scipys_functions_is_shown(gate: Gate) -> None:
         return Wish.GO_ON
 
     program = FunctionProgram(lambda: tf.reduce_sum((w - 3.0) ** 2), {})
-    run(program, {}, None, None, Settings("bfgs", engine="xla"), wish=wish, on_wait=seen.append)
+    minimize_program(program, {}, None, None, Settings("bfgs", engine="xla"), wish=wish, on_wait=seen.append)
     assert len(seen) >= 3
     assert {(step.step, step.compiling) for step in seen} == {(0, "xla")}
 
@@ -185,7 +185,9 @@ def test_it_is_shown_before_python_begins_its_part(
     monkeypatch.setattr(keras.optimizers.SGD, "update_step", noting(keras.optimizers.SGD.update_step))
     optimizer = keras.optimizers.SGD(0.1) if kind == "keras" else "bfgs"
     program = FunctionProgram(lambda: tf.reduce_sum((w - 3.0) ** 2), {})
-    run(program, {}, None, None, Settings(optimizer, engine=engine, steps=3), on_wait=seen.append)
+    minimize_program(
+        program, {}, None, None, Settings(optimizer, engine=engine, steps=3), on_wait=seen.append
+    )
     assert shown[0] == 1
     assert seen[0].compiling == engine
     assert math.isnan(seen[0].loss)
@@ -226,7 +228,7 @@ def test_the_display_is_told_what_the_run_waits_for(gate: Gate) -> None:
         return x**2
 
     namespace = {"x": tf.Variable(1.0)}
-    run(
+    minimize_program(
         FunctionProgram(loss, namespace), namespace, None, ("x",), Settings("sgd", steps=3, engine="xla"),
         on_wait=told,
     )  # fmt: skip
@@ -345,7 +347,7 @@ def test_a_stop_while_what_looks_at_each_step_is_compiled(monkeypatch: pytest.Mo
     chosen = Settings("sgd", lr=1.0, steps=20_000, engine="xla")
     wish = lambda: Wish.STOP if len(begun) > 1 else Wish.GO_ON  # noqa: E731
     try:
-        result = run(FunctionProgram(loss, {}), {}, None, None, chosen, wish=wish).result
+        result = minimize_program(FunctionProgram(loss, {}), {}, None, None, chosen, wish=wish).result
     finally:
         over.set()
         for thread in threads():

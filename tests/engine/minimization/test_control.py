@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tape_magic.engine.api.minimize import MinimizeInterrupted, run
+from tape_magic.engine.api.minimize import MinimizeInterrupted, minimize_program
 from tape_magic.engine.minimization import control, problem
 from tape_magic.engine.minimization.log import norm_of
 from tape_magic.engine.minimization.scipy_solver import iterations
@@ -38,7 +38,7 @@ def minimized(
 
     asked = Settings(optimizer, steps=10**8, lr=1e-5 if optimizer == "sgd" else None, **settings)
     tell = [].append if told is None else told.append
-    result = run(FunctionProgram(loss, {}), {}, None, None, asked, tell, wish=wish).result
+    result = minimize_program(FunctionProgram(loss, {}), {}, None, None, asked, tell, wish=wish).result
     (change,) = result.variables.values()
     np.testing.assert_array_equal(change.end, w.numpy())
     assert float(loss()) == pytest.approx(result.loss, rel=1e-12)

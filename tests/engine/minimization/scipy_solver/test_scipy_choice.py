@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 import tape_magic
-from tape_magic.engine.api.minimize import run
+from tape_magic.engine.api.minimize import minimize_program
 from tape_magic.engine.minimization import compiling
 from tape_magic.engine.minimization.compiling import THREAD, BackgroundCompile
 from tape_magic.engine.minimization.scipy_solver import functions, iterations
@@ -150,7 +150,9 @@ def test_what_compiles_beside_is_shown_and_a_stop_is_heard(monkeypatch: pytest.M
     program = FunctionProgram(loss, {"x": np.full(50, -1.0)})
     settings = Settings("bfgs", steps=10_000)
     try:
-        result = run(program, {"x": np.full(50, -1.0)}, None, ("x",), settings, seen.append, wish=wish).result
+        result = minimize_program(
+            program, {"x": np.full(50, -1.0)}, None, ("x",), settings, seen.append, wish=wish
+        ).result
     finally:
         gate.set()
     assert result.reason is StopReason.STOPPED
