@@ -19,9 +19,9 @@ import tensorflow as tf
 
 import tape_magic
 from tape_magic.engine.api.minimize import MinimizeInterrupted, run
-from tape_magic.engine.minimization import compiling
+from tape_magic.engine.minimization import compiling, engine_choice
 from tape_magic.engine.minimization.compiling import THREAD, BackgroundCompile, compile_in_background
-from tape_magic.engine.minimization.keras_loop import compilation, engines
+from tape_magic.engine.minimization.keras_loop import compilation
 from tape_magic.engine.minimization.keras_loop.compiled_program import CompiledProgram
 from tape_magic.engine.minimization.keras_loop.lean_loop import LeanLoop
 from tape_magic.engine.minimization.scipy_solver.derivatives import Derivatives
@@ -255,8 +255,8 @@ def test_a_cell_that_runs_again_waits_for_what_its_last_run_began(gate: Gate, sh
 
 
 def test_the_graph_goes_on_while_xla_compiles(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "XLA_LEAST", 0.0)
-    monkeypatch.setattr(engines, "XLA_SHARE", 0.0)
+    monkeypatch.setattr(engine_choice, "XLA_LEAST", 0.0)
+    monkeypatch.setattr(engine_choice, "XLA_SHARE", 0.0)
     monkeypatch.setattr(
         compiling, "BackgroundCompile", lambda call: (gate.held if gate.begun else first)(call)
     )
@@ -370,11 +370,11 @@ def test_a_thread_compiles_on_the_device_of_whoever_began(device: str | None) ->
 
 ENDS = """
 import ctypes, sys, threading, time
-from tape_magic.engine.minimization.compiling import Compiling
+from tape_magic.engine.minimization.compiling import BackgroundCompile
 
 library = ctypes.CDLL(None)
 library.on_exit(library.abort, None)
-begun = Compiling(lambda: time.sleep(float(sys.argv[1])))
+begun = BackgroundCompile(lambda: time.sleep(float(sys.argv[1])))
 begun.wait(1.0)
 print("said at the end", end="")
 sys.exit(7)
