@@ -75,11 +75,9 @@ def shell(bare_shell: Notebook) -> Iterator[Notebook]:
 @pytest.fixture
 def no_xla_beside(monkeypatch: pytest.MonkeyPatch) -> None:
     """XLA never pays, however slow the machine is: what begins as a graph stays one."""
-    from tape_magic.engine.minimization.keras_loop import engines
-    from tape_magic.engine.minimization.scipy_solver import functions
+    from tape_magic.engine.minimization import engine_choice
 
-    for module in (engines, functions):
-        monkeypatch.setattr(module, "XLA_LEAST", math.inf)
+    monkeypatch.setattr(engine_choice, "XLA_LEAST", math.inf)
 
 
 @pytest.fixture(params=["function", "magic"])

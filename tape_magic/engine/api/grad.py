@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tape_magic.engine.derivatives.differentiate import differentiate
 from tape_magic.engine.derivatives.request import Request
-from tape_magic.engine.derivatives.run import Differentiated
+from tape_magic.engine.derivatives.run import RunResult
 from tape_magic.engine.internals.loading import load_tensorflow
 from tape_magic.engine.program.function import FunctionProgram, as_sources
 from tape_magic.engine.program.program import Namespace, Program
@@ -124,7 +124,7 @@ def grad_program(
     check: bool = False,
     silence: Silence = nullcontext,
     **request: Any,
-) -> Differentiated:
+) -> RunResult:
     """Differentiate what a program computes: the call behind :func:`grad` and ``%%grad``.
 
     Parameters

@@ -1,14 +1,14 @@
-"""A program that is run anew for each evaluation, for what cannot be compiled."""
+"""A program that runs in Python at each evaluation, for what cannot be compiled."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tape_magic.engine.minimization.problem import Settle
 from tape_magic.engine.program.program import Namespace, Program
-from tape_magic.engine.tracing.failures import creates_a_variable, operation_without_gradient
+from tape_magic.engine.tracing.failures import creates_a_variable, missing_gradients
 from tape_magic.engine.tracing.loss import require_scalar
 from tape_magic.engine.tracing.traced import Require
 from tape_magic.engine.values.leaves import Leaf
@@ -16,9 +16,12 @@ from tape_magic.engine.values.places import look_up
 from tape_magic.errors import TargetError, closest
 from tape_magic.notation import place
 
+DERIVATIVE_FREE = "nelder-mead, powell and cobyla need none"
+"""Advice for SciPy's methods where an operation has no gradient."""
+
 
 class EagerProgram:
-    """Runs a program on its namespace; what it assigns is that of the last run.
+    """Runs a program on its namespace, which then holds what the last run assigned.
 
     Parameters
     ----------
@@ -26,6 +29,11 @@ class EagerProgram:
         What is run, on what, and the name of its loss; ``None`` for the last expression.
     require
         Finds the loss, or the residuals, among what was computed.
+
+    Attributes
+    ----------
+    value
+        The value of the program's last expression, from the last run.
     """
 
     def __init__(
@@ -38,10 +46,14 @@ class EagerProgram:
         self._ran = False
         self.value: Any = None
 
-    def start(self, settle: Settle, *, gradient: bool) -> tuple[Sequence[Leaf], Sequence[bool]]:
-        """What is minimised over, and which of it the loss has a gradient by, from a first run.
+    def bind(self, values: Mapping[str, Any]) -> None:
+        """Begin each further run with these values of some names, such as the next batch."""
+        self._entry |= values
 
-        Without `gradient`, none is asked for, and all of it counts.
+    def start(self, settle: Settle, *, gradient: bool) -> tuple[Sequence[Leaf], Sequence[bool]]:
+        """Run once to find what is minimised over, and return it with which of it has a gradient.
+
+        Without `gradient`, no gradient is taken, and all of it counts.
         """
         import tensorflow as tf
 
@@ -50,17 +62,21 @@ class EagerProgram:
             leaves = settle(tape.watched_variables())
         if not gradient:
             return leaves, [True] * len(leaves)
-        # What a variable holds is watched as it is read; what is not trainable has to be said.
+        # A tape watches a variable as it is read, unless the variable is not trainable.
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             for leaf in leaves:
                 tape.watch(leaf.value)
             loss = self.compute()
-        with without_gradient_named():
+        with missing_gradients(DERIVATIVE_FREE):
             found = tape.gradient(loss, [leaf.value for leaf in leaves])
         return leaves, [one is not None for one in found]
 
     def compute(self) -> Any:
-        """Run the program; its loss or residuals."""
+        """Run the program and return its loss or residuals.
+
+        Raises :class:`~tape_magic.engine.tracing.failures.CreatesVariable` where a run after the first
+        creates a variable.
+        """
         import tensorflow as tf
 
         def refuse(create: Any, **arguments: Any) -> Any:
@@ -78,7 +94,7 @@ class EagerProgram:
         return self._require(self.value, self._namespace, self._loss_name)
 
     def scalars(self, names: Sequence[str]) -> list[Any]:
-        """Further scalars of the last run."""
+        """Return further scalars that the last run assigned."""
         for name in names:
             base = place(name)[0]
             if base not in self._namespace:
@@ -86,20 +102,5 @@ class EagerProgram:
         return [require_scalar(look_up(name, self._namespace), name) for name in names]
 
 
-@contextlib.contextmanager
-def without_gradient_named() -> Iterator[None]:
-    """Within this, an operation that has no gradient is refused by its name."""
-    try:
-        yield
-    except LookupError as error:
-        operation = operation_without_gradient(error)
-        if not operation:
-            raise
-        raise TargetError(
-            f"the loss goes through {operation}, which TensorFlow has no gradient of: "
-            "nelder-mead, powell and cobyla need none."
-        ) from None
-
-
 class _VariableCreated(Exception):
-    """The program created a variable when it had none left to create."""
+    """The program created a variable after its first run."""

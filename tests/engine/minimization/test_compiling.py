@@ -17,7 +17,7 @@ import tensorflow as tf
 
 import tape_magic
 from tape_magic.engine.api.minimize import MinimizeInterrupted, minimize_program
-from tape_magic.engine.minimization import compiling
+from tape_magic.engine.minimization import compiling, engine_choice
 from tape_magic.engine.minimization.compiling import (
     THREAD,
     BackgroundCompile,
@@ -262,8 +262,8 @@ def test_a_cell_that_runs_again_waits_for_what_its_last_run_began(
 
 
 def test_the_graph_goes_on_while_xla_compiles(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "XLA_LEAST", 0.0)
-    monkeypatch.setattr(engines, "XLA_SHARE", 0.0)
+    monkeypatch.setattr(engine_choice, "XLA_LEAST", 0.0)
+    monkeypatch.setattr(engine_choice, "XLA_SHARE", 0.0)
     monkeypatch.setattr(
         compiling, "BackgroundCompile", lambda call: (gate.held if gate.begun else first)(call)
     )

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 import tape_magic
 from tape_magic.engine.api.minimize import MinimizeInterrupted
+from tape_magic.engine.minimization import engine_choice
 from tape_magic.engine.minimization.keras_loop import eager_loop, engines
 from tape_magic.engine.minimization.keras_loop.compilation import LoopBuilder
 from tape_magic.engine.minimization.keras_loop.compiled_loop import CompiledLoop
@@ -487,8 +488,9 @@ def test_a_keras_model(engine: str) -> None:
 def xla_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """XLA is tried after the first steps, however few are left."""
     monkeypatch.setattr(LoopBuilder, "begin", LoopBuilder.compiled)  # and waited for
-    for name in ("XLA_LEAST", "XLA_SHARE", "CHUNK_SECONDS"):
-        monkeypatch.setattr(f"tape_magic.engine.minimization.keras_loop.engines.{name}", 0.0)
+    for name in ("XLA_LEAST", "XLA_SHARE"):
+        monkeypatch.setattr(engine_choice, name, 0.0)
+    monkeypatch.setattr(engines, "CHUNK_SECONDS", 0.0)
 
 
 @pytest.mark.usefixtures("xla_at_once")

@@ -70,6 +70,10 @@ class DataCursor:
         assert self.last is not None
         return self.last
 
+    def named(self, batch: Sequence[Any]) -> dict[str, Any]:
+        """Return the parts of a batch by the names that they are bound to."""
+        return dict(zip(self.feed.names, batch, strict=True))
+
     def failure(self, error: Exception) -> Exception:
         """What the user's own Python raised while it made a batch, or what TensorFlow says of the data."""
         if isinstance(self.feed.failure, Exception):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from tape_magic.engine.minimization.keras_loop.protocol import Final, LoopOption
 from tape_magic.engine.minimization.problem import Settle
 from tape_magic.engine.minimization.unconnected import Record, record_of
 from tape_magic.engine.program.program import Namespace, Program
+from tape_magic.engine.tracing.failures import EngineRefused, compile_failures, trace_failures
 from tape_magic.engine.tracing.traced import Traced
 from tape_magic.engine.values.leaves import Leaf
 from tape_magic.engine.values.tensors import read_all, tf_variable
@@ -65,14 +67,15 @@ class LoopBuilder:
     fresh: Sequence[Any] = ()
     batches: DataCursor | None = None
     made: CompiledProgram | None = None
+    for_xla: bool = True
 
     def __post_init__(self) -> None:
         self._traced: Traced | None = None if self.made is None else self.made.traced
         # The loop that was to be compiled last: it can evaluate, whatever becomes of that.
         self.at_rest: CompiledLoop | None = None
 
-    def trace(self, *, for_xla: bool) -> None:
-        """Trace the program, unless an earlier run did. Raises what TensorFlow raises."""
+    def _trace(self) -> None:
+        """Trace the program, unless an earlier run did."""
         if self._traced is None:
             self._traced = Traced(
                 self.program,
@@ -81,7 +84,7 @@ class LoopBuilder:
                 tracked=self.tracked,
                 inputs=self._inputs,
                 settle=self.settle,
-                for_xla=for_xla,
+                for_xla=self.for_xla,
             )
         self.settle(self._traced.variables)
 
@@ -94,18 +97,39 @@ class LoopBuilder:
         return key in self.made.loops or (begun is not None and begun[1].done)
 
     def compiled(self, engine: str, waiting: CompileWaiter) -> CompiledLoop:
-        """The loop of an engine, waited for.
+        """Return the loop of an engine, compiled; wait for it where needed.
 
-        Raises what TensorFlow raises where it cannot compile it, and :class:`Stopped`.
+        Raises :class:`~tape_magic.engine.program.program.Untraceable` where the program cannot become a
+        graph, :class:`~tape_magic.engine.tracing.failures.EngineRefused` where TensorFlow cannot compile the
+        loop, and :class:`~tape_magic.engine.minimization.control.StopRequested`.
         """
-        made, key = self._begin(engine, waiting)
-        if key in made.begun:
-            waiting.wait(made.begun[key][1], engine)
-        return self.ready(engine)
+        with trace_failures(self.program):
+            self._trace()
+        with self._refusals_remembered(engine):
+            made, key = self._begin(engine, waiting)
+            if key in made.begun:
+                waiting.wait(made.begun[key][1], engine)
+            return self.ready(engine)
+
+    @contextmanager
+    def _refusals_remembered(self, engine: str) -> Iterator[None]:
+        """Raise an earlier refusal of an engine at once; keep a new one for the next runs."""
+        if engine == "xla" and self.same and (op := self.random_op()):
+            raise EngineRefused(f"XLA cannot seed the random numbers of {op}")
+        if self.made is not None and engine in self.made.refused:
+            raise EngineRefused(self.made.refused[engine])
+        try:
+            with compile_failures(engine, self.line_of):
+                yield
+        except EngineRefused as error:
+            if self.made is not None:
+                self.made.refused[engine] = str(error)
+            raise
 
     def begin(self, engine: str, waiting: CompileWaiter) -> None:
         """Have the loop of an engine compiled while the run goes on; raises as :meth:`compiled`."""
-        self._begin(engine, waiting)
+        with self._refusals_remembered(engine):
+            self._begin(engine, waiting)
 
     def ready(self, engine: str) -> CompiledLoop:
         """A loop that :meth:`has` says to be there. Raises what TensorFlow refused it with."""

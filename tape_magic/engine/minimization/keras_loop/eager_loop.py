@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
 import time
@@ -13,6 +12,7 @@ import numpy as np
 
 from tape_magic.engine.internals.operations import key_of_variable
 from tape_magic.engine.minimization.data.cursor import DataCursor
+from tape_magic.engine.minimization.eager_program import EagerProgram
 from tape_magic.engine.minimization.keras_loop.compiled_loop import CHUNK_SECONDS
 from tape_magic.engine.minimization.keras_loop.protocol import Chunk, Final, LoopOptions, Position, Recorded
 from tape_magic.engine.minimization.optimizers import scaled_for
@@ -23,13 +23,10 @@ from tape_magic.engine.process.interrupts import assign_all
 from tape_magic.engine.program.program import Namespace, Program
 from tape_magic.engine.program.snapshot import Snapshot
 from tape_magic.engine.record.recorder import Recorder, last_writes
-from tape_magic.engine.tracing.failures import VariableCreated, creates_a_variable, operation_without_gradient
-from tape_magic.engine.tracing.loss import require_loss, require_scalar
+from tape_magic.engine.tracing.failures import CreatesVariable, missing_gradients
+from tape_magic.engine.tracing.loss import require_loss
 from tape_magic.engine.values.leaves import Leaf
-from tape_magic.engine.values.places import look_up
 from tape_magic.engine.values.tensors import read_all, tf_variable
-from tape_magic.errors import TargetError, closest
-from tape_magic.notation import place
 
 
 class EagerLoop:
@@ -61,9 +58,8 @@ class EagerLoop:
         batches: DataCursor | None = None,
     ) -> None:
         self._program, self._namespace = program, namespace
-        self._loss_name, self._tracked = loss_name, tracked
-        # Each step begins with what the names held before the run, as a compiled step does.
-        self._entry = {name: namespace[name] for name in program.names.reads_first if name in namespace}
+        self._eager = EagerProgram(program, namespace, loss_name, require_loss)
+        self._tracked = tracked
         self._settle, self._make_optimizer, self._make_plan = settle, optimizer, plan
         self._batches = batches
         self._leaves: list[Leaf] = []
@@ -78,7 +74,11 @@ class EagerLoop:
         self.connected: Sequence[bool] = ()
         self.recorder = Recorder()
         self.loss: Any = None
-        self.value: Any = None
+
+    @property
+    def value(self) -> Any:
+        """The value of the program's last expression."""
+        return self._eager.value
 
     def begin(self, step: int = 0) -> Position:
         """Evaluate the loss, and find out by that what is minimised over."""
@@ -217,7 +217,7 @@ class EagerLoop:
 
     def _batch_before(self) -> None:
         if self._batches is not None and self._batches.before is not None:
-            self._namespace.update(zip(self._batches.feed.names, self._batches.before, strict=True))
+            self._eager.bind(self._batches.named(self._batches.before))
 
     def final(self) -> Final:
         """Evaluate at the variables as they are, unless that is what was done last."""
@@ -232,7 +232,7 @@ class EagerLoop:
 
     def _take_batch(self) -> None:
         if self._batches is not None:
-            self._namespace.update(zip(self._batches.feed.names, self._batches.take(), strict=True))
+            self._eager.bind(self._batches.named(self._batches.take()))
         self._has_batch = True
 
     def _evaluate(self) -> tuple[Any, list[Any], list[Any]]:
@@ -250,42 +250,18 @@ class EagerLoop:
             raise
 
     def _run(self) -> tuple[Any, list[Any]]:
-        """The loss, and what is tracked."""
-        import tensorflow as tf
-
-        def refuse(create: Any, **arguments: Any) -> Any:
-            raise VariableCreated
-
-        self._namespace.update(self._entry)
-        # Layers that were not built yet make their variables in the first evaluation.
-        scope = tf.variable_creator_scope(refuse) if self._optimizer is not None else contextlib.nullcontext()
+        """Run the program and return the loss and the tracked scalars."""
         try:
-            with scope:
-                self.value = self._program.run(self._namespace, {})
-        except VariableCreated as error:
+            return self._eager.compute(), self._eager.scalars(self._tracked)
+        except CreatesVariable:
             if self._before:
                 self._put_back()
-            raise creates_a_variable(self._program, error) from None
-        loss = require_loss(self.value, self._namespace, self._loss_name)
-        return loss, [self._scalar(name) for name in self._tracked]
-
-    def _scalar(self, name: str) -> Any:
-        base = place(name)[0]
-        if base not in self._namespace:
-            raise TargetError(f"the cell never assigns {base}{closest(base, self._namespace)}")
-        return require_scalar(look_up(name, self._namespace), name)
+            raise
 
 
 def _gradients(tape: Any, loss: Any, leaves: Sequence[Leaf]) -> list[Any]:
-    try:
+    with missing_gradients():
         return list(tape.gradient(loss, [leaf.value for leaf in leaves]))
-    except LookupError as error:
-        operation = operation_without_gradient(error)
-        if not operation:
-            raise
-        raise TargetError(
-            f"the loss goes through {operation}, which TensorFlow has no gradient of."
-        ) from None
 
 
 def _dense(gradients: Sequence[Any]) -> list[Any]:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from tape_magic.engine.minimization.compiling import CompileWaiter
 from tape_magic.engine.minimization.control import StopRequested
-from tape_magic.engine.minimization.engine_choice import EARLY, WORTH, XLA_LEAST, XLA_SHARE
+from tape_magic.engine.minimization.engine_choice import (
+    EARLY,
+    Ladder,
+    refusal_of,
+    xla_comes_too_late,
+    xla_pays,
+)
 from tape_magic.engine.minimization.keras_loop.compilation import LoopBuilder
 from tape_magic.engine.minimization.keras_loop.compiled_loop import CHUNK_SECONDS, CompiledLoop
 from tape_magic.engine.minimization.keras_loop.compiled_program import CompiledProgram
@@ -17,8 +23,7 @@ from tape_magic.engine.minimization.keras_loop.eager_loop import EagerLoop
 from tape_magic.engine.minimization.keras_loop.protocol import Chunk, Final, Loop, Position
 from tape_magic.engine.minimization.unconnected import Record
 from tape_magic.engine.program.program import Untraceable
-from tape_magic.engine.tracing.failures import creates_a_variable, failure_of_compiling, failure_of_trace
-from tape_magic.errors import CompileError, TapeMagicError
+from tape_magic.engine.tracing.failures import EngineRefused
 
 STRETCHES = 512
 """So many stretches are aimed at in a chunk."""
@@ -59,6 +64,7 @@ class Engines:
 
     def __init__(self, compilation: LoopBuilder, asked: str, *, same: bool) -> None:
         self._compilation, self._asked, self._same = compilation, asked, same
+        self._ladder = Ladder(asked)
         self.engine = ""
         self.reason = ""
         self.waiting = CompileWaiter()
@@ -83,44 +89,45 @@ class Engines:
             self.compile_seconds += time.perf_counter() - started
 
     def _started(self, step: int) -> Position:
-        if self._asked != "eager":
-            self.reason = self._trace()
-            for engine in () if self.reason else self._order():
-                refusal = self._try(engine)
-                if not refusal:
-                    self.reason = self._reason_of(engine)
-                    return self.loop.begin(step)
-                self.reason = refusal
-            if self._asked != "auto":
-                # If the program itself is at fault, its own error comes first.
-                self._compilation.run_program()
-                raise CompileError(f"--engine {self._asked} cannot run this: {self.reason}")
-        self.engine = "eager"
-        self.loop = self._compilation.eager()
+        attempts = {engine: partial(self._take, engine) for engine in self._order()}
+        self.engine = self._ladder.climb(attempts, self._compilation.run_program)
+        self.reason = self._reason_of(self.engine)
         return self.loop.begin(step)
+
+    def _take(self, engine: str) -> None:
+        """Make the loop of an engine the one that runs. Raises as :meth:`LoopBuilder.compiled`."""
+        if engine == "eager":
+            self.engine, self.reason = engine, self._ladder.reason
+            self.loop = self._compilation.eager()
+            return
+        before, self.engine = self.engine, engine
+        try:
+            self.loop = self._compilation.compiled(engine, self.waiting)
+        except (EngineRefused, Untraceable):
+            self.engine = before
+            raise
 
     def _reason_of(self, engine: str) -> str:
         made = self._compilation.made
         if engine == "xla" or self._asked == "graph":
             return ""
         slower = made is not None and made.xla_is_slower
-        return self.reason or ("XLA was slower in an earlier run" if slower else "")
+        return self._ladder.reason or ("XLA was slower in an earlier run" if slower else "")
 
     def _order(self) -> tuple[str, ...]:
         if self._asked != "auto":
             return (self._asked,)
         made = self._compilation.made
         if made is not None and made.xla_is_slower:
-            return "graph", "xla"
+            return "graph", "xla", "eager"
         # What XLA compiled in an earlier run is there already; or it would have paid in the runs before.
         ready = self._compilation.has("xla") or (made is not None and self._pays(made, 0.0))
         first = self._same or ready
-        return ("xla", "graph") if first else ("graph", "xla")
+        return ("xla", "graph", "eager") if first else ("graph", "xla", "eager")
 
     def _pays(self, made: CompiledProgram, left: float) -> bool:
         """Whether XLA is worth compiling, for the seconds `left` as a graph and those of earlier runs."""
-        compiling = max(XLA_LEAST, XLA_SHARE * made.laid_out)
-        return made.as_graph + left >= WORTH * compiling
+        return xla_pays(made.as_graph + left, made.laid_out)
 
     def advance(self, position: Position, end: int) -> Chunk:
         """A chunk of steps; see :meth:`Loop.advance`. Raises :class:`Stopped` where that has to compile."""
@@ -198,7 +205,7 @@ class Engines:
         if self._seconds < CHUNK_SECONDS / 4 or not self._pays(made, left):
             return
         started = time.perf_counter()
-        refusal = self._refusal("xla", lambda: self._compilation.begin("xla", self.waiting))
+        refusal = refusal_of(partial(self._compilation.begin, "xla", self.waiting))
         self.compile_seconds += time.perf_counter() - started
         self.reason, self._may_switch = refusal or self.reason, not refusal
         self.xla_begun = not refusal
@@ -208,7 +215,7 @@ class Engines:
         if not self._compilation.has("xla"):
             return
         self.xla_begun = False
-        if left < XLA_LEAST:
+        if xla_comes_too_late(left):
             self._may_switch = False
             return
         started = time.perf_counter()
@@ -218,7 +225,7 @@ class Engines:
 
     def _switch(self, engine: str, position: Position) -> str:
         before = self.loop
-        refusal = self._try(engine)
+        refusal = refusal_of(partial(self._take, engine))
         if refusal:
             return refusal
         if isinstance(self.loop, CompiledLoop) and isinstance(before, CompiledLoop):
@@ -252,47 +259,3 @@ class Engines:
         if isinstance(self.loop, EagerLoop):
             return self.loop.value
         return self._compilation.finish(final)
-
-    def _trace(self) -> str:
-        """Trace the program, or say why it cannot be."""
-        try:
-            self._compilation.trace(for_xla=self._asked != "graph")
-        except TapeMagicError:
-            raise
-        except Untraceable as error:
-            return str(error)
-        except Exception as error:
-            if "singleton tf.Variable" in str(error):
-                raise creates_a_variable(self._compilation.program, error) from None
-            return failure_of_trace(error, self._compilation.program)
-        return ""
-
-    def _try(self, engine: str) -> str:
-        """Make a loop the one that runs; why it cannot be, or nothing."""
-
-        def take() -> None:
-            self.loop = self._compilation.compiled(engine, self.waiting)
-
-        before, self.engine = self.engine, engine
-        refusal = self._refusal(engine, take)
-        if refusal:
-            self.engine = before
-        return refusal
-
-    def _refusal(self, engine: str, attempt: Callable[[], None]) -> str:
-        """Why an engine cannot run the program, or nothing."""
-        import tensorflow as tf
-
-        if engine == "xla" and self._same and (op := self._compilation.random_op()):
-            return f"XLA cannot seed the random numbers of {op}"
-        made = self._compilation.made
-        if made is not None and engine in made.refused:
-            return made.refused[engine]
-        try:
-            attempt()
-        except (tf.errors.OpError, ValueError, TypeError, LookupError, NotImplementedError) as error:
-            refusal = failure_of_compiling(engine, error, self._compilation.line_of(str(error)))
-            if self._compilation.made is not None:
-                self._compilation.made.refused[engine] = refusal
-            return refusal
-        return ""

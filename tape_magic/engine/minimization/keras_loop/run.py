@@ -75,6 +75,7 @@ class KerasRun(Minimization):
             self._continuation.fresh,
             self._batches,
             self._fitting(),
+            settings.engine != "graph",
         )
         self._engines = Engines(self._compilation, settings.engine, same=same)
 

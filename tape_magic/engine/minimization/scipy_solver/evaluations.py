@@ -11,8 +11,8 @@ import numpy as np
 
 from tape_magic.engine.minimization.compiling import CompileWaiter
 from tape_magic.engine.minimization.control import StopRequested
-from tape_magic.engine.minimization.eager_program import EagerProgram, without_gradient_named
-from tape_magic.engine.minimization.engine_choice import EARLY
+from tape_magic.engine.minimization.eager_program import DERIVATIVE_FREE, EagerProgram
+from tape_magic.engine.minimization.engine_choice import EARLY, Ladder
 from tape_magic.engine.minimization.problem import Settle
 from tape_magic.engine.minimization.scipy_methods import Method, refuse_size
 from tape_magic.engine.minimization.scipy_solver.derivatives import Derivatives
@@ -26,14 +26,18 @@ from tape_magic.engine.minimization.scipy_solver.functions import (
 )
 from tape_magic.engine.minimization.scipy_solver.vector import Flat, Vector
 from tape_magic.engine.minimization.unconnected import Record, record_of
-from tape_magic.engine.program.program import Namespace, Program, Untraceable
-from tape_magic.engine.tracing.failures import creates_a_variable, failure_of_compiling, failure_of_trace
+from tape_magic.engine.program.program import Namespace, Program
+from tape_magic.engine.tracing.failures import (
+    EngineRefused,
+    compile_failures,
+    missing_gradients,
+    trace_failures,
+)
 from tape_magic.engine.tracing.loss import require_loss, require_residuals
 from tape_magic.engine.tracing.traced import Traced
 from tape_magic.engine.values.leaves import Leaf
 from tape_magic.engine.values.sizes import LIMIT
 from tape_magic.engine.values.tensors import read_all
-from tape_magic.errors import CompileError, TapeMagicError
 
 
 class Evaluations:
@@ -92,7 +96,7 @@ class Evaluations:
         self._eagerly: Derivatives | None = None
         self._at: Vector | None = None
         self.connected: Sequence[bool] = ()
-        self._reason = ""
+        self._ladder = Ladder(asked)
 
     @property
     def engine(self) -> str:
@@ -102,7 +106,7 @@ class Evaluations:
     @property
     def reason(self) -> str:
         """Why it is not a faster one; empty if it is the first choice."""
-        return self._reason if self._choice is None else self._choice.reason
+        return self._ladder.reason if self._choice is None else self._choice.reason
 
     @property
     def compiling(self) -> str:
@@ -129,40 +133,42 @@ class Evaluations:
     def start(self, ready: Callable[[], Vector], waiting: CompileWaiter) -> None:
         """Compile for the fastest engine that runs the program, and call each function once.
 
-        `ready` is called when it is known what is minimised over, for the vector to start from. A run that is
-        stopped while it waits can evaluate as a graph.
+        `ready` is called when it is known what is minimised over, and returns the vector to start from. A
+        run that is stopped while it waits can evaluate as a graph.
         """
         if self.made is not None:
             self._take_up(self.made)
             ready()
             return
-        if self._asked != "eager":
-            self._reason = self._trace()
-            engines = () if self._reason else self._order()
-            start = ready() if engines else np.empty(0)
-            for engine in engines:
-                try:
-                    self._begin(engine, waiting)
-                    self._try(start, waiting)
-                    self._keep_for_next()
-                    return
-                except StopRequested:
-                    assert self._traced is not None
-                    functions = Functions(self._traced, self.flat, self.kinds, "graph", CompileWaiter())
-                    self._choice = Choice(functions, None, "")
-                    return
-                except _refusals() as error:
-                    self._reason = self._refusal(engine, error)
-            self._choice = None
-            if self._asked != "auto":
-                # If the program itself is at fault, its own error comes first.
-                self._program.run(dict(self._namespace), {})
-                raise CompileError(f"--engine {self._asked} cannot run this: {self._reason}")
-        self._start_eagerly()
-        self._try(ready(), waiting)
+        order = ("graph", "xla", "eager") if self._asked == "auto" else (self._asked,)
+        attempts = {engine: partial(self._take, engine, ready, waiting) for engine in order}
+        try:
+            self._ladder.climb(attempts, self.run_program)
+        except StopRequested:
+            assert self._traced is not None
+            functions = Functions(self._traced, self.flat, self.kinds, "graph", CompileWaiter())
+            self._choice = Choice(functions, None, "")
 
-    def _order(self) -> tuple[str, ...]:
-        return ("graph", "xla") if self._asked == "auto" else (self._asked,)
+    def run_program(self) -> None:
+        """Run the program by itself, for its own error; the names stay as they are."""
+        self._program.run(dict(self._namespace), {})
+
+    def _take(self, engine: str, ready: Callable[[], Vector], waiting: CompileWaiter) -> None:
+        """Make an engine the one that runs, and call each function once.
+
+        Raises :class:`Untraceable` and :class:`~tape_magic.engine.tracing.failures.EngineRefused`.
+        """
+        if engine == "eager":
+            self._start_eagerly()
+            self._try(ready(), waiting)
+            return
+        if self._traced is None:
+            self._traced = self._trace()
+        start = ready()
+        with compile_failures(engine, self._traced.line_of):
+            self._begin(engine, waiting)
+            self._try(start, waiting)
+        self._keep_for_next()
 
     def reconsider(self, waiting: CompileWaiter) -> None:
         """Between two calls: change the engine where that pays.
@@ -171,10 +177,12 @@ class Evaluations:
         """
         if self._choice is None or self._at is None:
             return
+        assert self._traced is not None
         try:
-            self._choice.reconsider(self._at, waiting)
-        except _refusals() as error:
-            self._choice.stay(self._refusal("xla", error))
+            with compile_failures("xla", self._traced.line_of):
+                self._choice.reconsider(self._at, waiting)
+        except EngineRefused as error:
+            self._choice.stay(str(error))
 
     def call(self, kind: str, *vectors: Vector) -> Any:
         """One evaluation at the first of the vectors → NumPy arrays of float64."""
@@ -189,7 +197,7 @@ class Evaluations:
         except tf.errors.OpError:
             if self.engine != "eager":
                 # A graph's error speaks of nodes; the program by itself says it with the user's line.
-                self._program.run(dict(self._namespace), {})
+                self.run_program()
             raise
         self._at = vectors[0].copy()
         if isinstance(found, tuple | list):
@@ -258,10 +266,10 @@ class Evaluations:
 
     # -- engines -----------------------------------------------------------------------------------
 
-    def _trace(self) -> str:
-        """Trace the program, or say why it cannot be."""
-        try:
-            self._traced = Traced(
+    def _trace(self) -> Traced:
+        """Trace the program. Raises :class:`Untraceable` where it cannot become a graph."""
+        with trace_failures(self._program):
+            traced = Traced(
                 self._program,
                 self._namespace,
                 self._loss_name,
@@ -269,22 +277,14 @@ class Evaluations:
                 for_xla=self._asked != "graph",
                 require=self._require,
             )
-            leaves = self._settle(self._traced.variables)
-            self._keep(leaves, self._connected(self._traced, leaves))
-        except TapeMagicError:
-            raise
-        except Untraceable as error:
-            return str(error)
-        except Exception as error:
-            if "singleton tf.Variable" in str(error):
-                raise creates_a_variable(self._program, error) from None
-            return failure_of_trace(error, self._program)
-        return ""
+            leaves = self._settle(traced.variables)
+            self._keep(leaves, self._connected(traced, leaves))
+        return traced
 
     def _connected(self, traced: Traced, leaves: Sequence[Leaf]) -> Sequence[bool]:
         if not self._method.gradient:
             return [True] * len(leaves)
-        with without_gradient_named():
+        with missing_gradients(DERIVATIVE_FREE):
             return traced.evaluation(leaves).connected
 
     def _keep(self, leaves: Sequence[Leaf], connected: Sequence[bool]) -> None:
@@ -296,7 +296,7 @@ class Evaluations:
         lay_out = partial(Functions, self._traced, self.flat, self.kinds)
         functions = lay_out(engine, waiting)
         if self._asked != "auto" or engine == "xla":
-            self._choice = Choice(functions, None, self._reason)
+            self._choice = Choice(functions, None, self._ladder.reason)
         elif self._same or self._second:
             self._choice = Choice(functions, None, ANEW if self._second else SEEDED)
         else:
@@ -305,10 +305,6 @@ class Evaluations:
     @property
     def _second(self) -> bool:
         return not SECOND.isdisjoint(self.kinds)
-
-    def _refusal(self, engine: str, error: Exception) -> str:
-        assert self._traced is not None
-        return failure_of_compiling(engine, error, self._traced.line_of(str(error)))
 
     def _take_up(self, made: CompiledFunctions) -> None:
         self._traced, self._choice = made.traced, made.choice
@@ -321,7 +317,7 @@ class Evaluations:
         self.made = CompiledFunctions(self._asked, self._traced, self.flat, self.connected, self._choice)
 
     def _start_eagerly(self) -> None:
-        self._traced = None
+        self._traced = self._choice = None
         self._eager = EagerProgram(self._program, self._namespace, self._loss_name, self._require)
         self._keep(*self._eager.start(self._settle, gradient=self._method.gradient))
         self._eagerly = Derivatives(self._eager.compute, self.flat)
@@ -350,10 +346,3 @@ class Evaluations:
         yield
         for variable, value in zip(kept, before, strict=True):
             variable.assign(value)
-
-
-def _refusals() -> tuple[type[Exception], ...]:
-    """What TensorFlow raises where it cannot compile something."""
-    import tensorflow as tf
-
-    return tf.errors.OpError, ValueError, TypeError, LookupError, NotImplementedError

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tape_magic.engine.minimization.compiling import BackgroundCompile, CompileWaiter, compile_in_background
-from tape_magic.engine.minimization.engine_choice import WORTH, XLA_LEAST, XLA_SHARE
+from tape_magic.engine.minimization.engine_choice import xla_pays
 from tape_magic.engine.minimization.scipy_solver.derivatives import Derivatives
 from tape_magic.engine.minimization.scipy_solver.vector import Flat, Vector
 from tape_magic.engine.tracing.traced import Traced
@@ -147,7 +147,7 @@ class Choice:
             self._compare()
         elif self._beside is not None:
             self._go_on(self._beside, x)
-        elif self._graph.seconds >= WORTH * max(XLA_LEAST, XLA_SHARE * self._graph.laid_out):
+        elif xla_pays(self._graph.seconds, self._graph.laid_out):
             started = time.perf_counter()
             try:
                 self._beside = self._lay_out(waiting)

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import tape_magic
 from tape_magic.engine.api.minimize import minimize_program
-from tape_magic.engine.minimization import compiling
+from tape_magic.engine.minimization import compiling, engine_choice
 from tape_magic.engine.minimization.compiling import THREAD, BackgroundCompile
 from tape_magic.engine.minimization.scipy_solver import functions, iterations
 from tape_magic.engine.minimization.scipy_solver.functions import Functions
@@ -44,8 +44,8 @@ def loss_of(method: str) -> Callable[[Any], Any]:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """XLA pays from the first evaluation on, and is there before the next one."""
-    monkeypatch.setattr(functions, "XLA_LEAST", 0.0)
-    monkeypatch.setattr(functions, "XLA_SHARE", 0.0)
+    monkeypatch.setattr(engine_choice, "XLA_LEAST", 0.0)
+    monkeypatch.setattr(engine_choice, "XLA_SHARE", 0.0)
     monkeypatch.setattr(functions, "_TELLING", 1e9)
 
     def compiled(call: Callable[[], Any]) -> BackgroundCompile:
@@ -132,8 +132,8 @@ def test_a_slower_xla_is_left_again_and_not_tried_in_the_next_run(
 
 
 def test_what_compiles_beside_is_shown_and_a_stop_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(functions, "XLA_LEAST", 0.0)
-    monkeypatch.setattr(functions, "XLA_SHARE", 0.0)
+    monkeypatch.setattr(engine_choice, "XLA_LEAST", 0.0)
+    monkeypatch.setattr(engine_choice, "XLA_SHARE", 0.0)
     monkeypatch.setattr(iterations, "PROGRESS_SECONDS", 0.0)
     gate = threading.Event()
     monkeypatch.setattr(
@@ -182,8 +182,8 @@ def test_what_runs_of_one_cell_took_counts_together(shell: Notebook, monkeypatch
         return found
 
     monkeypatch.setattr(Functions, "__call__", of_one_millisecond)
-    monkeypatch.setattr(functions, "XLA_LEAST", 0.1)
-    monkeypatch.setattr(functions, "XLA_SHARE", 0.0)
+    monkeypatch.setattr(engine_choice, "XLA_LEAST", 0.1)
+    monkeypatch.setattr(engine_choice, "XLA_SHARE", 0.0)
     shell.ok(SETUP)
     engines: list[str] = []
     while len(engines) < 100 and "xla" not in engines:
