@@ -588,7 +588,7 @@ def test_no_class_name_stands_for_two_things() -> None:
 PRIVATE_MODULES = ("tensorflow.python", "keras.src")
 PRIVATE_NAME = re.compile(r"_[A-Za-z]\w*")
 
-DOCUMENTED = {"_exit", "_fields", "_getframe", "_render_traceback_", "_view_count"}
+DOCUMENTED = {"_asdict", "_exit", "_fields", "_getframe", "_render_traceback_", "_view_count"}
 """Names with an underscore that their owners document: the C library, Python, IPython, and ipywidgets."""
 
 PRIVATE_ELSEWHERE = {
