@@ -18,10 +18,10 @@ CELL = "%%minimize y --over x --optimizer sgd --lr 1e-9 --steps 5 --engine xla\n
 HELD = """
 from tape_magic.engine.minimization import compiling
 BackgroundCompile = compiling.BackgroundCompile
-def hold(work=lambda call: call()):
+def hold():
     global gate
     gate = threading.Event()
-    compiling.BackgroundCompile = lambda call, gate=gate: BackgroundCompile(lambda: (gate.wait(600), work(call)))
+    compiling.BackgroundCompile = lambda call, gate=gate: BackgroundCompile(lambda: (gate.wait(600), call()))
 def let_go():
     compiling.BackgroundCompile = BackgroundCompile
 def open_gate():
@@ -106,26 +106,23 @@ def test_stop_while_xla_compiles_and_the_same_cell_again(kernel: Kernel) -> None
     kernel.ok("x.assign(tf.ones([4, 4]))")
 
 
-ENDLESS = """
-def endless(call):
-    for number in range(10**9):
-        def sums(v):
-            for _ in range(20):
-                v += 1e-3*tf.reduce_sum(v) + number
-            return v
-        tf.function(sums, autograph=False, jit_compile=True)(tf.ones([4, 4]))
-hold(endless); gate.set()"""
-"""XLA compiles one function after the other, for as long as the process lives."""
+LARGE = """%%minimize y --over x --optimizer sgd --lr 1e-9 --steps 5 --engine xla
+y = x
+for _ in range(100):
+    y = y + 1e-3*tf.reduce_sum(y)
+y = tf.reduce_sum(y**2)"""
+"""XLA takes far longer for it than a kernel to end."""
 
 
 def test_a_kernel_that_compiles_can_be_shut_down(apart: Path) -> None:
     """Nothing waits for XLA then, either."""
     kernel = started(apart)
     try:
-        kernel.ok(ENDLESS)
-        live = Live(kernel, CELL.format(4))
+        kernel.ok("hold()")
+        live = Live(kernel, LARGE)
         live.click("Stop")
         live.finish()
+        kernel.ok("let_go(); gate.set()")  # XLA begins now
         kernel.client.shutdown()
         assert kernel.manager.provisioner.process.wait(PATIENCE) == 0
     finally:

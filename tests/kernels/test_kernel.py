@@ -180,7 +180,7 @@ def watched(kernel: Kernel) -> Ran:
         "y = x**2 if len(moves) < 3 else 0*x"
     )
     steps = int(kernel.ok("minimum.steps").result)
-    assert f"at step {steps:,}" in ran.messages[-2].content["data"]["text/plain"]
+    assert f"at step {steps:,}" in ran.of("update_display_data")[0].content["data"]["text/plain"]
     return ran
 
 

@@ -94,7 +94,7 @@ def test_reports_are_of_the_cell_alone(busy: Kernel) -> None:
 
 
 SPEAKING = """
-count, rounds, traces = 0, [], []
+count, rounds, traces, begun, speaking = 0, [], [], [0], [False]
 @tf.function
 def doubled(value):
     traces.append(1); return 2*value
@@ -105,14 +105,16 @@ def speak():
     count += 1
     globals()['latest'] = count
     rounds.append(count)
+    begun[0], speaking[0] = begun[0] + 1, True
     print(f'<{count}>')
     display({'text/plain': f'[{count}]'}, raw=True)
     tf.get_logger().warning('(%d)', count)
+    speaking[0] = False
     time.sleep(0.01)
 def listen():
-    '''Until the thread has spoken ten times more.'''
-    end = len(rounds) + 10
-    while len(rounds) < end: time.sleep(0.001)
+    '''Until the thread speaks; where nothing is to be seen, it may have to wait with that.'''
+    before = begun[0]
+    while begun[0] == before and not speaking[0]: time.sleep(0.001)
 globals().pop('latest', None)
 end_speaking = beside(speak)
 """
@@ -142,6 +144,7 @@ def test_a_check_keeps_nothing_of_what_a_thread_says_and_binds(kernel: Kernel) -
         SPEAKING,
         "%%grad dy/dx --check -q\nprint('once'); display('twice')\n"
         "y = tf.reduce_sum(tf.function(lambda v: tf.sin(v)**3)(x)*tf.ones(3))\nlisten()",
+        "for _ in range(30): time.sleep(0.01); listen()",
         "print('ended', *end_speaking(), len(traces))",
     )
     assert "ended True [] False 1\n" in said

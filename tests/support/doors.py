@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ast
-import itertools
 import linecache
 import symtable
 import textwrap
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,8 +20,6 @@ from tape_magic.notation import Kind, place, read_targets
 from tape_magic.results.gradients import GradReport
 from tape_magic.results.minimum import MinimizeResult
 from tests.support.notebook import Notebook
-
-_numbers = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -87,9 +85,12 @@ class Door:
 
 
 def function_of(cell: str, parameters: Sequence[str], namespace: Mapping[str, Any], returns: str) -> Any:
-    """The cell as a function whose source can be read, as AutoGraph must."""
+    """The cell as a function whose source can be read, as AutoGraph must.
+
+    A text has one file, however often it is used: AutoGraph takes functions of the same text for the same.
+    """
     text = f"def cell({', '.join(parameters)}):\n{textwrap.indent(cell, '    ')}\n    return {returns}\n"
-    filename = f"<cell of a test {next(_numbers)}>"
+    filename = f"<cell of a test {zlib.crc32(text.encode())}>"
     linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
     home = dict(namespace)
     exec(compile(text, filename, "exec"), home)

@@ -310,9 +310,16 @@ def test_what_a_step_takes_is_without_compiling_what_looks_at_each(monkeypatch: 
     begun: list[int] = []
     noted: list[float] = []
 
+    class Slow(BackgroundCompile):
+        """Is waited for a thousand seconds."""
+
+        def wait(self, seconds: float) -> bool:
+            clock.sleep(1000.0)
+            return super().wait(60)
+
     def slow(call: Callable[[], Any]) -> BackgroundCompile:
         begun.append(1)
-        return BackgroundCompile(lambda: (clock.sleep(1000.0 if len(begun) > 1 else 0.0), call()))
+        return (Slow if len(begun) > 1 else BackgroundCompile)(call)
 
     monkeypatch.setattr(compiling, "BackgroundCompile", slow)
     monkeypatch.setattr(
