@@ -1,8 +1,9 @@
-"""What the live display of ``%%minimize`` takes of a run's time: the same cell with and without it.
+"""Measures the share of a run's time that the live display of ``%%minimize`` takes.
 
     python -m benchmarks.display
 
-One kernel runs all of it, as a notebook does; this program is its front end, and says that it shows widgets.
+The same cells run with and without the display in one kernel. This program is the kernel's front end, and
+tells it that widgets are shown.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ TASKS = {
 
 
 def seconds(kernel: Kernel, cell: str, progress: str) -> float:
-    """The time of one run without compilation; the variables begin anew."""
+    """Return the seconds of one run from the start values, compilation left out."""
     kernel.ok(
         f"x.assign(2.0); w.assign(tf.zeros(100)); weights.assign(tf.zeros([100, 1]))\n"
         f"%config TapeMagics.progress = '{progress}'"
@@ -61,7 +62,7 @@ def main() -> None:
             kernel.ok(SETUP)
             for name, lines in TASKS.items():
                 cell = "\n".join(lines)
-                for progress in ("none", "widget"):  # what is imported and compiled once
+                for progress in ("none", "widget"):  # imports and compiles
                     seconds(kernel, cell, progress)
                 pairs = []
                 for number in range(ROUNDS):

@@ -1,8 +1,11 @@
-"""``%%grad`` beside the same tapes written by hand, each as a cell of a notebook; and its report, drawn.
+"""Times ``%%grad`` beside the same tapes written by hand, and the display of its report.
 
-Run with ``python -m benchmarks.grad``. In the cells nothing is displayed, as with ``-q``. With ``--parts``,
-the cells of models run without parts of the magic in turn: what hears the operations, and what looks at the
-gradients.
+    python -m benchmarks.grad
+    python -m benchmarks.grad --parts
+
+Each contestant is a cell of a notebook that displays nothing. With ``--parts``, the cells of models run again
+without two parts of the magic in turn: the recorder, which hears each operation, and the look at the
+gradients, which tells whether they need an explanation.
 """
 
 from __future__ import annotations
@@ -49,7 +52,7 @@ CHAIN = "y = tf.reduce_sum((1.0 - w[:-1])**2 + 100.0 * (w[1:] - w[:-1]**2)**2)"
 
 
 def tape(body: str, after: str, options: str = "") -> str:
-    """A cell with one tape around a body."""
+    """Return a cell with one tape around a body, and a statement after it."""
     return f"with tf.GradientTape({options}) as t:\n{textwrap.indent(body, '    ')}\n{after}"
 
 
@@ -101,18 +104,20 @@ MODELS = {
 
 
 @contextmanager
-def _unheard(self: Recorder, frames: object = None) -> Iterator[None]:
+def _record_nothing(self: Recorder, frames: object = None) -> Iterator[None]:
+    """Stand in for the recorder, and hear no operation."""
     yield
 
 
-UNHEARD = (Recorder, "listening", _unheard)
-UNSEEN = (condition, "_sum_of_squares", lambda value: 1.0)
-WITHOUT = {
+WITHOUT_RECORD = (Recorder, "listening", _record_nothing)
+WITHOUT_LOOK = (condition, "_sum_of_squares", lambda value: 1.0)
+CONTESTANTS = {
     "%%grad": (),
-    "nothing looked at": (UNSEEN,),
-    "nothing heard": (UNHEARD,),
-    "neither": (UNHEARD, UNSEEN),
+    "nothing looked at": (WITHOUT_LOOK,),
+    "nothing heard": (WITHOUT_RECORD,),
+    "neither": (WITHOUT_RECORD, WITHOUT_LOOK),
 }
+"""Contestant → the parts of the magic that are replaced: owner, name of the attribute, substitute."""
 
 DEEP = """
 deep = keras.Sequential([keras.Input((16,)), *(
@@ -121,8 +126,8 @@ deep = keras.Sequential([keras.Input((16,)), *(
 """
 
 
-def drawn(shell: InteractiveShell, rounds: int = 20) -> str:
-    """The time and size of a report on a thousand variables, each array of it looked at anew."""
+def display_time(shell: InteractiveShell, rounds: int = 20) -> str:
+    """Return a sentence on the time and size of a report on a thousand variables, nothing of it cached."""
     shell.run_cell(DEEP).raise_error()
     shell.run_cell(
         "%%grad loss --wrt deep -q\nloss = tf.reduce_sum(deep(images[:8, :16]))", store_history=True
@@ -141,18 +146,18 @@ def drawn(shell: InteractiveShell, rounds: int = 20) -> str:
     )
 
 
-def in_parts(shell: InteractiveShell, cell: Callable[[str], None]) -> list[Race]:
-    """The cells of models, whole and without parts; and the tape by hand once more, which tells the noise."""
+def races_of_parts(shell: InteractiveShell, cell: Callable[[str], None]) -> list[Race]:
+    """Return the races of models: the tape by hand twice, for the noise, and the magic without parts."""
     shell.run_cell(RESNET).raise_error()
 
-    def without(text: str, parts: tuple[tuple[object, str, object], ...]) -> Callable[[], None]:
-        def one() -> None:
+    def patched(text: str, patches: tuple[tuple[object, str, object], ...]) -> Callable[[], None]:
+        def run_cell() -> None:
             with ExitStack() as stack:
-                for owner, name, instead in parts:
-                    stack.enter_context(patch.object(owner, name, instead))
+                for owner, name, substitute in patches:
+                    stack.enter_context(patch.object(owner, name, substitute))
                 cell(text)
 
-        return one
+        return run_cell
 
     return [
         Race(
@@ -160,7 +165,7 @@ def in_parts(shell: InteractiveShell, cell: Callable[[str], None]) -> list[Race]
             {
                 "by hand": lambda text=by_hand: cell(text),
                 "by hand again": lambda text=by_hand: cell(text),
-                **{part: without(magic, left_out) for part, left_out in WITHOUT.items()},
+                **{name: patched(magic, patches) for name, patches in CONTESTANTS.items()},
             },
             rounds,
         )
@@ -169,9 +174,9 @@ def in_parts(shell: InteractiveShell, cell: Callable[[str], None]) -> list[Race]
 
 
 def main() -> None:
-    """Print the table."""
+    """Run the races and print their table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--parts", action="store_true", help="what parts of the magic take")
+    parser.add_argument("--parts", action="store_true", help="the time of each part of the magic")
     parts = parser.parse_args().parts
     config = Config()
     config.HistoryManager.hist_file = ":memory:"
@@ -183,7 +188,7 @@ def main() -> None:
         shell.run_cell(text, store_history=True).raise_error()
 
     races = (
-        in_parts(shell, cell)
+        races_of_parts(shell, cell)
         if parts
         else [
             Race(
@@ -197,7 +202,7 @@ def main() -> None:
     print(environment("tensorflow", "keras", "numpy", "ipython"))
     print(table([run(race) for race in races]))
     if not parts:
-        print(drawn(shell))
+        print(display_time(shell))
 
 
 if __name__ == "__main__":

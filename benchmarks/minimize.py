@@ -1,10 +1,13 @@
-"""``%%minimize`` beside loops written by hand, JAX with optax, ``keras.Model.fit`` and PyTorch.
+"""Times ``%%minimize`` beside loops written by hand, JAX with optax, ``keras.Model.fit`` and PyTorch.
 
-Run with ``python -m benchmarks.minimize`` (``--quick`` for a look whether it works, ``--only`` for some of
-the tables, since all take a quarter of an hour); the extra ``bench`` installs the peers, and what is not
-installed is left out and said. Contestants run in turns, with the live display of ``%%minimize`` on; the
-time per step is (a long run − a run of one step) / steps, since compiled loops are through with a million
-small steps in milliseconds. The tables are Markdown.
+    python -m benchmarks.minimize
+    python -m benchmarks.minimize --only peers cold
+    python -m benchmarks.minimize --quick
+
+All tables take a quarter of an hour; ``--quick`` only shows that they work. The extra ``bench`` installs the
+other libraries; the table names those that are missing. Contestants run in turns, with the live display of
+``%%minimize`` on. The time per step is (a long run − a run of one step) / steps, since a compiled loop
+makes a million small steps in milliseconds. The tables are Markdown.
 """
 
 from __future__ import annotations
@@ -23,14 +26,14 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # PyTorch's threads would spin in the others' rounds
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # else PyTorch's threads spin while others run
 
 import numpy as np
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 from benchmarks.problems import Problem, Run, by_hand, by_jax, by_torch, problems, tensors
-from benchmarks.side_by_side import Outcome, Race, environment, run
+from benchmarks.side_by_side import Race, RaceTimes, environment, run
 
 OURS = "%%minimize"
 HAND, RECORDING, JAX, JAX_RECORDING, TORCH, FIT = (
@@ -43,22 +46,22 @@ HAND, RECORDING, JAX, JAX_RECORDING, TORCH, FIT = (
 )
 ENGINES = ("auto", "xla", "graph", "eager")
 SLOWER = {TORCH: 200, "eager": 400}
-"""By how much fewer steps those take that run step by step, at the most; never fewer than 20."""
+"""The divisor of the number of steps for contestants that run step by step; they make 20 at the least."""
 
 Row = tuple[str, ...]
 
 
 def main() -> None:
-    """Print the tables."""
+    """Run the chosen parts and print their tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few and short rounds")
     parser.add_argument("--only", choices=PARTS, nargs="+", default=PARTS, help="some of the tables")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     notebook = Notebook()
     print(environment("tensorflow", "keras", "numpy", "ipython", *_peers()))
     print(f"load before: {', '.join(f'{load:.2f}' for load in os.getloadavg())}\n")
-    for part in asked.only:
-        for head, rows in PARTS[part](notebook, quick=asked.quick):
+    for part in arguments.only:
+        for head, rows in PARTS[part](notebook, quick=arguments.quick):
             print(table(head, rows), flush=True)
 
 
@@ -66,31 +69,31 @@ Tables = Iterator[tuple["Row", Iterable["Row"]]]
 
 
 def peers_part(notebook: Notebook, *, quick: bool) -> Tables:
-    """Beside the loops by hand and the other libraries."""
-    outcomes = [(problem, peers_race(notebook, problem, _rounds(quick))) for problem in problems(quick=quick)]
-    yield ("work", "against", "ours, µs/step", "theirs, µs/step", "ratio"), steps_rows(outcomes)
-    yield ("warm cell of", "ours, one step", "by hand, one step", "beyond"), fixed_rows(outcomes)
+    """Give the tables of ``%%minimize`` beside loops by hand and other libraries."""
+    races = [(problem, peers_race(notebook, problem, _rounds(quick))) for problem in problems(quick=quick)]
+    yield ("work", "against", "ours, µs/step", "theirs, µs/step", "ratio"), steps_rows(races)
+    yield ("warm cell of", "ours, one step", "by hand, one step", "beyond"), fixed_rows(races)
 
 
 def engines_part(notebook: Notebook, *, quick: bool) -> Tables:
-    """`auto` beside the engines."""
-    made = problems(quick=quick)
-    rows = (engines_row(problem, engines_race(notebook, problem, _rounds(quick))) for problem in made)
+    """Give the table of the engine `auto` beside the others."""
+    chosen = problems(quick=quick)
+    rows = (engines_row(problem, engines_race(notebook, problem, _rounds(quick))) for problem in chosen)
     yield ("work", *(f"{name}, µs/step" for name in ENGINES), "auto / best"), rows
 
 
 def cold_part(notebook: Notebook, *, quick: bool) -> Tables:
-    """With all that is compiled."""
+    """Give the table of first runs, in which everything is compiled."""
     yield ("from cold", "ours", "theirs", "ratio"), [cold_row(notebook, 3 if quick else 15)]
 
 
 def pipeline_part(notebook: Notebook, *, quick: bool) -> Tables:
-    """Beside `keras.Model.fit`."""
+    """Give the table of ``%%minimize`` beside `keras.Model.fit` over batches."""
     yield ("over a pipeline", "ours", "theirs", "ratio"), [pipeline_row(2 if quick else 7, quick=quick)]
 
 
 def growth_part(notebook: Notebook, *, quick: bool) -> Tables:
-    """Of time and memory, with parameters and with steps."""
+    """Give the tables of time and memory against the number of parameters and of steps."""
     head = "parameters", "µs/step", "ns/step and parameter", "peak memory"
     yield head, growth(notebook, quick=quick)
     yield ("steps", "seconds", "µs/step", "losses kept", "memory added"), lengths(notebook, quick=quick)
@@ -110,7 +113,7 @@ def _rounds(quick: bool) -> int:
 
 
 class Notebook:
-    """Runs cells, each with a number of its own, and keeps what they print to itself."""
+    """Runs cells, each with a number of its own, and hides their output."""
 
     def __init__(self) -> None:
         config = Config()
@@ -120,12 +123,12 @@ class Notebook:
         self.shell.run_line_magic("load_ext", "tape_magic")
 
     def run(self, text: str) -> None:
-        """Run one cell that must succeed."""
+        """Run one cell; raise its error."""
         with contextlib.redirect_stdout(io.StringIO()):
             self.shell.run_cell(text, store_history=True).raise_error()
 
     def minimizing(self, problem: Problem, engine: str = "auto") -> Run:
-        """The problem as a cell; the same one again for the same number of steps."""
+        """Return a run of the problem as a cell; the same number of steps gives the same text."""
         names = tensors(problem)
         line = (
             f"%%minimize loss --over {' '.join(problem.start)} --optimizer {problem.optimizer} "
@@ -144,8 +147,8 @@ class Notebook:
 # -- races -----------------------------------------------------------------------------------------------
 
 
-def race_of(name: str, runs: Mapping[str, Run], steps: Mapping[str, int], rounds: int) -> Outcome:
-    """Each contestant with a long run and a run of one step, all in turns."""
+def race_of(name: str, runs: Mapping[str, Run], steps: Mapping[str, int], rounds: int) -> RaceTimes:
+    """Time a long run and a run of one step of each contestant, all in turns."""
     contestants: dict[str, Callable[[], object]] = {}
     for contestant, once in runs.items():
         contestants[f"{contestant}, long"] = lambda once=once, n=steps[contestant]: once(n)
@@ -153,19 +156,19 @@ def race_of(name: str, runs: Mapping[str, Run], steps: Mapping[str, int], rounds
     return run(Race(name, contestants, rounds, warm_up=1))
 
 
-def step_times(outcome: Outcome, contestant: str, steps: int) -> list[float]:
-    """Seconds per step in each round."""
-    pairs = zip(outcome.seconds[f"{contestant}, long"], outcome.seconds[f"{contestant}, one"], strict=True)
+def step_times(times: RaceTimes, contestant: str, steps: int) -> list[float]:
+    """Return the seconds per step in each round."""
+    pairs = zip(times.seconds[f"{contestant}, long"], times.seconds[f"{contestant}, one"], strict=True)
     return [(long - one) / max(steps - 1, 1) for long, one in pairs]
 
 
 def steps_of(problem: Problem, contestant: str) -> int:
-    """How many steps a long run of a contestant has."""
+    """Return the number of steps in a long run of a contestant."""
     return max(problem.steps // SLOWER.get(contestant, 1), min(problem.steps, 20))
 
 
-def peers_race(notebook: Notebook, problem: Problem, rounds: int) -> Outcome:
-    """Ours beside the loops by hand and the other libraries."""
+def peers_race(notebook: Notebook, problem: Problem, rounds: int) -> RaceTimes:
+    """Time ``%%minimize`` beside the loops by hand and the libraries that are installed."""
     runs: dict[str, Run] = {
         OURS: notebook.minimizing(problem),
         HAND: by_hand(problem, record=False),
@@ -179,8 +182,8 @@ def peers_race(notebook: Notebook, problem: Problem, rounds: int) -> Outcome:
     return race_of(problem.name, runs, {name: steps_of(problem, name) for name in runs}, rounds)
 
 
-def engines_race(notebook: Notebook, problem: Problem, rounds: int) -> Outcome:
-    """The engines of ours."""
+def engines_race(notebook: Notebook, problem: Problem, rounds: int) -> RaceTimes:
+    """Time the engines of ``%%minimize``."""
     runs = {engine: notebook.minimizing(problem, engine) for engine in ENGINES}
     return race_of(problem.name, runs, {name: steps_of(problem, name) for name in runs}, rounds)
 
@@ -188,33 +191,33 @@ def engines_race(notebook: Notebook, problem: Problem, rounds: int) -> Outcome:
 # -- rows ------------------------------------------------------------------------------------------------
 
 
-def steps_rows(outcomes: Sequence[tuple[Problem, Outcome]]) -> Iterator[Row]:
-    """Time per step beside each of the others."""
-    for problem, outcome in outcomes:
-        ours = step_times(outcome, OURS, steps_of(problem, OURS))
+def steps_rows(races: Sequence[tuple[Problem, RaceTimes]]) -> Iterator[Row]:
+    """Yield the time per step beside each of the others."""
+    for problem, times in races:
+        ours = step_times(times, OURS, steps_of(problem, OURS))
         for index, other in enumerate((HAND, RECORDING, JAX, JAX_RECORDING, TORCH)):
             name = "" if index else f"{problem.name}, {problem.steps:,} steps"
-            if f"{other}, long" not in outcome.seconds:
+            if f"{other}, long" not in times.seconds:
                 yield name, other, _micro(ours), "not installed", "–"
                 continue
-            theirs = step_times(outcome, other, steps_of(problem, other))
+            theirs = step_times(times, other, steps_of(problem, other))
             yield name, other, _micro(ours), _micro(theirs), _ratio(ours, theirs)
 
 
-def fixed_rows(outcomes: Sequence[tuple[Problem, Outcome]]) -> Iterator[Row]:
-    """What a warm cell of one step takes beyond the loop."""
-    for problem, outcome in outcomes:
-        ours, hand = outcome.seconds[f"{OURS}, one"], outcome.seconds[f"{HAND}, one"]
+def fixed_rows(races: Sequence[tuple[Problem, RaceTimes]]) -> Iterator[Row]:
+    """Yield the time that a warm cell of one step takes beyond the loop."""
+    for problem, times in races:
+        ours, hand = times.seconds[f"{OURS}, one"], times.seconds[f"{HAND}, one"]
         beyond = [a - b for a, b in zip(ours, hand, strict=True)]
         yield problem.name, _milli(ours), _milli(hand), _milli(beyond)
 
 
-def engines_row(problem: Problem, outcome: Outcome) -> Row:
-    """`auto` beside the best of the others."""
-    times = {name: step_times(outcome, name, steps_of(problem, name)) for name in ENGINES}
-    best = min(ENGINES[1:], key=lambda name: statistics.median(times[name]))
-    shown = (_micro(times[name]) for name in ENGINES)
-    return problem.name, *shown, f"{_ratio(times['auto'], times[best])} ({best})"
+def engines_row(problem: Problem, times: RaceTimes) -> Row:
+    """Return the times of all engines, and the ratio of `auto` to the best of the others."""
+    by_engine = {name: step_times(times, name, steps_of(problem, name)) for name in ENGINES}
+    best = min(ENGINES[1:], key=lambda name: statistics.median(by_engine[name]))
+    cells = (_micro(by_engine[name]) for name in ENGINES)
+    return problem.name, *cells, f"{_ratio(by_engine['auto'], by_engine[best])} ({best})"
 
 
 TUTORIAL = """
@@ -231,7 +234,7 @@ y = fit()
 
 
 def cold_row(notebook: Notebook, rounds: int) -> Row:
-    """The tutorial's 1,000 steps with all that is compiled for them; every round has a new cell."""
+    """Time the tutorial's 1,000 steps with their compilation: every round has a new cell."""
     number = itertools.count()
     setup = (
         "import keras, tensorflow as tf\nx, a, b, c = tf.Variable(0.0), *map(tf.constant, (1.0, -2.0, 1.0))\n"
@@ -260,7 +263,7 @@ def cold_row(notebook: Notebook, rounds: int) -> Row:
 
 
 def pipeline_row(rounds: int, *, quick: bool) -> Row:
-    """A network over batches of a ``tf.data`` pipeline, beside ``keras.Model.fit``; per epoch."""
+    """Time an epoch of a network over a ``tf.data`` pipeline, beside ``keras.Model.fit``."""
     import keras
     import tensorflow as tf
 
@@ -293,8 +296,8 @@ def pipeline_row(rounds: int, *, quick: bool) -> Row:
     def theirs(epochs: int) -> None:
         other.fit(train, epochs=epochs, verbose=0, shuffle=False)
 
-    outcome = race_of(name, {OURS: ours, FIT: theirs}, dict.fromkeys((OURS, FIT), 1 + more), rounds)
-    a, b = step_times(outcome, OURS, 1 + more), step_times(outcome, FIT, 1 + more)
+    times = race_of(name, {OURS: ours, FIT: theirs}, dict.fromkeys((OURS, FIT), 1 + more), rounds)
+    a, b = step_times(times, OURS, 1 + more), step_times(times, FIT, 1 + more)
     return f"{name}, an epoch of {examples:,}", _milli(a), f"{_milli(b)}, {FIT}", _ratio(a, b)
 
 
@@ -302,7 +305,7 @@ def pipeline_row(rounds: int, *, quick: bool) -> Row:
 
 
 def growth(notebook: Notebook, *, quick: bool) -> Iterator[Row]:
-    """A sum of squares by gradient descent, of ever more parameters."""
+    """Yield the time and memory of gradient descent on a sum of squares, of 1 to 10 million parameters."""
     for power in range(8 if not quick else 5):
         size = 10**power
         steps = max(min(10**9 // size // 2, 200_000), 20) // (10 if quick else 1)
@@ -310,7 +313,7 @@ def growth(notebook: Notebook, *, quick: bool) -> Iterator[Row]:
         once = notebook.minimizing(problem)
         _reset_peak()
         before = _memory("VmRSS")
-        for count in (1, steps, steps):  # after which the fastest engine is compiled
+        for count in (1, steps, steps):  # then the fastest engine is compiled
             once(count)
         long, one = _seconds(once, steps), _seconds(once, 1)
         each = max(long - one, 0.0) / max(steps - 1, 1)
@@ -319,7 +322,7 @@ def growth(notebook: Notebook, *, quick: bool) -> Iterator[Row]:
 
 
 def lengths(notebook: Notebook, *, quick: bool) -> Iterator[Row]:
-    """The tutorial's quadratic, for ever more steps; then one unchanged cell many times."""
+    """Yield the time and memory of ever longer runs of a quadratic, then of many runs of one cell."""
     once = notebook.minimizing(problems(quick=True)[0])
     for _ in range(2):
         once(10_000 if quick else 1_000_000)
@@ -352,7 +355,7 @@ def _seconds(once: Run, steps: int) -> float:
 
 
 def _memory(field: str) -> int:
-    """Of this process, in bytes, as Linux tells it; 0 elsewhere."""
+    """Return a memory field of this process in bytes, from Linux's ``/proc``; 0 on other systems."""
     with contextlib.suppress(OSError), open("/proc/self/status", encoding="ascii") as status:
         for line in status:
             if line.startswith(f"{field}:"):
@@ -361,7 +364,7 @@ def _memory(field: str) -> int:
 
 
 def _reset_peak() -> None:
-    """Let the peak of memory begin at what is used now."""
+    """Reset the peak of memory to the memory in use."""
     with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w", encoding="ascii") as refs:
         refs.write("5")
 
@@ -370,7 +373,7 @@ def _reset_peak() -> None:
 
 
 def table(head: Row, rows: Iterable[Row]) -> str:
-    """A table of Markdown; numbers stand to the right."""
+    """Return a table of Markdown with its numbers aligned to the right."""
     lines = [head, ("---", *["---:"] * (len(head) - 1)), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
@@ -384,7 +387,7 @@ def _milli(seconds: Sequence[float]) -> str:
 
 
 def _ratio(ours: Sequence[float], theirs: Sequence[float]) -> str:
-    """The median of the rounds' ratios; a loop that noise made faster than nothing has none."""
+    """Return the median ratio of the rounds in which noise did not make the other's time negative."""
     ratios = [mine / other for mine, other in zip(ours, theirs, strict=True) if other > 0]
     return f"{statistics.median(ratios):.3f}" if ratios else "–"
 
@@ -394,6 +397,7 @@ def _installed(*names: str) -> bool:
 
 
 def _peers() -> list[str]:
+    """Return the installed ones of the other libraries."""
     found = []
     for name in ("jax", "optax", "torch"):
         with contextlib.suppress(PackageNotFoundError):

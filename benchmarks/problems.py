@@ -11,30 +11,30 @@ import numpy as np
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 Run = Callable[[int], object]
-"""Puts the start back and applies so many steps; waits for the end."""
+"""A function that puts the start values back, applies a number of steps, and waits until they are done."""
 
 EPSILON = 1e-7
-"""Of Adam: Keras's, given to the others too."""
+"""The epsilon of Adam: Keras's default, given to the other libraries too."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A loss and where it is minimised from.
+    """A loss, and the values from which it is minimised.
 
     Attributes
     ----------
     name
-        Of the task.
+        The name of the task.
     cell
-        Computes `loss` with TensorFlow from the names below.
+        The statements that compute `loss` with TensorFlow from the names below.
     start, data
-        What is minimised over and what is only read, float32 and int32.
+        The arrays by name, float32 and int32: those that change, and those that are only read.
     optimizer, rate
-        ``sgd`` or ``adam``, and its learning rate.
+        ``sgd`` or ``adam``, and the learning rate.
     steps
-        Of a long run.
+        The number of steps of a long run.
     jax_loss, torch_loss
-        The same loss, of the parameters and the data by name.
+        The same loss, as a function of two dicts: the arrays that change, and the data.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Problem:
 
 
 def problems(*, quick: bool = False) -> list[Problem]:
-    """All four; `quick` for a look whether they work."""
+    """Return the four problems; with `quick`, with so few steps that they only show that they work."""
     made = [_quadratic(), _rosenbrock(), _logistic(), _network()]
     if not quick:
         return made
@@ -160,7 +160,7 @@ def _network() -> Problem:
 
 
 def tensors(problem: Problem) -> dict[str, Any]:
-    """The problem's names for TensorFlow."""
+    """Return the problem's names with TensorFlow's variables and constants, and ``tf``."""
     import tensorflow as tf
 
     return {
@@ -171,9 +171,9 @@ def tensors(problem: Problem) -> dict[str, Any]:
 
 
 def by_hand(problem: Problem, *, record: bool) -> Run:
-    """The loop that an expert writes: ``tf.while_loop`` compiled by XLA, the steps a tensor.
+    """Return the loop that an expert writes: ``tf.while_loop`` under XLA, the number of steps a tensor.
 
-    With `record`, it also returns the loss of each step, as every result of ours does.
+    With `record`, it also returns the loss of each step, as every result of ``%%minimize`` does.
     """
     import keras
     import tensorflow as tf
@@ -208,7 +208,7 @@ def by_hand(problem: Problem, *, record: bool) -> Run:
 
 
 def by_jax(problem: Problem, *, record: bool) -> Run:
-    """The whole loop compiled, with optax; with `record`, it also returns the loss of each step."""
+    """Return the loop in JAX and optax, compiled as a whole; with `record`, it returns the losses too."""
     import jax
     import optax
 
@@ -224,7 +224,7 @@ def by_jax(problem: Problem, *, record: bool) -> Run:
             parameters, state, losses = carried
             loss, gradients = jax.value_and_grad(problem.jax_loss)(parameters, data)
             updates, state = optimizer.update(gradients, state)
-            # A loss that nothing takes is not computed.
+            # XLA leaves out the loss itself where its value is not used.
             losses = losses.at[step].set(loss) if record else losses
             return optax.apply_updates(parameters, updates), state, losses
 
@@ -235,7 +235,7 @@ def by_jax(problem: Problem, *, record: bool) -> Run:
 
 
 def by_torch(problem: Problem) -> Run:
-    """The usual loop, step by step."""
+    """Return the usual loop of PyTorch, which runs step by step."""
     import torch
 
     data = {name: torch.tensor(value) for name, value in problem.data.items()}

@@ -1,4 +1,4 @@
-"""Contestants timed side by side: interleaved in one run, medians and ratios, the environment said."""
+"""Times contestants side by side, in turns within one process, and prints medians and ratios."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from importlib.metadata import version
 
 @dataclass(frozen=True)
 class Race:
-    """What is timed.
+    """A task, and the contestants that are timed on it.
 
     Attributes
     ----------
     name
-        Of the task.
+        The name of the task.
     contestants
-        By name, each a function that does the task once; the first is what the others are compared with.
+        Name → a function that does the task once. The others are compared with the first.
     rounds
-        How often each runs, in turn with the others.
+        The number of times that each runs, in turn with the others.
     warm_up
-        Rounds before that, which do not count.
+        The number of rounds before those, which do not count.
     """
 
     name: str
@@ -35,29 +35,37 @@ class Race:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """The seconds of each contestant's rounds."""
+class RaceTimes:
+    """The times of a race.
+
+    Attributes
+    ----------
+    race
+        The race.
+    seconds
+        Contestant → the seconds of each of its rounds.
+    """
 
     race: Race
     seconds: Mapping[str, Sequence[float]]
 
     def median(self, name: str) -> float:
-        """In seconds."""
+        """Return the median time of a contestant, in seconds."""
         return statistics.median(self.seconds[name])
 
     def difference(self, name: str) -> float:
-        """The median of what a contestant takes more than the first in the same round, in seconds."""
+        """Return the median difference from the first contestant in the same round, in seconds."""
         first = self.seconds[next(iter(self.seconds))]
         return statistics.median(a - b for a, b in zip(self.seconds[name], first, strict=True))
 
     def ratio(self, name: str) -> float:
-        """The median of a contestant's time over the first one's in the same round."""
+        """Return the median ratio to the first contestant in the same round."""
         first = self.seconds[next(iter(self.seconds))]
         return statistics.median(a / b for a, b in zip(self.seconds[name], first, strict=True))
 
 
-def run(race: Race) -> Outcome:
-    """Let the contestants run in turns, each round in another order."""
+def run(race: Race) -> RaceTimes:
+    """Run the contestants in turns, each round in another order."""
     names = list(race.contestants)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for number in range(race.warm_up + race.rounds):
@@ -68,27 +76,27 @@ def run(race: Race) -> Outcome:
             race.contestants[name]()
             if number >= race.warm_up:
                 seconds[name].append(time.perf_counter() - started)
-    return Outcome(race, seconds)
+    return RaceTimes(race, seconds)
 
 
 def environment(*packages: str) -> str:
-    """Versions and the machine, in one line."""
-    told = [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in packages)]
-    return f"{', '.join(told)}; {os.cpu_count()} cores, {platform.machine()}"
+    """Return the versions and the machine in one line."""
+    versions = [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in packages)]
+    return f"{', '.join(versions)}; {os.cpu_count()} cores, {platform.machine()}"
 
 
-def table(outcomes: Sequence[Outcome]) -> str:
-    """Medians, the difference from the first contestant, and the ratio to it."""
+def table(races: Sequence[RaceTimes]) -> str:
+    """Return a table of medians, of differences from the first contestant, and of ratios to it."""
     rows = [("task", "contestant", "median", "more than first", "ratio")]
-    for outcome in outcomes:
-        for index, name in enumerate(outcome.seconds):
+    for times in races:
+        for index, name in enumerate(times.seconds):
             rows.append(
                 (
-                    "" if index else outcome.race.name,
+                    "" if index else times.race.name,
                     name,
-                    _milliseconds(outcome.median(name)),
-                    _milliseconds(outcome.difference(name)) if index else "",
-                    f"{outcome.ratio(name):.3f}" if index else "",
+                    _milliseconds(times.median(name)),
+                    _milliseconds(times.difference(name)) if index else "",
+                    f"{times.ratio(name):.3f}" if index else "",
                 )
             )
     widths = [max(len(row[column]) for row in rows) for column in range(5)]

@@ -12,9 +12,9 @@ from jupyter_client.kernelspec import KernelSpecManager
 
 @pytest.fixture(scope="module")
 def kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KernelSpecManager]:
-    """A kernel of this very Python, whatever ``python3`` means elsewhere on the machine.
+    """A kernel of the Python that runs the tests, whatever ``python3`` means elsewhere on the machine.
 
-    Programs that look for kernels by themselves, among them those that are started here, find it too.
+    Programs that look for kernels by themselves find it too, through the environment.
     """
     folder = tmp_path_factory.mktemp("jupyter")
     spec = folder / "kernels" / "python3" / "kernel.json"

@@ -1,4 +1,4 @@
-"""The notebook on devices runs as it is on any machine, and says of each line what became of it."""
+"""The notebook on devices runs on any machine, and each line reports what it changed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import papermill
 import pytest
 from jupyter_client.kernelspec import KernelSpecManager
 
-from tests.examples.hygiene import assert_clean, assert_the_same, read, shown
+from tests.examples.hygiene import assert_clean, assert_the_same, read, shown_text
 
 NOTEBOOK = Path(__file__).parents[2] / "examples" / "devices.ipynb"
 
-SAID = {
+EXPECTED = {
     "both": ["UsageError: growth and limit exclude each other"],
     "parts": ["UsageError: split 2 needs a limit"],
     "split": ["CPU 0 as 4 logical CPUs", "CPU:0, CPU:1, CPU:2, CPU:3", "TensorFlow has not started yet"],
@@ -31,15 +31,15 @@ SAID = {
 
 
 MACHINE = ("split", "again", "precision")
-"""Cells that show the processor, beside those that their notebook marks."""
+"""Cells that show the processor, beside those that the notebook marks."""
 
 
-def said(cell: Any) -> str:
-    """All that a cell shows, on one line."""
-    return " ".join(shown(cell).split())
+def text_on_one_line(cell: Any) -> str:
+    """Return the outputs of a cell as one line of text."""
+    return " ".join(shown_text(cell).split())
 
 
-def called(notebook: Any, name: str) -> Any:
+def cell_called(notebook: Any, name: str) -> Any:
     return next(cell for cell in notebook.cells if cell.id == name)
 
 
@@ -54,13 +54,13 @@ def executed(kernels: KernelSpecManager, tmp_path_factory: pytest.TempPathFactor
 @pytest.mark.parametrize("which", ["committed", "executed"])
 def test_each_line(executed: Any, which: str) -> None:
     notebook = executed if which == "executed" else read(NOTEBOOK)
-    for name, texts in SAID.items():
+    for name, texts in EXPECTED.items():
         for text in texts:
-            assert text in said(called(notebook, name)), name
+            assert text in text_on_one_line(cell_called(notebook, name)), name
 
 
 def test_the_doctor_of_a_machine_without_a_gpu() -> None:
-    text = said(called(read(NOTEBOOK), "doctor"))
+    text = text_on_one_line(cell_called(read(NOTEBOOK), "doctor"))
     assert text.startswith("No GPU: ")
     assert text.endswith("%tfgpu --cpu")
 

@@ -1,4 +1,4 @@
-"""The notebook on gradients runs as it is, and tells each of its situations as it says."""
+"""The notebook on gradients runs from top to bottom, and each cell reports what its text announces."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from jupyter_client.kernelspec import KernelSpecManager
 
-from tests.examples.hygiene import assert_clean, assert_the_same, read, shown
+from tests.examples.hygiene import assert_clean, assert_the_same, read, shown_text
 
 NOTEBOOK = Path(__file__).parents[2] / "examples" / "gradients.ipynb"
 
-SAID = {
+EXPECTED = {
     "%%grad dy/dx, d2y/dx2": ["∂y/∂x          −2", "∂²y/∂x²         2"],
     "%%grad dy/dt": ["4.54e−5 to 0.25", "sum of 201 outputs"],
     "float(dy_dt[100])": ["0.25"],
@@ -36,13 +36,13 @@ def executed(kernels: KernelSpecManager, tmp_path_factory: pytest.TempPathFactor
     return read(folder / NOTEBOOK.name)
 
 
-@pytest.mark.parametrize("source", SAID)
+@pytest.mark.parametrize("source", EXPECTED)
 @pytest.mark.parametrize("which", ["committed", "executed"])
 def test_each_situation(executed: Any, which: str, source: str) -> None:
     notebook = executed if which == "executed" else read(NOTEBOOK)
     cell = next(cell for cell in notebook.cells if cell.cell_type == "code" and source in cell.source)
-    for text in SAID[source]:
-        assert text in shown(cell)
+    for text in EXPECTED[source]:
+        assert text in shown_text(cell)
 
 
 def test_the_committed_outputs_are_those_of_a_run(executed: Any) -> None:

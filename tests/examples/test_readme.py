@@ -1,4 +1,4 @@
-"""The README shows what is there: its options, its examples, its pictures."""
+"""The README agrees with the package: its options, examples and pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tour runs as it is, prints the tutorial's numbers, and is committed with the outputs that it gives."""
+"""The tour runs from top to bottom, prints the tutorial's numbers, and is committed with its outputs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 
-from tests.examples.hygiene import assert_clean, assert_the_same, code_cells, read, shown
+from tests.examples.hygiene import assert_clean, assert_the_same, code_cells, read, shown_text
 
 TOUR = Path(__file__).parents[2] / "examples" / "tour.ipynb"
 
@@ -43,45 +43,45 @@ def test_no_cell_fails(executed):
 
 
 def test_step_1_the_derivative(executed):
-    assert re.search(r"^∂y/∂x +−2$", shown(cell_called(executed, "step1")), re.MULTILINE)
+    assert re.search(r"^∂y/∂x +−2$", shown_text(cell_called(executed, "step1")), re.MULTILINE)
 
 
 def test_step_2_by_constants(executed):
-    rows = re.findall(r"^∂y/∂(\w) +(\S+)$", shown(cell_called(executed, "step2")), re.MULTILINE)
+    rows = re.findall(r"^∂y/∂(\w) +(\S+)$", shown_text(cell_called(executed, "step2")), re.MULTILINE)
     assert rows == [("x", "−2"), ("a", "0"), ("b", "0"), ("c", "1")]
 
 
 def test_step_3_the_second_derivative(executed):
-    assert re.search(r"^∂²y/∂x² +2$", shown(cell_called(executed, "step3")), re.MULTILINE)
+    assert re.search(r"^∂²y/∂x² +2$", shown_text(cell_called(executed, "step3")), re.MULTILINE)
 
 
 def test_step_4_at_two_points(executed):
-    assert shown(cell_called(executed, "pair4a")) == "(-2.0, 1.0)"
-    assert shown(cell_called(executed, "pair4b")) == "(0.0, 0.0)"
+    assert shown_text(cell_called(executed, "pair4a")) == "(-2.0, 1.0)"
+    assert shown_text(cell_called(executed, "pair4b")) == "(0.0, 0.0)"
 
 
 @pytest.mark.parametrize("step", [5, 6, 7, 8])
 def test_steps_5_to_8_the_minimum(executed, step):
-    found = re.fullmatch(r"y = (\S+), x = (\S+)\n", shown(cell_called(executed, f"end{step}")))
+    found = re.fullmatch(r"y = (\S+), x = (\S+)\n", shown_text(cell_called(executed, f"end{step}")))
     assert found
     assert float(found[1]) == 0
     assert math.isclose(float(found[2]), 0.9999985, abs_tol=1e-6)
-    assert shown(cell_called(executed, f"step{step}")).startswith("y = 0 at step 1,000 · step limit")
+    assert shown_text(cell_called(executed, f"step{step}")).startswith("y = 0 at step 1,000 · step limit")
 
 
 @pytest.mark.parametrize(("step", "engine"), [(5, "eager"), (6, "eager"), (7, "graph"), (8, "XLA")])
 def test_each_minimum_is_found_by_the_engine_that_its_text_names(executed, step, engine):
-    assert f"· {engine} ·" in shown(cell_called(executed, f"step{step}")).replace("\n ", "")
+    assert f"· {engine} ·" in shown_text(cell_called(executed, f"step{step}")).replace("\n ", "")
 
 
 def test_the_numbers_left_in_the_notebook(executed):
-    dy_dx, x, y = json.loads(shown(cell_called(executed, "ends")))
+    dy_dx, x, y = json.loads(shown_text(cell_called(executed, "ends")))
     assert (dy_dx, y) == (0.0, 0.0)
     assert math.isclose(x, 0.9999985, abs_tol=1e-6)
 
 
 def test_the_reports_are_values(executed):
-    assert shown(cell_called(executed, "values")) == "(0.0, 1000, 1001)"
+    assert shown_text(cell_called(executed, "values")) == "(0.0, 1000, 1001)"
 
 
 def test_the_committed_outputs_are_those_of_a_run(executed):
