@@ -1,9 +1,10 @@
 """What `tf.config` can set and cannot take back: logical devices, and the determinism of operations.
 
-The public setter of logical devices cannot express "none": ``None`` is a ``TypeError``, and an empty list for
-one GPU of two keeps TensorFlow from starting (seen in TensorFlow 2.21). Operation determinism has a public
-function that enables it and none that disables it or tells whether it is on
-(https://github.com/tensorflow/community/pull/346 is its design).
+The public setter of logical devices cannot express "none": ``None`` is a ``TypeError``, and an empty list
+leaves the GPU without a logical device (seen in TensorFlow 2.21).
+
+Operation determinism has a public function that enables it, and none that disables it or tells whether it is
+on (https://github.com/tensorflow/community/pull/346 is its design).
 """
 
 from __future__ import annotations

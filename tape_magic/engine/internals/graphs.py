@@ -93,8 +93,9 @@ def function_graph(operation: Any) -> Any:
 def custom_gradient_name(operation: Any) -> str:
     """Return the name under which a custom gradient stands in for an operation's own; empty without one.
 
-    ``tf.custom_gradient`` notes the name in a private attribute of the operation. A call of a function names
-    its own kind there, which is no custom gradient.
+    In the graph of a ``tf.function``, ``tf.custom_gradient`` leaves an ``IdentityN`` with the name in a
+    private attribute (seen in TensorFlow 2.21). A call of a function names its own type there, which is no
+    custom gradient.
     """
     try:
         name = operation.get_attr("_gradient_op_type")
