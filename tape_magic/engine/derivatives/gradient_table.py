@@ -131,12 +131,10 @@ class GradientTable:
     ----------
     kind
         What is computed of an output.
-    diagnosis
-        Gives the diagnosis of the run; called when a reason is looked for, and not before.
     """
 
-    def __init__(self, kind: Kind, diagnosis: Callable[[], Diagnosis]) -> None:
-        self._kind, self._diagnosis = kind, diagnosis
+    def __init__(self, kind: Kind) -> None:
+        self._kind = kind
         self._records: dict[tuple[str, Leaves], GradientRecord] = {}
 
     def __getitem__(self, prefix: tuple[str, Leaves]) -> GradientRecord:
@@ -195,34 +193,18 @@ class GradientTable:
         record, leaf = next(missing, steps[-1])
         return record.reasons.get(leaf)
 
-    def diagnose(self) -> None:
-        """Find out why derivatives are missing, zero or not finite, once the tapes have ended."""
+    def diagnose(self, diagnosis: Callable[[], Diagnosis]) -> None:
+        """Find out why derivatives are missing, zero or not finite, once the tapes have ended.
+
+        `diagnosis` gives the diagnosis of the run, and is called only where it is needed. It is not kept:
+        a run that its own table refers to would stay in memory, with all its tensors, after the cell.
+        """
         import tensorflow as tf
 
         if not tf.executing_eagerly():  # a graph has no values to look at
             return
         for record in self._records.values():
-            record.diagnose(self._diagnosis, self._kind)
-
-    def reason_not_finite(
-        self, output: str, first: Leaf, gradient: Any, by: Sequence[Leaf], value: Any
-    ) -> Reason | None:
-        """Return why a derivative of a gradient is infinite or NaN, ``None`` where it is finite.
-
-        Parameters
-        ----------
-        output, first, gradient
-            The output, and its gradient by one leaf.
-        by, value
-            The leaves that the gradient is differentiated by, and its derivative.
-        """
-        import tensorflow as tf
-
-        if not tf.executing_eagerly() or Condition.of(value) is not Condition.NOT_FINITE:
-            return None
-        sources = [NamedTensors(leaf.name, (leaf.value,)) for leaf in by]
-        target = named_tensors(output, (first,), gradient)
-        return first_known(self._diagnosis().explain(target, sources, [value] * len(sources)))
+            record.diagnose(diagnosis, self._kind)
 
 
 def tape_gradient(tape: Any, record: GradientRecord) -> list[Any]:
@@ -259,6 +241,26 @@ def named_tensors(output: str, before: Leaves, value: Any) -> NamedTensors:
     """Return an output, or a derivative of it, with its label, as the diagnosis takes it."""
     label = Target(output, tuple(leaf.name for leaf in before)).label if before else output
     return NamedTensors(label, tuple(summands(item) for item in parts_of(value)))
+
+
+def reason_not_finite(
+    diagnosis: Callable[[], Diagnosis], gradient: NamedTensors, by: Sequence[Leaf], value: Any
+) -> Reason | None:
+    """Return why a derivative of a gradient is infinite or NaN, ``None`` where it is finite.
+
+    Parameters
+    ----------
+    diagnosis
+        Gives the diagnosis of the run; called only where it is needed.
+    gradient, by, value
+        The gradient, the leaves that it is differentiated by, and its derivative.
+    """
+    import tensorflow as tf
+
+    if not tf.executing_eagerly() or Condition.of(value) is not Condition.NOT_FINITE:
+        return None
+    sources = [NamedTensors(leaf.name, (leaf.value,)) for leaf in by]
+    return first_known(diagnosis().explain(gradient, sources, [value] * len(sources)))
 
 
 def first_known(reasons: Iterable[Reason | None]) -> Reason | None:

@@ -48,7 +48,7 @@ class Gradients(Run):
             persistent=orders > 1 or self.asks_tape_again or several,
         )
         self.asked: list[Target] = []
-        self.table = GradientTable(request.kind, lambda: self.diagnosis)
+        self.table = GradientTable(request.kind)
 
     def settle(self) -> None:
         """List each target with its sources."""
@@ -95,7 +95,7 @@ class Gradients(Run):
 
     def rows(self) -> tuple[list[Derivative], Structures]:
         """Return a row for each leaf of each target's sources, and the values in the sources' structures."""
-        self.table.diagnose()
+        self.table.diagnose(lambda: self.diagnosis)
         rows: list[Derivative] = []
         structures: Structures = {}
         for target in self.asked:

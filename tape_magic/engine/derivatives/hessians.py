@@ -11,7 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from tape_magic.engine.derivatives.gradient_table import GradientTable, tape_gradient, value_or_refusal
+from tape_magic.engine.derivatives.gradient_table import (
+    GradientTable,
+    named_tensors,
+    reason_not_finite,
+    tape_gradient,
+    value_or_refusal,
+)
 from tape_magic.engine.derivatives.jacobians import jacobian
 from tape_magic.engine.derivatives.outputs import structured
 from tape_magic.engine.derivatives.request import Request
@@ -78,7 +84,7 @@ class Hessians(Run):
                 )
         super().__init__(program, namespace, targets, request, orders=2, persistent=True)
         self.asked: list[Target] = []
-        self.table = GradientTable(request.kind, lambda: self.diagnosis)
+        self.table = GradientTable(request.kind)
         self._second: dict[str, _SecondDerivatives] = {}
 
     def settle(self) -> None:
@@ -161,7 +167,7 @@ class Hessians(Run):
 
     def rows(self) -> tuple[list[Derivative], Structures]:
         """Return a row for each block that was asked for; by one source, for each pair of its leaves."""
-        self.table.diagnose()
+        self.table.diagnose(lambda: self.diagnosis)
         rows = []
         for target in self.asked:
             first, last = (self._places(target.name, source) for source in target.wrt)
@@ -193,7 +199,8 @@ class Hessians(Run):
         block = self._block(name, i, j)
         reason = record.reasons.get(first) or record.known_reason or record.reasons.get(last)
         if reason is None and block is not None:
-            reason = self.table.reason_not_finite(name, first, second.gradients[i], [last], block)
+            gradient = named_tensors(name, (first,), second.gradients[i])
+            reason = reason_not_finite(lambda: self.diagnosis, gradient, [last], block)
         return Derivative(
             target=name,
             wrt=(first.name, last.name),

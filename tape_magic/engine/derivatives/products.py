@@ -7,7 +7,13 @@ from functools import partial
 from typing import Any
 
 from tape_magic.engine.derivatives.forward_mode import Directions
-from tape_magic.engine.derivatives.gradient_table import GradientTable, first_known, tape_gradient
+from tape_magic.engine.derivatives.gradient_table import (
+    GradientTable,
+    first_known,
+    named_tensors,
+    reason_not_finite,
+    tape_gradient,
+)
 from tape_magic.engine.derivatives.jacobians import one_tensor
 from tape_magic.engine.derivatives.outputs import reason_of_type, structured
 from tape_magic.engine.derivatives.request import Request
@@ -123,7 +129,7 @@ class HessianProducts(Run):
             directions=_directions(request),
         )
         self.asked: list[Target] = []
-        self.table = GradientTable(request.kind, lambda: self.diagnosis)
+        self.table = GradientTable(request.kind)
         self._products: dict[tuple[str, Leaf], Any] = {}
 
     def settle(self) -> None:
@@ -157,7 +163,7 @@ class HessianProducts(Run):
 
     def rows(self) -> tuple[list[Derivative], Structures]:
         """Return a row for each leaf of each source that a gradient is by."""
-        self.table.diagnose()
+        self.table.diagnose(lambda: self.diagnosis)
         vectors = tuple(self.request.vectors)
         rows: list[Derivative] = []
         structures: Structures = {}
@@ -193,7 +199,8 @@ class HessianProducts(Run):
             if not connected:
                 reason = self.table.diagnosed_reason(name, (moving[0],))
             if reason is None and value is not None:
-                reason = self.table.reason_not_finite(name, leaf, gradient, moving, value)
+                named = named_tensors(name, (leaf,), gradient)
+                reason = reason_not_finite(lambda: self.diagnosis, named, moving, value)
         elif self.request.zero and not record.is_explained:
             value = tf.zeros(leaf.shape, leaf.value.dtype)
         return Derivative(
