@@ -18,6 +18,34 @@ class LineError(TapeMagicError):
     """A magic line, or an argument of the Python function, that cannot be read."""
 
 
+class ArgumentError(LineError):
+    """An argument out of its range, or one that does not go with the others.
+
+    Parameters
+    ----------
+    name
+        The name of the argument, which is also the name of the option that gives it.
+    predicate
+        The sentence after its subject.
+    subject
+        The subject of the sentence, where it is another than `name`.
+
+    Examples
+    --------
+    >>> error = ArgumentError("seed", "is -1; give a whole number.", "the seed")
+    >>> str(error), str(error.on_line("--seed"))
+    ('the seed is -1; give a whole number.', '--seed is -1; give a whole number.')
+    """
+
+    def __init__(self, name: str, predicate: str, subject: str = "") -> None:
+        super().__init__(f"{subject or name} {predicate}")
+        self.name, self._predicate = name, predicate
+
+    def on_line(self, flag: str) -> LineError:
+        """Return the same error with the flag of a magic line as its subject."""
+        return LineError(f"{flag} {self._predicate}")
+
+
 class SourceError(TapeMagicError):
     """A name that cannot be differentiated by, or minimised over."""
 

@@ -10,9 +10,10 @@ from typing import Any, TypeVar, cast
 from IPython.core.error import UsageError
 
 from tape_magic.display.content.width import clean
-from tape_magic.errors import TapeMagicError, said, shorten
+from tape_magic.errors import ArgumentError, TapeMagicError, said, shorten
 from tape_magic.magics.cell.cache import CellCache
 from tape_magic.magics.cell.cell import Cell, CellSyntaxError
+from tape_magic.magics.line.parser import Magic
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -21,7 +22,7 @@ _MOST = 1000
 
 
 @contextmanager
-def compiled_cell(shell: Any, body: str, magic: str, kept: CellCache) -> Iterator[Cell]:
+def compiled_cell(shell: Any, body: str, magic: Magic, kept: CellCache) -> Iterator[Cell]:
     """A cell, compiled; within this, its errors are shown as its own, and ours as one line.
 
     After an error of ours, the names that the cell may bind are as they were before; others may be
@@ -43,9 +44,9 @@ def compiled_cell(shell: Any, body: str, magic: str, kept: CellCache) -> Iterato
             _shown_as(error, lambda: render(type(error), error, traceback, tb_offset=0))
         return traceback is not None
 
-    with in_one_line(f"%%{magic}", is_the_cells):
+    with in_one_line(magic, is_the_cells):
         try:
-            compiled = Cell(shell, body, magic, kept)
+            compiled = Cell(shell, body, magic.name, kept)
             yield compiled
         except TapeMagicError:
             if compiled is not None:
@@ -72,12 +73,12 @@ def interruptible(method: Method) -> Method:
 
 
 @contextmanager
-def in_one_line(magic: str, is_the_users: Callable[[Exception], bool] = lambda _: False) -> Iterator[None]:
+def in_one_line(magic: Magic, is_the_users: Callable[[Exception], bool] = lambda _: False) -> Iterator[None]:
     """Show what a magic raises as one line, but for errors that are the user's own."""
     try:
         yield
     except TapeMagicError as error:
-        raise _usage_error(error) from None
+        raise _usage_error(error, magic) from None
     except UsageError:
         raise
     except Exception as error:
@@ -86,7 +87,7 @@ def in_one_line(magic: str, is_the_users: Callable[[Exception], bool] = lambda _
         if _interrupted(error):
             raise KeyboardInterrupt from None
         # TensorFlow or the system refused what the magic asked of it.
-        raise UsageError(_one_line(f"{magic} failed: {said(error)}")) from error
+        raise UsageError(_one_line(f"{magic.sign} failed: {said(error)}")) from error
 
 
 def _put_back(namespace: dict[str, Any], before: dict[str, Any], cell: Cell) -> None:
@@ -99,8 +100,13 @@ def _put_back(namespace: dict[str, Any], before: dict[str, Any], cell: Cell) -> 
             namespace.pop(name, None)
 
 
-def _usage_error(error: TapeMagicError) -> UsageError:
-    """Ours as IPython's own, which it shows in one line; a subclass it would show with a traceback."""
+def _usage_error(error: TapeMagicError, magic: Magic) -> UsageError:
+    """Return one of our errors as IPython's own, which is shown in one line; a subclass has a traceback.
+
+    An argument of the engine is called by the option that gave it.
+    """
+    if isinstance(error, ArgumentError) and error.name in magic.flags:
+        error = error.on_line(magic.flags[error.name])
     return UsageError(_one_line(str(error)))
 
 

@@ -14,7 +14,7 @@ from tape_magic.magics.cell.cache import CellCache
 from tape_magic.magics.errors import compiled_cell, in_one_line, interruptible
 from tape_magic.magics.line.grad import GRAD
 from tape_magic.magics.line.minimize import MINIMIZE
-from tape_magic.magics.line.resolve import request_arguments, settings
+from tape_magic.magics.line.resolve import minimize_settings, request_arguments
 from tape_magic.magics.line.tfgpu import TFGPU
 
 
@@ -43,7 +43,7 @@ class TapeMagics(Magics):
     @cell_magic
     @interruptible
     def grad(self, line: str, cell: str) -> Any:
-        with compiled_cell(self.shell, cell, GRAD.name, self._kept) as compiled:
+        with compiled_cell(self.shell, cell, GRAD, self._kept) as compiled:
             options = GRAD.parse(line)
             from tape_magic.engine.api.derivative import derivative_program
             from tape_magic.engine.api.grad import grad_program
@@ -73,7 +73,7 @@ class TapeMagics(Magics):
     @cell_magic
     @interruptible
     def minimize(self, line: str, cell: str) -> Any:
-        with compiled_cell(self.shell, cell, MINIMIZE.name, self._kept) as compiled:
+        with compiled_cell(self.shell, cell, MINIMIZE, self._kept) as compiled:
             options = MINIMIZE.parse(line)
             from tape_magic.engine.api.loading import require_tensorflow
             from tape_magic.engine.api.minimize import MinimizeInterrupted, minimize_program
@@ -82,17 +82,16 @@ class TapeMagics(Magics):
             require_tensorflow()
             namespace = self.shell.user_ns
             remarks = compiled.run_preamble(namespace)
-            asked = settings(self.shell, options, remarks)
+            settings = minimize_settings(self.shell, options, remarks)
             name = options.name or self.minimum_name
-            loss = options.loss[0] if options.loss else None
             with front_end(self.shell, "none" if options.quiet else self.progress) as progress:
                 try:
                     done = minimize_program(
                         compiled,
                         namespace,
-                        loss,
+                        options.loss_name,
                         options.over,
-                        asked,
+                        settings,
                         progress.update,
                         self._loops,
                         progress.wish,
@@ -113,7 +112,7 @@ class TapeMagics(Magics):
     @line_magic
     @interruptible
     def tfgpu(self, line: str) -> None:
-        with in_one_line(f"%{TFGPU.name}"):
+        with in_one_line(TFGPU):
             options = TFGPU.parse(line)
             from tape_magic.magics import watching
 

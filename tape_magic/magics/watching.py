@@ -19,7 +19,7 @@ def report(options: DeviceOptions) -> Any:
     """Set the devices up as the line asks and return their report, or the doctor's report."""
     from tape_magic.engine.api.devices import devices, diagnose
 
-    return diagnose() if options.doctor else devices(options.gpus, **options.setup)
+    return diagnose() if options.doctor else devices(options.gpus, **options.arguments)
 
 
 def watch(shell: Any, progress: str, seconds: float, stop: Callable[[], None]) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tape_magic.engine.values.sizes import LIMIT
-from tape_magic.errors import LineError
+from tape_magic.errors import ArgumentError, shorten
 from tape_magic.notation import MAX_ORDER, Kind
 
 _ONLY_ORDERS = {
@@ -18,7 +18,7 @@ _ONLY_ORDERS = {
 """Orders that may be said, though they say nothing, and why there is no other."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Request:
     """Which derivatives of what.
 
@@ -42,7 +42,7 @@ class Request:
     limit
         The largest size of a Jacobian or Hessian, in bytes.
 
-    Raises :class:`LineError` for an order that cannot be computed, and a limit that is no size.
+    Raises :class:`ArgumentError` for an order that cannot be computed, and a limit that is no size.
     """
 
     words: Sequence[str] = ()
@@ -56,12 +56,13 @@ class Request:
 
     def __post_init__(self) -> None:
         if not isinstance(self.order, int) or not 1 <= self.order <= MAX_ORDER:
-            raise LineError(f"the order is {self.order!r}; orders 1 to {MAX_ORDER} can be computed.")
+            shown = shorten(repr(self.order))
+            raise ArgumentError("order", f"is {shown}; orders 1 to {MAX_ORDER} can be computed.", "the order")
         orders, why = _ONLY_ORDERS.get(self.kind, ((), ""))
         if orders and self.order not in orders:
-            raise LineError(f"the order is {self.order}, but {why}.")
+            raise ArgumentError("order", f"is {self.order}, but {why}.", "the order")
         if not isinstance(self.limit, int) or self.limit <= 0:
-            raise LineError(f"the limit is {self.limit!r}; it is a number of bytes above 0.")
+            raise ArgumentError("limit", f"is {self.limit!r}; it is a number of bytes above 0.", "the limit")
 
     def vector_name(self, source: str) -> str:
         """What the vector for a source is called in a label."""

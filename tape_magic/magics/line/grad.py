@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from tape_magic.errors import LineError, shorten
@@ -14,46 +15,65 @@ from tape_magic.magics.line.parser import (
     assignment,
     identifier,
     place_name,
-    whole,
 )
 from tape_magic.notation import Kind
 
 
 @dataclass(frozen=True)
 class GradOptions:
-    """The line of ``%%grad``."""
+    """The line of ``%%grad``.
 
-    targets: tuple[str, ...]
-    wrt: tuple[str, ...] | None
-    order: int | None
-    jacobian: bool
-    batch_jacobian: bool
-    hessian: bool
-    jvp: tuple[tuple[str, str], ...] | None
-    hvp: tuple[tuple[str, str], ...] | None
-    check: bool
-    zero: bool
-    define: str | None
-    inspect: bool
-    name: str | None
-    quiet: bool
+    Attributes
+    ----------
+    targets
+        The derivatives, or the outputs, as :func:`notation.split` gives them.
+    jacobian, batch_jacobian, hessian
+        Whether that kind of derivative is computed.
+    jvp, hvp
+        For a product, each source with the expression of its vector.
+    check
+        Whether the derivatives are compared with central differences.
+    define
+        The name of the compiled function, where the line asks for one.
+    inspect
+        Whether the inspector opens.
+    name
+        The name that the report is bound to, where the line says it.
+    quiet
+        Whether nothing is shown.
+    arguments
+        The further arguments of :class:`~tape_magic.engine.derivatives.request.Request` that the line gives.
+    """
+
+    targets: tuple[str, ...] = ()
+    jacobian: bool = False
+    batch_jacobian: bool = False
+    hessian: bool = False
+    jvp: tuple[tuple[str, str], ...] | None = None
+    hvp: tuple[tuple[str, str], ...] | None = None
+    check: bool = False
+    define: str | None = None
+    inspect: bool = False
+    name: str | None = None
+    quiet: bool = False
+    arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         chosen = [flag for flag, value in self._kinds if value]
         if len(chosen) > 1:
             raise LineError(f"{chosen[0]} and {chosen[1]} are different things; write two cells.")
         named = [word for word in self.targets if "/" in word]
-        if self.wrt and named and len(named) == len(self.targets):
+        if "wrt" in self.arguments and named and len(named) == len(self.targets):
             raise LineError(
                 f"{shorten(named[0])} says what to differentiate by; leave out --wrt, or the denominator."
             )
-        if self.order is not None and named:
+        if "order" in self.arguments and named:
             raise LineError(f"{shorten(named[0])} says its order; leave out --order, or the denominator.")
         reporting = ("--check", self.check), ("--inspect", self.inspect), ("-o", self.name)
         idle = [flag for flag, value in reporting if value]
         if self.define is not None and idle:
             raise LineError(f"--def makes a function, and nothing runs to report on: leave out {idle[0]}.")
-        if self.jvp and self.wrt:
+        if self.jvp and "wrt" in self.arguments:
             raise LineError("--jvp says what to differentiate by; leave out --wrt.")
         sources = [name for name, _ in self.vectors]
         twice = next((name for name in sources if sources.count(name) > 1), None)
@@ -107,7 +127,7 @@ GRAD = Magic(
             ("--order",),
             "order of the derivative, where the target does not say",
             "N",
-            whole(1, "--order"),
+            int,
         ),
         Option("jacobian", ("--jacobian",), "each element of an output by each of a source, nothing summed"),
         Option("batch_jacobian", ("--batch-jacobian",), "the same for each row of a batch by itself"),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import keyword
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 from tape_magic.errors import LineError, closest, shorten
@@ -42,7 +42,6 @@ class Option:
     many: bool = False
     choices: tuple[str, ...] = ()
     closed: bool = False
-    default: Any = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Magic:
     summary: str
     options: tuple[Option, ...]
     examples: tuple[tuple[str, str], ...]
-    options_class: type = field(default=object)
+    options_class: type
 
     @property
     def sign(self) -> str:
@@ -62,8 +61,13 @@ class Magic:
         return f"{'%%' if self.cell else '%'}{self.name}"
 
     def parse(self, line: str) -> Any:
-        """The options of a line. Raises :class:`LineError`, in one sentence."""
+        """Return the options of a line. Raises :class:`LineError`, in one sentence."""
         return _parsed(self, line)
+
+    @property
+    def flags(self) -> Mapping[str, str]:
+        """The flag of each option by its name, which is also the name of the engine's argument."""
+        return {option.name: option.flags[0] for option in self.options if option.flags}
 
     @property
     def help(self) -> str:
@@ -98,7 +102,8 @@ def _parsed(magic: Magic, line: str) -> Any:
     for option in magic.options:
         parser.add(option)
     values = vars(parser.parse_args([_guarded(word) for word in split(line)]))
-    return magic.options_class(**values)
+    own = {one.name: values.pop(one.name) for one in fields(magic.options_class) if one.name in values}
+    return magic.options_class(**own, arguments=MappingProxyType(values))
 
 
 def _usage(option: Option) -> str:
@@ -122,11 +127,13 @@ class _Parser(argparse.ArgumentParser):
     def add(self, option: Option) -> None:
         names = option.flags or (option.name,)
         if option.flags and not option.metavar:
-            self.add_argument(*names, dest=option.name, action="store_true")
+            self.add_argument(*names, dest=option.name, action="store_true", default=argparse.SUPPRESS)
             return
-        arguments: dict[str, Any] = {"type": _converter(option), "default": option.default}
+        arguments: dict[str, Any] = {"type": _converter(option)}
         if option.flags:
-            arguments |= {"dest": option.name, "nargs": "+" if option.many else None}
+            # An option that is not written leaves its default to the engine.
+            arguments |= {"dest": option.name, "default": argparse.SUPPRESS}
+            arguments["nargs"] = "+" if option.many else None
         else:
             arguments["nargs"] = "*"
         if option.many or not option.flags:
@@ -162,7 +169,7 @@ class _Collect(argparse.Action):
     """Words given in several places of the line are one tuple."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
-        before = getattr(namespace, self.dest) or ()
+        before = getattr(namespace, self.dest, None) or ()
         setattr(namespace, self.dest, (*before, *values))
 
 
@@ -204,26 +211,6 @@ def assignment(flag: str) -> Callable[[str], tuple[str, str]]:
             raise LineError(f"{flag} takes NAME=V, such as {flag} x=v, not {shorten(word)!r}.")
         place(name)
         return name, text
-
-    return convert
-
-
-def rate(word: str) -> float:
-    """A learning rate."""
-    number = float(word)
-    if not (number > 0 and math.isfinite(number)):
-        raise LineError(f"--lr {shorten(word)} is no learning rate; give a number above 0.")
-    return number
-
-
-def whole(least: int, flag: str) -> Callable[[str], int]:
-    """A whole number that is large enough."""
-
-    def convert(word: str) -> int:
-        number = int(word.replace("_", ""))
-        if number < least:
-            raise LineError(f"{flag} {shorten(word)} is too small; the least is {least}.")
-        return number
 
     return convert
 

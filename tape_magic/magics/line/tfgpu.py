@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from tape_magic.engine.devices.words import ALLOCATORS, FREEST, PRECISIONS
 from tape_magic.errors import LineError, shorten
-from tape_magic.magics.line.parser import NAME, QUIET, Magic, Option, whole
+from tape_magic.magics.line.parser import NAME, QUIET, Magic, Option
 
 
 @dataclass(frozen=True)
 class DeviceOptions:
-    """The line of ``%tfgpu``."""
+    """The line of ``%tfgpu``.
 
-    indices: tuple[int | str, ...] | None
-    growth: bool
-    limit: str | None
-    cpu: bool
-    split: int | None
-    allocator: str | None
-    precision: str | None
-    deterministic: bool
-    seed: int | None
-    placement: bool
-    reset_peak: bool
-    require: bool
-    doctor: bool
-    watch: bool
-    json: bool
-    name: str | None
-    quiet: bool
+    Attributes
+    ----------
+    indices
+        The GPUs that the line names, by number or as ``freest``.
+    doctor, watch
+        Whether the chain to the GPU is examined, or the devices are watched, and nothing is set.
+    json, quiet
+        Whether the report is printed as JSON, or not shown.
+    name
+        The name that the report is bound to, where the line says it.
+    arguments
+        The keyword arguments of :func:`~tape_magic.engine.api.devices.devices` that the line gives.
+    """
+
+    indices: tuple[int | str, ...] | None = None
+    doctor: bool = False
+    watch: bool = False
+    json: bool = False
+    name: str | None = None
+    quiet: bool = False
+    arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if self.indices and FREEST in self.indices and len(self.indices) > 1:
@@ -38,20 +43,13 @@ class DeviceOptions:
         if self.json and self.quiet:
             raise LineError("--json prints the report, and -q shows nothing; leave out one of them.")
         alone = [flag for flag, value in (("--doctor", self.doctor), ("--watch", self.watch)) if value]
-        setting = [
-            flag
-            for flag, value in {
-                "INDEX": self.indices or None,
-                **{f"--{name.replace('_', '-')}": value for name, value in self.setup.items()},
-            }.items()
-            if value is not None and value is not False
-        ]
+        setting = ["INDEX"] * bool(self.indices)
+        setting += [f"--{name.replace('_', '-')}" for name in self.arguments]
         if alone and (setting or alone[1:]):
             other = (alone[1:] or setting)[0]
             raise LineError(
                 f"{alone[0]} only looks, and sets nothing; leave out {other}, or write two lines."
             )
-
         if self.watch and (self.json or self.quiet or self.name):
             raise LineError("--watch shows a picture that moves, and no report: leave out --json, -o and -q.")
 
@@ -59,12 +57,6 @@ class DeviceOptions:
     def gpus(self) -> Any:
         """The first argument of ``devices()``: indices, ``"freest"``, or ``None`` for all."""
         return FREEST if self.indices == (FREEST,) else self.indices or None
-
-    @property
-    def setup(self) -> dict[str, Any]:
-        """What the engine is asked for, beside the indices."""
-        left = ("indices", "doctor", "watch", "json", "name", "quiet")
-        return {one.name: getattr(self, one.name) for one in fields(self) if one.name not in left}
 
 
 def _index(word: str) -> int | str:
@@ -122,7 +114,7 @@ TFGPU = Magic(
             ("--seed",),
             "where the random numbers of Python, NumPy, TensorFlow and Keras begin",
             "N",
-            whole(0, "--seed"),
+            int,
         ),
         Option("placement", ("--placement",), "TensorFlow logs the device of each operation"),
         Option("reset_peak", ("--reset-peak",), "the peak of memory in use begins anew"),
