@@ -1,4 +1,4 @@
-"""?
+"""The errors that users see, and the words that their messages are made of.
 
 A message says what happened, with the offending name, shape or value, and what to do about it.
 The user's own exceptions are never wrapped in these.
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 
 class TapeMagicError(Exception):
-    """What the user asked for cannot be done; the message is one line and says why."""
+    """A request that cannot be carried out; the message is one line and says why."""
 
 
 class LineError(TapeMagicError):
@@ -67,7 +67,7 @@ class DeviceError(TapeMagicError):
 
 
 def closest(name: str, candidates: Iterable[str]) -> str:
-    """The end of an error sentence: the candidate that looks most like `name`, if any does.
+    """Return the end of an error sentence: the candidate most like `name`, or nothing where none is like it.
 
     >>> closest("modle", ["model", "x"])
     '; did you mean model?'
@@ -82,7 +82,7 @@ def closest(name: str, candidates: Iterable[str]) -> str:
 
 
 def a_kind(value: object) -> str:
-    """What a sentence calls an object by its type.
+    """Return the type of an object with its article, as a sentence uses it.
 
     >>> a_kind(3), a_kind(2.0), a_kind(None)
     ('an int', 'a float', 'None')
@@ -93,8 +93,11 @@ def a_kind(value: object) -> str:
     return f"an {name}" if name[:1].lower() in "aeio" else f"a {name}"
 
 
-def said(error: BaseException) -> str:
-    """The kind of an exception of the user's, and the first line of what it says if it can say anything."""
+def describe_error(error: BaseException) -> str:
+    """Return the class of an exception and the first line of its message, as ``ValueError: no such file``.
+
+    The exception may be the user's own: one whose ``str()`` fails gives its class alone.
+    """
     try:
         text = str(error).strip().partition("\n")[0]
     except Exception:
@@ -103,6 +106,6 @@ def said(error: BaseException) -> str:
 
 
 def shorten(text: str, width: int = 60) -> str:
-    """`text` in at most `width` characters, so that an error stays one line."""
+    """Return `text` on one line, cut to at most `width` characters."""
     text = " ".join(text.split())
     return text if len(text) <= width else text[: width - 1] + "…"

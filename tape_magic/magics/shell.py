@@ -1,4 +1,4 @@
-"""The three magics: a line and a cell in; names, a report and ``Out[n]`` out."""
+"""The three magics as methods: a line and a cell in; names, a report and ``Out[n]`` out."""
 
 from __future__ import annotations
 
@@ -20,22 +20,24 @@ from tape_magic.magics.line.tfgpu import TFGPU
 
 @magics_class
 class TapeMagics(Magics):
-    """The magics, and their defaults: ``%config TapeMagics`` shows and sets them."""
+    """The magics and their defaults, which ``%config TapeMagics`` shows and sets."""
 
     shell: Any
     _cache: Any = None
     _kept = Instance(CellCache, ())
     _watch: Any = None
 
-    grads_name = Unicode("grads", help="What the report of %%grad is bound to, without -o.").tag(config=True)
-    minimum_name = Unicode("minimum", help="What the report of %%minimize is bound to, without -o.").tag(
+    grads_name = Unicode("grads", help="The name of %%grad's report, where the line has no -o.").tag(
+        config=True
+    )
+    minimum_name = Unicode("minimum", help="The name of %%minimize's report, where the line has no -o.").tag(
         config=True
     )
     derivative_limit = Int(
         DERIVATIVE_LIMIT, min=1, help="The largest Jacobian or Hessian that %%grad computes, in bytes."
     ).tag(config=True)
     progress = Unicode(
-        "auto", help="How a run is shown: 'widget', 'terminal' or 'none'; 'auto' finds out."
+        "auto", help="How a run is shown: 'widget', 'terminal', 'none', or 'auto' for whichever fits."
     ).tag(config=True)
     watch_minutes = Float(60.0, min=0.0, help="How long %tfgpu --watch goes on, in minutes.").tag(config=True)
 
@@ -63,7 +65,7 @@ class TapeMagics(Magics):
                 **request,
             )
             if options.inspect and not options.quiet:
-                done.report.inspect()  # may be refused: then nothing is bound
+                done.report.inspect()  # it may be refused, and then no name is bound
             namespace.update({**done.bindings, options.name or self.grads_name: done.report})
             if not options.inspect and not options.quiet:
                 display(done.report)
@@ -101,7 +103,7 @@ class TapeMagics(Magics):
                     namespace[name] = interrupted.result
                     if not options.quiet:
                         progress.finish(interrupted.result)
-                    # Exactly that: front ends go by the name of what was raised.
+                    # No subclass: front ends look at the name of the exception's class.
                     raise KeyboardInterrupt(str(interrupted)) from None
                 namespace[name] = done.result
                 if not options.quiet:
@@ -131,14 +133,14 @@ class TapeMagics(Magics):
                 display(report)
 
     def stop_watching(self) -> None:
-        """End the picture of `%tfgpu --watch`, if there is one."""
+        """End the picture of ``%tfgpu --watch``, where there is one."""
         if self._watch is not None:
             self._watch.stop()
             self._watch = None
 
     @property
     def _loops(self) -> Any:
-        """The compiled loops that wait for a cell to be run again."""
+        """The compiled loops of the cells that were run, for their next run."""
         if self._cache is None:
             from tape_magic.engine.api.minimize import new_loop_cache
 

@@ -1,4 +1,4 @@
-"""`Request`: which derivatives of what, validated."""
+"""``Request``: the derivatives that are to be computed, validated."""
 
 from __future__ import annotations
 
@@ -15,34 +15,39 @@ _ONLY_ORDERS = {
     Kind.HVP: ((1, 2), "a product with a Hessian is of order 2"),
     Kind.JVP: ((1,), "a product with a Jacobian is of order 1; --hvp x=v is the one with a Hessian"),
 }
-"""Orders that may be said, though they say nothing, and why there is no other."""
+"""The orders that a request may name for a kind of one order, and the reason why there is no other."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Which derivatives of what.
+    """The derivatives that are to be computed: each range is checked here only.
 
     Attributes
     ----------
     words
-        The targets, as :func:`notation.split` gives them.
+        The targets, as :func:`notation.split` returns them.
     wrt
-        The names of the sources, where the targets do not say; ``None`` for those that are read.
+        The names of the sources, for targets that name none; ``None`` for the sources that are read.
     order
-        For targets that name no source.
+        The order of the derivatives, for targets that name no source.
     kind
-        What is computed.
+        The kind of the derivatives.
     vectors
-        Of a product, the vector for each source by its name; anything that ``tf.constant`` takes, of
+        For a product, the vector for each source by its name; any value that ``tf.constant`` takes, of
         the source's structure and shape.
     vector_names
-        What the user called them; ``v`` where there is no name.
+        The user's expressions for the vectors, by source.
     zero
-        Zeros instead of ``None`` where there is no connection.
+        Whether to return zeros instead of ``None`` where a target does not depend on a source.
     limit
         The largest size of a Jacobian or Hessian, in bytes.
 
     Raises :class:`ArgumentError` for an order that cannot be computed, and a limit that is no size.
+
+    Examples
+    --------
+    >>> Request(words=["y"], order=2, vectors={"x": 1.0}).vector_name("x")
+    'v'
     """
 
     words: Sequence[str] = ()
@@ -65,5 +70,5 @@ class Request:
             raise ArgumentError("limit", f"is {self.limit!r}; it is a number of bytes above 0.", "the limit")
 
     def vector_name(self, source: str) -> str:
-        """What the vector for a source is called in a label."""
+        """Return the name of a source's vector in labels: the user's expression, or ``v``."""
         return self.vector_names.get(source) or ("v" if len(self.vectors) < 2 else f"v_{source}")

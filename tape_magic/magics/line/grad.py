@@ -92,13 +92,13 @@ class GradOptions:
 
     @property
     def kind(self) -> Kind:
-        """What is to be computed."""
+        """The kind of the derivatives."""
         chosen = next((flag for flag, value in self._kinds if value), "--gradient")
         return Kind(chosen[2:].replace("-", " "))
 
     @property
     def vectors(self) -> tuple[tuple[str, str], ...]:
-        """What a product is taken with: each source with the expression of its vector."""
+        """Each source of a product with the expression of its vector."""
         return self.jvp or self.hvp or ()
 
 
@@ -110,14 +110,14 @@ GRAD = Magic(
         Option(
             "targets",
             (),
-            "y, dy/dx, d2y/dx2, d2y/dx da, ∂y/∂x or ∇loss; without any, the last expression",
+            "y, dy/dx, d2y/dx2, d2y/dx da, ∂y/∂x or ∇loss; by default, the last expression",
             "TARGET",
             many=True,
         ),
         Option(
             "wrt",
             ("--wrt",),
-            "what to differentiate by, where the target does not say",
+            "sources to differentiate by, for targets that name none",
             "NAME",
             place_name,
             many=True,
@@ -125,17 +125,21 @@ GRAD = Magic(
         Option(
             "order",
             ("--order",),
-            "order of the derivative, where the target does not say",
+            "order of the derivatives, for targets that name no source (1)",
             "N",
             int,
         ),
-        Option("jacobian", ("--jacobian",), "each element of an output by each of a source, nothing summed"),
-        Option("batch_jacobian", ("--batch-jacobian",), "the same for each row of a batch by itself"),
-        Option("hessian", ("--hessian",), "all second derivatives, with eigenvalues and what they say"),
+        Option(
+            "jacobian",
+            ("--jacobian",),
+            "derivatives of each output element by each source element, nothing summed",
+        ),
+        Option("batch_jacobian", ("--batch-jacobian",), "a Jacobian for each row of a batch"),
+        Option("hessian", ("--hessian",), "all second derivatives, with eigenvalues and verdict"),
         Option(
             "jvp",
             ("--jvp",),
-            "the Jacobian times a vector, in forward mode",
+            "product of the Jacobian with a vector, in forward mode",
             "NAME=V",
             assignment("--jvp"),
             many=True,
@@ -143,21 +147,21 @@ GRAD = Magic(
         Option(
             "hvp",
             ("--hvp",),
-            "the Hessian times a vector, without the Hessian",
+            "product of the Hessian with a vector, without building the Hessian",
             "NAME=V",
             assignment("--hvp"),
             many=True,
         ),
-        Option("check", ("--check",), "compares with central differences, and says how far off it is"),
-        Option("zero", ("--zero",), "zeros instead of None where there is no connection"),
+        Option("check", ("--check",), "compare with central differences, and report the largest error"),
+        Option("zero", ("--zero",), "zeros instead of None where the output does not depend on the source"),
         Option(
             "define",
             ("--def",),
-            "does not run the cell, but makes a compiled function of it",
+            "make a compiled function of the cell instead of running it",
             "NAME",
             identifier,
         ),
-        Option("inspect", ("--inspect",), "opens the report in a browser of widgets"),
+        Option("inspect", ("--inspect",), "open the report in the inspector, a browser of widgets"),
         NAME,
         QUIET,
     ),

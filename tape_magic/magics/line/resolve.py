@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tape_magic.engine.minimization.settings import DEFAULT_OPTIMIZER, Settings
-from tape_magic.errors import LineError, said, shorten
+from tape_magic.errors import LineError, describe_error, shorten
 from tape_magic.magics.line.grad import GradOptions
 from tape_magic.magics.line.minimize import MinimizeOptions
 
@@ -66,4 +66,4 @@ def _evaluate(shell: Any, text: str, written: str) -> Any:
     try:
         return eval(text, shell.user_global_ns, shell.user_ns)
     except Exception as error:
-        raise LineError(f"{shorten(written)}: {said(error)}") from None
+        raise LineError(f"{shorten(written)}: {describe_error(error)}") from None

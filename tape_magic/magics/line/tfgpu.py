@@ -60,6 +60,7 @@ class DeviceOptions:
 
 
 def _index(word: str) -> int | str:
+    """Read the number of a GPU, or ``freest``. Raises :class:`LineError` for anything else."""
     if word == FREEST:
         return word
     if not word.isdecimal():
@@ -82,20 +83,20 @@ TFGPU = Magic(
             _index,
             many=True,
         ),
-        Option("growth", ("--growth",), "memory is taken as it is needed"),
-        Option("limit", ("--limit",), "memory is capped: 4G, 512M, or a share such as 0.5 or 50%", "SIZE"),
+        Option("growth", ("--growth",), "take memory as it is needed"),
+        Option("limit", ("--limit",), "cap the memory: 4G, 512M, or a share such as 0.5 or 50%", "SIZE"),
         Option("cpu", ("--cpu",), "hide every GPU"),
         Option(
             "split",
             ("--split",),
-            "with --limit: so many logical GPUs of that size on each; with --cpu: logical CPUs",
+            "with --limit: number of logical GPUs of that size on each GPU; with --cpu: of logical CPUs",
             "N",
             int,
         ),
         Option(
             "allocator",
             ("--allocator",),
-            "who hands out the GPU's memory: bfc, cuda_malloc_async or cuda_malloc",
+            "allocator of the GPU's memory: bfc, cuda_malloc_async or cuda_malloc",
             "NAME",
             choices=ALLOCATORS,
             closed=True,
@@ -103,25 +104,25 @@ TFGPU = Magic(
         Option(
             "precision",
             ("--precision",),
-            "what Keras computes in: mixed_bfloat16, mixed_float16, float32 and others",
+            "dtype policy of Keras: mixed_bfloat16, mixed_float16, float32 and others",
             "NAME",
             choices=PRECISIONS,
             closed=True,
         ),
-        Option("deterministic", ("--deterministic",), "operations give the same bits each time"),
+        Option("deterministic", ("--deterministic",), "make operations give the same bits each time"),
         Option(
             "seed",
             ("--seed",),
-            "where the random numbers of Python, NumPy, TensorFlow and Keras begin",
+            "seed of the random numbers of Python, NumPy, TensorFlow and Keras",
             "N",
             int,
         ),
-        Option("placement", ("--placement",), "TensorFlow logs the device of each operation"),
-        Option("reset_peak", ("--reset-peak",), "the peak of memory in use begins anew"),
-        Option("require", ("--require",), "without a GPU, stop with an error"),
-        Option("doctor", ("--doctor",), "why there is no GPU, and the one thing to do about it"),
-        Option("watch", ("--watch",), "memory and load over the last minute, while cells run"),
-        Option("json", ("--json",), "prints the report as JSON"),
+        Option("placement", ("--placement",), "have TensorFlow log the device of each operation"),
+        Option("reset_peak", ("--reset-peak",), "reset the peak of memory in use"),
+        Option("require", ("--require",), "raise an error where there is no GPU"),
+        Option("doctor", ("--doctor",), "find out why there is no GPU, and the one thing to do about it"),
+        Option("watch", ("--watch",), "show memory and load of the last minute while cells run"),
+        Option("json", ("--json",), "print the report as JSON"),
         NAME,
         QUIET,
     ),
