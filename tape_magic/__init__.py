@@ -27,7 +27,7 @@ _FUNCTIONS = ("derivative", "devices", "grad", "minimize")
 
 
 def __getattr__(name: str) -> Any:
-    # Late, since loading the extension must not import TensorFlow, which takes seconds.
+    # Imported late: the engine brings NumPy, and TensorFlow, whose import takes seconds.
     if name in _FUNCTIONS:
         from importlib import import_module
 
@@ -36,14 +36,14 @@ def __getattr__(name: str) -> Any:
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
-    """What ``%load_ext tape_magic`` calls."""
+    """Register the magics: IPython calls this on ``%load_ext tape_magic``."""
     from tape_magic.magics.extension import load
 
     load(shell)
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
-    """What ``%unload_ext tape_magic`` calls: the shell is as it was before."""
+    """Put the shell back as it was: IPython calls this on ``%unload_ext tape_magic``."""
     from tape_magic.magics.extension import unload
 
     unload(shell)

@@ -1,4 +1,4 @@
-"""The kinds of errors, and the words that messages are made of.
+"""The errors that users see, and the words that their messages are made of.
 
 A message says what happened, with the offending name, shape or value, and what to do about it.
 The user's own exceptions are never wrapped in these.
@@ -13,11 +13,39 @@ _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
 class TapeMagicError(Exception):
-    """What the user asked for cannot be done; the message is one line and says why."""
+    """A request that cannot be carried out; the message is one line and says why."""
 
 
 class LineError(TapeMagicError):
     """A magic line, or an argument of the Python function, that cannot be read."""
+
+
+class ArgumentError(LineError):
+    """An argument out of its range, or one that does not go with the others.
+
+    Parameters
+    ----------
+    name
+        The name of the argument, which is also the name of the option that gives it.
+    predicate
+        The sentence after its subject.
+    subject
+        The subject of the sentence, where it is another than `name`.
+
+    Examples
+    --------
+    >>> error = ArgumentError("seed", "is -1; give a whole number.", "the seed")
+    >>> str(error), str(error.on_line("--seed"))
+    ('the seed is -1; give a whole number.', '--seed is -1; give a whole number.')
+    """
+
+    def __init__(self, name: str, predicate: str, subject: str = "") -> None:
+        super().__init__(f"{subject or name} {predicate}")
+        self.name, self._predicate = name, predicate
+
+    def on_line(self, flag: str) -> LineError:
+        """Return the same error with the flag of a magic line as its subject."""
+        return LineError(f"{flag} {self._predicate}")
 
 
 class SourceError(TapeMagicError):
@@ -41,7 +69,7 @@ class DeviceError(TapeMagicError):
 
 
 def closest(name: str, candidates: Iterable[str]) -> str:
-    """The end of an error sentence: the candidate that looks most like `name`, if any does.
+    """Return the end of an error sentence: the candidate most like `name`, or nothing where none is like it.
 
     >>> closest("modle", ["model", "x"])
     '; did you mean model?'
@@ -56,7 +84,7 @@ def closest(name: str, candidates: Iterable[str]) -> str:
 
 
 def a_kind(value: object) -> str:
-    """What a sentence calls an object by its type.
+    """Return the type of an object with its article, as a sentence uses it.
 
     >>> a_kind(3), a_kind(2.0), a_kind(None)
     ('an int', 'a float', 'None')
@@ -67,8 +95,11 @@ def a_kind(value: object) -> str:
     return f"an {name}" if name[:1].lower() in "aeio" else f"a {name}"
 
 
-def said(error: BaseException) -> str:
-    """The kind of an exception of the user's, and the first line of what it says if it can say anything."""
+def describe_error(error: BaseException) -> str:
+    """Return the class of an exception and the first line of its message, as ``ValueError: no such file``.
+
+    The exception may be the user's own: one whose ``str()`` fails gives its class alone.
+    """
     try:
         text = str(error).strip().partition("\n")[0]
     except Exception:
@@ -77,7 +108,7 @@ def said(error: BaseException) -> str:
 
 
 def shorten(text: str, width: int = 60) -> str:
-    """`text` in at most `width` characters, so that an error stays one line."""
+    """Return `text` on one line, cut to at most `width` characters."""
     text = " ".join(text.split())
     return text if len(text) <= width else text[: width - 1] + "…"
 

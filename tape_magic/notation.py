@@ -1,4 +1,4 @@
-"""?
+"""Derivatives in writing: ``d2y/dx2``, ``∂²y/∂x∂a`` or ``∇loss`` becomes a :class:`Target`.
 
 Pure text: nothing here knows TensorFlow or the notebook. Where a text has several readings
 (``d2y/dxda``), the caller says which names exist.
@@ -21,13 +21,13 @@ from functools import lru_cache
 from tape_magic.errors import LineError, shorten
 
 LAST_EXPRESSION = "_"
-"""The name that the value of a cell's last expression goes by."""
+"""The name of the value of a cell's last expression."""
 
 MAX_ORDER = 20
-"""Past this, a derivative is a slip of the finger: each order doubles the work."""
+"""The highest order: each order doubles the work, and a higher one is a typing error."""
 
 MAX_WORD = 200
-"""No name is longer; reading a glued form takes time that grows with the cube of its length."""
+"""The most characters of a word: the time to read a glued form grows with the cube of its length."""
 
 _FROM_SUPERSCRIPT = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")
 _TO_SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -37,7 +37,7 @@ _OPENING, _CLOSING = "([{", ")]}"
 
 
 class Kind(enum.Enum):
-    """What is computed of an output and its sources."""
+    """The kind of derivative that is computed."""
 
     GRADIENT = "gradient"
     JACOBIAN = "jacobian"
@@ -49,16 +49,15 @@ class Kind(enum.Enum):
 
 @dataclass(frozen=True)
 class Target:
-    """One derivative asked for.
+    """One requested derivative.
 
-    Parameters
+    Attributes
     ----------
     name
-        The output: a name, or a place such as ``out.loss`` or ``losses['total']``;
-        ``_`` is the value of the cell's last expression.
+        The output: a name, or a place such as ``losses['total']``; ``_`` for the last expression's value.
     wrt
         The sources in the order of differentiation, one entry an order (``("x", "x")`` for
-        ``d2y/dx2``). Empty: by every source.
+        ``d2y/dx2``); empty for the derivatives by every source.
 
     >>> target = Target("y", ("x", "x", "a"))
     >>> target.key, target.label, target.binding
@@ -70,12 +69,12 @@ class Target:
 
     @property
     def order(self) -> int:
-        """How many times the output is differentiated; 0 when no source is named."""
+        """The number of differentiations; 0 where no source is named."""
         return len(self.wrt)
 
     @property
     def key(self) -> str:
-        """The ASCII spelling, as typed on the line: ``d2y/dx2``; a bare ``y`` without sources."""
+        """The ASCII spelling of the magic line: ``d2y/dx2``; a bare ``y`` without sources."""
         if not self.wrt:
             return self.name
         power = str(self.order) if self.order > 1 else ""
@@ -97,33 +96,27 @@ class Target:
 
 
 def superscript(power: int) -> str:
-    """``2`` → ``²``; nothing for 1, as in mathematics."""
+    """Return a power as mathematics writes it: ``²`` for 2, and nothing for 1."""
     return "" if power == 1 else str(power).translate(_TO_SUPERSCRIPT)
 
 
 def denominator(wrt: Sequence[str]) -> str:
-    """``("x", "x", "a")`` → ``∂x²∂a``."""
+    """Return the denominator of a derivative: ``∂x²∂a`` for ``("x", "x", "a")``."""
     return "".join(f"∂{_bracketed(name)}{superscript(count)}" for name, count in _powers(wrt))
 
 
 def _bracketed(name: str) -> str:
-    """A variable's path, ``dense/kernel``, would read as a fraction without brackets."""
+    """Return a name, in brackets where it is a variable's path: ``dense/kernel`` would read as a fraction."""
     return name if _is_place(name) else f"({name})"
 
 
 def _powers(wrt: Sequence[str]) -> list[tuple[str, int]]:
-    """Neighbouring equal names with their count; ``x, a, x`` stays three factors."""
-    runs: list[tuple[str, int]] = []
-    for name in wrt:
-        if runs and runs[-1][0] == name:
-            runs[-1] = (name, runs[-1][1] + 1)
-        else:
-            runs.append((name, 1))
-    return runs
+    """Return each run of equal neighbouring names with its length; ``x, a, x`` has three runs."""
+    return [(name, len(list(run))) for name, run in itertools.groupby(wrt)]
 
 
 def split(text: str) -> list[str]:
-    r"""The words of a magic line: separated by spaces or commas outside brackets and quotes.
+    r"""Return the words of a magic line, which spaces or commas outside brackets and quotes separate.
 
     A word that is quoted as a whole loses its quotes, so an expression may hold spaces.
     Raises :class:`LineError` for a bracket or quote that does not close.
@@ -161,7 +154,7 @@ def _unquoted(word: str) -> str:
 
 @contextmanager
 def unwarned() -> Iterator[None]:
-    """Python warns of numbers such as ``1if``, with lines of its own; a line's words are judged here."""
+    """Silence Python's warnings of numbers such as ``1if``: words that are no names are refused here."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SyntaxWarning)
         yield
@@ -169,7 +162,7 @@ def unwarned() -> Iterator[None]:
 
 @lru_cache(maxsize=1024)
 def place(text: str) -> tuple[str, ast.expr]:
-    """A name, optionally dotted or subscripted with constants: its first name, and its syntax tree.
+    """Return the first name and the syntax tree of a place: a name, dotted or subscripted with constants.
 
     Raises :class:`LineError` for anything else.
 
@@ -198,15 +191,15 @@ def _is_constant(node: ast.expr) -> bool:
 
 
 def read_targets(words: Sequence[str], exists: Callable[[str], bool]) -> tuple[Target, ...]:
-    """The targets that the words of a line name, in their order.
+    """Return the targets that the words of a line name, in their order.
 
     Parameters
     ----------
     words
-        As :func:`split` gives them. ``d2y/dx`` and a following ``da`` belong together, since the
-        order says that two denominators follow.
+        The words, as :func:`split` returns them. ``d2y/dx`` and a following ``da`` belong together,
+        since the order says that two denominators follow.
     exists
-        Whether a source of that name exists; decides between two readings of a glued form.
+        Whether a source of a name exists, which decides between two readings of a glued form.
 
     Raises :class:`LineError` when a form cannot be read, or can be read in two ways.
 
@@ -234,23 +227,23 @@ def read_targets(words: Sequence[str], exists: Callable[[str], bool]) -> tuple[T
 
 
 def _may_follow(word: str) -> bool:
-    """Whether a word may be a further denominator of the fraction before it."""
+    """Return whether a word can be a further denominator of the fraction before it."""
     return word.startswith(tuple(_DELTAS)) and len(word) <= MAX_WORD and not _fraction(word)[1]
 
 
 def _normal(word: str) -> str:
-    """Python's own spelling of identifiers (NFKC), with superscripts as digits."""
+    """Return a word in Python's spelling of identifiers (NFKC), with superscripts as digits."""
     return unicodedata.normalize("NFKC", word.translate(_FROM_SUPERSCRIPT))
 
 
 def _fraction(word: str) -> tuple[str, str, str]:
-    """Split at the slash that is the fraction's, not one within quotes or brackets."""
+    """Split a word at the slash of its fraction, which stands outside quotes and brackets."""
     index = next((index for index in _outside(word) if word[index] == "/"), len(word))
     return word[:index], word[index : index + 1], word[index + 1 :]
 
 
 def _outside(text: str) -> Iterator[int]:
-    """The positions that are not within quotes or brackets."""
+    """Yield the positions of a text that are outside quotes and brackets."""
     depth, quote = 0, ""
     for index, char in enumerate(text):
         if quote:
@@ -267,6 +260,7 @@ def _outside(text: str) -> Iterator[int]:
 
 
 def _numerator(text: str, word: str) -> tuple[int, str]:
+    """Return the order and the output of ``d2y``; `word` is what an error quotes."""
     match = re.fullmatch(rf"[{_DELTAS}]([0-9]*)(.+)", text, re.DOTALL)
     if match is None:
         raise LineError(f"{shorten(word)!r} is not a derivative; write dy/dx or d2y/dx2.")
@@ -278,10 +272,11 @@ def _numerator(text: str, word: str) -> tuple[int, str]:
 
 
 Factors = Sequence[Sequence[tuple[int, str, int]]]
-"""For each position of a text, the denominators that may start there: (its end, its name, its power)."""
+"""For each position of a text, the denominators that can start there: end, name and power of each."""
 
 
 def _factors(text: str, order: int) -> Factors:
+    """Return the denominators that a glued text can hold at each of its positions."""
     table: list[list[tuple[int, str, int]]] = [[] for _ in range(len(text) + 1)]
     starts = [index for index in _outside(text) if text[index] in _DELTAS]
     for start in starts:
@@ -291,13 +286,13 @@ def _factors(text: str, order: int) -> Factors:
 
 
 def _whole(text: str, order: int) -> Factors:
-    """Only the denominators that are all of the text."""
+    """Return the denominators that take up the whole text."""
     factors = _powers_in(text[1:], order) if text[:1] in _DELTAS else []
     return [[(len(text), *factor) for factor in factors], *([] for _ in text)]
 
 
 def _powers_in(text: str, order: int) -> list[tuple[str, int]]:
-    """``x2`` is the name ``x2``, or ``x`` squared."""
+    """Return the readings of a factor as name and power: ``x2`` is the name ``x2``, or ``x`` squared."""
     found = [(text, 1), *((text[:-n], int(text[-n:])) for n in (1, 2) if text[-n:] in _POWERS[: order - 1])]
     return [(name, power) for name, power in found if _is_place(name)]
 
@@ -318,7 +313,7 @@ def _is_place(text: str) -> bool:
 def _readings(
     tables: Sequence[Factors], order: int, exists: Callable[[str], bool], most: int
 ) -> list[tuple[str, ...]]:
-    """Up to `most` ways to read the words as `order` denominators whose names exist."""
+    """Return up to `most` ways to read the words as `order` denominators whose names exist."""
     partial: dict[int, list[tuple[str, ...]]] = {0: [()]}
     for table in tables:
         at: list[dict[int, list[tuple[str, ...]]]] = [{} for _ in table]
@@ -343,11 +338,14 @@ def _first_name(name: str) -> str:
 def _denominators(
     words: Sequence[str], order: int, word: str, exists: Callable[[str], bool]
 ) -> tuple[tuple[str, ...], int]:
-    """The denominators that follow the slash of `word`, and how many of `words` they take."""
-    # Words apart are a denominator each, where that fits.
+    """Return the denominators after the slash of `word`, and the number of `words` that they take."""
+    # Where it fits, each separate word is one denominator.
     whole = [_whole(text, order) for text in words]
-    counts = range(1, len(words) + 1)
-    found = {reading: n for n in counts for reading in _readings(whole[:n], order, exists, most=2)}
+    found = {
+        reading: n
+        for n in range(1, len(words) + 1)
+        for reading in _readings(whole[:n], order, exists, most=2)
+    }
     if max(found.values(), default=1) == 1:
         tables: list[Factors] = []
         for text in words:
@@ -355,7 +353,7 @@ def _denominators(
             if _readings(tables, order, _anything, most=1):
                 break
         readings = _readings(tables, order, exists, most=2)
-        # Nothing of that name exists: the plain reading goes on, so that the error names the missing name.
+        # Where no name exists, the plain reading is taken, so that a later error names the missing name.
         found = dict.fromkeys(readings or _readings(tables, order, _anything, most=1), len(tables))
     shown = shorten(" ".join([word, *words[1 : max(found.values(), default=1)]]))
     if not found:
@@ -375,5 +373,5 @@ def _anything(name: str) -> bool:
 
 
 def _apart(word: str, reading: Iterable[str]) -> str:
-    """A reading with a word for each denominator, which can be read in no other way."""
+    """Return a reading spelled with a word for each denominator, which has no other reading."""
     return f"{_fraction(word)[0]}/{' '.join(f'd{name}' for name in reading)}"

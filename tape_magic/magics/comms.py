@@ -1,8 +1,8 @@
 """Comm messages of widgets, read while a cell runs.
 
-A kernel reads its messages between cells, so that a click would wait for the end of the cell that it is to
-stop. All of this is private to ipykernel 6 and 7: where anything is not as it was there, nothing is read, and
-what was read already is handed back.
+A kernel reads its messages between cells, so that a click on Stop would wait for the end of the cell. The
+parts of the kernel that are used here are private to ipykernel 6 and 7. Where one of them is missing or
+fails, reading ends, and the messages that were read already are handed back.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ COMM = ("comm_open", "comm_msg", "comm_close")
 
 
 class Comms:
-    """Reads what has arrived, without waiting; dispatches comm messages, and holds all others.
+    """Reads the messages that have arrived, without waiting; dispatches comm messages, and holds all others.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class Comms:
         self._held: list[Any] = []
         self._stream: Any = None
         self._callback: Any = None
-        self._tasks: set[Any] = set()  # an event loop may forget tasks that nobody keeps
+        self._tasks: set[Any] = set()  # an event loop keeps weak references to tasks only
         try:
             # Only the thread that runs the kernel's loop may read its socket.
             asyncio.get_running_loop()
@@ -44,24 +44,24 @@ class Comms:
 
     @property
     def working(self) -> bool:
-        """Whether messages can be read; once that has failed, it stays so."""
+        """Whether messages can be read; after one failure, no more are read."""
         return self._stream is not None
 
     def poll(self) -> bool:
-        """Dispatch the comm messages that have arrived; whether that still works."""
+        """Dispatch the comm messages that have arrived, and return whether messages can still be read."""
         while self._stream is not None:
             try:
                 frames = self._received()
                 if frames is None:
                     break
                 self._take(frames)
-            except Exception:  # whatever it is, it must not end the user's run
+            except Exception:  # no failure here may end the user's run
                 self._kernel.log.warning("tape_magic: comm messages cannot be read", exc_info=True)
                 self._stream = None
         return self.working
 
     def _received(self) -> Any:
-        """The next message, or nothing."""
+        """Return the next message, or ``None``."""
         import zmq
 
         try:
@@ -73,23 +73,24 @@ class Comms:
         session = self._kernel.session
         self._held.append(frames)
         if len(frames) == 1:
-            return  # what ipykernel 7 says to itself
+            return  # a message of ipykernel 7 to itself
         identities, parts = session.feed_identities(frames, copy=False)
-        # The header alone: a message that was deserialized once is refused the second time.
+        # The header alone is read: the session refuses a message that it has deserialized before.
         kind = session.unpack(parts[1].bytes)["msg_type"]
         if kind not in COMM:
             return
         self._held.pop()
         message = session.deserialize(parts, content=True, copy=False)
-        # A front end sends the next change of a widget when it hears that the last one is done.
-        self._tell("busy", message)
+        # A front end sends the next change of a widget after the kernel was idle once more.
+        self._send_state("busy", message)
         try:
             self._kernel.shell_handlers[kind](self._stream, identities, message)
         finally:
-            self._tell("idle", message)
-            self._tell("busy", self._kernel.get_parent("shell"))
+            self._send_state("idle", message)
+            self._send_state("busy", self._kernel.get_parent("shell"))
 
-    def _tell(self, state: str, parent: Any) -> None:
+    def _send_state(self, state: str, parent: Any) -> None:
+        """Send the kernel's state to the front end, as the answer to a message."""
         kernel = self._kernel
         kernel.session.send(
             kernel.iopub_socket,
@@ -100,7 +101,7 @@ class Comms:
         )
 
     def hand_back(self) -> None:
-        """Give the kernel what was held, in the order in which it arrived."""
+        """Give the kernel the messages that were held, in the order in which they arrived."""
         held, self._held = self._held, []
         for frames in held:
             scheduled = self._callback(frames)
@@ -111,7 +112,7 @@ class Comms:
 
 
 def _stream(kernel: Any) -> Any:
-    """The stream whose socket gives the thread of the cells its messages."""
+    """Return the stream whose socket gives the thread of the cells its messages."""
     thread = getattr(kernel, "shell_channel_thread", None)
     if thread is None:
         return kernel.shell_stream
@@ -120,7 +121,7 @@ def _stream(kernel: Any) -> Any:
 
 @contextmanager
 def reading_comms(kernel: Any) -> Iterator[Comms]:
-    """Comm messages can be read within this; what else arrived is handed back at the end."""
+    """Read comm messages within the context; other messages are handed back at its end."""
     comms = Comms(kernel)
     try:
         yield comms

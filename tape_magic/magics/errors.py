@@ -1,4 +1,4 @@
-"""How a magic's errors are shown."""
+"""Errors of the magics in the shell: ours in one line, the user's with the lines of the cell only."""
 
 from __future__ import annotations
 
@@ -10,29 +10,30 @@ from typing import Any, TypeVar, cast
 from IPython.core.error import UsageError
 
 from tape_magic.display.content.width import clean
-from tape_magic.errors import TapeMagicError, said, shorten
+from tape_magic.errors import ArgumentError, TapeMagicError, describe_error, shorten
 from tape_magic.magics.cell.cache import CellCache
 from tape_magic.magics.cell.cell import Cell, CellSyntaxError
+from tape_magic.magics.line.parser import Magic
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 _MOST = 1000
-"""The characters of a message: what is said, and the beginning of what was given."""
+"""The most characters of a message: its sentence, and the beginning of a long value."""
 
 
 @contextmanager
-def compiled_cell(shell: Any, body: str, magic: str, kept: CellCache) -> Iterator[Cell]:
-    """A cell, compiled; within this, its errors are shown as its own, and ours as one line.
+def compiled_cell(shell: Any, body: str, magic: Magic, kept: CellCache) -> Iterator[Cell]:
+    """Compile a cell; within the context, its errors show the cell's lines only, and ours are one line.
 
-    After an error of ours, the names that the cell may bind are as they were before; others may be
-    bound by another thread meanwhile.
+    After an error of ours, the names that the cell may bind have their values from before. Other names
+    are left alone, since another thread may have bound them meanwhile.
     """
     namespace = shell.user_ns
     before = dict(namespace)
     compiled: Cell | None = None
 
     def is_the_cells(error: Exception) -> bool:
-        """Whether an error is the cell's own, which then shows the cell's lines only."""
+        """Return whether an error is the cell's own, and have such an error show the cell's lines only."""
         if isinstance(error, CellSyntaxError):
             lines = shell.SyntaxTB.structured_traceback(SyntaxError, error.error, [])
             _shown_as(error, lambda: lines)
@@ -43,9 +44,9 @@ def compiled_cell(shell: Any, body: str, magic: str, kept: CellCache) -> Iterato
             _shown_as(error, lambda: render(type(error), error, traceback, tb_offset=0))
         return traceback is not None
 
-    with in_one_line(f"%%{magic}", is_the_cells):
+    with in_one_line(magic, is_the_cells):
         try:
-            compiled = Cell(shell, body, magic, kept)
+            compiled = Cell(shell, body, magic.name, kept)
             yield compiled
         except TapeMagicError:
             if compiled is not None:
@@ -54,9 +55,9 @@ def compiled_cell(shell: Any, body: str, magic: str, kept: CellCache) -> Iterato
 
 
 def interruptible(method: Method) -> Method:
-    """A method of the magics of which an interrupt, whenever it comes, is shown as one line.
+    """Have an interrupt of a magic's method shown in one line.
 
-    Around all of the method, since one can come before its first ``with`` is entered.
+    It wraps the whole method, since an interrupt can come before the method's first ``with`` is entered.
     """
 
     @functools.wraps(method)
@@ -64,7 +65,7 @@ def interruptible(method: Method) -> Method:
         try:
             return method(*arguments)
         except KeyboardInterrupt as error:
-            line = said(error)
+            line = describe_error(error)
             _shown_as(error, lambda: [line])
             raise
 
@@ -72,12 +73,12 @@ def interruptible(method: Method) -> Method:
 
 
 @contextmanager
-def in_one_line(magic: str, is_the_users: Callable[[Exception], bool] = lambda _: False) -> Iterator[None]:
-    """Show what a magic raises as one line, but for errors that are the user's own."""
+def in_one_line(magic: Magic, is_the_users: Callable[[Exception], bool] = lambda _: False) -> Iterator[None]:
+    """Show an error of a magic in one line; an error that is the user's own passes."""
     try:
         yield
     except TapeMagicError as error:
-        raise _usage_error(error) from None
+        raise _usage_error(error, magic) from None
     except UsageError:
         raise
     except Exception as error:
@@ -86,11 +87,11 @@ def in_one_line(magic: str, is_the_users: Callable[[Exception], bool] = lambda _
         if _interrupted(error):
             raise KeyboardInterrupt from None
         # TensorFlow or the system refused what the magic asked of it.
-        raise UsageError(_one_line(f"{magic} failed: {said(error)}")) from error
+        raise UsageError(_one_line(f"{magic.sign} failed: {describe_error(error)}")) from error
 
 
 def _put_back(namespace: dict[str, Any], before: dict[str, Any], cell: Cell) -> None:
-    """Those names that a cell may have bound, as they were before it."""
+    """Put the names that a cell may have bound back to their values from before it."""
     names = cell.names
     for name in {*namespace, *before} if cell.may_bind_any else {*names.reads, *names.assigns}:
         if name in before:
@@ -99,33 +100,38 @@ def _put_back(namespace: dict[str, Any], before: dict[str, Any], cell: Cell) -> 
             namespace.pop(name, None)
 
 
-def _usage_error(error: TapeMagicError) -> UsageError:
-    """Ours as IPython's own, which it shows in one line; a subclass it would show with a traceback."""
+def _usage_error(error: TapeMagicError, magic: Magic) -> UsageError:
+    """Return one of our errors as IPython's own, which is shown in one line; a subclass has a traceback.
+
+    An argument of the engine is called by the option that gave it.
+    """
+    if isinstance(error, ArgumentError) and error.name in magic.flags:
+        error = error.on_line(magic.flags[error.name])
     return UsageError(_one_line(str(error)))
 
 
 def _one_line(text: str) -> str:
-    """Names and texts of the user's, and so anything, as a line that can be shown."""
+    """Return a message, which may quote any text of the user's, as one line without control characters."""
     return shorten(clean(text), _MOST)
 
 
 def _interrupted(error: BaseException | None) -> bool:
-    """Whether an interrupt is behind it, which a library's tidying up then failed over."""
+    """Return whether an interrupt is in the chain of an error: a library can fail while it is interrupted."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__context__
     return error is not None
 
 
 def _shown_as(error: BaseException, render: Callable[[], list[str]]) -> None:
-    """Have IPython show an exception by `render`, without the frames of this package."""
+    """Have IPython show an exception as `render` gives it, without the frames of this package."""
 
     def rendered() -> list[str]:
         try:
             return render()
-        except KeyboardInterrupt:  # pressed while the cell's lines were looked for
-            return [said(error)]
+        except KeyboardInterrupt:  # pressed while the cell's lines were being read
+            return [describe_error(error)]
 
     try:
         error._render_traceback_ = rendered  # type: ignore[attr-defined]
     except AttributeError:
-        return  # a class with slots: IPython then shows every frame
+        return  # a class with slots takes no attribute, and IPython shows every frame

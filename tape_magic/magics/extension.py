@@ -1,4 +1,4 @@
-"""What loading the extension puts into a shell, and unloading takes out again."""
+"""Loading and unloading of the extension: the magics, their completion, the formatters of reports."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tape_magic.magics.line.completion import install_completion, remove_complet
 from tape_magic.magics.line.options import MAGICS
 from tape_magic.magics.shell import TapeMagics
 
-# By name: loading the extension takes a moment only because it imports neither NumPy nor the display.
+# By name, since their modules import NumPy, and loading the extension must not.
 _REPORTS = (
     ("tape_magic.results.gradients", "GradReport"),
     ("tape_magic.results.minimum", "MinimizeResult"),
@@ -18,7 +18,7 @@ _REPORTS = (
 
 
 def load(shell: Any) -> None:
-    """Register the magics, their completion, and how reports are shown; a second time changes nothing."""
+    """Register the magics, their completion and the formatters of reports; a second call changes nothing."""
     if isinstance(shell.magics_manager.registry.get(TapeMagics.__name__), TapeMagics):
         return
     shell.register_magics(TapeMagics(shell=shell))
@@ -30,7 +30,7 @@ def load(shell: Any) -> None:
 
 
 def unload(shell: Any) -> None:
-    """Take all of it out."""
+    """Take the magics, their completion and the formatters out of the shell."""
     manager = shell.magics_manager
     registered = manager.registry.pop(TapeMagics.__name__, None)
     if registered is None:

@@ -1,4 +1,4 @@
-"""Who is watching: a notebook with widgets, a terminal, or nobody."""
+"""The front end of a shell: a notebook with widgets, a terminal, or a program without a viewer."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tape_magic.magics.comms import reading_comms
 
 KINDS = ("auto", "widget", "terminal", "none")
 VARIABLE = "TAPE_MAGIC_PROGRESS"
-"""The environment variable that says how runs are shown where the notebook does not."""
+"""The environment variable that sets how runs are shown, where the notebook does not set it."""
 
 
 def kind_of(shell: Any) -> str:
-    """``widget``, ``terminal`` or ``none``.
+    """Return ``widget``, ``terminal`` or ``none``, whichever fits the shell.
 
-    A kernel whose client takes no input is run by a program (nbclient, papermill), for which one
-    final report is enough; that attribute is private, and without it a person is taken to watch.
+    A kernel whose client takes no input is run by a program (nbclient, papermill), for which the final
+    report is enough. That attribute of ipykernel 6 and 7 is private; without it, a person is presumed.
     """
     kernel = getattr(shell, "kernel", None)
     if kernel is None:
@@ -32,9 +32,9 @@ def kind_of(shell: Any) -> str:
 
 
 def chosen(shell: Any, wanted: str) -> str:
-    """What the notebook says, else what the environment says, else what there is.
+    """Return the kind that the notebook sets, else the environment, else the one that fits the shell.
 
-    Raises `LineError` where one of them says what is no kind.
+    Raises :class:`LineError` for an unknown kind.
     """
     for source, kind in (("TapeMagics.progress", wanted), (VARIABLE, os.environ.get(VARIABLE) or "auto")):
         if kind not in KINDS:
@@ -46,7 +46,7 @@ def chosen(shell: Any, wanted: str) -> str:
 
 @contextmanager
 def front_end(shell: Any, wanted: str) -> Iterator[Progress]:
-    """The progress display for this shell, closed at the end whatever happens."""
+    """Make the progress display of a shell, and close it at the end in any case."""
     kind = chosen(shell, wanted)
     with reading_comms(getattr(shell, "kernel", None)) as comms:
         progress: Progress

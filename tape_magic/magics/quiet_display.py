@@ -1,4 +1,4 @@
-"""What a cell displays, kept from the user while it runs once more."""
+"""Hides the displays of a cell while a check runs it again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tape_magic.engine.process.output import OtherThreads
 
 
 class _OtherThreadsPublisher(DisplayPublisher):
-    """Publishes only what other threads display."""
+    """Publishes the displays of other threads only."""
 
     def __init__(self, publisher: Any) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -32,7 +32,7 @@ class _OtherThreadsPublisher(DisplayPublisher):
 
 @contextmanager
 def no_displays(shell: Any) -> Iterator[None]:
-    """Within this, nothing appears that this thread displays."""
+    """Hide the displays of this thread within the context."""
     publisher = shell.display_pub
     shell.display_pub = _OtherThreadsPublisher(publisher)
     try:

@@ -1,4 +1,4 @@
-"""The three magics: a line and a cell in; names, a report and ``Out[n]`` out."""
+"""The three magics as methods: a line and a cell in; names, a report and ``Out[n]`` out."""
 
 from __future__ import annotations
 
@@ -14,28 +14,30 @@ from tape_magic.magics.cell.cache import CellCache
 from tape_magic.magics.errors import compiled_cell, in_one_line, interruptible
 from tape_magic.magics.line.grad import GRAD
 from tape_magic.magics.line.minimize import MINIMIZE
-from tape_magic.magics.line.resolve import request_arguments, settings
+from tape_magic.magics.line.resolve import minimize_settings, request_arguments
 from tape_magic.magics.line.tfgpu import TFGPU
 
 
 @magics_class
 class TapeMagics(Magics):
-    """The magics, and their defaults: ``%config TapeMagics`` shows and sets them."""
+    """The magics and their defaults, which ``%config TapeMagics`` shows and sets."""
 
     shell: Any
     _cache: Any = None
     _kept = Instance(CellCache, ())
     _watch: Any = None
 
-    grads_name = Unicode("grads", help="What the report of %%grad is bound to, without -o.").tag(config=True)
-    minimum_name = Unicode("minimum", help="What the report of %%minimize is bound to, without -o.").tag(
+    grads_name = Unicode("grads", help="The name of %%grad's report, where the line has no -o.").tag(
+        config=True
+    )
+    minimum_name = Unicode("minimum", help="The name of %%minimize's report, where the line has no -o.").tag(
         config=True
     )
     derivative_limit = Int(
         DERIVATIVE_LIMIT, min=1, help="The largest Jacobian or Hessian that %%grad computes, in bytes."
     ).tag(config=True)
     progress = Unicode(
-        "auto", help="How a run is shown: 'widget', 'terminal' or 'none'; 'auto' finds out."
+        "auto", help="How a run is shown: 'widget', 'terminal', 'none', or 'auto' for whichever fits."
     ).tag(config=True)
     watch_minutes = Float(60.0, min=0.0, help="How long %tfgpu --watch goes on, in minutes.").tag(config=True)
 
@@ -43,7 +45,7 @@ class TapeMagics(Magics):
     @cell_magic
     @interruptible
     def grad(self, line: str, cell: str) -> Any:
-        with compiled_cell(self.shell, cell, GRAD.name, self._kept) as compiled:
+        with compiled_cell(self.shell, cell, GRAD, self._kept) as compiled:
             options = GRAD.parse(line)
             from tape_magic.engine.api.derivative import derivative_program
             from tape_magic.engine.api.grad import grad_program
@@ -63,7 +65,7 @@ class TapeMagics(Magics):
                 **request,
             )
             if options.inspect and not options.quiet:
-                done.report.inspect()  # may be refused: then nothing is bound
+                done.report.inspect()  # it may be refused, and then no name is bound
             namespace.update({**done.bindings, options.name or self.grads_name: done.report})
             if not options.inspect and not options.quiet:
                 display(done.report)
@@ -73,7 +75,7 @@ class TapeMagics(Magics):
     @cell_magic
     @interruptible
     def minimize(self, line: str, cell: str) -> Any:
-        with compiled_cell(self.shell, cell, MINIMIZE.name, self._kept) as compiled:
+        with compiled_cell(self.shell, cell, MINIMIZE, self._kept) as compiled:
             options = MINIMIZE.parse(line)
             from tape_magic.engine.api.loading import require_tensorflow
             from tape_magic.engine.api.minimize import MinimizeInterrupted, minimize_program
@@ -82,17 +84,16 @@ class TapeMagics(Magics):
             require_tensorflow()
             namespace = self.shell.user_ns
             remarks = compiled.run_preamble(namespace)
-            asked = settings(self.shell, options, remarks)
+            settings = minimize_settings(self.shell, options, remarks)
             name = options.name or self.minimum_name
-            loss = options.loss[0] if options.loss else None
             with front_end(self.shell, "none" if options.quiet else self.progress) as progress:
                 try:
                     done = minimize_program(
                         compiled,
                         namespace,
-                        loss,
+                        options.loss_name,
                         options.over,
-                        asked,
+                        settings,
                         progress.update,
                         self._loops,
                         progress.wish,
@@ -102,7 +103,7 @@ class TapeMagics(Magics):
                     namespace[name] = interrupted.result
                     if not options.quiet:
                         progress.finish(interrupted.result)
-                    # Exactly that: front ends go by the name of what was raised.
+                    # No subclass: front ends look at the name of the exception's class.
                     raise KeyboardInterrupt(str(interrupted)) from None
                 namespace[name] = done.result
                 if not options.quiet:
@@ -113,7 +114,7 @@ class TapeMagics(Magics):
     @line_magic
     @interruptible
     def tfgpu(self, line: str) -> None:
-        with in_one_line(f"%{TFGPU.name}"):
+        with in_one_line(TFGPU):
             options = TFGPU.parse(line)
             from tape_magic.magics import watching
 
@@ -132,14 +133,14 @@ class TapeMagics(Magics):
                 display(report)
 
     def stop_watching(self) -> None:
-        """End the picture of `%tfgpu --watch`, if there is one."""
+        """End the picture of ``%tfgpu --watch``, where there is one."""
         if self._watch is not None:
             self._watch.stop()
             self._watch = None
 
     @property
     def _loops(self) -> Any:
-        """The compiled loops that wait for a cell to be run again."""
+        """The compiled loops of the cells that were run, for their next run."""
         if self._cache is None:
             from tape_magic.engine.api.minimize import new_loop_cache
 

@@ -1,4 +1,4 @@
-"""`%tfgpu` once its line is read; the thread behind `--watch`."""
+"""The work of ``%tfgpu`` behind its line, and the thread of ``--watch``."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def report(options: DeviceOptions) -> Any:
     """Set the devices up as the line asks and return their report, or the doctor's report."""
     from tape_magic.engine.api.devices import devices, diagnose
 
-    return diagnose() if options.doctor else devices(options.gpus, **options.setup)
+    return diagnose() if options.doctor else devices(options.gpus, **options.arguments)
 
 
 def watch(shell: Any, progress: str, seconds: float, stop: Callable[[], None]) -> Any:
-    """Show the devices as they go on; the watch that goes on in a notebook, None where it is one look only.
+    """Show the devices, and return the watch that goes on in a notebook; ``None`` elsewhere, after one look.
 
-    `progress` is how a run is shown, and `stop` what the button calls. Raises `LineError` where `progress` is
-    no kind, and `DeviceError` where there is nothing to read.
+    `progress` is the way in which runs are shown, and the button calls `stop`. Raises :class:`LineError` for
+    an unknown way, and :class:`DeviceError` where there is nothing to read.
     """
     from tape_magic.display.live.watch import WatchView, in_one_line, show_once
     from tape_magic.engine.api.devices import open_sampler
@@ -43,10 +43,10 @@ def watch(shell: Any, progress: str, seconds: float, stop: Callable[[], None]) -
                 notes.append(f"one look only: {error}")
             else:
                 watch = Watch(sampler, seconds)
-                stack.pop_all()  # the watch closes it
+                stack.pop_all()  # the watch closes the sampler
                 watch.start(view)
                 return watch
-        time.sleep(PERIOD)  # load is that of the time between two readings
+        time.sleep(PERIOD)  # load is a mean over the time between two readings
         sample = sampler.sample()
     if kind == "terminal":
         print(in_one_line(sample, sampler.missing))
@@ -59,41 +59,43 @@ PERIOD = 0.75
 """Seconds between two readings."""
 
 _KEPT = 128
-"""More samples than a minute has."""
+"""The most samples that are kept: more than a minute has."""
 
 _PATIENCE = 10.0
-"""Seconds to wait for a reading that hangs."""
+"""The most seconds that stopping waits for a reading."""
 
 
 class Reads(Protocol):
-    """What a watch reads."""
+    """The sampler, as a watch uses it."""
 
     missing: str | None
 
     def sample(self) -> Sample:
-        """The devices now."""
+        """Return the state of the devices now."""
 
     def close(self) -> None:
-        """The end."""
+        """Release the sampler's resources."""
 
 
 class Shows(Protocol):
-    """What a watch draws on."""
+    """The view, as a watch uses it."""
 
     def show(self, samples: Sequence[Sample]) -> None:
-        """The last minute, as it is now."""
+        """Draw the samples of the last minute."""
 
     def finish(self, samples: Sequence[Sample], notes: Sequence[str]) -> None:
-        """The last minute, to stay."""
+        """Leave the samples of the last minute behind as static output, with notes below."""
 
 
 class Watch:
-    """Goes on in a thread of its own until it is stopped, its time is over, or the kernel ends.
+    """A picture of the devices, drawn by a thread until it is stopped, its time is over, or the kernel ends.
 
     Parameters
     ----------
-    reads, seconds
-        Where the samples come from, and for how long; closed at the end, also where the first picture fails.
+    reads
+        The source of the samples; closed at the end, also where the first picture fails.
+    seconds
+        The time after which the watch ends.
     """
 
     def __init__(self, reads: Reads, seconds: float) -> None:
@@ -104,26 +106,26 @@ class Watch:
         self._shows: Shows | None = None
 
     def start(self, shows: Shows) -> None:
-        """Show the first sample at once, and go on in the thread."""
+        """Show the first sample at once, and the next ones from the thread."""
         self._shows = shows
         try:
             self._take(shows)
         except BaseException:
-            self._reads.close()  # there is no thread yet that would
+            self._reads.close()  # the thread, which would close it, has not started
             raise
-        # before the kernel's end: what is left open then would stand in the notebook as an error
+        # at the kernel's end, an open widget would stay in the notebook as an error
         atexit.register(self.stop)
         self._thread.start()
 
     def stop(self) -> None:
-        """End it, and wait until its picture is left behind; again, it does nothing."""
+        """End the watch, and wait for its last picture; a second call does nothing."""
         self._over.set()
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join(_PATIENCE)
 
     @property
     def ended(self) -> bool:
-        """Whether it is over."""
+        """Whether the watch is over."""
         return not self._thread.is_alive()
 
     def _take(self, shows: Shows) -> None:
@@ -138,7 +140,7 @@ class Watch:
             while not self._over.wait(PERIOD) and time.monotonic() < end:
                 self._take(shows)
         except Exception as error:
-            # a thread has nobody who could catch it, and would print a traceback of ours
+            # no caller could catch it, and the thread would print a traceback of ours
             notes.append(f"{type(error).__name__}: {error}")
         atexit.unregister(self.stop)
         notes.insert(0, f"watched until {datetime.now():%H:%M:%S}")

@@ -1,4 +1,9 @@
-"""What the engine found out, as frozen records: read by people, by programs and by the display."""
+"""Reports and their parts as frozen records, for people, for programs and for the display.
+
+Entrance: the classes below; the engine makes them.
+Imports: the notation; ``views.py`` alone imports the display, when a user asks for a picture.
+
+"""
 
 from tape_magic.results.check import Check
 from tape_magic.results.curvature import Curvature, Hessian

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 
 class CheckOutcome(enum.Enum):
-    """What came of a comparison; each member carries its sentence, in words for a heading."""
+    """The outcome of a comparison; each member carries its sentence, in words for a heading."""
 
     AGREES = "agrees with central differences"
     DIFFERS = "differs from central differences"
@@ -22,7 +22,7 @@ class CheckOutcome(enum.Enum):
 
 @dataclass(frozen=True)
 class Check:
-    """How far a derivative is from central differences.
+    """The distance of a derivative from central differences.
 
     Attributes
     ----------
@@ -32,19 +32,19 @@ class Check:
         The largest relative error over the elements compared, |d − c| / max(|d|, |c|, s), where s is
         the scale below which a difference is rounding; NaN where nothing was compared.
     place
-        Where it is: the index within the derivative; empty for a scalar, and where the largest error
-        is that of a whole direction.
+        The index of the largest error within the derivative; empty for a scalar, and where the error
+        is the error along a whole direction.
     derivative, difference
-        The two values there.
+        The values of the derivative and of the difference at that index.
     tolerance
-        The error up to which they agree; it follows from the dtype that the cell computes in.
+        The largest error of a derivative that agrees; it follows from the dtype of the computation.
     compared, elements
-        How many elements were compared by themselves, and how many there are. Of many, a sample, and
-        the whole along random directions; the note says so.
+        The number of elements that were compared one by one, and the number of all elements. A large
+        derivative is compared at a sample, and as a whole along random directions; the note says so.
     dtype
         The dtype in which the differences were taken.
     note
-        What limits the comparison, a sentence without a full stop; empty when nothing does.
+        The limits of the comparison, a sentence without a full stop; empty where there are none.
     """
 
     key: str
@@ -60,12 +60,12 @@ class Check:
 
     @property
     def outcome(self) -> CheckOutcome:
-        """Whether the two are the same but for rounding, or were not compared at all."""
+        """The outcome: the same but for rounding, different, or not compared."""
         if math.isnan(self.error):
             return CheckOutcome.NOT_COMPARED
         return CheckOutcome.AGREES if self.error <= self.tolerance else CheckOutcome.DIFFERS
 
     @property
     def agrees(self) -> bool:
-        """Whether the two are the same but for rounding."""
+        """Whether derivative and difference are the same but for rounding."""
         return self.outcome is CheckOutcome.AGREES

@@ -1,4 +1,4 @@
-"""Hessians, and what their eigenvalues say."""
+"""Hessians, and the verdict on a point that their eigenvalues give."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import numpy as np
 from tape_magic.errors import closest
 
 MOST_ROWS = 512
-"""The eigenvalues of a larger Hessian take seconds; it is given by its blocks alone."""
+"""The most rows of a Hessian whose eigenvalues are computed: those of a larger one take seconds."""
 
 _EPSILONS = {"bfloat16": 2.0**-7, "float16": 2.0**-10, "float32": 2.0**-23}
 
 
 class Curvature(enum.Enum):
-    """What the signs of a Hessian's eigenvalues say; each member carries its two names.
+    """The signs of a Hessian's eigenvalues.
 
-    That of the matrix, and that of the point where the gradient is 0.
+    Each member carries the name of the matrix, and the name of a point where the gradient is 0.
     """
 
     MINIMUM = ("positive definite", "a minimum")
@@ -31,17 +31,17 @@ class Curvature(enum.Enum):
 
     @property
     def matrix(self) -> str:
-        """What such a matrix is called."""
+        """The name of such a matrix."""
         return self.value[0]
 
     @property
     def point(self) -> str:
-        """What a point is where the gradient is 0; empty where the second derivatives do not decide."""
+        """The name of a point where the gradient is 0; empty where the second derivatives do not decide."""
         return self.value[1]
 
     @property
     def sentence(self) -> str:
-        """What is so wherever the Hessian is taken."""
+        """The statement that holds at every point, in words."""
         if not self.point:
             return f"{self.matrix}: the second derivatives do not decide"
         return f"{self.matrix}: {self.point} wherever the gradient is 0"
@@ -58,16 +58,16 @@ class Hessian:
     names
         The sources in order; an array inside a structure or a model by its path.
     shapes
-        Their shapes.
+        The shapes of the sources.
     blocks
-        ``blocks["x", "a"]`` is ∂²y/∂x∂a, of the shape of x followed by that of a, as TensorFlow gave
-        it; zeros where y is at most linear in the two.
+        ``blocks["x", "a"]`` is ∂²y/∂x∂a, of the shape of x followed by the shape of a, as TensorFlow
+        gave it; zeros where y is at most linear in x and a.
     gradient_norm
         The norm of the gradient by all sources, where the Hessian was taken.
     source_norm
         The norm of all sources together.
     dtype
-        The least precise of the sources' dtypes, by its name: rounding goes by it.
+        The least precise of the sources' dtypes, by its name; the rounding error follows from it.
 
     Examples
     --------
@@ -97,7 +97,7 @@ class Hessian:
 
     @property
     def size(self) -> int:
-        """Rows of the matrix: the elements of all sources."""
+        """The number of rows of the matrix: the elements of all sources."""
         return sum(int(np.prod(shape, dtype=np.int64)) for shape in self.shapes)
 
     @cached_property
@@ -117,12 +117,12 @@ class Hessian:
             for first, height in zip(self.names, sizes, strict=True)
         ]
         matrix = np.concatenate(rows, axis=0)
-        symmetric: np.ndarray[Any, Any] = (matrix + matrix.T) / 2  # only rounding tells the halves apart
+        symmetric: np.ndarray[Any, Any] = (matrix + matrix.T) / 2  # the halves differ by rounding only
         return symmetric
 
     @cached_property
     def eigenvalues(self) -> tuple[float, ...]:
-        """In ascending order, in float64; computed when first asked for.
+        """The eigenvalues in ascending order, in float64; computed at the first access.
 
         Empty past 512 rows, and where the matrix is not finite.
         """
@@ -132,7 +132,7 @@ class Hessian:
 
     @property
     def condition(self) -> float | None:
-        """The greatest absolute eigenvalue over the least; infinite for a singular matrix."""
+        """The largest absolute eigenvalue over the smallest; infinite for a singular matrix."""
         if not self.eigenvalues:
             return None
         magnitudes = np.abs(self.eigenvalues)
@@ -141,7 +141,7 @@ class Hessian:
 
     @property
     def curvature(self) -> Curvature | None:
-        """What the signs of the eigenvalues say; ``None`` where there are no eigenvalues."""
+        """The signs of the eigenvalues; ``None`` where there are no eigenvalues."""
         if not self.eigenvalues:
             return None
         values = np.asarray(self.eigenvalues)
@@ -156,14 +156,14 @@ class Hessian:
     def stationary(self) -> bool:
         """Whether the gradient is 0 but for rounding.
 
-        A change of the sources in their last digit, of relative size epsilon, changes the gradient by
-        up to the greatest absolute eigenvalue times epsilon times the sources' norm.
+        A change of the sources in their last digit, of relative size epsilon, changes the gradient by at
+        most the largest absolute eigenvalue times epsilon times the sources' norm.
         """
         return self.gradient_norm <= 4 * self._rounding * self.source_norm
 
     @property
     def verdict(self) -> str:
-        """What the eigenvalues and the gradient say together, in words; empty without eigenvalues."""
+        """The verdict of the eigenvalues and the gradient together, in words; empty without eigenvalues."""
         curvature = self.curvature
         if curvature is None:
             return ""
@@ -179,8 +179,8 @@ class Hessian:
     def _rounding(self) -> float:
         """The rounding error of the eigenvalues of a symmetric matrix.
 
-        The size of the matrix times epsilon times the greatest absolute eigenvalue (Golub and Van
-        Loan, Matrix Computations, 8.1), with the epsilon of the dtype that it was computed in.
+        The size of the matrix times epsilon times the largest absolute eigenvalue (Golub and Van
+        Loan, Matrix Computations, 8.1), with the epsilon of the dtype of the computation.
         """
         epsilon = _EPSILONS.get(self.dtype, 2.0**-52)
         return float(self.size * epsilon * np.abs(self.eigenvalues).max(initial=0.0))

@@ -1,4 +1,4 @@
-"""What `%tfgpu` and `devices()` answer: the machine's devices, and what became of the request.
+"""The report of ``%tfgpu`` and ``devices()``: the machine's devices, and the outcome of the request.
 
 Plain frozen data, made by the engine and laid out by the display. Memory is in bytes everywhere.
 """
@@ -14,7 +14,7 @@ from tape_magic.errors import size_text
 
 
 class PolicyKind(enum.Enum):
-    """How TensorFlow takes a device's memory; the value says it in words."""
+    """How TensorFlow takes a device's memory; the value is the way in words."""
 
     DEFAULT = "nearly all memory at once"
     GROWTH = "memory as needed"
@@ -41,14 +41,14 @@ class Policy:
 
     @property
     def text(self) -> str:
-        """In words."""
+        """The policy in words."""
         if self.kind is not PolicyKind.LIMIT:
             return str(self.kind.value)
         return f"{self.kind.value} {' + '.join(size_text(limit) for limit in self.limits)}"
 
 
 class SetupOutcome(enum.Enum):
-    """What became of the request; each member carries its sentence."""
+    """The outcome of a request; each member carries its sentence."""
 
     DONE = "Done"
     ALREADY_SO = "Already so"
@@ -65,7 +65,7 @@ class SetupOutcome(enum.Enum):
 class Holder:
     """A process that holds memory of a GPU: its number, its bytes, its command, and its notebook if any.
 
-    `here` says that it is this very process. What the system does not tell is None.
+    `here` is true for this very process. Attributes that the system does not give are None.
 
     >>> Holder(4121, 2 * 2**30, "ipykernel_launcher", "train.ipynb").text
     'the notebook train.ipynb (process 4121)'
@@ -79,7 +79,7 @@ class Holder:
 
     @property
     def text(self) -> str:
-        """Who it is, in words."""
+        """The process in words."""
         if self.here:
             return f"this kernel (process {self.pid})"
         if self.notebook:
@@ -91,16 +91,16 @@ class Holder:
 class Device:
     """One physical device, as TensorFlow numbers it.
 
-    A "CARD" is a GPU that NVML finds and TensorFlow does not, numbered as NVML and nvidia-smi do; of the
-    others, `card` is that number, None where it is not known.
+    A "CARD" is a GPU that NVML finds and TensorFlow does not, with the number that NVML and nvidia-smi give
+    it; a GPU that both find has that number as `card`, None where it is not known.
 
     `logical_names` are the names that `tf.device` takes, as ("GPU:0",); empty for a hidden device.
-    `compute_capability` is (major, minor). Memory is in bytes: `memory_total` is the device's own,
-    `memory_used` what TensorFlow's tensors in this process hold now, `memory_peak` the most they held (over
-    several logical devices: the sum of their peaks), `memory_all` what all processes hold together. All are
-    None where they are not known; used and peak are never known before TensorFlow has started. `load` is the
-    share of the last moments in which the GPU was busy, from 0 to 1; `temperature` is in degrees Celsius.
-    `holders` are the processes that hold its memory, as far as NVML tells, the greediest first.
+    `compute_capability` is (major, minor). Memory is in bytes: `memory_total` is the memory of the device,
+    `memory_used` the memory that TensorFlow's tensors in this process hold now, `memory_peak` the most they
+    held (the sum of the peaks of several logical devices), `memory_all` the memory that all processes hold.
+    Each is None where it is not known; used and peak are never known before TensorFlow has started. `load` is
+    the share of the last moments in which the GPU was busy, from 0 to 1; `temperature` is in degrees Celsius.
+    `holders` are the processes that hold memory of the device, as far as NVML knows, the largest first.
     """
 
     kind: Literal["GPU", "CARD", "CPU"]
@@ -127,14 +127,14 @@ class Device:
 
 @dataclass(frozen=True)
 class DeviceReport:
-    """The devices of this machine, GPUs first, and what became of the request.
+    """The devices of this machine, GPUs first, and the outcome of the request.
 
     `cuda` and `cudnn` are the versions that this TensorFlow was built for, None for a build without them.
-    `started` says whether TensorFlow's runtime has started, after which devices can no longer be changed.
+    `started` is true once TensorFlow's runtime has started, after which devices can no longer be changed.
     `why_no_gpu` is the reason in words where there is no GPU, else None. `notes` are whole sentences, for
     example about an environment variable that overrides the request. `driver` is the version of NVIDIA's
-    driver, None where NVML does not tell. `settings` are what holds for all devices, in words, as
-    "precision mixed_bfloat16"; what is at TensorFlow's default is left out.
+    driver, None where NVML does not give it. `settings` are the settings for all devices, in words, as
+    "precision mixed_bfloat16"; a setting at TensorFlow's default is left out.
     """
 
     devices: tuple[Device, ...]
@@ -160,7 +160,7 @@ class DeviceReport:
 
     @property
     def headline(self) -> str:
-        """One line: the outcome, and then what is so now.
+        """One line: the outcome, and the state of the devices after it.
 
         For example "Done: GPU 0 memory as needed, GPU 1 hidden." or
         "No GPU: TensorFlow continues on the CPU (this TensorFlow is built without CUDA)."
@@ -172,7 +172,7 @@ class DeviceReport:
 
     @property
     def setup(self) -> str:
-        """How the devices are set up, in words."""
+        """The state of the devices in words."""
         parts = [f"{gpu.name} {gpu.policy.text}" for gpu in self.gpus]
         parts += [
             f"{cpu.name} as {len(cpu.logical_names)} logical CPUs"
@@ -185,10 +185,10 @@ class DeviceReport:
         return ", ".join(parts)
 
     def to_json(self) -> str:
-        """The report as JSON, enumerations by their names in small letters: what `%tfgpu --json` prints.
+        """Return the report as `%tfgpu --json` prints it; enumerations are their names in small letters.
 
         >>> import json
-        >>> report = DeviceReport((), "2.21.0", None, None, False, Outcome.ASKED, "no driver", ())
+        >>> report = DeviceReport((), "2.21.0", None, None, False, SetupOutcome.ASKED, "no driver", ())
         >>> json.loads(report.to_json())["outcome"]
         'asked'
         """

@@ -1,4 +1,4 @@
-"""What `%tfgpu --doctor` answers: the chain from the wheel to a computation, and where it is broken."""
+"""The report of ``%tfgpu --doctor``: the chain from the wheel to a computation, and its first broken link."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from tape_magic.results.devices import report_json
 
 ON_CPU = "%tfgpu --cpu"
-"""The line that says that the CPU is meant."""
+"""The line with which a user asks for the CPU."""
 
 
 class Link(enum.Enum):
-    """What TensorFlow needs for a GPU, in the order in which it needs it; the value says it in words."""
+    """The things that TensorFlow needs for a GPU, in the order of need; the value is the name in words."""
 
     WHEEL = "wheel with CUDA"
     DRIVER = "driver"
@@ -24,7 +24,7 @@ class Link(enum.Enum):
 
 
 class Finding(enum.Enum):
-    """How a link was found; the value says it in words."""
+    """The state of a link; the value is the state in words."""
 
     OK = "ok"
     MISSING = "missing"
@@ -35,9 +35,10 @@ class Finding(enum.Enum):
 
 @dataclass(frozen=True)
 class Examined:
-    """One link as it was found, with the evidence: what was looked at and what was seen.
+    """One examined link: its state, and the evidence for it.
 
-    `parts` are what it consists of, each with its name, how it was found, and where it is or why it is not.
+    `parts` are the parts of the link, each with its name, its state, and the place where it is or the reason
+    why it is missing.
     """
 
     link: Link
@@ -53,11 +54,10 @@ class Examined:
 
 @dataclass(frozen=True)
 class DoctorReport:
-    """The links in order, those after the first broken one not tried, and what to do.
+    """The links in order, those after the first broken one not tried, and the remedy.
 
-    `cause` is what the broken link means, None where all is well. `advice` is a sentence that leads up to
-    `command`, the one thing to run or to do. `tensorflow` is its version, empty
-    without it.
+    `cause` is the meaning of the broken link, None where all is well. `advice` begins the sentence that
+    `command`, the one thing to run or to do, ends. `tensorflow` is TensorFlow's version, empty without it.
 
     >>> report = DoctorReport((), "libcudnn.so.9 is missing", "Run", "pip install x", "2.21.0")
     >>> report.headline
@@ -72,7 +72,7 @@ class DoctorReport:
 
     @property
     def well(self) -> bool:
-        """Whether a GPU computes, as it was asked to."""
+        """Whether a GPU computes."""
         return self.cause is None
 
     @property
@@ -82,13 +82,13 @@ class DoctorReport:
 
     @property
     def harmless(self) -> bool:
-        """Whether nothing is to be mended: there is no GPU, and TensorFlow computes on the CPU."""
+        """Whether there is nothing to repair: the machine has no GPU, and TensorFlow computes on the CPU."""
         broken = self.broken
         return broken is not None and broken.finding is Finding.MISSING and self.command == ON_CPU
 
     @property
     def headline(self) -> str:
-        """One line."""
+        """The report in one line."""
         if self.cause is None:
             return "The GPU works"
         broken = self.broken
@@ -96,5 +96,5 @@ class DoctorReport:
         return f"{'The GPU is there, but' if sees else 'No GPU:'} {self.cause}"
 
     def to_json(self) -> str:
-        """The report as JSON, enumerations by their names in small letters."""
+        """Return the report as JSON; enumerations are their names in small letters."""
         return report_json(self)

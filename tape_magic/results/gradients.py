@@ -27,34 +27,32 @@ class Derivative:
         The output's name; ``_`` is the value of the last expression.
     wrt
         The sources in the order of differentiation, one entry an order; an array inside a
-        structure or a model by its path (``p['w']``, ``dense/kernel``). Of a product, each source
-        that has a vector; of one with a Hessian, before these the source whose gradient it is.
+        structure or a model by its path (``p['w']``, ``dense/kernel``). For a product, each source
+        that has a vector; for a product with a Hessian, before these the source of the gradient.
     value
-        What TensorFlow gave, or ``None``. A gradient has the last source's shape; a Jacobian the
-        output's shape and then that of each source; a block of a Hessian those of its two sources; a
-        product with a Jacobian the output's shape, one with a Hessian its first source's.
+        The tensor that TensorFlow returned, or ``None``. A gradient has the last source's shape; a
+        Jacobian the output's shape followed by each source's; a block of a Hessian the shapes of its two
+        sources; a product with a Jacobian the output's shape, a product with a Hessian its first source's.
     shape
-        The shape of the value, also where there is none.
+        The shape of the value, also where the value is ``None``.
     dtype
         The dtype of the value, by its name.
     sums
-        For each order, how many elements were summed before differentiating; 1 where the
-        quantity was a scalar.
+        For each order, the number of elements that were summed before differentiating; 1 for a scalar.
     connected
-        Whether TensorFlow found a way from the source to the output. Where there is none, `value` is
-        ``None``, or zeros if they were asked for.
+        Whether TensorFlow found a path from the source to the output. Without a path, `value` is
+        ``None``, or zeros where the user asked for zeros.
     reason
-        Why there is no derivative, or why it is zero or not finite, where there is something to say.
+        The reason why the derivative is missing, zero or not finite; ``None`` for any other derivative.
     of_model
         Whether the last source is a variable of a model, layer or ``tf.Module``.
     kind
-        What was computed.
+        The kind of the derivative.
     along
-        Of a product, what the vectors were called, one for each of the sources that have one.
+        For a product, the names of the vectors, one for each source that has a vector.
     source
-        The array that was differentiated by: a tensor, or the variable itself, which may have another
-        value by now; a reference, and nothing is read before it is looked at. ``None`` where the
-        value has another shape than the source.
+        The source: a tensor, or the variable itself, whose value may have changed since; it is read
+        when a user looks at it. ``None`` where the value has another shape than the source.
     """
 
     target: str
@@ -77,12 +75,12 @@ class Derivative:
 
     @property
     def order(self) -> int:
-        """How many times the output was differentiated."""
+        """The number of differentiations."""
         return {Kind.JVP: 1, Kind.HVP: 2}.get(self.kind, len(self.wrt))
 
     @property
     def key(self) -> str:
-        """As typed on the line: ``d2y/dx2``; ``dy/d(x, a)`` along vectors for x and a together."""
+        """The spelling of the magic line: ``d2y/dx2``; ``dy/d(x, a)`` for vectors for both x and a."""
         if len(self.along) < 2:
             return Target(self.target, self.wrt).key
         power, first = ("2", f"d{self.wrt[0]} ") if self.kind is Kind.HVP else ("", "")
@@ -90,17 +88,17 @@ class Derivative:
 
     @property
     def _directions(self) -> tuple[str, ...]:
-        """The sources that have a vector."""
+        """The sources that have a vector, in order."""
         return self.wrt[len(self.wrt) - len(self.along) :]
 
     @cached_property
     def summary(self) -> Summary | None:
-        """The value in a few numbers; computed when first asked for, since it reads all of the value."""
+        """The summary of the value; computed at the first access, since it reads the whole value."""
         return None if self.value is None else summarize(_dense(self.value))
 
     @property
     def label(self) -> str:
-        """In mathematical signs, with the sum that TensorFlow differentiates where there is one.
+        """The derivative in mathematical signs, with the sum that TensorFlow differentiates.
 
         ``∂²y/∂x²`` for scalars, ``∂Σy/∂x`` for the sum of an output's elements, and
         ``∂Σ(∂y/∂w)/∂w`` where the first derivative was summed to be differentiated again. A product
@@ -127,7 +125,7 @@ class Derivative:
 
     @property
     def sum_note(self) -> str:
-        """What was summed before differentiating, in words; empty for scalars."""
+        """The sums that were differentiated, in words; empty for scalars."""
         names = ("outputs", "first derivatives", "second derivatives", "third derivatives")
         parts = [
             f"{count:,} {names[level] if level < len(names) else f'derivatives of order {level}'}"
@@ -138,14 +136,14 @@ class Derivative:
 
 
 def _factor(vector: str) -> str:
-    """A vector as a factor: what was written as a sum needs brackets."""
+    """Return a vector's expression as a factor, in brackets where it is a sum or product."""
     text = shorten(vector, 24)
     outside = re.sub(r"\([^()]*\)|\[[^][]*\]", "", text)
     return f"({text})" if re.search(r"[-+*/%@ ]", outside) else text
 
 
 def _dense(value: Any) -> Any:
-    """Rows that a lookup's sparse gradient names, summed where it names them twice."""
+    """Return a value as one array; the rows that a lookup's sparse gradient names twice are summed."""
     if not hasattr(value, "indices"):
         return value
     import numpy as np
@@ -156,17 +154,17 @@ def _dense(value: Any) -> Any:
 
 
 def _is_by(row: Derivative, wrt: tuple[str, ...]) -> bool:
-    """Whether a row is the derivative by these sources; a gradient along a vector also by its own."""
+    """Return whether a row is the derivative by these sources; a Hessian's product goes by its first, too."""
     return row.wrt == wrt or (row.kind is Kind.HVP and row.wrt[:1] == wrt)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class GradReport:
-    """The derivatives that were asked for, in the order asked.
+    """The requested derivatives, in the order of the request.
 
     ``report["dy/dx"]``, ``report["d2y/dx2"]`` or ``report["y", "x"]`` is a value, as
-    TensorFlow gave it; ``report["loss", "dense/kernel"]`` a model's variable by its path; a
-    structure as a source gives the same structure back. Iterating gives :class:`Derivative`
+    TensorFlow gave it; ``report["loss", "dense/kernel"]`` is the derivative by a model's variable;
+    a structure as a source gives the same structure back. Iterating gives :class:`Derivative`
     records. ``report.hessian["x", "a"]`` is a block of a Hessian.
 
     Attributes
@@ -176,15 +174,15 @@ class GradReport:
     structures
         The values by target and sources, shaped as the source was.
     forward_seconds, backward_seconds
-        Time of the cell, and of the derivatives.
+        The time of the cell, and of the derivatives.
     notes
-        What else the user should know, a sentence each.
+        Further sentences for the user.
     kind
-        What was computed.
+        The kind of the derivatives.
     hessians
-        One for each output, of a report on Hessians.
+        The Hessian of each output, in a report on Hessians.
     checks
-        The comparisons with central differences, where they were asked for.
+        The comparisons with central differences, where the user asked for them.
 
     Examples
     --------
@@ -247,13 +245,13 @@ class GradReport:
         return f"<GradReport: {', '.join(row.key for row in self.rows[:6])}{', …' if len(self) > 6 else ''}>"
 
     def to_dict(self) -> dict[str, Any]:
-        """Key → value, ``{"dy/dx": <tf.Tensor …>}``, in the order asked."""
+        """Return the values by their keys, ``{"dy/dx": <tf.Tensor …>}``, in the order of the request."""
         return {row.key: row.value for row in self.rows}
 
     def to_frame(self) -> Any:
-        """A ``pandas.DataFrame`` with one row for each derivative; needs pandas.
+        """Return a ``pandas.DataFrame`` with one row for each derivative; needs pandas.
 
-        With checks, it has their relative errors, NaN where nothing was compared, and their outcomes.
+        With checks, two columns have the relative error, NaN where nothing was compared, and the outcome.
         """
         try:
             import pandas
@@ -281,14 +279,14 @@ class GradReport:
         return frame
 
     def plot(self, ax: Any = None) -> Any:
-        """Drawn by Matplotlib into `ax` or a new figure; the axes.
+        """Draw the report with Matplotlib into `ax`, or into a new figure, and return the axes.
 
-        A Hessian as a matrix; derivatives by a list of numbers as curves over it; else the norms as bars.
+        A Hessian is a matrix, derivatives by a list of numbers are curves over it, and others bars of norms.
         """
         return views.plot_gradients(self, ax)
 
     def inspect(self) -> None:
-        """Show the report, and below it a browser of widgets: one derivative at a time, drawn."""
+        """Show the report, and below it the inspector: one derivative at a time, drawn in widgets."""
         views.inspect(self)
 
     def _read(self, key: str | tuple[str, ...]) -> tuple[str, tuple[str, ...]]:

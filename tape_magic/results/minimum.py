@@ -1,4 +1,4 @@
-"""The report of ``%%minimize``, and the steps on the way to it."""
+"""The report of ``%%minimize``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tape_magic.results.summary import Summary, summarize
 
 
 class StopReason(enum.Enum):
-    """Why a run ended; the value is the sentence that reports say."""
+    """The reason why a run ended; the value is the sentence in reports."""
 
     STEPS = "step limit"
     EPOCHS = "all epochs done"
@@ -36,7 +36,7 @@ class StopReason(enum.Enum):
 
     @property
     def converged(self) -> bool:
-        """Whether a rule of convergence ended the run; running out of steps is none."""
+        """Whether a rule of convergence ended the run; the limit of steps is no such rule."""
         return self in _CONVERGED
 
 
@@ -47,14 +47,15 @@ _CONVERGED = frozenset(
 
 @dataclass(frozen=True, eq=False)
 class VariableChange:
-    """What a run did to one variable.
+    """The change of one variable over a run.
 
     Attributes
     ----------
     start, end
-        Its value before and after, NumPy arrays of the variable's shape and dtype.
+        The variable's values before and after the run, NumPy arrays of its shape and dtype.
     gradient_norm
-        Euclidean norm of the loss's gradient at the end; ``None`` where the loss does not depend on it.
+        The Euclidean norm of the loss's gradient by the variable at the end; ``None`` where the loss does
+        not depend on the variable.
     """
 
     start: np.ndarray[Any, Any]
@@ -63,27 +64,27 @@ class VariableChange:
 
     @cached_property
     def start_summary(self) -> Summary:
-        """The start in a few numbers."""
+        """The summary of the start value."""
         return summarize(self.start)
 
     @cached_property
     def end_summary(self) -> Summary:
-        """The end in a few numbers."""
+        """The summary of the end value."""
         return summarize(self.end)
 
 
 @dataclass(frozen=True)
 class Divergence:
-    """The step at which something stopped being finite.
+    """The step at which the loss or a gradient was no longer finite.
 
     Attributes
     ----------
     step
-        Steps applied when it was seen.
+        The number of steps before it.
     what
         ``loss`` or ``gradient``.
     loss
-        The loss there.
+        The loss at that step.
     """
 
     step: int
@@ -93,43 +94,50 @@ class Divergence:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class MinimizeResult:
-    """How a minimisation went.
+    """The result of a minimisation.
 
     Attributes
     ----------
     loss_name
         The name of the loss in the cell; ``_`` for the last expression.
     loss, start_loss, best_loss
-        At the variables as they are left, at the start, and the lowest of the history.
+        The loss at the variables' final values, at the start, and the lowest of the history.
     steps, best_step
-        Steps applied, and the step of the lowest loss.
+        The number of steps, and the step of the lowest loss.
     steps_asked
-        The limit that was asked for.
+        The limit of steps.
     reason
-        Why the run ended.
+        The reason why the run ended.
     seconds, compile_seconds
-        Of the whole run, and of it tracing and compiling.
+        The time of the whole run, and the part of it that tracing and compiling took.
     engine, engine_reason
-        ``xla``, ``graph`` or ``eager``, and why it was not a faster one; empty if it was the first choice.
+        ``xla``, ``graph`` or ``eager``, and the reason why it was not a faster one; may be empty.
     optimizer
         The optimizer as text, ``SGD(0.01)``.
     learning_rate
-        Its learning rate; ``None`` for a schedule.
+        The optimizer's learning rate; ``None`` for a schedule.
     history, history_steps
-        Losses, float64, and after how many steps each was, int64. ``history[k]`` is the loss after k steps
-        up to k = 10,000; of later steps at most 10,000 are kept, the lowest and highest losses among them.
+        The losses, float64, and the number of steps before each, int64. ``history[k]`` is the loss after k
+        steps up to k = 10,000; at most 10,000 later steps are kept, the lowest and highest losses among them.
     variables
-        Name → start, end and gradient norm.
+        The change of each variable, by its name.
     tracked, tracked_steps
-        For each scalar that was tracked, the same as the history and its steps.
+        The history of each tracked scalar by its name, and its steps.
     divergence
-        What stopped being finite and where, when that ended the run.
+        The step that was not finite, where it ended the run.
     first_step
-        The step that the run began at: 0, unless it went on from an earlier one.
+        The first step of the run: 0, unless it went on from an earlier one.
     kept_best
-        Whether the variables were put back to where the loss was lowest.
+        Whether the variables were put back to their values at the lowest loss.
     notes
-        What else the user should know, a sentence each.
+        Further sentences for the user.
+
+    Examples
+    --------
+    >>> import tape_magic                                                          # doctest: +SKIP
+    >>> result = tape_magic.minimize(lambda x: (x - 1) ** 2, {"x": 0.0}, "sgd")    # doctest: +SKIP
+    >>> float(result.history[0]), result.converged                                 # doctest: +SKIP
+    (1.0, False)
     """
 
     loss_name: str
@@ -158,12 +166,12 @@ class MinimizeResult:
 
     @property
     def converged(self) -> bool:
-        """True only when a rule of convergence ended the run."""
+        """Whether a rule of convergence ended the run."""
         return self.reason.converged
 
     @property
     def steps_per_second(self) -> float:
-        """Over the time that was not compilation; 0 for a run without steps."""
+        """The steps per second of the time without compilation; 0 for a run without steps."""
         running = self.seconds - self.compile_seconds
         done = self.steps - self.first_step
         return done / running if done > 0 and running > 0 else 0.0
@@ -175,7 +183,7 @@ class MinimizeResult:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures as plain Python values, the history and the variables' values as lists."""
+        """Return the figures as plain Python values; the history and the variables' values are lists."""
         return {
             "loss": self.loss,
             "start_loss": self.start_loss,
@@ -202,11 +210,11 @@ class MinimizeResult:
         }
 
     def plot(self, ax: Any = None) -> Any:
-        """The loss over the steps, drawn by Matplotlib into `ax` or a new figure; the axes."""
+        """Draw the loss over the steps by Matplotlib, into `ax` or a new figure, and return the axes."""
         return views.plot_minimum(self, ax)
 
     def to_frame(self) -> Any:
-        """The history, and what was tracked, as a ``pandas.DataFrame`` indexed by step; needs pandas."""
+        """Return a ``pandas.DataFrame`` of the history and the tracked scalars by step; needs pandas."""
         try:
             import pandas
         except ImportError:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 class Cause(enum.Enum):
-    """What kind of reason it is; each member carries its sentence, in words for a heading."""
+    """The kind of a reason; each member carries its sentence, in words for a heading."""
 
     NOT_READ = "the output does not read the source"
     CUT = "an operation has no derivative"
@@ -34,9 +34,9 @@ class Where:
     Attributes
     ----------
     line
-        As the user counts it: in a cell of a magic, the magic's own line is line 1.
+        The number of the line as the user counts: in a magic's cell, the line of the magic is line 1.
     text
-        What stands there, without the indentation.
+        The text of the line, without its indentation.
     file
         Empty in the cell itself; ``cell 3`` for another cell, or a file's name.
     """
@@ -61,7 +61,7 @@ class Reason:
     text
         One sentence without a full stop: ``cut at ArgMax, line 3: i = tf.argmax(p)``.
     cure
-        What to do, where it is known: ``use tf.reduce_mean``; empty otherwise.
+        The change that helps, where it is known: ``use tf.reduce_mean``; empty otherwise.
     operation
         TensorFlow's name of the operation, such as ``ArgMax``; empty where there is none.
     where

@@ -1,4 +1,4 @@
-"""Where a run stands, and what whoever watches it wants of it."""
+"""The state of a run between two chunks of steps, and the wish of its user."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _Array = np.ndarray[Any, Any]
 
 
 class Wish(enum.Enum):
-    """What is to become of a run, asked between two chunks of steps."""
+    """The user's wish for the run, which the engine asks for between two chunks of steps."""
 
     GO_ON = "go on"
     PAUSE = "pause"
@@ -33,21 +33,21 @@ def _nothing() -> Mapping[str, _Array]:
 
 @dataclass(frozen=True)
 class Step:
-    """Where a run stands between two chunks.
+    """The state of a run between two chunks of steps.
 
     Attributes
     ----------
     step, steps
-        Steps applied before the loss was evaluated last, and how many are asked for; 0 where the data
-        say that only at their end.
+        The number of steps before the last evaluation of the loss, and the limit; the limit is 0 where
+        it is known at the end of the data only.
     loss, best_loss
-        After those, and the lowest so far.
+        The loss after these steps, and the lowest loss so far.
     seconds
-        Since the run began, without pauses.
+        The time since the run began, without pauses.
     engine
         ``xla``, ``graph`` or ``eager``.
     epoch, epochs
-        Of data: the one that the step is in, counted from 1, and how many; 0 where that is not known.
+        The epoch of the step, counted from 1, and the number of epochs; 0 where it is not known.
     loss_name
         The name of the loss in the cell; ``_`` for the last expression.
     first_step
@@ -55,9 +55,12 @@ class Step:
     tracked
         The last value of each scalar that is tracked.
     compiling
-        The engine that is being compiled for, if one is; before the first step, the losses are NaN then.
+        The engine that is being compiled; empty where there is none. Before the first step, the losses
+        are NaN meanwhile.
     more_variables
-        How many variables there are besides those whose values can be read.
+        The number of variables besides those that `variables` holds.
+    read_history, read_variables
+        Functions behind `history` and `variables`.
     """
 
     step: int
@@ -76,17 +79,17 @@ class Step:
     read_history: Callable[[], tuple[_Array, _Array]] = field(default=_no_history, compare=False, repr=False)
     read_variables: Callable[[], Mapping[str, _Array]] = field(default=_nothing, compare=False, repr=False)
 
-    # Read when they are asked for, so that whoever collects steps does not collect all of that, too.
+    # Read at the first access, so that a list of steps does not hold a copy of the history for each of them.
 
     @cached_property
     def history(self) -> tuple[_Array, _Array]:
-        """Steps, int64, and the loss after each, float64, as far as it is when this is first asked for.
+        """The numbers of steps, int64, and the loss after each, float64, at the first access.
 
-        Past 10,000 steps they are thinned; the lowest and the highest losses stay.
+        Past 10,000 steps some are left out; the lowest and the highest losses stay.
         """
         return self.read_history()
 
     @cached_property
     def variables(self) -> Mapping[str, _Array]:
-        """The values of the first small variables, by name, as they are when this is first asked for."""
+        """The values of the first small variables by name, at the first access."""
         return self.read_variables()

@@ -1,4 +1,4 @@
-"""An array in a few numbers."""
+"""The summary of an array: norm, range, share of zeros, histogram."""
 
 from __future__ import annotations
 
@@ -10,41 +10,41 @@ from typing import Any
 import numpy as np
 
 KEPT = 36
-"""The elements of arrays of up to this many are kept: a matrix of 6 by 6."""
+"""The most elements of an array whose values a summary holds: a matrix of 6 by 6."""
 
 BINS = 24
 
 _SPREAD = 6
-"""Of so few elements there is no histogram."""
+"""The most elements of an array without a histogram."""
 
 _PIECE = 1 << 16
-"""Elements looked at in one go: as float64 they fit into a processor's cache."""
+"""The number of elements in one piece: as float64, they fit into a processor's cache."""
 
 _SAFE_SQUARES = 1e-280, 1e280
-"""A sum of squares in this range has lost nothing to overflow or underflow that counts."""
+"""The range of a sum of squares that neither overflow nor underflow has changed noticeably."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a report says of an array without showing all of it.
+    """An array in a few numbers.
 
     Attributes
     ----------
     shape, dtype
-        Of the array; `dtype` by its name, such as ``float32``.
+        The shape and the dtype of the array; `dtype` by its name, such as ``float32``.
     values
         The elements, flat, when there are at most 36; otherwise empty.
     norm
         The Euclidean norm of all elements, in float64.
     minimum, maximum
-        Over the finite elements; ``None`` for complex arrays and where no element is finite.
+        The range of the finite elements; ``None`` for complex arrays and where no element is finite.
     zeros
-        Share of the elements that are exactly 0, from 0 to 1.
+        The share of the elements that are exactly 0, from 0 to 1.
     nonfinite
-        How many elements are NaN or infinite.
+        The number of elements that are NaN or infinite.
     histogram
         Counts of the finite elements (their absolute values when complex) in 24 equal bins from
-        the least to the greatest; empty when they are all equal, and for up to six elements.
+        the least to the greatest; empty where all are equal, and for up to six elements.
     """
 
     shape: tuple[int, ...]
@@ -64,7 +64,7 @@ class Summary:
 
 
 def as_array(value: Any) -> np.ndarray[Any, Any]:
-    """Anything that NumPy reads, and the sparse gradient of a lookup, whose rows may repeat, summed."""
+    """Return a value as an array; the rows that a lookup's sparse gradient names twice are summed."""
     if not hasattr(value, "indices"):
         return np.asarray(value)
     rows = np.asarray(value.values)
@@ -74,7 +74,7 @@ def as_array(value: Any) -> np.ndarray[Any, Any]:
 
 
 def summarize(array: Any) -> Summary:
-    """Summarize a numeric array, in two passes over pieces that fit into a cache.
+    """Return the summary of a numeric array, in two passes over pieces that fit into a cache.
 
     >>> summarize(np.array([0.0, 3.0, 4.0])).norm
     5.0
@@ -101,7 +101,7 @@ def summarize(array: Any) -> Summary:
 
 @dataclass(frozen=True)
 class _Extent:
-    """What one pass finds; `least` and `greatest` are of magnitudes when complex, and of what is finite."""
+    """The result of one pass; `least` and `greatest` are of the finite elements, or of their magnitudes."""
 
     least: float
     greatest: float
@@ -111,12 +111,12 @@ class _Extent:
 
 
 def _wide(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    # NumPy's sums in half precision overflow, and bfloat16 has none.
+    # In half precision NumPy's sums overflow, and for bfloat16 there are none.
     return values.astype(np.complex128 if np.iscomplexobj(values) else np.float64, copy=False)
 
 
 def _pieces(flat: np.ndarray[Any, Any]) -> Iterator[np.ndarray[Any, Any]]:
-    """In float64, the magnitudes of complex numbers."""
+    """Yield the pieces in float64; complex numbers as their magnitudes."""
     for start in range(0, flat.size, _PIECE):
         piece = _wide(flat[start : start + _PIECE])
         yield np.abs(piece) if np.iscomplexobj(piece) else piece
@@ -145,7 +145,7 @@ def _norm(flat: np.ndarray[Any, Any], extent: _Extent) -> float:
     low, high = _SAFE_SQUARES
     if low < extent.squares < high or not flat.size:
         return math.sqrt(extent.squares)
-    # Scaled, since the squares of large numbers are infinite and those of small ones zero.
+    # Scaled, since squares of large numbers are infinite, and squares of small numbers are zero.
     largest = max(-extent.least, extent.greatest)
     if not largest:
         return 0.0
@@ -154,14 +154,14 @@ def _norm(flat: np.ndarray[Any, Any], extent: _Extent) -> float:
 
 
 def _histogram(flat: np.ndarray[Any, Any], extent: _Extent) -> tuple[int, ...]:
-    # Halved where the width of the range, such as that from -1e308 to 1e308, is infinite.
+    # Halved where the range is too wide for float64, as from -1e308 to 1e308.
     scale = 1.0 if math.isfinite(extent.greatest - extent.least) else 0.5
     least = extent.least * scale
     width = extent.greatest * scale - least
     counts = np.zeros(BINS, np.int64)
     for piece in _pieces(flat):
         finite = piece if extent.finite == flat.size else piece[np.isfinite(piece)]
-        # Divided before it is multiplied, since 24 over the width of a tiny range is infinite.
+        # Division comes first, since 24 over the width of a tiny range is infinite.
         places = (finite * scale - least) / width * BINS
         counts += np.bincount(np.minimum(places.astype(np.intp), BINS - 1), minlength=BINS)
     return tuple(counts.tolist())

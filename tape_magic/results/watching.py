@@ -1,4 +1,4 @@
-"""What `%tfgpu --watch` reads, again and again."""
+"""The readings of ``%tfgpu --watch``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Reading:
-    """One device at one moment: memory in bytes, `load` from 0 to 1; None where it is not known."""
+    """One device at one moment: memory in bytes, `load` from 0 to 1; None for an unknown value."""
 
     name: str
     product: str
@@ -17,7 +17,7 @@ class Reading:
 
     @property
     def share(self) -> float | None:
-        """The part of the memory that is in use.
+        """The share of the memory that is in use, from 0 to 1.
 
         >>> Reading("GPU 0", "T4", 4, 16, 1.0).share
         0.25

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import keyword
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from tape_magic.display.content.width import clean
+from tape_magic.engine.api.devices import devices
 from tape_magic.engine.devices.request import DeviceRequest, read_request
 from tape_magic.engine.devices.settings import read_settings
-from tape_magic.engine.devices.words import FREEST
 from tape_magic.errors import TapeMagicError, shorten
 from tape_magic.magics.line.completion import candidates
 from tape_magic.magics.line.grad import GRAD
@@ -60,11 +61,14 @@ def _planned(magic: Magic, line: str, exists: Callable[[str], bool]) -> Any:
 
 def _asked(options: DeviceOptions) -> DeviceRequest:
     """What the devices are asked for, before TensorFlow is looked at."""
-    named = dict(options.setup)
+    named = {
+        name: parameter.default
+        for name, parameter in inspect.signature(devices).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    } | options.arguments
     words = ("allocator", "precision", "deterministic", "placement", "seed")
     settings = read_settings(**{word: named.pop(word) for word in words})
-    indices: Any = FREEST if options.indices == (FREEST,) else options.indices or None
-    return read_request(indices, settings=settings, **named)
+    return read_request(options.gpus, settings=settings, **named)
 
 
 def _is_one_sentence(said: str) -> None:
@@ -90,12 +94,11 @@ def _is_valid(magic: Magic, plan: tuple[Any, Any]) -> None:
 
 
 def _is_valid_grad(options: Any, targets: tuple[Any, ...]) -> None:
-    for name in options.wrt or ():
+    for name in options.arguments.get("wrt", ()):
         place(name)
     for name, text in options.vectors:
         place(name)
         assert text.strip()
-    assert options.order is None or options.order >= 1
     assert options.kind
     for target in targets:
         assert 0 <= target.order <= MAX_ORDER
@@ -107,27 +110,21 @@ def _is_valid_grad(options: Any, targets: tuple[Any, ...]) -> None:
 
 
 def _is_valid_minimize(options: Any) -> None:
-    for name in (*options.loss, *(options.over or ()), *(options.track or ())):
+    given = options.arguments
+    for name in (*options.loss, *(options.over or ()), *given.get("track", ())):
         place(name)
-    for name, low, high in options.bounds or ():
+    for name, low, high in given.get("bounds", ()):
         place(name)
         assert low or high
-    for number in _numbers(options):
-        assert math.isfinite(number)
-    assert options.steps is None or options.steps >= 0
-    assert options.time is None or options.time > 0
-    assert options.lr is None or options.lr > 0
-    if options.data is not None:
-        assert options.data.names
-        assert all(name.isidentifier() for name in options.data.names)
-        compile(options.data.data, "<data>", "eval")
-
-
-def _numbers(options: Any) -> Iterator[float]:
     for name in ("lr", "tol", "gtol", "target", "time", "steps", "patience", "batch", "epochs", "seed"):
-        value = getattr(options, name)
-        if value is not None:
-            yield value
+        assert math.isfinite(given.get(name, 0))
+    assert given.get("steps", 0) >= 0
+    assert given.get("time", 0) >= 0
+    assert given.get("lr", 1) > 0
+    if "data" in given:
+        assert given["data"].names
+        assert all(name.isidentifier() for name in given["data"].names)
+        compile(given["data"].data, "<data>", "eval")
 
 
 def _reads_back(asked: DeviceRequest) -> None:

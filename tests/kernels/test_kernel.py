@@ -388,7 +388,8 @@ NOTEBOOK = [
     "x = tf.Variable(0.0)\na, b, c = tf.constant(1.0), tf.constant(-2.0), tf.constant(1.0)",
     "%%minimize y --over x --optimizer sgd --lr 0.01 --steps 1000\ny = a*tf.pow(x, 2) + b*x + c",
     "print(f'{x.numpy():.7f} {y.numpy()} {minimum.steps} {minimum.engine} {minimum.reason.name}')",
-    "from tape_magic.display.live import progress\nprogress.QUIET_SECONDS = 0.0  # a panel would open at once\n"
+    "from tape_magic.display.live import progress\n"
+    "progress.QUIET_SECONDS = 0.0  # a panel would open at once\n"
     "u, p, q, r = 0.0, 1.0, -2.0, 1.0",
     "%%minimize --over u --optimizer sgd --lr 0.01 --steps 1000 -q\np*u**2 + q*u + r",
     "type(u), round(u, 5)",

@@ -104,7 +104,7 @@ def _grad_function(case: Case) -> GradReport:
     targets = read_targets(options.targets, known.__contains__)
     vectors = {name: eval(text, dict(case.namespace)) for name, text in options.vectors}
     named = dict.fromkeys([name for target in targets for name in target.wrt])
-    named |= dict.fromkeys([*(options.wrt or ()), *vectors])
+    named |= dict.fromkeys([*options.arguments.get("wrt", ()), *vectors])
     sources = {
         base: case.namespace[base]
         for base in dict.fromkeys(place(name)[0] for name in named)
@@ -114,59 +114,40 @@ def _grad_function(case: Case) -> GradReport:
     returns = by_name if options.targets else value
     parameters = [*sources, *(["tape"] if "tape" in case.cell else [])]
     function = function_of(body, parameters, case.namespace, returns)
+    kind = options.kind.value.replace(" ", "_")
+    kinds = {} if options.kind is Kind.GRADIENT else {kind: vectors or True}
+    further = {name: value for name, value in options.arguments.items() if name != "wrt"}
     return tape_magic.grad(
-        function,
-        sources or None,
-        options.targets,
-        order=options.order or 1,
-        jacobian=options.jacobian,
-        batch_jacobian=options.batch_jacobian,
-        hessian=options.hessian,
-        jvp=vectors if options.kind is Kind.JVP else None,
-        hvp=vectors if options.kind is Kind.HVP else None,
-        zero=options.zero,
-        check=options.check,
-        limit=case.limit,
+        function, sources or None, options.targets, check=options.check, limit=case.limit, **kinds, **further
     )
 
 
 def _minimize_function(case: Case) -> MinimizeResult:
     options = MINIMIZE.parse(case.line)
+    arguments = dict(options.arguments)
     _, value, body = _parts(case.cell)
     over = {name: case.namespace[name] for name in options.over or ()}
     returns = options.loss[0] if options.loss else value
-    if options.track:
-        returns = f"{{'loss': {returns}, {', '.join(f'{name!r}: {name}' for name in options.track)}}}"
-    optimizer = options.optimizer
+    if "track" in arguments:
+        tracked = ", ".join(f"{name!r}: {name}" for name in arguments["track"])
+        returns = f"{{'loss': {returns}, {tracked}}}"
+
+    def evaluated(text: str) -> Any:
+        return eval(text, dict(case.namespace)) if text else None
+
+    optimizer = arguments.pop("optimizer", "adam")
     named = optimizer.replace("-", "_").isidentifier()  # l-bfgs-b is one of SciPy's
     if not named or optimizer in case.namespace:
-        optimizer = eval(optimizer, dict(case.namespace))
-    namespace = {**case.namespace}
-
-    def bound(text: str) -> Any:
-        return eval(text, dict(namespace)) if text else None
-
-    names = options.data.names if options.data else ()
-    data = eval(options.data.data, dict(namespace)) if options.data else None
+        optimizer = evaluated(optimizer)
+    bounds = arguments.pop("bounds", ())
+    data = arguments.pop("data", None)
     return tape_magic.minimize(
-        function_of(body, [*over, *names], case.namespace, returns),
+        function_of(body, [*over, *(data.names if data else ())], case.namespace, returns),
         over or None,
         optimizer,
-        options.steps,
-        lr=options.lr,
-        tol=options.tol,
-        gtol=options.gtol,
-        target=options.target,
-        patience=options.patience,
-        time=options.time,
-        track=options.track or (),
-        bounds={name: (bound(low), bound(high)) for name, low, high in options.bounds or ()},
-        keep=options.keep,
-        data=data,
-        batch=options.batch,
-        epochs=options.epochs,
-        engine=options.engine,
-        seed=options.seed,
+        data=data and evaluated(data.data),
+        bounds={name: (evaluated(low), evaluated(high)) for name, low, high in bounds},
+        **arguments,
     )
 
 

@@ -1,4 +1,4 @@
-"""`derivative()`: a compiled derivative of a Python function."""
+"""``derivative()``, and the same for a program: a compiled function that returns derivatives."""
 
 from __future__ import annotations
 
@@ -28,32 +28,32 @@ def derivative(
     zero: bool = False,
     limit: int = LIMIT,
 ) -> DerivativeFunction:
-    """A compiled function that returns derivatives of what a function returns, and that itself.
+    """Return a compiled function that returns the derivatives of a function and its value.
 
     Parameters
     ----------
     fn
-        Returns a tensor, or a dict of named ones. It is not called before the result is.
+        The function, which returns a tensor, or a dict of named tensors. It is called by the result only.
     wrt
         The names of the parameters to differentiate by, as a list or as words; they are the result's
-        positional parameters, in this order. Without it and without a denominator in `targets`:
-        those that have no default, or else those whose default is of floating-point numbers.
+        positional parameters, in this order. By default, the parameters in the denominators of `targets`, or
+        else the parameters without a default, or else those whose default holds floating-point numbers.
     targets
-        ``"dy/dx, d2y/dx2"`` or ``["y"]`` of a function that returns ``{"y": y}``; empty for the value
-        of one that returns a tensor.
+        ``"dy/dx, d2y/dx2"`` or ``["y"]`` for a function that returns ``{"y": y}``; empty for the value
+        of a function that returns a tensor.
     order, jacobian, batch_jacobian, zero, limit
-        As in :func:`~tape_magic.engine.api.grad.grad`.
+        The arguments of :func:`~tape_magic.engine.api.grad.grad`.
 
     Returns
     -------
     DerivativeFunction
-        It returns a named tuple: the derivatives in the order asked, then what they are of. The other
-        parameters of `fn` that are floats, arrays, tensors or variables are keyword parameters.
+        A function that returns a named tuple: the derivatives in the order of the request, then the outputs.
+        The other parameters of `fn` that are floats, arrays, tensors or variables are keyword parameters.
 
     Raises
     ------
     TapeMagicError
-        For a name that is no parameter, and for what is no derivative.
+        For a name that is no parameter, and for a target that is no derivative.
 
     Examples
     --------
@@ -97,15 +97,15 @@ def derivative_program(
     request
         The attributes of :class:`~tape_magic.engine.derivatives.request.Request`.
 
-    Raises what :func:`derivative` raises.
+    Raises the errors of :func:`derivative`.
     """
-    asked = Request(**request)
+    checked_request = Request(**request)
     load_tensorflow()
-    return define(program, namespace, asked, name)
+    return define(program, namespace, checked_request, name)
 
 
 def _parameters(fn: Callable[..., Any], names: Iterable[str]) -> dict[str, Any]:
-    """The parameters of a function by name, each with its default."""
+    """Return the parameters of a function by name, each with its default."""
     try:
         found = inspect.signature(fn).parameters
     except (TypeError, ValueError):

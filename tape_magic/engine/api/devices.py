@@ -1,7 +1,7 @@
-"""`devices()`: the public function: read, plan, apply, report.
+"""``devices()``: read, plan, apply, report; and the entrances to the doctor and the sampler.
 
-What is set and read is TensorFlow's own. The runtime settles its devices when it starts, at the first tensor;
-until then they can be changed, and nothing here starts it.
+TensorFlow's runtime settles its devices when it starts, at the first tensor. Until then they can be changed,
+and nothing here starts the runtime.
 """
 
 from __future__ import annotations
@@ -46,32 +46,56 @@ def devices(
     reset_peak: bool = False,
     require: bool = False,
 ) -> DeviceReport:
-    """Shows the devices, or sets them up before TensorFlow starts.
+    """Show the devices, or set them up before TensorFlow starts.
 
-    A call that names devices, memory or `cpu` is one whole setup of these: what it does not name goes to
-    TensorFlow's default, so the same call always leads to the same devices. What stands beside them, from
-    `allocator` to `placement`, changes only where it is named. A call that names nothing only reports.
+    A call with devices, memory or `cpu` is one whole setup of these: arguments that it leaves out take
+    TensorFlow's defaults, so that the same call always leads to the same devices. The further settings, from
+    `allocator` to `placement`, change only where the call names them. A call without arguments only reports.
 
-    - `indices`: the GPUs to keep visible, numbered as TensorFlow numbers them, from 0, or "freest", the one
-      with the most free memory as NVML tells it; None keeps all.
-    - `growth`: memory is taken as needed, on every visible GPU alike.
-    - `limit`: a cap on each visible GPU's memory: "512M", "4G" or "4GiB" in units of 1024, a part as "0.5",
-      "50%" or 0.5, or a whole number of bytes. It is rounded down to whole MiB.
-    - `cpu`: hides every GPU.
-    - `split`: with `limit`, the number of logical GPUs of that size on each GPU; with `cpu`, the number of
-      logical CPUs, to try distribution strategies without a GPU.
-    - `allocator`: "bfc", TensorFlow's own, "cuda_malloc_async" or "cuda_malloc".
-    - `precision`: what Keras's layers compute in: "mixed_bfloat16", "mixed_float16", "float32" and others.
-    - `deterministic`: operations give the same bits each time.
-    - `seed`: the random numbers of Python, NumPy, TensorFlow and Keras begin here, each time anew.
-    - `placement`: TensorFlow logs the device of each operation.
-    - `reset_peak`: the peak of memory in use begins anew.
-    - `require`: no GPU is an error. Without it the report says that TensorFlow continues on the CPU, and why.
+    Parameters
+    ----------
+    indices
+        The GPUs to keep visible, by TensorFlow's numbers from 0, or ``"freest"``, the GPU with the most free
+        memory according to NVML; ``None`` keeps all.
+    growth
+        Take memory as needed, on every visible GPU alike.
+    limit
+        A cap on each visible GPU's memory: ``"512M"``, ``"4G"`` or ``"4GiB"`` in units of 1024, a share such
+        as ``"50%"`` or 0.5, or a whole number of bytes; rounded down to whole MiB.
+    cpu
+        Hide every GPU.
+    split
+        With `limit`, the number of logical GPUs of that size on each GPU; with `cpu`, the number of
+        logical CPUs, to try distribution strategies without a GPU.
+    allocator
+        ``"bfc"``, TensorFlow's own, ``"cuda_malloc_async"`` or ``"cuda_malloc"``.
+    precision
+        The dtype policy of Keras: ``"mixed_bfloat16"``, ``"mixed_float16"``, ``"float32"`` and others.
+    deterministic
+        Make operations give the same bits each time.
+    seed
+        The seed of the random numbers of Python, NumPy, TensorFlow and Keras, set at each call.
+    placement
+        Have TensorFlow log the device of each operation.
+    reset_peak
+        Reset the peak of memory in use.
+    require
+        Raise an error where there is no GPU; by default, the report gives the reason why TensorFlow continues
+        on the CPU.
 
-    Raises `DeviceError`, and then has changed nothing, for arguments that contradict each other, a GPU that
-    does not exist, a size that is none, a setup that differs after TensorFlow has started, and a setter of
-    TensorFlow that fails.
+    Returns
+    -------
+    DeviceReport
+        The devices after the call, and the outcome.
 
+    Raises
+    ------
+    DeviceError
+        With nothing changed, for arguments that contradict each other, a GPU that does not exist, an invalid
+        size, another setup than the one that TensorFlow started with, and a setter of TensorFlow that fails.
+
+    Examples
+    --------
     >>> report = devices(0, growth=True)  # doctest: +SKIP
     >>> report.headline  # doctest: +SKIP
     'Done: GPU 0 memory as needed, GPU 1 hidden.'
@@ -87,7 +111,7 @@ def devices(
         settings=settings,
         reset_peak=reset_peak,
     )
-    # imported here, since it takes seconds, and only once the arguments are known to make sense
+    # imported after the checks of the arguments, since the import takes seconds
     tf = load_tensorflow()
     state, started = read_state(tf), has_started(tf)
     check_required(tf, request, state)
@@ -98,7 +122,7 @@ def devices(
     if request.freest:
         request, more = freest_gpu(request, state, started, located)
         notes += more
-    # a setting alone leaves the devices as they are
+    # without devices in the call, they stay as they are
     plan = make_plan(request, located.totals) if request.names_devices else None
     peak: tuple[Change, ...] = ()
     if reset_peak:

@@ -1,4 +1,4 @@
-"""`grad()`: the public function; checks its arguments, calls `differentiate`, and `check` where asked."""
+"""``grad()``, and the same for a program: derivatives of its outputs, checked where the user asks for it."""
 
 from __future__ import annotations
 
@@ -36,46 +36,48 @@ def grad(
     check: bool = False,
     limit: int = LIMIT,
 ) -> GradReport:
-    """Differentiate what a function returns.
+    """Differentiate the value of a function.
 
     Parameters
     ----------
     fn
-        Called once, unless `check` is given. It takes the sources, by name or in their order, or no
-        arguments at all when it closes over them. It returns a tensor, or a dict of named ones.
+        The function. It takes the sources, by name or in their order, or no arguments where it closes over
+        them. It returns a tensor, or a dict of named tensors. It is called once, unless `check` is true.
     wrt
         The sources: one, a list, or a dict that names them. A source is a variable, a float or
         complex tensor, a float, an array, a layer, model or ``tf.Module``, or a list, tuple or
-        dict of these. Without it: the trainable variables that the function reads.
+        dict of these. By default, the trainable variables that the function reads.
     targets
-        As on the line of ``%%grad``: ``"dy/dx, d2y/dx2"`` or ``["y"]``; empty for the value that
-        is returned, which goes by the name ``_``, or for each of the named ones.
+        The derivatives, as on the line of ``%%grad``: ``"dy/dx, d2y/dx2"`` or ``["y"]``. By default, the
+        derivatives of each named tensor, or of the returned tensor, whose name is ``_``.
     order
-        Of the derivative by each source, for targets that name no source.
+        The order of the derivatives by each source, for targets that name no source.
     jacobian
-        Each element of an output by each of a source, of the output's shape and then the source's.
+        Compute the derivatives of each output element by each source element, of the output's shape followed
+        by the source's.
     batch_jacobian
-        The same for each row of a batch by itself: of shapes (b, n) and (b, m), one of shape (b, n, m).
+        Compute a Jacobian for each row of a batch: for shapes (b, n) and (b, m), one of shape (b, n, m).
     hessian
-        All second derivatives, as blocks by the sources: ``report.hessian["x", "a"]``.
+        Compute all second derivatives, in blocks by the sources: ``report.hessian["x", "a"]``.
     jvp
-        Vectors by the names of sources, of their shapes: the product of the Jacobian with them all
-        together, in forward mode, of the output's shape.
+        Vectors by the names of sources, of the sources' shapes: compute the product of the Jacobian with all
+        of them together, in forward mode, of the output's shape.
     hvp
-        The same with the Hessian, forward mode over a tape: of the shape of each source.
+        Vectors by the names of sources, of the sources' shapes: compute the product of the Hessian with all
+        of them together, forward mode over a tape, of the shape of each source.
     zero
-        Zeros instead of ``None`` where a target does not depend on a source.
+        Return zeros instead of ``None`` where a target does not depend on a source.
     check
-        Compares each derivative with central differences: `fn` is called again, from the state that it
-        was called in first, and what its first call left remains. ``report.checks`` has the errors.
+        Compare each derivative with central differences: `fn` is called again, from the state before its
+        first call, and the state after the first call is put back. ``report.checks`` has the errors.
     limit
         The largest Jacobian or Hessian that is computed, in bytes.
 
     Returns
     -------
     GradReport
-        A gradient has the shape and dtype of its last source. What is not scalar is summed before
-        it is differentiated, as ``tf.GradientTape.gradient`` does; the report's labels say so.
+        The derivatives. A gradient has the shape and dtype of its last source. An output that is not scalar
+        is summed before it is differentiated, as by ``tf.GradientTape.gradient``; the labels show the sum.
 
     Raises
     ------
@@ -93,14 +95,14 @@ def grad(
     6.0
     """
     given = {} if wrt is None else as_sources(wrt)
-    asked = {
+    flags = {
         Kind.JACOBIAN: jacobian,
         Kind.BATCH_JACOBIAN: batch_jacobian,
         Kind.HESSIAN: hessian,
         Kind.JVP: jvp,
         Kind.HVP: hvp,
     }
-    kinds = [kind for kind, wanted in asked.items() if wanted]
+    kinds = [kind for kind, wanted in flags.items() if wanted]
     if len(kinds) > 1:
         raise LineError(f"{kinds[0].value} and {kinds[1].value} are different things; call grad twice.")
     return grad_program(
@@ -134,16 +136,16 @@ def grad_program(
     check
         Whether each derivative is compared with central differences, for which the program runs again.
     silence
-        Makes the context in which the further runs of a check display nothing.
+        A function that returns a context in which the further runs of a check display nothing.
     request
         The attributes of :class:`~tape_magic.engine.derivatives.request.Request`.
 
-    Raises what :func:`grad` raises.
+    Raises the errors of :func:`grad`.
     """
-    asked = Request(**request)
+    checked_request = Request(**request)
     load_tensorflow()
     if not check:
-        return differentiate(program, namespace, asked)
+        return differentiate(program, namespace, checked_request)
     from tape_magic.engine.check.check import checked
 
-    return checked(program, namespace, asked, silence)
+    return checked(program, namespace, checked_request, silence)

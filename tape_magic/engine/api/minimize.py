@@ -1,4 +1,4 @@
-"""Minimise what a program computes, by way of a function or of a cell."""
+"""``minimize()``, and the same for a program: a Keras optimizer or a SciPy method, compiled."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OnProgress = Callable[[Step], None]
 
 
 class MinimizeInterrupted(KeyboardInterrupt):
-    """The run was interrupted between two steps; :attr:`result` is where it stood."""
+    """An interrupt of a run between two steps; :attr:`result` is the result so far."""
 
     def __init__(self, result: MinimizeResult) -> None:
         super().__init__(f"stopped after {result.steps:,} steps")
@@ -55,71 +55,71 @@ def minimize(
     seed: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> MinimizeResult:
-    r"""Minimise what a function returns, compiled.
+    r"""Minimise the value of a function, compiled.
 
     Parameters
     ----------
     loss_fn
-        Returns the loss, a real scalar tensor; for least squares the residuals, of which the loss is half
-        the sum of the squares. It takes what is minimised over, by name or in
-        order, or no arguments at all when it closes over it.
+        The function. It returns the loss, a real scalar tensor; for least squares the residuals, and the loss
+        is half the sum of their squares. It takes the variables, by name or in their order, or no
+        arguments where it closes over them.
     variables
-        What to minimise over: one source, a list, or a dict that names them. Variables, layers
+        The sources to minimise over: one, a list, or a dict that names them. Variables, layers
         and models are changed in place; floats, arrays and tensors are variables during the run,
-        and the result holds their ends. Without it: the trainable variables that the function reads.
+        and the result holds their final values. By default, the trainable variables that the function reads.
     optimizer
-        A Keras name, optimizer or class, or a method of SciPy: ``"bfgs"``, ``"trust-krylov"``, and for least
-        squares ``"lm"``, ``"trf"`` or ``"dogbox"``. These take `tol` and `gtol` for their own tolerances.
+        A Keras name, optimizer or class, or a SciPy method: ``"bfgs"``, ``"trust-krylov"``, and for least
+        squares ``"lm"``, ``"trf"`` or ``"dogbox"``. SciPy methods take `tol` and `gtol` for tolerances of
+        their own.
     steps
-        How many steps to apply at the most; 1,000 by default.
+        The most steps; 1,000 by default, and no limit where `data` or `time` is given.
     lr
-        The learning rate, with a name or class.
+        The learning rate, for an optimizer given by its name or class.
     tol, patience
-        Stop when over the last `patience` steps (10), the largest loss less the smallest is at most
+        Stop when the largest loss of the last `patience` steps (10) exceeds the smallest by at most
         tol·max(1, \|loss\|).
     gtol
         Stop when the Euclidean norm of all gradients together is at most this.
     target
         Stop when the loss is at most this.
     time
-        Stop after so many seconds, compilation included, with the chunk of steps that is running then.
+        Stop after this many seconds, compilation included, at the end of the running chunk of steps.
     track
-        Further scalars to record at each step: names in the dict that the function then returns, with
-        the loss as ``"loss"``.
+        The names of further scalars to record at each step. The function then returns a dict with these
+        names, and with the loss as ``"loss"``.
     bounds
-        For names of `variables`, what each step is projected to: ``{"x": (0.0, None)}``; numbers, or arrays
-        of the variable's shape.
+        For names of `variables`, the lower and the upper bound that each step is projected to:
+        ``{"x": (0.0, None)}``; numbers, or arrays of the variable's shape.
     keep
-        Leave the variables as they were ``"last"``, or at the lowest loss, ``"best"``.
+        Leave the variables at the ``"last"`` step, or at the lowest loss, ``"best"``.
     data
-        A ``tf.data.Dataset``, a Keras ``PyDataset``, arrays in a tuple, or whatever gives batches each time
-        that it is iterated over. At each step, the function takes the parts of the next batch after what is
-        minimised over.
+        A ``tf.data.Dataset``, a Keras ``PyDataset``, a tuple of arrays, or an iterable that gives its batches
+        each time. At each step, the function takes the parts of the next batch after the variables.
     batch, epochs
-        Rows in a batch of arrays (32), and how often all of the data: 1, or until there were `steps`.
+        The rows in a batch of arrays (32), and the passes over the data: 1, or as many as `steps` need.
     checkpoint
-        A folder that the run is saved in, at most every 30 s and at the end.
+        A folder to save the run in, at most every 30 s and at the end.
     resume
-        Go on from the checkpoint there, up to `steps` in all; the folder may be empty still.
+        Continue from the checkpoint in that folder, up to `steps` in all; the folder may still be empty.
     engine
         ``"auto"``, ``"xla"``, ``"graph"`` or ``"eager"``.
     seed
-        Seeds Python's, NumPy's and TensorFlow's random numbers before the run.
+        The seed of Python's, NumPy's and TensorFlow's random numbers for the run.
     on_progress
-        Called between chunks of steps with where the run stands.
+        A function that is called between chunks of steps with the state of the run.
 
     Returns
     -------
     MinimizeResult
-        ``history[k]`` is the loss after k steps. When the loss or a gradient stops being finite,
-        the run ends with the last finite values put back.
+        The result; ``history[k]`` is the loss after k steps. When the loss or a gradient is no longer
+        finite, the run ends, and the last finite values are put back.
 
     Raises
     ------
     TapeMagicError
-        For what cannot be minimised, and for an engine that cannot run the function.
+        For an argument out of its range, a loss that cannot be minimised, and an engine that cannot run it.
     MinimizeInterrupted
-        A ``KeyboardInterrupt`` with the result so far, when the user interrupts.
+        A ``KeyboardInterrupt`` with the result so far, after an interrupt of the user's.
 
     Examples
     --------
@@ -133,21 +133,21 @@ def minimize(
     program = FunctionProgram(loss_fn, {**given, **dict.fromkeys(names)})
     over = tuple(given) if variables is not None else None
     settings = Settings(
-        optimizer,
-        lr,
-        steps,
-        engine,
-        seed,
-        tol,
-        gtol,
-        target,
-        patience,
-        time,
-        tuple(track),
-        dict(bounds or {}),
-        keep,
-        resume,
-        checkpoint,
+        optimizer=optimizer,
+        lr=lr,
+        steps=steps,
+        engine=engine,
+        seed=seed,
+        tol=tol,
+        gtol=gtol,
+        target=target,
+        patience=patience,
+        time=time,
+        track=tuple(track),
+        bounds=dict(bounds or {}),
+        keep=keep,
+        resume=resume,
+        checkpoint=checkpoint,
         data=data,
         names=names,
         batch=batch,
@@ -174,11 +174,27 @@ def minimize_program(
     wish: Callable[[], Wish] | None = None,
     on_wait: OnProgress | None = None,
 ) -> Minimized:
-    """Minimise a program's loss; what :func:`minimize` and ``%%minimize`` both call.
+    """Minimise a program's loss: the call behind :func:`minimize` and ``%%minimize``.
 
-    What the program assigns is left in `namespace`, at the final values. Compiled loops wait in `cache` for
-    the next run of an unchanged cell. Between chunks, and while a compiler is waited for, `wish` is asked
-    whether to go on; of a wait, `on_wait` is told where the run stands. Raises what :func:`minimize` raises.
+    Parameters
+    ----------
+    program, namespace
+        A function or a cell, and the names that it reads; the names that it assigns are left there, at the
+        final values.
+    loss_name
+        The name of the loss; ``None`` for the value of the program.
+    over
+        The places to minimise over; ``None`` for the trainable variables that the program reads.
+    settings
+        The arguments of :func:`minimize`, in their ranges.
+    on_progress, on_wait
+        Functions that are called with the state of the run, between chunks and while a compiler works.
+    cache
+        The compiled loops of earlier runs, for the next run of an unchanged cell.
+    wish
+        A function that is called between chunks and while a compiler works, and says whether to go on.
+
+    Raises the errors of :func:`minimize`.
     """
     kind = KerasRun if find(settings.optimizer) is None else ScipyRun
     minimization = kind(program, namespace, loss_name, over, settings, cache)
@@ -187,7 +203,7 @@ def minimize_program(
             minimized = minimization.run(RunControl(interrupt, wish, on_wait), on_progress)
     finally:
         minimization.close()
-    # Pressed in the last chunk, there was nothing left to stop, but the user still meant to.
+    # An interrupt in the last chunk stops no step, but it must still stop Run All.
     if interrupt.pressed:
         raise MinimizeInterrupted(minimized.result)
     return minimized

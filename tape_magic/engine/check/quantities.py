@@ -117,7 +117,7 @@ def lower_request(request: Request, program: Program, namespace: Namespace) -> R
         words = [word for target in targets for word in _by_each(target)]
         if by is not None and request.kind is Kind.HVP:
             words = list(dict.fromkeys(target.name for target in targets))
-        return Request(words, by)
+        return Request(words=words, wrt=by)
     orders = [target.order or request.order for target in targets] or [request.order]
     if max(orders) == 1:
         return None

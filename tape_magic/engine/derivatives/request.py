@@ -1,4 +1,4 @@
-"""`Request`: which derivatives of what, validated."""
+"""``Request``: the derivatives that are to be computed, validated."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tape_magic.engine.values.sizes import LIMIT
-from tape_magic.errors import LineError
+from tape_magic.errors import ArgumentError, shorten
 from tape_magic.notation import MAX_ORDER, Kind
 
 _ONLY_ORDERS = {
@@ -15,34 +15,39 @@ _ONLY_ORDERS = {
     Kind.HVP: ((1, 2), "a product with a Hessian is of order 2"),
     Kind.JVP: ((1,), "a product with a Jacobian is of order 1; --hvp x=v is the one with a Hessian"),
 }
-"""Orders that may be said, though they say nothing, and why there is no other."""
+"""The orders that a request may name for a kind of one order, and the reason why there is no other."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Request:
-    """Which derivatives of what.
+    """The derivatives that are to be computed: each range is checked here only.
 
     Attributes
     ----------
     words
-        The targets, as :func:`notation.split` gives them.
+        The targets, as :func:`notation.split` returns them.
     wrt
-        The names of the sources, where the targets do not say; ``None`` for those that are read.
+        The names of the sources, for targets that name none; ``None`` for the sources that are read.
     order
-        For targets that name no source.
+        The order of the derivatives, for targets that name no source.
     kind
-        What is computed.
+        The kind of the derivatives.
     vectors
-        Of a product, the vector for each source by its name; anything that ``tf.constant`` takes, of
+        For a product, the vector for each source by its name; any value that ``tf.constant`` takes, of
         the source's structure and shape.
     vector_names
-        What the user called them; ``v`` where there is no name.
+        The user's expressions for the vectors, by source.
     zero
-        Zeros instead of ``None`` where there is no connection.
+        Whether to return zeros instead of ``None`` where a target does not depend on a source.
     limit
         The largest size of a Jacobian or Hessian, in bytes.
 
-    Raises :class:`LineError` for an order that cannot be computed, and a limit that is no size.
+    Raises :class:`ArgumentError` for an order that cannot be computed, and a limit that is no size.
+
+    Examples
+    --------
+    >>> Request(words=["y"], order=2, vectors={"x": 1.0}).vector_name("x")
+    'v'
     """
 
     words: Sequence[str] = ()
@@ -56,13 +61,14 @@ class Request:
 
     def __post_init__(self) -> None:
         if not isinstance(self.order, int) or not 1 <= self.order <= MAX_ORDER:
-            raise LineError(f"the order is {self.order!r}; orders 1 to {MAX_ORDER} can be computed.")
+            shown = shorten(repr(self.order))
+            raise ArgumentError("order", f"is {shown}; orders 1 to {MAX_ORDER} can be computed.", "the order")
         orders, why = _ONLY_ORDERS.get(self.kind, ((), ""))
         if orders and self.order not in orders:
-            raise LineError(f"the order is {self.order}, but {why}.")
+            raise ArgumentError("order", f"is {self.order}, but {why}.", "the order")
         if not isinstance(self.limit, int) or self.limit <= 0:
-            raise LineError(f"the limit is {self.limit!r}; it is a number of bytes above 0.")
+            raise ArgumentError("limit", f"is {self.limit!r}; it is a number of bytes above 0.", "the limit")
 
     def vector_name(self, source: str) -> str:
-        """What the vector for a source is called in a label."""
+        """Return the name of a source's vector in labels: the user's expression, or ``v``."""
         return self.vector_names.get(source) or ("v" if len(self.vectors) < 2 else f"v_{source}")

@@ -11,6 +11,26 @@ from tape_magic.engine.internals.keras_optimizers import built_variables, learni
 from tape_magic.engine.minimization import scipy_methods
 from tape_magic.errors import LineError, a_kind, closest
 
+KERAS_NAMES = (
+    "adadelta",
+    "adafactor",
+    "adagrad",
+    "adam",
+    "adamax",
+    "adamw",
+    "ftrl",
+    "lamb",
+    "lion",
+    "muon",
+    "nadam",
+    "rmsprop",
+    "sgd",
+)
+"""Keras 3's optimizers, for completion before Keras is imported; a version may lack some or have more."""
+
+NAMES = (*KERAS_NAMES, *scipy_methods.NAMES)
+"""The names that ``--optimizer`` completes."""
+
 
 @functools.cache
 def keras_names() -> dict[str, type]:

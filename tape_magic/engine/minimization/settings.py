@@ -1,13 +1,14 @@
-"""How to minimise, whichever door it came through."""
+"""How to minimise, whether the function or the magic asks for it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from numbers import Integral
 from typing import Any
 
-from tape_magic.errors import LineError, closest
+from tape_magic.errors import ArgumentError, closest, shorten
 
 ENGINES = ("auto", "xla", "graph", "eager")
 KEEP = ("last", "best")
@@ -15,74 +16,129 @@ DEFAULT_OPTIMIZER = "adam"
 STEPS = 1000
 PATIENCE = 10
 
+_LARGEST_SEED = 2**32 - 1
+"""NumPy's random numbers take no larger seed."""
 
-@dataclass(frozen=True)
+Check = Callable[[Any], str]
+"""A function of a value that returns the end of the sentence that refuses it; empty for a value in range."""
+
+
+def _whole(least: int, most: int | None = None) -> Check:
+    """Return the check of a whole number from `least` up, and up to `most` where there is an upper end."""
+    span = f"{least} or more" if most is None else f"from {least} to {most}"
+    what = f"give a whole number{', ' if most is None else ' '}{span}."
+
+    def check(value: Any) -> str:
+        whole = isinstance(value, Integral) and not isinstance(value, bool)
+        inside = whole and least <= value and (most is None or value <= most)
+        return "" if inside else f"is {shorten(repr(value))}; {what}"
+
+    return check
+
+
+def _number(fits: Callable[[float], bool], what: str) -> Check:
+    """Return the check of a finite number that `fits`; `what` says which number to give."""
+
+    def check(value: Any) -> str:
+        try:
+            inside = fits(value) and math.isfinite(value)
+            shown = f"{value:g}"
+        except (TypeError, ValueError):
+            inside, shown = False, shorten(repr(value))
+        return "" if inside else f"is {shown}; give {what}."
+
+    return check
+
+
+def _one_of(known: Sequence[str]) -> Check:
+    """Return the check of a word among those that are `known`."""
+
+    def check(value: Any) -> str:
+        if value in known:
+            return ""
+        return f"{shorten(repr(value))} is none of {', '.join(known)}{closest(str(value), known)}"
+
+    return check
+
+
+_above_zero = _number(lambda number: number > 0, "a number above 0")
+_not_negative = _number(lambda number: number >= 0, "a number, 0 or more")
+
+
+def _ranged(check: Check, default: Any = None, called: str = "") -> Any:
+    """Return a field that is ``None`` or passes a check; `called` is its name in the middle of a sentence."""
+    return field(default=default, metadata={"check": check, "called": called})
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How to minimise; the attributes are parameters of :func:`~tape_magic.engine.api.minimize.minimize`.
+    """How to minimise: each range is written here, and checked here only.
 
-    `made_here` says that an optimizer was made by an expression on the line, so that nobody else has it.
-    `names` are what a batch of the data is bound to, and `label` is what messages call the data;
-    `remarks` are for the report.
+    The attributes that are not listed are parameters of :func:`~tape_magic.engine.api.minimize.minimize`.
 
-    Raises :class:`LineError` for what is out of its range, and for what does not go together.
+    Attributes
+    ----------
+    made_here
+        Whether an expression on the magic line made the optimizer, so that nobody else holds it.
+    names
+        The names that the parts of a batch are bound to.
+    label
+        The name of the data in messages.
+    remarks
+        Sentences for the report.
+
+    Raises :class:`ArgumentError` for a value out of its range, and for values that do not go together.
+
+    Examples
+    --------
+    >>> Settings(steps=20).step_limit, Settings(time=60.0).step_limit
+    (20, None)
+    >>> Settings(lr=-0.1)
+    Traceback (most recent call last):
+    tape_magic.errors.ArgumentError: the learning rate is -0.1; give a number above 0.
     """
 
     optimizer: Any = DEFAULT_OPTIMIZER
-    made_here: bool = field(default=False, kw_only=True)
-    lr: float | None = None
-    steps: int | None = None
-    engine: str = "auto"
-    seed: int | None = None
-    tol: float | None = None
-    gtol: float | None = None
-    target: float | None = None
-    patience: int | None = None
-    time: float | None = None
+    made_here: bool = False
+    lr: float | None = _ranged(_above_zero, called="the learning rate")
+    steps: int | None = _ranged(_whole(0))
+    engine: str = _ranged(_one_of(ENGINES), "auto", "the engine")
+    seed: int | None = _ranged(_whole(0, _LARGEST_SEED), called="the seed")
+    tol: float | None = _ranged(_not_negative)
+    gtol: float | None = _ranged(_not_negative)
+    target: float | None = _ranged(_number(lambda _: True, "a finite loss"), called="the target")
+    patience: int | None = _ranged(_whole(1))
+    time: float | None = _ranged(_not_negative)
     track: tuple[str, ...] = ()
     bounds: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
-    keep: str = "last"
+    keep: str = _ranged(_one_of(KEEP), "last")
     resume: bool = False
     checkpoint: str | None = None
     data: Any = None
     names: tuple[str, ...] = ()
     label: str = "the data"
-    batch: int | None = None
-    epochs: int | None = None
+    batch: int | None = _ranged(_whole(1))
+    epochs: int | None = _ranged(_whole(1))
     remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.engine not in ENGINES:
-            raise LineError(f"unknown engine {self.engine!r}{closest(self.engine, ENGINES)}")
-        if self.keep not in KEEP:
-            raise LineError(f"keep is {self.keep!r}; it can be last or best.")
-        for name, least in (("steps", 0), ("patience", 1), ("batch", 1), ("epochs", 1)):
-            self._check_whole(name, least)
-        if self.lr is not None and not (self.lr > 0 and math.isfinite(self.lr)):
-            raise LineError(f"the learning rate is {self.lr:g}; give a number above 0.")
-        if self.seed is not None and not 0 <= self.seed < 2**32:
-            raise LineError(f"the seed is {self.seed}; give a whole number from 0 to 4294967295.")
-        for name in ("tol", "gtol", "time"):
-            value = getattr(self, name)
-            if value is not None and not (value >= 0 and math.isfinite(value)):
-                raise LineError(f"{name} is {value:g}; give a number, 0 or more.")
-        if self.target is not None and not math.isfinite(self.target):
-            raise LineError(f"the target is {self.target:g}; give a finite loss.")
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if "check" in one.metadata and not (value is None and one.default is None):
+                wrong = one.metadata["check"](value)
+                if wrong:
+                    raise ArgumentError(one.name, wrong, one.metadata["called"])
         if self.patience is not None and self.tol is None:
-            raise LineError("patience says over how many steps tol looks; give a tol as well, such as 1e-6.")
+            raise ArgumentError(
+                "patience", "says over how many steps tol looks; give a tol as well, such as 1e-6."
+            )
         if self.data is None and (self.batch is not None or self.epochs is not None):
             given = "batch" if self.batch is not None else "epochs"
-            raise LineError(f'{given} goes with data; on the line, --for "xb, yb in train".')
-
-    def _check_whole(self, name: str, least: int) -> None:
-        value = getattr(self, name)
-        if value is None:
-            return
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise LineError(f"{name} is {value!r}; give a whole number, {least} or more.")
+            raise ArgumentError(given, 'goes with data; on the line, --for "xb, yb in train".')
 
     @property
     def step_limit(self) -> int | None:
-        """How many steps at the most; ``None`` for as many as there is time for, or batches."""
+        """The largest number of steps; ``None`` where the time or the data end the run."""
         if self.steps is None and self.data is None and self.time is None:
             return STEPS
         return self.steps

@@ -1,4 +1,4 @@
-"""A cell's body as a program that the engine can run, trace and run again.
+"""The body of a cell as a program: run, traced into a function, and compiled once for many runs.
 
 Entrance: :class:`~tape_magic.magics.cell.cell.Cell`.
 Imports: `engine/program`.

@@ -1,6 +1,6 @@
-"""A cell's syntax tree with a call after each assignment of some names.
+"""Calls of a hook after each assignment of some names, inserted into a cell's syntax tree.
 
-What a cell assigns can thereby be watched, or lifted, before the next statement reads it.
+The engine can thereby watch or lift a value before the next statement reads it.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Iterable
 from tape_magic.magics.cell.names import stored_by
 
 HOOK = "__tape_magic_hook__"
-"""What is called with the name that was assigned; in the namespace while the cell runs."""
+"""The name of the hook in the namespace while the cell runs; it is called with the assigned name."""
 
 _Compound = ast.If | ast.For | ast.While | ast.With | ast.Try | ast.TryStar | ast.Match
 _BLOCKS = ("body", "orelse", "finalbody")
 
 
 def hooked(tree: ast.Module, names: Iterable[str]) -> ast.Module:
-    """The tree with a call of the hook wherever one of the names has been assigned."""
+    """Return the tree with a call of the hook after each assignment of one of the names."""
     wanted = frozenset(names)
     if any(isinstance(node, ast.NamedExpr) for node in ast.walk(tree)):
         tree = _Within(wanted).visit(copy.deepcopy(tree))
@@ -49,7 +49,7 @@ class _Within(ast.NodeTransformer):
 
 
 class _Plain(ast.NodeTransformer):
-    """Leaves out what a walrus assigns."""
+    """Replaces each walrus by its value."""
 
     def visit_NamedExpr(self, node: ast.NamedExpr) -> ast.expr:
         value: ast.expr = self.visit(node.value)
@@ -57,13 +57,14 @@ class _Plain(ast.NodeTransformer):
 
 
 def _stored(node: ast.AST) -> frozenset[str]:
-    """The names that a statement, or a part of one, assigns otherwise than by a walrus."""
+    """Return the names that a statement, or a part of one, assigns other than by a walrus."""
     if any(isinstance(part, ast.NamedExpr) for part in ast.walk(node)):
         node = _Plain().visit(copy.deepcopy(node))
     return stored_by(node)
 
 
 def _block(block: list[ast.stmt], names: frozenset[str]) -> list[ast.stmt]:
+    """Return the statements of a block with their calls of the hook."""
     found: list[ast.stmt] = []
     for statement in block:
         stored = _stored(statement) & names
@@ -75,9 +76,9 @@ def _block(block: list[ast.stmt], names: frozenset[str]) -> list[ast.stmt]:
 
 
 def _head(node: ast.AST) -> frozenset[str]:
-    """The names that a statement assigns outside its blocks, and so before each of them begins.
+    """Return the names that a statement assigns outside its blocks: by ``for``, ``with`` or a pattern.
 
-    Those of a loop or ``with``, and of a pattern.
+    They are assigned before each of the blocks begins.
     """
     parts = [part for part in ast.iter_child_nodes(node) if not _is_block(part)]
     return frozenset().union(*(_stored(part) for part in parts))
@@ -88,6 +89,7 @@ def _is_block(node: ast.AST) -> bool:
 
 
 def _compound(statement: ast.stmt, names: frozenset[str]) -> ast.stmt:
+    """Return a statement that has blocks, with the calls of the hook within them."""
     fields = dict(ast.iter_fields(statement))
     calls = _calls(_head(statement) & names, statement)
     for key in _BLOCKS:
@@ -113,6 +115,7 @@ def _compound(statement: ast.stmt, names: frozenset[str]) -> ast.stmt:
 
 
 def _calls(names: Iterable[str], at: ast.stmt) -> list[ast.stmt]:
+    """Return a call of the hook for each name, as statements at the line of another."""
     calls = [ast.Expr(_hook(name)) for name in sorted(names)]
     return [ast.fix_missing_locations(ast.copy_location(call, at)) for call in calls]
 

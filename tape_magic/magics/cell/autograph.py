@@ -1,4 +1,4 @@
-"""Cells in which AutoGraph would find nothing to convert, and so need not look: it takes its time."""
+"""Cells without anything that AutoGraph converts, which spares the time of the conversion."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _CONVERTED_NEVER = frozenset({"tensorflow", "keras", "numpy"})
-"""Packages whose functions AutoGraph calls as they are."""
+"""Packages whose functions AutoGraph calls without converting them."""
 
 _NUMBERS = (type(None), bool, int, float, complex, str)
 
@@ -36,15 +36,15 @@ _PLAIN = (
 
 
 def needs_no_autograph(tree: ast.Module, namespace: Mapping[str, Any]) -> bool:
-    """Whether a cell only assigns, reckons, and calls functions of TensorFlow, Keras and NumPy.
+    """Return whether a cell only assigns, computes, and calls functions of TensorFlow, Keras and NumPy.
 
-    A function, a layer or a method of the user's may hold an ``if`` on a tensor, and so may whatever
-    calls it; whether it does is left to AutoGraph.
+    A function, a layer or a method of the user's may hold an ``if`` on a tensor, and so may each caller of
+    one: a cell with such a call is left to AutoGraph.
 
     >>> import numpy as np
-    >>> is_straight(ast.parse("y = np.exp(x)**2"), {"np": np, "x": 1.0})
+    >>> needs_no_autograph(ast.parse("y = np.exp(x)**2"), {"np": np, "x": 1.0})
     True
-    >>> is_straight(ast.parse("y = f(x)"), {"f": abs, "x": 1.0})
+    >>> needs_no_autograph(ast.parse("y = f(x)"), {"f": abs, "x": 1.0})
     False
     """
     known = {*namespace}
@@ -55,28 +55,30 @@ def needs_no_autograph(tree: ast.Module, namespace: Mapping[str, Any]) -> bool:
 
 
 def _plain(node: ast.AST, namespace: Mapping[str, Any], known: set[str]) -> bool:
+    """Return whether AutoGraph would leave a node as it is."""
     if not isinstance(node, _PLAIN):
         return False
     if isinstance(node, ast.Name):
         return node.id in known and _holds_no_code(namespace.get(node.id))
     if isinstance(node, ast.Subscript):
-        return isinstance(node.ctx, ast.Load)  # what is assigned to a place of a tensor is converted
+        return isinstance(node.ctx, ast.Load)  # AutoGraph converts an assignment to an element of a tensor
     if isinstance(node, ast.Call):
         return isinstance(node.func, ast.Attribute)
     return _is_of_package(node, namespace) if isinstance(node, ast.Attribute) else True
 
 
 def _holds_no_code(value: Any) -> bool:
-    """A number, an array, a tensor, a variable or a module; a list may hold functions."""
+    """Return whether a value is a number, array, tensor, variable or module; a list may hold functions."""
     if type(value) in _NUMBERS or issubclass(type(value), types.ModuleType):
         return True
     if type(value).__module__.partition(".")[0] not in _CONVERTED_NEVER:
-        return False  # and not asked for anything, which an object of the user's may answer with an error
+        return False  # no attribute of it is read: a property of a user's class may raise
     of_objects = getattr(getattr(value, "dtype", None), "hasobject", False)
     return not (callable(value) or of_objects)
 
 
 def _is_of_package(node: ast.Attribute, namespace: Mapping[str, Any]) -> bool:
+    """Return whether a dotted name begins with one of the packages that AutoGraph never converts."""
     root: ast.expr = node
     while isinstance(root, ast.Attribute):
         root = root.value

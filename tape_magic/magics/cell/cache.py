@@ -1,4 +1,4 @@
-"""What is made of a cell's text before it can run, kept for the next time that the same text is run."""
+"""Compiled cells by their texts, kept for the next run of the same text."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from tape_magic.magics.cell.names import names_of
 T = TypeVar("T")
 
 _MOST = 128
-"""Texts that are kept; a notebook re-runs the cells that were run last."""
+"""The most texts that are kept; those that were run last stay."""
 
 _LONGEST = 20_000
-"""Characters of a text that is kept."""
+"""The most characters of a text that is kept."""
 
 
 @dataclass(frozen=True)
 class PreparedCell:
-    """A cell, ready to run.
+    """A cell that is ready to run.
 
     Attributes
     ----------
     tree
-        Its statements, not to be changed.
+        The statements of the cell, which nobody may change.
     code, last
-        The code of the statements, and of a last expression if there is one.
+        The code of the statements, and the code of the last expression, where there is one.
     names
-        What it reads and assigns.
+        The names that the cell reads and assigns.
     """
 
     tree: ast.Module
@@ -42,7 +42,7 @@ class PreparedCell:
     names: Names
 
     def by_name(self, filename: str) -> PreparedCell:
-        """The same under another file name, since a terminal numbers each cell anew."""
+        """Return the cell under another file name, since a terminal gives each run of a cell a new number."""
         if self.code.co_filename == filename:
             return self
         last = None if self.last is None else _renamed(self.last, filename)
@@ -50,17 +50,17 @@ class PreparedCell:
 
 
 class CellCache:
-    """Cells that were run before, the last of them, by their text."""
+    """The cells that were run last, by their texts."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[Hashable, Any] = OrderedDict()
         self._lock = threading.RLock()  # the magics may be called from several threads
 
     def transformed(self, shell: Any, body: str) -> str:
-        """What IPython makes of a body: its magics as calls."""
+        """Return the body after IPython's transformation, with its magics as calls."""
         manager = shell.input_transformer_manager
         transforms = (*manager.cleanup_transforms, *manager.line_transforms, *manager.token_transformers)
-        # One line goes by the names of the notebook, and a transform of the user's by whatever it likes.
+        # IPython reads one line by the names of the notebook; a user's transform may depend on anything.
         depends = len(body.strip().splitlines()) < 2 or getattr(shell, "input_transformers_post", None)
         if depends or not all(map(_is_ipythons, transforms)):
             return str(shell.transform_cell(body))
@@ -69,9 +69,9 @@ class CellCache:
     def prepared(
         self, shell: Any, source: str, filename: str, check: Callable[[ast.Module], None]
     ) -> PreparedCell:
-        """A cell that IPython has transformed, compiled as IPython would.
+        """Return a cell that IPython has transformed, compiled as IPython would compile it.
 
-        `check` may refuse the tree. Raises ``SyntaxError``, and what `check` raises.
+        `check` is called with the tree, and may raise. Raises ``SyntaxError`` for text that is no Python.
         """
 
         def make() -> PreparedCell:
@@ -79,13 +79,13 @@ class CellCache:
             check(tree)
             return PreparedCell(tree, *compile_cell(shell, tree, filename), names_of(tree))
 
-        if shell.ast_transformers:  # they may do another thing each time
+        if shell.ast_transformers:  # their result may differ from run to run
             return make()
-        # A future import of an earlier cell is among the flags.
+        # The flags say which future imports an earlier cell has made.
         return self._remembered(("code", source, shell.compile.flags), source, make).by_name(filename)
 
     def _remembered(self, key: Hashable, text: str, make: Callable[[], T]) -> T:
-        """What was made for a key before, or what `make` gives."""
+        """Return the object that is kept under a key, or make it and keep it."""
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
@@ -101,7 +101,7 @@ class CellCache:
 
 
 def compile_cell(shell: Any, tree: ast.Module, filename: str) -> tuple[types.CodeType, types.CodeType | None]:
-    """Code for the statements, and for the last expression if there is one."""
+    """Return the code of the statements, and the code of the last expression where there is one."""
     body, last = list(tree.body), None
     if isinstance(body[-1], ast.Expr):
         expression = body.pop()
@@ -112,11 +112,13 @@ def compile_cell(shell: Any, tree: ast.Module, filename: str) -> tuple[types.Cod
 
 
 def _is_ipythons(transform: Any) -> bool:
+    """Return whether a transform of input is one of IPython's own, which depends on its text only."""
     module = getattr(transform, "__module__", None) or type(transform).__module__
     return str(module).partition(".")[0] == "IPython"
 
 
 def _renamed(code: types.CodeType, filename: str) -> types.CodeType:
+    """Return code under another file name, the functions within it included."""
     constants = tuple(
         _renamed(constant, filename) if isinstance(constant, types.CodeType) else constant
         for constant in code.co_consts

@@ -1,4 +1,4 @@
-"""A cell's body, compiled once and run on the notebook's namespace as IPython would run it."""
+"""The body of a cell, compiled once and run in the notebook's namespace as IPython would run it."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _TAPE = "tape"
 
 
 class CellSyntaxError(Exception):
-    """The cell is not Python; :attr:`error` is the ``SyntaxError`` with the user's line."""
+    """A cell that is not Python; :attr:`error` is the ``SyntaxError`` with the user's line."""
 
     def __init__(self, error: SyntaxError) -> None:
         super().__init__(str(error))
         self.error = error
 
 
-# What kernels and saved notebooks call it. IPython shows a SyntaxError of its own with the frames of ours.
+# Kernels and saved notebooks show this name. IPython shows a true SyntaxError with frames of the package.
 CellSyntaxError.__name__ = "SyntaxError"
 
 
@@ -50,7 +50,7 @@ class Cell:
     magic
         The name of the magic, for messages.
     kept
-        What was made of the texts of earlier cells.
+        The cells that were compiled before.
 
     Raises :class:`LineError` for an empty cell and for ``await``, and :class:`CellSyntaxError`.
     Lines are counted as the notebook shows them: the line of the magic is line 1.
@@ -62,7 +62,7 @@ class Cell:
         self._number = number
         self._typed = body.splitlines()
         text = kept.transformed(shell, body)
-        # IPython drops blank lines at the top; they count for the line numbers.
+        # IPython drops blank lines at the top, which count in the numbers of lines.
         blank = sum(1 for _ in itertools.takewhile(lambda line: not line.strip(), body.splitlines()))
         self._body = "\n" * blank + text
         source = "\n" * self._first_line + self._body
@@ -72,7 +72,7 @@ class Cell:
         def check(tree: ast.Module) -> None:
             if not tree.body:
                 raise LineError(f"the cell is empty: write below %%{magic} what is to be computed.")
-            if "await" in text or "async" in text:  # a look at the text spares one at the tree
+            if "await" in text or "async" in text:  # the search in the text is faster than in the tree
                 _refuse_await(tree, magic)
 
         try:
@@ -84,9 +84,9 @@ class Cell:
         self._ran_preamble = False
 
     def run_preamble(self, namespace: Namespace) -> tuple[str, ...]:
-        """Do what can be no part of a step, once, and be without it from now on; what to say of it.
+        """Run the statements that cannot be part of a step, take them out of the cell, and return remarks.
 
-        Raises :class:`LineError` where nothing else is there.
+        Raises :class:`LineError` where the cell has no other statements.
         """
         once, steps = split(self._tree)
         if not once:
@@ -110,17 +110,17 @@ class Cell:
 
     @property
     def may_bind_any(self) -> bool:
-        """Whether names may have been bound that neither the steps nor the line mention."""
+        """Whether the cell may have bound names that neither its steps nor the line mention."""
         return self._ran_preamble or self.names.may_bind_any
 
     def _line(self, statement: ast.stmt) -> str:
-        """The first line of a statement as it was typed."""
+        """Return the first line of a statement as it was typed."""
         index = statement.lineno - 1 - self._first_line
         return shorten(self._typed[index].strip() if index < len(self._typed) else ast.unparse(statement))
 
     @property
     def silenced(self) -> bool:
-        """Whether the cell ends with a semicolon, which keeps its value from being displayed."""
+        """Whether the cell ends with a semicolon, so that its value is not displayed."""
         if ";" not in self._body:
             return False
         tokens = tokenize.generate_tokens(io.StringIO(self._body).readline)
@@ -132,7 +132,7 @@ class Cell:
         return last == ";"
 
     def run(self, namespace: Namespace, hooks: Hooks, tape: Any = None) -> Any:
-        """Run as a cell without the magic would; the value of a last expression, else ``None``."""
+        """Run the cell as without the magic, and return the value of its last expression, or ``None``."""
         code, last = self._code, self._last
         if hooks:
             code, last = compile_cell(self._shell, hooked(self._tree, hooks), self.filename)
@@ -162,15 +162,15 @@ class Cell:
 
     @property
     def source(self) -> str | None:
-        """The text, unless it runs what the text does not show."""
+        """The text; ``None`` where the cell runs code that its text does not show."""
         return None if self.names.opaque else self._body
 
     def traceables(
         self, namespace: Namespace, inputs: Sequence[str] = ()
     ) -> Iterator[tuple[Callable[..., Any], Unpack]]:
-        """The body as functions of `inputs`; see :meth:`functions`.
+        """Yield the body as functions of `inputs`; see :meth:`functions`.
 
-        What the cell assigns is local to it; what it reads before is passed in.
+        The names that the cell assigns are local to a function; their values from before are passed in.
         """
         names = [name for name in self.names.assigns if name not in inputs]
         entry = {name: namespace[name] for name in names if name in namespace}
@@ -178,11 +178,11 @@ class Cell:
             yield functools.partial(function, *entry.values()), unpack
 
     def functions(self, parameters: Sequence[str]) -> Iterator[tuple[Callable[..., Any], Unpack]]:
-        """The body as a function, so that TensorFlow can convert its ``if`` and ``while``.
+        """Yield the body as a function, so that TensorFlow can convert its ``if`` and ``while``.
 
-        The first function keeps every name that is assigned; but TensorFlow wants a name that is
-        kept assigned in both branches of an ``if``, and alike in each round of a loop. The second
-        does without those that nothing after the branches and loops reads.
+        The first function keeps every name that the cell assigns. TensorFlow requires that both branches
+        of an ``if`` assign a kept name, and that its shape is the same in each round of a loop; for other
+        cells, the second function drops the names that nothing after the branches and loops reads.
         """
         for node in ast.walk(self._tree):
             call = magic_call(node)
@@ -201,24 +201,25 @@ class Cell:
             yield self._function(parameters, keeping), unpack
 
     def is_straight(self, namespace: Namespace) -> bool:
-        """Whether it has nothing to convert, or what AutoGraph would only complain of."""
+        """Return whether AutoGraph has nothing to convert, or cannot convert the cell."""
         return self._beyond_autograph or needs_no_autograph(self._tree, namespace)
 
     @property
     def _beyond_autograph(self) -> bool:
+        """Whether the cell holds ``:=`` or ``match``, which AutoGraph does not convert."""
         return any(isinstance(node, ast.NamedExpr | ast.Match) for node in ast.walk(self._tree))
 
     def roots(self) -> list[Any]:
-        """Nothing: a cell reads by name."""
+        """Return no objects: a cell reaches its state by names only."""
         return []
 
     def home(self, namespace: Namespace) -> MutableMapping[str, Any]:
-        """The notebook's names."""
+        """Return the notebook's namespace."""
         home: MutableMapping[str, Any] = self._shell.user_global_ns
         return home
 
     def text(self, namespace: Namespace) -> Text:
-        """The cell's lines; what stands in another cell goes by that cell's number."""
+        """Return the text of the cell; a line of another cell is labelled by that cell's number."""
         return Text(self.filename, (0, 0), self._label, namespace)
 
     def _label(self, filename: str) -> str:
@@ -228,9 +229,9 @@ class Cell:
         return os.path.basename(filename) if number is None else f"cell {number}"
 
     def finish(self, namespace: Namespace, assigned: Mapping[str, Any]) -> None:
-        """Bind what a trace assigned, and define again what was defined within it.
+        """Bind the values of a trace, and run the cell's definitions and imports again.
 
-        A function or class that was made while tracing would hold on to the graph's tensors.
+        A function or class that was made while tracing would hold the graph's tensors.
         """
         namespace.update(assigned)
         definitions: list[ast.stmt] = [
@@ -245,9 +246,9 @@ class Cell:
             exec(code, self._shell.user_global_ns, namespace)
 
     def line_of(self, error: BaseException) -> tuple[int, str] | None:
-        """The innermost line of the cell that an exception passed through, and its text."""
+        """Return the innermost line of the cell in an exception's traceback, and its text."""
         found = None
-        metadata = getattr(error, "ag_error_metadata", None)  # where AutoGraph says it happened
+        metadata = getattr(error, "ag_error_metadata", None)  # the lines of code that AutoGraph converted
         for frame in getattr(metadata, "translated_stack", None) or ():
             if frame.filename in (self.filename, self._traced_filename):
                 found = found or frame.lineno
@@ -261,13 +262,14 @@ class Cell:
         return found, self._lines[found - 1].strip()
 
     def own_traceback(self, error: BaseException) -> types.TracebackType | None:
-        """The traceback from the cell's own frame on."""
+        """Return the traceback from the cell's own frame on; ``None`` where the cell is not in it."""
         traceback = error.__traceback__
         while traceback is not None and traceback.tb_frame.f_code.co_filename != self.filename:
             traceback = traceback.tb_next
         return traceback
 
     def _function(self, parameters: Sequence[str], keeping: Sequence[str]) -> Callable[..., Any]:
+        """Return the body as a function that keeps some of its local names."""
         text = "\n" * (self._first_line - 1) + function_text(
             _FUNCTION, self._body, self._tree.body[-1], self._first_line, parameters, keeping
         )
@@ -278,10 +280,10 @@ class Cell:
 
 
 def _position(shell: Any, body: str) -> tuple[int, int]:
-    """The number of the cell that is running, and the line of it that the magic stands on.
+    """Return the number of the running cell, and the line of the magic in it.
 
-    Another magic may stand above this one. IPython counts the execution up before the cell runs, or
-    after, depending on its version; the history has the running cell last in all of them.
+    Another magic may stand above this one. Versions of IPython differ in whether the execution count rises
+    before or after the cell runs; the running cell is the last of the history in all of them.
     """
     history = getattr(shell.history_manager, "input_hist_raw", None) or [""]
     raw = history[-1]
@@ -292,9 +294,9 @@ def _position(shell: Any, body: str) -> tuple[int, int]:
 
 
 def cell_number(shell: Any, filename: str) -> int | None:
-    """The number of the cell whose code goes by a file name; ``None`` for what is no cell.
+    """Return the number of the cell whose code has a file name; ``None`` for a file that is no cell.
 
-    IPython 8 and later keep a table; before, the name says it: ``<ipython-input-3-1b2f…>``.
+    IPython 8 and later keep a table; before, the name holds the number: ``<ipython-input-3-1b2f…>``.
     """
     number = getattr(shell.compile, "_filename_map", {}).get(filename)
     if number is None:
@@ -304,7 +306,7 @@ def cell_number(shell: Any, filename: str) -> int | None:
 
 
 def _refuse_await(tree: ast.Module, magic: str) -> None:
-    """``await`` needs the event loop, which is busy running the magic."""
+    """Raise :class:`LineError` for ``await``: the event loop that it needs is busy running the magic."""
     queue: list[ast.AST] = list(tree.body)
     while queue:
         node = queue.pop()

@@ -1,6 +1,6 @@
-"""The body of a cell as the text of a function.
+"""The body of a cell as the source of a function.
 
-Text and not a syntax tree, since AutoGraph reads the source.
+AutoGraph reads the source of a function, so that a syntax tree would not do.
 """
 
 from __future__ import annotations
@@ -21,23 +21,25 @@ def function_text(
     parameters: Sequence[str],
     keeping: Sequence[str],
 ) -> str:
-    """A function that starts on the magic's line; it returns the last expression's value, and its names.
+    """Return the source of a function with the body of a cell, from the magic's line on.
+
+    The function returns the value of the cell's last expression, and its local names.
 
     Parameters
     ----------
     name
-        Of the function.
+        The name of the function.
     body, last
         The text of the cell, and its last statement.
     first_line
-        The line of the magic in the cell, from which on the tree counts.
+        The line of the magic in the cell, from which the tree counts its lines.
     parameters
-        Names that are passed in.
+        The names of the function's parameters.
     keeping
-        Names to keep: AutoGraph drops those that are assigned in a branch or loop and not read after it, and
-        these are read, though never.
+        The names to keep: AutoGraph drops a name that is assigned in a branch or loop and not read after it,
+        so that a branch that never runs reads these names at the end.
     """
-    lines = body.split("\n")  # as Python counts them: a string may hold other separators
+    lines = body.split("\n")  # Python counts by "\n"; a string may hold other separators of lines
     value = "None"
     if isinstance(last, ast.Expr):
         value = _VALUE
@@ -59,9 +61,9 @@ def function_text(
 
 
 def _columns(lines: list[str], last: ast.Expr, start: int, end: int) -> tuple[int, int]:
-    """Where an expression begins and ends, in characters: the tree counts bytes.
+    """Return the columns at which an expression begins and ends, in characters; the tree counts bytes.
 
-    The tree forgets brackets around the expression, so the statement's own place is taken.
+    They are the columns of the statement, since the expression's leave out brackets around it.
     """
     column = len(lines[start].encode()[: last.col_offset].decode())
     end_column = len(lines[end].encode()[: last.end_col_offset].decode())
@@ -69,7 +71,7 @@ def _columns(lines: list[str], last: ast.Expr, start: int, end: int) -> tuple[in
 
 
 def _inside_strings(text: str) -> set[int]:
-    """Lines that begin inside a string, where indentation would change the string."""
+    """Return the lines that begin inside a string, which indentation would change."""
     inside: set[int] = set()
     starts: list[int] = []
     for token in tokenize.generate_tokens(io.StringIO(text).readline):

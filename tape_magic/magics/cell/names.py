@@ -1,4 +1,4 @@
-"""What a cell reads and assigns, read off its syntax tree in the order in which Python evaluates it."""
+"""The names that a cell reads and assigns, found in its syntax tree in the order of evaluation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 
 
 def names_of(tree: ast.Module) -> Names:
-    r"""The names of a cell; functions defined in it count with what they read when called.
+    r"""Return the names of a cell; a name that a function of the cell reads counts as read.
 
     >>> names_of(ast.parse("x = x + a\nh = x"))
     Names(reads=('x', 'a'), assigns={'x': 1, 'h': 2}, reads_first=frozenset({'x'}), opaque=False)
@@ -30,14 +30,14 @@ def names_of(tree: ast.Module) -> Names:
 
 
 def stored_by(node: ast.AST) -> frozenset[str]:
-    """The names that a statement, or a part of one, assigns."""
+    """Return the names that a statement, or a part of one, assigns."""
     use = _Use()
     use.visit(node)
     return frozenset(use.assigns)
 
 
 def magic_call(node: ast.AST) -> tuple[str, str] | None:
-    """The name and line of a line magic, as IPython writes it: ``get_ipython().run_line_magic(…)``."""
+    """Return the name and the line of a line magic: the arguments of ``get_ipython().run_line_magic(…)``."""
     if (
         isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
@@ -51,7 +51,7 @@ def magic_call(node: ast.AST) -> tuple[str, str] | None:
 
 
 class _Use(ast.NodeVisitor):
-    """Collects names in the order of evaluation, within one scope."""
+    """Collects the names of one scope in the order of evaluation."""
 
     def __init__(self) -> None:
         self.reads: dict[str, None] = {}
@@ -131,7 +131,7 @@ class _Use(ast.NodeVisitor):
     visit_ImportFrom = visit_Import
 
     def visit_ExceptHandler(self, node: ast.ExceptHandler) -> None:
-        # The name is gone after the handler.
+        # Python deletes the name at the end of the handler.
         self.visit_all([node.type, *node.body])
 
     def visit_MatchAs(self, node: ast.MatchAs) -> None:
@@ -194,7 +194,7 @@ class _Use(ast.NodeVisitor):
             try:
                 inner = ast.parse(call[1].strip())
             except SyntaxError:
-                return  # IPython will say so when it runs
+                return  # IPython shows the error when the magic runs
             self.visit_all(ast.increment_lineno(inner, node.lineno - 1).body)
         elif call or (isinstance(node.func, ast.Name) and node.func.id == "exec"):
             self.opaque = True

@@ -1,6 +1,6 @@
-"""What a cell may hold that can be no part of a step: commands of IPython's, and imports of everything.
+"""Statements that cannot be part of a step: commands of IPython's, and ``from module import *``.
 
-It is done once, as if it stood in a cell above.
+They run once, before the steps, as if they stood in a cell above.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ _COMMANDS = frozenset({"run_line_magic", "system", "getoutput"})
 
 
 def split(tree: ast.Module) -> tuple[list[ast.stmt], list[ast.stmt]]:
-    """The statements of a cell that are done once, and the others."""
+    """Return the statements of a cell that run once, and the statements of a step."""
     once = [statement for statement in tree.body if _is_once(statement)]
     return once, [statement for statement in tree.body if statement not in once]
 
 
 def is_command(node: ast.AST) -> bool:
-    """Whether an expression is a line magic or shell command, as IPython writes it.
+    """Return whether an expression is a line magic or shell command, as IPython's transformation writes it.
 
-    Not one that runs Python of the cell's, such as ``%time``.
+    A magic that runs Python of the cell, such as ``%time``, is no command.
     """
     call = magic_call(node)
     return (

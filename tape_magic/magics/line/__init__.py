@@ -1,6 +1,6 @@
-"""A magic's line as options, and what the line's names stand for in the notebook.
+"""The line of a magic as options and arguments of the engine, its expressions evaluated in the notebook.
 
-Entrance: `options`: the three magics, each a table of its options.
+Entrance: `options`, with a table of options for each of the three magics, and `resolve`.
 Imports: `engine/minimization` (settings, names of methods) and `engine/devices/words`.
 
 """

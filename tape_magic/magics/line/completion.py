@@ -1,6 +1,6 @@
-"""Tab after ``%%grad --``: the options of our magics, on old and new shells.
+"""Completion of the magics' options with Tab, on old and new shells.
 
-IPython 8.6 and later take *matchers*; before, a hook was asked for each command.
+IPython 8.6 and later call *matchers*; earlier versions call a hook for each command.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _BY_SIGN = {magic.sign: magic for magic in MAGICS}
 
 
 def candidates(line: str) -> tuple[str, list[str]]:
-    """The word that is being typed at the end of a line, and what it may become."""
+    """Return the word at the end of a line, and its completions."""
     sign, _, rest = line.lstrip().partition(" ")
     magic = _BY_SIGN.get(sign)
     if magic is None or (not rest and not line.endswith(" ")):
@@ -23,7 +23,7 @@ def candidates(line: str) -> tuple[str, list[str]]:
 
 
 def tape_magic_matcher(context: Any) -> Any:
-    """A matcher for IPython's completer (API version 2); ours replace all others."""
+    """Return completions for IPython's completer (API version 2); they suppress those of other matchers."""
     from IPython.core.completer import SimpleCompletion
 
     word, found = candidates(context.text_until_cursor)
@@ -40,7 +40,7 @@ tape_magic_matcher.matcher_priority = 100  # type: ignore[attr-defined]
 
 
 def _matchers(shell: Any) -> list[Any] | None:
-    """The completer's list of matchers, where it takes those of the second version."""
+    """Return the completer's list of matchers; ``None`` where it has no API version 2."""
     from IPython.core import completer
 
     known = hasattr(completer, "CompletionContext")
@@ -48,7 +48,7 @@ def _matchers(shell: Any) -> list[Any] | None:
 
 
 def install_completion(shell: Any) -> None:
-    """Have the shell's completer ask for our options."""
+    """Add the magics' options to the shell's completer."""
     matchers = _matchers(shell)
     if matchers is not None:
         if tape_magic_matcher not in matchers:
@@ -59,7 +59,7 @@ def install_completion(shell: Any) -> None:
 
 
 def remove_completion(shell: Any) -> None:
-    """Take our options out of the shell's completer."""
+    """Take the magics' options out of the shell's completer."""
     matchers = _matchers(shell)
     if matchers is not None:
         while tape_magic_matcher in matchers:
@@ -77,7 +77,7 @@ def remove_completion(shell: Any) -> None:
 
 
 def _complete_command(shell: Any, event: Any) -> list[str]:
-    """The hook of IPython before 8.6."""
+    """Return the completions, as the hook of IPython before 8.6 does; raise ``TryNext`` without any."""
     from IPython.core.error import TryNext
 
     found = candidates(event.text_until_cursor)[1]

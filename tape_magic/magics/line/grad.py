@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from tape_magic.errors import LineError, shorten
@@ -14,46 +15,65 @@ from tape_magic.magics.line.parser import (
     assignment,
     identifier,
     place_name,
-    whole,
 )
 from tape_magic.notation import Kind
 
 
 @dataclass(frozen=True)
 class GradOptions:
-    """The line of ``%%grad``."""
+    """The line of ``%%grad``.
 
-    targets: tuple[str, ...]
-    wrt: tuple[str, ...] | None
-    order: int | None
-    jacobian: bool
-    batch_jacobian: bool
-    hessian: bool
-    jvp: tuple[tuple[str, str], ...] | None
-    hvp: tuple[tuple[str, str], ...] | None
-    check: bool
-    zero: bool
-    define: str | None
-    inspect: bool
-    name: str | None
-    quiet: bool
+    Attributes
+    ----------
+    targets
+        The derivatives, or the outputs, as :func:`notation.split` gives them.
+    jacobian, batch_jacobian, hessian
+        Whether that kind of derivative is computed.
+    jvp, hvp
+        For a product, each source with the expression of its vector.
+    check
+        Whether the derivatives are compared with central differences.
+    define
+        The name of the compiled function, where the line asks for one.
+    inspect
+        Whether the inspector opens.
+    name
+        The name that the report is bound to, where the line says it.
+    quiet
+        Whether nothing is shown.
+    arguments
+        The further arguments of :class:`~tape_magic.engine.derivatives.request.Request` that the line gives.
+    """
+
+    targets: tuple[str, ...] = ()
+    jacobian: bool = False
+    batch_jacobian: bool = False
+    hessian: bool = False
+    jvp: tuple[tuple[str, str], ...] | None = None
+    hvp: tuple[tuple[str, str], ...] | None = None
+    check: bool = False
+    define: str | None = None
+    inspect: bool = False
+    name: str | None = None
+    quiet: bool = False
+    arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         chosen = [flag for flag, value in self._kinds if value]
         if len(chosen) > 1:
             raise LineError(f"{chosen[0]} and {chosen[1]} are different things; write two cells.")
         named = [word for word in self.targets if "/" in word]
-        if self.wrt and named and len(named) == len(self.targets):
+        if "wrt" in self.arguments and named and len(named) == len(self.targets):
             raise LineError(
                 f"{shorten(named[0])} says what to differentiate by; leave out --wrt, or the denominator."
             )
-        if self.order is not None and named:
+        if "order" in self.arguments and named:
             raise LineError(f"{shorten(named[0])} says its order; leave out --order, or the denominator.")
         reporting = ("--check", self.check), ("--inspect", self.inspect), ("-o", self.name)
         idle = [flag for flag, value in reporting if value]
         if self.define is not None and idle:
             raise LineError(f"--def makes a function, and nothing runs to report on: leave out {idle[0]}.")
-        if self.jvp and self.wrt:
+        if self.jvp and "wrt" in self.arguments:
             raise LineError("--jvp says what to differentiate by; leave out --wrt.")
         sources = [name for name, _ in self.vectors]
         twice = next((name for name in sources if sources.count(name) > 1), None)
@@ -72,13 +92,13 @@ class GradOptions:
 
     @property
     def kind(self) -> Kind:
-        """What is to be computed."""
+        """The kind of the derivatives."""
         chosen = next((flag for flag, value in self._kinds if value), "--gradient")
         return Kind(chosen[2:].replace("-", " "))
 
     @property
     def vectors(self) -> tuple[tuple[str, str], ...]:
-        """What a product is taken with: each source with the expression of its vector."""
+        """Each source of a product with the expression of its vector."""
         return self.jvp or self.hvp or ()
 
 
@@ -90,14 +110,14 @@ GRAD = Magic(
         Option(
             "targets",
             (),
-            "y, dy/dx, d2y/dx2, d2y/dx da, ∂y/∂x or ∇loss; without any, the last expression",
+            "y, dy/dx, d2y/dx2, d2y/dx da, ∂y/∂x or ∇loss; by default, the last expression",
             "TARGET",
             many=True,
         ),
         Option(
             "wrt",
             ("--wrt",),
-            "what to differentiate by, where the target does not say",
+            "sources to differentiate by, for targets that name none",
             "NAME",
             place_name,
             many=True,
@@ -105,17 +125,21 @@ GRAD = Magic(
         Option(
             "order",
             ("--order",),
-            "order of the derivative, where the target does not say",
+            "order of the derivatives, for targets that name no source (1)",
             "N",
-            whole(1, "--order"),
+            int,
         ),
-        Option("jacobian", ("--jacobian",), "each element of an output by each of a source, nothing summed"),
-        Option("batch_jacobian", ("--batch-jacobian",), "the same for each row of a batch by itself"),
-        Option("hessian", ("--hessian",), "all second derivatives, with eigenvalues and what they say"),
+        Option(
+            "jacobian",
+            ("--jacobian",),
+            "derivatives of each output element by each source element, nothing summed",
+        ),
+        Option("batch_jacobian", ("--batch-jacobian",), "a Jacobian for each row of a batch"),
+        Option("hessian", ("--hessian",), "all second derivatives, with eigenvalues and verdict"),
         Option(
             "jvp",
             ("--jvp",),
-            "the Jacobian times a vector, in forward mode",
+            "product of the Jacobian with a vector, in forward mode",
             "NAME=V",
             assignment("--jvp"),
             many=True,
@@ -123,21 +147,21 @@ GRAD = Magic(
         Option(
             "hvp",
             ("--hvp",),
-            "the Hessian times a vector, without the Hessian",
+            "product of the Hessian with a vector, without building the Hessian",
             "NAME=V",
             assignment("--hvp"),
             many=True,
         ),
-        Option("check", ("--check",), "compares with central differences, and says how far off it is"),
-        Option("zero", ("--zero",), "zeros instead of None where there is no connection"),
+        Option("check", ("--check",), "compare with central differences, and report the largest error"),
+        Option("zero", ("--zero",), "zeros instead of None where the output does not depend on the source"),
         Option(
             "define",
             ("--def",),
-            "does not run the cell, but makes a compiled function of it",
+            "make a compiled function of the cell instead of running it",
             "NAME",
             identifier,
         ),
-        Option("inspect", ("--inspect",), "opens the report in a browser of widgets"),
+        Option("inspect", ("--inspect",), "open the report in the inspector, a browser of widgets"),
         NAME,
         QUIET,
     ),

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import ast
-import math
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from tape_magic.engine.minimization.scipy_methods import METHODS
+from tape_magic.engine.minimization.optimizers import NAMES
+from tape_magic.engine.minimization.settings import ENGINES, KEEP, Settings
 from tape_magic.errors import LineError, shorten
-from tape_magic.magics.line.parser import NAME, QUIET, Magic, Option, place_name, rate, whole
+from tape_magic.magics.line.parser import NAME, QUIET, Magic, Option, place_name
 from tape_magic.notation import place, split, unwarned
 
 Bound = tuple[str, str, str]
-"""A place, and the expressions of its lower and its upper bound; empty for none."""
+"""A place, and the expressions of its lower and upper bound; an empty expression for no bound."""
 
 
 @dataclass(frozen=True)
 class DataOption:
-    """``xb, yb in train``: what each batch is bound to, and the expression of the data."""
+    """``xb, yb in train``: the names of a batch's parts, and the expression of the data."""
 
     names: tuple[str, ...]
     data: str
 
 
 def _data(word: str) -> DataOption:
-    """``xb, yb in train``. Raises :class:`LineError` for anything else."""
+    """Read ``xb, yb in train``. Raises :class:`LineError` for anything else."""
     example = '--for takes "xb, yb in train"'
     try:
         with unwarned():
@@ -43,7 +44,7 @@ def _data(word: str) -> DataOption:
 
 
 def _bounds(word: str) -> tuple[Bound, ...]:
-    """``x=0:1, w=0:``. Raises :class:`LineError` for anything else."""
+    """Read ``x=0:1, w=0:``. Raises :class:`LineError` for anything else."""
     found: list[Bound] = []
     for part in split(re.sub(r"\s*([=:])\s*", r"\1", word)):
         name, sign, span = part.partition("=")
@@ -61,65 +62,49 @@ _UNITS = {"": 1.0, "s": 1.0, "ms": 1e-3, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
 def _seconds(word: str) -> float:
-    """``30s``, ``5m``, ``1.5h`` or a number of seconds."""
+    """Read ``30s``, ``5m``, ``1.5h`` or a number of seconds. Raises ``ValueError`` for anything else."""
     match = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*([a-z]*)", word.lower())
     if not match or match[2] not in _UNITS:
         raise ValueError(word)
-    seconds = float(match[1]) * _UNITS[match[2]]
-    if not (seconds > 0 and math.isfinite(seconds)):
-        raise LineError(f"--time {shorten(word)} is no time to run; give one above 0, such as 30s.")
-    return seconds
-
-
-def _tolerance(flag: str) -> Callable[[str], float]:
-    def convert(word: str) -> float:
-        number = float(word)
-        if not (number >= 0 and math.isfinite(number)):
-            raise LineError(f"{flag} {shorten(word)} is no tolerance; give a number, 0 or more.")
-        return number
-
-    return convert
-
-
-def _finite(word: str) -> float:
-    number = float(word)
-    if not math.isfinite(number):
-        raise LineError(f"--target {shorten(word)} is no loss to reach; give a finite number.")
-    return number
+    return float(match[1]) * _UNITS[match[2]]
 
 
 @dataclass(frozen=True)
 class MinimizeOptions:
-    """The line of ``%%minimize``."""
+    """The line of ``%%minimize``.
 
-    loss: tuple[str, ...]
-    over: tuple[str, ...] | None
-    optimizer: str
-    lr: float | None
-    steps: int | None
-    tol: float | None
-    gtol: float | None
-    target: float | None
-    patience: int | None
-    time: float | None
-    data: DataOption | None
-    batch: int | None
-    epochs: int | None
-    track: tuple[str, ...] | None
-    bounds: tuple[Bound, ...] | None
-    keep: str
-    resume: bool
-    checkpoint: str | None
-    seed: int | None
-    engine: str
-    name: str | None
-    quiet: bool
+    Attributes
+    ----------
+    loss
+        The name of the loss, or nothing for the value of the last expression.
+    over
+        The places to minimise over, where the line names them.
+    name
+        The name that the report is bound to, where the line says it.
+    quiet
+        Whether nothing is shown.
+    arguments
+        The arguments of :class:`~tape_magic.engine.minimization.settings.Settings` that the line gives; those
+        that are expressions, `optimizer`, `data` and `bounds`, as the line spells them.
+    """
+
+    loss: tuple[str, ...] = ()
+    over: tuple[str, ...] | None = None
+    name: str | None = None
+    quiet: bool = False
+    arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if len(self.loss) > 1:
             raise LineError(
                 f"there can be one loss only, not {len(self.loss)}: {shorten(', '.join(self.loss))}"
             )
+        Settings(**self.arguments)  # refuses what is out of its range before anything runs
+
+    @property
+    def loss_name(self) -> str | None:
+        """The name of the loss; ``None`` for the value of the last expression."""
+        return self.loss[0] if self.loss else None
 
 
 MINIMIZE = Magic(
@@ -128,12 +113,12 @@ MINIMIZE = Magic(
     summary="Minimise the loss that the cell computes, compiled.",
     options=(
         Option(
-            "loss", (), "a name that the cell assigns; without it, the last expression", "LOSS", place_name
+            "loss", (), "a name that the cell assigns; by default, the last expression", "LOSS", place_name
         ),
         Option(
             "over",
             ("--over",),
-            "what to minimise over; without it, the trainable variables that the cell reads",
+            "sources to minimise over; by default, the trainable variables that the cell reads",
             "NAME",
             place_name,
             many=True,
@@ -141,52 +126,32 @@ MINIMIZE = Magic(
         Option(
             "optimizer",
             ("--optimizer",),
-            "a Keras name, a method of SciPy, an optimizer of the notebook, or an expression",
+            "a Keras name, a SciPy method, an optimizer of the notebook, or an expression (adam)",
             "NAME|EXPR",
-            choices=(
-                "adadelta",
-                "adafactor",
-                "adagrad",
-                "adam",
-                "adamax",
-                "adamw",
-                "ftrl",
-                "lamb",
-                "lion",
-                "muon",
-                "nadam",
-                "rmsprop",
-                "sgd",
-                *METHODS,
-            ),
-            default="adam",
+            choices=NAMES,
         ),
-        Option("lr", ("--lr",), "learning rate, with an optimizer's name", "RATE", rate),
+        Option("lr", ("--lr",), "learning rate, for an optimizer given by its name", "RATE", float),
         Option(
             "steps",
             ("--steps",),
-            "how many steps at the most (1000; with --for or --time, as many as there are)",
+            "most steps (1000; with --for or --time, no limit)",
             "N",
-            whole(0, "--steps"),
+            int,
         ),
         Option(
             "tol",
             ("--tol",),
-            "stops when the loss has changed by at most T over --patience steps; relative above 1",
+            "stop when the loss changes by at most T over --patience steps; relative to losses above 1",
             "T",
-            _tolerance("--tol"),
+            float,
         ),
-        Option(
-            "gtol", ("--gtol",), "stops when the norm of the gradient is at most T", "T", _tolerance("--gtol")
-        ),
-        Option("target", ("--target",), "stops when the loss is at most this", "LOSS", _finite),
-        Option(
-            "patience", ("--patience",), "over how many steps --tol looks (10)", "N", whole(1, "--patience")
-        ),
-        Option("time", ("--time",), "stops after this time: 30s, 5m, 1h", "TIME", _seconds),
+        Option("gtol", ("--gtol",), "stop when the norm of the gradient is at most T", "T", float),
+        Option("target", ("--target",), "stop when the loss is at most this", "LOSS", float),
+        Option("patience", ("--patience",), "number of steps that --tol looks back over (10)", "N", int),
+        Option("time", ("--time",), "stop after this time: 30s, 5m, 1h", "TIME", _seconds),
         Option("data", ("--for",), 'a batch of the data at each step: "xb, yb in train"', "FOR", _data),
-        Option("batch", ("--batch",), "rows in a batch, where the data are arrays", "N", whole(1, "--batch")),
-        Option("epochs", ("--epochs",), "how often all of the data (1)", "N", whole(1, "--epochs")),
+        Option("batch", ("--batch",), "rows of a batch, where the data are arrays (32)", "N", int),
+        Option("epochs", ("--epochs",), "passes over the data (1)", "N", int),
         Option(
             "track",
             ("--track",),
@@ -198,41 +163,37 @@ MINIMIZE = Magic(
         Option(
             "bounds",
             ("--bounds",),
-            'what the variables stay within: "x=0:1, layer.kernel=0:"',
+            'bounds of the variables: "x=0:1, layer.kernel=0:"',
             "BOUNDS",
             _bounds,
         ),
         Option(
             "keep",
             ("--keep",),
-            "leaves the variables as they were last, or at the lowest loss",
+            "leave the variables at the last step, or at the lowest loss: last or best (last)",
             "WHICH",
-            choices=("last", "best"),
-            closed=True,
-            default="last",
+            choices=KEEP,
         ),
-        Option("resume", ("--resume",), "goes on from where the last run of the same cell ended"),
+        Option("resume", ("--resume",), "continue the last run of the same cell"),
         Option(
             "checkpoint",
             ("--checkpoint",),
-            "saves the run into this folder, for --resume after a restart",
+            "save the run in this folder, for --resume after a restart",
             "DIR",
         ),
         Option(
             "seed",
             ("--seed",),
-            "seeds the random numbers, so that two runs are the same",
+            "seed of the random numbers, so that two runs are the same",
             "N",
-            whole(0, "--seed"),
+            int,
         ),
         Option(
             "engine",
             ("--engine",),
-            "what runs the loop; auto takes the fastest that can",
+            "auto, xla, graph or eager; auto takes the fastest that runs the cell (auto)",
             "NAME",
-            choices=("auto", "xla", "graph", "eager"),
-            closed=True,
-            default="auto",
+            choices=ENGINES,
         ),
         NAME,
         QUIET,

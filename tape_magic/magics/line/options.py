@@ -1,4 +1,4 @@
-"""The three magics, each as the table of its options."""
+"""The three magics, each with the table of its options."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
-"""One table for each magic: from it come the parser of its line, its help and its completion."""
+"""Parser, help and completion of a magic's line, all made from one table of options."""
 
 from __future__ import annotations
 
 import argparse
 import keyword
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 from tape_magic.errors import LineError, closest, shorten
@@ -16,22 +16,26 @@ from tape_magic.notation import place, split
 
 @dataclass(frozen=True)
 class Option:
-    """One option of a magic, as its table of options shows it.
+    """One option of a magic: a row of its table.
 
     Attributes
     ----------
+    name
+        The attribute of the options' class, or else the argument of the engine, that the value is given to.
     flags
-        ``("-o",)`` or ``("--wrt",)``; empty for the words without an option.
+        ``("-o",)`` or ``("--wrt",)``; empty for the words without a flag.
     help
         One sentence without a full stop.
     metavar
-        What stands for the value; empty for a switch.
+        The placeholder of the value; empty for a switch.
     convert
-        A word → its value; raises ``LineError`` or ``ValueError``.
+        A function of a word that returns its value, and raises ``LineError`` or ``ValueError``.
     many
-        Whether several words may stand there.
+        Whether the option takes several words.
     choices
-        Values offered for completion; the only ones allowed when `closed`.
+        The values that completion offers.
+    closed
+        Whether other values than `choices` are refused here; for most options, the engine refuses them.
     """
 
     name: str
@@ -42,32 +46,46 @@ class Option:
     many: bool = False
     choices: tuple[str, ...] = ()
     closed: bool = False
-    default: Any = None
 
 
 @dataclass(frozen=True)
 class Magic:
-    """What a magic is called, does, and takes."""
+    """The name, the summary and the options of a magic.
+
+    Attributes
+    ----------
+    cell
+        Whether it is a cell magic.
+    examples
+        Titles and cells, for the help.
+    options_class
+        A dataclass for the options that the engine does not know; its attribute `arguments` takes the others.
+    """
 
     name: str
     cell: bool
     summary: str
     options: tuple[Option, ...]
     examples: tuple[tuple[str, str], ...]
-    options_class: type = field(default=object)
+    options_class: type
 
     @property
     def sign(self) -> str:
-        """``%%grad``, or ``%tfgpu``."""
+        """The name with its signs: ``%%grad``, or ``%tfgpu``."""
         return f"{'%%' if self.cell else '%'}{self.name}"
 
     def parse(self, line: str) -> Any:
-        """The options of a line. Raises :class:`LineError`, in one sentence."""
+        """Return the options of a line. Raises :class:`LineError`, in one sentence."""
         return _parsed(self, line)
 
     @property
+    def flags(self) -> Mapping[str, str]:
+        """The flag of each option by its name, which is also the name of the engine's argument."""
+        return {option.name: option.flags[0] for option in self.options if option.flags}
+
+    @property
     def help(self) -> str:
-        """What ``%%name?`` shows: usage, options, three examples."""
+        """The text of ``%%name?``: usage, options, examples."""
         usage = [self.sign, *(_usage(option) for option in self.options)]
         rows = [(", ".join([*option.flags] or [option.metavar]), option) for option in self.options]
         shown = [(f"{flags} {o.metavar}".rstrip() if o.flags else flags, o.help) for flags, o in rows]
@@ -79,7 +97,7 @@ class Magic:
         return "\n".join(lines) + "\n"
 
     def completions(self, words: Sequence[str], word: str) -> list[str]:
-        """What may stand at `word`, after `words`: values of the option before it, or options."""
+        """Return the completions of `word` after `words`: values of the option before it, or flags."""
         before = words[-1] if words else ""
         by_flag = {flag: option for option in self.options for flag in option.flags}
         if before in by_flag and by_flag[before].choices:
@@ -93,12 +111,13 @@ class Magic:
 
 @lru_cache(maxsize=256)
 def _parsed(magic: Magic, line: str) -> Any:
-    # Kept, since making argparse's parser takes longer than a small tape; options are frozen.
+    # Cached, since making the parser takes longer than a small gradient; options are frozen.
     parser = _Parser(prog=magic.sign, add_help=False, allow_abbrev=False)
     for option in magic.options:
         parser.add(option)
     values = vars(parser.parse_args([_guarded(word) for word in split(line)]))
-    return magic.options_class(**values)
+    own = {one.name: values.pop(one.name) for one in fields(magic.options_class) if one.name in values}
+    return magic.options_class(**own, arguments=MappingProxyType(values))
 
 
 def _usage(option: Option) -> str:
@@ -112,21 +131,24 @@ _ESCAPE = "\0"
 
 
 def _guarded(word: str) -> str:
-    """A word that begins with a minus but is no option (``-0.1``) must not look like one."""
+    """Return a word so that argparse takes it for a value, unless it begins with a minus."""
     return word if word.startswith("-") else _ESCAPE + word
 
 
 class _Parser(argparse.ArgumentParser):
-    """``argparse`` with our errors: one sentence, and the closest option."""
+    """``argparse`` whose errors are one sentence, with the closest option."""
 
     def add(self, option: Option) -> None:
+        """Add an option."""
         names = option.flags or (option.name,)
         if option.flags and not option.metavar:
-            self.add_argument(*names, dest=option.name, action="store_true")
+            self.add_argument(*names, dest=option.name, action="store_true", default=argparse.SUPPRESS)
             return
-        arguments: dict[str, Any] = {"type": _converter(option), "default": option.default}
+        arguments: dict[str, Any] = {"type": _converter(option)}
         if option.flags:
-            arguments |= {"dest": option.name, "nargs": "+" if option.many else None}
+            # An option that is not written leaves its default to the engine.
+            arguments |= {"dest": option.name, "default": argparse.SUPPRESS}
+            arguments["nargs"] = "+" if option.many else None
         else:
             arguments["nargs"] = "*"
         if option.many or not option.flags:
@@ -148,8 +170,8 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         message = message.replace(_ESCAPE, "").replace("argument ", "", 1)
-        switch, said, value = message.partition(": ignored explicit argument ")
-        if said:
+        switch, found, value = message.partition(": ignored explicit argument ")
+        if found:
             raise LineError(f"{switch} is a switch, and takes no value such as {shorten(value)}")
         raise LineError(shorten(message, 200))
 
@@ -159,14 +181,15 @@ def _spelled(flags: Sequence[str]) -> list[str]:
 
 
 class _Collect(argparse.Action):
-    """Words given in several places of the line are one tuple."""
+    """Collects the words of an option in one tuple, also where the line gives it twice."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
-        before = getattr(namespace, self.dest) or ()
+        before = getattr(namespace, self.dest, None) or ()
         setattr(namespace, self.dest, (*before, *values))
 
 
 def _converter(option: Option) -> Callable[[str], Any]:
+    """Return the function that reads a word for an option, and whose errors name the option."""
     label = option.flags[-1] if option.flags else option.metavar
 
     def convert(word: str) -> Any:
@@ -183,20 +206,20 @@ def _converter(option: Option) -> Callable[[str], Any]:
 
 
 def identifier(word: str) -> str:
-    """A name that something can be bound to."""
+    """Return a name that can be bound. Raises :class:`LineError` for anything else."""
     if not word.isidentifier() or keyword.iskeyword(word):
         raise LineError(f"{shorten(word)!r} is not a name that a result can be bound to.")
     return word
 
 
 def place_name(word: str) -> str:
-    """A place such as ``x``, ``layer.kernel`` or ``p['w']``, as it was written."""
+    """Return a place such as ``x``, ``layer.kernel`` or ``p['w']`` as written; refuse anything else."""
     place(word)
     return word
 
 
 def assignment(flag: str) -> Callable[[str], tuple[str, str]]:
-    """``x=v``: a source, and the expression of a vector of the notebook."""
+    """Return the function that reads ``x=v``: a source, and the expression of its vector."""
 
     def convert(word: str) -> tuple[str, str]:
         name, sign, text = word.partition("=")
@@ -208,25 +231,5 @@ def assignment(flag: str) -> Callable[[str], tuple[str, str]]:
     return convert
 
 
-def rate(word: str) -> float:
-    """A learning rate."""
-    number = float(word)
-    if not (number > 0 and math.isfinite(number)):
-        raise LineError(f"--lr {shorten(word)} is no learning rate; give a number above 0.")
-    return number
-
-
-def whole(least: int, flag: str) -> Callable[[str], int]:
-    """A whole number that is large enough."""
-
-    def convert(word: str) -> int:
-        number = int(word.replace("_", ""))
-        if number < least:
-            raise LineError(f"{flag} {shorten(word)} is too small; the least is {least}.")
-        return number
-
-    return convert
-
-
-QUIET = Option("quiet", ("-q",), "shows nothing")
-NAME = Option("name", ("-o",), "the name that the report is bound to", "NAME", identifier)
+QUIET = Option("quiet", ("-q",), "show nothing")
+NAME = Option("name", ("-o",), "name of the report in the notebook", "NAME", identifier)

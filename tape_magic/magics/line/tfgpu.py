@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from tape_magic.engine.devices.words import ALLOCATORS, FREEST, PRECISIONS
 from tape_magic.errors import LineError, shorten
-from tape_magic.magics.line.parser import NAME, QUIET, Magic, Option, whole
+from tape_magic.magics.line.parser import NAME, QUIET, Magic, Option
 
 
 @dataclass(frozen=True)
 class DeviceOptions:
-    """The line of ``%tfgpu``."""
+    """The line of ``%tfgpu``.
 
-    indices: tuple[int | str, ...] | None
-    growth: bool
-    limit: str | None
-    cpu: bool
-    split: int | None
-    allocator: str | None
-    precision: str | None
-    deterministic: bool
-    seed: int | None
-    placement: bool
-    reset_peak: bool
-    require: bool
-    doctor: bool
-    watch: bool
-    json: bool
-    name: str | None
-    quiet: bool
+    Attributes
+    ----------
+    indices
+        The GPUs that the line names, by number or as ``freest``.
+    doctor, watch
+        Whether the chain to the GPU is examined, or the devices are watched, and nothing is set.
+    json, quiet
+        Whether the report is printed as JSON, or not shown.
+    name
+        The name that the report is bound to, where the line says it.
+    arguments
+        The keyword arguments of :func:`~tape_magic.engine.api.devices.devices` that the line gives.
+    """
+
+    indices: tuple[int | str, ...] | None = None
+    doctor: bool = False
+    watch: bool = False
+    json: bool = False
+    name: str | None = None
+    quiet: bool = False
+    arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if self.indices and FREEST in self.indices and len(self.indices) > 1:
@@ -38,20 +43,13 @@ class DeviceOptions:
         if self.json and self.quiet:
             raise LineError("--json prints the report, and -q shows nothing; leave out one of them.")
         alone = [flag for flag, value in (("--doctor", self.doctor), ("--watch", self.watch)) if value]
-        setting = [
-            flag
-            for flag, value in {
-                "INDEX": self.indices or None,
-                **{f"--{name.replace('_', '-')}": value for name, value in self.setup.items()},
-            }.items()
-            if value is not None and value is not False
-        ]
+        setting = ["INDEX"] * bool(self.indices)
+        setting += [f"--{name.replace('_', '-')}" for name in self.arguments]
         if alone and (setting or alone[1:]):
             other = (alone[1:] or setting)[0]
             raise LineError(
                 f"{alone[0]} only looks, and sets nothing; leave out {other}, or write two lines."
             )
-
         if self.watch and (self.json or self.quiet or self.name):
             raise LineError("--watch shows a picture that moves, and no report: leave out --json, -o and -q.")
 
@@ -60,14 +58,9 @@ class DeviceOptions:
         """The first argument of ``devices()``: indices, ``"freest"``, or ``None`` for all."""
         return FREEST if self.indices == (FREEST,) else self.indices or None
 
-    @property
-    def setup(self) -> dict[str, Any]:
-        """What the engine is asked for, beside the indices."""
-        left = ("indices", "doctor", "watch", "json", "name", "quiet")
-        return {one.name: getattr(self, one.name) for one in fields(self) if one.name not in left}
-
 
 def _index(word: str) -> int | str:
+    """Read the number of a GPU, or ``freest``. Raises :class:`LineError` for anything else."""
     if word == FREEST:
         return word
     if not word.isdecimal():
@@ -90,20 +83,20 @@ TFGPU = Magic(
             _index,
             many=True,
         ),
-        Option("growth", ("--growth",), "memory is taken as it is needed"),
-        Option("limit", ("--limit",), "memory is capped: 4G, 512M, or a share such as 0.5 or 50%", "SIZE"),
+        Option("growth", ("--growth",), "take memory as it is needed"),
+        Option("limit", ("--limit",), "cap the memory: 4G, 512M, or a share such as 0.5 or 50%", "SIZE"),
         Option("cpu", ("--cpu",), "hide every GPU"),
         Option(
             "split",
             ("--split",),
-            "with --limit: so many logical GPUs of that size on each; with --cpu: logical CPUs",
+            "with --limit: number of logical GPUs of that size on each GPU; with --cpu: of logical CPUs",
             "N",
             int,
         ),
         Option(
             "allocator",
             ("--allocator",),
-            "who hands out the GPU's memory: bfc, cuda_malloc_async or cuda_malloc",
+            "allocator of the GPU's memory: bfc, cuda_malloc_async or cuda_malloc",
             "NAME",
             choices=ALLOCATORS,
             closed=True,
@@ -111,25 +104,25 @@ TFGPU = Magic(
         Option(
             "precision",
             ("--precision",),
-            "what Keras computes in: mixed_bfloat16, mixed_float16, float32 and others",
+            "dtype policy of Keras: mixed_bfloat16, mixed_float16, float32 and others",
             "NAME",
             choices=PRECISIONS,
             closed=True,
         ),
-        Option("deterministic", ("--deterministic",), "operations give the same bits each time"),
+        Option("deterministic", ("--deterministic",), "make operations give the same bits each time"),
         Option(
             "seed",
             ("--seed",),
-            "where the random numbers of Python, NumPy, TensorFlow and Keras begin",
+            "seed of the random numbers of Python, NumPy, TensorFlow and Keras",
             "N",
-            whole(0, "--seed"),
+            int,
         ),
-        Option("placement", ("--placement",), "TensorFlow logs the device of each operation"),
-        Option("reset_peak", ("--reset-peak",), "the peak of memory in use begins anew"),
-        Option("require", ("--require",), "without a GPU, stop with an error"),
-        Option("doctor", ("--doctor",), "why there is no GPU, and the one thing to do about it"),
-        Option("watch", ("--watch",), "memory and load over the last minute, while cells run"),
-        Option("json", ("--json",), "prints the report as JSON"),
+        Option("placement", ("--placement",), "have TensorFlow log the device of each operation"),
+        Option("reset_peak", ("--reset-peak",), "reset the peak of memory in use"),
+        Option("require", ("--require",), "raise an error where there is no GPU"),
+        Option("doctor", ("--doctor",), "find out why there is no GPU, and the one thing to do about it"),
+        Option("watch", ("--watch",), "show memory and load of the last minute while cells run"),
+        Option("json", ("--json",), "print the report as JSON"),
         NAME,
         QUIET,
     ),

@@ -70,7 +70,7 @@ def minimized(w: Any, wish: Callable[[], Wish], optimizer: Any = "adam", **setti
     def loss() -> Any:
         return tf.reduce_sum((w - 3.0) ** 2)
 
-    chosen = Settings(optimizer, steps=20, lr=0.1 if optimizer == "adam" else None, **settings)
+    chosen = Settings(optimizer=optimizer, steps=20, lr=0.1 if optimizer == "adam" else None, **settings)
     return minimize_program(FunctionProgram(loss, {}), {}, None, None, chosen, wish=wish).result
 
 
@@ -165,7 +165,9 @@ def test_the_wait_for_scipys_functions_is_shown(gate: Gate) -> None:
         return Wish.GO_ON
 
     program = FunctionProgram(lambda: tf.reduce_sum((w - 3.0) ** 2), {})
-    minimize_program(program, {}, None, None, Settings("bfgs", engine="xla"), wish=wish, on_wait=seen.append)
+    minimize_program(
+        program, {}, None, None, Settings(optimizer="bfgs", engine="xla"), wish=wish, on_wait=seen.append
+    )
     assert len(seen) >= 3
     assert {(step.step, step.compiling) for step in seen} == {(0, "xla")}
 
@@ -186,7 +188,7 @@ def test_it_is_shown_before_python_begins_its_part(
     optimizer = keras.optimizers.SGD(0.1) if kind == "keras" else "bfgs"
     program = FunctionProgram(lambda: tf.reduce_sum((w - 3.0) ** 2), {})
     minimize_program(
-        program, {}, None, None, Settings(optimizer, engine=engine, steps=3), on_wait=seen.append
+        program, {}, None, None, Settings(optimizer=optimizer, engine=engine, steps=3), on_wait=seen.append
     )
     assert shown[0] == 1
     assert seen[0].compiling == engine
@@ -229,8 +231,8 @@ def test_the_display_is_told_what_the_run_waits_for(gate: Gate) -> None:
 
     namespace = {"x": tf.Variable(1.0)}
     minimize_program(
-        FunctionProgram(loss, namespace), namespace, None, ("x",), Settings("sgd", steps=3, engine="xla"),
-        on_wait=told,
+        FunctionProgram(loss, namespace), namespace, None, ("x",),
+        Settings(optimizer="sgd", steps=3, engine="xla"), on_wait=told,
     )  # fmt: skip
     assert {(step.step, step.steps, step.compiling) for step in seen} == {(0, 3, "xla")}
     assert np.isnan(seen[0].loss)
@@ -351,7 +353,7 @@ def test_a_stop_while_what_looks_at_each_step_is_compiled(monkeypatch: pytest.Mo
     def loss() -> Any:
         return w + tf.stop_gradient(tf.where(w <= -12_004.0, float("inf"), 0.0))
 
-    chosen = Settings("sgd", lr=1.0, steps=20_000, engine="xla")
+    chosen = Settings(optimizer="sgd", lr=1.0, steps=20_000, engine="xla")
     wish = lambda: Wish.STOP if len(begun) > 1 else Wish.GO_ON  # noqa: E731
     try:
         result = minimize_program(FunctionProgram(loss, {}), {}, None, None, chosen, wish=wish).result

@@ -36,7 +36,7 @@ def minimized(
     def loss() -> Any:
         return tf.reduce_sum(100 * (w[1:] - w[:-1] ** 2) ** 2 + (1 - w[:-1]) ** 2)
 
-    asked = Settings(optimizer, steps=10**8, lr=1e-5 if optimizer == "sgd" else None, **settings)
+    asked = Settings(optimizer=optimizer, steps=10**8, lr=1e-5 if optimizer == "sgd" else None, **settings)
     tell = [].append if told is None else told.append
     result = minimize_program(FunctionProgram(loss, {}), {}, None, None, asked, tell, wish=wish).result
     (change,) = result.variables.values()

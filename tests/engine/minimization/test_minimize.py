@@ -836,7 +836,7 @@ def test_nothing_to_minimise_over(door: Door) -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"engine": "xl"}, "unknown engine 'xl'; did you mean xla?"),
+        ({"engine": "xl"}, "the engine 'xl' is none of auto, xla, graph, eager; did you mean xla?"),
         ({"steps": -1}, "steps is -1"),
         ({"steps": 1.5}, "steps is 1.5"),
         ({"steps": True}, "steps is True"),

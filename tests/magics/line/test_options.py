@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import warnings
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tape_magic.errors import LineError
+import tape_magic
+from tape_magic.errors import ArgumentError, LineError
 from tape_magic.magics.line.grad import GRAD
 from tape_magic.magics.line.minimize import MINIMIZE
 from tape_magic.magics.line.options import MAGICS
@@ -45,9 +47,9 @@ IDS = [magic.name for magic in MAGICS]
 )
 def test_grad(line: str, expected: dict[str, object]) -> None:
     options = GRAD.parse(line)
-    default = {"targets": (), "wrt": None, "order": None, "zero": False, "name": None, "quiet": False}
-    found = dataclasses.asdict(options)
-    assert {name: found[name] for name in default} == {**default, **expected}
+    own = {"targets": (), "name": None, "quiet": False}
+    found = {name: getattr(options, name) for name in own} | options.arguments
+    assert found == own | expected
 
 
 @pytest.mark.parametrize(
@@ -64,9 +66,7 @@ def test_grad(line: str, expected: dict[str, object]) -> None:
         ("-o class", "'class' is not a name that a result can be bound to."),
         ("--def None", "'None' is not a name that a result can be bound to."),
         ("-o a.b", "'a.b' is not a name that a result can be bound to."),
-        ("--order -1", "--order"),
         ("--order 1.5", "--order takes N, not '1.5'"),
-        ("--order 0", "--order 0 is too small; the least is 1."),
         ("y --wrt f(x)", "'f(x)' is not a name"),
         ("y --wrt 3", "'3' is not a name"),
         ("y (", "never closes its"),
@@ -85,14 +85,51 @@ def test_minimize() -> None:
     )
     assert options.loss == ("loss",)
     assert options.over == ("w", "b")
-    assert options.optimizer == "SGD(0.1, momentum=0.9)"
-    assert (options.steps, options.engine, options.seed) == (20, "eager", 3)
+    assert options.arguments == {
+        "optimizer": "SGD(0.1, momentum=0.9)",
+        "steps": 20,
+        "engine": "eager",
+        "seed": 3,
+    }
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "flag", "message"),
+    [
+        ("--steps -1", "steps", "--steps", "--steps is -1; give a whole number, 0 or more."),
+        ("--lr nan", "lr", "--lr", "--lr is nan; give a number above 0."),
+        ("--tol -0.5", "tol", "--tol", "--tol is -0.5; give a number, 0 or more."),
+        ("--target inf", "target", "--target", "--target is inf; give a finite loss."),
+        ("--seed -3", "seed", "--seed", "--seed is -3; give a whole number from 0 to 4294967295."),
+        ("--keep lats", "keep", "--keep", "--keep 'lats' is none of last, best; did you mean last?"),
+        (
+            "--epochs 2",
+            "epochs",
+            "--epochs",
+            '--epochs goes with data; on the line, --for "xb, yb in train".',
+        ),
+    ],
+)
+def test_minimize_refuses_what_the_engine_refuses(line: str, name: str, flag: str, message: str) -> None:
+    with pytest.raises(ArgumentError) as info:
+        MINIMIZE.parse(line)
+    assert info.value.name == name
+    assert MINIMIZE.flags[name] == flag
+    assert str(info.value.on_line(flag)) == message
+
+
+@pytest.mark.parametrize("magic", MAGICS, ids=IDS)
+def test_what_a_line_gives_the_engine_is_an_argument_of_the_function(magic: Magic) -> None:
+    own = {one.name for one in dataclasses.fields(magic.options_class)}
+    function = tape_magic.devices if magic is TFGPU else getattr(tape_magic, magic.name)
+    given = {option.name for option in magic.options} - own
+    assert given <= set(inspect.signature(function).parameters)
 
 
 def test_tfgpu() -> None:
     options = TFGPU.parse("0 1 --growth --limit 4G")
     assert options.indices == (0, 1)
-    assert (options.growth, options.limit, options.cpu) == (True, "4G", False)
+    assert options.arguments == {"growth": True, "limit": "4G"}
 
 
 @pytest.mark.parametrize("magic", MAGICS, ids=IDS)
@@ -100,6 +137,8 @@ def test_options_are_frozen(magic: Magic) -> None:
     options = magic.parse("")
     with pytest.raises(dataclasses.FrozenInstanceError):
         options.name = "other"
+    with pytest.raises(TypeError):
+        options.arguments["wrt"] = "x"
     assert hash(options) == hash(magic.parse(""))
 
 

@@ -148,7 +148,7 @@ def test_what_compiles_beside_is_shown_and_a_stop_is_heard(monkeypatch: pytest.M
         return Wish.STOP if any(step.compiling for step in seen) else Wish.GO_ON
 
     program = FunctionProgram(loss, {"x": np.full(50, -1.0)})
-    settings = Settings("bfgs", steps=10_000)
+    settings = Settings(optimizer="bfgs", steps=10_000)
     try:
         result = minimize_program(
             program, {"x": np.full(50, -1.0)}, None, ("x",), settings, seen.append, wish=wish
