@@ -81,7 +81,7 @@ def line(heights: Sequence[float], width: int = 96, height: int = 18) -> str:
 
 
 def columns(counts: Sequence[int], height: int) -> str:
-    """Return the path of one column for each count, a unit apart; the smallest count above 0 is a pixel high."""
+    """Return the path of one column for each count, a unit apart; a count above 0 is visible."""
     most = max(counts)
     heights = [max(1, round(height * count / most)) if count else 0 for count in counts]
     return "".join(f"M{i + 0.5:g} {height}v-{h}" for i, h in enumerate(heights) if h)
