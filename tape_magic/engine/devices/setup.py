@@ -1,4 +1,4 @@
-"""Carries a request out: what differs already, what a started TensorFlow forbids, what must be applied."""
+"""Carries a request out: refuses a change that a started TensorFlow forbids, and applies the others."""
 
 from __future__ import annotations
 

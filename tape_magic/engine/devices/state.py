@@ -1,8 +1,8 @@
 """Reads the settings of TensorFlow's devices without starting TensorFlow.
 
 This package never calls `tf.test.is_gpu_available`, `tf.test.gpu_device_name` or
-`device_lib.list_local_devices`. They create process-wide allocators while TensorFlow still counts as not
-started, and later growth and limits are accepted without effect (seen in TensorFlow 2.21).
+`device_lib.list_local_devices`. These functions create process-wide allocators while TensorFlow still counts
+as not started, and later growth and limits are accepted without effect (seen in TensorFlow 2.21).
 """
 
 from __future__ import annotations

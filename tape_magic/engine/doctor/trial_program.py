@@ -1,7 +1,8 @@
 """A program: has TensorFlow list its GPUs, and multiply two matrices on one of them.
 
 A broken GPU may crash the process that uses it, so that the doctor runs this program in a process of its own.
-The argument is the index of the GPU; without one, the program only lists the GPUs. It prints lines of JSON.
+The argument is the index of the GPU; without one, the program only lists the GPUs. The output is lines of
+JSON.
 """
 
 from __future__ import annotations
