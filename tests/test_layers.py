@@ -362,7 +362,6 @@ LARGE_CLASSES = {
     "Minimization": (253, 25),
     "RandomStates": (42, 16),
     "ReachedVariables": (20, 16),
-    "Recorder": (253, 15),
     "ScipyRun": (92, 26),
     "Traced": (271, 18),
 }
