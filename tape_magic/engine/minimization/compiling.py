@@ -20,6 +20,7 @@ from tape_magic.engine.internals.contexts import capture_call_context
 from tape_magic.engine.internals.graphs import caller_with_captures
 from tape_magic.engine.minimization.control import RunControl, StopRequested
 from tape_magic.engine.process.interrupts import Interrupt
+from tape_magic.results.steps import Step
 
 SLICE_SECONDS = 0.02
 """How often a run that waits asks whether it should end."""
@@ -123,49 +124,54 @@ def _copy(variable: Any) -> Any:
 
 
 class CompileWaiter:
-    """How one run waits for what compiles.
+    """Waits for compilers, so that the user can stop the run at any time.
 
     Parameters
     ----------
-    asked
-        Whether the user wants the run to end.
-    tell
-        Told which engine is waited for: before Python begins its part of it, and at each slice.
+    control
+        Says whether the user wants the run to end, and is shown where the run stands; ``None`` for nobody.
+    step_of
+        Returns the step to show while an engine compiles: before Python begins its part, and at each slice.
 
     Attributes
     ----------
     seconds
-        That the run has waited for.
+        The time that the run has waited for compilers.
     """
 
-    def __init__(self, asked: RunControl | None = None, tell: Callable[[str], None] | None = None) -> None:
-        self._asked = RunControl(Interrupt()) if asked is None else asked
-        self._tell = tell
+    def __init__(
+        self, control: RunControl | None = None, step_of: Callable[[str], Step] | None = None
+    ) -> None:
+        self._control = RunControl(Interrupt()) if control is None else control
+        self._step_of = step_of
         self.seconds = 0.0
 
     def lay_out(self, call: Callable[[], _Result], engine: str) -> _Result:
-        """What Python does for a compiler, which the first interrupt ends. Raises :class:`Stopped`."""
+        """Call Python's part of compiling, which the first interrupt ends.
+
+        Raises :class:`StopRequested`.
+        """
         with self._counted():
-            self._told(engine)
-            with self._asked.at_once():
+            self._show(engine)
+            with self._control.at_once():
                 return call()
 
     def wait(self, compiling: BackgroundCompile, engine: str) -> None:
-        """Wait until it is through. Raises :class:`Stopped`."""
+        """Wait until a thread has compiled. Raises :class:`StopRequested` where the user ends the run."""
         with self._counted():
             while not compiling.wait(SLICE_SECONDS):
-                if self._asked() is not None:
+                if self._control() is not None:
                     raise StopRequested
-                self._told(engine)
+                self._show(engine)
 
-    def _told(self, engine: str) -> None:
-        if self._tell is not None:
-            self._tell(engine)
+    def _show(self, engine: str) -> None:
+        if self._step_of is not None:
+            self._control.show(self._step_of(engine))
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
-        began, paused = time.perf_counter(), self._asked.paused
+        began, paused = time.perf_counter(), self._control.paused
         try:
             yield
         finally:
-            self.seconds += time.perf_counter() - began - (self._asked.paused - paused)
+            self.seconds += time.perf_counter() - began - (self._control.paused - paused)

@@ -13,17 +13,21 @@ import hashlib
 import sys
 import types
 import weakref
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tape_magic.engine.internals.keras_layers import inner_layers
-from tape_magic.engine.minimization.optimizers import settings_of
+from tape_magic.engine.minimization.optimizers import is_optimizer, settings_of
+from tape_magic.engine.minimization.settings import Settings
+from tape_magic.engine.minimization.stop_rules import Rules
+from tape_magic.engine.program.program import Namespace, Program
 from tape_magic.engine.values.functions import is_users, unwrapped
 from tape_magic.engine.values.introspection import attributes_of, elements_of, is_a, pairs_of
 from tape_magic.engine.values.reach import reached_from
 from tape_magic.engine.values.tensors import is_liftable, is_tensor, is_variable
+from tape_magic.notation import place
 
 
 class NotHashable(Exception):
@@ -207,3 +211,43 @@ def _digest(array: np.ndarray[Any, Any]) -> bytes:
     if array.dtype.hasobject:
         raise NotHashable(array)
     return hashlib.blake2b(np.ascontiguousarray(array).view(np.uint8).data, digest_size=16).digest()
+
+
+def fingerprint_of_run(
+    program: Program,
+    namespace: Namespace,
+    loss_name: str | None,
+    over: Sequence[str] | None,
+    settings: Settings,
+) -> Hashable:
+    """Return what a later run must have in common with this one to use its loops; ``None`` for nothing.
+
+    The parameters are those of :class:`~tape_magic.engine.minimization.problem.Problem`.
+    """
+    prints = Fingerprints(program.home(namespace))
+    lifted = [name for name in over or () if name.isidentifier()]
+    read = dict.fromkeys([*program.names.reads, *(place(name)[0] for name in over or ())])
+    try:
+        return (
+            program.source,
+            loss_name,
+            tuple(over) if over is not None else None,
+            (_of_optimizer(settings, prints), settings.lr, settings.seed is not None),
+            (settings.engine == "graph", settings.keep, settings.track, Rules.of(settings)),
+            prints.of(dict(settings.bounds)),
+            settings.names,
+            prints.of_names([name for name in read if name not in settings.names], namespace, lifted),
+        )
+    except Exception:  # whatever an object of the user's raises when it is looked at
+        return None
+
+
+def _of_optimizer(settings: Settings, prints: Fingerprints) -> Hashable:
+    optimizer = settings.optimizer
+    if isinstance(optimizer, str):
+        return optimizer
+    if settings.made_here and is_optimizer(optimizer):
+        config = settings_of(optimizer)
+        del config["name"]  # Keras numbers optimizers: "adam", "adam_1"
+        return type(optimizer), prints.of_settings(config)
+    return prints.of(optimizer)

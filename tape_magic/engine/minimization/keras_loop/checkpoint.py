@@ -68,8 +68,8 @@ class Checkpoints:
 
     Attributes
     ----------
-    progress
-        Of the last checkpoint; ``None`` if the folder has none.
+    saved
+        How far the run of the last checkpoint came; ``None`` if the folder has none.
     trouble
         Why the last save failed; empty if it did not.
 
@@ -87,12 +87,12 @@ class Checkpoints:
         self._resume = resume
         self._require_writable()
         self._latest = tf.train.latest_checkpoint(str(self._folder))
-        self.progress: SavedRun | None = None
+        self.saved: SavedRun | None = None
         self._described: dict[str, Any] = {}
         if self._latest is not None:
             self._read()
         self._manager: Any = None
-        self._saved = time.monotonic()
+        self._saved_at = time.monotonic()
         self._step = -1
         self.trouble = ""
 
@@ -127,10 +127,10 @@ class Checkpoints:
             )
         lists = {key: _listed(arrays, key) for key in _LISTS}
         tracked = tuple(self._described.pop("tracked"))
-        self.progress = SavedRun(int(arrays["step"]), int(arrays["seed"]), **lists, tracked=tracked)
+        self.saved = SavedRun(int(arrays["step"]), int(arrays["seed"]), **lists, tracked=tracked)
         if not self._resume:
             raise LineError(
-                f"--checkpoint {self._folder} holds a run at step {self.progress.step:,}: "
+                f"--checkpoint {self._folder} holds a run at step {self.saved.step:,}: "
                 "add --resume to go on from it, or give another folder."
             )
 
@@ -179,36 +179,36 @@ class Checkpoints:
 
     def due(self) -> bool:
         """Whether it is time for the next save."""
-        return time.monotonic() - self._saved >= SECONDS
+        return time.monotonic() - self._saved_at >= SECONDS
 
-    def save(self, progress: SavedRun) -> None:
+    def save(self, saved: SavedRun) -> None:
         """Save, with the variables as they are. A failure is kept in :attr:`trouble`, and the run goes on."""
         import tensorflow as tf
 
-        if progress.step == self._step:
+        if saved.step == self._step:
             return
-        self._saved = time.monotonic()
-        self._extras.assign(_packed(progress, self._now))
+        self._saved_at = time.monotonic()
+        self._extras.assign(_packed(saved, self._now))
         try:
-            self._manager.save(checkpoint_number=progress.step)
+            self._manager.save(checkpoint_number=saved.step)
         except (OSError, tf.errors.OpError) as error:
             text = str(getattr(error, "message", error)).partition("\n")[0]
-            self.trouble = f"the run could not be saved in {self._folder} at step {progress.step:,}: {text}"
+            self.trouble = f"the run could not be saved in {self._folder} at step {saved.step:,}: {text}"
             return
-        self._step, self.trouble = progress.step, ""
+        self._step, self.trouble = saved.step, ""
 
 
 _LISTS = ("memory", "best", "series", "starts")
 
 
-def _packed(progress: SavedRun, described: Mapping[str, Any]) -> bytes:
+def _packed(saved: SavedRun, described: Mapping[str, Any]) -> bytes:
     arrays: dict[str, Any] = {
-        "described": json.dumps({**described, "tracked": progress.tracked}),
-        "step": progress.step,
-        "seed": progress.seed,
+        "described": json.dumps({**described, "tracked": saved.tracked}),
+        "step": saved.step,
+        "seed": saved.seed,
     }
     for key in _LISTS:
-        for number, array in enumerate(getattr(progress, key)):
+        for number, array in enumerate(getattr(saved, key)):
             arrays[f"{key}{number}"] = array
     with io.BytesIO() as file:
         np.savez(file, **arrays)

@@ -190,8 +190,8 @@ class CompiledFunctions:
 
     Attributes
     ----------
-    asked
-        The engine that was asked for.
+    demanded
+        The engine that was demanded.
     traced, flat, connected
         As a graph; what has a gradient, as a vector; and for each thing minimised over, whether it has one.
     choice
@@ -200,7 +200,7 @@ class CompiledFunctions:
         The variables that stand for floats and arrays, in the order in which they were made.
     """
 
-    asked: str
+    demanded: str
     traced: Traced
     flat: Flat
     connected: Sequence[bool]
