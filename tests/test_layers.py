@@ -353,7 +353,6 @@ LARGE_CLASSES = {
     "RandomStates": (42, 16),
     "ReachedVariables": (20, 16),
     "Recorder": (252, 15),
-    "Traced": (271, 18),
 }
 """Classes that are larger for now, by their lines and their instance attributes, those of bases included.
 
