@@ -18,16 +18,16 @@ from tape_magic.results.minimum import Divergence, MinimizeResult, StopReason, V
 from tape_magic.results.steps import Step
 
 EXACT = 10_000
-"""Every step up to this one is kept."""
+"""Every step up to this one keeps its value."""
 
 THINNED = 10_000
-"""Of all later steps, at most so many."""
+"""The most values that are kept of all later steps."""
 
 _Array = np.ndarray[Any, Any]
 
 
 class Series:
-    """One number a step: all of the first steps, then the least and the greatest of each stretch.
+    """One number a step: each of the first steps, then the least and the greatest of each stretch.
 
     >>> series = Series()
     >>> series.extend(np.arange(3), np.array([4.0, 1.0, 2.0]))
@@ -44,7 +44,7 @@ class Series:
         return len(self.steps)
 
     def extend(self, steps: _Array, values: _Array) -> None:
-        """Add what came at later steps, in their order."""
+        """Add the values of later steps, in their order."""
         self.steps = np.concatenate([self.steps, steps.astype(np.int64)])
         self.values = np.concatenate([self.values, values.astype(np.float64)])
         if len(self.steps) > EXACT + 1 + 2 * THINNED:
@@ -56,7 +56,7 @@ class Series:
         self.steps, self.values = self.steps[:count], self.values[:count]
 
     def thinned(self) -> tuple[_Array, _Array]:
-        """Steps and values, at most :data:`EXACT` + 1 + :data:`THINNED` of them."""
+        """Return steps and values, at most :data:`EXACT` + 1 + :data:`THINNED` of them."""
         if len(self.steps) > EXACT + 1 + THINNED:
             self._thin()
         return self.steps, self.values
@@ -64,8 +64,8 @@ class Series:
     def _thin(self) -> None:
         head = int(np.searchsorted(self.steps, EXACT, side="right"))
         steps, values = self.steps[head:], self.values[head:]
-        # Two of each stretch, and the last. Stretches grow only where those of now are too many: what has
-        # come since the last time is denser than they are.
+        # Two values of each stretch stay, and the last value. A stretch grows only where there are too many:
+        # the values since the last time are denser than the thinned ones before.
         keep = _extremes(steps // self._width, values)
         while len(keep) > THINNED:
             self._width *= 2
@@ -76,7 +76,7 @@ class Series:
 
 
 def _extremes(stretch: _Array, values: _Array) -> _Array:
-    """The places of the first least and the first greatest value of each stretch, and the last place."""
+    """Return the places of the first least and first greatest value of each stretch, and the last place."""
     starts = np.flatnonzero(np.diff(stretch, prepend=stretch[0] - 1))
     counts = np.diff(np.append(starts, len(stretch)))
     keep = {len(stretch) - 1}
@@ -280,13 +280,13 @@ class RunLog:
 
 
 def norm_of(value: Any) -> float:
-    """The Euclidean norm, in float64, since the squares of half precision overflow."""
+    """Return the Euclidean norm, in float64, since the squares of half precision overflow."""
     array = array_of(value).astype(np.float64)
     with np.errstate(over="ignore"):
-        # By NumPy's own sum: for so little, BLAS would wake its threads.
+        # NumPy's own sum, since BLAS would wake its threads for so little.
         norm = math.sqrt(np.square(array).sum())
     if 1e-140 < norm < math.inf or not array.size:
         return norm
-    # Scaled, since the squares of large numbers are infinite and those of small ones zero.
+    # The squares of large numbers are infinite, and those of small ones zero: scale first.
     largest = float(np.abs(array).max())
     return largest * math.sqrt(np.square(array / largest).sum()) if 0 < largest < math.inf else largest

@@ -1,4 +1,4 @@
-"""A run in a folder, so that it can go on after its kernel was lost."""
+"""Saves a run in a folder, so that the run can go on after its kernel was lost."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tape_magic.engine.values.tensors import tf_variable
 from tape_magic.errors import LineError
 
 SECONDS = 30.0
-"""The least time between two saves."""
+"""Least seconds between two saves."""
 
 _FORMAT = 1
 _KEPT = 2
@@ -36,15 +36,15 @@ class SavedRun:
     step
         Steps applied, and batches taken.
     seed
-        Of the order of the data.
+        The seed of the order of the data.
     memory, best
-        Of the :class:`~tape_magic.engine.minimization.keras_loop.compiled_loop.Position`.
+        As in :class:`~tape_magic.engine.minimization.keras_loop.protocol.Position`.
     series
-        What was recorded: steps and values in turn, for the loss and for each tracked scalar.
-    tracked
-        The names of these scalars.
+        Recorded steps and values in turn, for the loss and for each tracked scalar.
     starts
-        The values before the first step, of what is minimised over.
+        The values of the leaves before the first step.
+    tracked
+        The names of the tracked scalars.
     """
 
     step: int
@@ -62,9 +62,9 @@ class Checkpoints:
     Parameters
     ----------
     folder
-        Made where it is missing.
+        The folder, which is made where it is missing.
     resume
-        Whether the run is to go on from what is there.
+        Whether the run is to go on from the checkpoint there.
 
     Attributes
     ----------
@@ -135,16 +135,16 @@ class Checkpoints:
             )
 
     def attach(self, names: Sequence[str], variables: Sequence[Any], optimizer: Any) -> None:
-        """Save these from now on, and put back what was saved of them.
+        """Save some variables from now on, and put back their saved values.
 
         Parameters
         ----------
         names
-            Of what is minimised over.
+            The names of the leaves.
         variables
-            All that a step changes.
+            All variables that a step changes.
         optimizer
-            The optimizer, whose variables are among these.
+            The optimizer, whose variables are among `variables`.
 
         Raises :class:`LineError` if the checkpoint is of other variables or another optimizer.
         """
@@ -163,7 +163,7 @@ class Checkpoints:
             )
         self._now = described
         self._extras = tf.Variable(b"", trainable=False)
-        # One by one and by number: names of the user's are not always fit for a key.
+        # As a list, so by number: the user's names are not always fit for a key.
         self._checkpoint = tf.train.Checkpoint(variables=held, extras=self._extras)
         if self._latest is not None:
             self._checkpoint.restore(self._latest).assert_existing_objects_matched()
@@ -178,7 +178,7 @@ class Checkpoints:
         return "is of a run over variables of other shapes"
 
     def due(self) -> bool:
-        """Whether it is time for the next save."""
+        """Return whether it is time for the next save."""
         return time.monotonic() - self._saved_at >= SECONDS
 
     def save(self, saved: SavedRun) -> None:

@@ -1,4 +1,4 @@
-"""A run of one of SciPy's methods: what it calls, when it is stopped, and how it went."""
+"""The iterations of one of SciPy's methods: what it calls, when it is stopped, and how it went."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tape_magic.results.minimum import Divergence, StopReason
 from tape_magic.results.steps import Step
 
 PROGRESS_SECONDS = 0.05
-"""At the most so often is it told where the run stands."""
+"""Least seconds between two progress reports."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +61,7 @@ class RunObserver:
 
 
 class _Stop(Exception):
-    """Ends SciPy's loop from within what it calls."""
+    """Ends SciPy's loop from within a function that SciPy calls."""
 
     def __init__(self, reason: StopReason) -> None:
         super().__init__(reason.sentence)
@@ -138,7 +138,7 @@ class Iterations:
     # -- what SciPy calls ------------------------------------------------------------------------------
 
     def _minimized(self) -> tuple[StopReason, str]:
-        """Let SciPy minimise; why it ended, and what it says of that."""
+        """Let SciPy minimise; return why it ended, and what SciPy says of that."""
         options = self._method.options(self._settings, self._log.limit)
         x = self._accepted.x.copy()
         done = self._least_squares(x, options) if self._method.residuals else self._scalar(x, options)
@@ -190,18 +190,18 @@ class Iterations:
 
     def _jacobian(self, x: Vector) -> Vector:
         if self._method.name == "lm":
-            # It has no callback, and asks for one Jacobian in each iteration, where it stands then.
+            # lm has no callback, but asks for one Jacobian in each iteration, where it stands then.
             self._arrived(x)
         return self._points.jacobian(x)[1]
 
     def _iterated(self, x: Vector, *_: Any) -> None:
-        """SciPy's callback: an iteration has ended at a vector."""
+        """Note that an iteration has ended at a vector; this is SciPy's callback."""
         point = self._points.at(x)
-        if self._points.count > 1:  # some call it after the first evaluation, too
+        if self._points.count > 1:  # some methods call it after the first evaluation, too
             self._accept(point)
 
     def _arrived(self, x: Vector) -> None:
-        """Where it stands, which is an iteration only if it moved."""
+        """Note where the method stands, which is an iteration only if it moved."""
         point = self._points.at(x)
         if not np.array_equal(point.x, self._accepted.x):
             self._accept(point)
@@ -232,13 +232,13 @@ class Iterations:
 
     def _diverged(self, point: Point) -> None:
         lost = not math.isfinite(point.loss)
-        # The loss of a step that is not accepted stands in no history; that of the start does.
+        # The history has the loss of the start, but not that of a step that is not accepted.
         step = self._steps + (lost and point is not self._accepted)
         self._log.divergence = Divergence(step, "loss" if lost else "gradient", point.loss)
         raise _Stop(StopReason.DIVERGED)
 
     def _apply_rules(self, point: Point) -> None:
-        """End the run where a rule holds that SciPy does not have."""
+        """End the run if a rule holds that SciPy does not have."""
         settings = self._settings
         if settings.target is not None and point.loss <= settings.target:
             raise _Stop(StopReason.TARGET)
@@ -251,10 +251,10 @@ class Iterations:
             raise _Stop(StopReason.GRADIENT)
 
     def _allow(self, new: bool) -> None:
-        """Before a call, at a `new` point or where it stands: end the run where there has been enough.
+        """End the run before a call, if the user, the time or the number of steps says so.
 
-        An iteration that the method does not go on from may still be its last one, of which it says
-        itself whether it converged; so the limit of steps counts only at a new point.
+        The limit of steps counts only at a `new` point. Calls where the method stands may belong to its last
+        iteration, of which the method itself says whether it converged.
         """
         if self._steps < 0:
             return
