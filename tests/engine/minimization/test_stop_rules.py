@@ -285,7 +285,7 @@ def test_bounds_that_are_refused(shell: Any, bounds: str, said: str) -> None:
         ({"target": math.inf}, "finite loss"),
         ({"patience": 3}, "give a tol as well"),
         ({"tol": 1.0, "patience": 0}, "1 or more"),
-        ({"keep": "first"}, "last or best"),
+        ({"keep": "first"}, "is none of last, best"),
         ({"time": -1.0}, "time is -1"),
     ],
 )
