@@ -6,11 +6,13 @@ import contextlib
 import os
 import sysconfig
 import types
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
 import tape_magic
 from tape_magic.engine.values import creation
+from tape_magic.engine.values.introspection import is_proxy
 
 LIBRARY, USER, OWN, BACKPROP = range(4)
 
@@ -54,7 +56,7 @@ def unwrapped(value: Any) -> Any:
 
     The type is asked, since an object of the user's may do anything when it is asked for an attribute.
     """
-    return value.python_function if hasattr(type(value), "python_function") else value
+    return value.python_function if is_proxy(value) and hasattr(type(value), "python_function") else value
 
 
 def function_behind(value: Any) -> types.FunctionType | None:
@@ -80,3 +82,18 @@ def closure_of(function: Any) -> dict[str, Any]:
         with contextlib.suppress(ValueError):  # it has no value yet
             known[name] = cell.cell_contents
     return known
+
+
+def filled_cells(function: types.FunctionType) -> Iterator[tuple[types.CellType, Any]]:
+    """Yield the cells of a function's closure, each with its content, without those that have none yet."""
+    for cell in function.__closure__ or ():
+        with contextlib.suppress(ValueError):  # the enclosing function has not assigned the name yet
+            yield cell, cell.cell_contents
+
+
+def mentioned_names(code: types.CodeType) -> Iterator[str]:
+    """Yield the names of globals and attributes that a function's code mentions, inner functions included."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from mentioned_names(constant)

@@ -6,9 +6,10 @@ import types
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from tape_magic.engine.values.functions import unwrapped
+from tape_magic.engine.values.functions import filled_cells, mentioned_names, unwrapped
 from tape_magic.engine.values.introspection import is_a
 from tape_magic.engine.values.leaves import items_of
+from tape_magic.engine.values.ownership import is_own
 from tape_magic.engine.values.tensors import is_module, is_variable
 
 
@@ -45,18 +46,7 @@ def reached_from(value: Any, home: Mapping[str, Any]) -> list[Any]:
     function = unwrapped(value)
     if is_a(function, types.MethodType):
         return [function.__self__, function.__func__]
-    if not is_a(function, types.FunctionType) or function.__globals__ is not home:
+    if not is_a(function, types.FunctionType) or not is_own(function, home):
         return []
-    inner = [function.__code__]
-    names: list[str] = []
-    while inner:
-        code = inner.pop()
-        names += code.co_names
-        inner += [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
-    found = [home[name] for name in names if name in home]
-    for cell in function.__closure__ or ():
-        try:
-            found.append(cell.cell_contents)
-        except ValueError:  # a name that the enclosing function has not assigned yet
-            continue
-    return found
+    mentioned = [home[name] for name in mentioned_names(function.__code__) if name in home]
+    return mentioned + [held for _, held in filled_cells(function)]

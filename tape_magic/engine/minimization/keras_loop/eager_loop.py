@@ -6,23 +6,22 @@ import contextlib
 import functools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from tape_magic.engine.internals.operations import key_of_variable
 from tape_magic.engine.minimization.data.cursor import DataCursor
 from tape_magic.engine.minimization.keras_loop.compiled_loop import CHUNK_SECONDS
 from tape_magic.engine.minimization.keras_loop.protocol import Chunk, Final, LoopOptions, Position, Recorded
+from tape_magic.engine.minimization.keras_loop.reached_variables import ReachedVariables
 from tape_magic.engine.minimization.optimizers import scaled_for
 from tape_magic.engine.minimization.problem import Settle
 from tape_magic.engine.minimization.stop_rules import GO, LOSS_LOST
 from tape_magic.engine.minimization.unconnected import Record
 from tape_magic.engine.process.interrupts import assign_all
 from tape_magic.engine.program.program import Namespace, Program
-from tape_magic.engine.program.snapshot import Snapshot
-from tape_magic.engine.record.recorder import Recorder, last_writes
+from tape_magic.engine.record.recorder import Recorder
 from tape_magic.engine.tracing.failures import VariableCreated, creates_a_variable, operation_without_gradient
 from tape_magic.engine.tracing.loss import require_loss, require_scalar
 from tape_magic.engine.values.leaves import Leaf
@@ -293,25 +292,3 @@ def _dense(gradients: Sequence[Any]) -> list[Any]:
     import tensorflow as tf
 
     return [tf.convert_to_tensor(gradient) for gradient in gradients if gradient is not None]
-
-
-class ReachedVariables(Snapshot):
-    """The variables that a program leads to, before it runs; no values of anything else are kept."""
-
-    def __init__(self, program: Program, namespace: Namespace) -> None:
-        self._found: dict[int, Any] = {}
-        super().__init__(program, namespace, ())
-        self._values = {key: variable.read_value() for key, variable in self._found.items()}
-
-    def written(self, recorder: Recorder, but: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
-        """Those that a run has assigned, with their values before it, but for some."""
-        keys = last_writes(recorder).keys() - {key_of_variable(variable) for variable in but}
-        return ((variable, self._values[key]) for key, variable in self._found.items() if key in keys)
-
-    def _variable(self, variable: Any) -> None:
-        held = tf_variable(variable)
-        if key := key_of_variable(held):
-            self._found[key] = held
-
-    def _array(self, array: Any) -> None:
-        self._queue += list(array.flat) if array.dtype.hasobject else []

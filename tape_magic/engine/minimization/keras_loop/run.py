@@ -179,11 +179,11 @@ class KerasRun(Minimization):
         if seed is None or self._goes_on:
             return self._engines.start(step)
         states = RandomStates(self.program, self.namespace)
-        states.set_back(seed)
+        states.reseed(seed)
         position = self._engines.start(step)
         if self._engines.engine != "eager":
             # The graph tells of more, those of modules that the program calls.
-            states.set_back(seed, self._engines.loop.kept)
+            states.reseed(seed, self._engines.loop.kept)
         return position
 
     def _told_to_stop(self, position: Position, asked: RunControl) -> bool:
