@@ -18,7 +18,7 @@ from tape_magic.engine.minimization.log import Series, array_of, watched
 from tape_magic.engine.minimization.reuse import LoopCache
 from tape_magic.engine.minimization.settings import Settings
 from tape_magic.engine.minimization.stop_rules import Rules
-from tape_magic.engine.program.lifting import constant, given_back, liftable
+from tape_magic.engine.program.lifting import constant, in_original_type, liftable
 from tape_magic.engine.program.program import Namespace, Program
 from tape_magic.engine.program.selection import Selection
 from tape_magic.engine.static_analysis import side_effects
@@ -308,7 +308,7 @@ class Minimization(ABC):
 
     def close(self) -> None:
         """Floats, arrays and tensors come back to the namespace with the values that they reached."""
-        self.selection.lifting.give_back(self.program.names.assigns, given_back)
+        self.selection.lifting.give_back(self.program.names.assigns, in_original_type)
         for name in self.settings.names:
             if name in self._shadowed:
                 self.namespace[name] = self._shadowed[name]

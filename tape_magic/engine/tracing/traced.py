@@ -77,7 +77,7 @@ class Traced:
         self._home = str(namespace.get("__name__", "__main__"))
         # What the program may keep tensors in although it does not assign it: log.append(loss).
         self._read = [namespace[name] for name in program.names.reads if name in namespace]
-        self._autograph = not program.is_straight(namespace)
+        self._autograph = not program.needs_no_autograph(namespace)
         self._trace(program.traceables(namespace, tuple(self.inputs)))
         self.variables = tuple(self._concrete.graph.trainable_variables)
         self.written = tuple(_written(self._concrete))

@@ -18,13 +18,13 @@ LIBRARY, USER, OWN, BACKPROP = range(4)
 
 
 def is_users(filename: str) -> bool:
-    """Whether a file holds the user's code, and not a library's."""
+    """Return whether a file holds the user's code, and not a library's."""
     return origin_of(filename) == USER
 
 
 @lru_cache(maxsize=4096)
 def origin_of(filename: str) -> int:
-    """Whose code a file holds: a library's, the user's, or this package's."""
+    """Return whose code a file holds: a library's, the user's, or this package's."""
     if filename.startswith(_own_folder()):
         # The frames of that module stand between the user's line and TensorFlow.
         return LIBRARY if filename == creation.__file__ else OWN
@@ -52,15 +52,15 @@ def _library_folders() -> tuple[str, ...]:
 
 
 def unwrapped(value: Any) -> Any:
-    """What ``tf.function`` wraps, or the value itself.
+    """Return the function that ``tf.function`` wraps, or the value itself.
 
-    The type is asked, since an object of the user's may do anything when it is asked for an attribute.
+    Only objects of TensorFlow are asked: the user's may do anything when asked for an attribute.
     """
     return value.python_function if is_proxy(value) and hasattr(type(value), "python_function") else value
 
 
 def function_behind(value: Any) -> types.FunctionType | None:
-    """The Python function that a call of a value runs, if there is one: a layer's is its ``call``."""
+    """Return the Python function that a call of a value runs, if there is one: for a layer, its ``call``."""
     value = unwrapped(value)
     if not isinstance(value, types.FunctionType | types.MethodType):
         kind = type(value)
@@ -72,7 +72,7 @@ def function_behind(value: Any) -> types.FunctionType | None:
 
 
 def closure_of(function: Any) -> dict[str, Any]:
-    """The values of the names that a function closes over; of a method, also the object it belongs to."""
+    """Return the names that a function closes over, with their values; for a method, also its object."""
     code = getattr(function, "__code__", None)
     if code is None:
         return {}

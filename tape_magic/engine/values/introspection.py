@@ -1,7 +1,7 @@
-"""What an object is and holds, without asking it.
+"""What an object is and holds, without running its code.
 
-A cell names all kinds of objects beside what it computes with. Those of the user's classes may raise, load a
-file or never answer, whatever they are asked: ``__class__`` can be a property, ``__iter__`` a query.
+A cell names all kinds of objects beside the values that it computes with. Objects of the user's classes may
+raise, load a file or never answer when asked: ``__class__`` can be a property, ``__iter__`` a query.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 Kinds = type | tuple[type, ...] | UnionType
 
 _WRAPPERS = frozenset({"tensorflow", "keras", "wrapt"})
-"""Libraries whose wrappers stand for lists and dicts that they hold; these are asked."""
+"""Libraries with wrappers that stand for a list or dict; such a wrapper has to be asked."""
 
 _CONTAINERS: tuple[type, ...] = (OrderedDict, dict, list, tuple, set, frozenset, deque)
 
 
 def is_a(value: Any, kinds: Kinds) -> bool:
-    """``isinstance``, by what the object is and not by what it says.
+    """Return ``isinstance(value, kinds)`` by the type of the object, whatever its ``__class__`` says.
 
     >>> is_a(1.0, float), is_a(1.0, str | bytes)
     (True, False)
@@ -29,7 +29,7 @@ def is_a(value: Any, kinds: Kinds) -> bool:
 
 
 def pairs_of(value: Any) -> Iterable[tuple[Any, Any]]:
-    """Key and item of a dict, as it keeps them."""
+    """Return the pairs of key and item of a dict, past its own methods."""
     if is_proxy(value):
         pairs: Iterable[tuple[Any, Any]] = value.items()
         return pairs
@@ -37,7 +37,7 @@ def pairs_of(value: Any) -> Iterable[tuple[Any, Any]]:
 
 
 def elements_of(value: Any) -> Iterator[Any]:
-    """What a list, tuple, set or deque keeps, in its order.
+    """Return an iterator over the items of a list, tuple, set or deque, past its own methods.
 
     >>> list(elements_of((1, 2)))
     [1, 2]
@@ -50,7 +50,7 @@ def elements_of(value: Any) -> Iterator[Any]:
 
 
 def attributes_of(value: Any) -> dict[str, Any]:
-    """The attributes of the object itself; none where it has no place for them."""
+    """Return the attributes of the object itself, an empty dict where it has no place for them."""
     try:
         held = object.__getattribute__(value, "__dict__")
     except AttributeError:

@@ -1,4 +1,4 @@
-"""What can be reached from some values through containers and functions."""
+"""The objects that can be reached from some values through containers and functions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tape_magic.engine.values.tensors import is_module, is_variable
 
 
 def mentions_variables(values: Iterable[Any], home: Mapping[str, Any]) -> bool:
-    """Whether a trainable variable can be reached from the values, through functions too."""
+    """Return whether a trainable variable can be reached from the values, through functions too."""
     return any(
         (is_variable(value) and value.trainable) or (is_module(value) and value.trainable_variables)
         for value in reachable(values, home)
@@ -22,11 +22,10 @@ def mentions_variables(values: Iterable[Any], home: Mapping[str, Any]) -> bool:
 
 
 def reachable(values: Iterable[Any], home: Mapping[str, Any]) -> Iterator[Any]:
-    """The values, what lists and dicts among them hold, and what functions among them mention.
+    """Yield the values, the items of lists and dicts among them, and the objects that functions mention.
 
-    Functions whose globals are `home`, the notebook's, count with the globals and the enclosing
-    names that their code mentions: a loss in another cell reads the variables of that notebook.
-    A library's functions would lead through all of TensorFlow.
+    The functions of the notebook, whose names are `home`, lead to the globals and the enclosing names that
+    their code mentions: a loss defined in another cell reads the variables of that notebook.
     """
     seen: set[int] = set()
     queue = list(values)
@@ -42,7 +41,7 @@ def reachable(values: Iterable[Any], home: Mapping[str, Any]) -> Iterator[Any]:
 
 
 def reached_from(value: Any, home: Mapping[str, Any]) -> list[Any]:
-    """What a function of the notebook mentions: globals, and names of the functions around it."""
+    """Return the globals and the closure that a function of the notebook mentions."""
     function = unwrapped(value)
     if is_a(function, types.MethodType):
         return [function.__self__, function.__func__]

@@ -33,7 +33,7 @@ def refuse_above(limit: int, what: str, shapes: Sequence[Sequence[int]], itemsiz
 
 
 def in_units(size: int) -> str:
-    """A number of bytes as people say it.
+    """Return a number of bytes in the unit that fits.
 
     >>> in_units(3 * 2**29)
     '1.5 GiB'

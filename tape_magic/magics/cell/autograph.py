@@ -42,9 +42,9 @@ def needs_no_autograph(tree: ast.Module, namespace: Mapping[str, Any]) -> bool:
     calls it; whether it does is left to AutoGraph.
 
     >>> import numpy as np
-    >>> is_straight(ast.parse("y = np.exp(x)**2"), {"np": np, "x": 1.0})
+    >>> needs_no_autograph(ast.parse("y = np.exp(x)**2"), {"np": np, "x": 1.0})
     True
-    >>> is_straight(ast.parse("y = f(x)"), {"f": abs, "x": 1.0})
+    >>> needs_no_autograph(ast.parse("y = f(x)"), {"f": abs, "x": 1.0})
     False
     """
     known = {*namespace}

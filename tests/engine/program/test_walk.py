@@ -442,7 +442,8 @@ class Meta(type):
     __hash__ = type.__hash__
 
 names = '''__getattribute__ __getattr__ __setattr__ __delattr__ __iter__ __next__ __len__ __bool__
-__contains__ __getitem__ __setitem__ __eq__ __ne__ __lt__ __hash__ __repr__ __str__ __dir__ __call__ __get__ __array__
+__contains__ __getitem__ __setitem__
+__eq__ __ne__ __lt__ __hash__ __repr__ __str__ __dir__ __call__ __get__ __array__
 __tf_tensor__ __reduce__ __reduce_ex__ __copy__ __deepcopy__ __sizeof__ __float__ __int__ __index__ __format__
 keys values items append update clear copy'''.split()
 refusals = dict.fromkeys(names, refuse)
