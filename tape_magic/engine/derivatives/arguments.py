@@ -11,7 +11,7 @@ import numpy as np
 
 from tape_magic.engine.program.lifting import constant
 from tape_magic.engine.values.leaves import rebuilt, source_refusal
-from tape_magic.engine.values.places import held
+from tape_magic.engine.values.places import object_at
 from tape_magic.engine.values.tensors import is_module, is_tensor, is_variable, tf_variable
 from tape_magic.errors import SourceError
 from tape_magic.notation import place
@@ -72,7 +72,7 @@ def put(text: str, value: Any, namespace: dict[str, Any]) -> None:
     """
     _, tree = place(text)
     while isinstance(tree, ast.Subscript):
-        owner, key = held(tree.value, namespace, text), ast.literal_eval(tree.slice)
+        owner, key = object_at(tree.value, namespace, text), ast.literal_eval(tree.slice)
         if isinstance(owner, tuple):
             items = list(owner)
             items[key] = value

@@ -63,7 +63,7 @@ class TracedProgram(ProgramWrapper):
     def run(self, namespace: Namespace, hooks: Hooks, tape: Any = None) -> Any:
         """Trace the program, and leave its outputs in the namespace as tensors of the trace."""
         values = [namespace[name] for name in self._parameters]
-        self._converts = not self._program.is_straight(namespace)
+        self._converts = not self._program.needs_no_autograph(namespace)
         self.values = self._traced(self._program.functions(self._parameters), values)
         named = dict(zip(self.name_of.values(), self.values, strict=True))
         value = named.pop(LAST_EXPRESSION, None)

@@ -11,7 +11,7 @@ from tape_magic.engine.minimization import unconnected
 from tape_magic.engine.minimization.bounds import Limits, limits_of, project
 from tape_magic.engine.minimization.fingerprint import fingerprint_of_run
 from tape_magic.engine.minimization.settings import Settings
-from tape_magic.engine.program.lifting import constant, given_back, liftable
+from tape_magic.engine.program.lifting import constant, in_original_type, liftable
 from tape_magic.engine.program.program import Namespace, Program, Text
 from tape_magic.engine.program.selection import Selection
 from tape_magic.engine.values.leaves import Leaf
@@ -159,7 +159,7 @@ class Problem:
 
     def close(self) -> None:
         """Give floats, arrays and tensors back with the values that they reached; free a batch's names."""
-        self.selection.lifting.give_back(self.program.names.assigns, given_back)
+        self.selection.lifting.give_back(self.program.names.assigns, in_original_type)
         for name in self.settings.names:
             if name in self._shadowed:
                 self.namespace[name] = self._shadowed[name]

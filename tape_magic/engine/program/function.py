@@ -32,7 +32,7 @@ class FunctionProgram:
             raise LineError(f"the function is {a_kind(function)}, which cannot be called.")
         try:
             parameters = inspect.signature(function).parameters
-        except (TypeError, ValueError):  # builtins without a signature take what they are given
+        except (TypeError, ValueError):  # builtins without a signature take any arguments
             parameters = inspect.signature(lambda *args: None).parameters
         self._function = function
         self._in_order, self._by_name = _matched(parameters, tuple(sources))
@@ -53,13 +53,13 @@ class FunctionProgram:
     def traceables(
         self, namespace: Namespace, inputs: Sequence[str] = ()
     ) -> Iterator[tuple[Callable[..., Any], Unpack]]:
-        """The call itself: a function is what ``tf.function`` traces."""
+        """Yield the call itself, which ``tf.function`` can trace."""
         entry = [name for name in (*self._in_order, *self._by_name) if name not in inputs]
         for function, unpack in self.functions((*entry, *inputs)):
             yield functools.partial(function, *(namespace[name] for name in entry)), unpack
 
     def functions(self, parameters: Sequence[str]) -> Iterator[tuple[Callable[..., Any], Unpack]]:
-        """The call itself."""
+        """Yield the call itself, as a function of the values of `parameters`."""
 
         def call(*values: Any) -> Any:
             named = dict(zip(parameters, values, strict=True))
@@ -67,12 +67,12 @@ class FunctionProgram:
 
         yield call, lambda outputs: (None, outputs) if isinstance(outputs, dict) else (outputs, {})
 
-    def is_straight(self, namespace: Namespace) -> bool:
-        """Not known without reading it."""
+    def needs_no_autograph(self, namespace: Namespace) -> bool:
+        """Return ``False``: the text of the function is not read."""
         return False
 
     def text(self, namespace: Namespace) -> Text:
-        """The function's own lines, in the file that it stands in."""
+        """Return the function's own lines, in the file that it stands in."""
         function = inspect.unwrap(self._function)
         code = getattr(function, "__code__", None)
         filename, line = (code.co_filename, code.co_firstlineno) if code is not None else ("", 0)
@@ -85,22 +85,22 @@ class FunctionProgram:
         )
 
     def roots(self) -> list[Any]:
-        """The function itself, which may close over anything."""
+        """Return the function itself, which may close over anything."""
         return [self._function]
 
     def home(self, namespace: Namespace) -> MutableMapping[str, Any]:
-        """The names of the module that the function was written in."""
+        """Return the names of the module that the function was written in."""
         function = getattr(self._function, "python_function", self._function)
         function = inspect.unwrap(getattr(function, "__func__", function))
         names: MutableMapping[str, Any] = getattr(function, "__globals__", {})
         return names
 
     def finish(self, namespace: Namespace, assigned: Mapping[str, Any]) -> None:
-        """Nothing but the values: a function leaves no other names."""
+        """Leave the assigned values in `namespace`: a function leaves no other names."""
         namespace.update(assigned)
 
     def line_of(self, error: BaseException) -> tuple[int, str] | None:
-        """Not known: a function's own traceback says it."""
+        """Return ``None``: the traceback of a function shows its line."""
         return None
 
     def _positional(self, namespace: Namespace) -> list[Any]:
@@ -113,7 +113,7 @@ class FunctionProgram:
 def _matched(
     parameters: Mapping[str, inspect.Parameter], sources: tuple[str, ...]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The sources that a function takes in order, and then those that it takes by name."""
+    """Return the sources that a function takes in order, and the sources that it takes by name."""
     kinds = {parameter.kind for parameter in parameters.values()}
     if not [name for name in parameters if name != "tape" or name in sources]:
         return (), ()
@@ -135,9 +135,9 @@ def _check_names(names: Iterable[Any], what: str) -> None:
 
 
 def as_sources(value: Any) -> dict[str, Any]:
-    """The sources that a Python caller gave, by name.
+    """Return the sources that a Python caller gave, by name.
 
-    A dict names them itself; a list or tuple is numbered ``x0``, ``x1``; a single one is ``x``.
+    A dict names its sources itself; a list or tuple is numbered ``x0``, ``x1``; a single source is ``x``.
     """
     if isinstance(value, Mapping):
         _check_names(value, "each source, for example {'x': x}")
@@ -148,7 +148,7 @@ def as_sources(value: Any) -> dict[str, Any]:
 
 
 def batch_names(function: Callable[..., Any], given: Mapping[str, Any]) -> tuple[str, ...]:
-    """The parameters of a function that a batch is bound to: those without a default after what is given."""
+    """Return the parameters that a batch is bound to: all without a default that `given` does not fill."""
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Floats and arrays that stand as tensors or variables during a run, and how they come back."""
+"""`Lifting`: tensors or variables stand for floats and arrays during a run, which come back after it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from tape_magic.engine.program.program import Namespace
 from tape_magic.engine.values.introspection import is_a
 from tape_magic.engine.values.leaves import items_of, rebuilt
-from tape_magic.engine.values.places import held
+from tape_magic.engine.values.places import object_at
 from tape_magic.engine.values.tensors import (
     is_inexact,
     is_liftable,
@@ -26,16 +26,16 @@ from tape_magic.notation import place
 
 
 def liftable(value: Any) -> bool:
-    """Whether a variable stands for it during a run: floats, arrays and tensors."""
+    """Return whether a variable may stand for a value during a run: for a float, an array or a tensor."""
     return is_liftable(value) or (is_tensor(value) and is_inexact(value))
 
 
-def given_back(original: Any, lifted: Any) -> Any:
-    """What stood for the original, as the type it was; the original itself if it never changed."""
+def in_original_type(original: Any, lifted: Any) -> Any:
+    """Return the value of `lifted` in the type of `original`, or `original` itself where it never changed."""
     import tensorflow as tf
 
     if isinstance(original, tuple):
-        items = [given_back(old, new) for old, new in zip(original, lifted, strict=True)]
+        items = [in_original_type(old, new) for old, new in zip(original, lifted, strict=True)]
         return rebuilt(original, items)
     if not is_variable(lifted):
         return original
@@ -46,7 +46,7 @@ def given_back(original: Any, lifted: Any) -> Any:
     if is_tensor(original):
         return tf.constant(value)
     if isinstance(original, np.ndarray):
-        return np.array(value, original.dtype)  # of a single number, too, which numpy() gives as a scalar
+        return np.array(value, original.dtype)  # numpy() returns a scalar for a single number
     return type(original)(value)
 
 
@@ -55,7 +55,7 @@ Make = Callable[[Any], Any]
 
 @dataclass(frozen=True, eq=False)
 class _Replaced:
-    """Something lifted: how to read and write the slot it stands in, and what stood there."""
+    """A lifted value: how to read and write the place where it stands, and what stood there."""
 
     read: Callable[[], Any]
     write: Callable[[Any], None]
@@ -71,9 +71,9 @@ class Lifting:
     namespace
         Where the names live.
     make
-        What is lifted → the tensor or variable that stands for it.
+        A value → the tensor or variable that stands for it.
     liftable
-        What is lifted; by default floats and arrays.
+        Whether a value is lifted; by default floats and arrays are.
     """
 
     def __init__(
@@ -87,13 +87,13 @@ class Lifting:
     def lift(self, name: str) -> None:
         """Lift what stands at a place that :func:`look_up` found."""
         _, tree = place(name)
-        value = held(tree, self._namespace, name)
+        value = object_at(tree, self._namespace, name)
         lifted = self.lifted(value)
         if lifted is not value:
             self._put(tree, value, lifted, name)
 
     def lifted(self, value: Any) -> Any:
-        """The value with floats and arrays lifted: the same dict or list, but a new tuple."""
+        """Return the value with its floats and arrays lifted, in place in a dict or list, in a new tuple."""
         if self._liftable(value):
             return self._make(value)
         if isinstance(value, tuple):
@@ -114,7 +114,7 @@ class Lifting:
         )
 
     def made(self, value: Any) -> bool:
-        """Whether an object is one that stands for something lifted."""
+        """Return whether an object stands for a lifted value."""
         return any(entry.lifted is value for entry in self._replaced)
 
     def give_back(
@@ -143,7 +143,7 @@ class Lifting:
             self.record(tree.id, original, lifted)
             return
         assert isinstance(tree, ast.Attribute | ast.Subscript)
-        owner = held(tree.value, self._namespace, name)
+        owner = object_at(tree.value, self._namespace, name)
         if isinstance(tree, ast.Attribute):
             attribute = tree.attr
             try:
@@ -173,10 +173,10 @@ class Lifting:
 
 
 def lift_dtype(read: Iterable[Any], lifted: Iterable[Any]) -> str:
-    """The dtype that floats and arrays are lifted to.
+    """Return the dtype that floats and arrays are lifted to.
 
-    That of the float tensors and variables that the program reads, the widest if they differ; if
-    there are none, the widest of the arrays to be lifted; else TensorFlow's default, float32.
+    The widest dtype of the float tensors and variables that the program reads counts; without any, the
+    widest of the arrays to be lifted; else TensorFlow's default, float32.
     """
     import tensorflow as tf
 
@@ -206,7 +206,7 @@ def _float_dtypes(value: Any) -> Iterator[Any]:
 
 
 def constant(value: Any, dtype: str) -> Any:
-    """A float or array as a tensor of `dtype`, or of the complex dtype of that precision."""
+    """Return a float or array as a tensor of `dtype`, or of the complex dtype of that precision."""
     import tensorflow as tf
 
     if np.iscomplexobj(value):

@@ -9,11 +9,11 @@ from typing import Any, Protocol
 Namespace = MutableMapping[str, Any]
 Hooks = Mapping[str, Callable[[Any], Any]]
 Unpack = Callable[[Any], tuple[Any, dict[str, Any]]]
-"""What a traced function returned → the value of the last expression, and what is assigned by name."""
+"""The outputs of a traced function → the value of the last expression, and the assigned values by name."""
 
 
 DYNAMIC = frozenset({"eval", "exec", "get_ipython", "globals", "locals", "setattr", "vars"})
-"""What mentions one of these may bind names that it does not mention."""
+"""Functions through which a program may bind names that its text does not show."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class Names:
     Attributes
     ----------
     reads
-        Read from the namespace, in order of appearance.
+        Names read from the namespace, in order of appearance.
     assigns
-        Assigned, each with the line of its last assignment (0 where there is no line).
+        Names assigned, each with the line of its last assignment (0 where there is no line).
     reads_first
-        Assigned, but read before: their source is the object on entry.
+        Names assigned, but read before: the object on entry is their source.
     opaque
         Whether more may be assigned than the text shows (``exec``, ``from m import *``).
     """
@@ -39,17 +39,17 @@ class Names:
 
     @property
     def may_bind_any(self) -> bool:
-        """Whether names may be bound that the text does not mention."""
+        """Whether the program may bind names that its text does not mention."""
         return self.opaque or not DYNAMIC.isdisjoint(self.reads)
 
     def assigned_first(self, name: str) -> bool:
-        """Whether the program gives `name` a value before it reads it."""
+        """Return whether the program assigns `name` before it reads it."""
         return name in self.assigns and name not in self.reads_first
 
 
 @dataclass(frozen=True)
 class Text:
-    """The user's code, for what only it can tell.
+    """The user's code.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class Text:
     label
         A file → what a report calls it; empty for the cell or function itself.
     namespace
-        What the names in it stand for.
+        The objects that the names in the code stand for.
     """
 
     filename: str
@@ -78,50 +78,49 @@ class Program(Protocol):
 
     @property
     def names(self) -> Names:
-        """What it reads and assigns."""
+        """The names that the program reads and assigns."""
 
     @property
     def has_value(self) -> bool:
-        """Whether it may end with an expression, whose value is an output."""
+        """Whether the program may end with an expression, whose value is an output."""
 
     @property
     def source(self) -> str | None:
-        """Its text, if that and what it reads say all of what it does."""
+        """The text of the program, if the text and the values that it reads determine everything it does."""
 
     def run(self, namespace: Namespace, hooks: Hooks, tape: Any = None) -> Any:
-        """Compute eagerly, leaving what is assigned in `namespace`; the value of the last expression.
+        """Compute eagerly, assign in `namespace`, and return the value of the last expression.
 
-        A name in `hooks` becomes what its hook makes of it, whenever it is assigned. `tape` is what
-        the program may call ``tape``.
+        Whenever a name in `hooks` is assigned, it gets the value that its hook returns. The program sees
+        `tape` under the name ``tape``.
         """
 
     def traceables(
         self, namespace: Namespace, inputs: Sequence[str] = ()
     ) -> Iterator[tuple[Callable[..., Any], Unpack]]:
-        """The same as functions for ``tf.function``, the best first, each with how to read what it returns.
+        """Yield functions that ``tf.function`` can trace, the best first, each with how to read its outputs.
 
-        They take the values of `inputs`, names that are bound anew at each call.
-
-        Leaves `namespace` alone. Raises :class:`Untraceable` when no function does the same.
+        Each function takes the values of `inputs`, names that are bound anew at each call, and leaves
+        `namespace` alone. Raises :class:`Untraceable` when no function computes the same.
         """
 
     def functions(self, parameters: Sequence[str]) -> Iterator[tuple[Callable[..., Any], Unpack]]:
-        """As :meth:`traceables`, but functions of the values of some names, in that order."""
+        """Yield functions as :meth:`traceables` does, but of the values of `parameters`, in that order."""
 
-    def is_straight(self, namespace: Namespace) -> bool:
-        """Whether AutoGraph has nothing to convert in it, and in all that it calls, or could not."""
+    def needs_no_autograph(self, namespace: Namespace) -> bool:
+        """Return whether AutoGraph could convert nothing in the program and in all that it calls."""
 
     def text(self, namespace: Namespace) -> Text:
-        """Its own code, and how lines elsewhere are called."""
+        """Return the code of the program, with labels for lines elsewhere."""
 
     def roots(self) -> list[Any]:
-        """What it reads by way of, besides the names of the namespace."""
+        """Return the objects that the program reads through, besides the names of the namespace."""
 
     def home(self, namespace: Namespace) -> MutableMapping[str, Any]:
-        """The global names of the functions that the user wrote beside it."""
+        """Return the global names of the functions that the user wrote beside the program."""
 
     def finish(self, namespace: Namespace, assigned: Mapping[str, Any]) -> None:
-        """Leave in `namespace` what a traced call assigned, as a run would have."""
+        """Put the values that a traced call assigned into `namespace`, as a run would have."""
 
     def line_of(self, error: BaseException) -> tuple[int, str] | None:
-        """Where in the program an exception came from: the line as the user counts it, and its text."""
+        """Return the program's line that an exception came from, as the user counts lines, and its text."""

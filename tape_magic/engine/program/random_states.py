@@ -1,4 +1,4 @@
-"""The states of random layers and generators, which go on from run to run unless a seed sets them back."""
+"""`RandomStates`: the random layers and generators that a program reaches, to be seeded anew."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Iterable
 from typing import Any
 
 from tape_magic.engine.program.program import Namespace, Program
-from tape_magic.engine.program.snapshot import Snapshot
+from tape_magic.engine.program.walk import Visitor, Walk
 from tape_magic.engine.values.introspection import is_a
 from tape_magic.engine.values.tensors import tf_variable
 
 _NAME = "seed_generator_state"
-"""What Keras calls the variable of a ``SeedGenerator``: the seed, and how many numbers it has given."""
+"""Keras's name for the variable of a ``SeedGenerator``: the seed, and how many numbers it has given."""
 
 
-class RandomStates(Snapshot):
-    """Whatever gives random numbers among all that a program leads to; no values are kept.
+class RandomStates(Visitor):
+    """Everything that gives random numbers among what a program leads to.
 
     Attributes
     ----------
@@ -28,12 +28,12 @@ class RandomStates(Snapshot):
     def __init__(self, program: Program, namespace: Namespace) -> None:
         self.states: list[Any] = []
         self.generators: list[Any] = []
-        super().__init__(program, namespace, ())
+        Walk(self, program, namespace).run()
 
-    def set_back(self, seed: int, more: Iterable[Any] = ()) -> None:
-        """Let each begin anew, with a seed of its own that follows from `seed`.
+    def reseed(self, seed: int, more: Iterable[Any] = ()) -> None:
+        """Give each state and generator a seed of its own that follows from `seed`.
 
-        `more` are variables, of which those are set back as well that are the state of a ``SeedGenerator``.
+        `more` are variables, of which the states of a ``SeedGenerator`` are seeded as well.
         """
         variables = [tf_variable(variable) for variable in (*self.states, *filter(_is_state, more))]
         different = {id(variable): variable for variable in variables}
@@ -42,20 +42,17 @@ class RandomStates(Snapshot):
         for number, generator in enumerate(self.generators):
             generator.reset_from_seed(seed + number)
 
-    def _object(self, value: Any) -> None:
+    def visit_variable(self, variable: Any) -> None:
+        """Take the state of a ``SeedGenerator``."""
+        if _is_state(variable):
+            self.states.append(variable)
+
+    def visit_object(self, value: Any) -> None:
+        """Take a ``tf.random.Generator``."""
         import tensorflow as tf
 
         if is_a(value, tf.random.Generator):
             self.generators.append(value)
-        else:
-            super()._object(value)
-
-    def _variable(self, variable: Any) -> None:
-        if _is_state(variable):
-            self.states.append(variable)
-
-    def _array(self, array: Any) -> None:
-        self._queue += list(array.flat) if array.dtype.hasobject else []
 
 
 def _is_state(variable: Any) -> bool:

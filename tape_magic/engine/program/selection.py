@@ -1,4 +1,4 @@
-"""Which objects a run differentiates by: those that were named, or those that the program reads."""
+"""`Selection`: the sources of a run, named by the user or found among what the program reads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tape_magic.engine.program.lifting import Lifting, constant, lift_dtype
 from tape_magic.engine.program.program import Hooks, Namespace, Program
 from tape_magic.engine.values.creation import hearing_new_variables
 from tape_magic.engine.values.leaves import Leaf, is_unbuilt, leaves_of, own_name
-from tape_magic.engine.values.places import held, look_up
+from tape_magic.engine.values.places import look_up, object_at
 from tape_magic.engine.values.reach import mentions_variables, reachable
 from tape_magic.engine.values.tensors import (
     is_inexact,
@@ -34,15 +34,15 @@ class Source:
     Attributes
     ----------
     name
-        The place it stands at, or a variable's own name.
+        The place of the source, or a variable's own name.
     assigned
-        Whether the program itself gives it its value, so that nothing is known before the run.
+        Whether the program itself assigns the source, so that nothing is known before the run.
     unbuilt
-        Whether there is a layer in it that makes its variables when the program calls it.
+        Whether a layer in the source makes its variables when the program calls it.
     value
-        What stands there while the program runs.
+        The object at the place while the program runs.
     leaves
-        The variables and tensors in it.
+        The variables and tensors in the value.
     """
 
     name: str
@@ -58,21 +58,21 @@ class Selection:
     Parameters
     ----------
     program, namespace
-        What runs, and on what.
+        The program, and the names that it runs on.
     names
         The sources that were named.
     chooses
         Whether the trainable variables that the program reads are sources too.
     else_by_name
-        Whether, in their absence, the float tensors that it reads by name are, or else its floats
-        and arrays.
+        Whether, without such variables, the float tensors that the program reads by name are sources, or
+        else its floats and arrays.
     make, liftable
         As in :class:`Lifting`; `make` is also given the dtype to lift to.
 
     Attributes
     ----------
     dtype
-        What floats and arrays are lifted to.
+        The dtype that floats and arrays are lifted to.
 
     Raises :class:`SourceError` for what has no derivative, before anything is changed.
     """
@@ -94,22 +94,22 @@ class Selection:
         for name in self.defaults:
             self._sources.setdefault(name, self._entry(name))
         self._chooses = chooses
-        # Whether some variable can be known only as the program reads it.
+        # Some variables can be known only as the program reads them.
         self.needs_access = chooses or any(source.unbuilt for source in self.sources)
         self._awaits = False
         self._before = self._read(), [source.value for source in self.sources]
         self.lifting = Lifting(namespace, lambda value: make(value, self.dtype), liftable)
 
     def access_all(self) -> None:
-        """Have the tape watch what the program reads, also where only an intermediate asks for it.
+        """Have the tape watch what the program reads, also where only an intermediate source needs it.
 
-        One may come with an output that was computed beside it, before it can be watched itself.
+        An intermediate may come with an output computed beside it, before the tape can watch it.
         """
         self.needs_access = self.needs_access or any(source.assigned for source in self.sources)
 
     @property
     def sources(self) -> list[Source]:
-        """Those that were named, then those that were chosen."""
+        """The sources that were named, then the sources that were chosen."""
         return list(self._sources.values())
 
     def __getitem__(self, name: str) -> Source:
@@ -117,7 +117,7 @@ class Selection:
 
     @cached_property
     def dtype(self) -> str:
-        """What floats and arrays are lifted to; found out when the first of them is."""
+        """The dtype that floats and arrays are lifted to, found when the first is lifted."""
         read, values = self._before
         return lift_dtype(read.values(), values)
 
@@ -138,21 +138,21 @@ class Selection:
         return Source(name, unbuilt=is_unbuilt(value), value=value, leaves=leaves)
 
     def _within_unbuilt(self, name: str) -> bool:
-        """Whether a place is in a layer that is not built yet, such as ``layer.kernel``."""
+        """Return whether a place, such as ``layer.kernel``, is in a layer that is not built yet."""
         _, tree = place(name)
         while isinstance(tree, ast.Attribute | ast.Subscript):
             tree = tree.value
             try:
-                owner = held(tree, self._namespace, name)
+                owner = object_at(tree, self._namespace, name)
             except (SourceError, KeyError):
                 continue
             return is_unbuilt(owner)
         return False
 
     def _read_by_name(self) -> list[str]:
-        """The float tensors read by name, or else the floats and arrays.
+        """Return the names of the float tensors that are read, or else of the floats and arrays.
 
-        None of them if a variable can be reached: the tape tells which variables were read.
+        There are none if a variable can be reached: the tape tells which variables were read.
         """
         read = self._read()
         if mentions_variables(read.values(), self._namespace):
@@ -172,7 +172,7 @@ class Selection:
         source.leaves = leaves_of(source.value, source.name)
 
     def hooks(self, watch: Callable[[Source], None]) -> Hooks:
-        """For each name that the program assigns as a source: lift what it assigns, and watch that."""
+        """Return a hook for each source that the program assigns: it lifts and watches the value."""
         bases = dict.fromkeys(place(source.name)[0] for source in self.sources if source.assigned)
         return {base: self._hook(base, watch) for base in bases}
 
@@ -199,7 +199,7 @@ class Selection:
 
     @contextmanager
     def awaiting(self, watch: Callable[[Any], None]) -> Iterator[None]:
-        """Watch, within the block, each variable that is made by a layer which the program itself made."""
+        """Watch, within the block, each variable made by a layer that the program itself made."""
 
         def hear(variable: Any) -> None:
             if self._awaits and is_inexact(variable):
@@ -209,7 +209,7 @@ class Selection:
             yield
 
     def settle(self, variables: Iterable[Any]) -> None:
-        """After the run: what assigned sources hold, and the `variables` that were read."""
+        """Find, after the run, the values of assigned sources, and choose among the `variables` read."""
         read = {id(variable): variable for variable in variables}
         for source in self.sources:
             if source.assigned:
@@ -224,10 +224,10 @@ class Selection:
                 source.leaves = leaves_of(source.value, source.name)
         if self._chooses:
             self._choose_variables(read)
-        self._tell_apart()
+        self._make_names_unique()
 
     def _choose_variables(self, read: dict[int, Any]) -> None:
-        """The trainable variables that were read are the sources, before any tensor or float."""
+        """Choose the trainable variables that were read as sources, before any tensor or float."""
         for variable in self._frozen() if read else ():
             read.pop(id(tf_variable(variable)), None)
         if not read:
@@ -257,15 +257,15 @@ class Selection:
         self.defaults = tuple(source.name for source in chosen)
 
     def _frozen(self) -> list[Any]:
-        """What Keras does not train: the tape cannot tell, since only Keras knows of it."""
+        """Return the variables that Keras does not train, which the tape watches all the same."""
         modules = [value for value in list(self._namespace.values()) if is_module(value)]
         values = reachable([*self._read().values(), *modules], self._namespace)
         return [
             variable for value in values if is_module(value) for variable in value.non_trainable_variables
         ]
 
-    def _tell_apart(self) -> None:
-        """Two models may both have a dense/kernel: their own names then stand in front."""
+    def _make_names_unique(self) -> None:
+        """Put the models' own names in front where two models both have, say, a dense/kernel."""
         owners: dict[str, set[int]] = {}
         for source in self.sources:
             for leaf in source.leaves:
@@ -282,7 +282,7 @@ class Selection:
 def replaced_variables(
     entry: Mapping[str, Any], program: Program, namespace: Namespace, lifting: Lifting
 ) -> list[str]:
-    """A sentence for each variable whose name the program gave to a tensor, not to a lifted float."""
+    """Return a sentence for each variable whose name the program gave to a tensor, not to a lifted float."""
     return [
         f"line {line} replaces the variable {name} by a tensor; {name}.assign_add(1) keeps it a variable"
         for name, line in program.names.assigns.items()

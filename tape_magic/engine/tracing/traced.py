@@ -73,7 +73,7 @@ class Traced:
         self._filenames = {program.text(namespace).filename}
         read = [namespace[name] for name in program.names.reads if name in namespace]
         self._kept = KeptTensors(str(namespace.get("__name__", "__main__")), read)
-        self._autograph = not program.is_straight(namespace)
+        self._autograph = not program.needs_no_autograph(namespace)
         self._trace(program.traceables(namespace, tuple(self.inputs)))
         self.variables = tuple(self._concrete.graph.trainable_variables)
         self.written = tuple(_written(self._concrete))

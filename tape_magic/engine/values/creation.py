@@ -1,7 +1,7 @@
-"""Hears of variables while TensorFlow makes them.
+"""A callback for the variables that TensorFlow makes.
 
-The frames of this module stand between the user's line and TensorFlow, so that the search for the user's line
-passes over this file (:func:`~tape_magic.engine.values.functions.origin_of`); nothing else may stand in it.
+The frames of this module stand between the user's line and TensorFlow. The search for the user's line passes
+over this file (:func:`~tape_magic.engine.values.functions.origin_of`), so that nothing else may stand in it.
 """
 
 from __future__ import annotations

@@ -6,23 +6,25 @@ import contextlib
 import os
 import sysconfig
 import types
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
 import tape_magic
 from tape_magic.engine.values import creation
+from tape_magic.engine.values.introspection import is_proxy
 
 LIBRARY, USER, OWN = range(3)
 
 
 def is_users(filename: str) -> bool:
-    """Whether a file holds the user's code, and not a library's."""
+    """Return whether a file holds the user's code, and not a library's."""
     return origin_of(filename) == USER
 
 
 @lru_cache(maxsize=4096)
 def origin_of(filename: str) -> int:
-    """Whose code a file holds: a library's, the user's, or this package's."""
+    """Return whose code a file holds: a library's, the user's, or this package's."""
     if filename.startswith(_own_folder()):
         # The frames of that module stand between the user's line and TensorFlow.
         return LIBRARY if filename == creation.__file__ else OWN
@@ -48,15 +50,15 @@ def _library_folders() -> tuple[str, ...]:
 
 
 def unwrapped(value: Any) -> Any:
-    """What ``tf.function`` wraps, or the value itself.
+    """Return the function that ``tf.function`` wraps, or the value itself.
 
-    The type is asked, since an object of the user's may do anything when it is asked for an attribute.
+    Only objects of TensorFlow are asked: the user's may do anything when asked for an attribute.
     """
-    return value.python_function if hasattr(type(value), "python_function") else value
+    return value.python_function if is_proxy(value) and hasattr(type(value), "python_function") else value
 
 
 def function_behind(value: Any) -> types.FunctionType | None:
-    """The Python function that a call of a value runs, if there is one: a layer's is its ``call``."""
+    """Return the Python function that a call of a value runs, if there is one: for a layer, its ``call``."""
     value = unwrapped(value)
     if not isinstance(value, types.FunctionType | types.MethodType):
         kind = type(value)
@@ -68,7 +70,7 @@ def function_behind(value: Any) -> types.FunctionType | None:
 
 
 def closure_of(function: Any) -> dict[str, Any]:
-    """The values of the names that a function closes over; of a method, also the object it belongs to."""
+    """Return the names that a function closes over, with their values; for a method, also its object."""
     code = getattr(function, "__code__", None)
     if code is None:
         return {}
@@ -78,3 +80,18 @@ def closure_of(function: Any) -> dict[str, Any]:
         with contextlib.suppress(ValueError):  # it has no value yet
             known[name] = cell.cell_contents
     return known
+
+
+def filled_cells(function: types.FunctionType) -> Iterator[tuple[types.CellType, Any]]:
+    """Yield the cells of a function's closure, each with its content, without those that have none yet."""
+    for cell in function.__closure__ or ():
+        with contextlib.suppress(ValueError):  # the enclosing function has not assigned the name yet
+            yield cell, cell.cell_contents
+
+
+def mentioned_names(code: types.CodeType) -> Iterator[str]:
+    """Yield the names of globals and attributes that a function's code mentions, inner functions included."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from mentioned_names(constant)

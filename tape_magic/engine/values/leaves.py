@@ -1,8 +1,8 @@
 """`Leaf`: the variables and tensors inside a source; structures rebuilt around them.
 
-A *place* is a name, dotted or subscripted (``layer.kernel``, ``p['w']``). What it holds has
-*leaves*: the variables and tensors inside a list, dict or model. Floats and arrays become leaves
-by being lifted (:mod:`tape_magic.engine.program.lifting`) for the time of a run.
+A *place* is a name, dotted or subscripted (``layer.kernel``, ``p['w']``). The *leaves* of the object there
+are the variables and tensors inside it, if it is a list, dict or model. Floats and arrays become leaves when
+they are lifted for a run (:mod:`tape_magic.engine.program.lifting`).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Leaf:
     owner
         The user's object; differs from `value` for a Keras variable.
     of_model
-        Whether it came out of a model, layer or module.
+        Whether the leaf came out of a model, layer or module.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Leaf:
     of_model: bool = False
 
     def renamed(self, name: str) -> Leaf:
-        """The same under another name."""
+        """Return the leaf under another name."""
         return replace(self, name=name)
 
     @property
@@ -58,15 +58,15 @@ class Leaf:
 
     @property
     def dtype(self) -> str:
-        """By its name, such as ``float32``."""
+        """The name of the dtype, such as ``float32``."""
         return str(self.value.dtype.name)
 
 
 def leaves_of(value: Any, name: str, *, lifted: bool = True) -> list[Leaf]:
-    """The leaves of a source in their order.
+    """Return the leaves of a source in their order.
 
-    Raises :class:`SourceError` for anything in it that has no derivative. With `lifted` false,
-    floats and arrays may stand in it: they will be lifted, and count as no leaves yet.
+    Raises :class:`SourceError` for anything in the source that has no derivative. With `lifted` false,
+    floats and arrays are allowed: they will be lifted, and count as no leaves yet.
     """
     if is_variable(value) or is_tensor(value):
         if not is_inexact(value):
@@ -88,12 +88,12 @@ def leaves_of(value: Any, name: str, *, lifted: bool = True) -> list[Leaf]:
 
 
 def items_of(value: Any) -> Iterable[tuple[Any, Any]]:
-    """Key and item of a dict, index and item of a list or tuple."""
+    """Return the pairs of key and item of a dict, of index and item of a list or tuple."""
     return pairs_of(value) if is_a(value, dict) else enumerate(elements_of(value))
 
 
 def source_refusal(value: Any, name: str) -> str:
-    """Why `value` is no source, in one sentence."""
+    """Return why `value` is no source, in one sentence."""
     if isinstance(value, bool | np.bool_ | str | bytes):
         return f"{name} is the {type(value).__name__} {value!r:.40}, which has no derivative."
     if isinstance(value, int | np.integer):
@@ -111,14 +111,14 @@ def source_refusal(value: Any, name: str) -> str:
 
 
 def is_unbuilt(value: Any) -> bool:
-    """Whether there is a layer or module in a source that makes its variables when it is first called."""
+    """Return whether a layer or module in a source makes its variables when it is first called."""
     if is_a(value, list | tuple | dict):
         return any(is_unbuilt(item) for _, item in items_of(value))
     return is_module(value) and not (getattr(value, "built", True) and value.trainable_variables)
 
 
 def module_leaves(module: Any) -> list[Leaf]:
-    """The trainable variables of a model, layer or module, each by its path within it."""
+    """Return the trainable variables of a model, layer or module, each named by its path within."""
     variables = module.trainable_variables  # Keras walks all layers for them
     paths = _keras_paths(module, variables) if hasattr(module, "path") else _module_paths(module)
     found: dict[str, Leaf] = {}
@@ -132,18 +132,18 @@ def module_leaves(module: Any) -> list[Leaf]:
 
 
 def own_name(variable: Any) -> str:
-    """The name that a variable carries itself."""
+    """Return the name that a variable carries itself."""
     return str(getattr(variable, "path", variable.name)).removesuffix(":0")
 
 
 def _keras_paths(layer: Any, variables: Iterable[Any]) -> dict[int, str]:
-    """Keras's own paths, less the layer's own name in front."""
+    """Return Keras's path of each variable, without the layer's own name in front."""
     front = f"{layer.path}/"
     return {id(variable): str(variable.path).removeprefix(front) for variable in variables}
 
 
 def _module_paths(module: Any) -> dict[int, str]:
-    """The attributes that lead from a ``tf.Module`` to each variable."""
+    """Return the path of attributes from a ``tf.Module`` to each variable."""
     paths: dict[int, str] = {}
     seen: set[int] = set()
 
@@ -160,12 +160,12 @@ def _module_paths(module: Any) -> dict[int, str]:
 
 
 def _attributes(module: Any) -> list[tuple[str, Any]]:
-    """The attributes of a module, without those in which TensorFlow keeps track of them."""
+    """Return the attributes of a module, without TensorFlow's own book-keeping."""
     return [(name, value) for name, value in vars(module).items() if not name.startswith("_self_")]
 
 
 def regroup(value: Any, grouped: Callable[[Any], Any]) -> Any:
-    """The structure of a source with `grouped(owner)` in the place of each leaf; a list for a model."""
+    """Return the structure of a source with `grouped(owner)` for each leaf; a list for a model."""
     if is_module(value):
         return [grouped(variable) for variable in value.trainable_variables]
     if is_a(value, dict):
@@ -176,7 +176,7 @@ def regroup(value: Any, grouped: Callable[[Any], Any]) -> Any:
 
 
 def rebuilt(like: Any, items: list[Any]) -> Any:
-    """A list or tuple like another, a named tuple included."""
+    """Return a list, tuple or named tuple like another, with other items."""
     if isinstance(like, tuple) and hasattr(like, "_fields"):
         return type(like)(*items)
     return tuple(items) if isinstance(like, tuple) else items

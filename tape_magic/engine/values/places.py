@@ -1,4 +1,4 @@
-"""What stands at `layer.kernel` or `p['w']`."""
+"""The object at a place such as `layer.kernel` or `p['w']`."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from tape_magic.notation import place
 
 
 def look_up(name: str, namespace: Mapping[str, Any], also: Iterable[str] = ()) -> Any:
-    """What a place holds. Raises :class:`SourceError` when there is nothing there.
+    """Return the object at a place. Raises :class:`SourceError` when there is nothing.
 
     `also` are further names for the suggestion of the closest one.
     """
     base, tree = place(name)
     if base not in namespace:
         raise SourceError(f"{base} is not defined{closest(base, [*also, *namespace])}")
-    return held(tree, namespace, name)
+    return object_at(tree, namespace, name)
 
 
-def held(tree: ast.expr, namespace: Mapping[str, Any], name: str) -> Any:
-    """What the syntax tree of a place, written `name`, holds. Raises as :func:`look_up` does."""
+def object_at(tree: ast.expr, namespace: Mapping[str, Any], name: str) -> Any:
+    """Return the object at a place, given as a syntax tree and written `name`; raise as :func:`look_up`."""
     if isinstance(tree, ast.Name):
         return namespace[tree.id]
     assert isinstance(tree, ast.Attribute | ast.Subscript)
-    owner = held(tree.value, namespace, name)
+    owner = object_at(tree.value, namespace, name)
     text = ast.unparse(tree.value)
     if isinstance(tree, ast.Attribute):
         if not hasattr(owner, tree.attr):

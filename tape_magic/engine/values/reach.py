@@ -1,4 +1,4 @@
-"""What can be reached from some values through containers and functions."""
+"""The objects that can be reached from some values through containers and functions."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import types
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from tape_magic.engine.values.functions import unwrapped
+from tape_magic.engine.values.functions import filled_cells, mentioned_names, unwrapped
 from tape_magic.engine.values.introspection import is_a
 from tape_magic.engine.values.leaves import items_of
+from tape_magic.engine.values.ownership import is_own
 from tape_magic.engine.values.tensors import is_module, is_variable
 
 
 def mentions_variables(values: Iterable[Any], home: Mapping[str, Any]) -> bool:
-    """Whether a trainable variable can be reached from the values, through functions too."""
+    """Return whether a trainable variable can be reached from the values, through functions too."""
     return any(
         (is_variable(value) and value.trainable) or (is_module(value) and value.trainable_variables)
         for value in reachable(values, home)
@@ -21,11 +22,10 @@ def mentions_variables(values: Iterable[Any], home: Mapping[str, Any]) -> bool:
 
 
 def reachable(values: Iterable[Any], home: Mapping[str, Any]) -> Iterator[Any]:
-    """The values, what lists and dicts among them hold, and what functions among them mention.
+    """Yield the values, the items of lists and dicts among them, and the objects that functions mention.
 
-    Functions whose globals are `home`, the notebook's, count with the globals and the enclosing
-    names that their code mentions: a loss in another cell reads the variables of that notebook.
-    A library's functions would lead through all of TensorFlow.
+    The functions of the notebook, whose names are `home`, lead to the globals and the enclosing names that
+    their code mentions: a loss defined in another cell reads the variables of that notebook.
     """
     seen: set[int] = set()
     queue = list(values)
@@ -41,22 +41,11 @@ def reachable(values: Iterable[Any], home: Mapping[str, Any]) -> Iterator[Any]:
 
 
 def reached_from(value: Any, home: Mapping[str, Any]) -> list[Any]:
-    """What a function of the notebook mentions: globals, and names of the functions around it."""
+    """Return the globals and the closure that a function of the notebook mentions."""
     function = unwrapped(value)
     if is_a(function, types.MethodType):
         return [function.__self__, function.__func__]
-    if not is_a(function, types.FunctionType) or function.__globals__ is not home:
+    if not is_a(function, types.FunctionType) or not is_own(function, home):
         return []
-    inner = [function.__code__]
-    names: list[str] = []
-    while inner:
-        code = inner.pop()
-        names += code.co_names
-        inner += [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
-    found = [home[name] for name in names if name in home]
-    for cell in function.__closure__ or ():
-        try:
-            found.append(cell.cell_contents)
-        except ValueError:  # a name that the enclosing function has not assigned yet
-            continue
-    return found
+    mentioned = [home[name] for name in mentioned_names(function.__code__) if name in home]
+    return mentioned + [held for _, held in filled_cells(function)]

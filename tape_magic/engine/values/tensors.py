@@ -14,7 +14,7 @@ Array = np.ndarray[Any, Any]
 
 
 def to_array(tensor: Any) -> Array:
-    """The numbers of a tensor: half precision is widened, and those of a list stand one after the other."""
+    """Return the numbers of a tensor: half precision widened, the tensors of a list one after the other."""
     import tensorflow as tf
 
     if tensor.dtype == tf.variant:
@@ -25,7 +25,7 @@ def to_array(tensor: Any) -> Array:
 
 
 def is_finite(tensor: Any) -> bool:
-    """Whether all of a tensor is finite; what is not there, or no floating-point number, counts as finite."""
+    """Return whether a tensor is finite; ``None``, integers and objects without a dtype count as finite."""
     import tensorflow as tf
 
     if tensor is None or not hasattr(tensor, "dtype"):
@@ -36,12 +36,12 @@ def is_finite(tensor: Any) -> bool:
 
 
 def _of_list(handle: Any) -> Array:
-    """The numbers in a list of tensors, such as loops within a graph keep; none of anything else."""
+    """Return the numbers in a list of tensors, as loops within a graph keep; none for any other handle."""
     import tensorflow as tf
 
     for dtype in (tf.float32, tf.float64, tf.float16, tf.bfloat16, tf.complex64, tf.complex128):
         for read in (_stacked, _one_by_one):
-            with suppress(tf.errors.InvalidArgumentError):  # of another dtype or of many shapes, or no list
+            with suppress(tf.errors.InvalidArgumentError):  # another dtype, many shapes, or no list
                 return read(handle, dtype)
     return np.zeros(0)
 
@@ -67,7 +67,7 @@ def _one_by_one(handle: Any, dtype: Any) -> Array:
 
 
 def is_variable(value: Any) -> bool:
-    """A ``tf.Variable`` or a Keras variable."""
+    """Return whether a value is a ``tf.Variable`` or a Keras variable."""
     import keras
     import tensorflow as tf
 
@@ -75,14 +75,14 @@ def is_variable(value: Any) -> bool:
 
 
 def is_keras_variable(value: Any) -> bool:
-    """A Keras variable, which holds a ``tf.Variable``."""
+    """Return whether a value is a Keras variable, which holds a ``tf.Variable``."""
     import keras
 
     return is_a(value, keras.Variable)
 
 
 def is_module(value: Any) -> bool:
-    """A model, a layer, or any other ``tf.Module``."""
+    """Return whether a value is a model, a layer, or any other ``tf.Module``."""
     import keras
     import tensorflow as tf
 
@@ -90,38 +90,38 @@ def is_module(value: Any) -> bool:
 
 
 def is_layer(value: Any) -> bool:
-    """A Keras layer or model."""
+    """Return whether a value is a Keras layer or model."""
     import keras
 
     return is_a(value, keras.Layer)
 
 
 def is_tensor(value: Any) -> bool:
-    """A dense tensor."""
+    """Return whether a value is a dense tensor."""
     import tensorflow as tf
 
     return is_a(value, tf.Tensor)
 
 
 def is_liftable(value: Any) -> bool:
-    """A float or complex number or array, which a tape cannot watch as it is."""
+    """Return whether a value is a float or complex number or array, which no tape can watch as it is."""
     return is_a(value, float | complex | np.inexact) or (
         is_a(value, np.ndarray) and np.issubdtype(value.dtype, np.inexact)
     )
 
 
 def tf_variable(variable: Any) -> Any:
-    """What a tape watches of a variable: a tape rejects Keras variables, but takes what they hold."""
+    """Return the ``tf.Variable`` that a variable is or holds: a tape rejects Keras variables."""
     import tensorflow as tf
 
     return variable if isinstance(variable, tf.Variable) else variable.value
 
 
 def read_all(variables: Iterable[Any]) -> list[Any]:
-    """What variables hold now, whatever they are assigned later; nothing is copied before that.
+    """Return the present values of variables; TensorFlow copies each only when it is next assigned.
 
-    By the operation itself, since between two chunks, when nothing of Python is in the processor's caches,
-    `read_value` takes a tenth of a millisecond for each.
+    The raw operation is called, since `read_value` takes a tenth of a millisecond for each variable between
+    two chunks, when no Python code is in the processor's caches.
     """
     import tensorflow as tf
 
@@ -134,6 +134,6 @@ def read_all(variables: Iterable[Any]) -> list[Any]:
 
 
 def is_inexact(tensor: Any) -> bool:
-    """A tensor or variable of floating-point or complex numbers."""
+    """Return whether a tensor or variable holds floating-point or complex numbers."""
     dtype = tf_variable(tensor).dtype if is_variable(tensor) else tensor.dtype
     return bool(dtype.is_floating or dtype.is_complex)

@@ -200,7 +200,7 @@ class Cell:
         for keeping in (assigned, []) if compound else ([],):
             yield self._function(parameters, keeping), unpack
 
-    def is_straight(self, namespace: Namespace) -> bool:
+    def needs_no_autograph(self, namespace: Namespace) -> bool:
         """Return whether AutoGraph has nothing to convert, or cannot convert the cell."""
         return self._beyond_autograph or needs_no_autograph(self._tree, namespace)
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from tape_magic.engine.internals.operations import key_of_variable
 from tape_magic.engine.minimization.compiling import CompileWaiter
 from tape_magic.engine.minimization.data.cursor import DataCursor
 from tape_magic.engine.minimization.eager_program import EagerProgram
@@ -24,15 +23,14 @@ from tape_magic.engine.minimization.keras_loop.protocol import (
     Position,
     WayBack,
 )
+from tape_magic.engine.minimization.keras_loop.reached_variables import ReachedVariables
 from tape_magic.engine.minimization.keras_loop.step_graph import apply_optimizer
 from tape_magic.engine.minimization.log import Recorded
 from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.minimization.stop_rules import GO, LOSS_LOST
 from tape_magic.engine.minimization.unconnected import Record
 from tape_magic.engine.process.interrupts import assign_all
-from tape_magic.engine.program.program import Namespace, Program
-from tape_magic.engine.program.snapshot import Snapshot
-from tape_magic.engine.record.recorder import Recorder, last_writes
+from tape_magic.engine.record.recorder import Recorder
 from tape_magic.engine.tracing.failures import CreatesVariable, missing_gradients
 from tape_magic.engine.values.leaves import Leaf
 from tape_magic.engine.values.tensors import read_all, tf_variable
@@ -308,25 +306,3 @@ def _dense(gradients: Sequence[Any]) -> list[Any]:
     import tensorflow as tf
 
     return [tf.convert_to_tensor(gradient) for gradient in gradients if gradient is not None]
-
-
-class ReachedVariables(Snapshot):
-    """The variables that a program leads to, before it runs; no values of anything else are kept."""
-
-    def __init__(self, program: Program, namespace: Namespace) -> None:
-        self._found: dict[int, Any] = {}
-        super().__init__(program, namespace, ())
-        self._values = {key: variable.read_value() for key, variable in self._found.items()}
-
-    def written(self, recorder: Recorder, but: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
-        """Those that a run has assigned, with their values before it, but for some."""
-        keys = last_writes(recorder).keys() - {key_of_variable(variable) for variable in but}
-        return ((variable, self._values[key]) for key, variable in self._found.items() if key in keys)
-
-    def _variable(self, variable: Any) -> None:
-        held = tf_variable(variable)
-        if key := key_of_variable(held):
-            self._found[key] = held
-
-    def _array(self, array: Any) -> None:
-        self._queue += list(array.flat) if array.dtype.hasobject else []

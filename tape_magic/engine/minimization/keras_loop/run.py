@@ -154,11 +154,11 @@ class KerasRun:
         if seed is None or self._continuation.saved is not None:
             return engines.start(step)
         states = RandomStates(problem.program, problem.namespace)
-        states.set_back(seed)
+        states.reseed(seed)
         position = engines.start(step)
         if engines.engine != "eager":
             # The graph reaches more random states: those of modules that the program calls.
-            states.set_back(seed, engines.loop.kept)
+            states.reseed(seed, engines.loop.kept)
         return position
 
     # -- the end -------------------------------------------------------------------------------------
