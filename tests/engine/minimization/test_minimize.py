@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import linecache
 import math
 import os
 import random
@@ -29,7 +30,7 @@ from tape_magic.engine.minimization.keras_loop.compilation import LoopBuilder
 from tape_magic.engine.minimization.keras_loop.compiled_loop import CompiledLoop
 from tape_magic.engine.minimization.keras_loop.eager_loop import EagerLoop
 from tape_magic.engine.minimization.keras_loop.protocol import Chunk, Position
-from tape_magic.errors import LineError, TargetError
+from tape_magic.errors import LineError, TapeMagicError, TargetError
 from tape_magic.results.minimum import MinimizeResult, StopReason
 from tape_magic.results.steps import Step
 from tests.support.clock import Clock
@@ -534,6 +535,25 @@ def test_xla_that_was_asked_for_and_lacks_a_kernel_is_refused_with_operation_and
     assert "AsString" in said
     assert "line 3" in said
     assert x.numpy() == 2.0
+
+
+def test_the_line_of_a_function_converted_from_another_file_is_not_told() -> None:
+    """AutoGraph converts equal functions once, and its lines are those of the first one's file."""
+    text = "def f(x):\n    return tf.strings.to_number(tf.strings.as_string(x)) + x**2\n"
+    functions = []
+    for filename in ("<one file of a test>", "<another file of a test>"):
+        linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
+        home: dict[str, Any] = {"tf": tf}
+        exec(compile(text, filename, "exec"), home)
+        functions.append(home["f"])
+    said = []
+    for function in functions:
+        with pytest.raises(TapeMagicError) as caught:
+            tape_magic.minimize(function, tf.Variable(2.0), "sgd", 5, engine="xla")
+        said.append(str(caught.value))
+    assert all("AsString" in each for each in said)
+    assert "line 2" in said[0]
+    assert "line" not in said[1]
 
 
 @pytest.mark.usefixtures("xla_at_once")
