@@ -249,7 +249,7 @@ NOTEBOOK = [
 
 
 @pytest.fixture(scope="module")
-def executed(apart: Path) -> Any:
+def run_by_nbclient(apart: Path) -> Any:
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in NOTEBOOK])
     client = nbclient.NotebookClient(
         notebook,
@@ -261,41 +261,41 @@ def executed(apart: Path) -> Any:
     return client.execute()
 
 
-def outputs(executed: Any, index: int) -> list[Any]:
-    return list(executed.cells[index].outputs)
+def outputs(notebook: Any, index: int) -> list[Any]:
+    return list(notebook.cells[index].outputs)
 
 
-def test_the_tutorial_in_nbclient(executed: Any) -> None:
-    assert not outputs(executed, 0), "loading the extension imports TensorFlow"
-    (report,) = outputs(executed, 2)
+def test_the_tutorial_in_nbclient(run_by_nbclient: Any) -> None:
+    assert not outputs(run_by_nbclient, 0), "loading the extension imports TensorFlow"
+    (report,) = outputs(run_by_nbclient, 2)
     assert report.output_type == "display_data"
     assert set(report.data) == {"text/html", "text/plain"}
     assert report.data["text/plain"].startswith("y = 0 at step 1,000")
-    (printed,) = outputs(executed, 3)
+    (printed,) = outputs(run_by_nbclient, 3)
     x, y, *rest = printed.text.split()
     assert float(x) == pytest.approx(0.9999985, abs=1e-6)
     assert float(y) == 0
     assert rest[0::2] == ["1000", "STEPS"]
     assert rest[1] in ("graph", "xla")
-    (value,) = outputs(executed, 5)
+    (value,) = outputs(run_by_nbclient, 5)
     assert value.output_type == "execute_result"
     assert "0.0" in value.data["text/plain"]
-    (kind,) = outputs(executed, 6)
+    (kind,) = outputs(run_by_nbclient, 6)
     assert kind.data["text/plain"] == "(float, 1.0)"
 
 
-def test_a_long_run_in_nbclient_has_one_final_display_and_no_widget(executed: Any) -> None:
-    (report,) = outputs(executed, 7)
+def test_a_long_run_in_nbclient_has_one_final_display_and_no_widget(run_by_nbclient: Any) -> None:
+    (report,) = outputs(run_by_nbclient, 7)
     assert report.output_type == "display_data"
     assert set(report.data) == {"text/html", "text/plain"}
     assert "at step 70" in report.data["text/plain"]
-    assert WIDGET not in str(executed)
-    assert "widgets" not in executed.metadata
-    assert "\r" not in str([output for cell in executed.cells for output in cell.outputs])
+    assert WIDGET not in str(run_by_nbclient)
+    assert "widgets" not in run_by_nbclient.metadata
+    assert "\r" not in str([output for cell in run_by_nbclient.cells for output in cell.outputs])
 
 
-def test_a_refusal_in_nbclient_is_one_line(executed: Any) -> None:
-    (said,) = outputs(executed, 8)
+def test_a_refusal_in_nbclient_is_one_line(run_by_nbclient: Any) -> None:
+    (said,) = outputs(run_by_nbclient, 8)
     assert (said.output_type, said.name) == ("stream", "stderr")
     assert said.text.startswith("UsageError: the cell never assigns loss")
     assert said.text.count("\n") == 1

@@ -145,6 +145,7 @@ CUTS = {
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.__name__)
 @pytest.mark.parametrize("name", CUTS)
+@pytest.mark.both_doors("setting")
 def test_where_a_derivative_is_cut(door: Door, name: str, setting: Callable[[str], Written]) -> None:
     body, operation, cause = CUTS[name]
     written = setting(body)
@@ -169,6 +170,7 @@ def test_where_a_derivative_is_cut(door: Door, name: str, setting: Callable[[str
         ("tf.numpy_function(np.sin, [v], tf.float32)", "tf.numpy_function(np.sin, [v], tf.float32)", "use"),
     ],
 )
+@pytest.mark.both_doors("setting")
 def test_where_the_computation_leaves_tensorflow(
     door: Door, body: str, text: str, cure: str, setting: Callable[[str], Written]
 ) -> None:
@@ -343,6 +345,7 @@ NOT_FINITE = {
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.__name__)
 @pytest.mark.parametrize("name", NOT_FINITE)
+@pytest.mark.both_doors("setting")
 def test_what_made_a_derivative_infinite(door: Door, name: str, setting: Callable[[str], Written]) -> None:
     body, point, operation, cure = NOT_FINITE[name]
     written = setting(body)
@@ -420,6 +423,7 @@ LOOK_ALIKES = {
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.__name__)
 @pytest.mark.parametrize("name", LOOK_ALIKES)
+@pytest.mark.both_doors("setting")
 def test_nothing_is_said_where_nothing_is_wrong(
     door: Door, name: str, setting: Callable[[str], Written]
 ) -> None:
