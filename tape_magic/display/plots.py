@@ -1,4 +1,4 @@
-"""Reports as pictures by Matplotlib, in whatever format the notebook's figures have."""
+"""Reports drawn with Matplotlib, in the format of the notebook's figures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from tape_magic.display.content import numbers
 from tape_magic.display.content.document import ACCENT, GREY
 from tape_magic.display.content.reduction import loss_curve
-from tape_magic.display.content.width import LABEL, shown
+from tape_magic.display.content.width import LABEL, one_line
 from tape_magic.display.describe.common import names, shown_name
 from tape_magic.results.curvature import Hessian
 from tape_magic.results.gradients import Derivative, GradReport
@@ -22,11 +22,11 @@ _MOST_BARS = 40
 _DASHES = "-", "--", ":", "-."
 
 _AS_WRITTEN = {"parse_math": False, "usetex": False}
-"""A name is no formula, whatever dollars and backslashes stand in it."""
+"""The options that keep Matplotlib from reading dollars and backslashes in a name as a formula."""
 
 
 def _axes(ax: Any) -> Any:
-    """Those given, or of a new figure. Raises `ImportError` without Matplotlib."""
+    """Return `ax`, or the axes of a new figure; raise `ImportError` without Matplotlib."""
     if ax is not None:
         return ax
     try:
@@ -37,9 +37,10 @@ def _axes(ax: Any) -> Any:
 
 
 def plot_minimum(result: MinimizeResult, ax: Any = None) -> Any:
-    """The loss over the steps, and the step of the lowest; logarithmic where it spans decades.
+    """Draw the loss over the steps and mark its lowest value; return the axes.
 
-    What was tracked is drawn in grey, on an axis of its own on the right.
+    The axis of the loss is logarithmic where the loss spans three decades. Tracked scalars are drawn in grey,
+    on an axis on the right.
     """
     ax = _axes(ax)
     name = shown_name(result.loss_name, "loss")
@@ -60,7 +61,7 @@ def plot_minimum(result: MinimizeResult, ax: Any = None) -> Any:
 
 
 def _tracked(ax: Any, result: MinimizeResult) -> None:
-    """On an axis on the right; several are told apart by their dashes."""
+    """Draw the tracked scalars, several with different dashes."""
     curves = {
         name: loss_curve(name, result.tracked_steps[name], values, POINTS)
         for name, values in result.tracked.items()
@@ -79,7 +80,7 @@ def _tracked(ax: Any, result: MinimizeResult) -> None:
 
 
 def plot_gradients(report: GradReport, ax: Any = None) -> Any:
-    """What suits the report: a Hessian's matrix, curves over their source, or the norms as bars."""
+    """Draw a Hessian's matrix, curves of derivatives over their source, or norms as bars; return the axes."""
     ax = _axes(ax)
     matrices = [hessian for hessian in report.hessians if hessian.matrix is not None]
     curves = [row for row in report.rows if _is_curve(row)]
@@ -93,7 +94,7 @@ def plot_gradients(report: GradReport, ax: Any = None) -> Any:
 
 
 def _is_curve(row: Derivative) -> bool:
-    """Whether it is a derivative for each number of a list."""
+    """Return whether the derivative and its source are vectors of one length."""
     if row.value is None or row.source is None or len(row.shape) != 1 or row.shape[0] < 2:
         return False
     arrays = as_array(row.value), as_array(row.source)
@@ -112,7 +113,7 @@ def _curves(ax: Any, rows: list[Derivative]) -> None:
 
 
 def _norms(ax: Any, report: GradReport) -> None:
-    """The first rows as bars, those without a norm empty."""
+    """Draw the norms of the first rows as bars, empty for a row without a finite norm."""
     rows = list(zip(names(report), report.rows, strict=True))[:_MOST_BARS]
     norms = [row.summary.norm if row.summary is not None else 0.0 for _, row in rows]
     norms = [norm if np.isfinite(norm) else 0.0 for norm in norms]
@@ -127,7 +128,7 @@ def _norms(ax: Any, report: GradReport) -> None:
 
 
 def _matrix(ax: Any, hessian: Hessian) -> None:
-    """Blue for one sign and orange for the other, white at 0."""
+    """Draw the matrix, purple for positive elements, orange for negative ones, white at 0."""
     matrix = hessian.matrix
     assert matrix is not None
     finite = matrix[np.isfinite(matrix)]
@@ -137,7 +138,7 @@ def _matrix(ax: Any, hessian: Hessian) -> None:
     sizes = [int(np.prod(shape, dtype=np.int64)) for shape in hessian.shapes]
     ends = np.cumsum(sizes)
     middles = ends - np.array(sizes) / 2 - 0.5
-    ticks = [shown(name, LABEL, middle=True) for name in hessian.names]
+    ticks = [one_line(name, LABEL, middle=True) for name in hessian.names]
     ax.set_xticks(middles, ticks, **_AS_WRITTEN)
     ax.set_yticks(middles, ticks, **_AS_WRITTEN)
     for end in ends[:-1]:

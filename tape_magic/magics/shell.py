@@ -94,10 +94,10 @@ class TapeMagics(Magics):
                         options.loss_name,
                         options.over,
                         settings,
-                        progress.update,
-                        self._loops,
-                        progress.wish,
-                        progress.update,
+                        on_progress=progress.update,
+                        on_wait=progress.update,
+                        wish=progress.wish,
+                        cache=self._loops,
                     )
                 except MinimizeInterrupted as interrupted:
                     namespace[name] = interrupted.result

@@ -28,7 +28,7 @@ def watch(shell: Any, progress: str, seconds: float, stop: Callable[[], None]) -
     `progress` is the way in which runs are shown, and the button calls `stop`. Raises :class:`LineError` for
     an unknown way, and :class:`DeviceError` where there is nothing to read.
     """
-    from tape_magic.display.live.watch import WatchView, in_one_line, show_once
+    from tape_magic.display.live.watch import WatchView, show_once, watch_line
     from tape_magic.engine.api.devices import open_sampler
     from tape_magic.magics.front_end import chosen
 
@@ -49,7 +49,7 @@ def watch(shell: Any, progress: str, seconds: float, stop: Callable[[], None]) -
         time.sleep(PERIOD)  # load is a mean over the time between two readings
         sample = sampler.sample()
     if kind == "terminal":
-        print(in_one_line(sample, sampler.missing))
+        print(watch_line(sample, sampler.missing))
     else:
         show_once((sample,), notes)
     return None

@@ -14,8 +14,8 @@ import pytest
 from IPython.core.displaypub import CapturingDisplayPublisher
 
 from tape_magic.display.live import progress
-from tape_magic.display.live.page import panel_page
 from tape_magic.display.live.panel import WidgetProgress
+from tape_magic.display.live.panel_html import panel_html
 from tape_magic.display.live.progress import NoProgress, Pace, summary
 from tape_magic.display.live.terminal import TerminalProgress
 from tape_magic.errors import LineError
@@ -255,10 +255,10 @@ def test_the_panel_says_it_all_and_escapes_it(published: list[dict[str, Any]]) -
 )
 def test_variables_that_are_not_shown_are_counted(others: int, said: str | None) -> None:
     step = replace(at(10, 0.6), more_variables=others, read_variables=lambda: {"x": np.array(0.9871)})
-    page = panel_page(step, 0.0)
+    page = panel_html(step, 0.0)
     assert "x = 0.9871" in page
     assert said in page if said else "more" not in page
-    assert "more" not in panel_page(replace(step, read_variables=dict), 0.0)
+    assert "more" not in panel_html(replace(step, read_variables=dict), 0.0)
 
 
 def test_the_buttons_are_asked_for_and_shown_as_they_were_pressed(published: list[dict[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""What a report consists of, whatever it reports; the accent colours."""
+"""The parts of a report, whatever it reports, and the colours of its pictures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 
 class Tone(enum.Enum):
-    """How something is meant; words say it first, and the colour second."""
+    """The meaning of a text: its words tell it first, its colour second."""
 
     PLAIN = "plain"
     MUTED = "muted"
@@ -21,7 +21,7 @@ class Tone(enum.Enum):
 
 @dataclass(frozen=True)
 class Words:
-    """A stretch of a sentence; code stands in monospace."""
+    """A part of a sentence; code is shown in monospace."""
 
     text: str
     code: bool = False
@@ -31,18 +31,18 @@ Sentence = tuple[Words, ...]
 
 
 def say(text: str) -> Sentence:
-    """A sentence without code."""
+    """Return `text` as a sentence without code."""
     return (Words(text),) if text else ()
 
 
-def spoken(sentence: Sentence) -> str:
-    """Its text alone."""
+def plain_text(sentence: Sentence) -> str:
+    """Return the text of a sentence."""
     return "".join(words.text for words in sentence)
 
 
 @dataclass(frozen=True)
 class Line:
-    """Sentences with dots between them; one that fits on a line stays whole."""
+    """Sentences with dots between them; a sentence that fits on a line is not broken."""
 
     sentences: tuple[Sentence, ...]
     tone: Tone = Tone.PLAIN
@@ -50,7 +50,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The line that says what happened: a headline, what goes with it, and the reasons below."""
+    """The line about the outcome: a headline, details beside it, and reasons below."""
 
     tone: Tone
     headline: str
@@ -60,18 +60,18 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Field:
-    """One place in a table.
+    """One field of a table.
 
     Attributes
     ----------
     text
-        What it says.
+        The text of the field.
     tone
-        How it is meant.
+        The meaning of the text.
     code
-        Whether it is a name or code.
+        Whether the text is a name or code.
     aside
-        Said beside it in a muted tone.
+        A text beside it in a muted tone.
     bar
         A length from 0 to 1, drawn in place of the text.
     behind
@@ -83,9 +83,9 @@ class Field:
     matrix
         Numbers in rows, in place of the text.
     sentences
-        In a column of prose, in place of the text; with dots between them.
+        Sentences with dots between them, in place of the text, in a column of prose.
     wide
-        It takes the place of the next field, which is empty, too.
+        Whether the field also takes the place of the next one, which is empty.
     """
 
     text: str = ""
@@ -103,16 +103,16 @@ class Field:
 
 @dataclass(frozen=True)
 class Column:
-    """A heading, and how what stands below it is laid out.
+    """The heading and the alignment of a column.
 
     Attributes
     ----------
     heading
-        Empty where the fields speak for themselves.
+        The heading, empty where the fields need none.
     right
-        Aligned to the right, as numbers are.
+        Whether the fields are aligned to the right, as numbers are.
     prose
-        Sentences, beside their row where there is room, and below it where there is not.
+        Whether the fields hold sentences, which stand beside their row if there is room and else below it.
     """
 
     heading: str
@@ -122,7 +122,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Columns and rows; past `shown` rows, the rest is folded."""
+    """Columns and rows; rows beyond the first `shown` are folded."""
 
     columns: tuple[Column, ...]
     rows: tuple[tuple[Field, ...], ...]
@@ -136,17 +136,17 @@ class Curve:
     Attributes
     ----------
     x, y
-        Points, few enough to draw all.
+        Coordinates of the points, few enough to draw all.
     log
         Whether the vertical axis is logarithmic.
     unit
-        Of the horizontal axis.
+        The unit of the horizontal axis.
     name
-        Of what is drawn.
+        The name of the quantity.
     first, last
-        The values at both ends; a logarithmic axis has no place for a last 0.
+        The values at both ends, also for a last 0, which a logarithmic axis cannot show.
     steps
-        How long the run was; the points may end before, where the last ones have no place.
+        The length of the run; the last points may be missing where the axis cannot show them.
     """
 
     x: tuple[float, ...]
@@ -161,7 +161,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Span:
-    """Neighbouring rows or columns that go by one name, from `start` to before `stop`."""
+    """Neighbouring rows or columns with one name, from `start` to before `stop`."""
 
     name: str
     start: int
@@ -175,20 +175,20 @@ class HeatMap:
     Attributes
     ----------
     cells
-        Few enough to draw all; each stands for the element of the greatest magnitude among those
-        that it covers, and is not finite if one of them is not.
+        The cells, few enough to draw all. Each is the element of the greatest magnitude among the elements
+        that it covers, and is NaN if one of these is not finite.
     shape
-        Of the matrix itself.
+        The shape of the matrix itself.
     scale
-        The greatest finite magnitude that is drawn.
+        The greatest finite magnitude in a cell.
     rows, columns
-        Their names; empty where they have none.
+        The names of blocks of rows and columns; empty where they have none.
     name
-        Of what is drawn.
+        The name of the matrix.
     written
-        The elements as text, where there is room for them.
+        The elements as text, for a small matrix.
     labels
-        Of each row and each column, where the elements are written; empty otherwise.
+        The names of each row and of each column, for a small matrix; empty otherwise.
     """
 
     cells: np.ndarray[Any, Any]
@@ -207,13 +207,13 @@ _Kind = TypeVar("_Kind", Verdict, Line, Curve, HeatMap, Table)
 
 @dataclass(frozen=True)
 class Document:
-    """A report: what happened, the picture, the table, what else to know, and the small print."""
+    """A report: the outcome, the picture, the table, notes, and the small print."""
 
     parts: tuple[Part, ...]
     footer: tuple[str, ...] = ()
 
     def first(self, kind: type[_Kind]) -> _Kind | None:
-        """The first part of a kind."""
+        """Return the first part of a kind, ``None`` if there is none."""
         return next((part for part in self.parts if isinstance(part, kind)), None)
 
 

@@ -1,4 +1,4 @@
-"""Numbers as people read them: a true minus, narrow spaces, few digits."""
+"""Numbers as text for readers: a true minus, narrow spaces before units, few digits."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from tape_magic.errors import size_text
 
 MINUS = "−"
 NARROW = "\u202f"
-"""Between a number and its unit; narrow, and no line ends there."""
+"""The space between a number and its unit: narrow, and no line breaks there."""
 
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def number(value: complex, digits: int = 4) -> str:
-    """A number with `digits` significant digits, more if it would else be taken for a whole one.
+    """Return a number to `digits` significant digits, or to more if it would else look like a whole number.
 
     >>> number(-2.0), number(0.99999857), number(2.861e-6), number(1234567.0), number(1234.5678)
     ('−2', '0.9999986', '2.861e−6', '1,234,567', '1,234.57')
@@ -29,11 +29,11 @@ def number(value: complex, digits: int = 4) -> str:
         return "inf" if value > 0 else f"{MINUS}inf"
     if value == int(value) and abs(value) < 1e15:
         return f"{int(value):,}".replace("-", MINUS) if abs(value) < 1e7 else _general(value, digits)
-    return _general(value, _telling(value, digits))
+    return _general(value, _digits_needed(value, digits))
 
 
-def _telling(value: float, digits: int) -> int:
-    """How many digits it takes to see that a number is not whole: 0.9999986 must not read 1."""
+def _digits_needed(value: float, digits: int) -> int:
+    """Return the number of digits that shows that a number is not whole: 0.9999986 must not read 1."""
     for more in range(digits, 17):
         if not float(f"{value:.{more}g}").is_integer() or abs(value) >= 10**more:
             return more if more == digits else more + 1
@@ -41,7 +41,7 @@ def _telling(value: float, digits: int) -> int:
 
 
 def measure(value: float, digits: int) -> str:
-    """A norm and the like: as many digits as any other, however near a whole number it is.
+    """Return a norm or the like to `digits` digits, however near it is to a whole number.
 
     >>> measure(1.967, 2), measure(29.38, 2), measure(3.0, 2)
     ('2.0', '29', '3')
@@ -52,7 +52,7 @@ def measure(value: float, digits: int) -> str:
 
 
 def rounded(value: complex, digits: int = 4) -> str:
-    """What arithmetic gave, such as an eigenvalue: as many digits as any other, also near a whole number.
+    """Return a result of arithmetic, such as an eigenvalue, to `digits` digits, also near a whole number.
 
     >>> rounded(1.00004), rounded(0.5), rounded(2.0), rounded(12678.9)
     ('1.000', '0.5', '2', '12,680')
@@ -70,14 +70,14 @@ def _general(value: float, digits: int) -> str:
 
 
 def _short(text: str) -> str:
-    """Without what the notation of Python has more than that of people."""
+    """Return a number in Python's notation without its plus sign, leading zeros and trailing point."""
     mantissa, e, exponent = text.partition("e")
     text = f"{mantissa}e{int(exponent)}" if e else mantissa.rstrip(".")
     return text.replace("-", MINUS)
 
 
 def pair(start: complex, end: complex, write: Callable[[complex, int], str] = number) -> tuple[str, str]:
-    """Two numbers with as many digits as it takes to tell them apart; `write` is `number` or `rounded`.
+    """Return two numbers with the digits that tell them apart; `write` is `number` or `rounded`.
 
     >>> pair(1.00001, 1.00002)
     ('1.00001', '1.00002')
@@ -90,7 +90,7 @@ def pair(start: complex, end: complex, write: Callable[[complex, int], str] = nu
 
 
 def spread(least: float, greatest: float) -> str:
-    """From the least to the greatest of an array.
+    """Return the range of an array, from the least to the greatest element.
 
     >>> spread(-1.124, 0.9999974)
     '−1.124 to 1.000'
@@ -99,12 +99,12 @@ def spread(least: float, greatest: float) -> str:
 
 
 def count(value: int) -> str:
-    """``1234567`` → ``1,234,567``."""
+    """Return a whole number with commas: ``1234567`` → ``1,234,567``."""
     return f"{value:,}"
 
 
 def rate(value: float) -> str:
-    r"""How many a second, to three digits: ``125``, ``12.3 k``, ``1.23 M``.
+    r"""Return a number per second to three digits: ``125``, ``12.3 k``, ``1.23 M``.
 
     >>> rate(125.4), rate(12345), rate(1234567)
     ('125', '12.3\u202fk', '1.23\u202fM')
@@ -120,7 +120,7 @@ def _three_digits(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    r"""Seconds with a unit that suits: ``1.2 ms``, ``0.19 s``, ``3 min 20 s``.
+    r"""Return a time in seconds with the unit that suits: ``1.2 ms``, ``0.19 s``, ``3 min 20 s``.
 
     >>> duration(0.0012), duration(0.4), duration(200)
     ('1.2\u202fms', '0.40\u202fs', '3\u202fmin\u202f20\u202fs')
@@ -142,12 +142,12 @@ def duration(seconds: float) -> str:
 
 
 def _two_digits(value: float) -> str:
-    """``0.40``, ``2.4``, ``24``: as many digits for a round number as for any other."""
+    """Return a number to two digits, also a round one: ``0.40``, ``2.4``, ``24``."""
     return f"{value:#.2g}".rstrip(".") if value < 99.5 else f"{value:.0f}"
 
 
 def percent(share: float) -> str:
-    r"""A share from 0 to 1; all and nothing only when it is so.
+    r"""Return a share from 0 to 1 in percent; only an exact 0 reads 0 %, and only an exact 1 reads 100 %.
 
     >>> percent(0.999), percent(1.0)
     ('99.9\u202f%', '100\u202f%')
@@ -159,12 +159,12 @@ def percent(share: float) -> str:
 
 
 def shape(sizes: Sequence[int]) -> str:
-    """``(784, 128)`` → ``784×128``; ``scalar`` for none."""
+    """Return a shape as text: ``(784, 128)`` → ``784×128``, ``()`` → ``scalar``."""
     return "×".join(str(size) for size in sizes) if sizes else "scalar"
 
 
 def power_of_ten(exponent: int) -> str:
-    """A tick of a logarithmic axis: ``1``, ``10``, ``10⁻⁴``."""
+    """Return the label of a tick on a logarithmic axis: ``1``, ``10``, ``10⁻⁴``."""
     if exponent == 0:
         return "1"
     return "10" if exponent == 1 else f"10{str(exponent).translate(_SUPERSCRIPT)}"

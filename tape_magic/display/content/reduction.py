@@ -1,4 +1,4 @@
-"""Curves and matrices reduced to what is drawn."""
+"""Curves and matrices reduced to as many points and cells as a picture shows."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ CURVE_POINTS = 300
 def loss_curve(
     name: str, steps: np.ndarray[Any, Any], history: np.ndarray[Any, Any], points: int
 ) -> Curve | None:
-    """The curve of losses, on a logarithmic axis where they span decades; nothing of a flat one."""
-    x, y = decimated(steps.astype(float), history, points)
+    """Return the curve of losses, logarithmic where they span three decades; ``None`` for a flat one."""
+    x, y = decimate(steps.astype(float), history, points)
     if len(y) < 3 or y.min() == y.max():
         return None
-    # A last exact 0 has no place on a logarithmic axis, and must not keep the curve from having one.
+    # A loss that ends at exactly 0 still gets a logarithmic axis, which leaves the 0 out.
     positive = y[y > 0]
     log = bool((y >= 0).all() and positive.size > y.size / 2 and positive.max() / positive.min() >= 1e3)
     if log:
@@ -38,15 +38,15 @@ def loss_curve(
     )
 
 
-def decimated(
+def decimate(
     x: np.ndarray[Any, Any], y: np.ndarray[Any, Any], points: int
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """At most about `points` points that keep the least and the greatest of each stretch."""
+    """Return at most about `points` points, among them the least and the greatest of each stretch."""
     finite = np.isfinite(y)
     x, y = x[finite], y[finite]
     if len(y) <= points:
         return x, y
-    # Stretches of two lengths, the longer ones first, each kind as the rows of a matrix.
+    # The stretches have two lengths; those of one length are the rows of a matrix, the longer ones first.
     stretches = points // 2
     length, longer = divmod(len(y), stretches)
     split = longer * (length + 1)
@@ -60,10 +60,10 @@ def decimated(
 
 
 WRITTEN = 6
-"""A matrix of up to so many rows and columns is written out."""
+"""The most rows and columns of a matrix whose elements are written out."""
 
 CELLS = 128
-"""At most so many rows and columns are drawn."""
+"""The most rows and columns of cells."""
 
 
 def heat_map(
@@ -73,11 +73,11 @@ def heat_map(
     columns: Sequence[Span] = (),
     labels: tuple[tuple[str, ...], tuple[str, ...]] = ((), ()),
 ) -> HeatMap:
-    """A heat map of a matrix; of a complex one, of its magnitudes.
+    """Return the heat map of a matrix, or of the magnitudes of a complex one.
 
-    `labels` are of each row and each column, for a matrix that is written out.
+    `labels` are the names of each row and each column, used if the elements are written out.
     """
-    cells = reduced(matrix, CELLS)
+    cells = reduce_matrix(matrix, CELLS)
     finite = cells[np.isfinite(cells)]
     small = max(matrix.shape) <= WRITTEN
     written = tuple(tuple(numbers.number(x, 3) for x in row) for row in matrix.tolist()) if small else ()
@@ -93,22 +93,22 @@ def heat_map(
     )
 
 
-def reduced(matrix: np.ndarray[Any, Any], cells: int) -> np.ndarray[Any, Any]:
-    """At most `cells` rows and columns; of the elements under a cell, the one of the greatest magnitude.
+def reduce_matrix(matrix: np.ndarray[Any, Any], cells: int) -> np.ndarray[Any, Any]:
+    """Return at most `cells` rows and columns of cells, each the element of the greatest magnitude below it.
 
-    A cell with an element that is not finite is NaN. Of a complex matrix, the magnitudes.
+    A cell with an element that is not finite is NaN. A complex matrix is reduced to its magnitudes.
 
-    >>> reduced(np.array([[1.0, -3.0], [2.0, 0.0]]), 1).tolist()
+    >>> reduce_matrix(np.array([[1.0, -3.0], [2.0, 0.0]]), 1).tolist()
     [[-3.0]]
     """
     rows, columns = (math.ceil(size / cells) for size in matrix.shape)
-    # A row of cells at a time, since a large matrix in float64 may not fit into memory a second time.
+    # One row of cells at a time: a second copy of a large matrix in float64 may not fit into memory.
     bands = (matrix[start : start + rows] for start in range(0, len(matrix), rows))
     return np.stack([_band(band, columns) for band in bands])
 
 
 def _band(band: np.ndarray[Any, Any], columns: int) -> np.ndarray[Any, Any]:
-    """One row of cells."""
+    """Return one row of cells."""
     values = np.abs(band) if np.iscomplexobj(band) else band
     starts = np.arange(0, band.shape[1], columns)
     least = np.minimum.reduceat(values.min(axis=0), starts).astype(np.float64)

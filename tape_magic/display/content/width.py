@@ -1,26 +1,26 @@
-"""Text that can be shown: how wide it is, and nothing in it that moves a cursor or fills a page."""
+"""Text made safe and short enough to be shown: its width in columns, cleaning, clipping, wrapping."""
 
 from __future__ import annotations
 
 import unicodedata
 
 MOST = 400
-"""The columns of one sentence or value; texts of the user's can be of any length."""
+"""The most columns of one sentence or value, since a text of the user's may have any length."""
 
 NAME = 160
-"""The columns of a name in a table, such as the path of a variable."""
+"""The most columns of a name in a table, such as the path of a variable."""
 
 LABEL = 24
-"""The columns of a name beside a row or above a column of numbers."""
+"""The most columns of a name beside a row or above a column of numbers."""
 
 _MARKS = 4
-"""So many marks stand on one letter in any script; a tower of them would cover the lines above."""
+"""The most marks that one letter carries in any script; a tower of marks would cover the lines above."""
 
 _BREAKS = "\t\n\r\v\f\x85\u2028\u2029"
 
 
 def clean(text: str) -> str:
-    """`text` on one line, without control characters and marks that turn the writing direction."""
+    """Return `text` on one line, without control characters and marks that turn the writing direction."""
     if text.isascii() and text.isprintable():
         return text
     kept: list[str] = []
@@ -35,8 +35,8 @@ def clean(text: str) -> str:
     return "".join(kept)
 
 
-def shown(text: str, columns: int = MOST, *, middle: bool = False) -> str:
-    """`text` on one line, and no longer than somebody reads: cut at the end, or in the middle."""
+def one_line(text: str, columns: int = MOST, *, middle: bool = False) -> str:
+    """Return `text` cleaned, on one line of at most `columns` columns, cut at its end or its middle."""
     return clip(clean(text), columns, middle=middle)
 
 
@@ -71,7 +71,7 @@ def _start(text: str, columns: int) -> str:
     """Return as much of the beginning of `text` as fits into `columns`."""
     if columns < 1:
         return ""
-    # What follows cannot fit, since so many marks at the most stand on each letter.
+    # Cleaned text has at most `_MARKS` marks on each letter, so that no more characters can fit.
     return next(iter(_chopped(text[: columns * (1 + _MARKS)], columns)), "")
 
 

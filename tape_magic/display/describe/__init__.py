@@ -1,4 +1,8 @@
-"""A result → its labelled strings, once; text and HTML only lay them out."""
+"""Turns a result into a document, once; text and HTML only lay the document out.
+
+Entrance: `describe`, which stands here.
+Imports: `content`, the results, and the notation.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ from tape_magic.results.minimum import MinimizeResult
 
 @singledispatch
 def describe(result: Any) -> Document:
-    """The document of any of the reports."""
+    """Return the document of a report of any kind; raise `TypeError` for any other object."""
     raise TypeError(f"no report: {type(result).__name__}")
 
 

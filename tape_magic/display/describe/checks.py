@@ -1,4 +1,4 @@
-"""The comparison with central differences → one line."""
+"""The verdict on a comparison with central differences."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from tape_magic.display.content import numbers
 from tape_magic.display.content.document import Line, Tone, Verdict, Words, say
 from tape_magic.results.check import Check, CheckOutcome
 
-_SAID = 3
-"""So many further disagreements, or remarks, are spelled out."""
+_LISTED = 3
+"""The most further disagreements, and the most remarks, that are listed."""
 
 
 def checks_verdict(checks: Sequence[Check]) -> Verdict | None:
-    """Whether all agree, how well, where one does not, and what was not compared."""
+    """Return the verdict: how many agree and how well, the worst disagreement, and what was not compared."""
     if not checks:
         return None
     wrong, right, left = (
@@ -30,7 +30,7 @@ def checks_verdict(checks: Sequence[Check]) -> Verdict | None:
         who = "disagrees" if len(checks) == 1 else f"{len(wrong):,} of {len(checks):,} disagree"
         headline = f"{who} with central differences: {''.join(_place(wrong[0]))}"
         error = f"relative error {numbers.rounded(wrong[0].error, 2)}"
-        others = [_other(check) for check in wrong[1 : 1 + _SAID]]
+        others = [_other(check) for check in wrong[1 : 1 + _LISTED]]
         return Verdict(Tone.WARNING, headline, (error, *details, *common), (*others, *lines))
     if not right:
         who = "" if len(checks) == 1 else f"none of {len(checks):,} "
@@ -48,7 +48,7 @@ def _other(check: Check) -> Line:
 
 
 def _place(check: Check) -> tuple[str, str]:
-    """Where the error is the largest, and the two values there."""
+    """Return the place of the largest error in a derivative, and the two values there."""
     index = f" at [{', '.join(map(str, check.place))}]" if check.place else ""
     values = " against ".join(numbers.pair(check.derivative, check.difference, numbers.rounded))
     return f"{check.key}{index}", f": {values}"
@@ -64,7 +64,7 @@ def _compared(checks: Sequence[Check]) -> tuple[str, ...]:
 
 
 def _remarks(checks: Sequence[Check]) -> tuple[tuple[str, ...], tuple[Line, ...]]:
-    """What all have in common, and then what is to be said of some, a line each."""
+    """Return the remarks that all checks share, and a line for each remark on some."""
     remarks: dict[str, list[str]] = {}
     for check in checks:
         for remark in check.note.split("; ") if check.note else ():
@@ -73,10 +73,10 @@ def _remarks(checks: Sequence[Check]) -> tuple[tuple[str, ...], tuple[Line, ...]
     special = [(remark, keys) for remark, keys in remarks.items() if len(keys) < len(checks)]
     lines = [
         Line(((Words(keys[0], code=True), Words(f"{_more(keys)}: {remark}")),))
-        for remark, keys in special[:_SAID]
+        for remark, keys in special[:_LISTED]
     ]
-    if len(special) > _SAID:
-        lines.append(Line((say(f"and {len(special) - _SAID:,} more remarks, in report.checks"),)))
+    if len(special) > _LISTED:
+        lines.append(Line((say(f"and {len(special) - _LISTED:,} more remarks, in report.checks"),)))
     return tuple(common), tuple(lines)
 
 

@@ -1,4 +1,4 @@
-"""What several reports share."""
+"""Names, lines and small arrays as several reports show them."""
 
 from __future__ import annotations
 
@@ -7,44 +7,44 @@ from dataclasses import replace
 
 from tape_magic.display.content import numbers
 from tape_magic.display.content.document import Column, Field, Line, Table, Tone, say
-from tape_magic.display.content.width import NAME, shown
+from tape_magic.display.content.width import NAME, one_line
 from tape_magic.notation import LAST_EXPRESSION
 from tape_magic.results.gradients import GradReport
 
 
 def names(report: GradReport) -> tuple[str, ...]:
-    """What each derivative is called: a model's variable by its path, all else by its label."""
+    """Return the name of each derivative: the path of a model's variable, or else the derivative's label."""
     plain = len({row.target for row in report}) == 1 and all(row.order == 1 for row in report)
-    called = (row.wrt[-1] if row.of_model and plain else row.label for row in report)
-    return tuple(shown(name, NAME, middle=True) for name in called)
+    found = (row.wrt[-1] if row.of_model and plain else row.label for row in report)
+    return tuple(one_line(name, NAME, middle=True) for name in found)
 
 
 _NAME = 60
-"""Columns of a name within a sentence."""
+"""The most columns of a name within a sentence."""
 
 
 def shown_name(name: str, unnamed: str = "output") -> str:
-    """A name as long as a sentence bears it, or a word for the value of the last expression."""
-    return unnamed if name == LAST_EXPRESSION else shown(name, _NAME, middle=True)
+    """Return a name cut for a sentence, or the word `unnamed` for the value of the last expression."""
+    return unnamed if name == LAST_EXPRESSION else one_line(name, _NAME, middle=True)
 
 
 def lines(notes: Sequence[str]) -> tuple[Line, ...]:
-    """Notes, each on a line of its own."""
+    """Return the notes, each on a line of its own."""
     return tuple(Line((say(note),)) for note in notes if note)
 
 
 def is_(number: int) -> str:
-    """``is`` for one, ``are`` for more."""
+    """Return ``is`` for one, ``are`` for more."""
     return "is" if number == 1 else "are"
 
 
 def nested(values: Sequence[complex], shape: tuple[int, ...]) -> str:
-    """A small array as nested brackets: ``[[1, 2], [3, 4]]``."""
+    """Return a small array as nested brackets: ``[[1, 2], [3, 4]]``."""
     return _bracketed([numbers.number(value) for value in values], shape)
 
 
 def nested_pair(start: Sequence[complex], end: Sequence[complex], shape: tuple[int, ...]) -> tuple[str, str]:
-    """Two small arrays of one shape, each element with as many digits as it takes to tell it from the other.
+    """Return two small arrays of one shape, each pair of elements with the digits that tell them apart.
 
     >>> nested_pair([1.00001, 2.0], [1.00002, 3.0], (2,))
     ('[1.00001, 2]', '[1.00002, 3]')
@@ -63,7 +63,7 @@ def _bracketed(texts: Sequence[str], shape: tuple[int, ...]) -> str:
 
 
 def matrix(values: Sequence[complex], shape: tuple[int, ...], digits: int = 4) -> tuple[tuple[str, ...], ...]:
-    """The rows of a matrix as text."""
+    """Return the rows of a matrix as text."""
     rows, columns = shape
     return tuple(
         tuple(numbers.number(value, digits) for value in values[i * columns : (i + 1) * columns])
@@ -72,7 +72,7 @@ def matrix(values: Sequence[complex], shape: tuple[int, ...], digits: int = 4) -
 
 
 def without_empty(columns: Sequence[Column], rows: Sequence[tuple[Field, ...]]) -> Table:
-    """A table of the columns in which anything stands."""
+    """Return a table without the columns that are empty in every row."""
     wide = {i + 1 for row in rows for i, field in enumerate(row) if field.wide}
     kept = [
         i in wide or any(replace(row[i], tone=Tone.PLAIN) != Field() for row in rows)

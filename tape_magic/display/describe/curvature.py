@@ -1,4 +1,4 @@
-"""A Hessian → its verdict, its heat map and its eigenvalues."""
+"""The parts of a report on a Hessian: verdict, heat map, eigenvalues."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tape_magic.display.describe.common import is_, shown_name
 from tape_magic.results.curvature import Curvature, Hessian
 
 _SHOWN, _ENDS = 8, 3
-"""So many eigenvalues are shown; of more, so many from each end."""
+"""The most eigenvalues that are all shown, and how many from each end are shown of more."""
 
 
 def hessian_parts(hessian: Hessian) -> tuple[Part, ...]:
-    """The parts of a report on one Hessian; its blocks have their rows in the table."""
+    """Return the parts on one Hessian; its blocks have their rows in the table of derivatives."""
     matrix, name = hessian.matrix, shown_name(hessian.target)
     gradient = f"‖∇{name}‖ = {numbers.rounded(hessian.gradient_norm)}"
     if not hessian.size:
@@ -41,9 +41,9 @@ def _verdict(hessian: Hessian, matrix: np.ndarray[Any, Any], gradient: str) -> V
         headline = f"{broken:,} of {matrix.size:,} elements of {name} {is_(broken)} not finite"
         return Verdict(Tone.BAD, headline, ("no eigenvalues", gradient))
     singular = hessian.curvature is Curvature.SINGULAR
-    # Away from a stationary point, the verdict says the gradient's norm itself.
-    said = (gradient,) if singular or hessian.stationary else ()
-    return Verdict(Tone.WARNING if singular else Tone.PLAIN, hessian.verdict, (name, *said))
+    # Away from a stationary point, the verdict itself contains the norm of the gradient.
+    norm = (gradient,) if singular or hessian.stationary else ()
+    return Verdict(Tone.WARNING if singular else Tone.PLAIN, hessian.verdict, (name, *norm))
 
 
 def _spans(hessian: Hessian) -> tuple[Span, ...]:
@@ -52,7 +52,7 @@ def _spans(hessian: Hessian) -> tuple[Span, ...]:
 
 
 def _labels(name: str, shape: tuple[int, ...]) -> list[str]:
-    """A name for each element: ``x`` for a scalar, ``w[1, 0]`` else."""
+    """Return a name for each element: ``x`` for a scalar, ``w[1, 0]`` for an element of an array."""
     return [f"{name}[{', '.join(map(str, index))}]" if index else name for index in np.ndindex(*shape)]
 
 
@@ -63,8 +63,8 @@ def _eigenvalues(hessian: Hessian) -> tuple[Line, ...]:
     many = len(values) > _SHOWN
     counted = f"{len(values)} eigenvalues" if many else "eigenvalues" if len(values) > 1 else "eigenvalue"
     shown = f"{_listed(values[:_ENDS])}, …, {_listed(values[-_ENDS:])}" if many else _listed(values)
-    said = "infinite" if math.isinf(condition) else numbers.rounded(condition)
-    return (Line((say(f"{counted} {shown}"), say(f"condition number {said}"))),)
+    number = "infinite" if math.isinf(condition) else numbers.rounded(condition)
+    return (Line((say(f"{counted} {shown}"), say(f"condition number {number}"))),)
 
 
 def _listed(values: Sequence[float]) -> str:

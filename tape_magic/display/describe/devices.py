@@ -1,4 +1,4 @@
-"""The report of the devices → its labelled strings."""
+"""The report of the devices."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tape_magic.display.describe.common import lines, without_empty
 from tape_magic.results.devices import Device, DeviceReport, Holder, PolicyKind, SetupOutcome
 
 _TAKEN = {PolicyKind.DEFAULT: "all at once", PolicyKind.GROWTH: "as needed", PolicyKind.UNSEEN: "not seen"}
-"""How memory is taken, in the words of a narrow column; the verdict has them in full."""
+"""The policies in the words of a narrow column; the verdict has them in full."""
 
 _HOLDERS = 3
-"""So many processes are named for each GPU."""
+"""The most processes named for each GPU."""
 
 
 def devices_document(report: DeviceReport) -> Document:
-    """What was set up, and a row for each device."""
+    """Return the outcome of the setup, and a row for each device."""
     versions = [f"TensorFlow {report.tensorflow}"]
     versions += [f"CUDA {report.cuda}"] if report.cuda else []
     versions += [f"cuDNN {report.cudnn}"] if report.cudnn else []
@@ -89,7 +89,7 @@ def _size(size: int | None, tone: Tone = Tone.PLAIN) -> Field:
 
 
 def _bar(device: Device) -> Field:
-    """What is held here, and behind it what all hold."""
+    """Return the bar of the memory that this process holds, before the bar of what all processes hold."""
     total = device.memory_total
     here, held = device.memory_used or 0, device.memory_all or 0
     if not total or (device.memory_used is None and device.memory_all is None):
@@ -98,7 +98,7 @@ def _bar(device: Device) -> Field:
 
 
 def _more(device: Device) -> tuple[Sentence, ...]:
-    """What else is known of a GPU: its card, its load, and who holds it."""
+    """Return the other facts about a GPU: its peak, card, load, temperature, and who holds its memory."""
     found = []
     if device.memory_peak is not None:
         found.append(f"peak {numbers.memory(device.memory_peak)}")

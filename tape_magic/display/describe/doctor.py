@@ -1,4 +1,4 @@
-"""What the doctor found → its labelled strings."""
+"""The report of the doctor."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TONES = {Finding.MISSING: Tone.BAD, Finding.FAILS: Tone.BAD, Finding.UNNEEDED: 
 
 
 def doctor_document(report: DoctorReport) -> Document:
-    """The verdict, a row for each link, and the one thing to do."""
+    """Return the verdict, a row for each link, and the one thing to do."""
     works = ("each link is in place",) if report.well else ()
     tone = Tone.GOOD if report.well else Tone.WARNING if report.harmless else Tone.BAD
     verdict = Verdict(tone, report.headline, works)
@@ -36,7 +36,7 @@ def _rows(one: Examined) -> list[tuple[Field, ...]]:
         Field(one.finding.value, _TONES.get(one.finding, Tone.PLAIN)),
         Field(sentences=tuple(map(say, one.evidence)), tone=tone),
     )
-    # what is in place is told in grey, so that what is missing stands out
+    # Parts in place are grey, so that a missing one stands out.
     parts = [
         (
             Field(name, code=True),

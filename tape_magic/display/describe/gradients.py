@@ -1,4 +1,4 @@
-"""The report of derivatives → its labelled strings."""
+"""The report of derivatives."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from tape_magic.results.gradients import Derivative, GradReport
 from tape_magic.results.summary import Summary
 
 _WHOLE = 6
-"""Arrays of up to this many elements are shown whole, and matrices of up to six rows and columns."""
+"""The most elements of an array that is shown whole, and the most rows and columns of such a matrix."""
 
 
 def gradients_document(report: GradReport) -> Document:
-    """What happened, the picture of a Hessian, a row for each derivative, and the times."""
+    """Return the verdict, the picture of a Hessian, a row for each derivative, and the times."""
     states = RowStates.of(report)
     of_model = any(row.of_model for row in report)
     parts: list[Part] = [part for part in (_verdict(report, states), checks_verdict(report.checks)) if part]
@@ -62,7 +62,7 @@ def _over(report: GradReport) -> str:
 
 
 def _written(report: GradReport, states: RowStates) -> bool:
-    """Whether the Hessians above say every element, so that a table of their blocks says nothing more."""
+    """Return whether the Hessians above show every element, so that a table of their blocks adds nothing."""
     whole = all(hessian.matrix is not None and len(hessian.matrix) <= _WHOLE for hessian in report.hessians)
     return bool(report.hessians) and whole and all(row.reason is None for row, _ in states.rows)
 
@@ -83,7 +83,7 @@ def _derivatives_table(report: GradReport, states: RowStates) -> Table:
 
 
 def _whole(row: Derivative) -> bool:
-    """Whether an array is shown by its elements, and not by a few numbers."""
+    """Return whether an array is shown by its elements, and not by its norm and range."""
     return row.summary is None or row.summary.size <= _WHOLE or _is_small_matrix(row)
 
 
@@ -95,7 +95,7 @@ def _is_small_matrix(row: Derivative) -> bool:
 
 
 def _common_type(report: GradReport) -> tuple[str, ...]:
-    """The type of the arrays that are not shown whole, said once where it is one."""
+    """Return the type of the arrays that are not shown whole, if all have the same."""
     types = {row.dtype for row in report if not _whole(row)}
     return (types.pop(),) if len(types) == 1 else ()
 
@@ -120,18 +120,18 @@ def _value_field(row: Derivative, state: RowState) -> Field:
 
 
 def _note(row: Derivative, reason: tuple[Sentence, ...], mixed: bool) -> Field:
-    """What goes with a derivative, and why it is as it is; its type where the report has `mixed` types."""
+    """Return the field of sentences on a derivative: its reason, its figures, a type if these are `mixed`."""
     summary = None if _whole(row) else row.summary
     broken = () if summary is None or not summary.nonfinite else (say(not_finite(summary)),)
     figures = () if summary is None else _figures(summary, mixed)
-    said = tuple(say(part) for part in (*figures, row.sum_note) if part)
+    facts = tuple(say(part) for part in (*figures, row.sum_note) if part)
     tone = Tone.PLAIN if reason or broken else Tone.MUTED
-    sentences = *broken, *reason, *said
+    sentences = *broken, *reason, *facts
     return Field(tone=tone, sentences=sentences) if sentences else Field()
 
 
 def _figures(summary: Summary, mixed: bool) -> tuple[str, ...]:
-    """What is said of an array beside its norm, when it is not shown whole."""
+    """Return the range, the share of zeros and the type of an array that is not shown whole."""
     low, high = summary.minimum, summary.maximum
     type_ = summary.dtype if mixed else ""
     if low is not None and low == high and not summary.nonfinite:

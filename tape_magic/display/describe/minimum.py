@@ -15,11 +15,11 @@ TRACKED_POINTS = 64
 _UNFINISHED = (StopReason.INTERRUPTED, StopReason.STOPPED, StopReason.TIME, StopReason.METHOD_FAILED)
 
 _SHORT = 8
-"""Longer names stay out of a table's heading."""
+"""The most characters of a name in the heading of a table."""
 
 
 def minimum_document(result: MinimizeResult) -> Document:
-    """What happened, the curve of the loss, and where each variable went."""
+    """Return the outcome, the curve of the loss, and the start and end of each variable."""
     notes = list(result.notes)
     if result.engine_reason:
         notes.insert(0, f"{result.engine}: {result.engine_reason}")
@@ -79,7 +79,7 @@ def _changes_table(result: MinimizeResult) -> Table:
 
 
 def _tracked_table(result: MinimizeResult) -> Table:
-    """Each tracked scalar: where it began, where it ended, and a small curve of it."""
+    """Return a row for each tracked scalar: its start, its end, and a small curve."""
     columns = Column("tracked"), Column("start", True), Column("end", True), Column("")
     return Table(columns, tuple(_tracked_row(name, result) for name in result.tracked))
 
@@ -96,7 +96,10 @@ def _tracked_row(name: str, result: MinimizeResult) -> tuple[Field, ...]:
 
 
 def _heights(curve: Curve | None) -> tuple[float, ...]:
-    """Of a small curve, as far apart in steps; the points of a long run are denser at its beginning."""
+    """Return the heights of a small curve at equal distances.
+
+    The history of a long run is denser at its beginning, so that it is interpolated.
+    """
     if curve is None:
         return ()
     y = np.log10(curve.y) if curve.log else np.array(curve.y)

@@ -1,4 +1,4 @@
-"""How each derivative came out, and why: said beside it, or once for all that share the reason."""
+"""The state of each derivative and its reason, which stands beside its row or once for all that share it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tape_magic.results.reasons import Cause, Reason
 from tape_magic.results.summary import Summary
 
 SHARED = 3
-"""A reason that this many derivatives share is said once, above them."""
+"""The least number of derivatives with one reason for which the reason stands once, above the table."""
 
 _NAMED = 2
-"""So many variables are named in a headline."""
+"""The most variables that a headline names."""
 
 
 class RowState(enum.Enum):
-    """How a derivative came out, the worst first; each member carries its words and its tone."""
+    """The state of a derivative, the worst first; each member carries its words and its tone."""
 
     NOT_FINITE = "not finite", Tone.BAD
     NONE = "none", Tone.BAD
@@ -32,17 +32,17 @@ class RowState(enum.Enum):
 
     @property
     def words(self) -> str:
-        """As in "3 of 160 gradients are not connected"."""
+        """The words in "3 of 160 gradients are not connected"."""
         return self.value[0]
 
     @property
     def tone(self) -> Tone:
-        """Of the verdict."""
+        """The tone of a verdict on this state."""
         return self.value[1]
 
 
 def state(row: Derivative) -> RowState:
-    """How a derivative came out."""
+    """Return the state of a derivative."""
     summary = row.summary
     if summary is None and row.reason is not None and row.reason.cause is not Cause.NOT_READ:
         return RowState.NONE
@@ -54,7 +54,7 @@ def state(row: Derivative) -> RowState:
 
 
 def sentences(reason: Reason) -> tuple[Sentence, ...]:
-    """The reason, with the user's line as code, and the cure."""
+    """Return the reason, with the user's line as code, and the cure."""
     code = reason.where.text if reason.where is not None else ""
     before, found, after = reason.text.partition(code) if code else (reason.text, "", "")
     parts = Words(before), Words(found, code=True), Words(after)
@@ -63,7 +63,7 @@ def sentences(reason: Reason) -> tuple[Sentence, ...]:
 
 
 def not_finite(summary: Summary) -> str:
-    """How many elements of an array are NaN or infinite."""
+    """Return the clause on the elements of an array that are NaN or infinite."""
     return f"{numbers.count(summary.nonfinite)} of {numbers.count(summary.size)} not finite"
 
 
@@ -76,7 +76,7 @@ class RowStates:
 
     @classmethod
     def of(cls, rows: Iterable[Derivative]) -> RowStates:
-        """Of the rows of a report."""
+        """Return the states of the rows of a report."""
         pairs = tuple((row, state(row)) for row in rows)
         groups = Counter(
             (found, row.reason)
@@ -86,26 +86,26 @@ class RowStates:
         return cls(pairs, frozenset(group for group, number in groups.items() if number >= SHARED))
 
     def reason(self, row: Derivative, found: RowState) -> tuple[Sentence, ...]:
-        """What stands beside a row: nothing where it is said above for all."""
+        """Return the reason beside a row, empty if the reason stands once above the table."""
         if row.reason is None or (found, row.reason) in self.shared:
             return ()
         return sentences(row.reason)
 
     def names(self, found: RowState) -> list[str]:
-        """Of the derivatives in a state."""
+        """Return the names of the derivatives in a state."""
         return [shown_name(row.wrt[-1]) for row, one in self.rows if one is found]
 
     def verdict(self, judged: Sequence[RowState], kind: str, *, named: bool) -> Verdict | None:
-        """The worst of the states in the headline, the others beside it, shared reasons below.
+        """Return the verdict: the worst state in the headline, the others beside it, shared reasons below.
 
         Parameters
         ----------
         judged
-            The states worth a verdict; those of a shared reason always are.
+            The states worth a verdict, to which the states of shared reasons are added.
         kind
-            What the derivatives are called, ``gradients``.
+            The word for the derivatives, such as ``gradients``.
         named
-            Whether a few are named by their variables.
+            Whether the headline names the variables if they are few.
         """
         counts = Counter(found for _, found in self.rows)
         about = [

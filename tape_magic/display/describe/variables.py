@@ -1,4 +1,4 @@
-"""The variables of a model, a row each: what is missing, broken or vanishing shows at a glance."""
+"""The table of a model's variables, in which missing, broken and vanishing gradients show at a glance."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from tape_magic.display.describe.states import RowState, RowStates, not_finite
 from tape_magic.results.gradients import Derivative
 
 DECADES = 4
-"""How far below the largest norm a bar still shows."""
+"""The decades below the largest norm that a bar covers."""
 
 BAR_SCALE = f"bars over {DECADES} decades"
 
 _FIRST = (RowState.NOT_FINITE, RowState.NONE, RowState.NOT_CONNECTED)
-"""What comes before the order of the model; where rows are folded, so does what is all zero."""
+"""The states whose rows come first; all others keep the model's order.
+
+In a table with folded rows, gradients that are all zero come first, too.
+"""
 
 
 def variables_table(states: RowStates) -> Table:
-    """Path, shape, norm and its bar, share of zeros, histogram, and what is wrong."""
+    """Return the columns path, shape, norm with its bar, share of zeros, histogram, and reason."""
     rows = [row for row, _ in states.rows]
     several = len({row.target for row in rows}) > 1 or any(row.order > 1 for row in rows)
     norms = [row.summary.norm for row in rows if row.summary is not None]
@@ -66,7 +69,7 @@ def _row(
 
 
 def _log_share(norm: float, largest: float) -> float:
-    """Where a norm lies on the decades below the largest, so that vanishing ones show."""
+    """Return the length of a norm's bar on a logarithmic scale, on which vanishing norms show."""
     if not 0 < norm <= largest:
         return 0.0
     return max(0.02, 1 + math.log10(norm / largest) / DECADES)

@@ -1,4 +1,4 @@
-"""A document as HTML that reads without style sheets, scripts or a kernel."""
+"""A document as HTML that can be read without style sheets, scripts or a kernel."""
 
 from __future__ import annotations
 
@@ -6,26 +6,37 @@ from collections.abc import Callable
 from typing import Any
 
 from tape_magic.display.content.document import Curve, Document, HeatMap, Line, Table, Tone, Verdict
-from tape_magic.display.content.width import LABEL, shown
-from tape_magic.display.html.style import BREAK, CELL, HAIRLINE, ROW, TABLE, colour, edge, joined, page, text
+from tape_magic.display.content.width import LABEL, one_line
+from tape_magic.display.html.style import (
+    BREAK,
+    CELL,
+    HAIRLINE,
+    ROW,
+    TABLE,
+    colour,
+    edge,
+    join_sentences,
+    output,
+    text,
+)
 from tape_magic.display.html.table import table_html
 from tape_magic.display.pictures.curve import curve
 from tape_magic.display.pictures.heat import heat_picture, tint
 
 
 def to_html(document: Document) -> str:
-    """The report: what happened, the picture, the table, notes and small print; all text is escaped."""
+    """Return the parts of a document and its small print as HTML; all text is escaped."""
     parts = [_RENDERERS[type(part)](part) for part in document.parts]
     if document.footer:
         style = f"{colour(Tone.MUTED)}padding:2px 0;{BREAK}"
-        parts.append(f'<div style="{style}">{joined(document.footer)}</div>')
-    return page(parts)
+        parts.append(f'<div style="{style}">{join_sentences(document.footer)}</div>')
+    return output(parts)
 
 
 def _verdict(verdict: Verdict) -> str:
-    details = joined(verdict.details)
+    details = join_sentences(verdict.details)
     beside = f'\u2003<span style="{colour(Tone.MUTED)}">{details}</span>' if details else ""
-    reasons = "".join(f"<div>{joined(line.sentences)}</div>" for line in verdict.reasons)
+    reasons = "".join(f"<div>{join_sentences(line.sentences)}</div>" for line in verdict.reasons)
     return (
         f'<div style="border-left:3px solid {edge(verdict.tone)};padding:2px 0 2px 10px;'
         f'margin:4px 0 8px 0;{BREAK}"><b>{text(verdict.headline)}</b>{beside}{reasons}</div>'
@@ -33,7 +44,7 @@ def _verdict(verdict: Verdict) -> str:
 
 
 def _line(line: Line) -> str:
-    return f'<div style="{colour(line.tone)}padding:2px 0;{BREAK}">{joined(line.sentences)}</div>'
+    return f'<div style="{colour(line.tone)}padding:2px 0;{BREAK}">{join_sentences(line.sentences)}</div>'
 
 
 def _heat_map(heat: HeatMap) -> str:
@@ -41,7 +52,7 @@ def _heat_map(heat: HeatMap) -> str:
 
 
 def _written(heat: HeatMap) -> str:
-    """The numbers themselves, each on the colour that the cell of a picture would have."""
+    """Return a small matrix as a table of numbers, each on the colour of its cell in a picture."""
     rows, columns = heat.labels
     head = ""
     if columns:
@@ -68,7 +79,7 @@ def _written_row(heat: HeatMap, i: int, name: str | None) -> str:
 
 
 def _label(name: str) -> str:
-    return text(shown(name, LABEL, middle=True))
+    return text(one_line(name, LABEL, middle=True))
 
 
 _RENDERERS: dict[type, Callable[[Any], str]] = {

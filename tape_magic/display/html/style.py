@@ -8,15 +8,15 @@ from html import escape
 
 from tape_magic.display.content import document
 from tape_magic.display.content.document import Sentence, Tone, Words
-from tape_magic.display.content.width import NAME, shown
+from tape_magic.display.content.width import NAME, one_line
 
-# As text, these can be told from white as well as from near-black; no colour does better on both.
+# Mid-tones: text in these colours has enough contrast on white and on near-black.
 _COLOURS = {Tone.GOOD: "#2f9e62", Tone.WARNING: "#a66d08", Tone.BAD: "#d64545"}
 SECONDARY = "opacity:0.66;"
-"""Of text that steps back: the page's own colour, only fainter, is readable on any page."""
+"""The style of secondary text: the page's own colour, only fainter, which is readable on any page."""
 
 HAIRLINE = "1px solid rgba(138,143,152,0.35)"
-# Front ends stripe, centre and frame tables; each of these undoes one of their rules.
+# Front ends stripe, centre and frame tables; each property undoes one of their rules.
 TABLE = (
     "border-collapse:collapse;border:none;margin:4px 0;background:transparent;width:auto;"
     "font-variant-numeric:tabular-nums;font-size:inherit;"
@@ -28,17 +28,20 @@ WHOLE = 20
 """Up to this many characters stay on one line, however narrow the page."""
 
 DOT = "&nbsp;·"
-"""Between two sentences; no line begins with it."""
+"""The dot between two sentences; no line begins with it."""
 
 BREAK = "min-width:9em;overflow-wrap:anywhere;word-break:break-word;"
 
 
 _LEFTWARD = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff]+")
-"""Letters that are written from right to left, such as those of Hebrew and Arabic."""
+"""Letters of scripts that run from right to left, such as Hebrew and Arabic."""
 
 
-def page(parts: Sequence[str]) -> str:
-    """All of an output. The classes keep MathJax from making formulas of what stands between two ``$``."""
+def output(parts: Sequence[str]) -> str:
+    """Return the element around a whole output.
+
+    Its classes keep MathJax from turning a text between two ``$`` into a formula.
+    """
     return (
         '<div class="mathjax_ignore tex2jax_ignore" '
         f'style="max-width:640px;overflow-x:auto;line-height:1.45;">{"".join(parts)}</div>'
@@ -46,55 +49,58 @@ def page(parts: Sequence[str]) -> str:
 
 
 def attribute(plain: str) -> str:
-    """Escaped, for a place between quotes."""
-    return escape(shown(plain), quote=True)
+    """Return a text escaped for an attribute between quotes."""
+    return escape(one_line(plain), quote=True)
 
 
 def text(plain: str) -> str:
-    """Escaped, without what is not seen."""
-    return _marked(shown(plain))
+    """Return a text cleaned and escaped."""
+    return _isolated(one_line(plain))
 
 
-def _marked(plain: str) -> str:
-    """Escaped; letters from right to left keep to themselves, or ``= 1`` would stand before their name."""
+def _isolated(plain: str) -> str:
+    """Return a text escaped, with letters that run from right to left isolated.
+
+    Otherwise a browser would show the ``= 1`` after such a name in front of it.
+    """
     html = escape(plain, quote=True)
     return html if html.isascii() else _LEFTWARD.sub(r"<bdi>\g<0></bdi>", html)
 
 
 def colour(tone: Tone) -> str:
-    """The style of a tone; empty for a plain one."""
+    """Return the style of a tone, empty for a plain one."""
     if tone is Tone.MUTED:
         return SECONDARY
     return f"color:{_COLOURS[tone]};" if tone in _COLOURS else ""
 
 
 def edge(tone: Tone) -> str:
-    """The colour of a verdict's edge."""
+    """Return the colour of a verdict's edge."""
     return _COLOURS.get(tone, document.GREY)
 
 
-def toned(html: str, tone: Tone) -> str:
-    """What is bad or a warning stands out, and what is secondary steps back."""
+def with_tone(html: str, tone: Tone) -> str:
+    """Return HTML in the look of a tone: bold and coloured for bad and warning, fainter for muted."""
     if tone in (Tone.BAD, Tone.WARNING):
         return f'<b style="{colour(tone)}">{html}</b>'
     return f'<span style="{colour(tone)}">{html}</span>' if tone is Tone.MUTED else html
 
 
 def code(plain: str, style: str = "") -> str:
-    """A line of code."""
+    """Return a text as code."""
     return f'<code style="{CODE}{style}">{text(plain)}</code>'
 
 
 def name(plain: str) -> str:
-    """A name on one line where it is short; a longer path may go on after each of its slashes."""
+    """Return a name as code: a short one unbroken, a longer path with a break allowed after each slash."""
     if len(plain) <= WHOLE:
         return code(plain, "white-space:nowrap;")
-    parts = shown(plain, NAME, middle=True).split("/")
-    return f'<code style="{CODE}">{"/<wbr>".join(map(_marked, parts))}</code>'
+    parts = one_line(plain, NAME, middle=True).split("/")
+    return f'<code style="{CODE}">{"/<wbr>".join(map(_isolated, parts))}</code>'
 
 
-def joined(parts: Sequence[str | Sentence]) -> str:
-    """Parts that stay whole where they fit on a line, each with the dot behind it."""
+def join_sentences(parts: Sequence[str | Sentence]) -> str:
+    """Return sentences with dots between them; a sentence that fits on a line is not broken."""
     texts = [text(part) if isinstance(part, str) else _sentence(part) for part in parts if part]
     return " ".join(
         f'<span style="display:inline-block;">{part}{DOT if index < len(texts) - 1 else ""}</span>'

@@ -6,7 +6,7 @@ from collections.abc import Sequence, Set
 from dataclasses import replace
 
 from tape_magic.display.content import document
-from tape_magic.display.content.document import Column, Field, Sentence, Table, Tone, spoken
+from tape_magic.display.content.document import Column, Field, Sentence, Table, Tone, plain_text
 from tape_magic.display.content.width import width
 from tape_magic.display.html.style import (
     BREAK,
@@ -16,26 +16,26 @@ from tape_magic.display.html.style import (
     TABLE,
     WHOLE,
     colour,
-    joined,
+    join_sentences,
     name,
     text,
-    toned,
+    with_tone,
 )
 from tape_magic.display.pictures import svg
 from tape_magic.display.text.columns import Layout, TextCell, field_lines
 
 _PAGE = 92
-"""Characters that a page of 640 pixels holds, about."""
+"""The characters on a line of 640 pixels, roughly."""
 
 _PIXELS, _LARGEST = 7, 9
-"""Of a character, about; and of those of a wide font, bold."""
+"""The pixels of a character, roughly, and of a bold character in a wide font."""
 
 _BELOW = (
     "padding:0 0 4px 1.5em;border:none;background:transparent;text-align:left;white-space:normal;"
     "overflow-wrap:anywhere;"
 )
 _NO_WIDTH = "width:0;min-width:100%;"
-"""Takes all the width that there is, and asks for none, so that columns stay as narrow as they were."""
+"""The style of an element that fills the width of its table without widening the table."""
 
 _LIST = (
     "margin:4px 0 0 0;padding:0;border:none;background:transparent;color:inherit;overflow-x:auto;"
@@ -44,7 +44,7 @@ _LIST = (
 
 
 def table_html(table: Table) -> str:
-    """The rows shown, and the rest folded below them."""
+    """Return a table with its first rows shown and the others folded below them."""
     if not table.rows:
         return ""
     below = _below(table)
@@ -61,23 +61,23 @@ def table_html(table: Table) -> str:
 
 
 def _below(table: Table) -> list[int]:
-    """The columns of prose, where they are too long to stand beside the others."""
+    """Return the columns of prose if their sentences are too long to stand beside the other columns."""
     prose = [i for i, column in enumerate(table.columns) if column.prose]
     others = _characters(table, [i for i, _ in enumerate(table.columns) if i not in prose])
-    said = [sentence for row in table.rows for i in prose for sentence in row[i].sentences]
-    widest = max((width(spoken(sentence)) for sentence in said), default=0)
+    sentences = [sentence for row in table.rows for i in prose for sentence in row[i].sentences]
+    widest = max((width(plain_text(sentence)) for sentence in sentences), default=0)
     return prose if others + widest > _PAGE else []
 
 
 def _characters(table: Table, columns: Sequence[int]) -> int:
-    """The characters that so many columns take side by side."""
+    """Return the characters that these columns take side by side."""
     rows = table.rows[: table.shown]
     return sum(2 + max(width(table.columns[i].heading), *(_length(row[i]) for row in rows)) for i in columns)
 
 
 def _spare(table: Table, beside: Sequence[int]) -> str:
-    """The style of a last, empty column, which gives the sentences below their rows the rest of the page."""
-    # A column that asks for more than there is would make the others as narrow as they can be.
+    """Return the style of an empty last column, through which a sentence below its row fills the page."""
+    # A column that asked for more than the rest would narrow all others to their minimum.
     pixels = max(0, _PIXELS * _PAGE - _LARGEST * _characters(table, beside))
     return f"padding:0;border:none;background:transparent;width:{pixels}px;"
 
@@ -97,7 +97,7 @@ def _head(column: Column) -> str:
 def _row(
     columns: Sequence[Column], row: Sequence[Field], beside: Sequence[int], below: Sequence[int], last: bool
 ) -> str:
-    said = [row[i] for i in below if row[i].sentences]
+    prose = [row[i] for i in below if row[i].sentences]
     line = "" if last else f"border-bottom:{HAIRLINE};"
     cells, wide = [], False
     for i in beside:
@@ -106,10 +106,12 @@ def _row(
         wide = row[i].wide and not wide
     if below:
         cells.append('<td style="padding:0;border:none;background:transparent;"></td>')
-    html = f'<tr style="{ROW}{"" if said else line}">{"".join(cells)}</tr>'
-    for field in said:
-        prose = toned(joined(field.sentences), field.tone)
-        cell = f'<td colspan="{len(beside) + 1}" style="{_BELOW}"><div style="{_NO_WIDTH}">{prose}</div></td>'
+    html = f'<tr style="{ROW}{"" if prose else line}">{"".join(cells)}</tr>'
+    for field in prose:
+        content = with_tone(join_sentences(field.sentences), field.tone)
+        cell = (
+            f'<td colspan="{len(beside) + 1}" style="{_BELOW}"><div style="{_NO_WIDTH}">{content}</div></td>'
+        )
         html += f'<tr style="{ROW}{line}">{cell}</tr>'
     return html
 
@@ -121,9 +123,9 @@ def _field(column: Column, field: Field, *, roomy: bool) -> str:
 
 
 def _wrap(column: Column, field: Field, roomy: bool) -> str:
-    """What may take several lines on a narrow page: sentences, long names, arrays.
+    """Return the style that lets sentences, long names and arrays take several lines on a narrow page.
 
-    A short array stays whole in a `roomy` table, whose last column would take the room that it gave up.
+    In a `roomy` table a short array is not broken: the empty last column would take the room that it freed.
     """
     if column.prose:
         return "min-width:7em;padding-right:0;overflow-wrap:anywhere;"
@@ -143,21 +145,21 @@ def _content(field: Field) -> str:
     if field.bar is not None:
         return svg.bar(field.bar, behind=field.behind)
     if field.matrix:
-        return toned(_matrix(field.matrix), field.tone)
+        return with_tone(_matrix(field.matrix), field.tone)
     if field.sentences:
-        html = joined(field.sentences)
+        html = join_sentences(field.sentences)
     elif field.code and field.text:
         html = name(field.text)
     else:
         html = text(field.text)
-    html = toned(html, field.tone)
+    html = with_tone(html, field.tone)
     if field.aside:
         html += f' <span style="{colour(Tone.MUTED)}white-space:nowrap;">{text(field.aside)}</span>'
     return html
 
 
 def _matrix(rows: Sequence[Sequence[str]]) -> str:
-    """Numbers between two upright lines."""
+    """Return a matrix as numbers between two vertical lines."""
     style = "padding:1px 8px;border:none;background:transparent;text-align:right;white-space:nowrap;"
     body = "".join(
         f'<tr style="{ROW}">{"".join(f"""<td style="{style}">{text(value)}</td>""" for value in row)}</tr>'
@@ -168,21 +170,22 @@ def _matrix(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _folded(table: Table) -> str:
-    """The other rows as lines of text, which a thousand variables can afford."""
+    """Return the folded rows as lines of text, which stay small for a thousand variables."""
     rows = table.rows[table.shown :]
     if not rows:
         return ""
-    said = {sentence for row in table.rows[: table.shown] for field in row for sentence in field.sentences}
-    layout = Layout(table.columns, [tuple(_unsaid(field, said) for field in row) for row in rows], None)
+    known = {sentence for row in table.rows[: table.shown] for field in row for sentence in field.sentences}
+    fields = [tuple(_without_known(field, known) for field in row) for row in rows]
+    layout = Layout(table.columns, fields, None)
     head = f'<span style="{colour(Tone.MUTED)}">{_cells(layout.head())}</span>'
     lines = [head, *(_cells(cells) for _, lines in layout.lines() for cells in lines)]
     listed = "\n".join(lines)
     return f'<details><summary>{len(rows):,} more</summary><pre style="{_LIST}">{listed}</pre></details>'
 
 
-def _unsaid(field: Field, said: Set[Sentence]) -> Field:
-    """A field without the advice that already stands in a row that is shown."""
-    rest = tuple(sentence for sentence in field.sentences[1:] if sentence not in said)
+def _without_known(field: Field, known: Set[Sentence]) -> Field:
+    """Return a field without the advice that already stands in a row that is shown."""
+    rest = tuple(sentence for sentence in field.sentences[1:] if sentence not in known)
     return replace(field, sentences=(*field.sentences[:1], *rest)) if field.sentences else field
 
 
@@ -197,4 +200,4 @@ def _cell(cell: TextCell) -> str:
     if (field.strip or field.line or field.bar is not None) and cell.text.strip():
         kept = cell.text.rstrip()
         return f'<i style="color:{document.ACCENT};font-style:normal">{kept}</i>{cell.text[len(kept) :]}'
-    return toned(text(cell.text), field.tone)
+    return with_tone(text(cell.text), field.tone)

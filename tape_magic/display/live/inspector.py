@@ -1,4 +1,4 @@
-"""A browser of widgets over a report: one derivative at a time, drawn when it is looked at."""
+"""The inspector: widgets that browse a report and draw one derivative at a time."""
 
 from __future__ import annotations
 
@@ -9,22 +9,20 @@ from IPython.display import display
 
 from tape_magic.display.describe.common import names
 from tape_magic.display.html.style import SECONDARY
-from tape_magic.display.live.inspector_page import Order, View, inspector_page, listed, views
+from tape_magic.display.live.inspector_html import Order, View, inspector_html, list_lines, views
 from tape_magic.display.live.widgets import close_all, package, view_of
 from tape_magic.results.gradients import GradReport
 
 ASIDE = "The browser over this report is in a running notebook with ipywidgets; grads.inspect() opens it."
-"""Stands for the browser in a terminal, and in a notebook that is only read."""
-
-
+"""The text in place of the widgets in a terminal, and in a notebook that is only read."""
 _NAMES = "64px"
-"""Width of the names beside the widgets on the left."""
+"""The width of the names beside the widgets on the left."""
 
 
 def inspect(report: GradReport) -> None:
-    """Show the report, and the browser over it below.
+    """Show the report and the inspector below it.
 
-    The report is an output of its own, so that a saved notebook keeps it.
+    The report is a separate output, so that a saved notebook keeps it.
     """
     display(report)
     if report.rows:
@@ -32,12 +30,12 @@ def inspect(report: GradReport) -> None:
 
 
 class Inspector:
-    """The widgets and what they do.
+    """The widgets of the inspector and their actions.
 
     Parameters
     ----------
     report
-        What is looked into; a summary or a picture is made when it is first shown.
+        The report to browse; a summary or a picture is computed when it is first shown.
     """
 
     def __init__(self, report: GradReport) -> None:
@@ -57,13 +55,13 @@ class Inspector:
         self.previous = _button(widgets, "Previous", "The variable above in the list")
         self.next = _button(widgets, "Next", "The variable below in the list")
         self.done = _button(widgets, "Close", "Close the browser; the report stays")
-        self.widget = self._arranged(widgets)
+        self.widget = self._layout(widgets)
         self._relist()
         self._connect()
 
-    def _arranged(self, widgets: Any) -> Any:
+    def _layout(self, widgets: Any) -> Any:
         layout = widgets.Layout
-        # Buttons, since notebooks keep the arrow keys of a list to themselves.
+        # Buttons to go up and down the list, since notebooks intercept the arrow keys.
         below = widgets.HBox([self.previous, self.next, self.count], layout=layout(margin="0 0 0 70px"))
         left = [self.filter, self.order, self.list, below]
         above = widgets.HBox([self.view, self.done], layout=layout(justify_content="space-between"))
@@ -91,15 +89,15 @@ class Inspector:
         self.done.on_click(lambda _: self.close())
 
     def show(self) -> None:
-        """Display the widgets; where there are none, a line that says so."""
+        """Display the widgets, or a line of text in a front end without widgets."""
         bundle = view_of(self.widget, ASIDE, f'<div style="{SECONDARY}">{ASIDE}</div>')
         self._handle = display(bundle, raw=True, display_id=True)
         if getattr(self.widget.comm, "kernel", None) is not None:
-            # What is left open when the kernel ends would stand in the notebook as an error.
+            # Widgets that are open when the kernel ends would show as an error in the notebook.
             atexit.register(self.close)
 
     def close(self) -> None:
-        """Close the widgets, and leave the report alone."""
+        """Close the widgets; the report stays."""
         atexit.unregister(self.close)
         if self._handle is not None:
             self._handle.update({"text/plain": ""}, raw=True)
@@ -107,7 +105,7 @@ class Inspector:
         self._handle = None
 
     def _quietly(self, act: Any) -> None:
-        """Do it, and let changes that it makes itself do nothing more."""
+        """Call `act`, and ignore the events that its own changes cause."""
         if self._busy:
             return
         self._busy = True
@@ -117,9 +115,9 @@ class Inspector:
             self._busy = False
 
     def _relist(self) -> None:
-        """The list anew; what was selected stays so while it is in it."""
+        """Fill the list; the selected derivative stays selected if the list still contains it."""
         before = self.list.value
-        lines = listed(self._report, self._names, self.filter.value, self.order.value)
+        lines = list_lines(self._report, self._names, self.filter.value, self.order.value)
         self.list.options = lines
         places = [place for _, place in lines]
         self.count.value = f"{len(lines):,} of {len(self._names):,}"
@@ -131,7 +129,7 @@ class Inspector:
             self._turn()
 
     def _turn(self) -> None:
-        """To another derivative, in the same view where it has that one."""
+        """Show the selected derivative, in the same view as the one before if it has that view."""
         place = self.list.value
         possible = () if place is None else views(self._report.rows[place])
         before = self.view.value
@@ -153,7 +151,7 @@ class Inspector:
             self.page.value = "Nothing has that in its name."
             return
         view: View | None = self.view.value
-        self.page.value = inspector_page(self._report.rows[place], self._names[place], view)
+        self.page.value = inspector_html(self._report.rows[place], self._names[place], view)
 
 
 def _button(widgets: Any, text: str, tooltip: str) -> Any:

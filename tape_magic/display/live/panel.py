@@ -1,4 +1,4 @@
-"""A run as widgets: to watch, to pause and to stop; the static report takes their place at the end."""
+"""The panel of a run: widgets to watch, pause and stop it, which the report replaces at the end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from IPython.display import display
 from tape_magic.display.describe import describe
 from tape_magic.display.html.render import to_html
 from tape_magic.display.html.style import SECONDARY
-from tape_magic.display.live.page import SAVED, panel_page, progress_bar
+from tape_magic.display.live.panel_html import SAVED, panel_html, progress_bar
 from tape_magic.display.live.progress import Pace, summary
 from tape_magic.display.live.widgets import close_all, package, view_of
 from tape_magic.display.text.render import to_text
@@ -20,22 +20,22 @@ from tape_magic.results.minimum import MinimizeResult
 from tape_magic.results.steps import Step, Wish
 
 SEEN_SECONDS = 1.0
-"""A front end that shows widgets has said so after this time."""
+"""The time within which a front end that shows widgets reports a view of them."""
 
 NO_BUTTONS = "Interrupting the kernel (■) stops the run, with everything that was reached."
 
 
 class Panel:
-    """The widgets, and what their buttons say.
+    """The widgets of a run, and the state of their buttons.
 
     Parameters
     ----------
     step, rate
-        What is shown first.
+        The first step and the first number of steps per second.
     buttons
-        Whether clicks arrive while the cell runs; without, a line says what stops the run.
+        Whether clicks arrive while the cell runs; otherwise a line tells how to stop the run.
 
-    The handlers of clicks only note them, since some kernels run them on another thread.
+    The handlers of clicks only set flags, since ipykernel 7.0 to 7.3 runs them on another thread.
     """
 
     def __init__(self, step: Step, rate: float, *, buttons: bool) -> None:
@@ -57,31 +57,32 @@ class Panel:
         self.widget = widgets.VBox([row, self.page], layout=widgets.Layout(width="100%"))
         if not buttons:
             self.without_buttons()
-        self.widget._view_count = 0  # from None: a front end now counts its views
+        # With None, a front end does not count the views of a widget; with a number, it does.
+        self.widget._view_count = 0
         self._draw()
 
     @property
     def seen(self) -> bool:
-        """Whether a front end has shown it."""
+        """Whether a front end has shown the widgets."""
         if self.widget._view_count:
             self._seen = True
-            self.widget._view_count = None  # so that it has nothing more to send when the views go
+            self.widget._view_count = None  # a closed view then sends no message
         return self._seen
 
     @property
     def wish(self) -> Wish:
-        """What the buttons say."""
+        """The wish that the buttons express."""
         if self.stopped:
             return Wish.STOP
         return Wish.PAUSE if self.paused else Wish.GO_ON
 
     def show(self, step: Step, rate: float) -> None:
-        """Another step."""
+        """Show another step."""
         self._step, self._rate = step, rate
         self._draw()
 
     def without_buttons(self) -> None:
-        """Clicks do not arrive: say what stops the run instead."""
+        """Hide the buttons, whose clicks do not arrive, and tell how to stop the run instead."""
         self._buttons = False
         self._shown = ""
         for button in (self.pause, self.stop):
@@ -89,7 +90,7 @@ class Panel:
         self._draw()
 
     def settle(self) -> None:
-        """Show a click that came since, and note whether there is a view."""
+        """Show the effect of a click, and note whether a front end shows the widgets."""
         self._seen = self.seen
         if self._shown != self._state:
             self._shown = self._state
@@ -106,7 +107,7 @@ class Panel:
     def _draw(self) -> None:
         hint = "" if self._buttons else NO_BUTTONS
         self.bar.value = progress_bar(self._step)
-        self.page.value = panel_page(self._step, self._rate, state=self._shown, hint=hint)
+        self.page.value = panel_html(self._step, self._rate, state=self._shown, hint=hint)
 
     def _pause_clicked(self, _: Any) -> None:
         self.paused = not self.paused
@@ -116,12 +117,13 @@ class Panel:
 
 
 class WidgetProgress:
-    """The panel, from when a run has lasted a while to its end.
+    """Shows a run as a panel, from half a second after its start to its end.
 
     Parameters
     ----------
     poll
-        Has the clicks arrive that were made since, and says whether it still can; ``None`` where it cannot.
+        Delivers the clicks since the last call, and returns whether it still can; ``None`` in a front end
+        where clicks cannot be delivered while a cell runs.
     """
 
     def __init__(self, poll: Callable[[], bool] | None = None) -> None:
@@ -132,7 +134,7 @@ class WidgetProgress:
         self.panel: Panel | None = None
 
     def update(self, step: Step) -> None:
-        """Show a step; the first one opens the panel."""
+        """Show a step; the first call opens the panel."""
         if self._missing or not self._pace.due(step):
             return
         rate = self._pace.rate
@@ -152,7 +154,7 @@ class WidgetProgress:
         self._opened = time.monotonic()
 
     def wish(self) -> Wish:
-        """What was clicked."""
+        """Return the wish of the last click."""
         if self.panel is None or self._poll is None:
             return Wish.GO_ON
         if not self._poll():
@@ -163,12 +165,12 @@ class WidgetProgress:
         return self.panel.wish
 
     def finish(self, result: MinimizeResult) -> None:
-        """The report where the panel was: a widget left alive would reopen as an error."""
+        """Replace the panel by the report: a saved notebook would reopen a living widget as an error."""
         if self._handle is None:
             display(result)
             return
         if not self._seen():
-            # Such a front end may have no place that can be changed, either.
+            # A front end that shows no widgets may not be able to change an output, either.
             self._empty()
             display(result)
             return
@@ -178,7 +180,7 @@ class WidgetProgress:
         self._handle = None
 
     def _seen(self) -> bool:
-        """Whether a front end shows the panel; it is taken to where it could not say so."""
+        """Return whether a front end shows the panel, or ``True`` where its message could not arrive."""
         if self._poll is None or self.panel is None:
             return True
         while not self.panel.seen and time.monotonic() < self._opened + SEEN_SECONDS:

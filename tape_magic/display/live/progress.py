@@ -1,4 +1,4 @@
-"""A stream of steps as something to watch: what displays have in common, and the one that shows nothing."""
+"""The protocol of the displays of a run, their pace and their figures, and the display that shows nothing."""
 
 from __future__ import annotations
 
@@ -16,67 +16,67 @@ from tape_magic.results.minimum import MinimizeResult
 from tape_magic.results.steps import Step, Wish
 
 QUIET_SECONDS = 0.5
-"""A run shorter than this shows its report only: a bar that flashes up tells nothing."""
+"""A run shorter than this shows only its report, since a bar that flashes up informs nobody."""
 
 UPDATE_SECONDS = 0.1
 """The least time between two updates."""
 
 SHARE = 80
-"""An update is followed by at least so many times its own time without one."""
+"""The pause after an update as a multiple of the update's own time, at least."""
 
 DIGITS = 5
-"""Of losses that change all the time."""
+"""The significant digits of a loss that changes all the time."""
 
 RATE_SECONDS = 3.0
-"""The steps per second are those of the last so many seconds."""
+"""The last seconds over which the steps per second are measured."""
 
 _ENGINES = {"xla": "XLA"}
 _COMPILING = {"xla": "compiling with XLA", "graph": "compiling the graph"}
 
 
 class Progress(Protocol):
-    """What a run tells its watcher, and what it asks."""
+    """A display of a run, with the calls that a run makes."""
 
     def update(self, step: Step) -> None:
-        """The run has come to a step."""
+        """Show a step, if it is due."""
 
     def wish(self) -> Wish:
-        """Whether it is to go on."""
+        """Return whether the user wants the run to go on, to pause or to stop."""
 
     def finish(self, result: MinimizeResult) -> None:
-        """The run is over: show its report."""
+        """Show the report of a run that is over."""
 
     def close(self) -> None:
-        """Whatever happened, leave nothing behind."""
+        """Close everything that is open, also after an error."""
 
 
 class NoProgress:
-    """The report at the end, and nothing before."""
+    """Shows nothing but the report at the end."""
 
     def update(self, step: Step) -> None:
-        """Shows nothing."""
+        """Show nothing."""
 
     def wish(self) -> Wish:
-        """Nobody can say."""
+        """Return the wish to go on, since there is nothing to click."""
         return Wish.GO_ON
 
     def finish(self, result: MinimizeResult) -> None:
-        """The report."""
+        """Show the report."""
         display(result)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing, since nothing is open."""
 
 
 class Pace:
-    """Lets an update through when the run has lasted long enough, and not too often; and its speed."""
+    """Decides when an update is due, and measures the steps per second."""
 
     def __init__(self) -> None:
         self._last = self._sampled = self._took = 0.0
         self._seen: deque[tuple[float, int]] = deque()
 
     def due(self, step: Step) -> bool:
-        """Whether to show this step."""
+        """Return whether to show this step."""
         now = time.monotonic()
         if now - self._sampled >= UPDATE_SECONDS:
             self._sampled = now
@@ -90,33 +90,33 @@ class Pace:
 
     @contextmanager
     def timed(self) -> Iterator[None]:
-        """Around an update: one that takes long is not made as often."""
+        """Measure the update within the block, so that slow updates are made less often."""
         began = time.monotonic()
         yield
         self._took = time.monotonic() - began
 
     @property
     def rate(self) -> float:
-        """Steps per second of late; 0 where that is not known yet."""
+        """The recent steps per second, 0 while they are not known."""
         if len(self._seen) < 2:
             return 0.0
         (began, first), (seconds, last) = self._seen[0], self._seen[-1]
         return (last - first) / (seconds - began) if seconds > began and last > first else 0.0
 
 
-def before_the_first(step: Step) -> bool:
-    """Whether there is no loss yet, since the loop is still being compiled."""
+def has_no_loss_yet(step: Step) -> bool:
+    """Return whether there is no loss yet, since the loop is still being compiled."""
     return bool(step.compiling) and math.isnan(step.loss)
 
 
-def best(step: Step) -> list[str]:
-    """The lowest loss, where it is another than the last one."""
+def lowest_loss(step: Step) -> list[str]:
+    """Return the lowest loss as text, or nothing where it reads like the last loss."""
     lowest = numbers.number(step.best_loss, DIGITS)
     return [f"best {lowest}"] if lowest != numbers.number(step.loss, DIGITS) else []
 
 
 def figures(step: Step, rate: float = 0.0) -> list[str]:
-    """Where a run stands: epoch, step, speed, time left, engine."""
+    """Return the state of a run as texts: epoch, step, speed, time left, engine."""
     speed = rate or ((step.step - step.first_step) / step.seconds if step.seconds else 0.0)
     parts = []
     if step.epochs > 1:
@@ -126,13 +126,15 @@ def figures(step: Step, rate: float = 0.0) -> list[str]:
     if speed > 0:
         parts.append(f"{numbers.rate(speed)} steps/s")
         left = (step.steps - step.step) / speed
-        # What is being compiled will be faster, by orders of magnitude where it is XLA.
+        # No time left during a compilation: the compiled loop will be faster, with XLA by orders of
+        # magnitude.
         parts += [f"{numbers.duration(left)} left"] if step.steps > step.step and not step.compiling else []
     parts += [_ENGINES.get(step.engine, step.engine)] if step.engine != step.compiling else []
     return [*parts, *([_COMPILING[step.compiling]] if step.compiling else [])]
 
 
 def summary(step: Step, rate: float = 0.0) -> str:
-    """Where a run stands, in one line."""
-    loss = [] if before_the_first(step) else [f"loss {numbers.number(step.loss, DIGITS)}", *best(step)]
+    """Return the state of a run in one line."""
+    known = not has_no_loss_yet(step)
+    loss = [f"loss {numbers.number(step.loss, DIGITS)}", *lowest_loss(step)] if known else []
     return " · ".join([*loss, *figures(step, rate)])

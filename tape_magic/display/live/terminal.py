@@ -1,4 +1,4 @@
-"""A run on a terminal: one line, drawn by rich, gone before the report."""
+"""The display of a run on a terminal: one line, drawn by rich, which disappears before the report."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tape_magic.results.steps import Step, Wish
 
 
 class TerminalProgress:
-    """One line on a terminal."""
+    """Shows a run as one line on a terminal."""
 
     def __init__(self) -> None:
         self._pace = Pace()
         self._status: Any = None
 
     def update(self, step: Step) -> None:
-        """Draw the line anew."""
+        """Redraw the line."""
         if not self._pace.due(step):
             return
         if self._status is None:
@@ -36,21 +36,21 @@ class TerminalProgress:
             )
             self._status.start()
             self._status.add_task("", total=max(step.steps, 1))
-        # Standard output is rich's now, which does not say its encoding.
+        # rich has replaced standard output by an object without an encoding.
         line = writable(summary(step, self._pace.rate), self._status.console.encoding)
         self._status.update(0, completed=step.step, description=line, refresh=True)
 
     def wish(self) -> Wish:
-        """Ctrl-C is what stops a run here."""
+        """Return the wish to go on, since on a terminal Ctrl-C stops a run."""
         return Wish.GO_ON
 
     def finish(self, result: MinimizeResult) -> None:
-        """Take the line away and print the report."""
+        """Remove the line and print the report."""
         self.close()
         display(result)
 
     def close(self) -> None:
-        """Give the terminal back."""
+        """Remove the line and give the terminal back."""
         if self._status is not None:
             self._status.stop()
             self._status = None

@@ -1,4 +1,4 @@
-"""The last minute of all devices: a widget that moves, and the picture that it leaves behind."""
+"""The last minute of all devices: a live widget, and the picture that replaces it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from IPython.display import display
 from tape_magic.display.content import numbers
 from tape_magic.display.content.document import Document, Line, Tone, Words, say
 from tape_magic.display.html.render import to_html
-from tape_magic.display.live.widgets import package
+from tape_magic.display.live.widgets import close_all, package, view_of
 from tape_magic.display.pictures.watch import SECONDS, Points, watch_picture
 from tape_magic.display.text.columns import blocks
 from tape_magic.display.text.encoding import writable
@@ -18,25 +18,25 @@ from tape_magic.display.text.render import to_text
 from tape_magic.results.watching import Reading, Sample
 
 _BLOCKS = 20
-"""Characters of a curve in text."""
+"""The most characters of a curve in text."""
 
 
-def in_html(samples: Sequence[Sample], notes: Sequence[str] = ()) -> str:
-    """A line and a picture for each device; samples in order, the last one is now."""
+def watch_html(samples: Sequence[Sample], notes: Sequence[str] = ()) -> str:
+    """Return a line and a picture for each device; the last of the samples is the present."""
     drawn = ""
     for index, reading in enumerate(samples[-1].readings):
         memory, load = _points(samples, index)
-        said = (Words(reading.name, code=True),), *map(say, _figures(reading, load=False))
-        drawn += to_html(Document((Line(said),))) + watch_picture(reading.name, memory, load)
+        sentences = (Words(reading.name, code=True),), *map(say, _figures(reading, load=False))
+        drawn += to_html(Document((Line(sentences),))) + watch_picture(reading.name, memory, load)
     return drawn + _notes(notes, to_html)
 
 
-def in_text(samples: Sequence[Sample], notes: Sequence[str] = ()) -> str:
-    """The same as text."""
+def watch_text(samples: Sequence[Sample], notes: Sequence[str] = ()) -> str:
+    """Return a line of figures and small curves for each device as text."""
     found = []
     for index, reading in enumerate(samples[-1].readings):
         curves = [
-            f"{name} {blocks([0.0, 1.0, *_picked(points)])[2:]}"
+            f"{name} {blocks([0.0, 1.0, *_spaced(points)])[2:]}"
             for name, points in zip(("memory", "load"), _points(samples, index), strict=True)
             if len(points) > 1
         ]
@@ -45,8 +45,8 @@ def in_text(samples: Sequence[Sample], notes: Sequence[str] = ()) -> str:
     return "\n".join(found) + _notes(notes, lambda document: f"\n{to_text(document)}")
 
 
-def in_one_line(sample: Sample, missing: str | None) -> str:
-    """The figures of now, for a terminal."""
+def watch_line(sample: Sample, missing: str | None) -> str:
+    """Return the present figures of all devices in one line, for a terminal."""
     parts = [
         " ".join([reading.name, ", ".join(_figures(reading, product=False))]) for reading in sample.readings
     ]
@@ -69,7 +69,7 @@ def _figures(reading: Reading, *, product: bool = True, load: bool = True) -> li
 
 
 def _points(samples: Sequence[Sample], index: int) -> tuple[Points, Points]:
-    """Memory and load of a device over the last minute, as far as they are known."""
+    """Return memory and load of a device over the last minute, as far as they are known."""
     now = samples[-1].at
     recent = [
         (sample.at - now, sample.readings[index])
@@ -81,18 +81,19 @@ def _points(samples: Sequence[Sample], index: int) -> tuple[Points, Points]:
     return memory, load
 
 
-def _picked(points: Points) -> list[float]:
+def _spaced(points: Points) -> list[float]:
+    """Return at most `_BLOCKS` values, evenly spaced from the first to the last."""
     size = min(_BLOCKS, len(points))
     return [points[round(i * (len(points) - 1) / (size - 1))][1] for i in range(size)]
 
 
 class WatchView:
-    """The widget, the button that ends it, and at the end the picture in its place.
+    """The widget of the watch with its Stop button, which a picture replaces at the end.
 
     Parameters
     ----------
     stop
-        What the button calls.
+        The function that the button calls.
     """
 
     def __init__(self, stop: Callable[[], None]) -> None:
@@ -105,30 +106,25 @@ class WatchView:
         self._handle: Any = None
 
     def show(self, samples: Sequence[Sample]) -> None:
-        """Draw; the first time, open."""
-        self._html.value = in_html(samples)
+        """Draw the samples; the first call opens the widget."""
+        self._html.value = watch_html(samples)
         if self._handle is None:
-            # Written out, since the widgets of ipywidgets 7 display themselves without the id of the
-            # display, and the picture could then never take their place.
-            view = {"version_major": 2, "version_minor": 0, "model_id": self._box.model_id}
-            kinds = {"application/vnd.jupyter.widget-view+json": view, **_bundle(samples, ())}
-            self._handle = display(kinds, raw=True, display_id=True)
+            still = _bundle(samples, ())
+            view = view_of(self._box, still["text/plain"], still["text/html"])
+            self._handle = display(view, raw=True, display_id=True)
 
     def finish(self, samples: Sequence[Sample], notes: Sequence[str]) -> None:
-        """Leave the picture of the last minute, and close the widgets: alive, they reopen as an error."""
+        """Show the picture of the last minute, and close the widgets, which would reopen as an error."""
         if self._handle is not None:
             self._handle.update(_bundle(samples, notes), raw=True)
             self._handle = None
-        for widget in (self._box, self._html, self._button):
-            for part in (widget, widget.layout, getattr(widget, "style", None)):
-                if part is not None:
-                    part.close()
+        close_all(self._box)
 
 
 def _bundle(samples: Sequence[Sample], notes: Sequence[str]) -> dict[str, str]:
-    return {"text/html": in_html(samples, notes), "text/plain": writable(in_text(samples, notes))}
+    return {"text/html": watch_html(samples, notes), "text/plain": writable(watch_text(samples, notes))}
 
 
 def show_once(samples: Sequence[Sample], notes: Sequence[str]) -> None:
-    """The picture alone, where nobody watches."""
+    """Show the picture alone, in a front end without widgets."""
     display(_bundle(samples, notes), raw=True)

@@ -1,14 +1,17 @@
-"""Widgets as one output of a notebook, in whose place something else can stand, and that are closed whole."""
+"""Displays widgets as one output of a notebook that can be replaced, and closes them completely."""
 
 from __future__ import annotations
 
 from typing import Any
 
-WIDGET = "application/vnd.jupyter.widget-view+json"
+_WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def package(what: str) -> Any:
-    """Import ipywidgets. Raises `ImportError` with one sentence that says that `what` needs it."""
+    """Return the module ipywidgets; raise `ImportError` with one sentence where it is missing.
+
+    `what` is the subject of the sentence, such as "the watch".
+    """
     try:
         import ipywidgets
     except ImportError as error:
@@ -17,23 +20,23 @@ def package(what: str) -> Any:
 
 
 def view_of(widget: Any, text: str, html: str) -> dict[str, Any]:
-    """A widget as the bundle of a display; `text` and `html` stand for it where there are no widgets.
+    """Return a widget as the bundle of a display, with `text` and `html` for front ends without widgets.
 
-    Written out, since the widgets of ipywidgets 7 display themselves without the id of the
-    display, and nothing could then take their place.
+    The bundle is written by hand, since the widgets of ipywidgets 7 display themselves without the id of the
+    display, so that nothing could replace them.
 
-    A trusted notebook that was saved with this in it, and whose kernel ended when no page was open to hear of
-    it, shows "model not found" there: front ends prefer a widget to `html`, they keep its state only if their
-    user asks for that, and nothing of the kernel's takes part in saving.
+    A trusted notebook shows "model not found" in this place if it was saved with the widget and its kernel
+    ended while no page was open. Front ends prefer a widget to `html`, they save its state only on request,
+    and the kernel has no part in saving.
     """
     view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
-    return {WIDGET: view, "text/html": html, "text/plain": text}
+    return {_WIDGET: view, "text/html": html, "text/plain": text}
 
 
 def close_all(widget: Any) -> None:
-    """Close a widget and all within it, whose layouts and styles are widgets, too.
+    """Close a widget and all widgets within it, with their layouts and styles, which are widgets too.
 
-    What is open is saved with the notebook.
+    An open widget would be saved with the notebook.
     """
     for child in getattr(widget, "children", ()):
         close_all(child)

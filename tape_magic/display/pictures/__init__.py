@@ -1,6 +1,6 @@
-"""Curves, heat maps and other pictures, as SVG and PNG.
+"""Curves, heat maps, histograms and scatter plots as SVG and PNG, drawn without Matplotlib.
 
-Entrance: `curve`, `heat`, `points`, `watch`.
+Entrance: `curve.curve`, `heat.heat_picture`, `points.histogram`, `watch.watch_picture`, and `svg` for the
+small marks in tables.
 Imports: `content`.
-
 """

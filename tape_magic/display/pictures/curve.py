@@ -1,4 +1,4 @@
-"""The curve of a run as a picture that takes the width it is given, and the ticks of axes."""
+"""The curve of a run as a picture that adapts to the width of the page, and the ticks of axes."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from tape_magic.display.pictures.svg import hairlines, image, label, labels
 
 _WIDTH, _HEIGHT = 560, 160
 _EXPONENTS = (1, 2, 3, 5, 10, 20, 25, 50, 100, 200)
-"""How far apart two ticks can be on a logarithmic axis."""
+"""The distances between two ticks on a logarithmic axis, in decades."""
 
 _STYLE = f"display:block;max-width:100%;height:{_HEIGHT}px;"
-"""On a narrow page the curve is narrower, too; scaled as a whole, its labels could not be read there."""
+"""The style of the picture. On a narrow page only the width shrinks: smaller labels would be illegible."""
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 10, 24
 
 _NARROW = 280
-"""Pixels of the narrowest page that the whole curve fits on in WebKit, which leaves room on wide ones."""
+"""Pixels of the narrowest page that holds the whole curve in WebKit, which leaves a margin on wide pages."""
 
 _HAIR = 1e-9
 _DIGIT, _GAP = 6, 8
-"""Pixels of a character of the labels below, about, and those between two labels at the least."""
+"""Pixels of a character in the labels below the axis, roughly, and the least pixels between two labels."""
 
 
 def curve(picture: Curve) -> str:
-    """A curve with hairlines and readable axes, as an ``<img>``."""
-    # Without a size and a viewBox of its own, the picture has the size of the image, and is not scaled.
+    """Return a curve with hairlines and axes, as an ``<img>``."""
+    # Without a size and a viewBox of its own, the picture takes the size of the image and is not scaled.
     head = '<svg xmlns="http://www.w3.org/2000/svg" width="100%" height="100%">'
-    return image(f"{head}{_drawn(picture)}</svg>", _WIDTH, _HEIGHT, _in_words(picture), _STYLE)
+    return image(f"{head}{_axes_and_line(picture)}</svg>", _WIDTH, _HEIGHT, _in_words(picture), _STYLE)
 
 
 def inline_curve(picture: Curve) -> str:
-    """The same as an ``<svg>``, which does not flicker when it changes."""
+    """Return the same picture as an ``<svg>``, which does not flicker when it changes."""
     words = escape(_in_words(picture), quote=True)
     head = f'<svg role="img" aria-label="{words}" width="{_WIDTH}" height="{_HEIGHT}" style="{_STYLE}">'
-    return f'<div style="container-type:inline-size;">{head}{_drawn(picture)}</svg></div>'
+    return f'<div style="container-type:inline-size;">{head}{_axes_and_line(picture)}</svg></div>'
 
 
-def _drawn(picture: Curve) -> str:
-    """The axes and the line between them; in a picture of any width, labels keep their size."""
+def _axes_and_line(picture: Curve) -> str:
+    """Return the axes and the line between them; the labels keep their size in a picture of any width."""
     heights = [math.log10(value) for value in picture.y] if picture.log else list(picture.y)
     ticks = log_ticks(min(heights), max(heights)) if picture.log else linear_ticks(min(heights), max(heights))
     low, high = min(*heights, ticks[0][0]), max(*heights, ticks[-1][0])
@@ -59,11 +59,11 @@ def _drawn(picture: Curve) -> str:
     levels = [(down(value), text) for value, text in ticks]
     along = step_ticks(picture.steps, picture.unit)
     points = " ".join(f"{x * across:.5g},{down(y):.5g}" for x, y in zip(picture.x, heights, strict=True))
-    # WebKit does not know that of the style, and has a share that fits on a narrow page as well.
+    # WebKit ignores the width in the style below, and uses this share, which fits on a narrow page as well.
     share = 100 * (1 - (left + _RIGHT) / _NARROW)
     stretched = f' viewBox="0 0 {wide} {tall}" preserveAspectRatio="none"'
     return (
-        # Of the elements with something in them, only this one can be as wide as all but its margins.
+        # foreignObject is the only container in SVG whose width can be the whole width less the margins.
         f'<foreignObject x="{left}" y="{_TOP}" width="{share:.4g}%" height="{tall}" '
         f'style="width:calc(100% - {left + _RIGHT}px);overflow:visible;">{_svg(tall)}'
         f"{hairlines(*((0, y, '100%', y) for y, _ in levels))}"
@@ -75,17 +75,17 @@ def _drawn(picture: Curve) -> str:
 
 
 def _svg(height: int, more: str = "") -> str:
-    """Opens a picture of all the width, over whose edges its lines and labels may stand."""
+    """Return the opening tag of a picture of full width, whose lines and labels may cross its edges."""
     style = f"display:block;width:100%;height:{height}px;overflow:visible;"
     return f'<svg xmlns="http://www.w3.org/2000/svg" width="100%" height="{height}" style="{style}"{more}>'
 
 
 def _steps(ticks: Sequence[tuple[float, str]], left: float, y: float) -> list[str]:
-    """Labels at their shares of the width; those between the ends vanish where they have no room."""
+    """Return labels at their shares of the width; a label between the ends vanishes where it has no room."""
     end = ticks[-1][0] or 1.0
     least = [0, *(math.ceil(left + _RIGHT + room) for room in rooms(ticks)), 0]
-    # In an image, the width of the container is its own. A style sheet could say this, too, but one that
-    # comes and goes has the browser look over all of a long page.
+    # In an image, the container is the image itself. A style sheet could say the same, but each time that one
+    # comes or goes, the browser recomputes the styles of the whole page.
     size = "font-size:clamp(0px,99*(100cqw - {}px),11px)"
     return [
         label(
@@ -100,9 +100,9 @@ def _steps(ticks: Sequence[tuple[float, str]], left: float, y: float) -> list[st
 
 
 def rooms(ticks: Sequence[tuple[float, str]]) -> list[float]:
-    """How many pixels there must be from end to end for each label between the ends.
+    """Return the least pixels from end to end at which each label between the ends is shown.
 
-    The same for all of them, where they would touch one another: every other one is no better to read.
+    Where neighbours would touch, all of these labels vanish together.
     """
     (end, last), between = ticks[-1], ticks[1:-1]
     each = _DIGIT * max((len(text) for _, text in between), default=0) + _GAP
@@ -121,7 +121,7 @@ def _in_words(picture: Curve) -> str:
 
 
 def log_ticks(low: float, high: float) -> list[tuple[float, str]]:
-    """Round powers of ten within or next to a range of exponents, five at the most."""
+    """Return round powers of ten within or next to a range of exponents, at most five."""
     first, last = math.floor(low), math.ceil(high)
     every = next(size for size in _EXPONENTS if 4 * size >= last - first)
     first = every * math.ceil(first / every)
@@ -129,15 +129,15 @@ def log_ticks(low: float, high: float) -> list[tuple[float, str]]:
 
 
 def linear_ticks(low: float, high: float) -> list[tuple[float, str]]:
-    """Round numbers around a range, five at the most."""
+    """Return round numbers around a range, at most five."""
     if not 1e-300 < high - low < math.inf:
         return [(low, numbers.number(low)), *([(high, numbers.number(high))] if high != low else [])]
     rough = (high - low) / 3
     base = 10.0 ** math.floor(math.log10(rough))
     size = next(base * k for k in (1, 2, 2.5, 5, 10) if base * k >= rough * 0.999)
-    # A start of −1e300 is a round number, which in units of 1e299 lies a hair above −10.
+    # Rounding puts a round start such as −1e300 slightly off a whole multiple of the size 1e299.
     first, last = math.floor(low / size + _HAIR), math.ceil(high / size - _HAIR)
-    # A range too narrow for its place on the axis, or whose round numbers are past what a float holds.
+    # The range is too narrow for floats to resolve, or its round numbers exceed the largest float.
     if last - first > 8 or not math.isfinite(first * size) or not math.isfinite(last * size):
         return [(low, numbers.number(low, 6)), (high, numbers.number(high, 6))]
     values = [k * size for k in range(first, last + 1)]
@@ -146,7 +146,7 @@ def linear_ticks(low: float, high: float) -> list[tuple[float, str]]:
 
 
 def _in_full(values: list[float], size: float) -> list[str]:
-    """Multiples of a size with as many digits as they have: no two read alike, and none is rounded."""
+    """Return multiples of a size with all their digits, so that no two read alike."""
     digits = 4
     while digits < 16 and any(abs(float(f"{value:.{digits}g}") - value) > size / 1000 for value in values):
         digits += 1
@@ -154,7 +154,7 @@ def _in_full(values: list[float], size: float) -> list[str]:
 
 
 def step_ticks(steps: int, unit: str) -> list[tuple[float, str]]:
-    """Round places along the run, and its end with the unit.
+    """Return round steps along the run, and its end with the unit.
 
     >>> step_ticks(1000, "steps")
     [(0.0, '0'), (250.0, '250'), (500.0, '500'), (750.0, '750'), (1000.0, '1,000 steps')]
@@ -162,7 +162,7 @@ def step_ticks(steps: int, unit: str) -> list[tuple[float, str]]:
     base = 10 ** max(0, len(str(steps // 4)) - 1)
     sizes = [round(base * k) for k in (1, 2, 2.5, 5, 10) if base > 1 or k != 2.5]
     size = next(size for size in sizes if 4 * size >= steps)
-    # The label at the end, with its unit, needs room: about 6 pixels a character, of some 500.
+    # The label at the end, with its unit, needs room: about 6 of some 500 pixels for each character.
     room = 1 - (6 * len(f"{steps:,} {unit}") + 3 * len(f"{steps:,}") + 8) / 500
     places = [place for place in range(0, steps, size) if place <= room * steps]
     return [*((float(place), numbers.count(place)) for place in places), (float(steps), f"{steps:,} {unit}")]

@@ -1,6 +1,6 @@
-"""A heat map as a picture: one pixel of an embedded PNG for each cell, and names and a scale around it.
+"""A heat map as a picture: one pixel of an embedded PNG for each cell, with names and a scale around it.
 
-Magnitude is opacity, so that 0 is the page's own colour, be it light or dark.
+Magnitude is opacity, so that 0 has the page's own colour, be it light or dark.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 from tape_magic.display.content import numbers
 from tape_magic.display.content.document import ACCENT, GREY, HeatMap, Span
-from tape_magic.display.content.width import shown, width
+from tape_magic.display.content.width import one_line, width
 from tape_magic.display.pictures.png import Colour, png
 from tape_magic.display.pictures.svg import (
     LETTER,
@@ -28,18 +28,18 @@ from tape_magic.display.pictures.svg import (
 
 _LEVELS = 100
 _CELL, _WIDE, _HIGH, _THIN = 24, 400, 300, 24
-"""Pixels of a cell and of the whole at the most, and of one side at the least."""
+"""The most pixels of a cell and of the whole, and the least pixels of one side."""
 
 _NAME = 16
 _SCALE_HEIGHT = 110
 
 
 def heat_picture(heat: HeatMap) -> str:
-    """The matrix with the names of its blocks and the scale of its colours."""
+    """Return the matrix with the names of its blocks and the scale of its colours."""
     rows, columns = heat.cells.shape
     cell = min(_CELL, _WIDE / columns, _HIGH / rows)
     wide, high = max(_THIN, round(cell * columns)), max(_THIN, round(cell * rows))
-    names = [shown(span.name, _NAME, middle=True) for span in heat.rows]
+    names = [one_line(span.name, _NAME, middle=True) for span in heat.rows]
     left = round(8 + LETTER * max(map(width, names))) if names else 1
     top = 18 if heat.columns else 8
     scale, scale_width = _scale(heat, left + wide + 18, top)
@@ -48,22 +48,22 @@ def heat_picture(heat: HeatMap) -> str:
         f'style="image-rendering:pixelated" href="data:image/png;base64,{_cells(heat)}"/>'
         f'<rect x="{left - 0.5}" y="{top - 0.5}" width="{wide + 1}" height="{high + 1}" fill="none" '
         f'stroke="{LINE}"/>'
-        f"{_between(heat, left, top, wide, high)}"
-        f"{labels(*_beside(heat, names, left, top, high), *_above(heat, left, top, wide))}{scale}"
+        f"{_block_lines(heat, left, top, wide, high)}"
+        f"{labels(*_row_labels(heat, names, left, top, high), *_column_labels(heat, left, top, wide))}{scale}"
     )
     size = left + wide + 18 + scale_width, top + max(high, _SCALE_HEIGHT + 24) + 6
     return image(drawing(*size, body), *size, in_words(heat), PICTURE)
 
 
 def in_words(heat: HeatMap) -> str:
-    """What the picture shows."""
+    """Return the description of the picture for a screen reader."""
     limit = numbers.rounded(heat.scale, 3)
     blocks = f", by {', '.join(span.name for span in heat.rows)}" if heat.rows else ""
     return f"{heat.name}, {numbers.shape(heat.shape)}{blocks}, from {numbers.MINUS}{limit} to {limit}"
 
 
 def tint(value: float, scale: float) -> str:
-    """The colour of a cell behind a number, which must stay readable on it."""
+    """Return the colour of a cell, light enough that a number on it is readable."""
     if not np.isfinite(value):
         return "rgba(138,143,152,0.5)"
     red, green, blue = _rgb(ACCENT if value > 0 else OPPOSITE)
@@ -77,8 +77,9 @@ def _rgb(colour: str) -> tuple[int, int, int]:
 
 
 def _cells(heat: HeatMap) -> str:
-    """The cells as base64; the palette runs from the least over 0 to the greatest, and then what is not
-    finite.
+    """Return the cells as a PNG in base64.
+
+    The palette runs from the least value over 0 to the greatest, with the colour of NaN at its end.
     """
     finite = np.isfinite(heat.cells)
     shares = np.where(finite, heat.cells, 0.0) / (heat.scale or 1.0)
@@ -91,15 +92,15 @@ def _cells(heat: HeatMap) -> str:
     return base64.b64encode(png(places.astype(np.uint8), [*palette, (*_rgb(GREY), 255)])).decode()
 
 
-def _between(heat: HeatMap, left: int, top: int, wide: int, high: int) -> str:
-    """Hairlines where one block ends and the next begins."""
+def _block_lines(heat: HeatMap, left: int, top: int, wide: int, high: int) -> str:
+    """Return hairlines between neighbouring blocks."""
     rows, columns = heat.shape
     across = [top + high * span.start / rows for span in heat.rows if span.start]
     down = [left + wide * span.start / columns for span in heat.columns if span.start]
     return hairlines(*((left, y, left + wide, y) for y in across), *((x, top, x, top + high) for x in down))
 
 
-def _beside(heat: HeatMap, names: list[str], left: int, top: int, high: int) -> list[str]:
+def _row_labels(heat: HeatMap, names: list[str], left: int, top: int, high: int) -> list[str]:
     return [
         label(left - 6, top + high * (span.start + span.stop) / 2 / heat.shape[0] + 4, "end", name)
         for span, name in zip(heat.rows, names, strict=True)
@@ -107,13 +108,13 @@ def _beside(heat: HeatMap, names: list[str], left: int, top: int, high: int) -> 
     ]
 
 
-def _above(heat: HeatMap, left: int, top: int, wide: int) -> list[str]:
+def _column_labels(heat: HeatMap, left: int, top: int, wide: int) -> list[str]:
     texts = []
     for span in heat.columns:
         room = int(_pixels(span, wide, heat.shape[1]) / LETTER)
         if room >= min(3, width(span.name)):
             x = left + wide * (span.start + span.stop) / 2 / heat.shape[1]
-            texts.append(label(x, top - 6, "middle", shown(span.name, min(room, _NAME), middle=True)))
+            texts.append(label(x, top - 6, "middle", one_line(span.name, min(room, _NAME), middle=True)))
     return texts
 
 
@@ -122,7 +123,7 @@ def _pixels(span: Span, pixels: int, elements: int) -> float:
 
 
 def _scale(heat: HeatMap, x: int, top: int) -> tuple[str, int]:
-    """The colours from the greatest to the least, with their values; and how wide that is."""
+    """Return the scale of colours from the greatest value to the least, and its width in pixels."""
     limit = numbers.rounded(heat.scale, 3)
     texts = [limit, "0", f"{numbers.MINUS}{limit}"] if heat.scale else ["0"]
     stops = ((0, ACCENT, 1), (0.5, ACCENT, 0), (0.5, OPPOSITE, 0), (1, OPPOSITE, 1))

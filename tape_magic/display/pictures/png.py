@@ -17,7 +17,7 @@ Colour = tuple[int, int, int, int]
 
 
 def png(indices: np.ndarray[Any, Any], palette: Sequence[Colour]) -> bytes:
-    """A picture of one pixel a cell.
+    """Return a picture with one pixel for each cell.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def png(indices: np.ndarray[Any, Any], palette: Sequence[Colour]) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
     colours = bytes(value for colour in palette for value in colour[:3])
     opacities = bytes(colour[3] for colour in palette)
-    # Each line begins with the number of its filter; 0 is none.
+    # Each line begins with the number of its filter; 0 stands for no filter.
     lines = np.pad(indices.astype(np.uint8), ((0, 0), (1, 0))).tobytes()
     chunks = (
         _chunk(b"IHDR", header),

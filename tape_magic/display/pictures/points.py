@@ -18,7 +18,7 @@ _MIDDLE = (_TOP + _HEIGHT - _BOTTOM) / 2
 
 
 def histogram(counts: Sequence[int], least: float, greatest: float, name: str) -> str:
-    """Counts in equal bins from the least to the greatest value; `name` stands below the axis."""
+    """Return a histogram of equal bins from the least to the greatest value; `name` stands below the axis."""
     most = max(counts)
     frame = _Frame((least, greatest), (0.0, float(most)), exact=True)
     top = round(float(frame.down(np.array(float(most)))))  # the axis ends at a round number above it
@@ -34,7 +34,7 @@ def histogram(counts: Sequence[int], least: float, greatest: float, name: str) -
 
 
 def scatter(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any], x_name: str, y_name: str) -> str:
-    """Points, all finite, with the names of both axes."""
+    """Return a scatter plot of finite points, with the names of both axes."""
     frame = _Frame((float(x.min()), float(x.max())), (float(y.min()), float(y.max())))
     across, down = frame.across(x), frame.down(y)
     dots = "".join(f"M{a:.1f} {b:.1f}h0" for a, b in zip(across.tolist(), down.tolist(), strict=True))
@@ -48,9 +48,9 @@ def scatter(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any], x_name: str, y_nam
 
 
 class _Frame:
-    """Where values lie in the picture, between round numbers.
+    """The axes of a picture, which map values to pixels and end at round numbers.
 
-    `exact` makes the horizontal axis end where the values do, and says where that is.
+    With `exact`, the horizontal axis ends at the least and the greatest value, which label it.
     """
 
     def __init__(self, x: tuple[float, float], y: tuple[float, float], *, exact: bool = False) -> None:
@@ -64,15 +64,15 @@ class _Frame:
         self.right = _WIDTH - _RIGHT
 
     def across(self, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """Pixels from the left."""
+        """Return the distances of values from the left edge, in pixels."""
         return self.left + (self.right - self.left) * _share(x, self._x)
 
     def down(self, y: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """Pixels from the top."""
+        """Return the distances of values from the top edge, in pixels."""
         return _HEIGHT - _BOTTOM - (_HEIGHT - _BOTTOM - _TOP) * _share(y, self._y)
 
     def axes(self, x_name: str, y_name: str) -> str:
-        """Hairlines, ticks and names."""
+        """Return the hairlines, the labels of the ticks and the names."""
         lines, texts = [], []
         for value, text in self._y_ticks:
             y = float(self.down(np.array(value)))
@@ -96,6 +96,9 @@ def _range(ends: tuple[float, float], ticks: list[tuple[float, str]]) -> tuple[f
 
 
 def _share(values: np.ndarray[Any, Any], ends: tuple[float, float]) -> np.ndarray[Any, Any]:
-    """From 0 to 1 between the ends; in halves, since a range from -1e308 to 1e308 is infinite."""
+    """Return the places of values between the ends, from 0 to 1.
+
+    The computation is in halves, since the difference between -1e308 and 1e308 is infinite.
+    """
     low, high = ends[0] / 2, ends[1] / 2
     return (values / 2 - low) / (high - low) if high > low else np.full_like(values, 0.5, np.float64)

@@ -1,4 +1,4 @@
-"""The SVG canvas and small marks.
+"""The elements of SVG pictures, and the small marks in tables.
 
 An ``<img>`` survives in an untrusted notebook, where inline SVG is taken out; it cannot see the
 page's theme, so its colours read on white and on near-black.
@@ -11,30 +11,30 @@ from collections.abc import Sequence
 from html import escape
 
 from tape_magic.display.content.document import ACCENT, FAINT, GREY
-from tape_magic.display.content.width import shown
+from tape_magic.display.content.width import one_line
 
 OPPOSITE = "#d97b29"
-"""Of the other sign; told from the accent by every kind of colour vision."""
+"""The colour of the other sign, which differs from the accent for every kind of colour vision."""
 LINE = "rgba(138,143,152,0.4)"
 
 PICTURE = "display:block;max-width:100%;height:auto;margin:4px 0;"
 """The style of a picture that is scaled as a whole on a narrow page."""
 
 LETTER = 6.4
-"""Pixels that a character of a label takes, about."""
+"""The pixels of a character in a label, roughly."""
 
 
 def image(svg: str, width: int, height: int, alt: str, style: str = "") -> str:
-    """An ``<img>`` that holds the picture; `alt` says in words what it shows."""
+    """Return an ``<img>`` that holds the picture; `alt` describes it in words."""
     data = base64.b64encode(svg.encode()).decode()
     return (
         f'<img src="data:image/svg+xml;base64,{data}" width="{width}" height="{height}" '
-        f'alt="{escape(shown(alt), quote=True)}" style="{style}">'
+        f'alt="{escape(one_line(alt), quote=True)}" style="{style}">'
     )
 
 
 def drawing(width: int, height: int, body: str, *, stretches: bool = False) -> str:
-    """A picture of that size in pixels; one that `stretches` takes any shape that it is given."""
+    """Return a picture of that size in pixels; with `stretches`, it follows any change of its shape."""
     ratio = ' preserveAspectRatio="none"' if stretches else ""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
@@ -43,7 +43,7 @@ def drawing(width: int, height: int, body: str, *, stretches: bool = False) -> s
 
 
 def bar(share: float, width: int = 110, height: int = 8, *, behind: float | None = None) -> str:
-    """A length from 0 to 1 on a faint track, and behind it a greater one in grey."""
+    """Return a bar with a length from 0 to 1 on a faint track, before a longer bar in grey."""
     filled = round(width * min(max(share, 0.0), 1.0), 1)
     body = f'<rect width="{width}" height="{height}" fill="{FAINT}"/>'
     if behind is not None:
@@ -60,7 +60,7 @@ def bar(share: float, width: int = 110, height: int = 8, *, behind: float | None
 
 
 def strip(counts: Sequence[int], width: int = 96, height: int = 18) -> str:
-    """A histogram as a strip of columns."""
+    """Return a histogram as a strip of columns."""
     body = f'<path d="{columns(counts, height)}" stroke="{ACCENT}" stroke-opacity="0.75" stroke-width="0.8"/>'
     box = f'viewBox="0 0 {len(counts)} {height}" preserveAspectRatio="none"'
     svg = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" {box}>{body}</svg>'
@@ -68,7 +68,7 @@ def strip(counts: Sequence[int], width: int = 96, height: int = 18) -> str:
 
 
 def line(heights: Sequence[float], width: int = 96, height: int = 18) -> str:
-    """A small curve without axes, from its least to its greatest height."""
+    """Return a small curve without axes, from its least to its greatest height."""
     low, high = min(heights), max(heights)
     across, room = (width - 2) / max(len(heights) - 1, 1), height - 4
     # In halves, since the distance between −1.7e308 and 1.7e308 is infinite.
@@ -81,31 +81,31 @@ def line(heights: Sequence[float], width: int = 96, height: int = 18) -> str:
 
 
 def columns(counts: Sequence[int], height: int) -> str:
-    """The path of one column for each count, a unit apart; the least that is counted is a pixel high."""
+    """Return the path of one column for each count, a unit apart; a count above 0 is visible."""
     most = max(counts)
     heights = [max(1, round(height * count / most)) if count else 0 for count in counts]
     return "".join(f"M{i + 0.5:g} {height}v-{h}" for i, h in enumerate(heights) if h)
 
 
 def _inline(width: int, height: int) -> str:
-    """Inside a table: narrower where the table has no room, down to a fifth."""
+    """Return the style of a picture inside a table, which may shrink to a fifth of its width."""
     size = f"width:100%;min-width:{width // 5}px;max-width:{width}px;height:{height}px;"
     return f"vertical-align:middle;{size}"
 
 
 def label(x: float | str, y: float, anchor: str, text: str, style: str = "") -> str:
-    """Text in a picture; `anchor` is ``start``, ``middle`` or ``end``."""
+    """Return a text in a picture; `anchor` is ``start``, ``middle`` or ``end``."""
     styled = f' style="{style}"' if style else ""
-    return f'<text{styled} x="{_place(x)}" y="{y:.5g}" text-anchor="{anchor}">{escape(shown(text))}</text>'
+    return f'<text{styled} x="{_place(x)}" y="{y:.5g}" text-anchor="{anchor}">{escape(one_line(text))}</text>'
 
 
 def labels(*parts: str) -> str:
-    """Text of one look."""
+    """Return a group of labels in one style."""
     return f'<g fill="{GREY}" font-family="sans-serif" font-size="11">{"".join(parts)}</g>'
 
 
 def hairlines(*lines: tuple[float, float, float | str, float]) -> str:
-    """Faint lines, each from x, y to x, y."""
+    """Return faint lines, each from x, y to x, y."""
     drawn = "".join(
         f'<line x1="{x1:.5g}" y1="{y1:.5g}" x2="{_place(x2)}" y2="{y2:.5g}"/>' for x1, y1, x2, y2 in lines
     )
@@ -113,5 +113,5 @@ def hairlines(*lines: tuple[float, float, float | str, float]) -> str:
 
 
 def _place(x: float | str) -> str:
-    """In pixels, or as it is where it is a share of the width."""
+    """Return a place in pixels as text, and a share of the width unchanged."""
     return x if isinstance(x, str) else f"{x:.5g}"

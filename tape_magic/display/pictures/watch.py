@@ -9,18 +9,18 @@ from tape_magic.display.content.document import ACCENT, GREY
 from tape_magic.display.pictures.svg import drawing, hairlines, image, label, labels
 
 SECONDS = 60
-"""So far back it looks."""
+"""The seconds that the picture covers."""
 
 _WIDTH, _HEIGHT = 560, 84
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40, 104, 8, 20
 _APART = 13
-"""Pixels between two labels, at the least."""
+"""The least pixels between two labels."""
 
 Points = Sequence[tuple[float, float]]
 
 
 def watch_picture(name: str, memory: Points, load: Points) -> str:
-    """Shares from 0 to 1 over the seconds before now, which are 0 or less."""
+    """Return the picture of two curves: shares from 0 to 1 over seconds before now, which are 0 or less."""
     across = (_WIDTH - _LEFT - _RIGHT) / SECONDS
     tall = _HEIGHT - _TOP - _BOTTOM
 
@@ -44,10 +44,10 @@ def watch_picture(name: str, memory: Points, load: Points) -> str:
     if busy:
         body += _line(busy, GREY, 1.4)
     body += _ends(held, busy, memory, load, end)
-    said = [f"{what} {numbers.percent(points[-1][1])}" for what, points in _named(memory, load) if points]
+    values = [f"{what} {numbers.percent(points[-1][1])}" for what, points in _named(memory, load) if points]
     svg = drawing(_WIDTH, _HEIGHT, body)
     return image(
-        svg, _WIDTH, _HEIGHT, f"{name}: {', '.join(said)}", "display:block;max-width:100%;height:auto;"
+        svg, _WIDTH, _HEIGHT, f"{name}: {', '.join(values)}", "display:block;max-width:100%;height:auto;"
     )
 
 
@@ -60,7 +60,7 @@ def _joined(places: Sequence[tuple[float, float]]) -> str:
 
 
 def _line(places: Sequence[tuple[float, float]], colour: str, width: float) -> str:
-    # a single point would be no line
+    # A single point would not be drawn.
     drawn = [*places, (places[-1][0] + 0.5, places[-1][1])]
     return (
         f'<polyline points="{_joined(drawn)}" fill="none" stroke="{colour}" stroke-width="{width}" '
@@ -69,7 +69,7 @@ def _line(places: Sequence[tuple[float, float]], colour: str, width: float) -> s
 
 
 def _ends(held: Points, busy: Points, memory: Points, load: Points, end: float) -> str:
-    """What each curve is and where it stands now, beside its end and clear of the other."""
+    """Return the names and present values of the curves beside their ends, clear of each other."""
     curves = zip(_named(memory, load), (held, busy), (ACCENT, GREY), strict=True)
     found = [
         (places[-1][1] + 4, f"{what} {numbers.percent(points[-1][1])}", colour)

@@ -1,25 +1,25 @@
-"""The rows of a table as text in columns, for a terminal and for long lists in HTML."""
+"""A table as text in columns, for a terminal and for long lists in HTML."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tape_magic.display.content.document import Column, Field, spoken
-from tape_magic.display.content.width import NAME, clip, pad, shown, width
+from tape_magic.display.content.document import Column, Field, plain_text
+from tape_magic.display.content.width import NAME, clip, one_line, pad, width
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _BAR = 10
 _LINE = 16
-"""Characters of a small curve."""
+"""The characters of a small curve."""
 
 _GAP = "  "
 _NAME, _LEAST = 24, 8
-"""Names are narrowed to this before other columns, and no column to less than that."""
+"""The width to which names are narrowed before other columns, and the least width of any column."""
 
 
 def blocks(values: Sequence[float]) -> str:
-    """Heights as block characters, the least to the greatest.
+    """Return heights as block characters, scaled from the least to the greatest.
 
     >>> blocks([0, 1, 2])
     '▁▅█'
@@ -32,9 +32,9 @@ def blocks(values: Sequence[float]) -> str:
 
 
 def field_lines(field: Field) -> tuple[str, ...]:
-    """What a field says as text, line by line."""
+    """Return a field as lines of text."""
     if field.strip:
-        # Two bins a character, so that a histogram takes 12 columns.
+        # Two bins in each character, so that a histogram takes 12 columns.
         pairs = [float(sum(field.strip[i : i + 2])) for i in range(0, len(field.strip), 2)]
         return (blocks([0.0, *pairs])[1:],)
     if field.line:
@@ -49,13 +49,13 @@ def field_lines(field: Field) -> tuple[str, ...]:
     if field.matrix:
         return matrix_lines(field.matrix)
     if field.sentences:
-        return (" · ".join(shown(spoken(sentence)) for sentence in field.sentences),)
-    said = shown(field.text, NAME, middle=True) if field.code else shown(field.text)
-    return (f"{said} {shown(field.aside)}".rstrip(),)
+        return (" · ".join(one_line(plain_text(sentence)) for sentence in field.sentences),)
+    text = one_line(field.text, NAME, middle=True) if field.code else one_line(field.text)
+    return (f"{text} {one_line(field.aside)}".rstrip(),)
 
 
 def matrix_lines(rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
-    """A matrix in columns of their own widths, each number to the right."""
+    """Return a matrix as lines, its numbers aligned to the right in columns of their own widths."""
     widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
     return tuple(
         _GAP.join(pad(text, columns, right=True) for text, columns in zip(row, widths, strict=True))
@@ -65,26 +65,26 @@ def matrix_lines(rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class TextCell:
-    """One column of one line, padded; `field` is what stands there, ``None`` in the heading."""
+    """The padded text of one column in one line, and its `field`, ``None`` for a heading."""
 
     text: str
     field: Field | None
 
 
 class Layout:
-    """Columns wide enough for every row, or narrowed to fit a width.
+    """The widths of a table's columns: wide enough for every row, or narrowed to fit a width.
 
     Parameters
     ----------
     columns, rows
-        Of the table.
+        The columns and the rows of the table.
     fit
-        The columns of a terminal; ``None`` gives each column what it needs.
+        The width of a terminal in characters; with ``None``, no column is narrowed.
     """
 
     def __init__(self, columns: Sequence[Column], rows: Sequence[Sequence[Field]], fit: int | None) -> None:
         self._columns = columns
-        self._heads = [shown(column.heading) for column in columns]
+        self._heads = [one_line(column.heading) for column in columns]
         texts = [[field_lines(field) for field in row] for row in rows]
         self._rows = list(zip(rows, texts, strict=True))
         self._widths = self._natural()
@@ -112,7 +112,7 @@ class Layout:
         return sum(self._widths[i] for i in self._used) + len(_GAP) * (len(self._used) - 1)
 
     def _narrow(self, fit: int) -> None:
-        """Narrow the columns of names first, down to what still tells, and then the widest."""
+        """Narrow the columns of names first, while these stay readable, and then the widest columns."""
         code = [any(row[i].code for row, _ in self._rows) for i, _ in enumerate(self._columns)]
         while self._total() > fit:
             names = [i for i in self._used if code[i] and self._widths[i] > _NAME]
@@ -122,11 +122,11 @@ class Layout:
             self._widths[widest] -= 1
 
     def head(self) -> list[TextCell]:
-        """The headings."""
+        """Return the headings."""
         return [TextCell(self._padded(self._heads[i], i, self._columns[i].right), None) for i in self._used]
 
     def lines(self) -> Iterator[tuple[Sequence[Field], list[list[TextCell]]]]:
-        """Each row with its lines; more than one where a matrix stands in it."""
+        """Yield each row with its lines, more than one for a row with a matrix."""
         for row, texts in self._rows:
             height = max(len(lines) for i, lines in enumerate(texts) if i in self._used or not self._used)
             yield row, [self._line(row, texts, level) for level in range(height)]
@@ -151,6 +151,6 @@ class Layout:
         return pad(clip(text, self._widths[i], middle=name), self._widths[i], right=right)
 
 
-def joined(cells: Sequence[TextCell]) -> str:
-    """A line as plain text."""
+def join_cells(cells: Sequence[TextCell]) -> str:
+    """Return a line as plain text."""
     return _GAP.join(cell.text for cell in cells).rstrip()

@@ -1,10 +1,11 @@
-"""Text for streams that cannot write every character, such as a pipe on Windows."""
+"""Text for streams that lack characters, such as a pipe on Windows."""
 
 from __future__ import annotations
 
 import sys
 
-# The longer ones first. A derivative reads as its target is typed, and a matrix keeps its columns.
+# Longer texts come before their parts. "∂y/∂x" becomes "dy/dx", which is how it is typed in a cell, and one
+# character becomes one character where a matrix or a curve must keep its columns.
 _INSTEAD = {
     "‖·‖": "norm",
     "‖": "|",
@@ -28,13 +29,16 @@ _INSTEAD = {
 
 
 def writable(text: str, encoding: str | None = None) -> str:
-    """`text` for an encoding, else that of standard output; what it lacks is said in other characters."""
+    """Return `text` with substitutes for the characters that an encoding lacks.
+
+    Without an `encoding`, the encoding of standard output counts.
+    """
     encoding = encoding or getattr(sys.stdout, "encoding", None) or "utf-8"
     if _fits(text, encoding):
         return text
-    for said, instead in _INSTEAD.items():
-        if said in text and not _fits(said, encoding):
-            text = text.replace(said, instead)
+    for part, instead in _INSTEAD.items():
+        if part in text and not _fits(part, encoding):
+            text = text.replace(part, instead)
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
@@ -43,6 +47,6 @@ def _fits(text: str, encoding: str) -> bool:
         text.encode(encoding)
     except UnicodeEncodeError:
         return False
-    except LookupError:  # a stream of the user's may name any
+    except LookupError:  # a stream of the user's may name an encoding that does not exist
         return True
     return True

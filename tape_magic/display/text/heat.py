@@ -1,4 +1,4 @@
-"""A heat map as text: numbers where they are few, and shades where they are many."""
+"""A heat map as text: numbers for a small matrix, shades for a large one."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import numpy as np
 
 from tape_magic.display.content import numbers
 from tape_magic.display.content.document import HeatMap, Span
-from tape_magic.display.content.reduction import reduced
-from tape_magic.display.content.width import LABEL, pad, shown, width
+from tape_magic.display.content.reduction import reduce_matrix
+from tape_magic.display.content.width import LABEL, one_line, pad, width
 from tape_magic.display.text.columns import matrix_lines
 
 _SHADES = "░▒▓█"
 _NAMES = 12
-"""Columns for the names beside the cells."""
+"""The columns for the names beside the cells."""
 
 
 def heat_lines(heat: HeatMap, columns: int) -> list[str]:
-    """The matrix within so many columns."""
+    """Return the lines of a matrix, at most `columns` wide."""
     if heat.written:
         lines = _written(heat)
         if max(map(width, lines)) <= columns:
@@ -28,15 +28,15 @@ def _written(heat: HeatMap) -> list[str]:
     rows, across = heat.labels
     if not rows:
         return list(matrix_lines(heat.written))
-    names = [shown(name, LABEL, middle=True) for name in rows]
+    names = [one_line(name, LABEL, middle=True) for name in rows]
     room = max(map(width, names))
-    lines = matrix_lines([[shown(name, _NAMES, middle=True) for name in across], *heat.written])
+    lines = matrix_lines([[one_line(name, _NAMES, middle=True) for name in across], *heat.written])
     return [f"{pad(name, room)}  {line}" for name, line in zip([" " * room, *names], lines, strict=True)]
 
 
 def _shaded(heat: HeatMap, cells: int) -> list[str]:
-    """Two characters a cell: the sign, and a shade for each quarter of the scale."""
-    matrix = reduced(heat.cells, cells)
+    """Return lines with two characters for each cell: its sign, and a shade for each quarter of the scale."""
+    matrix = reduce_matrix(heat.cells, cells)
     names = _beside(heat.rows, heat.shape[0], len(matrix))
     room = max(map(width, names))
     gap = "  " if room else ""
@@ -51,12 +51,12 @@ def _shaded(heat: HeatMap, cells: int) -> list[str]:
 
 
 def _beside(spans: tuple[Span, ...], size: int, cells: int) -> list[str]:
-    """A name for the first line of each block."""
+    """Return the names beside the lines: a block's name at its first line."""
     names = [""] * cells
     for span in spans:
         place = span.start * cells // max(size, 1)
         if place < cells and not names[place]:
-            names[place] = shown(span.name, _NAMES, middle=True)
+            names[place] = one_line(span.name, _NAMES, middle=True)
     return names
 
 

@@ -7,16 +7,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tape_magic.display.content import numbers
-from tape_magic.display.content.document import Curve, Document, HeatMap, Line, Table, Verdict, spoken
-from tape_magic.display.content.width import shown, width, wrap
-from tape_magic.display.text.columns import Layout, blocks, joined
+from tape_magic.display.content.document import Curve, Document, HeatMap, Line, Table, Verdict, plain_text
+from tape_magic.display.content.width import one_line, width, wrap
+from tape_magic.display.text.columns import Layout, blocks, join_cells
 from tape_magic.display.text.heat import heat_lines
 
 WIDTH = 80
 
 
 def to_text(document: Document) -> str:
-    """The same fields in the same order as the HTML, aligned."""
+    """Return the document as text, with the fields and the order of the HTML, in aligned columns."""
     parts = [_RENDERERS[type(part)](part) for part in document.parts]
     if document.footer:
         parts.append(_wrapped(document.footer))
@@ -24,9 +24,9 @@ def to_text(document: Document) -> str:
 
 
 def _wrapped(parts: Sequence[str], indent: str = "") -> str:
-    """Parts with dots between them; one that fits on a line stays whole."""
+    """Return parts with dots between them; a part that fits on a line is not broken."""
     lines: list[str] = []
-    texts = [shown(part) for part in parts if part]
+    texts = [one_line(part) for part in parts if part]
     for index, text in enumerate(texts):
         text += " ·" if index < len(texts) - 1 else ""
         if lines and width(lines[-1]) + 1 + width(text) <= WIDTH:
@@ -42,16 +42,18 @@ def _wrapped(parts: Sequence[str], indent: str = "") -> str:
 
 def _verdict(verdict: Verdict) -> str:
     lines = [_wrapped([verdict.headline, *verdict.details])]
-    lines += [_wrapped([spoken(sentence) for sentence in line.sentences], "  ") for line in verdict.reasons]
+    lines += [
+        _wrapped([plain_text(sentence) for sentence in line.sentences], "  ") for line in verdict.reasons
+    ]
     return "\n".join(lines)
 
 
 def _line(line: Line) -> str:
-    return _wrapped([spoken(sentence) for sentence in line.sentences])
+    return _wrapped([plain_text(sentence) for sentence in line.sentences])
 
 
 def _curve(curve: Curve) -> str:
-    """A line of blocks: the loss, with its start and its end."""
+    """Return a curve as a line of block characters between its start and its end."""
     heights = [math.log10(value) for value in curve.y] if curve.log else list(curve.y)
     size = min(40, len(heights))
     picked = [heights[round(i * (len(heights) - 1) / max(size - 1, 1))] for i in range(size)]
@@ -68,11 +70,11 @@ def _table(table: Table) -> str:
         return ""
     shown = table.rows[: table.shown]
     layout = Layout(table.columns, shown, WIDTH)
-    lines = [joined(layout.head())]
+    lines = [join_cells(layout.head())]
     for row, cells in layout.lines():
-        lines += map(joined, cells)
+        lines += map(join_cells, cells)
         lines += [
-            _wrapped([spoken(sentence) for sentence in row[i].sentences], "    ")
+            _wrapped([plain_text(sentence) for sentence in row[i].sentences], "    ")
             for i in layout.below
             if row[i].sentences
         ]

@@ -9,19 +9,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tape_magic.engine.devices.cards import locate
+from tape_magic.engine.devices.cards import match_cards
 from tape_magic.engine.devices.plan import make_plan
 from tape_magic.engine.devices.report import build_report
 from tape_magic.engine.devices.request import read_request
 from tape_magic.engine.devices.settings import (
     NOTHING,
     Change,
-    peak_anew,
+    peak_reset,
     read_settings,
     remarks,
     settings_now,
 )
-from tape_magic.engine.devices.setup import about_order, carry_out, check_required, freest_gpu
+from tape_magic.engine.devices.setup import carry_out, check_required, freest_gpu, order_notes
 from tape_magic.engine.devices.state import has_started, read_state
 from tape_magic.engine.internals.loading import load_tensorflow
 from tape_magic.results.devices import DeviceReport, SetupOutcome
@@ -115,10 +115,10 @@ def devices(
     tf = load_tensorflow()
     state, started = read_state(tf), has_started(tf)
     check_required(tf, request, state)
-    located = locate(tf, state)
+    located = match_cards(tf, state)
     if request.only_asks:
         return build_report(tf, state, started, SetupOutcome.ASKED, located)
-    notes = about_order(indices)
+    notes = order_notes(indices)
     if request.freest:
         request, more = freest_gpu(request, state, started, located)
         notes += more
@@ -126,7 +126,7 @@ def devices(
     plan = make_plan(request, located.totals) if request.names_devices else None
     peak: tuple[Change, ...] = ()
     if reset_peak:
-        peak, note = peak_anew(tf, state, started)
+        peak, note = peak_reset(tf, state, started)
         notes += (note,)
     outcome = carry_out(tf, request, plan, state, started, peak)
     if reset_peak and not request.names_devices and settings == NOTHING:

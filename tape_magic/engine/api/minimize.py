@@ -9,7 +9,8 @@ from tape_magic.engine.internals.contexts import restore_after_interrupt
 from tape_magic.engine.internals.loading import load_tensorflow
 from tape_magic.engine.minimization.control import RunControl
 from tape_magic.engine.minimization.keras_loop.run import KerasRun
-from tape_magic.engine.minimization.problem import Minimized
+from tape_magic.engine.minimization.log import Minimized
+from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.minimization.reuse import LoopCache
 from tape_magic.engine.minimization.scipy_methods import find
 from tape_magic.engine.minimization.scipy_solver.run import ScipyRun
@@ -196,13 +197,14 @@ def minimize_program(
 
     Raises the errors of :func:`minimize`.
     """
+    problem = Problem(program, namespace, loss_name, over, settings, kept=cache is not None)
     kind = KerasRun if find(settings.optimizer) is None else ScipyRun
-    minimization = kind(program, namespace, loss_name, over, settings, cache)
     try:
+        minimization = kind(problem, cache)
         with restore_after_interrupt(), deferred_interrupt() as interrupt:
             minimized = minimization.run(RunControl(interrupt, wish, on_wait), on_progress)
     finally:
-        minimization.close()
+        problem.close()
     # An interrupt in the last chunk stops no step, but it must still stop Run All.
     if interrupt.pressed:
         raise MinimizeInterrupted(minimized.result)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tape_magic.engine.values.sizes import LIMIT
-from tape_magic.errors import ArgumentError, shorten
+from tape_magic.errors import ArgumentError, LineError, shorten
 from tape_magic.notation import MAX_ORDER, Kind
 
 _ONLY_ORDERS = {
@@ -42,7 +42,8 @@ class Request:
     limit
         The largest size of a Jacobian or Hessian, in bytes.
 
-    Raises :class:`ArgumentError` for an order that cannot be computed, and a limit that is no size.
+    Raises :class:`ArgumentError` for an order that cannot be computed, and a limit that is no size, and
+    :class:`LineError` for an order that the kind does not have.
 
     Examples
     --------
@@ -65,7 +66,7 @@ class Request:
             raise ArgumentError("order", f"is {shown}; orders 1 to {MAX_ORDER} can be computed.", "the order")
         orders, why = _ONLY_ORDERS.get(self.kind, ((), ""))
         if orders and self.order not in orders:
-            raise ArgumentError("order", f"is {self.order}, but {why}.", "the order")
+            raise LineError(f"the order is {self.order}, but {why}.")
         if not isinstance(self.limit, int) or self.limit <= 0:
             raise ArgumentError("limit", f"is {self.limit!r}; it is a number of bytes above 0.", "the limit")
 

@@ -1,4 +1,4 @@
-"""From a plan to TensorFlow's setters: the steps in order, applied whole or not at all."""
+"""Calls TensorFlow's setters in the order that they need, and sets everything back if one fails."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tape_magic.results.devices import PolicyKind
 
 
 class Setter(enum.Enum):
-    """One of TensorFlow's setters; the value says what it sets."""
+    """One of TensorFlow's setters; the value names what the setter sets."""
 
     GROWTH = "memory growth"
     VISIBLE = "the visible devices"
@@ -26,7 +26,7 @@ class Setter(enum.Enum):
 
 @dataclass(frozen=True)
 class SetterCall:
-    """One call of a setter, with the value before it; `device` is None for visibility, set for all."""
+    """One call of a setter, with the value from before; for visibility, which is set for all, no `device`."""
 
     setter: Setter
     device: Any
@@ -45,12 +45,12 @@ class SetterCall:
             tf.config.set_logical_device_configuration(self.device, list(value))
 
     def change(self, tf: Any) -> Change:
-        """The step as a change, which can be undone."""
+        """Return the call as a change, which can be undone."""
         return Change(self.text, lambda: self.call(tf, self.value), lambda: self.call(tf, self.before))
 
     @property
     def text(self) -> str:
-        """What is set, in words."""
+        """The setting and its device in words."""
         if self.device is None:
             return self.setter.value
         return (
@@ -59,10 +59,11 @@ class SetterCall:
 
 
 def apply(tf: Any, plan: DevicePlan | None, state: DeviceState, changes: Sequence[Change]) -> None:
-    """Sets what the plan and the changes say and reads it back; devices only before TensorFlow has started.
+    """Set the devices as planned, make the changes, and read all of it back.
 
-    Without a plan the devices stay as they are. Raises `DeviceError` if a setter refuses or what is read back
-    differs; all is then set back to `state`.
+    Without a plan the devices stay as they are; with one, TensorFlow must not have started. Raises
+    `DeviceError` if a setter refuses or a setting reads differently afterwards; everything is then set back
+    to `state`.
     """
     done: list[Change] = []
     try:
@@ -84,10 +85,10 @@ def _do(change: Change, done: list[Change]) -> None:
 
 
 def _check(tf: Any, plan: DevicePlan | None, changes: Sequence[Change]) -> None:
-    """Reads back what was set."""
+    """Raise `_ReadBack` if a setting reads differently from what was set."""
     if plan is not None:
         after = read_state(tf)
-        if not (plan.is_so(after) and after.growth_alike):
+        if not (plan.holds(after) and after.growth_alike):
             raise _ReadBack("; ".join(plan.differences(after)) or "GPUs that differ in growth")
     for change in changes:
         if not change.holds():
@@ -95,12 +96,12 @@ def _check(tf: Any, plan: DevicePlan | None, changes: Sequence[Change]) -> None:
 
 
 class _ReadBack(Exception):
-    """The setters accepted everything, and the settings are different all the same."""
+    """The setters accepted every value, and the settings are different all the same."""
 
 
 def _steps(tf: Any, plan: DevicePlan, state: DeviceState) -> Iterator[SetterCall]:
-    # Logical devices are taken away first and given last: growth is refused on a device that has them, and
-    # even on a hidden device they drop growth everywhere.
+    # Logical devices are removed first and added last: TensorFlow refuses growth on a device that has logical
+    # devices, and drops growth on every GPU if any device has them, even a hidden one (TensorFlow 2.21).
     for device, configs in state.logical.items():
         yield SetterCall(Setter.LOGICAL, device, None, configs)
     wanted = [
@@ -125,17 +126,21 @@ def _steps(tf: Any, plan: DevicePlan, state: DeviceState) -> Iterator[SetterCall
 
 
 def _growth(plan: DevicePlan, before: list[bool | None]) -> bool | None:
-    """The one value for every visible GPU: TensorFlow cannot start where they differ, None and False too."""
+    """Return the one value for every visible GPU.
+
+    TensorFlow 2.21 does not start if two visible GPUs differ in growth; None and False count as different.
+    """
     if any(policy.kind is PolicyKind.GROWTH for policy in plan.policies):
         return True
     return None if all(growth is None for growth in before) else False
 
 
 def _undo(tf: Any, done: Sequence[Change], state: DeviceState) -> str:
-    """Sets everything back, the last first, and says in words whether all is as it was."""
+    """Set everything back, the last change first, and return the clause that says how that went."""
     failed = False
     for change in reversed(done):
-        # one that cannot be set back must not keep the others from it; for devices the comparison tells
+        # A change that cannot be undone must not keep the others from it. For devices, the comparison below
+        # shows the failure.
         try:
             change.undo()
         except Exception:

@@ -1,4 +1,4 @@
-"""Which NVML card each TensorFlow GPU is.
+"""Matches TensorFlow's GPUs with NVML's cards.
 
 TensorFlow numbers as CUDA does: the cards of `CUDA_VISIBLE_DEVICES` in its order, the fastest first unless
 `CUDA_DEVICE_ORDER=PCI_BUS_ID`. NVML and nvidia-smi number all of them in the order of the PCI bus.
@@ -26,10 +26,10 @@ def cards_of(
     environ: Mapping[str, str],
     buses: Sequence[str] | None,
 ) -> tuple[Card | None, ...]:
-    """The card of each GPU, None where it cannot be told.
+    """Return the card of each GPU, None where it is not known.
 
-    `products` are TensorFlow's names of its GPUs in order; `buses` are their places on the PCI bus as CUDA
-    tells them, which settle it. Without them it is the order of the environment, as far as the names agree.
+    `products` are TensorFlow's names of its GPUs in order; `buses` are their places on the PCI bus from CUDA,
+    which decide. Without `buses`, the order in the environment decides, if the names of the products agree.
     """
     if buses is not None and len(buses) == len(products):
         by_bus = {_normal(card.bus): card for card in cards}
@@ -39,14 +39,14 @@ def cards_of(
         return (None,) * len(products)
     if all(_same(product, card.product) for product, card in zip(products, chosen, strict=True)):
         return tuple(chosen)
-    # the fastest come first, and their names tell which is which where no two are alike
+    # CUDA lists the fastest cards first. Their names identify them if no two are alike.
     by_name = {card.product: card for card in chosen}
-    alone = len(by_name) == len(chosen)
-    return tuple(by_name.get(product or "") if alone else None for product in products)
+    unique = len(by_name) == len(chosen)
+    return tuple(by_name.get(product or "") if unique else None for product in products)
 
 
 def _in_order(cards: Sequence[Card], visible: str | None) -> list[Card]:
-    """The cards that `CUDA_VISIBLE_DEVICES` names, up to the first entry that is none."""
+    """Return the cards that `CUDA_VISIBLE_DEVICES` names, up to the first invalid entry."""
     if visible is None:
         return list(cards)
     chosen: list[Card] = []
@@ -61,7 +61,7 @@ def _in_order(cards: Sequence[Card], visible: str | None) -> list[Card]:
 def _names(word: str, card: Card) -> bool:
     if word.isdecimal():
         return int(word) == card.index
-    # CUDA takes any beginning of the identifier that only one card has
+    # CUDA takes any beginning of an identifier that is unique among the cards.
     return word.startswith("GPU-") and card.uuid.startswith(word)
 
 
@@ -70,16 +70,16 @@ def _same(product: str | None, name: str) -> bool:
 
 
 def _normal(bus: str) -> str:
-    """NVML writes the domain with eight digits, CUDA with four."""
+    """Return a PCI address in one form, since NVML writes its domain with eight digits and CUDA with four."""
     domain, _, rest = bus.strip().lower().partition(":")
     return f"{domain.lstrip('0') or '0'}:{rest}"
 
 
 def cuda_buses(load: Callable[[str], ctypes.CDLL] = ctypes.CDLL) -> tuple[str, ...] | None:
-    """The place of each GPU on the PCI bus, in CUDA's order; None where CUDA cannot be asked.
+    """Return the place of each GPU on the PCI bus, in CUDA's order; None where CUDA cannot be asked.
 
-    The driver's own library is asked. TensorFlow has initialised it by listing its devices; this does not,
-    and makes no context, so nothing is started and no memory taken.
+    The answer comes from the driver's library, which TensorFlow initialised when it listed its devices. No
+    context is made here, so that nothing is started and no memory taken.
     """
     try:
         cuda = load("libcuda.so.1")
@@ -95,16 +95,16 @@ def cuda_buses(load: Callable[[str], ctypes.CDLL] = ctypes.CDLL) -> tuple[str, .
                 return None
             found.append(text.value.decode(errors="replace"))
     except (OSError, AttributeError):
-        return None  # no driver, or one that has no such function
+        return None  # no driver, or a driver without these functions
     return tuple(found)
 
 
 @dataclass(frozen=True)
-class Located:
-    """The card of each GPU, None where it is not known, and what else NVML told.
+class CardMatches:
+    """The card of each GPU, None where it is not known, with the driver's version.
 
-    `unseen` are the cards that are none of TensorFlow's GPUs; empty where that cannot be told. `missing` says
-    why NVML could not be asked.
+    `unseen` are the cards that are none of TensorFlow's GPUs; empty where that is not known. `missing` is the
+    reason why NVML could not be asked.
     """
 
     cards: tuple[Card | None, ...]
@@ -119,21 +119,21 @@ class Located:
 
     @property
     def unclear(self) -> bool:
-        """Whether NVML told of cards, and which of the GPUs these are is not known."""
+        """Whether NVML lists cards that could not all be matched with the GPUs."""
         return self.missing is None and self.driver is not None and None in self.cards
 
     def capabilities(self, tf: Any, state: DeviceState) -> tuple[tuple[int, int], ...]:
-        """The compute capabilities of the visible GPUs, as far as TensorFlow tells them."""
+        """Return the compute capabilities of the visible GPUs, as far as TensorFlow knows them."""
         details = [tf.config.experimental.get_device_details(gpu) for gpu in state.visible]
         return tuple(detail["compute_capability"] for detail in details if detail.get("compute_capability"))
 
 
-def locate(tf: Any, state: DeviceState) -> Located:
-    """Asks NVML, and finds each GPU among its cards; starts nothing."""
-    told = read_cards()
-    if told.missing is not None:
-        return Located((None,) * len(state.gpus), missing=told.missing)
+def match_cards(tf: Any, state: DeviceState) -> CardMatches:
+    """Ask NVML for its cards, and match each GPU with one of them; start nothing."""
+    found = read_cards()
+    if found.missing is not None:
+        return CardMatches((None,) * len(state.gpus), missing=found.missing)
     products = [tf.config.experimental.get_device_details(gpu).get("device_name") for gpu in state.gpus]
-    cards = cards_of(products, told.cards, os.environ, cuda_buses())
-    unseen = () if None in cards else tuple(card for card in told.cards if card not in cards)
-    return Located(cards, unseen, told.driver)
+    cards = cards_of(products, found.cards, os.environ, cuda_buses())
+    unseen = () if None in cards else tuple(card for card in found.cards if card not in cards)
+    return CardMatches(cards, unseen, found.driver)

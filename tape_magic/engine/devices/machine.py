@@ -1,4 +1,4 @@
-"""The machine as far as GPUs go: is there a card, is it a container, who runs it; read from files."""
+"""Facts about the machine that bear on GPUs: cards, container, hosting service; read from files."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _NVIDIA = "0x10de"
-"""NVIDIA's number among the makers of PCI devices."""
+"""NVIDIA's vendor number on the PCI bus."""
 
 _DISPLAY = "0x03"
-"""PCI classes that begin so are graphics cards."""
+"""The beginning of the PCI classes of graphics cards."""
 
 _DRIVERS = "https://www.nvidia.com/drivers"
 
@@ -27,14 +27,14 @@ _INSTALL = {
 
 @dataclass(frozen=True)
 class Machine:
-    """Where to look; tests put a folder in the place of the root.
+    """A machine, described by its files and its environment.
 
     Parameters
     ----------
     root
-        The root of the file system.
+        The root of the file system; tests put a folder in its place.
     environ
-        The environment, also for what runs apart.
+        The environment variables, also for programs in a process of their own.
     """
 
     root: Path = Path("/")
@@ -42,17 +42,17 @@ class Machine:
 
     @property
     def linux(self) -> bool:
-        """Whether TensorFlow has a build with CUDA for this system at all."""
+        """Whether this is Linux, the one system for which TensorFlow has a build with CUDA."""
         return sys.platform.startswith("linux")
 
     @property
     def wsl(self) -> bool:
-        """Whether this is Linux within Windows, where the GPU is another kind of file."""
+        """Whether this is Linux within Windows, where the GPU is the file /dev/dxg."""
         return (self.root / "dev/dxg").exists() or "WSL_DISTRO_NAME" in self.environ
 
     @property
     def container(self) -> bool:
-        """Whether this is a container, which sees only what its host hands in."""
+        """Whether this is a container, which sees only the devices that its host hands in."""
         return any((self.root / mark).exists() for mark in (".dockerenv", "run/.containerenv"))
 
     @property
@@ -63,7 +63,7 @@ class Machine:
         return "Kaggle" if "KAGGLE_KERNEL_RUN_TYPE" in self.environ else None
 
     def nvidia_cards(self) -> tuple[int | None, int]:
-        """How many NVIDIA cards are on the PCI bus, None where the bus is not seen, and how many devices."""
+        """Return the number of NVIDIA cards on the PCI bus, None without a bus, and of all its devices."""
         vendors = list((self.root / "sys/bus/pci/devices").glob("*/vendor"))
         if not vendors:
             return None, 0
@@ -72,20 +72,20 @@ class Machine:
 
     @staticmethod
     def _is_card(vendor: Path) -> bool:
-        # a card has functions for sound and USB, too
+        # A card also has functions for sound and USB, each with a vendor file.
         return _line(vendor.with_name("class")).startswith(_DISPLAY)
 
     @property
     def without_card(self) -> bool:
-        """Whether it is certain that no NVIDIA card is here."""
+        """Whether this machine certainly has no NVIDIA card."""
         return self.nvidia_cards()[0] == 0 and not self.wsl and not self.device_files()
 
     def device_files(self) -> list[Path]:
-        """The files of the driver, one for each card: /dev/nvidia0 and on."""
+        """Return the files of the driver, one for each card: /dev/nvidia0 and on."""
         return sorted(file for file in (self.root / "dev").glob("nvidia*") if file.name[6:].isdigit())
 
     def get_driver(self) -> tuple[str, str]:
-        """How to get a driver here: a sentence that leads up to it, and what to run or do."""
+        """Return the way to get a driver here: a phrase that introduces the command, and the command."""
         if self.host == "Colab":
             return "Choose a GPU in Colab's menu", "Runtime → Change runtime type → T4 GPU"
         if self.host == "Kaggle":
@@ -97,7 +97,7 @@ class Machine:
         return "Run in a terminal, then start the machine anew", self._install()
 
     def renew_driver(self) -> tuple[str, str]:
-        """How to replace a driver that is too old, as :meth:`get_driver`."""
+        """Return the way to replace a driver that is too old, in the form of :meth:`get_driver`."""
         if self.host is not None:
             return f"The driver is {self.host}'s own: a new machine has its newest", "Restart the session"
         if self.wsl:
@@ -114,13 +114,13 @@ class Machine:
         return next((_INSTALL[word] for word in words if word in _INSTALL), _DRIVERS)
 
     def driver_module(self) -> str | None:
-        """The version of the driver that the kernel has loaded."""
+        """Return the version of the driver that the system's kernel has loaded."""
         found = re.search(r"\s(\d+\.\d+(?:\.\d+)?)\s", _line(self.root / "proc/driver/nvidia/version"))
         return found[1] if found else None
 
 
 def _line(file: Path) -> str:
-    """The first line of a file, empty without one."""
+    """Return the first line of a file, empty if the file or the line is missing."""
     try:
         return next(iter(file.read_text(encoding="utf-8", errors="replace").splitlines()), "").strip()
     except OSError:

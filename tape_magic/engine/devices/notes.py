@@ -1,4 +1,4 @@
-"""The sentences around the table of devices: why there is no GPU, what overrides a line, what is unknown."""
+"""The sentences around the table of devices: the cause of a missing GPU, overriding variables, unknowns."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from tape_magic.engine.devices.cards import Located
+from tape_magic.engine.devices.cards import CardMatches
 from tape_magic.engine.devices.settings import ALLOCATOR
 from tape_magic.engine.devices.state import DeviceState
 from tape_magic.engine.devices.words import ALLOCATORS
@@ -16,25 +16,25 @@ from tape_magic.results.devices import PolicyKind
 _FORCED = "TF_FORCE_GPU_ALLOW_GROWTH"
 
 
-def remarks(tf: Any, state: DeviceState, started: bool, located: Located) -> tuple[str, ...]:
-    """Whole sentences on what the table cannot say."""
+def remarks(tf: Any, state: DeviceState, started: bool, located: CardMatches) -> tuple[str, ...]:
+    """Return whole sentences on what the table of devices cannot show."""
     return (
-        *_unalike(state),
-        *(_unsplit(tf, state) if started else ()),
-        *overriding(os.environ, state),
-        *_about_nvml(state, located),
+        *_growth_notes(state),
+        *(_split_notes(tf, state) if started else ()),
+        *environment_notes(os.environ, state),
+        *_nvml_notes(state, located),
     )
 
 
 def why_no_gpu(tf: Any) -> str:
-    """Why TensorFlow shows no GPU, as far as can be told without starting anything."""
+    """Return the reason why TensorFlow shows no GPU, as far as it is known without starting anything."""
     if tf.test.is_built_with_rocm():
         return "this TensorFlow is built for ROCm, and ROCm shows it no GPU"
     return no_gpu_reason(tf.test.is_built_with_cuda(), has_driver(), os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
 def no_gpu_reason(built_with_cuda: bool, driver: bool, cuda_visible: str | None) -> str:
-    """The first link that is broken, in the order in which TensorFlow needs them.
+    """Return the first broken link, in the order in which TensorFlow needs them.
 
     >>> no_gpu_reason(True, True, "-1")
     'CUDA_VISIBLE_DEVICES=-1 hides every GPU'
@@ -49,21 +49,22 @@ def no_gpu_reason(built_with_cuda: bool, driver: bool, cuda_visible: str | None)
 
 
 def hides_every_gpu(cuda_visible: str | None) -> bool:
-    """Whether CUDA_VISIBLE_DEVICES leaves no GPU: CUDA reads it up to the first entry that is none."""
+    """Return whether CUDA_VISIBLE_DEVICES leaves no GPU: CUDA reads it up to the first invalid entry."""
     first = None if cuda_visible is None else cuda_visible.split(",")[0].strip()
     return first in ("", "-1", "NoDevFiles", "none")
 
 
 def has_driver() -> bool:
-    """Whether NVIDIA's driver has its library here."""
+    """Return whether NVIDIA's driver has its library here."""
     try:
-        ctypes.CDLL("libcuda.so.1")  # loads, and starts nothing; a TensorFlow with CUDA has done the same
+        # Loading the library starts nothing; a TensorFlow with CUDA has loaded it already.
+        ctypes.CDLL("libcuda.so.1")
     except OSError:
         return False
     return True
 
 
-def _unalike(state: DeviceState) -> tuple[str, ...]:
+def _growth_notes(state: DeviceState) -> tuple[str, ...]:
     if state.growth_alike or state.logical:
         return ()
     return (
@@ -72,8 +73,8 @@ def _unalike(state: DeviceState) -> tuple[str, ...]:
     )
 
 
-def overriding(environ: Mapping[str, str], state: DeviceState) -> tuple[str, ...]:
-    """A sentence for each environment variable that overrides what is set."""
+def environment_notes(environ: Mapping[str, str], state: DeviceState) -> tuple[str, ...]:
+    """Return a sentence for each environment variable that overrides a setting."""
     if not state.gpus:
         return ()
     notes = []
@@ -81,16 +82,16 @@ def overriding(environ: Mapping[str, str], state: DeviceState) -> tuple[str, ...
         notes.append(
             f"CUDA_VISIBLE_DEVICES={visible} comes first: CUDA shows only those GPUs, numbered from 0."
         )
-    found = overridden(environ, state)
+    found = overriding_variable(environ, state)
     if found is not None:
         notes.append(f"{found[0]}.")
     return tuple(notes)
 
 
-def overridden(environ: Mapping[str, str], state: DeviceState) -> tuple[str, str, str] | None:
-    """A variable against what is set: what it does, its name, and the value that would agree.
+def overriding_variable(environ: Mapping[str, str], state: DeviceState) -> tuple[str, str, str] | None:
+    """Return a variable that overrides a setting: its effect, its name, and the value that would agree.
 
-    A list of visible devices is none of these: it only says which GPUs there are.
+    CUDA_VISIBLE_DEVICES is not such a variable: it only selects the GPUs that exist for this process.
     """
     forced = environ.get(_FORCED)
     kinds = {policy.kind for policy in state.policies} - {PolicyKind.HIDDEN}
@@ -100,22 +101,22 @@ def overridden(environ: Mapping[str, str], state: DeviceState) -> tuple[str, str
     if forced == "false" and grows:
         return f"{_FORCED}=false overrides growth: nearly all memory is taken at once", _FORCED, "true"
     if forced not in (None, "true", "false"):
-        said = f"{_FORCED}={forced} is ignored: TensorFlow takes only true or false"
-        return said, _FORCED, "true" if grows else "false"
+        effect = f"{_FORCED}={forced} is ignored: TensorFlow takes only true or false"
+        return effect, _FORCED, "true" if grows else "false"
     if (allocator := environ.get(ALLOCATOR)) is not None and allocator not in ALLOCATORS:
         known = " and ".join(ALLOCATORS[1:])
         return f"{ALLOCATOR}={allocator} is ignored: TensorFlow knows {known}", ALLOCATOR, ALLOCATORS[1]
     return None
 
 
-def _unsplit(tf: Any, state: DeviceState) -> tuple[str, ...]:
+def _split_notes(tf: Any, state: DeviceState) -> tuple[str, ...]:
     if is_split(tf, state):
         return ()
     return ("TensorFlow did not split the GPUs as it was told: devices of a plug-in cannot be split.",)
 
 
-def _about_nvml(state: DeviceState, located: Located) -> tuple[str, ...]:
-    """What the table lacks, and why."""
+def _nvml_notes(state: DeviceState, located: CardMatches) -> tuple[str, ...]:
+    """Return a sentence on what the table lacks for want of NVML, and on the cause."""
     if located.missing and state.gpus:
         what = "The memory of the whole GPU, its load and who holds it are not known"
         return (f"{what}: {located.missing}.",)
@@ -128,7 +129,10 @@ def _about_nvml(state: DeviceState, located: Located) -> tuple[str, ...]:
 
 
 def is_split(tf: Any, state: DeviceState) -> bool:
-    """Whether there are as many logical GPUs as were set up; only after the start, since asking starts."""
+    """Return whether there are as many logical GPUs as were set up.
+
+    Call this only after TensorFlow's start, since listing logical devices starts TensorFlow.
+    """
     parts = sum(
         max(1, len(policy.limits)) for policy in state.policies if policy.kind is not PolicyKind.HIDDEN
     )

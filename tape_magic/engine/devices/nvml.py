@@ -1,4 +1,4 @@
-"""What NVML tells of cards, and who holds their memory."""
+"""Reads NVIDIA's cards through NVML, NVIDIA's library for the management of cards."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ INSTALL = 'pip install "tape_magic[nvml]"'
 
 @dataclass(frozen=True)
 class CardProcess:
-    """A process on a card, and the bytes that it holds there; None where the system does not tell."""
+    """A process on a card, and the bytes that it holds there; None where they are not known."""
 
     pid: int
     memory: int | None
@@ -23,11 +23,11 @@ class CardProcess:
 
 @dataclass(frozen=True)
 class Card:
-    """One card as NVML has it; what a card does not support is None.
+    """One card as NVML describes it; a value that the card does not support is None.
 
-    `index` is that of nvidia-smi, in the order of the PCI bus. Memory is in bytes, `load` from 0 to 1,
-    `temperature` in degrees Celsius. `used` leaves out what is `reserved`, which the driver keeps for itself,
-    as nvidia-smi does; old drivers do not tell them apart.
+    `index` is the number in nvidia-smi, in the order of the PCI bus. Memory is in bytes, `load` from 0 to 1,
+    `temperature` in degrees Celsius. As in nvidia-smi, `used` leaves out the `reserved` memory, which the
+    driver keeps for itself; old drivers report both as one.
     """
 
     index: int
@@ -43,13 +43,13 @@ class Card:
 
     @property
     def free(self) -> int | None:
-        """Bytes that nobody holds."""
+        """The bytes that no process holds."""
         return None if self.total is None or self.used is None else self.total - self.used - self.reserved
 
 
 @dataclass(frozen=True)
 class Cards:
-    """All cards and the driver's version, or why NVML could not be asked."""
+    """All cards and the driver's version, or the reason why NVML could not be asked."""
 
     cards: tuple[Card, ...] = ()
     driver: str | None = None
@@ -57,21 +57,21 @@ class Cards:
 
 
 def read_cards() -> Cards:
-    """The cards now."""
+    """Return the present state of all cards."""
     try:
-        with opened() as nvml:
+        with open_nvml() as nvml:
             return read_from(nvml)
     except NvmlMissing as missing:
         return Cards(missing=str(missing))
 
 
 class NvmlMissing(Exception):
-    """NVML cannot be asked; the message says why, and what to do."""
+    """NVML cannot be asked; the message gives the cause and what to do."""
 
 
 @contextmanager
-def opened() -> Iterator[Any]:
-    """The module `pynvml`, initialised. Raises :class:`NvmlMissing`."""
+def open_nvml() -> Iterator[Any]:
+    """Yield the module `pynvml`, initialised; raise :class:`NvmlMissing` where that is not possible."""
     try:
         nvml = importlib.import_module("pynvml")
     except ImportError:
@@ -87,13 +87,13 @@ def opened() -> Iterator[Any]:
 
 
 def read_from(nvml: Any) -> Cards:
-    """The cards now, from an open NVML."""
+    """Return the present state of all cards from an open NVML."""
 
     def ask(question: Callable[..., _T], *args: Any) -> _T | None:
         try:
             return question(*args)
         except nvml.NVMLError:
-            return None  # this card, this driver or this container does not tell
+            return None  # not supported by this card, this driver or this container
 
     cards = []
     for index in range(ask(nvml.nvmlDeviceGetCount) or 0):
@@ -124,12 +124,15 @@ def _card(nvml: Any, ask: Callable[..., Any], index: int, handle: Any) -> Card:
 
 
 def _memory(nvml: Any, ask: Callable[..., Any], handle: Any) -> Any:
-    """By the second version of the question, where the driver and `nvidia-ml-py` have it."""
+    """Return the memory of a card in the second version of NVML's record, or else in the first.
+
+    Only the second, of newer drivers and newer `nvidia-ml-py`, tells used memory from reserved memory.
+    """
     version = getattr(nvml, "nvmlMemory_v2", None)
-    told = None if version is None else ask(nvml.nvmlDeviceGetMemoryInfo, handle, version)
-    return told or ask(nvml.nvmlDeviceGetMemoryInfo, handle)
+    newer = None if version is None else ask(nvml.nvmlDeviceGetMemoryInfo, handle, version)
+    return newer or ask(nvml.nvmlDeviceGetMemoryInfo, handle)
 
 
 def _text(value: str | bytes | None) -> str:
-    """Old versions of `nvidia-ml-py` answer in bytes."""
+    """Return a text of NVML's, which old versions of `nvidia-ml-py` give as bytes."""
     return value.decode(errors="replace") if isinstance(value, bytes) else value or ""

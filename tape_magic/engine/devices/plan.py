@@ -1,4 +1,4 @@
-"""What a request means on this machine."""
+"""Turns a request into a plan for this machine: a policy for each of its GPUs."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ class DevicePlan:
     cpus: int
 
     def __str__(self) -> str:
-        """In words.
+        """Return the plan in words.
 
-        >>> print(make_plan(Request((1,), growth=True), (None, None)))
+        >>> print(make_plan(DeviceRequest((1,), growth=True), (None, None)))
         GPU 0 hidden, GPU 1 memory as needed
         """
         words = [f"GPU {index} {policy.text}" for index, policy in enumerate(self.policies)]
         return ", ".join([*words, *([f"{self.cpus} logical CPUs"] if self.cpus > 1 else [])])
 
-    def is_so(self, state: DeviceState) -> bool:
-        """Whether the devices are as planned already."""
+    def holds(self, state: DeviceState) -> bool:
+        """Return whether the devices are as planned already."""
         return state.policies == self.policies and state.logical_cpus == self.cpus
 
     def differences(self, state: DeviceState) -> tuple[str, ...]:
-        """Each setting that is not as planned, as in "GPU 0 has memory as needed, not at most 4 GiB"."""
+        """Return each setting that differs, as in "GPU 0 has memory as needed, not at most 4 GiB"."""
         pairs = zip(state.policies, self.policies, strict=True)
-        found = [f"GPU {i} {_differs(*pair)}" for i, pair in enumerate(pairs) if pair[0] != pair[1]]
+        found = [f"GPU {i} {_difference(*pair)}" for i, pair in enumerate(pairs) if pair[0] != pair[1]]
         if state.logical_cpus != self.cpus:
             found.append(
                 f"the CPU is {state.logical_cpus} logical {_cpus(state.logical_cpus)}, not {self.cpus}"
@@ -41,7 +41,7 @@ class DevicePlan:
         return tuple(found)
 
 
-def _differs(now: Policy, wanted: Policy) -> str:
+def _difference(now: Policy, wanted: Policy) -> str:
     if now.kind is PolicyKind.HIDDEN:
         return f"is hidden, not visible with {wanted.text}"
     if wanted.kind is PolicyKind.HIDDEN:
@@ -54,15 +54,15 @@ def _cpus(number: int) -> str:
 
 
 def make_plan(request: DeviceRequest, totals: tuple[int | None, ...]) -> DevicePlan:
-    """The plan for a machine whose GPUs have `totals` bytes of memory, None where TensorFlow does not tell.
+    """Return the plan for a machine whose GPUs have `totals` bytes of memory, None where that is not known.
 
     Raises `DeviceError` for a GPU index that does not exist and for a limit that does not fit.
 
-    >>> [policy.text for policy in make_plan(Request((1,), growth=True), (None, None)).policies]
+    >>> [policy.text for policy in make_plan(DeviceRequest((1,), growth=True), (None, None)).policies]
     ['hidden', 'memory as needed']
     """
     wanted = () if request.cpu else tuple(range(len(totals))) if request.indices is None else request.indices
-    # without any GPU the request goes on, on the CPU
+    # Without any GPU, the request is carried out on the CPU.
     missing = [index for index in wanted if index >= len(totals)] if totals else []
     if missing:
         there = ", ".join(f"GPU {index}" for index in range(len(totals)))

@@ -1,10 +1,10 @@
-"""The rows of the report: TensorFlow's devices with what NVML tells of their cards, and the CPU."""
+"""The rows of the report: TensorFlow's devices with the figures of their cards from NVML, and the CPU."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from tape_magic.engine.devices.cards import Located
+from tape_magic.engine.devices.cards import CardMatches
 from tape_magic.engine.devices.host import cpu_product, holders, system_memory
 from tape_magic.engine.devices.notes import is_split, remarks, why_no_gpu
 from tape_magic.engine.devices.nvml import Card
@@ -18,11 +18,11 @@ def build_report(
     state: DeviceState,
     started: bool,
     outcome: SetupOutcome,
-    located: Located,
+    located: CardMatches,
     notes: tuple[str, ...] = (),
     settings: tuple[str, ...] | None = None,
 ) -> DeviceReport:
-    """The devices as they are in `state`; starts nothing."""
+    """Return the report of the devices as they are in `state`; start nothing."""
     build = tf.sysconfig.get_build_info()
     seen = _gpu_rows(tf, state, started, located)
     unseen = [_card_row(card) for card in located.unseen]
@@ -40,12 +40,12 @@ def build_report(
     )
 
 
-def _gpu_rows(tf: Any, state: DeviceState, started: bool, located: Located) -> list[Device]:
+def _gpu_rows(tf: Any, state: DeviceState, started: bool, located: CardMatches) -> list[Device]:
     rows, first = [], 0
     whole = started and not is_split(tf, state)
     for index, (gpu, policy) in enumerate(zip(state.gpus, state.policies, strict=True)):
         visible = policy.kind is not PolicyKind.HIDDEN
-        # TensorFlow numbers the logical GPUs through, in the order of the visible physical ones
+        # TensorFlow numbers all logical GPUs in sequence, in the order of the visible physical ones.
         count = (1 if whole else max(1, len(policy.limits))) if visible else 0
         names = tuple(f"GPU:{number}" for number in range(first, first + count))
         first += count
@@ -70,7 +70,7 @@ def _gpu_rows(tf: Any, state: DeviceState, started: bool, located: Located) -> l
 
 
 def _figures(card: Card | None) -> dict[str, Any]:
-    """What NVML tells of a device."""
+    """Return the fields of a device that come from its card."""
     if card is None:
         return {}
     return {
@@ -83,7 +83,7 @@ def _figures(card: Card | None) -> dict[str, Any]:
 
 
 def _card_row(card: Card) -> Device:
-    """A card that TensorFlow does not see."""
+    """Return the row of a card that TensorFlow does not see."""
     return Device(
         kind="CARD",
         index=card.index,
@@ -100,14 +100,15 @@ def _card_row(card: Card) -> Device:
 
 
 def _memory(tf: Any, names: tuple[str, ...]) -> tuple[int | None, int | None]:
-    """Bytes in use and their peak over the logical devices; only after the start, since asking starts."""
+    """Return the bytes in use and their peak, summed over the logical devices.
+
+    Call this only after TensorFlow's start, since `get_memory_info` starts TensorFlow.
+    """
     try:
         infos = [tf.config.experimental.get_memory_info(name) for name in names]
     except (ValueError, tf.errors.OpError):
-        return (
-            None,
-            None,
-        )  # a device that TensorFlow skipped at its start, or an allocator that does not count
+        # TensorFlow skipped the device at its start, or its allocator does not count.
+        return None, None
     if not infos:
         return None, None
     return sum(info["current"] for info in infos), sum(info["peak"] for info in infos)
@@ -118,7 +119,7 @@ def _cpu_rows(tf: Any, state: DeviceState) -> list[Device]:
     rows = []
     for index, cpu in enumerate(state.cpus):
         names = tuple(f"CPU:{number}" for number in range(state.logical_cpus)) if cpu in visible else ()
-        # TensorFlow counts no memory on the CPU: it says 0 in use whatever there is
+        # TensorFlow counts no memory on the CPU: it reports 0 bytes in use whatever is allocated.
         rows.append(
             Device(
                 kind="CPU",

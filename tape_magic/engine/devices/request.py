@@ -1,4 +1,4 @@
-"""What is asked of the devices: the arguments checked by themselves, before TensorFlow is looked at."""
+"""A request for devices: the arguments, checked against each other before TensorFlow is asked anything."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tape_magic.errors import DeviceError, shorten
 
 @dataclass(frozen=True)
 class DeviceRequest:
-    """One whole setup: of the devices, what it does not name goes to TensorFlow's default.
+    """One whole setup: a device setting that the request does not name returns to TensorFlow's default.
 
-    `indices` are the GPUs to keep visible, ascending; None is all of them. With `freest` it is the one with
-    the most free memory. `split` is the number of logical CPUs, or of logical GPUs on each GPU where there is
-    a `limit`. A request that names nothing only asks.
+    `indices` are the GPUs to keep visible, ascending; None keeps all. `freest` keeps the GPU with the most
+    free memory. `split` is the number of logical CPUs, or with a `limit` the number of logical GPUs on each
+    GPU. A request that names nothing only asks for the report.
     """
 
     indices: tuple[int, ...] | None = None
@@ -32,19 +32,19 @@ class DeviceRequest:
 
     @property
     def names_devices(self) -> bool:
-        """Whether it is about the devices at all; otherwise they stay as they are."""
+        """Whether the request changes devices; otherwise they stay as they are."""
         return self.indices is not None or self.freest or self.growth or self.limit is not None or self.cpu
 
     @property
     def only_asks(self) -> bool:
-        """Whether nothing is to be changed."""
+        """Whether the request changes nothing."""
         return not (self.names_devices or self.settings != NOTHING or self.reset_peak)
 
     @property
     def line(self) -> str:
-        """The magic line that asks for the same.
+        """The magic line with the same meaning.
 
-        >>> Request((0, 1), limit=Size("4G", 4 * 2**30)).line
+        >>> DeviceRequest((0, 1), limit=Size("4G", 4 * 2**30)).line
         '%tfgpu 0,1 --limit 4G'
         """
         words = ["%tfgpu"]
@@ -68,7 +68,7 @@ def read_request(
     settings: RuntimeSettings,
     reset_peak: bool,
 ) -> DeviceRequest:
-    """The arguments of `devices()` as a `Request`; `DeviceError` for what no machine could do."""
+    """Return the arguments of `devices()` as a request; raise `DeviceError` for what no machine could do."""
     if growth and limit is not None:
         raise DeviceError(
             "growth and limit exclude each other, since TensorFlow drops growth on every GPU as soon as one"
@@ -117,7 +117,7 @@ def _read_indices(indices: int | str | Sequence[int] | None) -> tuple[int, ...] 
         )
     read = []
     for index in several:
-        # True is an int in Python, and devices(True) is surely a slip
+        # True is an int in Python, and devices(True) is surely a slip.
         if not isinstance(index, int) or isinstance(index, bool) or index < 0:
             raise DeviceError(
                 f"GPUs are named by their index from 0 up, not by {shorten(repr(index))}: write 0, or 0 and"
@@ -139,9 +139,9 @@ def _read_split(split: int | None, cpu: bool, limited: bool) -> int:
             f"split {shorten(repr(split))} is no number of logical devices: write a whole number from 1 up."
         )
     if not cpu and not limited:
-        said = shorten(str(split))
+        number = shorten(str(split))
         raise DeviceError(
-            f"split {said} needs a limit, since TensorFlow splits a GPU only into parts of a given size:"
-            f" write --limit 2G --split {said}, or --cpu --split {said} for logical CPUs."
+            f"split {number} needs a limit, since TensorFlow splits a GPU only into parts of a given size:"
+            f" write --limit 2G --split {number}, or --cpu --split {number} for logical CPUs."
         )
     return split

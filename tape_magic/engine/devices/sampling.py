@@ -1,4 +1,4 @@
-"""Memory and load of the GPUs, through NVML, and of the machine itself; TensorFlow has no part in it."""
+"""Samples memory and load of the GPUs, through NVML, and of the machine itself, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 
 from tape_magic.engine.devices.host import HostSampler
 from tape_magic.engine.devices.machine import Machine
-from tape_magic.engine.devices.nvml import NvmlMissing, opened, read_from
+from tape_magic.engine.devices.nvml import NvmlMissing, open_nvml, read_from
 from tape_magic.errors import DeviceError
 from tape_magic.results.watching import Reading, Sample
 
 
 class Sampler:
-    """Reads all devices whenever it is asked; NVML stays open until `close`.
+    """Reads memory and load of all devices on each call of `sample`; NVML stays open until `close`.
 
-    GPUs are numbered as nvidia-smi does. `missing` says why NVML cannot be asked, None where it can.
-    Raises `DeviceError` where there is nothing to read.
+    GPUs have the numbers of nvidia-smi. `missing` is the reason why NVML cannot be asked, None where it can.
+    Raises `DeviceError` where no device can be read.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class Sampler:
         self._nvml: Any = None
         self.missing: str | None = None
         try:
-            self._nvml = self._stack.enter_context(opened())
+            self._nvml = self._stack.enter_context(open_nvml())
         except NvmlMissing as missing:
             without = Machine().without_card
             self.missing = "this machine shows no NVIDIA card" if without else str(missing)
@@ -37,7 +37,7 @@ class Sampler:
             )
 
     def sample(self) -> Sample:
-        """The devices now."""
+        """Return the present memory and load of each device."""
         cards = read_from(self._nvml).cards if self._nvml is not None else ()
         gpus = [
             Reading(f"GPU {card.index}", card.product, card.used, card.total, card.load) for card in cards
@@ -45,6 +45,6 @@ class Sampler:
         return Sample(time.monotonic(), (*gpus, *self._host.readings()))
 
     def close(self) -> None:
-        """Leave NVML."""
+        """Close NVML."""
         self._nvml = None
         self._stack.close()

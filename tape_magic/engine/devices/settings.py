@@ -1,4 +1,4 @@
-"""Allocator, precision, determinism, placement, seed, memory peak."""
+"""The settings beside the devices: allocator, precision, determinism, placement, seed, memory peak."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tape_magic.engine.internals.random_state import seed_restorer
 from tape_magic.errors import DeviceError, closest, shorten
 
 
-def peak_anew(tf: Any, state: DeviceState, started: bool) -> tuple[tuple[Change, ...], str]:
-    """What resets it on every visible GPU, and a sentence.
+def peak_reset(tf: Any, state: DeviceState, started: bool) -> tuple[tuple[Change, ...], str]:
+    """Return the change that resets the memory peak of every visible GPU, and the note for the report.
 
-    Before TensorFlow has started there is none to reset, and asking for it would start TensorFlow.
+    Before TensorFlow has started there is no peak to reset, and asking for one would start TensorFlow.
     """
     if not state.visible:
         return (), "No GPU is in use, so there is no peak to reset: TensorFlow counts no memory of the CPU."
@@ -32,19 +32,20 @@ def peak_anew(tf: Any, state: DeviceState, started: bool) -> tuple[tuple[Change,
         for name in names:
             tf.config.experimental.reset_memory_stats(name)
 
-    # a peak that was reset is gone: it comes last, so that nothing after it can fail
-    anew = Change("the peak of memory", reset, lambda: None, lambda: True)
-    return (anew,), f"The peak of memory begins anew on {', '.join(names)}."
+    # A reset cannot be undone, so that `carry_out` makes this change last: nothing after it can fail.
+    change = Change("the peak of memory", reset, lambda: None, lambda: True)
+    return (change,), f"The peak of memory begins anew on {', '.join(names)}."
 
 
 ALLOCATOR = "TF_GPU_ALLOCATOR"
 
-_SEED_LIMIT = 2**32  # NumPy's
+_SEED_LIMIT = 2**32
+"""NumPy refuses seeds from here on."""
 
 
 @dataclass(frozen=True)
 class RuntimeSettings:
-    """What is named; None and False leave a setting as it is."""
+    """The settings that a request names; None and False leave a setting as it is."""
 
     allocator: str | None = None
     precision: str | None = None
@@ -54,7 +55,7 @@ class RuntimeSettings:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """As a magic line has them."""
+        """The options of the magic line that ask for these settings."""
         valued = {"--allocator": self.allocator, "--precision": self.precision, "--seed": self.seed}
         words = [f"{flag} {value}" for flag, value in valued.items() if value is not None]
         words += ["--deterministic"] * self.deterministic + ["--placement"] * self.placement
@@ -62,13 +63,13 @@ class RuntimeSettings:
 
 
 NOTHING = RuntimeSettings()
-"""Names no setting."""
+"""Settings that change nothing."""
 
 
 def read_settings(
     allocator: str | None, precision: str | None, deterministic: bool, placement: bool, seed: int | None
 ) -> RuntimeSettings:
-    """The arguments as `Settings`; `DeviceError` for values that there are not."""
+    """Return the arguments as :class:`RuntimeSettings`; raise `DeviceError` for an unknown value."""
     for label, value, known in (("allocator", allocator, ALLOCATORS), ("precision", precision, PRECISIONS)):
         if value is not None and value not in known:
             near = closest(str(value), known)
@@ -81,16 +82,26 @@ def read_settings(
 
 
 def allocator_now(environ: Mapping[str, str] = os.environ) -> str:
-    """The allocator that TensorFlow takes, or has taken, by the environment."""
+    """Return the name of the allocator that the environment selects, which TensorFlow reads at its start."""
     named = environ.get(ALLOCATOR)
     return named if named in ALLOCATORS else "bfc"
 
 
 @dataclass(frozen=True)
 class Change:
-    """One setting that is to become another: how, how back, and how to see that it is so.
+    """One setting to change.
 
-    `difference` says what is different in a setting that TensorFlow takes only before it starts.
+    Attributes
+    ----------
+    text
+        The name of the setting in messages.
+    do, undo
+        Set the new value, and the value from before.
+    holds
+        Whether the setting has the new value.
+    difference
+        The clause for an error after TensorFlow's start, for a setting that TensorFlow reads only once;
+        empty for a setting that can be changed at any time.
     """
 
     text: str
@@ -101,7 +112,10 @@ class Change:
 
 
 def changes_of(tf: Any, wanted: RuntimeSettings) -> tuple[Change, ...]:
-    """What has to change, in order; empty where all is so. The seed is set by `reseed`, each time."""
+    """Return the changes that bring the settings about, in order; none for a setting that is so already.
+
+    The seed is not among these: `reseed` sets it every time.
+    """
     found = []
     if wanted.allocator not in (None, allocator_now()):
         found.append(_allocator(str(wanted.allocator)))
@@ -147,7 +161,10 @@ def _precision(tf: Any, name: str) -> Change:
 
 
 def precision_now() -> str:
-    """The name of Keras's policy. Importing Keras takes a second, and before that it is the default."""
+    """Return the name of Keras's precision policy.
+
+    Before Keras is imported the policy is the default; importing it just to ask would take a second.
+    """
     tf = sys.modules.get("tensorflow")
     if tf is None or not {"keras", "tf_keras"} & set(sys.modules):
         return "float32"
@@ -155,22 +172,22 @@ def precision_now() -> str:
 
 
 def placement_now(tf: Any) -> bool:
-    """Whether TensorFlow logs the device of each operation."""
+    """Return whether TensorFlow logs the device of each operation."""
     try:
         return bool(tf.debugging.get_log_device_placement())
     except (ValueError, TypeError):
-        # TensorFlow reads its whole configuration for that, and finds GPUs that differ in growth, or a limit
-        # that is no number
+        # TensorFlow 2.21 validates its whole configuration here, and fails if GPUs differ in growth or a
+        # memory limit is not a number.
         return False
 
 
 def reseed(tf: Any, seed: int) -> Change:
-    """Python's, NumPy's, TensorFlow's and Keras's random numbers from one seed."""
+    """Return the change that seeds the random numbers of Python, NumPy, TensorFlow and Keras."""
     return Change("the seed", lambda: tf.keras.utils.set_random_seed(seed), seed_restorer(), lambda: True)
 
 
 def settings_now(tf: Any, seed: int | None) -> tuple[str, ...]:
-    """What is not at its default, in words, and the seed that was just set; starts nothing."""
+    """Return in words each setting that differs from its default, and the seed just set; start nothing."""
     found = {
         f"allocator {allocator_now()}": allocator_now() != "bfc",
         f"precision {precision_now()}": precision_now() != "float32",
@@ -182,7 +199,7 @@ def settings_now(tf: Any, seed: int | None) -> tuple[str, ...]:
 
 
 def remarks(settings: RuntimeSettings, capabilities: Sequence[tuple[int, int]]) -> tuple[str, ...]:
-    """What else to know about what was named."""
+    """Return a sentence for each named setting that has a catch here."""
     found = []
     if settings.deterministic and settings.seed is None:
         found.append("Deterministic random operations need a seed: --seed N gives one to all of them.")

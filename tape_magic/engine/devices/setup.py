@@ -1,4 +1,4 @@
-"""One setup carried out: read, plan, apply."""
+"""Carries a request out: refuses a change that a started TensorFlow forbids, and applies the others."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from tape_magic.engine.devices.apply import apply
-from tape_magic.engine.devices.cards import Located
+from tape_magic.engine.devices.cards import CardMatches
 from tape_magic.engine.devices.notes import why_no_gpu
 from tape_magic.engine.devices.plan import DevicePlan
 from tape_magic.engine.devices.request import DeviceRequest
@@ -26,11 +26,14 @@ def carry_out(
     started: bool,
     last: tuple[Change, ...],
 ) -> SetupOutcome:
-    """Set what the request asks for and is not so yet, then `last`. Return how it came out."""
+    """Bring about the plan and the settings of the request, then `last`; return the outcome.
+
+    Raises `DeviceError` if TensorFlow has started with other devices.
+    """
     changes = changes_of(tf, request.settings)
-    so = plan is None or (plan.is_so(state) and (started or state.growth_alike))
+    as_planned = plan is None or (plan.holds(state) and (started or state.growth_alike))
     if started:
-        found = () if so or plan is None else plan.differences(state)
+        found = () if as_planned or plan is None else plan.differences(state)
         found += tuple(change.difference for change in changes if change.difference)
         if found:
             raise DeviceError(
@@ -38,10 +41,10 @@ def carry_out(
                 f" kernel restart can change them: restart, and put this line first: {request.line}"
             )
     seed = request.settings.seed
-    known = seed is None or tensorflow_seed() == seed
-    anew = () if seed is None else (reseed(tf, seed),)
-    apply(tf, None if so else plan, state, (*changes, *anew, *last))
-    return SetupOutcome.ALREADY_SO if so and known and not changes else SetupOutcome.DONE
+    same_seed = seed is None or tensorflow_seed() == seed
+    seeding = () if seed is None else (reseed(tf, seed),)
+    apply(tf, None if as_planned else plan, state, (*changes, *seeding, *last))
+    return SetupOutcome.ALREADY_SO if as_planned and same_seed and not changes else SetupOutcome.DONE
 
 
 def check_required(tf: Any, request: DeviceRequest, state: DeviceState) -> None:
@@ -55,16 +58,19 @@ def check_required(tf: Any, request: DeviceRequest, state: DeviceState) -> None:
 
 
 def freest_gpu(
-    request: DeviceRequest, state: DeviceState, started: bool, located: Located
+    request: DeviceRequest, state: DeviceState, started: bool, located: CardMatches
 ) -> tuple[DeviceRequest, tuple[str, ...]]:
-    """The request with the index that "freest" means here and now, and a sentence on it."""
+    """Return the request with the index of the GPU that has the most free memory, and a note on the choice.
+
+    Raises `DeviceError` if the free memory of a GPU is not known.
+    """
     number = len(state.gpus)
     if number == 0:
         return request, ()
     if number == 1:
         return replace(request, indices=(0,)), ()
     if started and len(state.visible) == 1:
-        # chosen before, and its memory is now held by this very program
+        # An earlier line chose this GPU, and its memory is now held by this very program.
         return replace(request, indices=(state.gpus.index(state.visible[0]),)), ()
     free = [card.free if card is not None else None for card in located.cards]
     unknown = [index for index, one in enumerate(free) if one is None]
@@ -80,8 +86,8 @@ def freest_gpu(
     return replace(request, indices=(index,)), (note,)
 
 
-def about_order(indices: int | str | Sequence[int] | None) -> tuple[str, ...]:
-    """Return the note on indices that were not given in ascending order, which TensorFlow does not keep."""
+def order_notes(indices: int | str | Sequence[int] | None) -> tuple[str, ...]:
+    """Return a note if the indices are not in ascending order, since TensorFlow does not keep their order."""
     if indices is None or isinstance(indices, int | str) or list(indices) == sorted(indices):
         return ()
     return (

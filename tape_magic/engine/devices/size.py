@@ -1,4 +1,4 @@
-"""A cap on a GPU's memory: read from a line or an argument, and put on a device."""
+"""Caps on a GPU's memory, read from a line or an argument, and computed for a device."""
 
 from __future__ import annotations
 
@@ -17,41 +17,43 @@ _HOW_TO_WRITE = "write 512M, 4G or 4GiB (units of 1024), or a part of the memory
 
 @dataclass(frozen=True)
 class Size:
-    """A cap: `bytes`, or a `part` of the device's memory with 0 < part ≤ 1; `text` as a magic line has it."""
+    """A cap: `bytes`, or a `part` of the device's memory with 0 < part ≤ 1; `text` is its form in a line."""
 
     text: str
     bytes: int | None = None
     part: float | None = None
 
     def on(self, device: str, total: int | None) -> int:
-        """The cap in bytes on a device that has `total` bytes, rounded down to TensorFlow's unit, the MiB.
+        """Return the cap in bytes on a device that has `total` bytes, rounded down to whole MiB.
+
+        TensorFlow takes memory limits in MiB.
 
         Raises `DeviceError` for a part of an unknown total, for more than the total, and for less than 1 MiB.
 
         >>> Size("50%", part=0.5).on("GPU 0", 8 * 2**30) == 4 * 2**30
         True
         """
-        said = shorten(self.text)
+        text = shorten(self.text)
         if self.part is not None and total is None:
             raise DeviceError(
-                f"The limit {said} is a part of {device}'s memory, and neither TensorFlow nor NVML"
+                f"The limit {text} is a part of {device}'s memory, and neither TensorFlow nor NVML"
                 " tells how much that is: write the size itself, for example 4G."
             )
         size = self.bytes if self.bytes is not None else int((self.part or 0.0) * (total or 0))
         if total is not None and size > total:
-            raise DeviceError(f"The limit {said} is more than {device} has: {size_text(total)}.")
+            raise DeviceError(f"The limit {text} is more than {device} has: {size_text(total)}.")
         if size < MIB:
             raise DeviceError(
-                f"The limit {said} is less than 1 MiB on {device}, the least TensorFlow can cap:"
+                f"The limit {text} is less than 1 MiB on {device}, the least TensorFlow can cap:"
                 " write more, for example 512M."
             )
         return size // MIB * MIB
 
 
 def read_size(limit: str | int | float) -> Size:
-    """A cap on memory from "512M", "4G", "4GiB", "0.5", "50%", a number of bytes (int) or a part (float).
+    """Return a cap from "512M", "4G", "4GiB", "0.5", "50%", an int of bytes, or a float as a part.
 
-    Raises `DeviceError` for what is no size, zero, negative, or a part above the whole.
+    Raises `DeviceError` for anything else, for zero, a negative number, and a part above the whole.
 
     >>> read_size("1.5G").bytes == 1536 * 2**20, read_size("50%").part, read_size(0.25).text
     (True, 0.5, '25%')
@@ -74,7 +76,7 @@ def read_size(limit: str | int | float) -> Size:
         return _part(text, number / 100)
     if unit:
         return Size(text.replace(" ", ""), bytes=int(number * _UNITS[unit[0].upper()]))
-    # a bare "1" is as likely a forgotten unit as a whole device
+    # A bare "1" is as likely a forgotten unit as a whole device.
     if number >= 1 and "." not in text:
         raise DeviceError(f"limit {shorten(text)} has no unit: {_HOW_TO_WRITE}.")
     return _part(text, number)
@@ -82,7 +84,7 @@ def read_size(limit: str | int | float) -> Size:
 
 def _line_text(size: int) -> str:
     if size < MIB:
-        return f"{size} bytes"  # too little for a cap, so only ever part of an error
+        return f"{size} bytes"  # less than any cap, so that only an error shows it
     return f"{size >> 30}G" if size % 2**30 == 0 else f"{size // MIB}M"
 
 

@@ -1,8 +1,8 @@
-"""What TensorFlow's devices are set to, read without starting it.
+"""Reads the settings of TensorFlow's devices without starting TensorFlow.
 
-Never called here or anywhere: `tf.test.is_gpu_available`, `tf.test.gpu_device_name` and
-`device_lib.list_local_devices`. They create process-wide allocators while TensorFlow still counts as not
-started, and later growth and limits are accepted without effect.
+This package never calls `tf.test.is_gpu_available`, `tf.test.gpu_device_name` or
+`device_lib.list_local_devices`. These functions create process-wide allocators while TensorFlow still counts
+as not started, and later growth and limits are accepted without effect (seen in TensorFlow 2.21).
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class DeviceState:
 
     @property
     def logical_cpus(self) -> int:
-        """How many logical CPUs there are."""
+        """The number of logical CPUs."""
         return max((len(self.logical.get(cpu, ())) for cpu in self.cpus), default=0) or 1
 
     @property
     def policies(self) -> tuple[Policy, ...]:
-        """How each GPU's memory will really be taken, which is not always what the getters say."""
+        """The way in which each GPU's memory will really be taken, which the getters do not always return."""
         return tuple(self._policy(gpu) for gpu in self.gpus)
 
     def _policy(self, gpu: Any) -> Policy:
@@ -45,22 +45,26 @@ class DeviceState:
         if configs := self.logical.get(gpu):
             return Policy(PolicyKind.LIMIT, tuple(_limit_bytes(config) for config in configs))
         # TensorFlow drops growth on every GPU as soon as any device, even the CPU or a hidden GPU, has
-        # logical devices, while get_memory_growth goes on saying True (context.py, _compute_device_options).
+        # logical devices, while get_memory_growth still returns True (2.21, eager/context.py,
+        # _compute_device_options).
         return Policy(PolicyKind.GROWTH if self.growth[gpu] and not self.logical else PolicyKind.DEFAULT)
 
     @property
     def growth_alike(self) -> bool:
-        """Whether the visible GPUs agree on growth (None and False do not), as TensorFlow needs to start."""
+        """Whether the visible GPUs agree on growth, without which TensorFlow does not start.
+
+        None and False count as different.
+        """
         return len({self.growth[gpu] for gpu in self.visible}) < 2
 
 
 def _limit_bytes(config: Any) -> int:
-    # TensorFlow takes any limit that Python converts, the text "512" too, in MiB
+    # In MiB; TensorFlow accepts any value that Python converts to a number, such as the text "512".
     return int(float(config.memory_limit) * MIB)
 
 
 def read_state(tf: Any) -> DeviceState:
-    """The present settings; starts nothing."""
+    """Return the present settings; start nothing."""
     gpus, cpus = tf.config.list_physical_devices("GPU"), tf.config.list_physical_devices("CPU")
     configured = {device: tf.config.get_logical_device_configuration(device) for device in gpus + cpus}
     return DeviceState(
@@ -73,10 +77,10 @@ def read_state(tf: Any) -> DeviceState:
 
 
 def has_started(tf: Any) -> bool:
-    """Whether TensorFlow's runtime has started; leaves everything as it found it.
+    """Return whether TensorFlow's runtime has started; leave every setting as it is.
 
-    There is no public query. Visibility is the one setting that can be tried and put back exactly: changing
-    it is refused after the start and has no effect before it.
+    TensorFlow has no public query for this. Visibility is the one setting that can be tried and put back
+    exactly: TensorFlow refuses to change it after the start, and before the start the change has no effect.
     """
     visible = tf.config.get_visible_devices()
     try:
@@ -84,6 +88,6 @@ def has_started(tf: Any) -> bool:
     except RuntimeError:
         return True
     finally:
-        # equal to what is there after the start, and an equal list is never refused
+        # After the start this list equals the present one, and TensorFlow never refuses an equal list.
         tf.config.set_visible_devices(visible)
     return False

@@ -1,4 +1,7 @@
-"""The words that a request may have, for the engine and for the magic line; imports nothing."""
+"""The words that a request may contain, for the engine and for the magic line.
+
+Imports nothing, since loading the extension brings this module along.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,10 @@ FREEST = "freest"
 """In place of an index: the GPU with the most free memory."""
 
 ALLOCATORS = ("bfc", "cuda_malloc_async", "cuda_malloc")
-"""TensorFlow's own, the default; CUDA's with a pool; CUDA's plain one. Others are ignored without a word."""
+"""The values of TF_GPU_ALLOCATOR: TensorFlow's own, the default; CUDA's with a pool; CUDA's plain one.
+
+TensorFlow 2.21 ignores every other value without a message.
+"""
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "bfloat16", "float16", "float64")
-"""Keras's policies."""
+"""The names of Keras's precision policies."""

@@ -1,6 +1,6 @@
 """Why TensorFlow sees no GPU: each link of the chain from the wheel to the card, examined in turn.
 
-Entrance: ``examine``. The two programs are started by their paths, in processes of their own.
+Entrance: `examine.examine`. The modules `probe_program` and `trial_program` are started by their
+paths, each in a process of its own, and import nothing of the package.
 Imports: `devices`, `internals`, and the results.
-
 """

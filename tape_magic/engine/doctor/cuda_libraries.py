@@ -1,4 +1,4 @@
-"""The libraries that a TensorFlow with CUDA loads, or skips every GPU; and the wheels that bring them."""
+"""The libraries without which a TensorFlow with CUDA skips every GPU, and the wheels that bring them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import re
 from collections.abc import Sequence
 from importlib import metadata
 
-# By the first number of CUDA's version. TensorFlow asks for exactly these names, and CUDA's own libraries
-# number their interfaces apart from CUDA. With TF_CPP_VMODULE=dso_loader=1 its log names them.
+# The keys are the major versions of CUDA; each of its libraries numbers its interface independently.
+# TensorFlow loads exactly these names (seen in 2.21 with TF_CPP_VMODULE=dso_loader=1, which has its log name
+# them).
 _NAMES = {
     "11": "cudart.so.11.0 cublas.so.11 cublasLt.so.11 cufft.so.10 cusolver.so.11 cusparse.so.11",
     "12": "cudart.so.12 cublas.so.12 cublasLt.so.12 cufft.so.11 cusolver.so.11 cusparse.so.12",
@@ -25,14 +26,14 @@ _WHEELS = {
 }
 
 WHEELS = "tensorflow-wheels"
-"""The folder of what is fetched before anything is uninstalled."""
+"""The folder of the wheels that are fetched before anything is uninstalled."""
 
 _FEW = 2
-"""Up to so many missing wheels are named; past that, all of them are missing in all likelihood."""
+"""The most missing wheels that are named one by one; of more, probably all are missing."""
 
 
 def wanted_libraries(cuda: str | None, cudnn: str | None) -> tuple[str, ...]:
-    """The names for a TensorFlow built for these versions, in the order in which it loads them.
+    """Return the libraries of a TensorFlow built for these versions, in the order in which it loads them.
 
     >>> wanted_libraries("12.5.1", "9")[-1]
     'libcudnn.so.9'
@@ -42,7 +43,7 @@ def wanted_libraries(cuda: str | None, cudnn: str | None) -> tuple[str, ...]:
 
 
 def install_line(missing: Sequence[str], version: str, requirements: Sequence[str] | None = None) -> str:
-    """What brings the missing libraries, in the versions that this TensorFlow asks for itself.
+    """Return the line that installs the missing libraries, in the versions that TensorFlow itself requires.
 
     >>> install_line(["libcudnn.so.9"], "2.21.0", ['nvidia-cudnn-cu12<10.0,>=9.3; extra == "and-cuda"'])
     '%pip install "nvidia-cudnn-cu12<10.0,>=9.3"'
@@ -61,20 +62,20 @@ def install_line(missing: Sequence[str], version: str, requirements: Sequence[st
 
 
 def whole_line(version: str) -> str:
-    """What brings TensorFlow with all of CUDA's libraries; without a version, the newest."""
+    """Return the line that installs TensorFlow with CUDA's libraries; without a version, the newest."""
     return f'%pip install "{_whole("tensorflow", version)}"'
 
 
 def wheel_line(name: str, version: str) -> str:
-    """What puts a wheel with CUDA in the place of the one without that is installed under `name`.
+    """Return the line that replaces the wheel without CUDA, installed under `name`, by the one with CUDA.
 
-    pip finds a wheel of the same name and version installed already, unless it is told to install it anew.
+    Without --force-reinstall, pip considers a wheel of the same name and version installed already.
 
     >>> wheel_line("tensorflow", "2.21.0")
     '%pip install --force-reinstall "tensorflow[and-cuda]==2.21.0"'
 
-    Wheels of two names share their files, so that the old one has to go before the new one comes. All that
-    is needed is fetched before that: what fails until then leaves the old one as it was.
+    Wheels of two names share their files, so that the old one must be removed before the new one is
+    installed. Everything is fetched before that: a failure until then leaves the old one in place.
 
     >>> wheel_line("tf-nightly-cpu", "2.22.0-dev20260101").split(" && ")[1:]
     ['pip uninstall -y tf-nightly-cpu', 'pip install --no-index -f tensorflow-wheels "tf-nightly[and-cuda]"']
@@ -90,7 +91,10 @@ def wheel_line(name: str, version: str) -> str:
 
 
 def _whole(name: str, version: str) -> str:
-    """Of nightly builds only the newest are kept, so that the one installed may be gone."""
+    """Return the requirement of a wheel with CUDA, without the version for a nightly build.
+
+    Package indexes keep only the newest nightly builds, so that the installed one may be gone.
+    """
     return f"{name}[and-cuda]" if name == "tf-nightly" or not version else f"{name}[and-cuda]=={version}"
 
 
@@ -98,4 +102,4 @@ def _requirements() -> list[str]:
     try:
         return metadata.requires("tensorflow") or []
     except metadata.PackageNotFoundError:
-        return []  # under another name, or built from its source
+        return []  # installed under another name, or built from source

@@ -1,6 +1,6 @@
-"""Why there is no GPU, and the one thing to do about it: the chain in order, up to the first broken link.
+"""Examines the chain of links in order, up to the first broken one, and names the one thing to do about it.
 
-It starts nothing in this process. What may end a process is run apart, with a time limit.
+Nothing is started in this process. A test that may crash runs in a process of its own, with a time limit.
 """
 
 from __future__ import annotations
@@ -9,28 +9,28 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tape_magic.engine.devices.cards import VISIBLE, locate
+from tape_magic.engine.devices.cards import VISIBLE, match_cards
 from tape_magic.engine.devices.host import holders
 from tape_magic.engine.devices.machine import Machine
-from tape_magic.engine.devices.notes import hides_every_gpu, overridden
+from tape_magic.engine.devices.notes import hides_every_gpu, overriding_variable
 from tape_magic.engine.devices.state import DeviceState, has_started, read_state
 from tape_magic.engine.doctor import trial_program
 from tape_magic.engine.doctor.cuda_libraries import whole_line
-from tape_magic.engine.doctor.isolated import IsolatedRun, run_apart
+from tape_magic.engine.doctor.isolated import IsolatedRun, run_isolated
 from tape_magic.engine.doctor.links import (
     RUN,
-    Looked,
     Remedy,
-    look_at_driver,
-    look_at_files,
-    look_at_libraries,
-    look_at_wheel,
+    Result,
+    examine_driver,
+    examine_files,
+    examine_libraries,
+    examine_wheel,
 )
 from tape_magic.engine.internals.loading import TensorFlowMissing, load_tensorflow
 from tape_magic.results.doctor import ON_CPU, DoctorReport, Examined, Finding, Link
 
 TRIAL_SECONDS = 180
-"""A GPU newer than the wheel compiles its kernels first, which takes minutes."""
+"""The time limit of the small computation: on a GPU newer than the wheel, it compiles kernels for minutes."""
 
 _PLUGIN = "TF_PLUGGABLE_DEVICE_LIBRARY_PATH"
 
@@ -38,7 +38,7 @@ FIRST_LINE = "%tfgpu 0 --growth"
 
 
 def examine(machine: Machine | None = None) -> DoctorReport:
-    """Walks the chain on this machine, in seconds; where a GPU computes for the first time, in minutes.
+    """Return the report on this machine, within seconds, or minutes if a GPU computes for the first time.
 
     >>> report = examine()  # doctest: +SKIP
     >>> report.headline, report.command  # doctest: +SKIP
@@ -46,7 +46,7 @@ def examine(machine: Machine | None = None) -> DoctorReport:
     """
     machine = machine or Machine()
     links: list[Examined] = []
-    cure: Remedy | None = None
+    remedy: Remedy | None = None
     version = ""
     try:
         tf = load_tensorflow()
@@ -54,82 +54,86 @@ def examine(machine: Machine | None = None) -> DoctorReport:
         walk = _walk(tf, machine)
     except TensorFlowMissing as missing:
         walk = iter([_without_tensorflow(missing, machine)])
-    for examined, found in walk:
+    for examined, remedy in walk:
         links.append(examined)
-        cure = found
-        if cure is not None:
+        if remedy is not None:
             break
     links += [Examined(link, Finding.UNTRIED) for link in list(Link)[len(links) :]]
-    if cure is None:
+    if remedy is None:
         advice = "The line for the top of the notebook"
         return DoctorReport(tuple(links), None, advice, FIRST_LINE, version)
-    return DoctorReport(tuple(links), cure.cause, cure.advice, cure.command, version)
+    return DoctorReport(tuple(links), remedy.cause, remedy.advice, remedy.command, version)
 
 
-def _without_tensorflow(missing: TensorFlowMissing, machine: Machine) -> Looked:
-    """The first link where there is no TensorFlow to ask; where a card is, CUDA's libraries come with it."""
+def _without_tensorflow(missing: TensorFlowMissing, machine: Machine) -> Result:
+    """Return the result of the first link where TensorFlow cannot be imported.
+
+    On a machine with a card, the line to run installs CUDA's libraries along with TensorFlow.
+    """
     finding = Finding.FAILS if missing.installed else Finding.MISSING
     with_cuda = machine.linux and not machine.without_card and not missing.installed
     command = whole_line("") if with_cuda else missing.command
     return Examined(Link.WHEEL, finding, (missing.said,)), Remedy(missing.cause, RUN, command)
 
 
-def _walk(tf: Any, machine: Machine) -> Iterator[Looked]:
-    """The links one after the other, each looked at only when it is asked for."""
+def _walk(tf: Any, machine: Machine) -> Iterator[Result]:
+    """Yield the result of each link, which is examined only when it is asked for."""
     build, version = tf.sysconfig.get_build_info(), tf.__version__
     state = read_state(tf)
-    before: tuple[Callable[[], Looked], ...] = (
-        lambda: look_at_wheel(build, version, machine),
-        lambda: look_at_driver(build, machine),
-        lambda: look_at_files(machine),
-        lambda: look_at_libraries(build, version, machine),
+    before: tuple[Callable[[], Result], ...] = (
+        lambda: examine_wheel(build, version, machine),
+        lambda: examine_driver(build, machine),
+        lambda: examine_files(machine),
+        lambda: examine_libraries(build, version, machine),
     )
     if state.gpus and _is_plugin(machine.environ):
-        said = f"the GPUs come from a plug-in: {machine.environ[_PLUGIN]}"
-        yield Examined(Link.WHEEL, Finding.UNNEEDED, (said,)), None
+        evidence = f"the GPUs come from a plug-in: {machine.environ[_PLUGIN]}"
+        yield Examined(Link.WHEEL, Finding.UNNEEDED, (evidence,)), None
         for link in (Link.DRIVER, Link.FILES, Link.LIBRARIES):
             yield Examined(link, Finding.UNNEEDED), None
     else:
-        for look in before:
-            yield look()
-    yield _look_at_visible(tf, state, machine)
-    yield _look_at_settings(tf, state, machine)
-    yield _look_at_computation(tf, state, machine)
+        for examine_link in before:
+            yield examine_link()
+    yield _examine_visible(tf, state, machine)
+    yield _examine_settings(tf, state, machine)
+    yield _examine_computation(tf, state, machine)
 
 
 def _is_plugin(environ: Mapping[str, str]) -> bool:
     return bool(environ.get(_PLUGIN))
 
 
-def _look_at_visible(tf: Any, state: DeviceState, machine: Machine) -> Looked:
-    """Whether this process sees GPUs, and if not, whether another would."""
+def _examine_visible(tf: Any, state: DeviceState, machine: Machine) -> Result:
+    """Examine whether this process sees GPUs; if it does not, ask a new process."""
     visible = machine.environ.get(VISIBLE)
     if state.gpus and not state.visible:
         seen = f"{len(state.gpus)} GPUs, all hidden by a line of this notebook"
-        cure = Remedy("every GPU is hidden in this notebook", "Restart the kernel, and put first", FIRST_LINE)
-        return Examined(Link.VISIBLE, Finding.MISSING, (seen,)), cure
+        remedy = Remedy(
+            "every GPU is hidden in this notebook", "Restart the kernel, and put first", FIRST_LINE
+        )
+        return Examined(Link.VISIBLE, Finding.MISSING, (seen,)), remedy
     if state.gpus:
         return Examined(Link.VISIBLE, Finding.OK, _products(tf, state)), None
     if hides_every_gpu(visible):
-        cure = Remedy(
+        remedy = Remedy(
             f"{VISIBLE}={visible} hides every GPU",
             "Restart the kernel, and run first",
             f'import os; os.environ.pop("{VISIBLE}", None)',
         )
-        return Examined(Link.VISIBLE, Finding.MISSING, (f"{VISIBLE}={visible}",)), cure
-    ran = _trial(machine, ())
-    number = next((int(one["gpus"]) for one in ran.told if "gpus" in one), 0)
+        return Examined(Link.VISIBLE, Finding.MISSING, (f"{VISIBLE}={visible}",)), remedy
+    trial = _trial(machine, ())
+    number = next((int(one["gpus"]) for one in trial.messages if "gpus" in one), 0)
     if number:
         seen = f"a new process sees {number}, this one none"
-        cure = Remedy("this kernel is older than what was set up since", "Do", "Kernel → Restart Kernel")
-        return Examined(Link.VISIBLE, Finding.MISSING, (seen,)), cure
-    said = ran.ended or _last_words(ran)
-    cure = Remedy(
+        remedy = Remedy("this kernel is older than what was set up since", "Do", "Kernel → Restart Kernel")
+        return Examined(Link.VISIBLE, Finding.MISSING, (seen,)), remedy
+    evidence = trial.failure or _last_error(trial)
+    remedy = Remedy(
         "TensorFlow skips the GPUs, and its log says why",
         "Run in a terminal",
         'TF_CPP_VMODULE=dso_loader=1 python -c "import tensorflow as tf; tf.config.list_physical_devices()"',
     )
-    return Examined(Link.VISIBLE, Finding.MISSING, (said,)), cure
+    return Examined(Link.VISIBLE, Finding.MISSING, (evidence,)), remedy
 
 
 def _products(tf: Any, state: DeviceState) -> tuple[str, ...]:
@@ -139,36 +143,37 @@ def _products(tf: Any, state: DeviceState) -> tuple[str, ...]:
     )
 
 
-def _look_at_settings(tf: Any, state: DeviceState, machine: Machine) -> Looked:
-    """Whether the environment overrides what a line has set."""
-    found = overridden(machine.environ, state)
+def _examine_settings(tf: Any, state: DeviceState, machine: Machine) -> Result:
+    """Examine whether an environment variable overrides a setting of a line."""
+    found = overriding_variable(machine.environ, state)
     if found is None:
         return Examined(Link.SETTINGS, Finding.OK, ("no variable overrides them",)), None
     sentence, name, value = found
     when = "Restart the kernel, and run first" if has_started(tf) else "Run before the first tensor"
-    cure = Remedy(sentence, when, f"%env {name}={value}")
-    return Examined(Link.SETTINGS, Finding.FAILS, (sentence,)), cure
+    remedy = Remedy(sentence, when, f"%env {name}={value}")
+    return Examined(Link.SETTINGS, Finding.FAILS, (sentence,)), remedy
 
 
-def _look_at_computation(tf: Any, state: DeviceState, machine: Machine) -> Looked:
-    """Whether the first visible GPU multiplies two matrices, in a process of its own."""
+def _examine_computation(tf: Any, state: DeviceState, machine: Machine) -> Result:
+    """Have the first visible GPU multiply two matrices, in a process of its own."""
     index = state.gpus.index(state.visible[0])
-    ran = _trial(machine, (str(index),))
-    told = next((one for one in ran.told if "right" in one), None)
-    if told is not None and told["right"]:
+    trial = _trial(machine, (str(index),))
+    product = next((one for one in trial.messages if "right" in one), None)
+    if product is not None and product["right"]:
         shape = f"{trial_program.SIZE}×{trial_program.SIZE}"
-        done = f"a {shape} product on GPU {index}, right, {told['seconds']:.1f} s"
-        return Examined(Link.COMPUTATION, Finding.OK, (done,)), None
-    error = next((str(one["error"]) for one in ran.told if "error" in one), "")
-    failed = "gives a wrong product" if told is not None else ran.ended or "fails"
-    evidence = filter(None, (f"GPU {index} {failed}", error or _last_words(ran)))
-    examined = Examined(Link.COMPUTATION, Finding.FAILS, tuple(evidence))
-    return examined, _cure_of_computation(tf, state, index, failed, " ".join((error, *ran.log)))
+        evidence = f"a {shape} product on GPU {index}, right, {product['seconds']:.1f} s"
+        return Examined(Link.COMPUTATION, Finding.OK, (evidence,)), None
+    error = next((str(one["error"]) for one in trial.messages if "error" in one), "")
+    failure = "gives a wrong product" if product is not None else trial.failure or "fails"
+    lines = filter(None, (f"GPU {index} {failure}", error or _last_error(trial)))
+    examined = Examined(Link.COMPUTATION, Finding.FAILS, tuple(lines))
+    return examined, _computation_remedy(tf, state, index, failure, " ".join((error, *trial.log)))
 
 
-def _cure_of_computation(tf: Any, state: DeviceState, index: int, failed: str, log: str) -> Remedy:
+def _computation_remedy(tf: Any, state: DeviceState, index: int, failure: str, log: str) -> Remedy:
+    """Return the remedy for a computation that failed, by the error codes in its log."""
     if "RESOURCE_EXHAUSTED" in log or "OUT_OF_MEMORY" in log or "ResourceExhausted" in log:
-        card = locate(tf, state).cards[index]
+        card = match_cards(tf, state).cards[index]
         found = holders(card.processes) if card is not None else ()
         held = f", held by {found[0].text}" if found else ""
         return Remedy(
@@ -178,19 +183,19 @@ def _cure_of_computation(tf: Any, state: DeviceState, index: int, failed: str, l
         newest = whole_line("").removesuffix('=="').replace("install", "install --upgrade") + '"'
         return Remedy(f"this TensorFlow has no code for GPU {index}", "Run, then restart the kernel", newest)
     return Remedy(
-        f"a small computation on GPU {index} {failed}",
+        f"a small computation on GPU {index} {failure}",
         "Until that is mended, the CPU computes",
         ON_CPU,
     )
 
 
 def _trial(machine: Machine, args: tuple[str, ...]) -> IsolatedRun:
-    # a test of one GPU must not take its memory whole, and the log must say what fails
+    # The trial must not take all memory of a GPU, and its log must not be silenced.
     environ = {**machine.environ, "TF_FORCE_GPU_ALLOW_GROWTH": "true", "TF_CPP_MIN_LOG_LEVEL": "0"}
-    return run_apart(Path(trial_program.__file__), args, environ, TRIAL_SECONDS)
+    return run_isolated(Path(trial_program.__file__), args, environ, TRIAL_SECONDS)
 
 
-def _last_words(ran: IsolatedRun) -> str:
-    """The last line of the log that tells of an error."""
-    telling = [line for line in ran.log if line.startswith(("E", "F", "W")) or "Error" in line]
-    return telling[-1].rpartition("] ")[2].strip()[:200] if telling else ""
+def _last_error(run: IsolatedRun) -> str:
+    """Return the last line of the log that reports an error or a warning, without its time and place."""
+    lines = [line for line in run.log if line.startswith(("E", "F", "W")) or "Error" in line]
+    return lines[-1].rpartition("] ")[2].strip()[:200] if lines else ""

@@ -1,4 +1,4 @@
-"""A program of this package in a process of its own, with a time limit: this one lives on in any case."""
+"""Runs a program of this package in a process of its own, with a time limit, so that it may crash."""
 
 from __future__ import annotations
 
@@ -14,30 +14,34 @@ from typing import Any
 
 @dataclass(frozen=True)
 class IsolatedRun:
-    """What a program wrote, and how it ended; `ended` is None when it ended as it should."""
+    """The output of a program: its lines of JSON, its log, and how it failed, None if it did not."""
 
-    told: tuple[dict[str, Any], ...]
+    messages: tuple[dict[str, Any], ...]
     log: tuple[str, ...]
-    ended: str | None
+    failure: str | None
 
 
-def run_apart(program: Path, args: Sequence[str], environ: Mapping[str, str], limit: float) -> IsolatedRun:
-    """Runs it for at most `limit` seconds under this Python; reads its lines of JSON, and skips others."""
-    # -P: the folder of the program must not hide the standard library's modules
+def run_isolated(program: Path, args: Sequence[str], environ: Mapping[str, str], limit: float) -> IsolatedRun:
+    """Run a program for at most `limit` seconds under this Python, and return its output.
+
+    Lines of the standard output that are not JSON are skipped.
+    """
+    # -P: the modules beside the program must not hide the standard library's.
     command = [sys.executable, "-P", str(program), *args]
     try:
         done = subprocess.run(
             command, env=dict(environ), capture_output=True, timeout=limit, stdin=subprocess.DEVNULL
         )
     except subprocess.TimeoutExpired as late:
-        ended = f"did not end within {limit:.0f} s"
-        return IsolatedRun(_told(late.stdout or b""), _log(late.stderr or b""), ended)
+        failure = f"did not end within {limit:.0f} s"
+        return IsolatedRun(_messages(late.stdout or b""), _lines(late.stderr or b""), failure)
     except OSError as error:
         return IsolatedRun((), (), f"could not be run: {error}")
-    return IsolatedRun(_told(done.stdout), _log(done.stderr), _ended(done.returncode))
+    return IsolatedRun(_messages(done.stdout), _lines(done.stderr), _failure(done.returncode))
 
 
-def _ended(code: int) -> str | None:
+def _failure(code: int) -> str | None:
+    """Return how a program with this exit status failed, None for success."""
     if code < 0:
         try:
             return f"crashed with {signal.Signals(-code).name}"
@@ -46,17 +50,17 @@ def _ended(code: int) -> str | None:
     return f"ended with {code}" if code else None
 
 
-def _told(output: bytes) -> tuple[dict[str, Any], ...]:
-    read = map(_read, output.decode(errors="replace").splitlines())
-    return tuple(one for one in read if isinstance(one, dict))
+def _messages(output: bytes) -> tuple[dict[str, Any], ...]:
+    found = map(_from_json, output.decode(errors="replace").splitlines())
+    return tuple(one for one in found if isinstance(one, dict))
 
 
-def _read(line: str) -> Any:
+def _from_json(line: str) -> Any:
     try:
         return json.loads(line)
     except ValueError:
-        return None  # cut off by the end of the program, or printed by what it loads
+        return None  # cut off by a crash, or printed by a library that the program loads
 
 
-def _log(output: bytes) -> tuple[str, ...]:
+def _lines(output: bytes) -> tuple[str, ...]:
     return tuple(line for line in output.decode(errors="replace").splitlines() if line.strip())

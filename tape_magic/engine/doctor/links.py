@@ -1,6 +1,6 @@
 """The links before TensorFlow itself: the wheel, the driver, its device files, CUDA's libraries.
 
-Each function looks at one link and gives what it found; where that is broken, what it means and what to do.
+Each function examines one link and returns the evidence, with the remedy if the link is broken.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 from tape_magic.engine.devices.machine import Machine
 from tape_magic.engine.doctor import probe_program
 from tape_magic.engine.doctor.cuda_libraries import WHEELS, install_line, wanted_libraries, wheel_line
-from tape_magic.engine.doctor.isolated import IsolatedRun, run_apart
+from tape_magic.engine.doctor.isolated import IsolatedRun, run_isolated
 from tape_magic.results.doctor import ON_CPU, Examined, Finding, Link
 
 PROBE_SECONDS = 60
@@ -30,18 +30,19 @@ RUN = "Run, then restart the kernel"
 
 @dataclass(frozen=True)
 class Remedy:
-    """What a broken link means, and the one thing to do; `advice` leads up to `command`."""
+    """The meaning of a broken link, and the one thing to do; the phrase `advice` introduces `command`."""
 
     cause: str
     advice: str
     command: str
 
 
-Looked = tuple[Examined, Remedy | None]
+Result = tuple[Examined, Remedy | None]
+"""A link with its evidence, and the remedy if it is broken."""
 
 
-def look_at_wheel(build: Mapping[str, Any], version: str, machine: Machine) -> Looked:
-    """Whether this TensorFlow can use NVIDIA's GPUs at all."""
+def examine_wheel(build: Mapping[str, Any], version: str, machine: Machine) -> Result:
+    """Examine whether this TensorFlow can use NVIDIA's GPUs at all."""
     if build.get("is_cuda_build"):
         versions = [f"CUDA {build.get('cuda_version', 'of no number')}"]
         versions += [f"cuDNN {build['cudnn_version']}"] if "cudnn_version" in build else []
@@ -51,10 +52,11 @@ def look_at_wheel(build: Mapping[str, Any], version: str, machine: Machine) -> L
     cause = "this TensorFlow is built without CUDA"
     if not machine.linux:
         system = "macOS" if sys.platform == "darwin" else "Windows"
-        cure = Remedy(f"TensorFlow has no build with CUDA for {system}", STAY, ON_CPU)
+        remedy = Remedy(f"TensorFlow has no build with CUDA for {system}", STAY, ON_CPU)
         if system == "Windows":
-            cure = Remedy(cure.cause, "Install Linux within Windows, and TensorFlow there", "wsl --install")
-        return found, cure
+            advice = "Install Linux within Windows, and TensorFlow there"
+            remedy = Remedy(remedy.cause, advice, "wsl --install")
+        return found, remedy
     if machine.without_card:
         seen = f"no NVIDIA card among the {machine.nvidia_cards()[1]} PCI devices"
         found = Examined(Link.WHEEL, Finding.MISSING, (*found.evidence, seen))
@@ -67,46 +69,49 @@ def look_at_wheel(build: Mapping[str, Any], version: str, machine: Machine) -> L
 
 
 def _distribution() -> str:
-    """The name under which this TensorFlow is installed: tensorflow, tensorflow-cpu, tf-nightly."""
+    """Return the name under which this TensorFlow is installed: tensorflow, tensorflow-cpu, tf-nightly."""
     names = metadata.packages_distributions().get("tensorflow", ["tensorflow"])
     return names[0].replace("_", "-")
 
 
 def probe(names: Sequence[str], machine: Machine) -> IsolatedRun:
-    """Loads libraries apart; CUDA_VISIBLE_DEVICES is left out, since it would hide what the driver can do."""
+    """Load libraries in a process of its own.
+
+    The process has no CUDA_VISIBLE_DEVICES, with which the driver could report that there is no device.
+    """
     folders = [*site.getsitepackages(), site.getusersitepackages(), *sys.path]
     known = list(dict.fromkeys(folder for folder in folders if folder and os.path.isdir(folder)))
     environ = {key: value for key, value in machine.environ.items() if key != "CUDA_VISIBLE_DEVICES"}
     args = json.dumps(known), json.dumps(list(names))
-    return run_apart(Path(probe_program.__file__), args, environ, PROBE_SECONDS)
+    return run_isolated(Path(probe_program.__file__), args, environ, PROBE_SECONDS)
 
 
-def look_at_driver(build: Mapping[str, Any], machine: Machine) -> Looked:
-    """Whether libcuda.so.1 loads, starts, and is new enough."""
-    ran = probe((probe_program.DRIVER,), machine)
-    told = ran.told[0] if ran.told else {"error": ran.ended or "it says nothing"}
-    if told.get("error"):
-        return _no_driver(str(told["error"]), machine)
+def examine_driver(build: Mapping[str, Any], machine: Machine) -> Result:
+    """Examine whether libcuda.so.1 loads, starts, and is new enough."""
+    run = probe((probe_program.DRIVER,), machine)
+    driver = run.messages[0] if run.messages else {"error": run.failure or "it says nothing"}
+    if driver.get("error"):
+        return _no_driver(str(driver["error"]), machine)
     module = machine.driver_module()
-    version = int(told["cuda"])
-    evidence = [str(told["path"]), f"version {module}"] if module else [str(told["path"])]
+    version = int(driver["cuda"])
+    evidence = [str(driver["path"]), f"version {module}"] if module else [str(driver["path"])]
     evidence.append(f"for CUDA up to {version // 1000}.{version % 1000 // 10}")
     needed = int(str(build.get("cuda_version", "12")).partition(".")[0])
     if version // 1000 < needed:
         cause = f"the driver knows CUDA up to {version // 1000}, and this TensorFlow needs {needed}"
         return Examined(Link.DRIVER, Finding.FAILS, tuple(evidence)), Remedy(cause, *machine.renew_driver())
-    if told["init"] in (803, 804):
-        evidence.append(f"cuInit returns {told['init']}")
+    # CUDA_ERROR_SYSTEM_DRIVER_MISMATCH and CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE of the driver's API.
+    if driver["init"] in (803, 804):
+        evidence.append(f"cuInit returns {driver['init']}")
         cause = "the driver's library and the driver in the system's kernel are of different versions"
         restart = ("Start the machine anew; in a terminal", "sudo reboot")
         if machine.container:
             restart = ("Start the container anew; on its host", "docker restart …")
-        cure = Remedy(cause, *restart)
-        return Examined(Link.DRIVER, Finding.FAILS, tuple(evidence)), cure
+        return Examined(Link.DRIVER, Finding.FAILS, tuple(evidence)), Remedy(cause, *restart)
     return Examined(Link.DRIVER, Finding.OK, tuple(evidence)), None
 
 
-def _no_driver(error: str, machine: Machine) -> Looked:
+def _no_driver(error: str, machine: Machine) -> Result:
     cards, devices = machine.nvidia_cards()
     evidence = [error.rstrip(".")]
     if cards is not None:
@@ -124,15 +129,15 @@ def _no_driver(error: str, machine: Machine) -> Looked:
     return found, Remedy("NVIDIA's driver is missing", *machine.get_driver())
 
 
-def look_at_files(machine: Machine) -> Looked:
-    """Whether the driver's files are there, and whether this user may use them."""
+def examine_files(machine: Machine) -> Result:
+    """Examine whether the driver's files exist, and whether this user may open them."""
     root = machine.root
     if machine.wsl:
         file = root / "dev/dxg"
         if file.exists():
             return Examined(Link.FILES, Finding.OK, ("/dev/dxg",)), None
-        cure = Remedy("Windows hands no GPU to Linux", "Run in Windows", "wsl --update")
-        return Examined(Link.FILES, Finding.MISSING, ("/dev/dxg is not there",)), cure
+        remedy = Remedy("Windows hands no GPU to Linux", "Run in Windows", "wsl --update")
+        return Examined(Link.FILES, Finding.MISSING, ("/dev/dxg is not there",)), remedy
     cards = machine.device_files()
     wanted = [root / "dev/nvidiactl", root / "dev/nvidia-uvm", *(cards or [root / "dev/nvidia0"])]
     missing = [file for file in wanted if not file.exists()]
@@ -145,12 +150,12 @@ def look_at_files(machine: Machine) -> Looked:
     closed = [file for file in wanted if not os.access(file, os.R_OK | os.W_OK)]
     if closed:
         group = _group(closed[0])
-        cure = Remedy(
+        remedy = Remedy(
             f"this user may not open {_paths(closed[:1], root)}",
             "Run in a terminal, then log in anew",
             f"sudo usermod -aG {group} $USER",
         )
-        return Examined(Link.FILES, Finding.FAILS, (f"{_paths(closed, root)} not to be opened",)), cure
+        return Examined(Link.FILES, Finding.FAILS, (f"{_paths(closed, root)} not to be opened",)), remedy
     return Examined(Link.FILES, Finding.OK, (_paths(wanted, root),)), None
 
 
@@ -165,16 +170,16 @@ def _group(file: Path) -> str:
         return "video"
 
 
-def look_at_libraries(build: Mapping[str, Any], version: str, machine: Machine) -> Looked:
-    """Whether each library is found that TensorFlow loads, or else skips every GPU."""
+def examine_libraries(build: Mapping[str, Any], version: str, machine: Machine) -> Result:
+    """Examine whether each library loads without which TensorFlow skips every GPU."""
     names = wanted_libraries(build.get("cuda_version"), build.get("cudnn_version"))
-    ran = probe(names, machine)
-    told = {str(one["name"]): one for one in ran.told}
-    missing = [name for name in names if name not in told or told[name].get("error")]
+    run = probe(names, machine)
+    probed = {str(one["name"]): one for one in run.messages}
+    missing = [name for name in names if name not in probed or probed[name].get("error")]
     parts = tuple(
-        (name, Finding.MISSING, _why(name, told, ran.ended))
+        (name, Finding.MISSING, _why_missing(name, probed, run.failure))
         if name in missing
-        else (name, Finding.OK, str(told[name]["path"]))
+        else (name, Finding.OK, str(probed[name]["path"]))
         for name in names
     )
     count = (f"{len(names) - len(missing)} of {len(names)} found",)
@@ -186,8 +191,8 @@ def look_at_libraries(build: Mapping[str, Any], version: str, machine: Machine) 
     return examined, Remedy(cause, RUN, install_line(missing, version))
 
 
-def _why(name: str, told: Mapping[str, Mapping[str, Any]], ended: str | None) -> str:
-    """Why a library is not there, in the loader's words."""
-    if name not in told:
-        return ended or "not tried"
-    return str(told[name]["error"]).removeprefix(f"{name}: ")
+def _why_missing(name: str, probed: Mapping[str, Mapping[str, Any]], failure: str | None) -> str:
+    """Return the loader's message about a library that did not load, or how the program failed before."""
+    if name not in probed:
+        return failure or "not tried"
+    return str(probed[name]["error"]).removeprefix(f"{name}: ")

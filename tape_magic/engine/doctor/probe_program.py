@@ -1,8 +1,8 @@
-"""A program by itself: loads CUDA's libraries one by one, and says where each is or why it does not load.
+"""A program: loads CUDA's libraries one by one, and prints the path of each or the loader's error.
 
-A library that is broken may end the process that loads it, so the doctor runs this apart. It takes the
-folders in which wheels keep libraries, and the names; it writes a line of JSON for each, at once, so that
-the one that ended it is the first that is missing.
+A broken library may crash the process that loads it, so that the doctor runs this program in a process of its
+own. The arguments are the folders in which wheels keep libraries, and the names of the libraries. Each
+library gets a line of JSON, written at once, so that after a crash the first missing line names the culprit.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ DRIVER = "libcuda.so.1"
 
 
 def main(folders: list[str], names: list[str]) -> None:
-    """Try each name: first in the wheels, then wherever the system looks."""
+    """Try each name: first in the wheels, then in the places where the system looks."""
     for name in names:
         files = [str(file) for folder in folders for file in Path(folder).glob(f"nvidia/*/lib/{name}")]
-        told: dict[str, object] = {"name": name}
+        message: dict[str, object] = {"name": name}
         for candidate in [*files, name]:
             try:
                 library = ctypes.CDLL(candidate)
             except OSError as error:
-                told["error"] = str(error)
+                message["error"] = str(error)
                 continue
-            told |= {"path": _mapped(name) or candidate, "error": None}
+            message |= {"path": _mapped(name) or candidate, "error": None}
             if name == DRIVER:
-                told |= _driver(library)
+                message |= _driver(library)
             break
-        print(json.dumps(told), flush=True)
+        print(json.dumps(message), flush=True)
 
 
 def _driver(library: ctypes.CDLL) -> dict[str, object]:
-    """The highest CUDA that the driver knows, as 1000 × major + 10 × minor, and what starting it returns."""
+    """Return the highest CUDA version of the driver, as 1000 × major + 10 × minor, and cuInit's status."""
     version = ctypes.c_int()
     try:
         library.cuDriverGetVersion(ctypes.byref(version))
@@ -44,7 +44,7 @@ def _driver(library: ctypes.CDLL) -> dict[str, object]:
 
 
 def _mapped(name: str) -> str | None:
-    """Where a library came from, by the map of this process."""
+    """Return the path from which a library was loaded, by the memory map of this process."""
     try:
         lines = Path("/proc/self/maps").read_text().splitlines()
     except OSError:

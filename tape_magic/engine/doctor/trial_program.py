@@ -1,7 +1,8 @@
-"""A program by itself: has TensorFlow list its GPUs, and multiply two matrices on one of them.
+"""A program: has TensorFlow list its GPUs, and multiply two matrices on one of them.
 
-What is wrong with a GPU may end the process, so the doctor runs this apart. It takes the index of the GPU, or
-nothing to list them only, and writes lines of JSON.
+A broken GPU may crash the process that uses it, so that the doctor runs this program in a process of its own.
+The argument is the index of the GPU; without one, the program only lists the GPUs. The output is lines of
+JSON.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ SIZE = 256
 
 
 def main(index: int | None) -> None:
-    """List, and compute; what TensorFlow refuses is told in its own words."""
+    """List the GPUs, and compute; print TensorFlow's own words if it refuses."""
     try:
         _try(index)
     except Exception as error:
@@ -38,7 +39,7 @@ def _try(index: int | None) -> None:
     with tf.device("/GPU:0"):
         matrix = tf.constant(values)
         product = (matrix @ matrix).numpy()
-    # whole numbers below 2**24, so that each is exact in float32 and TensorFloat-32
+    # Each sum is a whole number below 2**24, and each factor is below 7: exact in float32 and TensorFloat-32.
     right = bool((product == values @ values).all())
     print(json.dumps({"seconds": time.monotonic() - began, "right": right}), flush=True)
 

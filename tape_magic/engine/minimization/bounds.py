@@ -1,4 +1,4 @@
-"""What variables have to stay within."""
+"""The bounds that variables have to stay within."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from tape_magic.engine.values.places import look_up
 from tape_magic.errors import LineError, SourceError, closest
 
 Limits = tuple[Any, Any]
-"""The lower and the upper bound, arrays or ``None``."""
+"""The lower and the upper bound of a variable, each an array or ``None``."""
 
 
 def limits_of(
     bounds: Mapping[str, Limits], selection: Selection, namespace: Mapping[str, Any]
 ) -> dict[int, Limits]:
-    """The bounds by the id of the variable that they are for.
+    """Return the bounds by the id of the variable that they are for.
 
-    A name is that of a source, of a variable in the report, or of a place in the namespace that holds some of
-    what is minimised over.
+    A name may be that of a source, of a variable in the report, or of a place in the namespace that holds
+    variables which are minimised over.
 
     Raises :class:`LineError` for a name that is not minimised over, and for bounds that are no numbers, do
     not fit the variable's shape, or leave nothing between them.
@@ -43,7 +43,7 @@ def limits_of(
 
 
 def _at_place(name: str, sources: Iterable[Sequence[Leaf]], namespace: Mapping[str, Any]) -> list[Leaf]:
-    """What is minimised over among what a place such as ``model.layers[0].kernel`` holds."""
+    """Return the leaves that a place such as ``model.layers[0].kernel`` holds."""
     try:
         held = {id(leaf.value) for leaf in leaves_of(look_up(name, namespace), name)}
     except SourceError:
@@ -68,7 +68,7 @@ def _limit(name: str, leaf: Leaf, value: Any) -> Any:
 
 
 def project(leaves: Sequence[Leaf], limits: Mapping[int, Limits]) -> list[str]:
-    """Move what is outside to the nearest bound; the names of what was."""
+    """Move the leaves that are outside to the nearest bound, and return their names."""
     moved = []
     for leaf in leaves:
         low, high = limits.get(id(leaf.value), (None, None))

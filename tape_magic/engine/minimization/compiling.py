@@ -1,8 +1,8 @@
-"""Compilers are waited for in slices, so that whoever waits can be stopped at any of them.
+"""Compiling in threads, which a run waits for in slices, so that the user can stop the wait.
 
-Nothing can end TensorFlow or XLA while they compile. They do it in a thread of their own here: on copies of
-the variables, and by a call of no steps, so that the thread may be left to itself and touches nothing. What
-it compiled is what the call itself then finds.
+Nothing can end TensorFlow or XLA while they compile. So they compile in a thread here, by a call of no steps
+on copies of the variables: the thread may be left to itself and touches nothing. The run's own call then
+finds the compiled function.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from tape_magic.engine.internals.contexts import capture_call_context
 from tape_magic.engine.internals.graphs import caller_with_captures
 from tape_magic.engine.minimization.control import RunControl, StopRequested
 from tape_magic.engine.process.interrupts import Interrupt
+from tape_magic.results.steps import Step
 
 SLICE_SECONDS = 0.02
-"""How often a run that waits asks whether it should end."""
+"""Seconds after which a waiting run asks again whether it should end."""
 
 THREAD = "tape_magic: compiling"
-"""What the threads are called."""
+"""The name of the threads."""
 
 _Result = TypeVar("_Result")
 
@@ -36,7 +37,7 @@ class BackgroundCompile:
     Parameters
     ----------
     call
-        What has it compiled.
+        A call that makes TensorFlow compile it.
     """
 
     def __init__(self, call: Callable[[], Any]) -> None:
@@ -45,7 +46,7 @@ class BackgroundCompile:
         self._call: Callable[[], Any] | None = call
         self._state = capture_call_context()
         _leave_compilers_alone()
-        # Whoever leaves Python while it compiles need not wait for it.
+        # A daemon, so that Python can end while it compiles.
         threading.Thread(target=self._run, name=THREAD, daemon=True).start()
 
     def _run(self) -> None:
@@ -61,25 +62,25 @@ class BackgroundCompile:
 
     @property
     def done(self) -> bool:
-        """Whether it is through."""
+        """Whether the function is compiled, or refused."""
         return self._done.is_set()
 
     def wait(self, seconds: float) -> bool:
-        """Wait for so long; whether it is through."""
+        """Wait for at most so many seconds, and return whether the function is compiled or refused."""
         return self._done.wait(seconds)
 
     def check(self) -> None:
-        """Raise what TensorFlow refused it with, if it did."""
+        """Raise the error that TensorFlow refused the function with, if it did."""
         if self._error is not None:
             raise self._error
 
 
 @cache
 def _leave_compilers_alone() -> None:
-    """Have a process that ends while a compiler works leave before TensorFlow tidies up.
+    """Make a process that ends while a compiler works exit before TensorFlow tidies up.
 
-    What the compiler uses is gone then, and the process would end with a crash instead of its status. Only
-    where the C library has a word for it, as on Linux.
+    Otherwise the compiler would use what is gone by then, and the process would crash instead of ending with
+    its status. This needs ``on_exit``, which glibc has.
     """
     try:
         library = ctypes.CDLL(None)
@@ -96,7 +97,7 @@ def _leave_compilers_alone() -> None:
 
 
 def compile_in_background(function: Any, arguments: Sequence[Any]) -> BackgroundCompile | None:
-    """Begin to have a concrete function compiled, by a call on copies of the variables that it captures.
+    """Begin to compile a concrete function, by a call on copies of the variables that it captures.
 
     Copies share the memory of their originals until one of them is assigned. ``None`` where a call with
     other variables than its own is not possible.
@@ -123,49 +124,54 @@ def _copy(variable: Any) -> Any:
 
 
 class CompileWaiter:
-    """How one run waits for what compiles.
+    """Waits for compilers, so that the user can stop the run at any time.
 
     Parameters
     ----------
-    asked
-        Whether the user wants the run to end.
-    tell
-        Told which engine is waited for: before Python begins its part of it, and at each slice.
+    control
+        Says whether the user wants the run to end, and is shown where the run stands; ``None`` for nobody.
+    step_of
+        Returns the step to show while an engine compiles: before Python begins its part, and at each slice.
 
     Attributes
     ----------
     seconds
-        That the run has waited for.
+        The time that the run has waited for compilers.
     """
 
-    def __init__(self, asked: RunControl | None = None, tell: Callable[[str], None] | None = None) -> None:
-        self._asked = RunControl(Interrupt()) if asked is None else asked
-        self._tell = tell
+    def __init__(
+        self, control: RunControl | None = None, step_of: Callable[[str], Step] | None = None
+    ) -> None:
+        self._control = RunControl(Interrupt()) if control is None else control
+        self._step_of = step_of
         self.seconds = 0.0
 
     def lay_out(self, call: Callable[[], _Result], engine: str) -> _Result:
-        """What Python does for a compiler, which the first interrupt ends. Raises :class:`Stopped`."""
+        """Call Python's part of compiling, which the first interrupt ends.
+
+        Raises :class:`StopRequested`.
+        """
         with self._counted():
-            self._told(engine)
-            with self._asked.at_once():
+            self._show(engine)
+            with self._control.at_once():
                 return call()
 
     def wait(self, compiling: BackgroundCompile, engine: str) -> None:
-        """Wait until it is through. Raises :class:`Stopped`."""
+        """Wait until a thread has compiled. Raises :class:`StopRequested` where the user ends the run."""
         with self._counted():
             while not compiling.wait(SLICE_SECONDS):
-                if self._asked() is not None:
+                if self._control() is not None:
                     raise StopRequested
-                self._told(engine)
+                self._show(engine)
 
-    def _told(self, engine: str) -> None:
-        if self._tell is not None:
-            self._tell(engine)
+    def _show(self, engine: str) -> None:
+        if self._step_of is not None:
+            self._control.show(self._step_of(engine))
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
-        began, paused = time.perf_counter(), self._asked.paused
+        began, paused = time.perf_counter(), self._control.paused
         try:
             yield
         finally:
-            self.seconds += time.perf_counter() - began - (self._asked.paused - paused)
+            self.seconds += time.perf_counter() - began - (self._control.paused - paused)

@@ -12,22 +12,22 @@ from tape_magic.results.minimum import StopReason
 from tape_magic.results.steps import Step, Wish
 
 PAUSE_SECONDS = 0.02
-"""How often a run that is paused asks whether to go on."""
+"""Seconds after which a paused run asks again whether to go on."""
 
 
 class StopRequested(Exception):
-    """The user asked a run to end between its chunks; :class:`Asked` goes on to say why."""
+    """The user asked a run to end while it worked for a compiler; :class:`RunControl` says why."""
 
 
 class RunControl:
-    """Asked between chunks for a reason to end the run; a pause is waited out here.
+    """Tells between chunks whether the user wants the run to end, and waits while it is paused.
 
     Parameters
     ----------
     interrupt
         Set by Ctrl-C and the ■ button.
     wish
-        What the display's buttons say; ``None`` where there are none.
+        Returns what the display's buttons say; ``None`` where there are none.
     on_wait
         Shows where the run stands while it waits for a compiler.
 
@@ -48,7 +48,7 @@ class RunControl:
         self.paused = 0.0
 
     def __call__(self) -> StopReason | None:
-        """Why the run is to end now, if it is; once there is a reason, it stays."""
+        """Return why the run is to end now, or ``None``; a reason that was given once stays."""
         if self._said is not None and not self._interrupt.pressed:
             return self._said
         began = time.perf_counter()
@@ -69,13 +69,13 @@ class RunControl:
         return reason
 
     def show(self, step: Step) -> None:
-        """Where the run stands, while it waits."""
+        """Show where the run stands, while it waits."""
         if self._on_wait is not None:
             self._on_wait(step)
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Within this, the first interrupt does not wait for the end of a chunk.
+        """Let the first interrupt end the block at once, instead of at the end of a chunk.
 
         It, and one from before, raises :class:`Stopped`.
         """

@@ -6,12 +6,10 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tape_magic.engine.minimization.problem import Settle
-from tape_magic.engine.program.program import Namespace, Program
+from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.tracing.failures import creates_a_variable, missing_gradients
 from tape_magic.engine.tracing.loss import require_scalar
 from tape_magic.engine.tracing.traced import Require
-from tape_magic.engine.values.leaves import Leaf
 from tape_magic.engine.values.places import look_up
 from tape_magic.errors import TargetError, closest
 from tape_magic.notation import place
@@ -25,8 +23,8 @@ class EagerProgram:
 
     Parameters
     ----------
-    program, namespace, loss_name
-        What is run, on what, and the name of its loss; ``None`` for the last expression.
+    problem
+        What is minimised.
     require
         Finds the loss, or the residuals, among what was computed.
 
@@ -36,13 +34,11 @@ class EagerProgram:
         The value of the program's last expression, from the last run.
     """
 
-    def __init__(
-        self, program: Program, namespace: Namespace, loss_name: str | None, require: Require
-    ) -> None:
-        self._program, self._namespace, self._loss_name = program, namespace, loss_name
-        self._require = require
+    def __init__(self, problem: Problem, require: Require) -> None:
+        self._problem, self._require = problem, require
+        first, namespace = problem.program.names.reads_first, problem.namespace
         # Each run begins with what the names held before, as a compiled evaluation does.
-        self._entry = {name: namespace[name] for name in program.names.reads_first if name in namespace}
+        self._entry = {name: namespace[name] for name in first if name in namespace}
         self._ran = False
         self.value: Any = None
 
@@ -50,18 +46,20 @@ class EagerProgram:
         """Begin each further run with these values of some names, such as the next batch."""
         self._entry |= values
 
-    def start(self, settle: Settle, *, gradient: bool) -> tuple[Sequence[Leaf], Sequence[bool]]:
-        """Run once to find what is minimised over, and return it with which of it has a gradient.
+    def start(self, *, gradient: bool) -> Sequence[bool]:
+        """Run once to find what is minimised over, and return for each leaf whether it has a gradient.
 
-        Without `gradient`, no gradient is taken, and all of it counts.
+        The problem is settled and begun afterwards. Without `gradient`, no gradient is taken, and each leaf
+        counts.
         """
         import tensorflow as tf
 
         with tf.GradientTape() as tape:
             self.compute()
-            leaves = settle(tape.watched_variables())
+        leaves = self._problem.settle(tape.watched_variables())
+        self._problem.begin()
         if not gradient:
-            return leaves, [True] * len(leaves)
+            return [True] * len(leaves)
         # A tape watches a variable as it is read, unless the variable is not trainable.
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             for leaf in leaves:
@@ -69,7 +67,7 @@ class EagerProgram:
             loss = self.compute()
         with missing_gradients(DERIVATIVE_FREE):
             found = tape.gradient(loss, [leaf.value for leaf in leaves])
-        return leaves, [one is not None for one in found]
+        return [one is not None for one in found]
 
     def compute(self) -> Any:
         """Run the program and return its loss or residuals.
@@ -82,24 +80,26 @@ class EagerProgram:
         def refuse(create: Any, **arguments: Any) -> Any:
             raise _VariableCreated
 
-        self._namespace.update(self._entry)
+        namespace = self._problem.namespace
+        namespace.update(self._entry)
         # Layers that were not built yet make their variables in the first run.
         scope = tf.variable_creator_scope(refuse) if self._ran else contextlib.nullcontext()
         try:
             with scope:
-                self.value = self._program.run(self._namespace, {})
+                self.value = self._problem.program.run(namespace, {})
         except _VariableCreated as error:
-            raise creates_a_variable(self._program, error) from None
+            raise creates_a_variable(self._problem.program, error) from None
         self._ran = True
-        return self._require(self.value, self._namespace, self._loss_name)
+        return self._require(self.value, namespace, self._problem.loss_name)
 
     def scalars(self, names: Sequence[str]) -> list[Any]:
         """Return further scalars that the last run assigned."""
+        namespace = self._problem.namespace
         for name in names:
             base = place(name)[0]
-            if base not in self._namespace:
-                raise TargetError(f"the cell never assigns {base}{closest(base, self._namespace)}")
-        return [require_scalar(look_up(name, self._namespace), name) for name in names]
+            if base not in namespace:
+                raise TargetError(f"the cell never assigns {base}{closest(base, namespace)}")
+        return [require_scalar(look_up(name, namespace), name) for name in names]
 
 
 class _VariableCreated(Exception):

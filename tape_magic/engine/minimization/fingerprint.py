@@ -1,9 +1,9 @@
 """What a trace of a program depends on, so that an unchanged cell need not be traced again.
 
 A trace holds on to the tensors and variables that the program read, and to the values that Python had:
-numbers, the contents of lists and arrays, and what the notebook's own functions read in turn. Of an object
-that may hold anything else, nothing can be said, and then the cell is traced again: that takes a moment, and
-a loop that is out of date would give wrong numbers.
+numbers, the contents of lists and arrays, and what the notebook's own functions read in turn. An object that
+may hold anything else has no fingerprint, and then the cell is traced again. That takes a moment, but a loop
+that is out of date would give wrong numbers.
 """
 
 from __future__ import annotations
@@ -13,31 +13,35 @@ import hashlib
 import sys
 import types
 import weakref
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tape_magic.engine.internals.keras_layers import inner_layers
-from tape_magic.engine.minimization.optimizers import settings_of
+from tape_magic.engine.minimization.optimizers import is_optimizer, settings_of
+from tape_magic.engine.minimization.settings import Settings
+from tape_magic.engine.minimization.stop_rules import Rules
+from tape_magic.engine.program.program import Namespace, Program
 from tape_magic.engine.values.functions import is_users, unwrapped
 from tape_magic.engine.values.introspection import attributes_of, elements_of, is_a, pairs_of
 from tape_magic.engine.values.reach import reached_from
 from tape_magic.engine.values.tensors import is_liftable, is_tensor, is_variable
+from tape_magic.notation import place
 
 
 class NotHashable(Exception):
-    """There is something of which it cannot be told whether it has changed."""
+    """A value may have changed unseen, so it has no fingerprint."""
 
 
 class Same:
-    """An object by its identity, which it does not keep alive; one that is gone equals nothing."""
+    """The identity of an object, which it does not keep alive; that of a freed object equals nothing."""
 
     def __init__(self, value: Any) -> None:
         self._id = id(value)
         try:
             self._held: Callable[[], Any] = weakref.ref(value)
-        except TypeError:  # what cannot be referred to weakly is small
+        except TypeError:  # no weak references; such objects are small
             self._held = lambda: value
 
     def __eq__(self, other: object) -> bool:
@@ -71,12 +75,12 @@ class Fingerprints:
     def of_names(
         self, names: Iterable[str], namespace: Mapping[str, Any], lifted: Iterable[str] = ()
     ) -> Hashable:
-        """What names of a namespace hold; of those that are `lifted`, floats count by their type only."""
+        """Return a hashable for what names hold; floats of `lifted` names count by their type only."""
         held = {name: namespace[name] for name in names if name in namespace}
         return tuple((name, self.of(value, lifted=name in lifted)) for name, value in held.items())
 
     def of(self, value: Any, *, lifted: bool = False) -> Hashable:
-        """A hashable that is equal for a value which a trace would treat alike.
+        """Return a hashable that is equal for values which a trace would treat alike.
 
         Raises :class:`Unknown` for an object that may have changed unseen.
         """
@@ -85,7 +89,7 @@ class Fingerprints:
             return kind, np.shape(value), str(np.asarray(value).dtype)
         if kind in _PLAIN or is_a(value, np.generic):
             return kind, repr(value)
-        if id(value) in self._seen:  # met before, maybe within itself
+        if id(value) in self._seen:  # seen before, maybe within itself
             return "again", self._seen[id(value)]
         self._seen[id(value)] = len(self._seen)
         self._alive.append(value)  # so that its id stays its own
@@ -100,7 +104,7 @@ class Fingerprints:
         return self._of_object(value)
 
     def of_settings(self, settings: Mapping[str, Any]) -> Hashable:
-        """What an optimizer is made from."""
+        """Return a hashable for what an optimizer is made from."""
         rest = {key: value for key, value in settings.items() if key != "learning_rate"}
         return repr(rest), self.of(settings.get("learning_rate"))
 
@@ -127,7 +131,7 @@ class Fingerprints:
 
     def _of_function(self, function: types.FunctionType) -> Hashable:
         if function.__globals__ is not self._home:
-            if is_users(function.__code__.co_filename):  # of a file of the user's, which may be loaded again
+            if is_users(function.__code__.co_filename):  # the user may load that file again
                 raise NotHashable(function)
             return Same(function)
         reached = reached_from(function, self._home)
@@ -151,7 +155,7 @@ class Fingerprints:
         import tensorflow as tf
 
         kind = self._of_class(type(value))
-        random = tf.random.Generator | keras.random.SeedGenerator  # what changes of them is a variable
+        random = tf.random.Generator | keras.random.SeedGenerator  # their state is a variable
         composite = tf.RaggedTensor | tf.SparseTensor | tf.IndexedSlices
         unchanging = composite | tf.DType | tf.TensorSpec | tf.data.Dataset | keras.DTypePolicy
         if is_variable(value) or is_tensor(value) or is_a(value, unchanging | random):
@@ -170,7 +174,7 @@ class Fingerprints:
         raise NotHashable(value)
 
     def _of_layer(self, layer: Any) -> Hashable:
-        """Settings, weights, and the same of each layer within."""
+        """Return a hashable for the settings and weights of a layer, and of each layer within."""
         import keras
 
         weights = tuple(Same(variable) for variable in layer.variables)
@@ -181,14 +185,14 @@ class Fingerprints:
         if self._users_own(type(layer)):
             given = self._own_attributes(layer, everything=True, besides=frozenset(vars(keras.Layer())))
             return layer.trainable, weights, inner, given
-        if is_a(layer, keras.Model):  # its layers say it
+        if is_a(layer, keras.Model):  # its layers stand for it
             return layer.trainable, weights, inner
         return layer.trainable, weights, inner, repr(layer.get_config())
 
     def _own_attributes(
         self, value: Any, *, everything: bool = False, besides: frozenset[str] = frozenset()
     ) -> Hashable:
-        """What the user gave an object: its public attributes, the plain ones or all of them."""
+        """Return a hashable for an object's public attributes: all of them, or the plain values only."""
         named = [
             (name, item)
             for name, item in attributes_of(value).items()
@@ -197,13 +201,53 @@ class Fingerprints:
         return tuple((name, self.of(item)) for name, item in named if everything or type(item) in _PLAIN)
 
     def _users_own(self, kind: type) -> bool:
-        """Whether a class is of the notebook, or of a file of the user's."""
+        """Return whether a class is the notebook's, or from a file of the user's."""
         file = getattr(sys.modules.get(kind.__module__), "__file__", None)
         return kind.__module__ == self._module or (file is not None and is_users(file))
 
 
 def _digest(array: np.ndarray[Any, Any]) -> bytes:
-    """Of an array's contents, which a trace takes over."""
+    """Return a digest of an array's contents, which a trace takes over."""
     if array.dtype.hasobject:
         raise NotHashable(array)
     return hashlib.blake2b(np.ascontiguousarray(array).view(np.uint8).data, digest_size=16).digest()
+
+
+def fingerprint_of_run(
+    program: Program,
+    namespace: Namespace,
+    loss_name: str | None,
+    over: Sequence[str] | None,
+    settings: Settings,
+) -> Hashable:
+    """Return what a later run must have in common with this one to use its loops; ``None`` for nothing.
+
+    The parameters are those of :class:`~tape_magic.engine.minimization.problem.Problem`.
+    """
+    prints = Fingerprints(program.home(namespace))
+    lifted = [name for name in over or () if name.isidentifier()]
+    read = dict.fromkeys([*program.names.reads, *(place(name)[0] for name in over or ())])
+    try:
+        return (
+            program.source,
+            loss_name,
+            tuple(over) if over is not None else None,
+            (_of_optimizer(settings, prints), settings.lr, settings.seed is not None),
+            (settings.engine == "graph", settings.keep, settings.track, Rules.of(settings)),
+            prints.of(dict(settings.bounds)),
+            settings.names,
+            prints.of_names([name for name in read if name not in settings.names], namespace, lifted),
+        )
+    except Exception:  # whatever an object of the user's raises when it is looked at
+        return None
+
+
+def _of_optimizer(settings: Settings, prints: Fingerprints) -> Hashable:
+    optimizer = settings.optimizer
+    if isinstance(optimizer, str):
+        return optimizer
+    if settings.made_here and is_optimizer(optimizer):
+        config = settings_of(optimizer)
+        del config["name"]  # Keras numbers optimizers: "adam", "adam_1"
+        return type(optimizer), prints.of_settings(config)
+    return prints.of(optimizer)

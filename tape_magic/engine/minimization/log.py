@@ -1,28 +1,33 @@
-"""`RunLog`: the series of a run in bounded memory, the step that a display sees, the final result."""
+"""What a run records: the values of each step in bounded memory, why the run ended, and its report."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import replace
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from tape_magic.engine.values.leaves import Leaf
+from tape_magic.engine.minimization import optimizers
+from tape_magic.engine.minimization.control import RunControl
+from tape_magic.engine.minimization.problem import Problem, array_of
+from tape_magic.engine.static_analysis import side_effects
+from tape_magic.results.minimum import Divergence, MinimizeResult, StopReason, VariableChange
 from tape_magic.results.steps import Step
 
 EXACT = 10_000
-"""Every step up to this one is kept."""
+"""Every step up to this one keeps its value."""
 
 THINNED = 10_000
-"""Of all later steps, at most so many."""
+"""The most values that are kept of all later steps."""
 
 _Array = np.ndarray[Any, Any]
 
 
 class Series:
-    """One number a step: all of the first steps, then the least and the greatest of each stretch.
+    """One number a step: each of the first steps, then the least and the greatest of each stretch.
 
     >>> series = Series()
     >>> series.extend(np.arange(3), np.array([4.0, 1.0, 2.0]))
@@ -39,7 +44,7 @@ class Series:
         return len(self.steps)
 
     def extend(self, steps: _Array, values: _Array) -> None:
-        """Add what came at later steps, in their order."""
+        """Add the values of later steps, in their order."""
         self.steps = np.concatenate([self.steps, steps.astype(np.int64)])
         self.values = np.concatenate([self.values, values.astype(np.float64)])
         if len(self.steps) > EXACT + 1 + 2 * THINNED:
@@ -51,7 +56,7 @@ class Series:
         self.steps, self.values = self.steps[:count], self.values[:count]
 
     def thinned(self) -> tuple[_Array, _Array]:
-        """Steps and values, at most :data:`EXACT` + 1 + :data:`THINNED` of them."""
+        """Return steps and values, at most :data:`EXACT` + 1 + :data:`THINNED` of them."""
         if len(self.steps) > EXACT + 1 + THINNED:
             self._thin()
         return self.steps, self.values
@@ -59,8 +64,8 @@ class Series:
     def _thin(self) -> None:
         head = int(np.searchsorted(self.steps, EXACT, side="right"))
         steps, values = self.steps[head:], self.values[head:]
-        # Two of each stretch, and the last. Stretches grow only where those of now are too many: what has
-        # come since the last time is denser than they are.
+        # Two values of each stretch stay, and the last value. A stretch grows only where there are too many:
+        # the values since the last time are denser than the thinned ones before.
         keep = _extremes(steps // self._width, values)
         while len(keep) > THINNED:
             self._width *= 2
@@ -71,7 +76,7 @@ class Series:
 
 
 def _extremes(stretch: _Array, values: _Array) -> _Array:
-    """The places of the first least and the first greatest value of each stretch, and the last place."""
+    """Return the places of the first least and first greatest value of each stretch, and the last place."""
     starts = np.flatnonzero(np.diff(stretch, prepend=stretch[0] - 1))
     counts = np.diff(np.append(starts, len(stretch)))
     keep = {len(stretch) - 1}
@@ -82,45 +87,206 @@ def _extremes(stretch: _Array, values: _Array) -> _Array:
     return np.array(sorted(keep))
 
 
+@dataclass(frozen=True)
+class Recorded:
+    """Values of one series at some steps, in their order."""
+
+    steps: _Array
+    values: _Array
+
+
+@dataclass(frozen=True)
+class Minimized:
+    """The report, and the value of the program's last expression at the end."""
+
+    result: MinimizeResult
+    value: Any
+
+
+UNLIMITED = 2**62
+"""The limit of steps where only the end of the data, or the time, ends a run."""
+
 SMALL, SHOWN = 12, 8
-"""A display shows the variables of so few elements, and of these so many."""
+"""A display shows variables of at most this many elements, and at most this many of them."""
 
 
-def array_of(value: Any) -> np.ndarray[Any, Any]:
-    """A copy of what a tensor or variable holds."""
-    return np.array(value.numpy())
+class RunLog:
+    """What one run records, from its first step to its report.
+
+    Parameters
+    ----------
+    problem
+        What is minimised; the clock starts now.
+
+    Attributes
+    ----------
+    series
+        The loss, then each tracked scalar.
+    limit
+        The most steps; :data:`UNLIMITED` where there is no such number.
+    first_step
+        The step that the run goes on from; 0 for a run that begins anew.
+    steps_per_epoch
+        Batches in an epoch; ``None`` without data, or where the number is not known.
+    reason, divergence
+        Why the run ended, and what stopped being finite.
+    kept_best
+        The lowest loss, if its variables were put back at the end; else ``None``.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        limit = problem.settings.step_limit
+        self._problem = problem
+        self._track = problem.settings.track
+        self.series = [Series() for _ in range(1 + len(self._track))]
+        self.limit = UNLIMITED if limit is None else limit
+        self.first_step = 0
+        self.steps_per_epoch: int | None = None
+        self.reason = StopReason.STEPS
+        self.divergence: Divergence | None = None
+        self.kept_best: float | None = None
+        self._started = time.perf_counter()
+        self._control: RunControl | None = None
+
+    def follow(self, control: RunControl) -> None:
+        """Leave the pauses that the user asks for out of the clock."""
+        self._control = control
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the run began, without pauses."""
+        paused = 0.0 if self._control is None else self._control.paused
+        return time.perf_counter() - self._started - paused
+
+    # -- the series ------------------------------------------------------------------------------------
+
+    def record(self, recorded: Sequence[Recorded]) -> None:
+        """Add the values of some steps, one item a series; they replace the same and later steps."""
+        for series, part in zip(self.series, recorded, strict=True):
+            if len(part.steps):
+                series.drop_from(int(part.steps[0]))
+                series.extend(part.steps, part.values)
+
+    def note(self, step: int, numbers: Sequence[float]) -> None:
+        """Add one number a series at a step."""
+        for series, number in zip(self.series, numbers, strict=True):
+            series.extend(np.array([step]), np.array([number]))
+
+    def drop_from(self, step: int) -> None:
+        """Forget a step and all after it."""
+        for series in self.series:
+            series.drop_from(step)
+
+    @property
+    def arrays(self) -> list[_Array]:
+        """Steps and values in turn, for each series, as :meth:`restore` takes them."""
+        return [array for series in self.series for array in (series.steps, series.values)]
+
+    def restore(self, tracked: Sequence[str], arrays: Sequence[_Array]) -> None:
+        """Begin with what an earlier run recorded; a scalar that only this run tracks begins now."""
+        earlier = dict(zip(("", *tracked), zip(arrays[::2], arrays[1::2], strict=True), strict=True))
+        self.series = [Series(*earlier.get(name, ())) for name in ("", *self._track)]
+
+    # -- where the run stands ----------------------------------------------------------------------------
+
+    def step(self, step: int, loss: float, best: float, engine: str, compiling: str = "") -> Step:
+        """Return a step as a display takes it; `compiling` is the engine that compiles at the time."""
+        epoch = 0, 0
+        if length := self.steps_per_epoch:
+            epoch = min(step, self.limit - 1) // length + 1, -(-self.limit // length)
+        steps = 0 if self.limit == UNLIMITED else self.limit
+        return Step(step, steps, loss, best, self.seconds, engine, *epoch, compiling=compiling)
+
+    def last_step(self, engine: str, compiling: str) -> Step:
+        """Return the last recorded step, for a display while the run waits for a compiler."""
+        losses = self.series[0]
+        step, loss, best = self.first_step, math.nan, math.nan
+        if len(losses):
+            step, loss, best = int(losses.steps[-1]), losses.values[-1], losses.values.min()
+        return self.shown(self.step(step, loss, best, engine, compiling))
+
+    def shown(self, step: Step) -> Step:
+        """Return a step with the history, the tracked scalars, and a way to read the variables."""
+        loss, *tracked = self.series
+        leaves = self._problem.leaves
+        small = [leaf for leaf in leaves if math.prod(leaf.shape) <= SMALL][:SHOWN]
+        pairs = zip(self._track, tracked, strict=True)
+        return replace(
+            step,
+            loss_name=self._problem.shown_name,
+            first_step=self.first_step,
+            tracked={name: float(one.values[-1]) for name, one in pairs if len(one)},
+            more_variables=len(leaves) - len(small),
+            read_history=lambda: (loss.steps, loss.values),
+            read_variables=lambda: {leaf.name: array_of(leaf.value) for leaf in small},
+        )
+
+    # -- the report --------------------------------------------------------------------------------------
+
+    def result(
+        self,
+        optimizer: Any,
+        gradient_norms: Mapping[int, float],
+        *,
+        engine: str,
+        engine_reason: str,
+        compile_seconds: float,
+    ) -> MinimizeResult:
+        """Return the report of the run.
+
+        Parameters
+        ----------
+        optimizer
+            A Keras optimizer, or a method of SciPy.
+        gradient_norms
+            The Euclidean norm of the last gradient by each leaf, by the id of its variable.
+        engine, engine_reason, compile_seconds
+            Which engine ran at the end, why it is not a faster one, and how long compiling took.
+        """
+        problem = self._problem
+        if engine != "eager":
+            problem.notes += side_effects.notes(problem.text)
+        (steps, history), *tracked = [series.thinned() for series in self.series]
+        # The start may be the one value that is not finite: then it is the best there is.
+        finite = np.where(np.isfinite(history), history, np.inf) if len(history) > 1 else history
+        return MinimizeResult(
+            loss_name=problem.shown_name,
+            loss=float(history[-1]) if self.kept_best is None else self.kept_best,
+            start_loss=float(history[0]),
+            best_loss=float(finite.min()),
+            best_step=int(steps[np.argmin(finite)]),
+            steps=int(steps[-1]),
+            steps_asked=int(steps[-1]) if self.limit == UNLIMITED else self.limit,
+            reason=self.reason,
+            seconds=self.seconds,
+            compile_seconds=compile_seconds,
+            engine=engine,
+            engine_reason=engine_reason,
+            optimizer=optimizers.describe(optimizer),
+            learning_rate=optimizers.learning_rate(optimizer),
+            history=history,
+            history_steps=steps,
+            variables={
+                leaf.name: VariableChange(start, array_of(leaf.value), gradient_norms.get(id(leaf.value)))
+                for leaf, start in zip(problem.leaves, problem.start_values, strict=True)
+            },
+            tracked={name: values for name, (_, values) in zip(self._track, tracked, strict=True)},
+            tracked_steps={name: at for name, (at, _) in zip(self._track, tracked, strict=True)},
+            divergence=self.divergence,
+            kept_best=self.kept_best is not None,
+            first_step=self.first_step,
+            notes=tuple(problem.notes),
+        )
 
 
 def norm_of(value: Any) -> float:
-    """The Euclidean norm, in float64, since the squares of half precision overflow."""
+    """Return the Euclidean norm, in float64, since the squares of half precision overflow."""
     array = array_of(value).astype(np.float64)
     with np.errstate(over="ignore"):
-        # By NumPy's own sum: for so little, BLAS would wake its threads.
+        # NumPy's own sum, since BLAS would wake its threads for so little.
         norm = math.sqrt(np.square(array).sum())
     if 1e-140 < norm < math.inf or not array.size:
         return norm
-    # Scaled, since the squares of large numbers are infinite and those of small ones zero.
+    # The squares of large numbers are infinite, and those of small ones zero: scale first.
     largest = float(np.abs(array).max())
     return largest * math.sqrt(np.square(array / largest).sum()) if 0 < largest < math.inf else largest
-
-
-def watched(
-    step: Step,
-    loss_name: str,
-    first_step: int,
-    series: Sequence[Series],
-    names: Sequence[str],
-    leaves: Sequence[Leaf],
-) -> Step:
-    """The step with the history, the last value of what is tracked, and a way to read the variables."""
-    loss, *tracked = series
-    small = [leaf for leaf in leaves if math.prod(leaf.shape) <= SMALL][:SHOWN]
-    return replace(
-        step,
-        loss_name=loss_name,
-        first_step=first_step,
-        tracked={name: float(one.values[-1]) for name, one in zip(names, tracked, strict=True) if len(one)},
-        more_variables=len(leaves) - len(small),
-        read_history=lambda: (loss.steps, loss.values),
-        read_variables=lambda: {leaf.name: array_of(leaf.value) for leaf in small},
-    )

@@ -1,4 +1,4 @@
-"""A name or an object → a Keras optimizer, or a method of SciPy."""
+"""Finds the Keras optimizer, or the method of SciPy, that a name or an object means."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NAMES = (*KERAS_NAMES, *scipy_methods.NAMES)
 
 @functools.cache
 def keras_names() -> dict[str, type]:
-    """Every optimizer that Keras ships, by its lower-case name."""
+    """Return every optimizer that Keras ships, by its lower-case name."""
     import keras
 
     found = {}
@@ -42,28 +42,28 @@ def keras_names() -> dict[str, type]:
         member = getattr(keras.optimizers, name)
         if not is_optimizer_class(member) or member is keras.optimizers.Optimizer:  # the abstract one
             continue
-        # LossScaleOptimizer and MultiOptimizer wrap others, and have no rate of their own.
+        # LossScaleOptimizer and MultiOptimizer wrap other optimizers, and have no rate of their own.
         if "learning_rate" in inspect.signature(member).parameters:
             found[name.lower()] = member
     return found
 
 
 def is_optimizer_class(value: Any) -> bool:
-    """A class of Keras optimizers, the user's own included."""
+    """Return whether a value is a class of Keras optimizers, such as the user's own."""
     import keras
 
     return isinstance(value, type) and issubclass(value, keras.optimizers.Optimizer)
 
 
 def is_optimizer(value: Any) -> bool:
-    """A Keras optimizer."""
+    """Return whether a value is a Keras optimizer."""
     import keras
 
     return isinstance(value, keras.optimizers.Optimizer)
 
 
 def resolve(optimizer: Any, lr: float | None = None) -> Any:
-    """The Keras optimizer that is meant, or the ``Method``.
+    """Return the Keras optimizer, or the ``Method`` of SciPy, that is meant.
 
     Parameters
     ----------
@@ -125,7 +125,10 @@ def _require_tensorflow() -> None:
 
 
 def scaled_for(optimizer: Any, gradients: Sequence[Any]) -> list[Any]:
-    """The gradients as an optimizer expects them that scales the loss: it divides them by the same factor."""
+    """Return the gradients as the optimizer expects them.
+
+    An optimizer that scales the loss divides the gradients by the same factor, so they are multiplied by it.
+    """
     import keras
     import tensorflow as tf
 
@@ -136,9 +139,9 @@ def scaled_for(optimizer: Any, gradients: Sequence[Any]) -> list[Any]:
 
 
 def built_for(optimizer: Any, variables: Sequence[Any]) -> tuple[Any, bool]:
-    """The optimizer with its slots for the variables, and whether it had to be a fresh copy.
+    """Return the optimizer with its slots for the variables, and whether it had to be a fresh copy.
 
-    Keras ties an optimizer to the variables of its first use; for others, a copy with the same
+    Keras ties an optimizer to the variables of its first use; for other variables, a copy with the same
     settings takes its place.
     """
     fresh = optimizer.built and not _fits(optimizer, variables)
@@ -159,7 +162,7 @@ def built_for(optimizer: Any, variables: Sequence[Any]) -> tuple[Any, bool]:
 
 
 def _give_paths(variables: Sequence[Any]) -> None:
-    """Muon reads the path of each matrix, which Keras's variables have and TensorFlow's have not."""
+    """Give TensorFlow's variables the attribute ``path``, which Muon reads and only Keras's have."""
     for variable in variables:
         if not hasattr(variable, "path"):
             variable.path = variable.name
@@ -171,12 +174,15 @@ def _fits(optimizer: Any, variables: Sequence[Any]) -> bool:
 
 
 def settings_of(optimizer: Any) -> dict[str, Any]:
-    """What it is made from: its schedule as an object, as the user's own need not say what they are."""
+    """Return what an optimizer is made from, with its schedule as an object.
+
+    Keras would ask the schedule for its own settings, which a class of the user's need not have.
+    """
     schedule = learning_rate_schedule(optimizer)
     if schedule is None:
         config: dict[str, Any] = optimizer.get_config()
         return config
-    vars(schedule)["get_config"] = dict  # Keras asks it in any case
+    vars(schedule)["get_config"] = dict  # Keras calls it in any case
     try:
         return {**optimizer.get_config(), "learning_rate": schedule}
     finally:
@@ -184,7 +190,7 @@ def settings_of(optimizer: Any) -> dict[str, Any]:
 
 
 def learning_rate(optimizer: Any) -> float | None:
-    """The rate, if it is one number and no schedule; SciPy's methods have none."""
+    """Return the rate, if it is one number; ``None`` for a schedule, and for SciPy's methods."""
     if isinstance(optimizer, scipy_methods.Method):
         return None
     wrapped = getattr(optimizer, "inner_optimizer", None)
@@ -193,7 +199,7 @@ def learning_rate(optimizer: Any) -> float | None:
 
 
 def describe(optimizer: Any) -> str:
-    """The class and its rate, and the settings that differ from the defaults: ``SGD(0.01, momentum=0.9)``."""
+    """Return class, rate, and the settings that are no defaults: ``SGD(0.01, momentum=0.9)``."""
     if isinstance(optimizer, scipy_methods.Method):
         return optimizer.description
     wrapped = getattr(optimizer, "inner_optimizer", None)
@@ -204,7 +210,7 @@ def describe(optimizer: Any) -> str:
     shown = ["schedule" if rate is None else f"{rate:.4g}"]
     defaults = _defaults(type(optimizer))
     for key, value in config.items():
-        # Keras keeps nothing at all as None, or as an empty list.
+        # Keras stores an absent setting as None, or as an empty list.
         default = defaults.get(key, value)
         if (
             key not in ("learning_rate", "name")
@@ -216,7 +222,7 @@ def describe(optimizer: Any) -> str:
 
 
 def _defaults(kind: type) -> dict[str, Any]:
-    """Those of all parameters of a class and of the classes that it is made from."""
+    """Return the defaults of the parameters of a class and of its bases."""
     found: dict[str, Any] = {}
     for one in reversed(kind.__mro__):
         if "__init__" in vars(one):

@@ -9,16 +9,16 @@ from collections.abc import Hashable
 from typing import Any
 
 CAPACITY = 16
-"""The least recently used beyond so many are forgotten."""
+"""The most entries; the least recently used one is forgotten first."""
 
 _ATTRIBUTE = "_tape_magic_loops"
 
 
 class LoopCache:
-    """At most :data:`CAPACITY` entries, each as long-lived as the variable that it belongs to.
+    """Keeps at most :data:`CAPACITY` entries, each for as long as the variable that owns it lives.
 
-    An entry holds on to its variables, so that holding the entry here would keep them for good. It hangs on
-    the variable instead: both are freed together once nothing else refers to the variable.
+    An entry refers to its variables, so a reference from here would keep these for good. An attribute of the
+    variable holds the entry instead: both are freed together once nothing else refers to the variable.
 
     >>> cache = LoopCache()
     >>> cache.put("cell 1", entry, owner=variable)   # doctest: +SKIP
@@ -31,7 +31,7 @@ class LoopCache:
         self._lock = threading.RLock()  # the magic may be called from several threads
 
     def get(self, key: Hashable) -> Any:
-        """What was put there, while its owner lives; else ``None``."""
+        """Return what was put there, while its owner lives; else ``None``."""
         with self._lock:
             held, _ = self._entries.get(key, (None, None))
             entry = held() if isinstance(held, weakref.ref) else held
@@ -42,7 +42,7 @@ class LoopCache:
             return entry
 
     def put(self, key: Hashable, entry: Any, owner: Any = None) -> None:
-        """Keep an entry for as long as its owner lives; without one, until it is the oldest."""
+        """Keep an entry while its owner lives; without an owner, until there are too many."""
         with self._lock:
             self.drop(key)
             if owner is None:
@@ -62,6 +62,6 @@ class LoopCache:
             vars(alive).get(_ATTRIBUTE, {}).pop(id(entry), None)
 
     def clear(self) -> None:
-        """Forget all."""
+        """Forget all entries."""
         for key in list(self._entries):
             self.drop(key)

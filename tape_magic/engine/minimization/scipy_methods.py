@@ -1,4 +1,4 @@
-"""SciPy's methods as data: what each is given, what its options are called, and what it cannot do."""
+"""SciPy's methods as data: what each takes, the names of its options, and what it cannot do."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from tape_magic.engine.minimization.settings import Settings
 from tape_magic.errors import LineError
 
 _EPSILON = 2.0**-52
-"""Of float64: a smaller tolerance, 0 included, some methods refuse."""
+"""The epsilon of float64: some methods refuse a smaller tolerance, 0 included."""
 
 _MANY = 2**31 - 1
-"""A limit that no run reaches, as a C int: steps are counted here, not evaluations there."""
+"""A limit that no run reaches, the largest C int: the run counts steps, and not SciPy evaluations."""
 
 
 @dataclass(frozen=True)
@@ -54,24 +54,24 @@ class Method:
 
     @property
     def description(self) -> str:
-        """How a report calls it."""
+        """The name of the method in a report."""
         return f"SciPy {self.name}"
 
     def options(self, settings: Settings, steps: int) -> dict[str, Any]:
-        """What SciPy calls the settings, where it has them."""
-        # Two more than asked for, so that the count of steps here comes first: a method that
-        # converges in its last step should say so.
+        """Return the settings as SciPy's options, as far as it has them."""
+        # Two iterations more than asked for, so that the run's own count of steps ends it first: a method
+        # that converges in its last step should say so.
         found: dict[str, Any] = {
             name: min(steps + 2, _MANY) if name == "maxiter" else _MANY for name in self.limits
         }
-        if self.name == "cobyla":  # calls an evaluation an iteration, and keeps a record of each
+        if self.name == "cobyla":  # counts each evaluation as an iteration, and keeps a record of each
             found["maxiter"] = min(4 * steps + 1000, _MANY)
         if settings.tol is not None:
             found |= dict.fromkeys(self.tolerances, max(settings.tol, _EPSILON))
         if settings.gtol is not None and self.gtol:
             found[self.gtol] = max(settings.gtol, _EPSILON)
             if self.name in ("bfgs", "cg"):
-                found["norm"] = 2  # they take the largest component otherwise
+                found["norm"] = 2  # by default they take the largest component
         return found
 
 
@@ -108,7 +108,7 @@ NAMES = tuple(METHODS)
 
 
 def find(optimizer: Any) -> Method | None:
-    """The method of a name, in any case of letters; ``None`` for anything else.
+    """Return the method of a name, in any case of letters; ``None`` for anything else.
 
     >>> find("L-BFGS-B").name
     'l-bfgs-b'

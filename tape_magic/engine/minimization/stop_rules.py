@@ -1,4 +1,4 @@
-"""Rules that end a minimisation, as data, and their check inside of the loop."""
+"""The rules that end a minimisation, as data, and their check inside the loop."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tape_magic.engine.minimization.settings import PATIENCE, Settings
 from tape_magic.results.minimum import StopReason
 
 GO, LOSS_LOST, GRADIENT_LOST = 0, 1, 2
-"""What a check says: go on; the loss is not finite; a gradient is not. :data:`REASONS` has the others."""
+"""Verdicts of a check: go on; the loss is not finite; a gradient is not. :data:`REASONS` has the others."""
 
 REASONS = {
     LOSS_LOST: StopReason.DIVERGED,
@@ -46,31 +46,32 @@ class Rules:
 
     @classmethod
     def of(cls, settings: Settings) -> Rules:
-        """Those that the settings ask for."""
+        """Return the rules that the settings ask for."""
         return cls(settings.target, settings.gtol, settings.tol, settings.patience or PATIENCE)
 
     def memory(self, dtype: Any) -> tuple[Any, ...]:
-        """What the rules remember from step to step, at the start: the last losses."""
+        """Return what the rules remember at the start: the last losses, from step to step."""
         import tensorflow as tf
 
         if self.tol is None:
             return ()
-        # Infinite until there are enough, and then so is the difference. XLA's maximum passes over NaN.
+        # Infinities until there are enough losses: then the difference is infinite, too. NaN would not do,
+        # since XLA's maximum passes over NaN.
         return (tf.fill([self.patience + 1], tf.constant(float("inf"), dtype)),)
 
     def check(
         self, step: Any, loss: Any, gradients: Sequence[Any], memory: Sequence[Any]
     ) -> tuple[Any, tuple[Any, ...]]:
-        """A number of :data:`REASONS` or :data:`GO`, an int32 scalar, and the memory for the next step.
+        """Return the verdict, an int32 scalar, and the memory for the next step.
 
         Parameters
         ----------
         step
             int64 scalar, the steps applied so far.
         loss, gradients
-            At the variables as they are.
+            The loss and its gradients at the variables as they are.
         memory
-            From the step before; at the start, :meth:`memory`.
+            The memory from the step before; at the start, :meth:`memory`.
         """
         import tensorflow as tf
 
@@ -91,7 +92,7 @@ class Rules:
 
 
 def norm(gradients: Sequence[Any]) -> Any:
-    """The Euclidean norm of all gradients together; squares of half precision would overflow."""
+    """Return the Euclidean norm of all gradients together, at least in float32: half precision overflows."""
     import tensorflow as tf
 
     wide = [g if g.dtype.size >= 4 else tf.cast(g, tf.float32) for g in gradients]
@@ -100,7 +101,7 @@ def norm(gradients: Sequence[Any]) -> Any:
 
 
 def _finite(gradients: Sequence[Any]) -> Any:
-    """Whether all are, without an operation that would have nothing to do: each takes time to lay out."""
+    """Return whether all gradients are finite, by few operations, since each takes time to lay out."""
     import tensorflow as tf
 
     known = [tf.math.is_finite(gradient) for gradient in gradients]

@@ -1,4 +1,4 @@
-"""Why the loss does not depend on something that it is minimised over."""
+"""Why the loss does not depend on some of what it is minimised over."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Record:
     Attributes
     ----------
     recorder
-        Its operations.
+        The operations.
     loss
-        The tensor that it gave.
+        The loss, a tensor.
     """
 
     recorder: Recorder
@@ -37,14 +37,14 @@ class Record:
 
 @dataclass(frozen=True)
 class Unconnected:
-    """Some of what is minimised over, and why the loss does not depend on it.
+    """Leaves that the loss does not depend on, for one reason.
 
     Attributes
     ----------
     names
-        Of what has one reason in common.
+        The names of the leaves.
     reason
-        One clause; empty where it is not known.
+        The reason in one clause; empty where it is not known.
     """
 
     names: tuple[str, ...]
@@ -52,18 +52,18 @@ class Unconnected:
 
     @property
     def listed(self) -> str:
-        """The names, those that there is room for."""
+        """The names, as many as there is room for."""
         more = len(self.names) - MOST_NAMES
         return ", ".join(self.names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def record_of(concrete: Any) -> Record:
-    """The record of a graph, without running it.
+    """Return the record of a graph, without running it.
 
     Parameters
     ----------
     concrete
-        A concrete function whose first output is the loss. What it captures is at its end.
+        A concrete function whose first output is the loss, and whose captured inputs are its last ones.
     """
     import tensorflow as tf
 
@@ -78,18 +78,20 @@ def record_of(concrete: Any) -> Record:
 
 
 def explained(record: Record, text: Text, loss_name: str | None, leaves: Sequence[Leaf]) -> list[Unconnected]:
-    """What has no gradient, by reason; nothing of the program runs again, but TensorFlow's operations may.
+    """Return the leaves without a gradient, grouped by reason.
+
+    Nothing of the program's Python runs again, but TensorFlow's operations may.
 
     Parameters
     ----------
     record
-        Of an evaluation.
+        An evaluation of the loss.
     text
         The user's code.
     loss_name
-        As the line names it; ``None`` for the last expression.
+        The loss's name on the line; ``None`` for the last expression.
     leaves
-        What the loss has no gradient by.
+        The leaves that the loss has no gradient by.
     """
     record.recorder.keep(record.loss)
     target = NamedTensors(loss_name or LAST_EXPRESSION, (record.loss,))

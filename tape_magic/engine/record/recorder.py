@@ -303,8 +303,7 @@ class Recorder:
         if not keys or not all(map(is_eager, outputs)):
             return backward  # within a function that is traced, tensors are symbolic
         self._catch_up()
-        given = tuple(self.keep(getattr(tensor, "handle", tensor)) for tensor in inputs)
-        custom = CustomBackward(name, given, keys)
+        custom = CustomBackward(name, tuple(self.keep(getattr(one, "handle", one)) for one in inputs), keys)
         entry = self._entries[self._made_by[keys[0]]] if keys[0] in self._made_by else None
         if entry is None or entry.graph is None:
             frames = self._frames.around(sys._getframe(2)) if self._fixed is None else self._fixed
@@ -321,11 +320,9 @@ class Recorder:
         """Return the lines of the operation whose gradient a frame of TensorFlow calls."""
         self._catch_up()
         op_type, tensors = differentiated_by(frame)
-        lines: tuple[Frame, ...] = ()
-        for key in map(key_of, tensors):
-            if key in self._made_by and not lines:
-                lines = self._entries[self._made_by[key]].frames
-        found = BackwardFrames(lines)
+        made = self._made_by
+        lines = (self._entries[made[key]].frames for key in map(key_of, tensors) if key in made)
+        found = BackwardFrames(next(filter(None, lines), ()))
         found.of = op_type
         return found
 

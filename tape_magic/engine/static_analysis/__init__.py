@@ -1,4 +1,4 @@
-"""What the user's text says, without running it: statements, side effects, ways out of TensorFlow.
+"""Reads the user's text without running it: statements, side effects, exits from TensorFlow.
 
 Entrances: :func:`~tape_magic.engine.static_analysis.leaving_tensorflow.first_exit` and
 :func:`~tape_magic.engine.static_analysis.side_effects.side_effects`; each has a module beside it that lists

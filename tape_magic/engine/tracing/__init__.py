@@ -2,5 +2,4 @@
 
 Entrance: :class:`~tape_magic.engine.tracing.traced.Traced`.
 Imports: `internals`, `program`, `values`, and the notation.
-
 """

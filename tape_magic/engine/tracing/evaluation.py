@@ -1,4 +1,4 @@
-"""`Evaluation`: the graph of the loss with its gradients."""
+"""The graph of a loss with its gradients."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ class Evaluation:
     Attributes
     ----------
     call
-        A batch, if there are data → three lists: the loss and what is tracked; a dense gradient for each leaf
-        that has one; what :meth:`Traced.outputs` takes.
+        Takes a batch, if there are data. Returns three lists: the loss and the tracked scalars; a dense
+        gradient for each leaf that has one; what :meth:`Traced.outputs` takes.
     connected
         For each leaf, whether it has a gradient.
     dtype
-        Of the loss.
+        The dtype of the loss.
     tracked
         How many scalars are tracked.
     elements
-        Of all its tensors together; ``None`` where that is not known.
+        The number of elements of all tensors of the graph together; ``None`` where it is not known.
     """
 
     call: Callable[..., list[list[Any]]]

@@ -1,4 +1,4 @@
-"""What a program computes as a loss, as residuals, or as a scalar to track; or a clear refusal."""
+"""The loss, the residuals and the tracked scalars among what a program computes, or a clear refusal."""
 
 from __future__ import annotations
 
@@ -12,14 +12,21 @@ from tape_magic.notation import place
 
 
 def require_loss(value: Any, assigned: Mapping[str, Any], name: str | None) -> Any:
-    """The loss among a program's outputs, which must be a real scalar tensor.
+    """Return the loss among a program's outputs.
 
-    Raises :class:`TargetError` with what it is instead.
+    Parameters
+    ----------
+    value, assigned
+        The value of the program's last expression, and what it assigned by name.
+    name
+        The name of the loss; ``None`` for the last expression.
+
+    Raises :class:`TargetError` where it is no real scalar tensor, and says what it is instead.
     """
     import tensorflow as tf
 
     loss, shown = _require_real(value, assigned, name), name or "the last expression"
-    if loss.shape.rank is None:  # only running it tells, as for what tf.py_function returns
+    if loss.shape.rank is None:  # only a run tells, as for the outputs of tf.py_function
         return tf.ensure_shape(loss, [])
     if loss.shape.rank != 0:
         raise TargetError(
@@ -30,9 +37,9 @@ def require_loss(value: Any, assigned: Mapping[str, Any], name: str | None) -> A
 
 
 def require_residuals(value: Any, assigned: Mapping[str, Any], name: str | None) -> Any:
-    """The residuals among a program's outputs, which must be a real tensor of some rank.
+    """Return the residuals among a program's outputs; the parameters are those of :func:`require_loss`.
 
-    Raises :class:`TargetError` with what it is instead.
+    Raises :class:`TargetError` where they are no real tensor of rank 1 or more, and says what they are.
     """
     residuals, shown = _require_real(value, assigned, name), name or "the last expression"
     if residuals.shape.rank == 0:
@@ -60,7 +67,10 @@ def _require_real(value: Any, assigned: Mapping[str, Any], name: str | None) -> 
 
 
 def require_scalar(value: Any, name: str) -> Any:
-    """What is tracked: a real scalar tensor. Raises :class:`TargetError` with what it is instead."""
+    """Return a value to track as a real scalar tensor.
+
+    Raises :class:`TargetError` where it is none, and says what it is instead.
+    """
     import tensorflow as tf
 
     if is_variable(value):
@@ -76,7 +86,7 @@ def require_scalar(value: Any, name: str) -> Any:
 
 
 def named(assigned: Mapping[str, Any], name: str) -> Any:
-    """What was assigned at a place. Raises :class:`TargetError` if nothing was."""
+    """Return what was assigned at a place. Raises :class:`TargetError` if nothing was."""
     base = place(name)[0]
     if base not in assigned:
         raise TargetError(f"the cell never assigns {base}{closest(base, assigned)}")

@@ -1,7 +1,7 @@
-"""The graph's tensors that a trace leaves in Python objects, and the values that take their place.
+"""Symbolic tensors in Python objects, and the values that take their places.
 
-Whatever the program's Python kept while it was traced, a list, an object's attribute or what a
-function closes over, holds symbolic tensors, which nobody can read once the trace is over.
+Python may keep tensors while a program is traced: in a list, in an object's attribute, in a function's
+closure. Nobody can read such a symbolic tensor once the trace is over.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PLAIN = frozenset({bool, bytes, complex, float, int, str, type(None)})
 
 
 def is_symbolic(value: Any) -> bool:
-    """A tensor of a graph, which has to be computed to be read."""
+    """Return whether a value is a tensor of a graph, which has to be computed to be read."""
     import tensorflow as tf
 
     composite = tf.RaggedTensor | tf.SparseTensor | tf.IndexedSlices
@@ -29,7 +29,7 @@ def is_symbolic(value: Any) -> bool:
 
 
 def graph_of(value: Any) -> Any:
-    """The graph that a symbolic tensor belongs to; ``None`` for one that has its value."""
+    """Return the graph that a tensor belongs to; ``None`` for one that has its value."""
     import tensorflow as tf
 
     part = tf.nest.flatten(value, expand_composites=True)[0]
@@ -37,13 +37,13 @@ def graph_of(value: Any) -> Any:
 
 
 class ContainerCopies:
-    """Lists and dicts of the same contents, for values that are about to be changed in place.
+    """Copies lists and dicts, for values that are about to be changed in place.
 
     Attributes
     ----------
     all_of_it
-        Whether that is all in which a :class:`Swapper` can change these values: not so where they lead to
-        an object, a closure, or a list or dict of another class.
+        Whether a :class:`SymbolReplacer` can change nothing but what is copied. It can change more where the
+        values lead to an object, a closure, or a list or dict of another class.
     """
 
     def __init__(self, home: str) -> None:
@@ -52,7 +52,7 @@ class ContainerCopies:
         self._seen: dict[int, Any] = {}
 
     def copied(self, value: Any) -> Any:
-        """A copy down to what is neither a list, nor a dict, nor a tuple; what is one thing stays one."""
+        """Return a copy of all lists, dicts and tuples within; two references to one list stay so."""
         kind = type(value)
         if kind in _PLAIN or is_symbolic(value):
             return value
@@ -66,7 +66,7 @@ class ContainerCopies:
             return value
         if id(value) not in self._seen:
             copy: Any = kind()
-            self._seen[id(value)] = copy  # before what it holds, which may be itself
+            self._seen[id(value)] = copy  # before its items, among which it may be itself
             if kind is list:
                 copy.extend(self.copied(item) for item in value)
             else:
@@ -82,9 +82,9 @@ class ContainerCopies:
 class SymbolReplacer:
     """Puts `swap(tensor)` in the place of each symbolic tensor that values lead to.
 
-    Lists, dicts, attributes and closures are changed in place, and only where something is
-    swapped; tuples are made anew. Attributes count for objects of the notebook's own classes: a
-    library's objects would lead through all of TensorFlow.
+    Lists, dicts, attributes and closures are changed in place where they hold such a tensor; tuples are made
+    anew. Attributes are looked into only for objects of the notebook's own classes, since a library's objects
+    would lead through all of TensorFlow.
 
     Attributes
     ----------
@@ -99,7 +99,7 @@ class SymbolReplacer:
         self._seen: dict[int, Any] = {}
 
     def swapped(self, value: Any) -> Any:
-        """The value itself, or what stands for it."""
+        """Return the value, or a tuple or tensor in its place."""
         if type(value) in _PLAIN:
             return value
         if is_symbolic(value):
@@ -124,7 +124,7 @@ class SymbolReplacer:
         elif is_a(value, types.FunctionType):
             self._function(value)
         elif type(value).__module__ == self._home:
-            # Past __setattr__, which a frozen dataclass refuses and a tf.Module wraps.
+            # Not by setattr, which a frozen dataclass refuses and a tf.Module wraps.
             held = attributes_of(value)
             self._each(list(held.items()), held.__setitem__)
         return value

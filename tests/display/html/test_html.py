@@ -15,7 +15,7 @@ from tape_magic.display.content.width import MOST
 from tape_magic.display.describe import describe
 from tape_magic.display.html import style
 from tape_magic.display.html.render import to_html
-from tape_magic.display.live.inspector_page import View, inspector_page
+from tape_magic.display.live.inspector_html import View, inspector_html
 from tape_magic.display.pictures.heat import heat_picture
 from tape_magic.display.pictures.watch import watch_picture
 from tape_magic.display.text.render import to_text
@@ -299,7 +299,7 @@ def test_a_picture_that_gets_narrower_gets_lower():
     heat = HeatMap(np.eye(9), (9, 9), 1.0, (), (), "m")
     drawn = [
         heat_picture(heat),
-        inspector_page(report.rows[0], "w", View.HISTOGRAM),
+        inspector_html(report.rows[0], "w", View.HISTOGRAM),
         watch_picture("GPU 0", [(0.0, 0.5)], [(0.0, 0.5)]),
     ]
     for page in drawn:

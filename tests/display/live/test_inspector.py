@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tape_magic.display.live.inspector import ASIDE, Inspector
-from tape_magic.display.live.inspector_page import Order, View
+from tape_magic.display.live.inspector_html import Order, View
 from tests.support.notebook import Notebook
 from tests.support.reports import derivative, gradients
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from tape_magic.display.content.document import Curve
-from tape_magic.display.content.reduction import CURVE_POINTS, decimated
+from tape_magic.display.content.reduction import CURVE_POINTS, decimate
 from tape_magic.display.describe import describe
 from tape_magic.display.pictures.curve import curve, inline_curve, linear_ticks, log_ticks, rooms, step_ticks
 from tests.support.reports import change, minimum
@@ -23,14 +23,14 @@ def drawn(report):
 
 
 def test_few_points_are_all_kept():
-    x, y = decimated(np.arange(5.0), np.array([3.0, 1.0, 4.0, 1.0, 5.0]), 300)
+    x, y = decimate(np.arange(5.0), np.array([3.0, 1.0, 4.0, 1.0, 5.0]), 300)
     assert y.tolist() == [3.0, 1.0, 4.0, 1.0, 5.0]
     assert x.tolist() == [0, 1, 2, 3, 4]
 
 
 @given(arrays("float64", st.integers(1, 3000), elements=st.floats(allow_infinity=True, allow_nan=True)))
 def test_the_ends_the_least_and_the_greatest_stay(history):
-    x, y = decimated(np.arange(len(history), dtype=float), history, CURVE_POINTS)
+    x, y = decimate(np.arange(len(history), dtype=float), history, CURVE_POINTS)
     finite = history[np.isfinite(history)]
     assert len(y) <= CURVE_POINTS + 2
     assert (np.diff(x) > 0).all()
@@ -45,7 +45,7 @@ def test_of_each_stretch_the_first_least_and_the_first_greatest_stay(history):
     kept = {0, len(history) - 1}
     for stretch in np.array_split(np.arange(len(history)), CURVE_POINTS // 2):
         kept |= {int(stretch[history[stretch].argmin()]), int(stretch[history[stretch].argmax()])}
-    x, _ = decimated(np.arange(len(history), dtype=float), history, CURVE_POINTS)
+    x, _ = decimate(np.arange(len(history), dtype=float), history, CURVE_POINTS)
     assert x.astype(int).tolist() == sorted(kept)
 
 

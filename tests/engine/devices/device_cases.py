@@ -897,14 +897,14 @@ def the_doctor(door: Door) -> None:
     assert len(report.broken.evidence) == 2
     assert not started()
 
-    real, answers = doctor.run_apart, [{"gpus": 2}, {"right": True, "seconds": 1.0}]
-    doctor.run_apart = lambda *args: IsolatedRun(tuple(answers), (), None)
+    real, answers = doctor.run_isolated, [{"gpus": 2}, {"right": True, "seconds": 1.0}]
+    doctor.run_isolated = lambda *args: IsolatedRun(tuple(answers), (), None)
     report = doctor.examine()
     assert report.well
     assert (report.headline, report.command) == ("The GPU works", "%tfgpu 0 --growth")
     answers[1]["right"] = False
     assert doctor.examine().cause == "a small computation on GPU 0 gives a wrong product"
-    doctor.run_apart = real
+    doctor.run_isolated = real
 
     door.ask("--cpu", cpu=True)
     report = doctor.examine()

@@ -17,7 +17,7 @@ from tape_magic.engine.devices.notes import has_driver
 from tape_magic.engine.doctor import links, probe_program
 from tape_magic.engine.doctor.cuda_libraries import install_line, wanted_libraries, wheel_line
 from tape_magic.engine.doctor.examine import examine as examine_machine
-from tape_magic.engine.doctor.isolated import run_apart
+from tape_magic.engine.doctor.isolated import run_isolated
 from tape_magic.results.doctor import DoctorReport, Finding, Link
 from tests.support import stub_gpu
 
@@ -331,9 +331,9 @@ def test_a_program_that_does_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyP
         return 10.0 if len(looked) > 3 else 0.0
 
     monkeypatch.setattr(subprocess, "_time", clock)
-    ran = run_apart(program, (), os.environ, 3)
-    assert ran.ended == "did not end within 3 s"
-    assert ran.told == ({},)
+    ran = run_isolated(program, (), os.environ, 3)
+    assert ran.failure == "did not end within 3 s"
+    assert ran.messages == ({},)
 
 
 def test_lines_that_are_no_answers_are_skipped(tmp_path: Path) -> None:
@@ -352,9 +352,9 @@ def test_lines_that_are_no_answers_are_skipped(tmp_path: Path) -> None:
     ]
     program = tmp_path / "program.py"
     program.write_text(f"print({chr(10).join(lines)!r})")
-    ran = run_apart(program, (), os.environ, 60)
-    assert ran.told == ({"a": 1}, {"a": 2})
-    assert ran.ended is None
+    ran = run_isolated(program, (), os.environ, 60)
+    assert ran.messages == ({"a": 1}, {"a": 2})
+    assert ran.failure is None
 
 
 def test_wheels_are_named_as_tensorflow_asks_for_them() -> None:

@@ -53,7 +53,7 @@ def test_a_layer_that_cannot_be_widened_stays_as_it_is(monkeypatch: pytest.Monke
     layer(x)
     without(monkeypatch, part)
     with ExitStack() as back, pytest.raises(AttributeError):
-        widen([layer], [], back)
+        widen([layer], [], {"float32": "float64"}.get, back)
     assert layer.compute_dtype == "float32"
     report = tape_magic.grad(lambda x: tf.reduce_sum(layer(x)), {"x": x}, check=True)
     (check,) = report.checks

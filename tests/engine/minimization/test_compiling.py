@@ -24,8 +24,8 @@ from tape_magic.engine.minimization.compiling import (
     CompileWaiter,
     compile_in_background,
 )
-from tape_magic.engine.minimization.keras_loop import compilation, engines
-from tape_magic.engine.minimization.keras_loop.compiled_program import CompiledProgram
+from tape_magic.engine.minimization.keras_loop import engines, loop_builder
+from tape_magic.engine.minimization.keras_loop.compiled_program import EngineTimes
 from tape_magic.engine.minimization.keras_loop.lean_loop import LeanLoop
 from tape_magic.engine.minimization.scipy_solver.derivatives import Derivatives
 from tape_magic.engine.minimization.settings import Settings
@@ -54,7 +54,7 @@ class Gate:
 def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     gate = Gate()
     monkeypatch.setattr(compiling, "BackgroundCompile", gate.held)
-    monkeypatch.setattr(compilation, "QUICK_SECONDS", 0.0)
+    monkeypatch.setattr(loop_builder, "QUICK_SECONDS", 0.0)
     yield gate
     gate.opened.set()
     for thread in threads():
@@ -325,7 +325,7 @@ def test_what_a_step_takes_is_without_compiling_what_looks_at_each(monkeypatch: 
 
     monkeypatch.setattr(compiling, "BackgroundCompile", slow)
     monkeypatch.setattr(
-        CompiledProgram, "note_pace", lambda self, engine, seconds, steps: noted.append(seconds)
+        EngineTimes, "note", lambda self, engine, seconds, steps, **more: noted.append(seconds)
     )
     w = tf.Variable(0.0)
 

@@ -25,10 +25,11 @@ from hypothesis import strategies as st
 import tape_magic
 from tape_magic.engine.api.minimize import MinimizeInterrupted
 from tape_magic.engine.minimization import engine_choice
-from tape_magic.engine.minimization.keras_loop import eager_loop, engines
-from tape_magic.engine.minimization.keras_loop.compilation import LoopBuilder
+from tape_magic.engine.minimization.compiling import CompileWaiter
+from tape_magic.engine.minimization.keras_loop import chunks, eager_loop, engines
 from tape_magic.engine.minimization.keras_loop.compiled_loop import CompiledLoop
 from tape_magic.engine.minimization.keras_loop.eager_loop import EagerLoop
+from tape_magic.engine.minimization.keras_loop.loop_builder import LoopBuilder
 from tape_magic.engine.minimization.keras_loop.protocol import Chunk, Position
 from tape_magic.errors import LineError, TapeMagicError, TargetError
 from tape_magic.results.minimum import MinimizeResult, StopReason
@@ -247,8 +248,10 @@ def test_a_chunk_is_a_twentieth_of_a_second(engine: str, monkeypatch: pytest.Mon
         monkeypatch.setattr(module, "time", clock)
     advance, step = CompiledLoop.advance, EagerLoop._step
 
-    def advanced(self: CompiledLoop, position: Position, end: int, stretch: int) -> Chunk:
-        chunk = advance(self, position, end, stretch)
+    def advanced(
+        self: CompiledLoop, position: Position, end: int, stretch: int, waiter: CompileWaiter
+    ) -> Chunk:
+        chunk = advance(self, position, end, stretch, waiter)
         clock.sleep(1e-3 * (chunk.position.step - position.step))
         return chunk
 
@@ -492,7 +495,7 @@ def xla_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LoopBuilder, "begin", LoopBuilder.compiled)  # and waited for
     for name in ("XLA_LEAST", "XLA_SHARE"):
         monkeypatch.setattr(engine_choice, name, 0.0)
-    monkeypatch.setattr(engines, "CHUNK_SECONDS", 0.0)
+    monkeypatch.setattr(chunks, "CHUNK_SECONDS", 0.0)
 
 
 @pytest.mark.usefixtures("xla_at_once")

@@ -2,5 +2,4 @@
 
 Entrance: :class:`~tape_magic.engine.minimization.data.feed.Feed`.
 Imports: `values`.
-
 """

@@ -1,4 +1,4 @@
-"""A batch as tensors can be made of it, one part for each name that it is bound to."""
+"""The parts of a batch as tensors and arrays, one for each name that the batch is bound to."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class BatchParts:
     Attributes
     ----------
     names
-        What they are bound to.
+        The names that the parts are bound to.
     label
         What messages call the data.
     floats
@@ -30,13 +30,14 @@ class BatchParts:
     floats: str
 
     def columns(self, data: Any) -> tuple[Any, ...]:
-        """Arrays by name, from one array or a structure of them. Raises :class:`SourceError`."""
+        """Return arrays, one structure a name, from one array or a structure of them; see :meth:`values`."""
         return self.values(data, one="is one array")
 
     def values(self, batch: Any, one: str = "gives one value in a batch") -> tuple[Any, ...]:
-        """The parts of a batch, one for each name, of arrays and tensors in tuples and dicts.
+        """Return the parts of a batch, one for each name: arrays and tensors in tuples and dicts.
 
-        Raises :class:`SourceError` for another number of parts, and for what is no number.
+        `one` says in a message what a batch of one part is. Raises :class:`SourceError` for another number of
+        parts, and for values that are no numbers.
         """
         return tuple(self._structure(part) for part in self._parts(batch, one))
 
@@ -45,9 +46,9 @@ class BatchParts:
         self._parts(spec, "gives one value in a batch")
 
     def spec(self, values: Any, known: Any = None) -> Any:
-        """The specs of the parts of a batch, wide enough for a `known` one, too.
+        """Return the specs of the parts of a batch, wide enough for a `known` spec, too.
 
-        The first dimension is left open, and those in which the two differ.
+        The first dimension is open, and each dimension in which the two differ.
         """
         import tensorflow as tf
 
@@ -101,7 +102,7 @@ class BatchParts:
         return tuple(batch)
 
     def _structure(self, value: Any) -> Any:
-        """Lists of numbers are arrays, and other lists are tuples: TensorFlow knows no lists."""
+        """Turn lists of numbers into arrays, and other lists into tuples: TensorFlow knows no lists."""
         if isinstance(value, Mapping):
             return {key: self._structure(item) for key, item in value.items()}
         if isinstance(value, tuple) or (isinstance(value, list) and not _numeric(value)):
@@ -131,12 +132,12 @@ class BatchParts:
 
 
 def is_composite(value: Any) -> bool:
-    """Whether it is a ragged or sparse tensor."""
+    """Return whether a value is a ragged or sparse tensor."""
     import tensorflow as tf
 
     return isinstance(value, tf.RaggedTensor | tf.SparseTensor)
 
 
 def _numeric(value: Any) -> bool:
-    """Whether a list holds numbers alone, however deep."""
+    """Return whether a list holds nothing but numbers, however deep."""
     return all(_numeric(item) if isinstance(item, list) else isinstance(item, int | float) for item in value)

@@ -1,4 +1,4 @@
-"""`DataCursor`: where a run stands in its data (today `data_loop.Batches`)."""
+"""Where a run stands in its data."""
 
 from __future__ import annotations
 
@@ -9,20 +9,29 @@ from tape_magic.engine.minimization.data.feed import Feed
 from tape_magic.errors import SourceError
 
 _NOT_TELLING = ("Graph execution error", "Detected at node", "File ", "<stack", "[[")
-"""How the lines of TensorFlow's errors begin that speak of its own code."""
+"""The beginnings of those lines in TensorFlow's errors that speak of its own code."""
 
 
 class DataCursor:
     """Where one run stands in its data.
 
+    Parameters
+    ----------
+    feed
+        The data.
+    taken
+        How many batches were taken in the run that this one goes on from.
+    count
+        The most batches to take; -1 for all.
+
     Attributes
     ----------
     iterator
-        Gives what is still to be taken.
+        A ``tf.data`` iterator over the batches that are still to be taken.
     last, before
         The batch that was taken last, a part for each name, and the one before it.
     over
-        Whether there are no more.
+        Whether there are no more batches.
     """
 
     def __init__(self, feed: Feed, taken: int = 0, count: int = -1) -> None:
@@ -34,11 +43,11 @@ class DataCursor:
         self._behind = taken > 0
 
     def catch_up(self) -> Any:
-        """The iterator, past the batch that was taken last in the run that this one goes on from.
+        """Return the iterator, past the batch that was last in the run that this one goes on from.
 
-        That batch comes from the same iterator, since a pipeline that shuffles gives others when it is read
-        once more; and not before all iterators of the run are made, since each that is made may change what
-        another one shuffles later.
+        That batch is taken from this iterator, since a pipeline that shuffles gives other batches when it is
+        read once more. It is taken late, when all iterators of the run are made: each new iterator may change
+        what another one shuffles later.
         """
         if self._behind:
             self._behind = False
@@ -46,7 +55,7 @@ class DataCursor:
         return self.iterator
 
     def take(self) -> Sequence[Any]:
-        """The next batch; the last one again where there are no more."""
+        """Return the next batch; the last one again where there are no more."""
         import tensorflow as tf
 
         self.catch_up()
@@ -60,7 +69,7 @@ class DataCursor:
         return self.any() if self.last is None else self.last
 
     def any(self) -> Sequence[Any]:
-        """The batch that was taken last, here or in the run that this one goes on from; else the first."""
+        """Return the batch that was last, here or in the run that this one goes on from; else the first."""
         self.catch_up()
         if self.last is None:
             try:
@@ -75,7 +84,7 @@ class DataCursor:
         return dict(zip(self.feed.names, batch, strict=True))
 
     def failure(self, error: Exception) -> Exception:
-        """What the user's own Python raised while it made a batch, or what TensorFlow says of the data."""
+        """Return the error that the user's Python raised in making a batch, or one that says TensorFlow's."""
         if isinstance(self.feed.failure, Exception):
             return self.feed.failure
         lines = [line.strip() for line in str(getattr(error, "message", error)).splitlines()]

@@ -1,4 +1,4 @@
-"""The data of a minimisation, batch by batch: every step binds the next batch to names of the cell."""
+"""The data of a minimisation, batch by batch: each step binds the next batch to names of the cell."""
 
 from __future__ import annotations
 
@@ -13,48 +13,48 @@ from tape_magic.engine.values.tensors import is_tensor
 from tape_magic.errors import LineError, SourceError, a_kind
 
 BATCH = 32
-"""Rows in a batch of arrays where nothing else is asked, as in Keras."""
+"""Rows in a batch of arrays by default, as in Keras."""
 
 Stream = streams.ArrayStream | streams.DatasetStream | streams.PythonStream
 
 
 class Feed:
-    """Batches of data over some epochs, prefetched, from any place on.
+    """Gives batches of data over some epochs, prefetched, from any position on.
 
     Parameters
     ----------
     data
-        A ``tf.data.Dataset``, used as it is; a Keras ``PyDataset``; arrays, tensors or data frames with as
-        many rows each, alone or in a tuple or dict, whose rows are shuffled anew in each epoch; or whatever
-        gives batches each time that it is iterated over, such as a list of them, or a generator function.
+        A ``tf.data.Dataset``, used as it is; a Keras ``PyDataset``; arrays, tensors or data frames with the
+        same number of rows, alone or in a tuple or dict, whose rows are shuffled anew in each epoch; or
+        whatever gives batches each time that it is iterated over, such as a list, or a generator function.
     names
-        What a batch is bound to: each of its parts to one, or all of it to a single one.
+        The names that a batch is bound to: one for each of its parts, or a single one for all of it.
     batch
         Rows in a batch of arrays (32); the last batch of an epoch has what is left.
     epochs
-        How often all of the data.
+        Passes over the data.
     seed
-        Of the order of the rows; ``None`` draws one. Each epoch's order follows from it and the epoch alone.
+        The seed of the rows' order; ``None`` draws one. An epoch's order follows from the seed and the epoch.
     label
         What messages call the data.
     floats
-        The dtype that NumPy's float32 and float64 take, and Python's floats; by default Keras's ``floatx``,
-        as in ``fit``. Tensors and all other types stay as they are.
+        The dtype for NumPy's float32 and float64 and Python's floats; by default Keras's ``floatx``, as in
+        ``fit``. Tensors and all other types stay as they are.
 
     Attributes
     ----------
     seed
-        The one given or drawn; with it, and `taken`, a later process goes on with the same rows.
+        The seed that was given or drawn; with it and `taken`, a later process goes on with the same rows.
     element_spec
-        Of what :meth:`start` gives: the epoch and the place in it, both int64 scalars, and one structure
-        of tensors for each name. The first dimension of a batch is unknown where it is not always the same.
+        The spec of what :meth:`start` gives: the epoch and the place in it, both int64 scalars, and one
+        structure of tensors for each name. The first dimension of a batch is unknown where it varies.
     steps_per_epoch
-        Batches in an epoch; ``None`` where only the end of the first tells.
+        Batches in an epoch; ``None`` where only the end of the first epoch tells.
     endless
         Whether the first epoch never ends, as with ``dataset.repeat()``.
 
-    Raises :class:`LineError` for a `batch` that does not go with the data, and :class:`SourceError` for data
-    that are no batches, are empty, can be read only once, or do not fit the names.
+    Raises :class:`LineError` for a `batch` that does not go with the data. Raises :class:`SourceError` for
+    data that are no batches, are empty, can be read only once, or do not fit the names.
 
     >>> import numpy as np
     >>> feed = Feed((np.arange(5), np.arange(5) ** 2), ("xb", "yb"), 2, epochs=3, seed=1)
@@ -88,35 +88,35 @@ class Feed:
 
     @property
     def total(self) -> int | None:
-        """Batches in all epochs together, where that is known."""
+        """The number of batches in all epochs together; ``None`` where it is not known."""
         return None if self.steps_per_epoch is None else self.steps_per_epoch * self.epochs
 
     @property
     def failure(self) -> BaseException | None:
-        """What the user's own Python raised while it made a batch.
+        """The error that the user's own Python raised while it made a batch.
 
-        TensorFlow hands it on as an error of its own, with the text of it alone.
+        TensorFlow raises an error of its own instead, with the text of the user's.
         """
         return self._stream.failure
 
     def start(self, taken: int = 0, count: int = -1) -> Any:
-        """A ``tf.data`` iterator over what follows the first `taken` batches, to the end of the last epoch.
+        """Return a ``tf.data`` iterator over what follows the first `taken` batches.
 
-        With `count`, over no more than so many batches.
+        It ends with the last epoch, or after `count` batches.
 
-        Of arrays and of a ``PyDataset`` it goes there at once, and of anything else it reads what comes
-        before: bit for bit where the data are the same when they are read again, as those of a ``tf.data``
-        pipeline are in another process if each ``shuffle`` in it has a seed.
+        For arrays and for a ``PyDataset``, it goes to that position at once. For other data it reads the
+        batches before; the rest is the same bit for bit where the data are the same when they are read again.
+        In another process, a ``tf.data`` pipeline gives the same data if each ``shuffle`` in it has a seed.
 
-        TensorFlow can save an iterator itself. On 2.20 and 2.21, though, what it restores shuffles the later
-        epochs otherwise than the uncut one, where a ``shuffle`` had given all of its rows by then.
+        TensorFlow can save an iterator itself. In TensorFlow 2.20 and 2.21, a restored iterator shuffles
+        later epochs in another order than the uncut one, if a ``shuffle`` had given all of its rows by then.
         """
         import tensorflow as tf
 
         return iter(self._stream.dataset(self.epochs, taken).take(count).prefetch(tf.data.AUTOTUNE))
 
     def nothing(self) -> SourceError:
-        """What to raise when the first batch does not come."""
+        """Return what to raise when there is no first batch."""
         return SourceError(f"{self.label} is empty: there is no batch to minimise over.")
 
     def _stream_of(self, data: Any, batch: int | None) -> Stream:
@@ -149,7 +149,7 @@ class Feed:
         return streams.PythonStream(streams.of_iterable(again), self._batches, peeked, size, jumps=listed)
 
     def _is_columns(self, data: Any) -> bool:
-        """Whether the rows of the data are to be dealt out, rather than its items be batches."""
+        """Return whether the data are rows to deal out; otherwise the items are batches."""
         if isinstance(data, list):  # [x, y], but not a list of batches
             return len(data) == len(self.names) and all(map(is_array, data))
         return isinstance(data, tuple | Mapping) or is_array(data)
@@ -161,7 +161,7 @@ class Feed:
             )
 
     def _repeated(self, data: Any) -> tuple[Callable[[], Iterable[Any]], Iterator[Any]]:
-        """What gives the batches anew each time it is called, and an iterator over a first time."""
+        """Return what gives the batches anew at each call, and an iterator over a first time."""
         kind = type(data).__name__
         iterable = hasattr(type(data), "__iter__") or hasattr(type(data), "__getitem__")
         if isinstance(data, str | bytes) or not (iterable or callable(data)):
@@ -180,7 +180,7 @@ class Feed:
 
 
 def is_array(value: Any) -> bool:
-    """Whether rows can be picked from it: an array, a tensor or a data frame."""
+    """Return whether rows can be picked from a value: an array, a tensor or a data frame."""
     return (
         is_tensor(value) or is_composite(value) or (hasattr(value, "shape") and hasattr(value, "__array__"))
     )

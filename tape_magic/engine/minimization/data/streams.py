@@ -11,16 +11,16 @@ from tape_magic.errors import SourceError
 
 
 class ArrayStream:
-    """Rows of arrays, shuffled anew in each epoch.
+    """Deals out rows of arrays, shuffled anew in each epoch.
 
     Parameters
     ----------
     columns
-        A structure of arrays and tensors, with as many rows each.
+        A structure of arrays and tensors with the same number of rows.
     batch
         Rows in a batch.
     seed
-        Gives, with the number of an epoch, the order of its rows.
+        Determines, with the number of an epoch, the order of its rows.
     label
         What messages call the data.
     """
@@ -31,7 +31,7 @@ class ArrayStream:
     def __init__(self, columns: tuple[Any, ...], batch: int, seed: int, label: str) -> None:
         import tensorflow as tf
 
-        with tf.device("CPU:0"):  # where tf.data picks the rows
+        with tf.device("CPU:0"):  # tf.data picks the rows there
             self._columns = tf.nest.map_structure(tf.convert_to_tensor, columns)
         shapes = [column.shape for column in tf.nest.flatten(self._columns)]
         if not shapes or any(shape.rank == 0 for shape in shapes):
@@ -45,7 +45,7 @@ class ArrayStream:
         self.steps_per_epoch: int | None = -(-self._rows // self._batch)
 
     def dataset(self, epochs: int, taken: int) -> Any:
-        """What follows the first `taken` batches."""
+        """Return a dataset of what follows the first `taken` batches."""
         import tensorflow as tf
 
         first_epoch, first = divmod(taken, self.steps_per_epoch or 1)
@@ -62,7 +62,7 @@ class ArrayStream:
     def _order(self, epoch: Any) -> Any:
         import tensorflow as tf
 
-        if self._batch == self._rows:  # one batch has them all, in whatever order
+        if self._batch == self._rows:  # one batch has all rows, so their order does not matter
             return None
         seed = tf.stack([tf.constant(self._seed, tf.int64), epoch])
         return tf.random.experimental.stateless_shuffle(tf.range(self._rows, dtype=tf.int64), seed)
@@ -79,14 +79,14 @@ class ArrayStream:
 
 
 class DatasetStream:
-    """The elements of a ``tf.data.Dataset``, read once in each epoch.
+    """Reads the elements of a ``tf.data.Dataset`` once in each epoch.
 
     Parameters
     ----------
     dataset
-        As the user made it.
+        The dataset, as the user made it.
     single
-        Whether its elements are bound to one name, whole.
+        Whether each of its elements is bound to one name as a whole.
     """
 
     failure: BaseException | None = None
@@ -102,7 +102,7 @@ class DatasetStream:
         self._dataset = tf.data.Dataset.zip((dataset,)) if whole else dataset
 
     def dataset(self, epochs: int, taken: int) -> Any:
-        """What follows the first `taken` batches, which are read as well."""
+        """Return a dataset of what follows the first `taken` batches, which are read as well."""
         import tensorflow as tf
 
         def counted(epoch: Any, element: Any) -> Any:
@@ -110,25 +110,25 @@ class DatasetStream:
             epoch += tf.cast(tf.equal(index, 0), tf.int64)
             return epoch, (epoch, index, batch)
 
-        # Repeated rather than made anew in an outer one: TensorFlow tunes only what it sees from outside.
+        # repeat() and not a dataset for each epoch within flat_map, which tf.data does not tune.
         numbered = tf.data.Dataset.zip((tf.data.Dataset.counter(), self._dataset)).repeat(epochs)
         stream = numbered.scan(tf.constant(-1, tf.int64), counted)
         return stream.skip(taken) if taken else stream
 
 
 Opened = Callable[[int, int], Iterator[Any]]
-"""The batches of an epoch from some index on."""
+"""Takes an epoch and an index, and returns the batches of the epoch from there on."""
 
 
 def of_py_dataset(data: Any) -> Callable[[], Opened]:
-    """A Keras ``PyDataset``, which is told of the epochs and gives any batch when asked."""
+    """Return what opens the epochs of a Keras ``PyDataset``, which is told of them and gives any batch."""
 
     def fresh() -> Opened:
         done = 0
 
         def opened(epoch: int, index: int) -> Iterator[Any]:
             nonlocal done
-            while done < epoch:  # as often as if all of the earlier epochs had been read
+            while done < epoch:  # called as often as if the earlier epochs had been read
                 data.on_epoch_begin()
                 data.on_epoch_end()
                 done += 1
@@ -145,7 +145,7 @@ def of_py_dataset(data: Any) -> Callable[[], Opened]:
 
 
 def of_iterable(again: Callable[[], Iterable[Any]]) -> Callable[[], Opened]:
-    """What is iterated over anew in each epoch; `again` gives it."""
+    """Return what opens the epochs of an iterable; `again` returns it anew for each epoch."""
 
     def opened(epoch: int, index: int) -> Iterator[Any]:
         return itertools.islice(iter(again()), index, None)
@@ -154,25 +154,25 @@ def of_iterable(again: Callable[[], Iterable[Any]]) -> Callable[[], Opened]:
 
 
 class PythonStream:
-    """Batches that Python makes, while the steps before them are computed.
+    """Gives batches that Python makes, while the steps before them are computed.
 
     Parameters
     ----------
     fresh
-        Gives what opens an epoch; called once for each stream.
+        Returns what opens an epoch; called once for each dataset.
     batches
-        How they become tensors.
+        Turns batches into tensors.
     peeked
         Some batches, the first among them, for their shapes.
     steps_per_epoch
         Batches in an epoch, if known; 0 if there is none.
     jumps
-        Whether any batch can be had without those before it.
+        Whether any batch can be had without the batches before it.
 
     Attributes
     ----------
     failure
-        What the user's Python raised in a stream.
+        The error that the user's Python raised in a stream.
     endless
         Whether an epoch never ends.
     """
@@ -198,7 +198,7 @@ class PythonStream:
             self.steps_per_epoch = 0
 
     def dataset(self, epochs: int, taken: int) -> Any:
-        """What follows the first `taken` batches."""
+        """Return a dataset of what follows the first `taken` batches."""
         import tensorflow as tf
 
         count = tf.TensorSpec([], tf.int64)

@@ -2,5 +2,4 @@
 
 Entrance: :class:`~tape_magic.engine.minimization.keras_loop.run.KerasRun`.
 Imports: `minimization`, `minimization/data`, and what `minimization` may import.
-
 """

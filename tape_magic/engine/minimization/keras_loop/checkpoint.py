@@ -1,4 +1,4 @@
-"""A run in a folder, so that it can go on after its kernel was lost."""
+"""Saves a run in a folder, so that the run can go on after its kernel was lost."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tape_magic.engine.values.tensors import tf_variable
 from tape_magic.errors import LineError
 
 SECONDS = 30.0
-"""The least time between two saves."""
+"""Least seconds between two saves."""
 
 _FORMAT = 1
 _KEPT = 2
@@ -36,15 +36,15 @@ class SavedRun:
     step
         Steps applied, and batches taken.
     seed
-        Of the order of the data.
+        The seed of the order of the data.
     memory, best
-        Of the :class:`~tape_magic.engine.minimization.keras_loop.compiled_loop.Position`.
+        As in :class:`~tape_magic.engine.minimization.keras_loop.protocol.Position`.
     series
-        What was recorded: steps and values in turn, for the loss and for each tracked scalar.
-    tracked
-        The names of these scalars.
+        Recorded steps and values in turn, for the loss and for each tracked scalar.
     starts
-        The values before the first step, of what is minimised over.
+        The values of the leaves before the first step.
+    tracked
+        The names of the tracked scalars.
     """
 
     step: int
@@ -62,14 +62,14 @@ class Checkpoints:
     Parameters
     ----------
     folder
-        Made where it is missing.
+        The folder, which is made where it is missing.
     resume
-        Whether the run is to go on from what is there.
+        Whether the run is to go on from the checkpoint there.
 
     Attributes
     ----------
-    progress
-        Of the last checkpoint; ``None`` if the folder has none.
+    saved
+        How far the run of the last checkpoint came; ``None`` if the folder has none.
     trouble
         Why the last save failed; empty if it did not.
 
@@ -87,12 +87,12 @@ class Checkpoints:
         self._resume = resume
         self._require_writable()
         self._latest = tf.train.latest_checkpoint(str(self._folder))
-        self.progress: SavedRun | None = None
+        self.saved: SavedRun | None = None
         self._described: dict[str, Any] = {}
         if self._latest is not None:
             self._read()
         self._manager: Any = None
-        self._saved = time.monotonic()
+        self._saved_at = time.monotonic()
         self._step = -1
         self.trouble = ""
 
@@ -127,24 +127,24 @@ class Checkpoints:
             )
         lists = {key: _listed(arrays, key) for key in _LISTS}
         tracked = tuple(self._described.pop("tracked"))
-        self.progress = SavedRun(int(arrays["step"]), int(arrays["seed"]), **lists, tracked=tracked)
+        self.saved = SavedRun(int(arrays["step"]), int(arrays["seed"]), **lists, tracked=tracked)
         if not self._resume:
             raise LineError(
-                f"--checkpoint {self._folder} holds a run at step {self.progress.step:,}: "
+                f"--checkpoint {self._folder} holds a run at step {self.saved.step:,}: "
                 "add --resume to go on from it, or give another folder."
             )
 
     def attach(self, names: Sequence[str], variables: Sequence[Any], optimizer: Any) -> None:
-        """Save these from now on, and put back what was saved of them.
+        """Save some variables from now on, and put back their saved values.
 
         Parameters
         ----------
         names
-            Of what is minimised over.
+            The names of the leaves.
         variables
-            All that a step changes.
+            All variables that a step changes.
         optimizer
-            The optimizer, whose variables are among these.
+            The optimizer, whose variables are among `variables`.
 
         Raises :class:`LineError` if the checkpoint is of other variables or another optimizer.
         """
@@ -163,7 +163,7 @@ class Checkpoints:
             )
         self._now = described
         self._extras = tf.Variable(b"", trainable=False)
-        # One by one and by number: names of the user's are not always fit for a key.
+        # As a list, so by number: the user's names are not always fit for a key.
         self._checkpoint = tf.train.Checkpoint(variables=held, extras=self._extras)
         if self._latest is not None:
             self._checkpoint.restore(self._latest).assert_existing_objects_matched()
@@ -178,37 +178,37 @@ class Checkpoints:
         return "is of a run over variables of other shapes"
 
     def due(self) -> bool:
-        """Whether it is time for the next save."""
-        return time.monotonic() - self._saved >= SECONDS
+        """Return whether it is time for the next save."""
+        return time.monotonic() - self._saved_at >= SECONDS
 
-    def save(self, progress: SavedRun) -> None:
+    def save(self, saved: SavedRun) -> None:
         """Save, with the variables as they are. A failure is kept in :attr:`trouble`, and the run goes on."""
         import tensorflow as tf
 
-        if progress.step == self._step:
+        if saved.step == self._step:
             return
-        self._saved = time.monotonic()
-        self._extras.assign(_packed(progress, self._now))
+        self._saved_at = time.monotonic()
+        self._extras.assign(_packed(saved, self._now))
         try:
-            self._manager.save(checkpoint_number=progress.step)
+            self._manager.save(checkpoint_number=saved.step)
         except (OSError, tf.errors.OpError) as error:
             text = str(getattr(error, "message", error)).partition("\n")[0]
-            self.trouble = f"the run could not be saved in {self._folder} at step {progress.step:,}: {text}"
+            self.trouble = f"the run could not be saved in {self._folder} at step {saved.step:,}: {text}"
             return
-        self._step, self.trouble = progress.step, ""
+        self._step, self.trouble = saved.step, ""
 
 
 _LISTS = ("memory", "best", "series", "starts")
 
 
-def _packed(progress: SavedRun, described: Mapping[str, Any]) -> bytes:
+def _packed(saved: SavedRun, described: Mapping[str, Any]) -> bytes:
     arrays: dict[str, Any] = {
-        "described": json.dumps({**described, "tracked": progress.tracked}),
-        "step": progress.step,
-        "seed": progress.seed,
+        "described": json.dumps({**described, "tracked": saved.tracked}),
+        "step": saved.step,
+        "seed": saved.seed,
     }
     for key in _LISTS:
-        for number, array in enumerate(getattr(progress, key)):
+        for number, array in enumerate(getattr(saved, key)):
             arrays[f"{key}{number}"] = array
     with io.BytesIO() as file:
         np.savez(file, **arrays)

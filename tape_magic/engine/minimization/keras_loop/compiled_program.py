@@ -1,17 +1,70 @@
-"""`CompiledProgram` (today `Compiled`): what the next run can use again."""
+"""What is compiled of one program, and what is known of its engines: the next run can use both again."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from tape_magic.engine.minimization.compiling import BackgroundCompile
-from tape_magic.engine.minimization.keras_loop.compiled_loop import CHUNK_SECONDS, CompiledLoop
-from tape_magic.engine.minimization.keras_loop.protocol import LoopOptions
-from tape_magic.engine.tracing.evaluation import Evaluation
-from tape_magic.engine.tracing.traced import Traced
-from tape_magic.engine.values.leaves import Leaf
+from tape_magic.engine.minimization.engine_choice import xla_pays
+from tape_magic.engine.minimization.keras_loop.compiled_loop import CompiledLoop
+from tape_magic.engine.minimization.keras_loop.protocol import CHUNK_SECONDS
+from tape_magic.engine.minimization.keras_loop.step_graph import StepGraph
+from tape_magic.engine.minimization.problem import Problem
+from tape_magic.engine.minimization.settings import Settings
+
+
+class EngineTimes:
+    """What is known of the engines from all runs of one program: times, and refusals."""
+
+    def __init__(self) -> None:
+        self._laid_out = 0.0
+        self._as_graph = 0.0
+        self._paces: dict[str, float] = {}
+        self._refused: dict[str, str] = {}
+        self._xla_is_slower = False
+
+    def note(self, engine: str, seconds: float, steps: int, *, alone: bool = True) -> None:
+        """Note how many seconds some steps took; `alone` if nothing was compiled beside them.
+
+        A short chunk mostly tells what a call costs, and counts only where it is faster than all before.
+        """
+        if engine == "graph":
+            self._as_graph += seconds
+        pace = seconds / steps
+        if alone and (seconds > CHUNK_SECONDS / 4 or pace < self._paces.get(engine, math.inf)):
+            self._paces[engine] = pace
+
+    def pace(self, engine: str) -> float:
+        """Return the seconds of a step; 0 where they are not known."""
+        return self._paces.get(engine, 0.0)
+
+    def note_layout(self, seconds: float) -> None:
+        """Note how long tracing and laying out the first loop took; later loops do not count."""
+        self._laid_out = self._laid_out or seconds
+
+    def xla_pays(self, seconds_left: float = 0.0) -> bool:
+        """Return whether XLA is worth compiling, for the graph's time in all runs and what is left of it."""
+        return xla_pays(self._as_graph + seconds_left, self._laid_out)
+
+    @property
+    def xla_is_slower(self) -> bool:
+        """Whether some run has found XLA slower than the graph."""
+        return self._xla_is_slower
+
+    def leave_xla(self) -> None:
+        """Note that XLA is slower than the graph."""
+        self._xla_is_slower = True
+
+    def refuse(self, engine: str, why: str) -> None:
+        """Note why an engine cannot run the program."""
+        self._refused[engine] = why
+
+    def refusal(self, engine: str) -> str:
+        """Return why an engine cannot run the program; empty where nothing is known."""
+        return self._refused.get(engine, "")
 
 
 @dataclass(eq=False)
@@ -20,52 +73,50 @@ class CompiledProgram:
 
     Attributes
     ----------
-    traced, evaluation
-        The program as a graph, and with its gradients.
-    leaves
-        What it is minimised over.
-    optimizer
-        Built for those that have a gradient.
-    plan
-        What the loops do besides.
-    loops
-        By engine, and the steps that a :class:`LeanLoop` lays out one after the other; 0 for other loops.
-    lifted
-        The variables that stand for floats and arrays, in the order in which they were made.
+    graph
+        What each step does.
+    times
+        What is known of the engines.
     fresh
         What the optimizer's own variables held when it was built; empty for an optimizer of the user's, which
         keeps its state from run to run.
-    laid_out
-        Seconds that it took to lay out the first loop.
-    as_graph
-        Seconds that all runs so far spent in steps as a graph.
-    paces
-        By engine, the seconds of a step.
-    xla_is_slower
-        Whether that has been found out.
-    refused
-        By engine, why it cannot run the program.
+    loops
+        The compiled loops, by engine and by the number of steps that a :class:`LeanLoop` lays out in a row; 0
+        for other loops.
     begun
-        Loops that are still being compiled.
+        The loops that are still being compiled.
+    lifted
+        The variables that stand for floats and arrays, in the order in which they were made.
     """
 
-    traced: Traced
-    evaluation: Evaluation
-    leaves: list[Leaf]
-    optimizer: Any
-    plan: LoopOptions
+    graph: StepGraph
+    times: EngineTimes
+    fresh: Sequence[Any] = ()
     loops: dict[tuple[str, int], CompiledLoop] = field(default_factory=dict)
-    lifted: list[Any] = field(default_factory=list)
-    fresh: list[Any] = field(default_factory=list)
-    laid_out: float = 0.0
-    as_graph: float = 0.0
-    paces: dict[str, float] = field(default_factory=dict)
-    xla_is_slower: bool = False
-    refused: dict[str, str] = field(default_factory=dict)
     begun: dict[tuple[str, int], tuple[CompiledLoop, BackgroundCompile]] = field(default_factory=dict)
+    lifted: Sequence[Any] = ()
 
-    def note_pace(self, engine: str, seconds: float, steps: int) -> None:
-        """What a chunk took; a short one mostly tells what calling it takes."""
-        pace = seconds / steps
-        if seconds > CHUNK_SECONDS / 4 or pace < self.paces.get(engine, math.inf):
-            self.paces[engine] = pace
+    def takes(self, inputs: Mapping[str, Any]) -> bool:
+        """Return whether the program was traced for batches of the same kind."""
+        return list(self.graph.traced.inputs.values()) == list(inputs.values())
+
+    def fits_next_run(self, problem: Problem) -> bool:
+        """Return whether a later run of the same cell can use it again."""
+        settings, traced = problem.settings, self.graph.traced
+        if not traced.reusable:
+            return False
+        if settings.seed is not None and not traced.repeatable:
+            return False  # what seeds the numbers of an operation is part of the trace
+        # A float is another variable in each run, and the user's optimizer belongs to one.
+        return not (problem.lifted.made and keeps_state(settings, self.graph.optimizer))
+
+    def release(self, lifted: Sequence[Any]) -> None:
+        """Let go of the values and the data of a run that is over, but for its lifted variables."""
+        for loop in [*self.loops.values(), *(loop for loop, _ in self.begun.values())]:
+            loop.release()
+        self.lifted = lifted
+
+
+def keeps_state(settings: Settings, optimizer: Any) -> bool:
+    """Return whether an optimizer is the user's own object, which keeps its state from run to run."""
+    return optimizer is settings.optimizer and not settings.made_here

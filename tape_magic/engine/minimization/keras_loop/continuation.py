@@ -1,13 +1,19 @@
-"""How a run goes on from where an earlier one ended, and what it leaves for a later one."""
+"""What earlier runs left for this one, and what this one leaves for later ones."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from tape_magic.engine.minimization import optimizers
 from tape_magic.engine.minimization.keras_loop.checkpoint import Checkpoints, SavedRun
-from tape_magic.engine.minimization.keras_loop.protocol import Position
+from tape_magic.engine.minimization.keras_loop.compiled_program import CompiledProgram
+from tape_magic.engine.minimization.keras_loop.protocol import Loop, Position
+from tape_magic.engine.minimization.log import RunLog
+from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.minimization.reuse import LoopCache
 from tape_magic.engine.minimization.settings import Settings
 from tape_magic.errors import LineError
@@ -15,25 +21,25 @@ from tape_magic.errors import LineError
 
 @dataclass(frozen=True, eq=False)
 class Trail:
-    """What a run in this process leaves.
+    """What a run leaves in this process, for one that goes on from it.
 
     Attributes
     ----------
-    progress
-        How far it came.
+    saved
+        How far the run came.
     optimizer
-        With its state.
+        The optimizer, with its state.
     lifted
         The variables that stood for floats and arrays.
     values
-        Variables with what they held before the last evaluation, where that is not what they hold now.
+        Variables with what they held before the last evaluation, where they hold something else by now.
     over
-        All that was minimised over.
+        All variables that were minimised over.
     fresh
         What the optimizer's own variables held at first; empty for an optimizer of the user's.
     """
 
-    progress: SavedRun
+    saved: SavedRun
     optimizer: Any
     lifted: Sequence[Any]
     values: Sequence[tuple[Any, Any]]
@@ -41,104 +47,175 @@ class Trail:
     fresh: Sequence[Any]
 
 
-class Continuation:
-    """Of one run.
+def trail_of(saved: SavedRun, problem: Problem, loop: Loop, optimizer: Any, fresh: Sequence[Any]) -> Trail:
+    """Return the trail of a run, before the last evaluation and the best step change the variables.
 
     Parameters
     ----------
-    settings
-        Whether to go on, and where checkpoints are.
-    cache, key
-        Where earlier runs of the same program in this process are.
+    saved
+        How far the run came.
+    problem, loop, optimizer
+        What was minimised, by which loop and optimizer.
+    fresh
+        See :class:`Trail`.
+    """
+    over = [leaf.value for leaf in problem.leaves]
+    stay = problem.lifted.without(over) if problem.settings.keep == "last" else []
+    changing = [one for one in loop.kept if not any(one is other for other in stay)]
+    values = [(variable, variable.read_value()) for variable in changing]
+    return Trail(saved, optimizer, problem.lifted.made, values, over, fresh)
+
+
+def saved_run(position: Position, problem: Problem, log: RunLog, seed: int) -> SavedRun:
+    """Return how far a run came; `seed` is that of the order of the data, 0 without data."""
+    return SavedRun(
+        position.step,
+        seed,
+        [tensor.numpy() for tensor in position.memory],
+        [tensor.numpy() for tensor in position.best],
+        log.arrays,
+        problem.start_values,
+        problem.settings.track,
+    )
+
+
+class Continuation:
+    """What earlier runs left for one run, and what it leaves for later ones.
+
+    Parameters
+    ----------
+    problem
+        What is minimised; the earlier run's variables for floats and arrays become its own.
+    cache
+        Where earlier runs of the same program in this process are; ``None`` for a run that leaves nothing.
 
     Attributes
     ----------
-    progress
-        Where the run goes on from; ``None`` for one that begins anew.
-    optimizer, lifted, fresh
-        Of the run that it goes on from; ``None`` and nothing otherwise.
-    notes
-        What the user should know.
+    made
+        What an earlier run compiled; ``None`` where nothing fits.
+    wanted
+        The optimizer that the settings mean.
+    saved
+        How far the run came that this one goes on from; ``None`` for a run that begins anew.
 
-    Raises :class:`LineError` if there is nothing to go on from, and as :class:`Checkpoints` does.
+    Raises :class:`LineError` for what is no optimizer, and if there is nothing to go on from; and what
+    :class:`Checkpoints` raises.
     """
 
-    def __init__(self, settings: Settings, cache: LoopCache | None, key: Hashable) -> None:
-        self._cache, self._key = cache, ("trail", key) if key is not None else None
+    def __init__(self, problem: Problem, cache: LoopCache | None) -> None:
+        settings = problem.settings
+        self._problem, self._cache = problem, cache
+        self.made: CompiledProgram | None = None
+        if cache is not None and problem.key is not None:
+            self.made = cache.get(problem.key)
+        self.wanted = _wanted(settings, self.made)
+        self._key = ("trail", problem.trail_key) if problem.trail_key is not None else None
         self._checkpoints: Checkpoints | None = None
         self._trail: Trail | None = None
-        self.notes: list[str] = []
-        self.progress: SavedRun | None = None
+        self.saved: SavedRun | None = None
         if settings.checkpoint is not None:
             self._checkpoints = Checkpoints(settings.checkpoint, resume=settings.resume)
-            self.progress = self._checkpoints.progress
-            if settings.resume and self.progress is None:
-                self.notes.append(f"{settings.checkpoint} holds no checkpoint yet: the run began at step 0")
+            self.saved = self._checkpoints.saved
+            if settings.resume and self.saved is None:
+                problem.notes.append(
+                    f"{settings.checkpoint} holds no checkpoint yet: the run began at step 0"
+                )
         elif settings.resume:
             found = cache.get(self._key) if cache is not None and self._key is not None else None
             if not isinstance(found, Trail):
                 raise _nothing("it has not run, or its text was changed since")
-            self._trail, self.progress = found, found.progress
-        self.optimizer = None if self._trail is None else self._trail.optimizer
-        self.lifted: Sequence[Any] = () if self._trail is None else self._trail.lifted
-        self.fresh: Sequence[Any] = () if self._trail is None else self._trail.fresh
+            self._trail, self.saved = found, found.saved
+            if self.made is None or self.made.graph.optimizer is not found.optimizer:
+                # The loops are those of another run than the one to go on from, with another optimizer.
+                self.made, self.wanted = None, _wanted(settings, None)
+                problem.lifted.reuse(found.lifted)
+        if self.made is not None:
+            problem.lifted.reuse(self.made.lifted)
 
     @property
     def step(self) -> int:
-        """Where the run begins."""
-        return 0 if self.progress is None else self.progress.step
+        """The step that the run begins at."""
+        return 0 if self.saved is None else self.saved.step
 
     @property
     def same(self) -> bool:
         """Whether another run has to give the same bits."""
         return self._checkpoints is not None or self._trail is not None
 
-    def go_on(
-        self, begun: Position, names: Sequence[str], variables: Sequence[Any], optimizer: Any
-    ) -> Position:
-        """Put back what the earlier run left, and say where it stood.
+    @property
+    def fresh(self) -> Sequence[Any]:
+        """What the optimizer's own variables held at first, in the run that this one goes on from."""
+        return () if self._trail is None else self._trail.fresh
+
+    @property
+    def optimizer(self) -> Any:
+        """The optimizer to run with: the earlier run's, or else the wanted one.
+
+        Raises :class:`LineError` if the earlier run's is of another class than the wanted one.
+        """
+        if self._trail is None:
+            return self.wanted
+        if type(self._trail.optimizer) is not type(self.wanted):
+            raise _nothing(f"it ran with {type(self._trail.optimizer).__name__}")
+        return self._trail.optimizer
+
+    def go_on(self, begun: Position, variables: Sequence[Any], optimizer: Any) -> Position:
+        """Put back what the earlier run left, and return where it stood.
 
         Parameters
         ----------
         begun
             The position of a run that begins anew.
-        names, variables, optimizer
-            As of :meth:`Checkpoints.attach`.
+        variables, optimizer
+            As in :meth:`Checkpoints.attach`.
         """
         if self._checkpoints is not None:
+            names = [leaf.name for leaf in self._problem.leaves]
             self._checkpoints.attach(names, variables, optimizer)
         if self._trail is not None:
             here = {id(variable) for variable in variables}
             if not all(id(variable) in here for variable in self._trail.over):
                 raise _nothing("it ran over other variables")
-        for variable, value in () if self._trail is None else self._trail.values:
-            variable.assign(value)
-        if self.progress is None:
+            for variable, value in self._trail.values:
+                variable.assign(value)
+        if self.saved is None:
             return begun
-        memory = _fitting(self.progress.memory, begun.memory)
-        return Position(self.progress.step, memory, _fitting(self.progress.best, begun.best))
-
-    def optimizer_for(self, wanted: Any) -> Any:
-        """That of the earlier run, if there is one. Raises :class:`LineError` if another is `wanted`."""
-        if self.optimizer is not None and type(self.optimizer) is not type(wanted):
-            raise _nothing(f"it ran with {type(self.optimizer).__name__}")
-        return self.optimizer or wanted
+        self._problem.start_values = [np.array(value) for value in self.saved.starts]
+        if self._problem.settings.lr is not None:
+            optimizer.learning_rate = self._problem.settings.lr
+        memory = _fitting(self.saved.memory, begun.memory)
+        return Position(self.saved.step, memory, _fitting(self.saved.best, begun.best))
 
     def due(self) -> bool:
-        """Whether it is time to save."""
+        """Return whether it is time to save."""
         return self._checkpoints is not None and self._checkpoints.due()
 
-    def save(self, progress: SavedRun) -> None:
+    def save(self, saved: SavedRun) -> None:
         """Save into the folder, if there is one."""
         if self._checkpoints is not None:
-            self._checkpoints.save(progress)
+            self._checkpoints.save(saved)
 
-    def leave(self, trail: Trail, owner: Any) -> None:
-        """Leave this for a later run in this process."""
+    def leave(self, trail: Trail, made: CompiledProgram | None) -> None:
+        """Leave where the run ended, and what it compiled, for later runs in this process."""
+        problem = self._problem
         if self._checkpoints is not None and self._checkpoints.trouble:
-            self.notes.append(self._checkpoints.trouble)
-        if self._cache is not None and self._key is not None:
-            self._cache.put(self._key, trail, owner)
+            problem.notes.append(self._checkpoints.trouble)
+        if self._cache is None:
+            return
+        if made is not None and problem.key is not None and made.fits_next_run(problem):
+            made.release(problem.lifted.made)
+            self._cache.put(problem.key, made, problem.owner)
+        if self._key is not None:
+            self._cache.put(self._key, trail, problem.owner)
+
+
+def _wanted(settings: Settings, made: CompiledProgram | None) -> Any:
+    """Return the optimizer that the settings mean."""
+    # Keras takes several milliseconds to make an optimizer, and one of that name is there already. With data,
+    # what was made may not fit the data.
+    if made is not None and isinstance(settings.optimizer, str) and settings.data is None:
+        return made.graph.optimizer
+    return optimizers.resolve(settings.optimizer, settings.lr)
 
 
 def _nothing(why: str) -> LineError:
@@ -149,7 +226,7 @@ def _nothing(why: str) -> LineError:
 
 
 def _fitting(saved: Sequence[Any], begun: tuple[Any, ...]) -> tuple[Any, ...]:
-    """What was saved, unless the rules are other ones now."""
+    """Return what was saved, unless the rules are other ones now."""
     import tensorflow as tf
 
     same = len(saved) == len(begun) and all(

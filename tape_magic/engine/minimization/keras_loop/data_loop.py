@@ -1,7 +1,7 @@
-"""The loop over batches.
+"""The loop over batches of data.
 
-``tf.data`` cannot run inside of XLA, so that XLA compiles the step, and a graph loops around it. A batch
-cannot be taken twice, so the values from before each step are carried along; a graph does so without copies.
+``tf.data`` cannot run inside XLA. So XLA compiles the step alone, and a graph loops around it. A batch cannot
+be taken twice, so the loop carries the values from before each step along; a graph does that without copies.
 """
 
 from __future__ import annotations
@@ -9,102 +9,105 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tape_magic.engine.minimization.compiling import CompileWaiter
 from tape_magic.engine.minimization.data.cursor import DataCursor
 from tape_magic.engine.minimization.keras_loop.compiled_loop import ROWS, CompiledLoop
-from tape_magic.engine.minimization.keras_loop.protocol import Chunk, Position
+from tape_magic.engine.minimization.keras_loop.protocol import Chunk, Position, WayBack
+from tape_magic.engine.minimization.keras_loop.step_graph import StepGraph
 from tape_magic.engine.minimization.stop_rules import GO, LOSS_LOST
 from tape_magic.engine.values.tensors import read_all
 
 
 class DataLoop(CompiledLoop):
-    """Chunks of steps over batches, the step compiled by XLA or run as a graph.
+    """Runs chunks of steps over batches, the step compiled by XLA or run as a graph.
 
     Parameters
     ----------
-    batches
-        Of the run; another run sets the attribute of that name before it begins.
-    arguments, named
-        As of :class:`CompiledLoop`.
+    graph, jit
+        See :class:`CompiledLoop`.
+    cursor
+        The data of the run. Before another run begins, it sets the attribute of that name.
     """
 
-    def __init__(self, batches: DataCursor, *arguments: Any, **named: Any) -> None:
-        self.batches = batches
-        super().__init__(*arguments, **named)
+    def __init__(self, graph: StepGraph, cursor: DataCursor, *, jit: bool) -> None:
+        super().__init__(graph, jit=jit)
+        self.cursor = cursor
+
+    @property
+    def _data(self) -> DataCursor:
+        assert self.cursor is not None
+        return self.cursor
 
     def _function(self) -> Callable[..., Any]:
         import tensorflow as tf
 
-        step: Callable[..., Any] = self._one
+        step: Callable[..., Any] = self._graph.step
         if self._jit:
-            step = tf.function(self._one, autograph=False, jit_compile=True)
+            step = tf.function(step, autograph=False, jit_compile=True)
         self._compiled_step = step
         function = tf.function(self._over_batches, autograph=False)
-        spec = tf.type_spec_from_value(self.batches.iterator)
+        spec = tf.type_spec_from_value(self._data.iterator)
         self._chunk: Any = function.get_concrete_function(spec, *self._specs())
-        return lambda *arguments: self._chunk(self.batches.catch_up(), *arguments)
+        return lambda *arguments: self._chunk(self._data.catch_up(), *arguments)
 
     def rehearsal(self) -> tuple[Any, Sequence[Any]]:
-        """What there is to compile, and the arguments of a call of no steps; XLA compiles at the first."""
-        begin = Position(0, self._memory, self._nothing())
-        own = DataCursor(self.batches.feed, count=1)
+        """Return the function to compile, and the arguments of a call.
+
+        The call has no steps as a graph, and one with XLA, which compiles at the first step.
+        """
+        begin = self._graph.position(0)
+        own = DataCursor(self._data.feed, count=1)
         return self._chunk, [own.catch_up(), *self._arguments(begin, 1 if self._jit else 0, 1)]
 
-    def release(self) -> None:
-        """Let go of the data, too."""
-        super().release()
-        vars(self).pop("batches", None)  # gone already, where the run was another engine's
-
     def compile(self) -> None:
-        """Have it compiled. XLA does that at the first step, which is taken back."""
-        values = read_all(self._moved)
-        batches, self.batches = self.batches, DataCursor(self.batches.feed, count=1)
+        """Compile by a call; XLA compiles at the first step, which is taken back."""
+        values = read_all(self.moved)
+        cursor, self.cursor = self.cursor, DataCursor(self._data.feed, count=1)
         try:
-            self._called(self.begin(), 1 if self._jit else 0, 1)
+            self._called(self.begin(), 1 if self._jit else 0, 1, CompileWaiter())
         finally:
-            self.batches, self._copies = batches, []
+            self.cursor, self.way_back = cursor, WayBack()
             if self._jit:
                 self._assign(values)
 
-    def advance(self, position: Position, end: int, stretch: int) -> Chunk:
-        """One chunk; the data may end within it."""
+    def advance(self, position: Position, end: int, stretch: int, waiter: CompileWaiter) -> Chunk:
+        """Run one chunk and record each step; the data may end within it."""
         import tensorflow as tf
 
         try:
-            return super().advance(position, end, 1)
+            return super().advance(position, end, 1, waiter)
         except tf.errors.OpError as error:
-            if self.batches.feed.failure is not None or "IteratorGetNext" in str(error):
-                raise self.batches.failure(error) from None
+            if self._data.feed.failure is not None or "IteratorGetNext" in str(error):
+                raise self._data.failure(error) from None
             raise
 
-    def _called(self, position: Position, end: int, stretch: int) -> Chunk:
-        chunk = super()._called(position, end, stretch)
-        *self._copies, more, last, before = self._copies
-        self.batches.over = not more
+    def _called(self, position: Position, end: int, stretch: int, waiter: CompileWaiter) -> Chunk:
+        chunk = super()._called(position, end, stretch, waiter)
+        *self.way_back.copies, more, last, before = self.way_back.copies
+        data = self._data
+        data.over = not more
         if last.has_value():
-            self.batches.before = before.get_value()[2] if before.has_value() else self.batches.last
-            self.batches.last = last.get_value()[2]
+            data.before = before.get_value()[2] if before.has_value() else data.last
+            data.last = last.get_value()[2]
         return chunk
 
-    def stopped(self, chunk: Chunk, step: int) -> Chunk:
-        """Back to the batch of that step, too."""
+    def return_to(self, step: int, chunk: Chunk) -> Chunk:
+        """Go back to where `step` steps were applied, and to the batch of that step."""
         if step < chunk.last or chunk.verdict == LOSS_LOST:
-            self.batches.last = self.batches.before or self.batches.last
-        return super().stopped(chunk, step)
+            self._data.last = self._data.before or self._data.last
+        return super().return_to(step, chunk)
 
     def _last_batch(self) -> Sequence[Any]:
-        return self.batches.any()
-
-    def _one(self, at: Any, carried: Sequence[Any], batch: Sequence[Any]) -> Any:
-        return self._applied(at, carried, batch)
+        return self._data.any()
 
     def _over_batches(
         self, iterator: Any, start: Any, end: Any, stretch: Any, carried: list[Any], copies: list[Any]
     ) -> Any:
-        """Step by step; the copies are followed by whether there are more batches, and the last two."""
+        """Run step by step; return after the copies a flag for more batches, and the last two batches."""
         import tensorflow as tf
 
-        size = 1 + self._evaluation.tracked
-        nothing = tf.experimental.Optional.empty(self.batches.feed.element_spec)
+        size = self._graph.recorded
+        nothing = tf.experimental.Optional.empty(self._data.feed.element_spec)
 
         def step(
             at: Any, verdict: Any, more: Any, loss: Any, carried: Any, copies: Any, values: Any, lasts: Any
@@ -112,7 +115,7 @@ class DataLoop(CompiledLoop):
             batch = iterator.get_next_as_optional()
 
             def taken() -> Any:
-                before = [variable.read_value() for variable in self._moved]
+                before = [variable.read_value() for variable in self.moved]
                 verdict, loss, recorded, after = self._compiled_step(at, carried, batch.get_value()[2])
                 written = values.write(tf.cast(at - start, tf.int32), recorded)
                 return (
@@ -139,10 +142,10 @@ class DataLoop(CompiledLoop):
                 start,
                 tf.constant(GO),
                 tf.constant(True),
-                tf.zeros([], self._dtype),
+                tf.zeros([], self._graph.dtype),
                 carried,
                 [copies, copies],
-                tf.TensorArray(self._dtype, ROWS, element_shape=[size]),
+                tf.TensorArray(self._graph.dtype, ROWS, element_shape=[size]),
                 [nothing, nothing],
             ),
         )

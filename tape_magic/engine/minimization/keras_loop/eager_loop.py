@@ -1,22 +1,32 @@
-"""The loop in Python, for what cannot be compiled."""
+"""The loop of a minimisation step by step in Python, for what cannot be compiled."""
 
 from __future__ import annotations
 
 import functools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from tape_magic.engine.internals.operations import key_of_variable
+from tape_magic.engine.minimization.compiling import CompileWaiter
 from tape_magic.engine.minimization.data.cursor import DataCursor
 from tape_magic.engine.minimization.eager_program import EagerProgram
-from tape_magic.engine.minimization.keras_loop.compiled_loop import CHUNK_SECONDS
-from tape_magic.engine.minimization.keras_loop.protocol import Chunk, Final, LoopOptions, Position, Recorded
-from tape_magic.engine.minimization.optimizers import scaled_for
-from tape_magic.engine.minimization.problem import Settle
+from tape_magic.engine.minimization.keras_loop.protocol import (
+    CHUNK_SECONDS,
+    Chunk,
+    Final,
+    LoopOptions,
+    Position,
+    WayBack,
+)
+from tape_magic.engine.minimization.keras_loop.step_graph import apply_optimizer
+from tape_magic.engine.minimization.log import Recorded
+from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.minimization.stop_rules import GO, LOSS_LOST
 from tape_magic.engine.minimization.unconnected import Record
 from tape_magic.engine.process.interrupts import assign_all
@@ -24,141 +34,171 @@ from tape_magic.engine.program.program import Namespace, Program
 from tape_magic.engine.program.snapshot import Snapshot
 from tape_magic.engine.record.recorder import Recorder, last_writes
 from tape_magic.engine.tracing.failures import CreatesVariable, missing_gradients
-from tape_magic.engine.tracing.loss import require_loss
 from tape_magic.engine.values.leaves import Leaf
 from tape_magic.engine.values.tensors import read_all, tf_variable
 
 
-class EagerLoop:
-    """Step by step; each step runs the program once.
+@dataclass(frozen=True)
+class Evaluated:
+    """One evaluation: the loss, the tracked scalars, and a dense gradient for each leaf that has one."""
+
+    loss: Any
+    tracked: list[Any]
+    gradients: list[Any]
+
+
+@dataclass(frozen=True)
+class FirstEvaluation:
+    """The first evaluation of a program, which shows what is minimised over.
+
+    Attributes
+    ----------
+    evaluated
+        The loss and its gradients.
+    connected
+        For each leaf of the problem, whether it has a gradient.
+    leaves
+        The leaves that have one.
+    written
+        The variables that the program assigns itself, each with its value before the evaluation.
+    record
+        The operations.
+    """
+
+    evaluated: Evaluated
+    connected: Sequence[bool]
+    leaves: Sequence[Leaf]
+    written: Sequence[tuple[Any, Any]]
+    record: Record
+
+
+def first_evaluation(problem: Problem, program: EagerProgram, *, within_bounds: bool) -> FirstEvaluation:
+    """Run a program once, or as if once, to find what is minimised over.
 
     Parameters
     ----------
-    program, namespace, loss_name, tracked
-        What is minimised, and what is recorded besides.
-    settle
-        The variables that were read → what is minimised over.
+    problem
+        What is minimised; settled and begun afterwards.
+    program
+        The program, bound to a batch if there are data.
+    within_bounds
+        See :meth:`Problem.begin`.
+    """
+    import tensorflow as tf
+
+    if problem.leaves:  # a trace that failed has found them
+        problem.begin(within_bounds=within_bounds)
+    recorder = Recorder()
+    reached = ReachedVariables(problem.program, problem.namespace)
+    with recorder.listening(), tf.GradientTape() as tape:
+        loss, tracked = program.compute(), program.scalars(problem.settings.track)
+        # A tape watches a variable as it is read, unless the variable is not trainable.
+        read = tape.watched_variables()
+        before = [variable.numpy() for variable in read]
+    leaves = problem.settle(read)
+    problem.begin(within_bounds=within_bounds)
+    same = functools.partial(np.array_equal, equal_nan=True)
+    moved = not all(map(same, before, [variable.numpy() for variable in read]))
+    if moved or any(not getattr(leaf.value, "trainable", True) for leaf in leaves):
+        # The state goes back, so that all is as if the program had run once, from within the bounds.
+        assign_all(reached.written(recorder, [leaf.value for leaf in leaves] if moved else ()))
+        recorder = Recorder()
+        with recorder.listening(), _watching(leaves) as tape:
+            loss, tracked = program.compute(), program.scalars(problem.settings.track)
+    gradients = _gradients(tape, loss, leaves)
+    connected = [gradient is not None for gradient in gradients]
+    having = [leaf for leaf, has in zip(leaves, connected, strict=True) if has]
+    written = list(reached.written(recorder, [leaf.value for leaf in having]))
+    evaluated = Evaluated(loss, tracked, _dense(gradients))
+    return FirstEvaluation(evaluated, connected, having, written, Record(recorder, loss))
+
+
+class EagerLoop:
+    """Runs the program once for each step, and applies the optimizer in Python.
+
+    Parameters
+    ----------
+    program
+        The program; `first` is its last run.
+    first
+        Its first evaluation.
     optimizer
-        What has a gradient → the optimizer for it.
-    plan
-        What has a gradient → what to do beside the evaluation.
-    batches
-        What each step takes the next of; ``None`` without data.
+        A Keras optimizer, built for the leaves that have a gradient.
+    options
+        What a step does besides.
+    tracked
+        The names of further scalars to record.
+    cursor
+        The data; ``None`` without data.
     """
 
     def __init__(
         self,
-        program: Program,
-        namespace: Namespace,
-        loss_name: str | None,
+        program: EagerProgram,
+        first: FirstEvaluation,
+        optimizer: Any,
+        options: LoopOptions,
         tracked: Sequence[str],
-        settle: Settle,
-        optimizer: Callable[[Sequence[Leaf]], Any],
-        plan: Callable[[Sequence[Leaf]], LoopOptions],
-        batches: DataCursor | None = None,
+        cursor: DataCursor | None,
     ) -> None:
-        self._program, self._namespace = program, namespace
-        self._eager = EagerProgram(program, namespace, loss_name, require_loss)
-        self._tracked = tracked
-        self._settle, self._make_optimizer, self._make_plan = settle, optimizer, plan
-        self._batches = batches
-        self._leaves: list[Leaf] = []
-        self._optimizer: Any = None
-        self._plan: LoopOptions
-        self._evaluated: tuple[Any, list[Any], list[Any]] | None = None
-        self._before: list[Any] = []
-        self._written: list[Any] = []
-        self._state: list[Any] = []
+        self._program, self._optimizer, self._options = program, optimizer, options
+        self._tracked, self._cursor = tracked, cursor
+        self.connected, self._leaves = first.connected, first.leaves
+        self._evaluated: Evaluated | None = first.evaluated
+        self._written = [variable for variable, _ in first.written]
+        self._state = [value for _, value in first.written]
+        self._record: Record | None = first.record
         self._applied = self._began = 0
-        self._has_batch = False
-        self.connected: Sequence[bool] = ()
-        self.recorder = Recorder()
-        self.loss: Any = None
-
-    @property
-    def value(self) -> Any:
-        """The value of the program's last expression."""
-        return self._eager.value
+        self._has_batch = True
+        self.way_back = WayBack(1)
 
     def begin(self, step: int = 0) -> Position:
-        """Evaluate the loss, and find out by that what is minimised over."""
+        """Begin a run at a step, with the first evaluation."""
         import tensorflow as tf
 
         self._applied = self._began = step
-        self._take_batch()
-        reached = ReachedVariables(self._program, self._namespace)
-        with self.recorder.listening(), tf.GradientTape() as tape:
-            loss, tracked = self._run()
-            # What a variable holds is watched as it is read; what is not trainable has to be said.
-            read = tape.watched_variables()
-            before = [variable.numpy() for variable in read]
-            leaves = self._settle(read)
-        # It may have begun outside its bounds.
-        same = functools.partial(np.array_equal, equal_nan=True)
-        moved = not all(map(same, before, [variable.numpy() for variable in read]))
-        if moved or any(not getattr(leaf.value, "trainable", True) for leaf in leaves):
-            # As if it had been evaluated once, where it begins.
-            assign_all(reached.written(self.recorder, [leaf.value for leaf in leaves] if moved else ()))
-            self.recorder = Recorder()
-            with (
-                self.recorder.listening(),
-                tf.GradientTape(watch_accessed_variables=False) as tape,
-            ):
-                for leaf in leaves:
-                    tape.watch(leaf.value)
-                loss, tracked = self._run()
-        self.loss = loss
-        gradients = _gradients(tape, loss, leaves)
-        self.connected = [gradient is not None for gradient in gradients]
-        self._leaves = [leaf for leaf, has in zip(leaves, self.connected, strict=True) if has]
-        self._evaluated = loss, tracked, _dense(gradients)
-        written = list(reached.written(self.recorder, [leaf.value for leaf in self._leaves]))
-        self._written, self._state = [variable for variable, _ in written], [value for _, value in written]
-        self._optimizer, self._plan = self._make_optimizer(self._leaves), self._make_plan(self._leaves)
+        assert self._evaluated is not None
+        dtype = self._evaluated.loss.dtype
         best: tuple[Any, ...] = ()
-        if self._plan.keeps_best:
-            best = (
-                tf.constant(float("inf"), loss.dtype),
-                *read_all(self.kept),
-            )
-        return Position(step, self._plan.rules.memory(loss.dtype), best)
+        if self._options.keeps_best:
+            best = (tf.constant(float("inf"), dtype), *read_all(self.kept))
+        return Position(step, self._options.rules.memory(dtype), best)
 
     def reset(self) -> None:
-        """What was evaluated no longer holds: the variables have been changed."""
+        """Forget the last evaluation, since someone else has assigned variables."""
         self._evaluated = None
 
     def record(self) -> Record:
-        """The operations of the first evaluation, once it has been."""
-        return Record(self.recorder, self.loss)
-
-    def forget(self) -> None:
-        """Let go of what :meth:`record` needs."""
-        self.recorder.close()
-        self.loss = None
+        """Return the operations of the first evaluation; only before the first chunk."""
+        assert self._record is not None
+        return self._record
 
     @property
     def kept(self) -> list[Any]:
-        """What the optimizer moves, and what the program assigns itself."""
+        """The variables that the optimizer moves, and those that the program assigns itself."""
         return [*(leaf.value for leaf in self._leaves), *self._written]
 
     @property
     def moved(self) -> list[Any]:
-        """Those, and the optimizer's own."""
+        """All variables that a step may change, the optimizer's slots included."""
         return [*self.kept, *self._slots]
 
     @property
     def _slots(self) -> list[Any]:
         return [tf_variable(variable) for variable in self._optimizer.variables]
 
-    def advance(self, position: Position, end: int, stretch: int) -> Chunk:
-        """Steps for about the time of a chunk."""
+    # -- steps ---------------------------------------------------------------------------------------
+
+    def advance(self, position: Position, end: int, stretch: int, waiter: CompileWaiter) -> Chunk:
+        """Run steps for about the time of a chunk, and record each."""
+        self._forget_record()
         recorded: list[list[float]] = []
         start, verdict, loss = position.step, GO, float("nan")
         deadline = time.perf_counter() + CHUNK_SECONDS
         while position.step < end and (not recorded or time.perf_counter() < deadline):
             if not self._has_batch:
                 self._take_batch()
-                if self._batches is not None and self._batches.over:
+                if self._cursor is not None and self._cursor.over:
                     break
             verdict, position, numbers = self._step(position)
             recorded.append(numbers)
@@ -170,93 +210,92 @@ class EagerLoop:
         series = tuple(Recorded(steps, rows[:, number]) for number in range(rows.shape[1]))
         return Chunk(position, verdict, series, loss, start + len(rows) - 1)
 
+    def _forget_record(self) -> None:
+        if self._record is not None:
+            self._record.recorder.close()
+            self._record = None
+
     def _step(self, position: Position) -> tuple[int, Position, list[float]]:
-        loss, tracked, gradients = self._evaluated or self._evaluate()
-        self._evaluated = loss, tracked, gradients
-        code, memory = self._plan.rules.check(position.step, loss, gradients, position.memory)
+        self._evaluated = now = self._evaluated or self._evaluate()
+        code, memory = self._options.rules.check(position.step, now.loss, now.gradients, position.memory)
         verdict, best = int(code), position.best
-        if best and verdict != LOSS_LOST and float(loss) < float(best[0]):
-            best = (loss, *read_all(self.kept))
+        if best and verdict != LOSS_LOST and float(now.loss) < float(best[0]):
+            best = (now.loss, *read_all(self.kept))
         if verdict == GO:
-            self._apply(gradients)
+            self._apply(position, now.gradients)
             self._has_batch = False
             self._evaluated, self._applied = None, position.step + 1
             position = Position(position.step + 1, memory, best)
-        numbers = [float(number) for number in (loss, *tracked)]
-        return verdict, position, numbers
+        return verdict, position, [float(number) for number in (now.loss, *now.tracked)]
 
-    def _apply(self, gradients: Sequence[Any]) -> None:
-        import tensorflow as tf
-
-        leaves = read_all(leaf.value for leaf in self._leaves)
-        slots = read_all(self._slots)
-        # Back means before the evaluation, which is then done once more.
-        self._before = [*leaves, *self._state, *slots]
+    def _apply(self, position: Position, gradients: Sequence[Any]) -> None:
+        leaves, slots = read_all(leaf.value for leaf in self._leaves), read_all(self._slots)
+        # The way back leads to before the evaluation, which is then done once more.
+        self.way_back.mark(position, [*leaves, *self._state, *slots])
         try:
-            scaled = scaled_for(self._optimizer, gradients)
-            self._optimizer.apply(scaled, [leaf.owner for leaf in self._leaves])
-            for leaf, low, high in zip(self._leaves, self._plan.lower, self._plan.upper, strict=False):
-                if low is not None:
-                    leaf.value.assign(tf.maximum(leaf.value, tf.cast(low, leaf.value.dtype)))
-                if high is not None:
-                    leaf.value.assign(tf.minimum(leaf.value, tf.cast(high, leaf.value.dtype)))
+            apply_optimizer(self._optimizer, self._leaves, gradients, self._options)
         except BaseException:  # a second interrupt may come between two variables
             self._put_back()
             raise
 
     def _put_back(self) -> None:
-        assign_all(zip(self.moved, self._before, strict=True))
+        assign_all(zip(self.moved, self.way_back.last, strict=True))
 
-    def stopped(self, chunk: Chunk, step: int) -> Chunk:
-        """A loss that is not finite leads back to before the last step; else nothing has been applied."""
+    def return_to(self, step: int, chunk: Chunk) -> Chunk:
+        """Go back to before the last step, if that step was applied; a rule may have held before."""
         if step < self._applied:
             self._put_back()
             self._evaluated, self._applied = None, step
-            self._batch_before()
+            self._bind_batch_before()
         return chunk
 
-    def _batch_before(self) -> None:
-        if self._batches is not None and self._batches.before is not None:
-            self._eager.bind(self._batches.named(self._batches.before))
+    # -- evaluations -----------------------------------------------------------------------------------
 
     def final(self) -> Final:
-        """Evaluate at the variables as they are, unless that is what was done last."""
+        """Evaluate at the variables as they are, unless the last evaluation did."""
+        self._forget_record()
         if self._evaluated is None and self._has_batch and self._applied == self._began:
-            self._batch_before()  # a run that goes on, and is at its end already, has taken one too many
-        loss, tracked, gradients = self._evaluated or self._evaluate()
-        if not math.isfinite(float(loss)):
+            self._bind_batch_before()  # a run that goes on from its end has taken one batch too many
+        now = self._evaluated or self._evaluate()
+        if not math.isfinite(float(now.loss)):
             assign_all(zip(self._written, self._state, strict=True))  # no statistics of what is not finite
-        return Final(loss, tracked, gradients, ())
+        return Final(now.loss, now.tracked, now.gradients, ())
 
-    # -- one evaluation ------------------------------------------------------------------------------
+    def finish(self, final: Final, problem: Problem) -> Any:
+        """Return the value of the program's last expression; the names hold what the last run assigned."""
+        return self._program.value
 
     def _take_batch(self) -> None:
-        if self._batches is not None:
-            self._eager.bind(self._batches.named(self._batches.take()))
+        if self._cursor is not None:
+            self._program.bind(self._cursor.named(self._cursor.take()))
         self._has_batch = True
 
-    def _evaluate(self) -> tuple[Any, list[Any], list[Any]]:
-        import tensorflow as tf
+    def _bind_batch_before(self) -> None:
+        if self._cursor is not None and self._cursor.before is not None:
+            self._program.bind(self._cursor.named(self._cursor.before))
 
+    def _evaluate(self) -> Evaluated:
         self._state = read_all(self._written)
         try:
-            with tf.GradientTape(watch_accessed_variables=False) as tape:
-                for leaf in self._leaves:
-                    tape.watch(leaf.value)
-                loss, tracked = self._run()
-            return loss, tracked, _dense(_gradients(tape, loss, self._leaves))
-        except BaseException:  # an evaluation that was not finished leaves nothing
+            with _watching(self._leaves) as tape:
+                loss, tracked = self._program.compute(), self._program.scalars(self._tracked)
+            return Evaluated(loss, tracked, _dense(_gradients(tape, loss, self._leaves)))
+        except BaseException as error:  # an evaluation that was not finished leaves nothing
             assign_all(zip(self._written, self._state, strict=True))
-            raise
-
-    def _run(self) -> tuple[Any, list[Any]]:
-        """Run the program and return the loss and the tracked scalars."""
-        try:
-            return self._eager.compute(), self._eager.scalars(self._tracked)
-        except CreatesVariable:
-            if self._before:
+            if isinstance(error, CreatesVariable) and self.way_back.last:
                 self._put_back()
             raise
+
+
+@contextmanager
+def _watching(leaves: Sequence[Leaf]) -> Iterator[Any]:
+    """Record with a tape that watches the leaves and nothing else."""
+    import tensorflow as tf
+
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        for leaf in leaves:
+            tape.watch(leaf.value)
+        yield tape
 
 
 def _gradients(tape: Any, loss: Any, leaves: Sequence[Leaf]) -> list[Any]:
@@ -265,7 +304,7 @@ def _gradients(tape: Any, loss: Any, leaves: Sequence[Leaf]) -> list[Any]:
 
 
 def _dense(gradients: Sequence[Any]) -> list[Any]:
-    """The gradients that there are, those of lookups as full tensors."""
+    """Return the gradients that there are, those of lookups as full tensors."""
     import tensorflow as tf
 
     return [tf.convert_to_tensor(gradient) for gradient in gradients if gradient is not None]

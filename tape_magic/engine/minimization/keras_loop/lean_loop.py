@@ -1,9 +1,9 @@
-"""The loop of a minimisation at its leanest: steps that look at nothing but the loss, for XLA.
+"""The leanest loop of a minimisation, for XLA: no rule is looked at in a step.
 
-Each rule that is looked at in a step is one more piece of code beside it, which a step of a microsecond
-feels. Where the only rule is that everything stays finite, it is enough to look at the end of a chunk: what
-is not finite stays so in the variables and in what the optimizer remembers of them. If something is not,
-the chunk is taken back and repeated by the loop that looks at each step.
+A rule in the step costs a good part of a step that takes a microsecond. Where the only rule is that
+everything stays finite, a look at the end of each chunk is enough: inf and NaN stay in the variables, and in
+what the optimizer remembers of them. If the end of a chunk is not finite, the chunk is taken back, and the
+loop that looks at each step repeats it.
 """
 
 from __future__ import annotations
@@ -15,78 +15,78 @@ import numpy as np
 
 from tape_magic.engine.minimization.compiling import CompileWaiter, compile_in_background
 from tape_magic.engine.minimization.keras_loop.compiled_loop import ROWS, CompiledLoop
-from tape_magic.engine.minimization.keras_loop.protocol import Chunk, LoopOptions, Position, Recorded
+from tape_magic.engine.minimization.keras_loop.protocol import Chunk, LoopOptions, Position
+from tape_magic.engine.minimization.keras_loop.step_graph import StepGraph
+from tape_magic.engine.minimization.log import Recorded
 from tape_magic.engine.minimization.stop_rules import GO, Rules
 from tape_magic.engine.values.leaves import Leaf
-from tape_magic.engine.values.tensors import tf_variable
 
 FOREVER = frozenset({"SGD", "Adam", "AdamW", "Adamax", "Nadam", "RMSprop", "Adagrad", "Adadelta", "Lion"})
-"""Keras's optimizers that carry what is not finite on in a variable or a slot, whatever follows."""
+"""Keras's optimizers that keep inf and NaN in a variable or a slot, whatever gradients follow."""
 
 _FORGETFUL = ("clipnorm", "clipvalue", "global_clipnorm", "use_ema", "gradient_accumulation_steps")
-"""Settings with which they may not."""
+"""Settings with which these optimizers may lose inf and NaN again."""
 
 BLOCKS = ((500, 8), (10_000, 4))
-"""Elements of all tensors in a step, up to which so many steps are laid out one after the other."""
+"""Pairs: the most elements of all tensors in a step, and how many such steps are laid out in a row."""
 
 MANY = 100_000
-"""Steps in a run that may make up for compiling a step several times."""
+"""Least steps of a run for which compiling a step several times may pay."""
 
 
 def lean_loop_applies(
-    plan: LoopOptions, leaves: Sequence[Leaf], optimizer: Any, written: Sequence[Any] = ()
+    options: LoopOptions, leaves: Sequence[Leaf], optimizer: Any, written: Sequence[Any] = ()
 ) -> bool:
-    """Whether it is enough to look at the end of a chunk.
+    """Return whether it is enough to look at the end of a chunk.
 
     Parameters
     ----------
-    plan
-        What the loop does besides.
+    options
+        What the loop does beside the step.
     leaves
-        What has a gradient.
+        The leaves that have a gradient.
     optimizer
         A Keras optimizer, built for the leaves.
     written
-        The variables that the program assigns itself, which may make them finite again.
+        The variables that the program assigns itself; it may make a leaf among them finite again.
     """
     import keras
 
     kind = type(optimizer)
     known = kind.__name__ in FOREVER and kind is getattr(keras.optimizers, kind.__name__)
-    asks = plan.rules != Rules(patience=plan.rules.patience)
-    bounded = any(limit is not None for limit in plan.lower + plan.upper)
+    asks = options.rules != Rules(patience=options.rules.patience)
+    bounded = any(limit is not None for limit in options.lower + options.upper)
     own = {id(variable) for variable in written}
     return (
         known
-        and not (asks or bounded or plan.careful or plan.keeps_best)
+        and not (asks or bounded or options.careful or options.keeps_best)
         and not any(getattr(optimizer, setting, None) for setting in _FORGETFUL)
         and not any(getattr(leaf.owner, "constraint", None) or id(leaf.value) in own for leaf in leaves)
     )
 
 
 def unroll_factor(elements: int | None, steps: int) -> int:
-    """How many steps to lay out one after the other, for the elements of a step and the steps of a run."""
+    """Return how many steps to lay out in a row, for the elements of a step and the steps of a run."""
     if elements is None or steps < MANY:
         return 1
     return next((block for limit, block in BLOCKS if elements <= limit), 1)
 
 
 class LeanLoop(CompiledLoop):
-    """Whole chunks of steps inside XLA, looked at when they are through; where :func:`fits` says so.
+    """Runs chunks inside XLA and looks at each when it is through, where :func:`lean_loop_applies`.
 
     Parameters
     ----------
+    graph
+        What each step does.
     block
-        See :func:`block_of`.
-    arguments
-        As of :class:`CompiledLoop`.
+        How many steps are laid out in a row; see :func:`unroll_factor`.
     """
 
-    def __init__(self, block: int, *arguments: Any) -> None:
-        self._block = block
-        self._size = 1 + arguments[0].tracked
+    def __init__(self, graph: StepGraph, block: int) -> None:
+        super().__init__(graph, jit=True)
+        self._block, self._size = block, graph.recorded
         self._doubtful = False
-        super().__init__(*arguments, jit=True)
 
     def lay_out(self) -> None:
         """Lay the chunk out for the compiler."""
@@ -97,41 +97,40 @@ class LeanLoop(CompiledLoop):
         self._lean: Any = function.get_concrete_function(count, count)
 
     def rehearsal(self) -> tuple[Any, Sequence[Any]]:
-        """What there is to compile, and the arguments of a call of no steps."""
+        """Return the function to compile, and the arguments of a call of no steps."""
         import tensorflow as tf
 
         return self._lean, [tf.constant(0), tf.constant(self._block)]
 
-    def _look_at_each(self) -> None:
-        """Have the loop compiled that looks at each step. Raises what :class:`Waiting` does."""
-        waiting = self.waiting or CompileWaiter()
-        waiting.lay_out(super().lay_out, "xla")
+    def _compile_checked_loop(self, waiter: CompileWaiter) -> None:
+        """Compile the loop that looks at each step. Raises what :class:`CompileWaiter` does."""
+        waiter.lay_out(super().lay_out, "xla")
         begun = compile_in_background(*super().rehearsal())
         if begun is not None:
-            waiting.wait(begun, "xla")
+            waiter.wait(begun, "xla")
             begun.check()
 
     def begin(self, step: int = 0) -> Position:
-        """A new run from the variables as they are."""
+        """Begin a run at a step, from the variables as they are."""
         self._doubtful = False
         return super().begin(step)
 
     def _capacity(self, stretch: int) -> int:
         return ROWS * max(stretch, self._block)
 
-    def _called(self, position: Position, end: int, stretch: int) -> Chunk:
+    def _called(self, position: Position, end: int, stretch: int, waiter: CompileWaiter) -> Chunk:
         if not self._doubtful:
             chunk = self._leanly(position, end, stretch)
             if chunk is not None:
                 return chunk
             self._doubtful = True
-            self._assign(self._marks[-1][1])
+            self._assign(self.way_back.before(position.step)[1])
         if self._call is None:
-            self._look_at_each()
-        return super()._called(position, min(end, position.step + ROWS * stretch), stretch)
+            self._compile_checked_loop(waiter)
+        return super()._called(position, min(end, position.step + ROWS * stretch), stretch, waiter)
 
     def _leanly(self, position: Position, end: int, stretch: int) -> Chunk | None:
-        """A chunk; nothing where it does not tell that all of it was finite."""
+        """Run a chunk; return ``None`` where it is not certain that all of it was finite."""
         import tensorflow as tf
 
         steps, block = end - position.step, self._block
@@ -151,12 +150,12 @@ class LeanLoop(CompiledLoop):
     # -- in TensorFlow -------------------------------------------------------------------------------
 
     def _rows(self, count: Any, width: Any) -> Any:
-        """Rows of so many steps each, and the steps that are left over, which have a row each."""
+        """Run rows of `width` steps each; each of the steps that are left over has a row of its own."""
         import tensorflow as tf
 
         whole = count - count % self._block
         numbers = (3 + self._block) * self._size
-        rows = tf.TensorArray(self._dtype, ROWS + self._block, element_shape=[numbers])
+        rows = tf.TensorArray(self._graph.dtype, ROWS + self._block, element_shape=[numbers])
         places = tf.TensorArray(tf.int32, ROWS + self._block, element_shape=[2 + 2 * self._size])
 
         def rows_to(end: Any, block: int, width: Any, state: Any) -> Any:
@@ -174,27 +173,27 @@ class LeanLoop(CompiledLoop):
         if self._block > 1:
             state = rows_to(count, 1, tf.constant(1), state)
         _, number, rows, places = state
-        # What the program assigns besides may be anything.
-        watched = [leaf.value for leaf in self._leaves] + [tf_variable(v) for v in self._optimizer.variables]
+        # A variable that the program assigns itself may hold anything.
+        watched = [*(leaf.value for leaf in self._graph.leaves), *self._graph.slots]
         floats = [variable for variable in watched if variable.dtype.is_floating]
         finite = [tf.reduce_all(tf.math.is_finite(variable.read_value())) for variable in floats]
         return tf.reduce_all(tf.stack(finite)), number, rows.stack(), places.stack()
 
     def _empty_row(self, at: Any, end: Any) -> Any:
-        """Before its first step; see :class:`Rows` for the parts."""
+        """Return a row before its first step; see :class:`Rows` for its parts."""
         import tensorflow as tf
 
-        infinite = tf.fill([self._size], tf.constant(float("inf"), self._dtype))
-        losses = tf.zeros([self._block * self._size], self._dtype)
+        infinite = tf.fill([self._size], tf.constant(float("inf"), self._graph.dtype))
+        losses = tf.zeros([self._block * self._size], self._graph.dtype)
         here = tf.fill([self._size], at)
-        # As two vectors, since XLA makes each tensor that a step changes a piece of code of its own.
+        # Two vectors: XLA makes a kernel of its own for each tensor that a step changes.
         return (
             tf.concat([tf.zeros_like(infinite), infinite, -infinite, losses], 0),
             tf.concat([tf.stack([at, end]), here, here], 0),
         )
 
     def _steps_of(self, block: int, row: Any, place: Any) -> Any:
-        """So many steps, and the row with what they recorded."""
+        """Run `block` steps and return the row with what they recorded."""
         import tensorflow as tf
 
         size = self._size
@@ -202,10 +201,10 @@ class LeanLoop(CompiledLoop):
         at, end, low_at, high_at = place[0], place[1], place[2 : 2 + size], place[2 + size :]
         recorded = []
         for number in range(block):
-            (loss, *tracked), gradients, _ = self._evaluation.call()
-            self._apply(gradients)
-            values = tf.stack([tf.cast(value, self._dtype) for value in (loss, *tracked)])
-            # 0 as long as all are finite, and NaN from then on.
+            (loss, *tracked), gradients, _ = self._graph.evaluation.call()
+            self._graph.apply(gradients)
+            values = tf.stack([tf.cast(value, self._graph.dtype) for value in (loss, *tracked)])
+            # 0 as long as all values are finite, and NaN from then on.
             lost += 0.0 * values
             less, more = values < low, values > high
             low, low_at = tf.where(less, values, low), tf.where(less, at + number, low_at)
@@ -219,20 +218,20 @@ class LeanLoop(CompiledLoop):
 
 
 class Rows:
-    """What the rows of a chunk recorded.
+    """The rows of a chunk, with what they recorded.
 
     Parameters
     ----------
     values
-        (rows, (3 + block)·size): of each series 0, or NaN where not all was finite; the least; the greatest;
-        and all of the last steps.
+        (rows, (3 + block)·size), for each series: 0, or NaN where not all was finite; the least value; the
+        greatest; and the values of the last steps.
     places
-        (rows, 2 + 2·size): the step after the row, twice, and where the least and the greatest were,
+        (rows, 2 + 2·size): the step after the row, twice, and the steps of the least and the greatest value,
         counted from where the chunk began.
     size
         How many series there are.
     block
-        How many last steps there are in a row; one row of a step that was left over has it in all of them.
+        How many last steps there are in a row; the row of a left-over step has that step in all of them.
     """
 
     def __init__(
@@ -242,7 +241,7 @@ class Rows:
 
     @property
     def finite(self) -> bool:
-        """Whether each loss was, and what is tracked."""
+        """Whether each recorded value is finite."""
         return bool(np.isfinite(self._values[:, : self._size]).all())
 
     @property
@@ -251,7 +250,7 @@ class Rows:
         return float(self._values[-1, -self._size])
 
     def series(self, number: int, start: int, *, every: int) -> Recorded:
-        """One series from the step `start` on: of `every` so many steps, or the extremes of each row."""
+        """Return one series from the step `start` on: `every` so many steps, or the extremes of each row."""
         size, block = self._size, self._block
         if every:
             whole = every // block

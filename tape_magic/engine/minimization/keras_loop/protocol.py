@@ -1,4 +1,4 @@
-"""Where a minimisation stands between two steps, and what its loops have in common."""
+"""What the loops of a minimisation have in common, and where a run stands between two steps."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
-
+from tape_magic.engine.minimization.compiling import CompileWaiter
+from tape_magic.engine.minimization.log import Recorded
+from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.minimization.stop_rules import Rules
+from tape_magic.engine.minimization.unconnected import Record
+
+CHUNK_SECONDS = 0.05
+"""About how long a chunk lasts: Stop, Ctrl-C and the display are served between chunks."""
 
 
 @dataclass(frozen=True)
@@ -32,27 +37,21 @@ class Position:
 
 
 @dataclass(frozen=True)
-class Recorded:
-    """Values of one series at some steps, in their order."""
-
-    steps: np.ndarray[Any, Any]
-    values: np.ndarray[Any, Any]
-
-
-@dataclass(frozen=True)
 class Chunk:
     """What some steps did.
 
     Attributes
     ----------
     position
-        After them.
+        Where the run stands after the steps.
     verdict
         :data:`~tape_magic.engine.minimization.stop_rules.GO`, or why the loop stopped by itself.
     series
-        What was recorded: the loss, then what is tracked.
+        The recorded loss, then the recorded tracked scalars.
     loss
-        The one evaluated last, and `last` the step that it belongs to.
+        The loss that was evaluated last.
+    last
+        The step that this loss belongs to.
     """
 
     position: Position
@@ -64,7 +63,17 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Final:
-    """The last evaluation: the loss, what is tracked, the gradients, and the rest of what is computed."""
+    """The last evaluation.
+
+    Attributes
+    ----------
+    loss, tracked
+        Scalar tensors.
+    gradients
+        One tensor for each leaf that has a gradient.
+    rest
+        What :meth:`~tape_magic.engine.tracing.traced.Traced.outputs` takes; empty without a graph.
+    """
 
     loss: Any
     tracked: Sequence[Any]
@@ -72,37 +81,9 @@ class Final:
     rest: Sequence[Any]
 
 
-class Loop(Protocol):
-    """What the engines have in common."""
-
-    @property
-    def connected(self) -> Sequence[bool]:
-        """For each thing minimised over, whether the loss has a gradient by it."""
-
-    @property
-    def kept(self) -> Sequence[Any]:
-        """The variables whose values at the lowest loss are kept."""
-
-    @property
-    def moved(self) -> Sequence[Any]:
-        """All variables that a step may change."""
-
-    def begin(self, step: int = 0) -> Position:
-        """A new run from the variables as they are."""
-
-    def advance(self, position: Position, end: int, stretch: int) -> Chunk:
-        """Apply steps until `end`, or until a rule holds; of each `stretch` steps, record the extremes."""
-
-    def stopped(self, chunk: Chunk, step: int) -> Chunk:
-        """After a chunk in which a rule held: back to where `step` steps were applied; what led there."""
-
-    def final(self) -> Final:
-        """Evaluate at the variables as they are."""
-
-
 @dataclass(frozen=True)
 class LoopOptions:
-    """What a compiled loop does beside the evaluation; part of what decides whether one can be used again.
+    """What a loop does beside the evaluation and the optimizer's step.
 
     Attributes
     ----------
@@ -121,3 +102,90 @@ class LoopOptions:
     lower: tuple[Any, ...] = ()
     upper: tuple[Any, ...] = ()
     careful: bool = False
+
+
+class WayBack:
+    """The values that a loop can put back, for a step that a rule takes back.
+
+    Parameters
+    ----------
+    depth
+        How many marks are kept; each holds a copy of all variables that a step changes.
+
+    Attributes
+    ----------
+    copies
+        For a careful loop, the variables before the last step and before the one before it.
+    """
+
+    def __init__(self, depth: int = 2) -> None:
+        self._depth = depth
+        self._marks: list[tuple[Position, list[Any]]] = []
+        self.copies: list[Any] = []
+
+    def mark(self, position: Position, values: list[Any]) -> None:
+        """Remember the variables at a position."""
+        self._marks = [*self._marks, (position, values)][-self._depth :]
+
+    @property
+    def last(self) -> list[Any]:
+        """The variables at the last mark; empty before the first."""
+        return self._marks[-1][1] if self._marks else []
+
+    def before(self, step: int) -> tuple[Position, list[Any]]:
+        """Return the last mark at or before a step."""
+        (*_, found) = (mark for mark in self._marks if mark[0].step <= step)
+        return found
+
+
+class Loop(Protocol):
+    """What runs the steps of a minimisation, in chunks of whole steps.
+
+    Attributes
+    ----------
+    way_back
+        The values that the loop can put back.
+    """
+
+    way_back: WayBack
+
+    @property
+    def connected(self) -> Sequence[bool]:
+        """For each leaf, whether the loss has a gradient by it."""
+
+    @property
+    def kept(self) -> Sequence[Any]:
+        """The variables that the optimizer moves, and those that the program assigns itself."""
+
+    @property
+    def moved(self) -> Sequence[Any]:
+        """All variables that a step may change, the optimizer's slots included."""
+
+    def begin(self, step: int = 0) -> Position:
+        """Begin a run at a step, from the variables as they are."""
+
+    def advance(self, position: Position, end: int, stretch: int, waiter: CompileWaiter) -> Chunk:
+        """Apply steps until `end`, or until a rule holds.
+
+        Of each `stretch` steps, only the extremes are recorded. Raises
+        :class:`~tape_magic.engine.minimization.control.StopRequested` where the user ends the run while the
+        loop waits for a compiler.
+        """
+
+    def return_to(self, step: int, chunk: Chunk) -> Chunk:
+        """Go back to where `step` steps were applied, after a chunk in which a rule held.
+
+        Return the chunk that leads there.
+        """
+
+    def reset(self) -> None:
+        """Forget the last evaluation, since someone else has assigned variables."""
+
+    def record(self) -> Record:
+        """Return the operations of one evaluation; only before the first chunk."""
+
+    def final(self) -> Final:
+        """Evaluate at the variables as they are."""
+
+    def finish(self, final: Final, problem: Problem) -> Any:
+        """Leave the program's names at the last evaluation; return the value of its last expression."""

@@ -2,5 +2,4 @@
 
 Entrance: :class:`~tape_magic.engine.minimization.scipy_solver.run.ScipyRun`.
 Imports: `minimization`, and what `minimization` may import; never `keras_loop`.
-
 """

@@ -1,6 +1,6 @@
 """Loss, gradient, Hessian and Jacobian as functions of one vector, in terms of TensorFlow.
 
-The same code runs eagerly, with the program behind it, or inside a graph, with a trace of it.
+The same code runs eagerly over the program itself, or inside a graph over a trace of the program.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from tape_magic.engine.minimization.scipy_solver.vector import Flat
 
 
 class Derivatives:
-    """A program's loss or residuals, and what SciPy asks of them, at a vector `x` (size,) of float64.
+    """A program's loss or residuals with their derivatives, at a vector `x` (size,) of float64.
 
     Parameters
     ----------
     compute
-        Computes the loss, or the residuals, at the variables' present values.
+        Computes the loss, or the residuals, at the variables' values now.
     flat
         The variables as one vector.
     backward
         A context to differentiate in.
     vectorize
-        Whether the rows of a matrix may be computed all at once, rather than one after the other.
+        Whether the rows of a matrix may be computed all at once; otherwise one after the other.
     """
 
     def __init__(
@@ -41,12 +41,12 @@ class Derivatives:
         self._vectorize = vectorize
 
     def loss(self, x: Any) -> Any:
-        """The loss, float64."""
+        """Return the loss, a float64 scalar."""
         self._flat.assign(x)
         return _float64(self._compute())
 
     def gradient(self, x: Any) -> tuple[Any, Any]:
-        """The loss, and its gradient (size,)."""
+        """Return the loss and its gradient (size,)."""
         import tensorflow as tf
 
         self._flat.assign(x)
@@ -56,7 +56,7 @@ class Derivatives:
         return _float64(loss), self._by_variables(tape, loss)
 
     def product(self, x: Any, vector: Any) -> Any:
-        """The Hessian times a vector (size,), by reverse mode over reverse mode."""
+        """Return the Hessian times a vector (size,), by reverse mode over reverse mode."""
         import tensorflow as tf
 
         self._flat.assign(x)
@@ -66,7 +66,7 @@ class Derivatives:
         return self._by_variables(outer, along)
 
     def hessian(self, x: Any) -> Any:
-        """The Hessian (size, size)."""
+        """Return the Hessian (size, size)."""
         import tensorflow as tf
 
         self._flat.assign(x)
@@ -76,14 +76,14 @@ class Derivatives:
         return self._rows(outer, gradient)
 
     def residuals(self, x: Any) -> Any:
-        """The residuals, flat, float64."""
+        """Return the residuals, flat, float64."""
         import tensorflow as tf
 
         self._flat.assign(x)
         return tf.reshape(_float64(self._compute()), [-1])
 
     def jacobian(self, x: Any) -> Any:
-        """The Jacobian (residuals, size) of the flat residuals, by rows or columns, whichever are fewer."""
+        """Return the Jacobian (residuals, size), computed by rows or by columns, whichever are fewer."""
         import tensorflow as tf
 
         self._flat.assign(x)
@@ -94,8 +94,8 @@ class Derivatives:
             count = residuals.shape[0]
             if count is None or count <= self._flat.size:
                 return self._rows(tape, residuals)
-            # The gradient is linear in what is sent back through the residuals, so that its own
-            # Jacobian by that is the one that is wanted, transposed: a pass for each column.
+            # The gradient J^T v is linear in the vector v that is sent back through the residuals. So the
+            # Jacobian of the gradient by v is J^T, and takes one pass for each column of J.
             sent = tf.zeros([count], tf.float64)
             outer.watch(sent)
             gradient = self._by_variables(tape, residuals, output_gradients=sent)
@@ -115,13 +115,13 @@ class Derivatives:
             tape.watch(variable)
 
     def _by_variables(self, tape: Any, target: Any, **more: Any) -> Any:
-        """The gradient as one vector (size,)."""
+        """Return the gradient as one vector (size,)."""
         with self._backward():
             found = tape.gradient(target, self._flat.variables, unconnected_gradients=_ZERO, **more)
         return self._flat.joined(found)
 
     def _rows(self, tape: Any, target: Any) -> Any:
-        """The Jacobian of a vector by the variables (rows, size)."""
+        """Return the Jacobian of a vector by the variables (rows, size)."""
         import tensorflow as tf
 
         found = self._jacobian(tape, target, self._flat.variables)
@@ -145,7 +145,10 @@ class Derivatives:
 
 
 def _row_by_row(tape: Any, target: Any, sources: Any) -> Any:
-    """The Jacobian of a vector. TensorFlow's own loop takes the sources to be of the target's dtype."""
+    """Return the Jacobian of a vector, one row after the other.
+
+    ``GradientTape.jacobian`` has such a loop, but takes the sources to be of the target's dtype.
+    """
     import tensorflow as tf
 
     count = tf.shape(target)[0] if target.shape[0] is None else target.shape[0]
@@ -160,7 +163,7 @@ def _row_by_row(tape: Any, target: Any, sources: Any) -> Any:
 
 
 _ZERO = "zero"
-"""What TensorFlow calls the gradient by a variable that a target does not depend on."""
+"""TensorFlow's name for the gradient by a variable that the target does not depend on."""
 
 
 def _float64(value: Any) -> Any:

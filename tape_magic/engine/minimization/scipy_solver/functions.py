@@ -1,4 +1,4 @@
-"""The compiled functions, the change to XLA, and what the next run takes up."""
+"""The compiled functions that SciPy calls, the change to XLA, and what the next run uses again."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tape_magic.engine.minimization.scipy_solver.vector import Flat, Vector
 from tape_magic.engine.tracing.traced import Traced
 
 ANEW = "XLA would compile second derivatives anew at each call"
-"""So it does, with what the backward part of a call takes over as constants."""
+"""The reason for a graph: the backward part of a call takes some values over as constants."""
 
 SEEDED = "with a seed, the engine does not change within a run"
 
 SECOND = frozenset({"product", "hessian"})
 
 _TELLING = 0.1
-"""After so many seconds of calls it is known how long one takes."""
+"""Seconds of calls after which the time of one call is known."""
 
 
 class Functions:
@@ -35,7 +35,7 @@ class Functions:
     traced, flat
         The program, and what it is differentiated by.
     kinds
-        The names of methods of :class:`Derivatives`.
+        Names of methods of :class:`Derivatives`.
     engine
         ``xla`` or ``graph``.
     waiting
@@ -44,9 +44,9 @@ class Functions:
     Attributes
     ----------
     laid_out
-        The seconds that this took.
+        Seconds that laying them out took.
     seconds, calls
-        What the calls took so far, and how many there were, without the first of each kind.
+        Seconds and number of the calls so far, without the first call of each kind.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Functions:
         self._called: set[str] = set()
 
     def __call__(self, kind: str, *vectors: Vector) -> Any:
-        """One evaluation, of tensors."""
+        """Evaluate one kind, and return tensors."""
         import tensorflow as tf
 
         started = time.perf_counter()
@@ -84,11 +84,11 @@ class Functions:
 
     @property
     def pace(self) -> float:
-        """Seconds a call."""
+        """Seconds of a call."""
         return self.seconds / max(self.calls, 1)
 
     def begin(self, kind: str, x: Vector) -> BackgroundCompile | None:
-        """Have one compiled in a thread of its own; see ``compile_in_background``."""
+        """Begin to compile one kind in a thread of its own; see ``compile_in_background``."""
         import tensorflow as tf
 
         vectors = [x, np.zeros_like(x)] if kind == "product" else [x]
@@ -98,25 +98,25 @@ class Functions:
 
 
 class Choice:
-    """Which functions SciPy calls: at first a graph's, which are there soonest, and XLA's where they pay.
+    """Chooses the functions that SciPy calls: a graph's, which are ready soonest, and XLA's where they pay.
 
-    XLA compiles them one after the other, in threads of their own, while the graph goes on.
+    XLA compiles its functions one after the other, each in a thread of its own, while the graph goes on.
 
     Parameters
     ----------
     first
-        Those to begin with.
+        The functions to begin with.
     lay_out
-        Makes those of XLA; ``None`` where the first ones are all that there are.
+        Makes the functions for XLA; ``None`` where the first ones stay.
 
     Attributes
     ----------
     functions
-        Those that are called now.
+        The functions that are called now.
     reason
-        Why they are not XLA's.
+        Why these are not XLA's.
     compile_seconds
-        What Python's part of XLA's took.
+        Seconds of Python's part of compiling with XLA.
     """
 
     def __init__(
@@ -132,11 +132,13 @@ class Choice:
 
     @property
     def compiling(self) -> str:
-        """The engine that compiles beside; empty if none does."""
+        """The engine that compiles beside the calls; empty if none does."""
         return "xla" if self._beside is not None else ""
 
     def reconsider(self, x: Vector, waiting: CompileWaiter) -> None:
-        """Between two calls, at a vector: have XLA compile, or go on with what it has compiled.
+        """Begin to compile with XLA, or go on with what XLA has compiled, between two calls.
+
+        `x` is a vector that the functions can be called with.
 
         Raises what TensorFlow refuses it with, and ``StopRequested`` where Python has
         to work for it.
@@ -161,7 +163,7 @@ class Choice:
         self._lay_out = self._beside = None
 
     def _go_on(self, beside: Functions, x: Vector) -> None:
-        """Have XLA compile the next one, or take over where all are there."""
+        """Begin to compile the next function, or take all of them over once they are compiled."""
         while self._begun is None or self._begun.done:
             if self._begun is not None:
                 self._begun.check()
@@ -174,7 +176,7 @@ class Choice:
                 return
 
     def _compare(self) -> None:
-        """Go back to the graph where XLA takes longer; its first calls do."""
+        """Go back to the graph if XLA takes longer, once XLA's first calls are over."""
         if self.functions.seconds < _TELLING or self.functions.calls < 3:
             return
         slower = self.functions.pace / max(self._graph.pace, 1e-9)
@@ -186,21 +188,21 @@ class Choice:
 
 @dataclass(eq=False)
 class CompiledFunctions:
-    """What was compiled for a program, which its next run can use again.
+    """The compiled functions of a program, which its next run can use again.
 
     Attributes
     ----------
-    asked
-        The engine that was asked for.
+    demanded
+        The engine that was demanded.
     traced, flat, connected
-        As a graph; what has a gradient, as a vector; and for each thing minimised over, whether it has one.
+        The program as a graph; the leaves with a gradient as a vector; and whether each leaf has a gradient.
     choice
         The compiled functions.
     lifted
         The variables that stand for floats and arrays, in the order in which they were made.
     """
 
-    asked: str
+    demanded: str
     traced: Traced
     flat: Flat
     connected: Sequence[bool]

@@ -1,4 +1,4 @@
-"""A run of one of SciPy's methods: what it calls, when it is stopped, and how it went."""
+"""The iterations of one of SciPy's methods: what it calls, when it is stopped, and how it went."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from tape_magic.engine.minimization.compiling import CompileWaiter
 from tape_magic.engine.minimization.control import RunControl, StopRequested
-from tape_magic.engine.minimization.log import Series
+from tape_magic.engine.minimization.log import RunLog
 from tape_magic.engine.minimization.scipy_methods import Method
 from tape_magic.engine.minimization.scipy_solver.evaluations import Evaluations
 from tape_magic.engine.minimization.scipy_solver.points import Point, Points
@@ -22,7 +22,7 @@ from tape_magic.results.minimum import Divergence, StopReason
 from tape_magic.results.steps import Step
 
 PROGRESS_SECONDS = 0.05
-"""At the most so often is it told where the run stands."""
+"""Least seconds between two progress reports."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,22 +33,12 @@ class SolverOutcome:
     ----------
     point
         Where the variables are left, with the gradient if there is one.
-    series
-        The loss after each iteration of the method, then what is tracked.
-    reason, divergence
-        Why it ended, and what stopped being finite.
     message
-        What SciPy says of it; empty if it was not SciPy that ended it.
-    kept_best
-        Whether that is the point of the lowest loss, and not the last one.
+        What SciPy says of the end; empty if SciPy did not end the run.
     """
 
     point: Point
-    series: tuple[Series, ...]
-    reason: StopReason
-    divergence: Divergence | None
     message: str
-    kept_best: bool
 
 
 @dataclass(frozen=True)
@@ -57,29 +47,21 @@ class RunObserver:
 
     Attributes
     ----------
-    started
-        When it began, by ``time.perf_counter``.
-    asked
-        Whether the user wants it to end.
+    control
+        Says whether the user wants the run to end.
     on_progress
         Told at most every 50 ms.
-    waiting
-        How Python's part of compiling is waited for.
+    waiter
+        Waits for Python's part of compiling.
     """
 
-    started: float
-    asked: RunControl
+    control: RunControl
     on_progress: Callable[[Step], None]
-    waiting: CompileWaiter
-
-    @property
-    def seconds(self) -> float:
-        """Since it began, without pauses."""
-        return time.perf_counter() - self.started - self.asked.paused
+    waiter: CompileWaiter
 
 
 class _Stop(Exception):
-    """Ends SciPy's loop from within what it calls."""
+    """Ends SciPy's loop from within a function that SciPy calls."""
 
     def __init__(self, reason: StopReason) -> None:
         super().__init__(reason.sentence)
@@ -87,69 +69,67 @@ class _Stop(Exception):
 
 
 class Iterations:
-    """One run.
+    """The iterations of one method of SciPy.
 
     Parameters
     ----------
     evaluations
         Started, so that it is known what is minimised over.
-    method, settings, limit
-        How, and for how many iterations at the most.
-    low, high
-        The bounds (size,), infinite where there are none.
-    watch
-        The clock, the user, and the display.
+    method, settings
+        How to minimise.
+    log
+        Takes the loss after each iteration, then the tracked scalars, and why the run ended.
+    bounds
+        The lower and the upper bounds, each (size,), infinite where there are none.
+    observer
+        The user, and the display.
     """
+
+    _accepted: Point
+    _best: Point
 
     def __init__(
         self,
         evaluations: Evaluations,
         method: Method,
         settings: Settings,
-        limit: int,
-        low: Vector,
-        high: Vector,
-        watch: RunObserver,
+        log: RunLog,
+        bounds: tuple[Vector, Vector],
+        observer: RunObserver,
     ) -> None:
         self._evaluations, self._method, self._settings = evaluations, method, settings
-        self._limit, self._low, self._high = limit, low, high
-        self._watch, self._told = watch, -math.inf
-        self._points = Points(evaluations, method, low, high, self._allow)
-        self.series = tuple(Series() for _ in range(1 + len(settings.track)))
+        self._log, self._bounds, self._observer = log, bounds, observer
+        self._points = Points(evaluations, method, *bounds, self._allow)
+        self._told = -math.inf
         self._steps = -1  # nothing was evaluated yet
-        self._accepted: Point
-        self._best: Point
-        self._divergence: Divergence | None = None
 
     def run(self, start: Vector) -> SolverOutcome:
-        """From a vector on, until the method or a rule ends it.
+        """Minimise from a vector on, until the method or a rule ends it.
 
-        What the program raises passes, with the variables as they were after the last iteration.
+        An error of the program's own passes, with the variables as they were after the last iteration.
         """
-        message = ""
+        message, log = "", self._log
         try:
             self._begin(start)
-            reason, message = self._minimized()
+            log.reason, message = self._minimized()
         except _Stop as stop:
-            reason = stop.reason
+            log.reason = stop.reason
         except (ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
             if error is self._points.error or self._steps < 0:
                 self._put_back()
                 raise
-            reason, message = StopReason.METHOD_FAILED, str(error)
+            log.reason, message = StopReason.METHOD_FAILED, str(error)
         except BaseException:
             self._put_back()
             raise
         self._tell(always=True)
         best = self._settings.keep == "best" and self._best.loss < self._accepted.loss
-        point = self._points.with_gradient(self._best if best else self._accepted)
-        return SolverOutcome(point, self.series, reason, self._divergence, message, best)
+        log.kept_best = self._best.loss if best else None
+        return SolverOutcome(self._points.with_gradient(self._best if best else self._accepted), message)
 
     def _record(self, point: Point) -> None:
         self._steps += 1
-        numbers = [point.loss, *self._evaluations.tracked_at(point.x)]
-        for series, number in zip(self.series, numbers, strict=True):
-            series.extend(np.array([self._steps]), np.array([number]))
+        self._log.note(self._steps, [point.loss, *self._evaluations.tracked_at(point.x)])
 
     def _put_back(self) -> None:
         if self._steps >= 0:
@@ -158,8 +138,8 @@ class Iterations:
     # -- what SciPy calls ------------------------------------------------------------------------------
 
     def _minimized(self) -> tuple[StopReason, str]:
-        """Let SciPy minimise; why it ended, and what it says of that."""
-        options = self._method.options(self._settings, self._limit)
+        """Let SciPy minimise; return why it ended, and what SciPy says of that."""
+        options = self._method.options(self._settings, self._log.limit)
         x = self._accepted.x.copy()
         done = self._least_squares(x, options) if self._method.residuals else self._scalar(x, options)
         self._arrived(done.x)
@@ -175,7 +155,7 @@ class Iterations:
                 self._points, {"hessp": "product", "hess": "hessian"}[self._method.second]
             )
         if self._settings.bounds:
-            more["bounds"] = Bounds(self._low, self._high, keep_feasible=self._method.name == "trust-constr")
+            more["bounds"] = Bounds(*self._bounds, keep_feasible=self._method.name == "trust-constr")
         return minimize(
             self._loss_and_gradient if self._method.gradient else self._loss,
             x,
@@ -190,7 +170,7 @@ class Iterations:
         from scipy.optimize import least_squares
 
         if self._settings.bounds:
-            options = {**options, "bounds": (self._low, self._high)}
+            options = {**options, "bounds": self._bounds}
         if self._method.name != "lm":
             options = {**options, "callback": self._iterated}
         return least_squares(self._residuals, x, jac=self._jacobian, method=self._method.name, **options)
@@ -210,18 +190,18 @@ class Iterations:
 
     def _jacobian(self, x: Vector) -> Vector:
         if self._method.name == "lm":
-            # It has no callback, and asks for one Jacobian in each iteration, where it stands then.
+            # lm has no callback, but asks for one Jacobian in each iteration, where it stands then.
             self._arrived(x)
         return self._points.jacobian(x)[1]
 
     def _iterated(self, x: Vector, *_: Any) -> None:
-        """SciPy's callback: an iteration has ended at a vector."""
+        """Note that an iteration has ended at a vector; this is SciPy's callback."""
         point = self._points.at(x)
-        if self._points.count > 1:  # some call it after the first evaluation, too
+        if self._points.count > 1:  # some methods call it after the first evaluation, too
             self._accept(point)
 
     def _arrived(self, x: Vector) -> None:
-        """Where it stands, which is an iteration only if it moved."""
+        """Note where the method stands, which is an iteration only if it moved."""
         point = self._points.at(x)
         if not np.array_equal(point.x, self._accepted.x):
             self._accept(point)
@@ -235,7 +215,7 @@ class Iterations:
         if not point.finite:
             self._diverged(point)
         self._apply_rules(point)
-        if self._limit == 0:
+        if self._log.limit == 0:
             raise _Stop(StopReason.STEPS)
 
     def _accept(self, point: Point) -> None:
@@ -252,13 +232,13 @@ class Iterations:
 
     def _diverged(self, point: Point) -> None:
         lost = not math.isfinite(point.loss)
-        # The loss of a step that is not accepted stands in no history; that of the start does.
+        # The history has the loss of the start, but not that of a step that is not accepted.
         step = self._steps + (lost and point is not self._accepted)
-        self._divergence = Divergence(step, "loss" if lost else "gradient", point.loss)
+        self._log.divergence = Divergence(step, "loss" if lost else "gradient", point.loss)
         raise _Stop(StopReason.DIVERGED)
 
     def _apply_rules(self, point: Point) -> None:
-        """End the run where a rule holds that SciPy does not have."""
+        """End the run if a rule holds that SciPy does not have."""
         settings = self._settings
         if settings.target is not None and point.loss <= settings.target:
             raise _Stop(StopReason.TARGET)
@@ -271,26 +251,26 @@ class Iterations:
             raise _Stop(StopReason.GRADIENT)
 
     def _allow(self, new: bool) -> None:
-        """Before a call, at a `new` point or where it stands: end the run where there has been enough.
+        """End the run before a call, if the user, the time or the number of steps says so.
 
-        An iteration that the method does not go on from may still be its last one, of which it says
-        itself whether it converged; so the limit of steps counts only at a new point.
+        The limit of steps counts only at a `new` point. Calls where the method stands may belong to its last
+        iteration, of which the method itself says whether it converged.
         """
         if self._steps < 0:
             return
         self._tell()
         try:
-            told = self._watch.asked()
+            told = self._observer.control()
             if told is None:
-                self._evaluations.reconsider(self._watch.waiting)
+                self._evaluations.reconsider(self._observer.waiter)
         except StopRequested:
-            told = self._watch.asked() or StopReason.INTERRUPTED
+            told = self._observer.control() or StopReason.INTERRUPTED
         if told is not None:
             raise _Stop(told)
         limit = self._settings.time
-        if limit is not None and self._steps > 0 and self._watch.seconds >= limit:
+        if limit is not None and self._steps > 0 and self._log.seconds >= limit:
             raise _Stop(StopReason.TIME)
-        if new and self._steps >= self._limit:
+        if new and self._steps >= self._log.limit:
             raise _Stop(StopReason.STEPS)
 
     def _tell(self, *, always: bool = False) -> None:
@@ -299,9 +279,6 @@ class Iterations:
             return
         if always or now - self._told >= PROGRESS_SECONDS:
             self._told = now
-            seconds = self._watch.seconds
             engine, beside = self._evaluations.engine, self._evaluations.compiling
-            lowest = self._accepted.loss, self._best.loss
-            self._watch.on_progress(
-                Step(self._steps, self._limit, *lowest, seconds, engine, compiling=beside)
-            )
+            losses = self._accepted.loss, self._best.loss
+            self._observer.on_progress(self._log.step(self._steps, *losses, engine, beside))

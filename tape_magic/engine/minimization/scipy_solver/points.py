@@ -1,4 +1,4 @@
-"""Where a program was evaluated: SciPy asks for its loss and its derivatives in separate calls."""
+"""The points at which a program was evaluated: SciPy asks for loss and derivatives in separate calls."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Point:
     x
         The vector (size,).
     loss
-        There; of residuals, half the sum of their squares.
+        The loss at `x`; for residuals, half the sum of their squares.
     gradient
-        There (size,); ``None`` while it was not asked for.
+        The gradient at `x` (size,); ``None`` while it was not asked for.
     residuals
-        There, flat; ``None`` for a method that takes a loss.
+        The residuals at `x`, flat; ``None`` for a method that takes a loss.
     """
 
     x: Vector
@@ -37,7 +37,7 @@ class Point:
 
     @property
     def finite(self) -> bool:
-        """Whether all that is known of it is."""
+        """Whether the loss, and the gradient if it is known, are finite."""
         return math.isfinite(self.loss) and (self.gradient is None or bool(np.isfinite(self.gradient).all()))
 
 
@@ -47,20 +47,20 @@ class Points:
     Parameters
     ----------
     evaluations
-        Started.
+        The functions to call, started.
     method
-        Says what is evaluated.
+        The method of SciPy, which says what is evaluated.
     low, high
         The bounds (size,), infinite where there are none: nothing is evaluated beyond them.
     allow
-        Called before each call, with whether it is at a new point; may raise to end the run.
+        Takes whether the next call is at a new point. Called before each call; may raise to end the run.
 
     Attributes
     ----------
     count
-        How many there were.
+        The number of points so far.
     error
-        What the program raised, if it did.
+        The error that the program raised, if it did.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Points:
         self.error: BaseException | None = None
 
     def at(self, x: Vector) -> Point:
-        """The point at a vector, evaluated if it is not known."""
+        """Return the point at a vector, evaluated if it is not known."""
         x = np.clip(np.array(x, np.float64), self._low, self._high)
         known = [*self._kept, *([self._lowest] if self._lowest is not None else [])]
         for point in known:
@@ -104,25 +104,25 @@ class Points:
         return Point(x, float(self._call("loss", x)))
 
     def product(self, x: Vector, vector: Vector) -> Vector:
-        """The Hessian times a vector."""
+        """Return the Hessian times a vector."""
         self._allow(False)
         found: Vector = self._call("product", self._inside(x), np.array(vector, np.float64).ravel())
         return found
 
     def hessian(self, x: Vector) -> Vector:
-        """The Hessian (size, size)."""
+        """Return the Hessian (size, size)."""
         found: Vector = self._call("hessian", self._inside(x))
         return found
 
     def jacobian(self, x: Vector) -> tuple[Point, Vector]:
-        """The Jacobian (residuals, size), and the point with the gradient that follows from it."""
+        """Return the Jacobian J (residuals, size), after the point with the gradient J^T r that follows."""
         point = self.at(x)
         assert point.residuals is not None
         found: Vector = self._call("jacobian", point.x)
         return replace(point, gradient=found.T @ point.residuals), found
 
     def with_gradient(self, point: Point) -> Point:
-        """The point with its gradient, which is evaluated if the method never asked for it there."""
+        """Return the point with its gradient, evaluated if the method never asked for it there."""
         if point.gradient is not None:
             return point
         if self._method.residuals:

@@ -2,124 +2,115 @@
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
+from tape_magic.engine.minimization import optimizers
 from tape_magic.engine.minimization.compiling import CompileWaiter
 from tape_magic.engine.minimization.control import RunControl
-from tape_magic.engine.minimization.problem import Minimization, Minimized
+from tape_magic.engine.minimization.log import Minimized, RunLog
+from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.minimization.reuse import LoopCache
-from tape_magic.engine.minimization.scipy_methods import Method, check_settings, find, require_scipy
+from tape_magic.engine.minimization.scipy_methods import Method, check_settings
 from tape_magic.engine.minimization.scipy_solver.evaluations import Evaluations
 from tape_magic.engine.minimization.scipy_solver.functions import CompiledFunctions
 from tape_magic.engine.minimization.scipy_solver.iterations import Iterations, RunObserver, SolverOutcome
 from tape_magic.engine.minimization.scipy_solver.vector import Vector
-from tape_magic.engine.minimization.settings import Settings
-from tape_magic.engine.program.program import Namespace, Program
 from tape_magic.results.steps import Step
 
 
-class ScipyRun(Minimization):
-    """One run; the parameters and what is raised are those of :class:`Minimization`."""
+class ScipyRun:
+    """One minimisation by a method of SciPy.
 
-    optimizer: Method
+    Parameters
+    ----------
+    problem
+        What is minimised.
+    cache
+        Where compiled functions wait for the next run of an unchanged cell; ``None`` for none.
 
-    def __init__(
-        self,
-        program: Program,
-        namespace: Namespace,
-        loss_name: str | None,
-        over: Sequence[str] | None,
-        settings: Settings,
-        cache: LoopCache | None = None,
-    ) -> None:
-        method = find(settings.optimizer)
-        assert method is not None
-        require_scipy(method)
-        check_settings(method, settings)
-        super().__init__(program, namespace, loss_name, over, settings, cache)
-        found = self._found
-        self._evaluations = Evaluations(
-            program,
-            namespace,
-            loss_name,
-            self.optimizer,
-            self._settle,
-            asked=settings.engine,
-            same=settings.seed is not None,
-            tracked=settings.track,
-            made=found if isinstance(found, CompiledFunctions) and found.asked == settings.engine else None,
-        )
+    Raises :class:`TapeMagicError` for what can be refused before anything runs.
+    """
 
-    def run(self, asked: RunControl, on_progress: Callable[[Step], None] | None) -> Minimized:
-        """All of it."""
-        self._seed()
-        self.selection.lift()
-        evaluations, frame = self._evaluations, list[Vector]()
+    def __init__(self, problem: Problem, cache: LoopCache | None) -> None:
+        settings = problem.settings
+        self._problem, self._cache = problem, cache
+        self._method: Method = optimizers.resolve(settings.optimizer, settings.lr)
+        check_settings(self._method, settings)
+        self._log = RunLog(problem)
+        made: CompiledFunctions | None = None
+        if cache is not None and problem.key is not None:
+            made = cache.get(problem.key)
+        if made is not None:
+            problem.lifted.reuse(made.lifted)
+        fits = made is not None and made.demanded == settings.engine
+        self._evaluations = Evaluations(problem, self._method, made if fits else None)
 
-        def ready() -> Vector:
-            """The start, once it is known what is minimised over."""
-            if not evaluations.flat.size:
-                self._refuse_unconnected(evaluations.reason, evaluations.record)
-            low, high = evaluations.flat.spread(self._limits)
-            frame[:] = low, high, _start(self.optimizer, evaluations.flat.read(), low, high)
-            return frame[2]
-
-        def waits(engine: str) -> None:
-            self.paused = asked.paused
-            step = Step(0, self.limit, math.nan, math.nan, self.seconds, engine, compiling=engine)
-            asked.show(self.watched_step(step))
-
-        evaluations.start(ready, CompileWaiter(asked, waits))
-        self._note_unconnected(evaluations.connected, evaluations.record)
-        compile_seconds = time.perf_counter() - self.started - asked.paused - evaluations.compile_seconds
-        low, high, start = frame
-        run: Iterations
+    def run(self, control: RunControl, on_progress: Callable[[Step], None] | None) -> Minimized:
+        """Run all of it, and tell `on_progress` between iterations where the run stands."""
+        problem, log, evaluations = self._problem, self._log, self._evaluations
+        log.follow(control)
+        problem.seed()
+        problem.open()
+        waiter = CompileWaiter(control, lambda engine: log.last_step(engine, engine))
+        start = evaluations.start(self._start, waiter)
+        problem.note_unconnected(evaluations.connected, evaluations.record)
+        compile_seconds = log.seconds - evaluations.compile_seconds
 
         def tell(step: Step) -> None:
-            self._series, self.paused = list(run.series), asked.paused
             if on_progress is not None:
-                on_progress(self.watched_step(step))
+                on_progress(log.shown(step))
 
-        watch = RunObserver(self.started, asked, tell, CompileWaiter(asked))
-        run = Iterations(evaluations, self.optimizer, self.settings, self.limit, low, high, watch)
-        outcome, self.paused = run.run(start), asked.paused
-        return self._left(outcome, compile_seconds + evaluations.compile_seconds)
+        observer = RunObserver(control, tell, CompileWaiter(control))
+        bounds = evaluations.flat.spread(problem.limits)
+        iterations = Iterations(evaluations, self._method, problem.settings, log, bounds, observer)
+        outcome = iterations.run(start)
+        return self._finish(outcome, compile_seconds + evaluations.compile_seconds)
 
-    def _left(self, outcome: SolverOutcome, compile_seconds: float) -> Minimized:
-        """Leave the names at the end, the compiled functions for the next run, and report."""
-        evaluations = self._evaluations
+    def _start(self) -> Vector:
+        """Return where to begin, once it is known what is minimised over.
+
+        Raises :class:`TargetError` where the loss depends on nothing of it.
+        """
+        flat = self._evaluations.flat
+        if not flat.size:
+            self._problem.refuse_unconnected(self._evaluations.reason, self._evaluations.record)
+        return _off_bounds(self._method, flat.read(), *flat.spread(self._problem.limits))
+
+    def _finish(self, outcome: SolverOutcome, compile_seconds: float) -> Minimized:
+        """Leave the names at the end, and the compiled functions for the next run; report."""
+        evaluations, problem = self._evaluations, self._problem
         value = evaluations.finish(outcome.point.x)
-        self._remember()
-        self.reason, self.divergence = outcome.reason, outcome.divergence
-        self._series = list(outcome.series)
-        self._kept_best = min(outcome.series[0].values) if outcome.kept_best else None
-        message = outcome.message
-        if message and "terminated successfully" not in message:  # which the verdict says, too
-            self.notes.append(f"{self.optimizer.name}: {message}")
+        self._keep()
+        # The verdict says "terminated successfully", too.
+        if outcome.message and "terminated successfully" not in outcome.message:
+            problem.notes.append(f"{self._method.name}: {outcome.message}")
         gradient = outcome.point.gradient
-        norms = {} if gradient is None else evaluations.norms(gradient)
-        found = [norms.get(id(leaf.value)) for leaf in self.leaves]
-        return Minimized(self._report(evaluations, compile_seconds, found), value)
+        result = self._log.result(
+            self._method,
+            {} if gradient is None else evaluations.norms(gradient),
+            engine=evaluations.engine,
+            engine_reason=evaluations.reason,
+            compile_seconds=compile_seconds,
+        )
+        return Minimized(result, value)
 
-    def _remember(self) -> None:
-        made = self._evaluations.made
-        if self._cache is None or self._key is None or made is None or not made.traced.reusable:
+    def _keep(self) -> None:
+        """Leave the compiled functions for the next run, if it can use them again."""
+        problem, made = self._problem, self._evaluations.made
+        if self._cache is None or problem.key is None or made is None or not made.traced.reusable:
             return
-        if self.settings.seed is not None and not made.traced.repeatable:
+        if problem.settings.seed is not None and not made.traced.repeatable:
             return  # what seeds the numbers of an operation is part of the trace
-        made.lifted = self._made_lifted
-        own = [leaf.value for leaf in self.leaves if not any(leaf.value is one for one in made.lifted)]
-        self._cache.put(self._key, made, own[0] if own else None)
+        made.lifted = problem.lifted.made
+        self._cache.put(problem.key, made, problem.owner)
 
 
-def _start(method: Method, given: Vector, low: Vector, high: Vector) -> Vector:
-    """Where to begin: for trust-constr, off the bounds.
+def _off_bounds(method: Method, given: Vector, low: Vector, high: Vector) -> Vector:
+    """Return where to begin, for trust-constr a little off the bounds.
 
-    From a bound itself it does not come away, and says that it converged.
+    From a bound itself, trust-constr does not come away, and says that it converged.
     """
     if method.name != "trust-constr":
         return given

@@ -1,4 +1,4 @@
-"""Variables of any shapes as one float64 vector, which is what SciPy's methods move."""
+"""Variables of any shapes as the one float64 vector that SciPy's methods move."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Flat:
     Parameters
     ----------
     leaves
-        Of real dtypes; each keeps its own, and the vector is float64.
+        Leaves of real dtypes. Each keeps its own; the vector is float64.
     """
 
     def __init__(self, leaves: Sequence[Leaf]) -> None:
@@ -31,15 +31,15 @@ class Flat:
 
     @property
     def variables(self) -> list[Any]:
-        """What a tape watches."""
+        """The variables of the leaves, which a tape watches."""
         return [leaf.value for leaf in self.leaves]
 
     def read(self) -> Vector:
-        """The variables' present values."""
+        """Return the variables' values now."""
         return np.concatenate([np.zeros(0), *(_float64(leaf.value.numpy()) for leaf in self.leaves)])
 
     def parts(self, vector: Any) -> list[Any]:
-        """A vector tensor (size,) → a tensor for each leaf, of its shape and dtype."""
+        """Return a tensor for each leaf, of its shape and dtype, from a vector tensor (size,)."""
         import tensorflow as tf
 
         pieces = tf.split(vector, self.sizes)
@@ -54,7 +54,7 @@ class Flat:
             leaf.value.assign(part)
 
     def joined(self, tensors: Sequence[Any]) -> Any:
-        """A tensor for each leaf → a float64 tensor (size,)."""
+        """Return a float64 tensor (size,) from a tensor for each leaf."""
         import tensorflow as tf
 
         shaped = [
@@ -64,14 +64,14 @@ class Flat:
         return tf.concat([tf.cast(tf.reshape(tensor, [-1]), tf.float64) for tensor in shaped], axis=0)
 
     def spread(self, limits: Mapping[int, Limits]) -> tuple[Vector, Vector]:
-        """Bounds by the id of a variable → the lower and the upper one of each number, ±∞ for none."""
+        """Return the lower and upper bounds, each (size,), ±∞ for none, from bounds by a variable's id."""
         ends = [(leaf, limits.get(id(leaf.value), (None, None))) for leaf in self.leaves]
         low = [_bound(least, -np.inf, leaf) for leaf, (least, _) in ends]
         high = [_bound(most, np.inf, leaf) for leaf, (_, most) in ends]
         return np.concatenate([np.zeros(0), *low]), np.concatenate([np.zeros(0), *high])
 
     def split(self, vector: Array) -> Iterator[tuple[Leaf, Array]]:
-        """Each leaf with its part of an array (size,), flat."""
+        """Return each leaf with its part of an array (size,), flat."""
         return zip(self.leaves, np.split(vector, np.cumsum(self.sizes)[:-1]), strict=True)
 
 

@@ -385,14 +385,9 @@ def test_a_disk_without_room_stops_nothing(tmp_path: Path, monkeypatch: pytest.M
 _KILLED = """
     import sys, time
     import numpy as np, tensorflow as tf, tape_magic
-<<<<<<< /work/main/tests/engine/minimization/keras_loop/test_resume.py
-    from tape_magic.engine.minimization.keras_loop import checkpoint, engines
-    checkpoint.SECONDS = 0.01
-=======
-    from tape_magic.engine import checkpoint, engines
+    from tape_magic.engine.minimization.keras_loop import checkpoint, chunks
     checkpoint.SECONDS = 0.05
->>>>>>> /work/h/mB2/tests/engine/minimization/keras_loop/test_resume.py
-    engines.CHUNK_SECONDS = 0.0  # chunks of one step
+    chunks.CHUNK_SECONDS = 0.0  # chunks of one step
     w = tf.Variable(np.linspace(-1.5, 1.5, 20), dtype=tf.float64)
     data = tf.data.Dataset.from_tensor_slices(np.arange(64.0)).shuffle(64, seed=1).batch(4)
 

@@ -1,4 +1,4 @@
-"""What a running minimisation shows, as HTML: the bar, the figures, the curve, the variables."""
+"""The panel of a running minimisation as HTML: the bar, the figures, the curve, the variables."""
 
 from __future__ import annotations
 
@@ -10,49 +10,61 @@ from tape_magic.display.content.reduction import loss_curve
 from tape_magic.display.describe.common import nested, shown_name
 from tape_magic.display.html import style
 from tape_magic.display.html.style import BREAK, CODE, attribute, colour, text
-from tape_magic.display.live.progress import DIGITS, before_the_first, best, figures
+from tape_magic.display.live.progress import DIGITS, figures, has_no_loss_yet, lowest_loss
 from tape_magic.display.pictures.curve import inline_curve
 from tape_magic.results.steps import Step
 
 CURVE_POINTS = 200
 
 SAVED = "This run had not ended when the notebook was saved."
-"""Stands for the widgets where they cannot be shown."""
+"""The text in place of the widgets where these cannot be shown."""
 
 _LINE = "padding:2px 0;"
 _TYPE = "font-size:var(--jp-content-font-size1,inherit);"
-"""Of the report that takes this place; the type of widgets is smaller in JupyterLab."""
+"""The type size of the report that replaces the panel; JupyterLab sets widgets in a smaller type."""
 
 
 def progress_bar(step: Step) -> str:
-    """How much is done, for eyes and for screen readers."""
+    """Return the bar of the steps done, with its value for screen readers."""
     share = min(step.step / step.steps, 1.0) if step.steps else 0.0
     known = f'aria-valuenow="{100 * share:.0f}" ' if step.steps else ""
-    said = attribute(", ".join(figures(step)[:2]))
+    value = attribute(", ".join(figures(step)[:2]))
     return (
         f'<div role="progressbar" aria-label="steps done" aria-valuemin="0" aria-valuemax="100" {known}'
-        f'aria-valuetext="{said}" style="height:8px;background:{FAINT};overflow:hidden;">'
+        f'aria-valuetext="{value}" style="height:8px;background:{FAINT};overflow:hidden;">'
         f'<div style="width:{100 * share:.2f}%;height:8px;background:{ACCENT};"></div></div>'
     )
 
 
-def panel_page(step: Step, rate: float, *, state: str = "", hint: str = "") -> str:
-    """All below the bar; `state` is ``paused`` or ``stopping``, `hint` says how to stop without buttons."""
+def panel_html(step: Step, rate: float, *, state: str = "", hint: str = "") -> str:
+    """Return everything below the bar.
+
+    Parameters
+    ----------
+    step
+        The step that is shown.
+    rate
+        Steps per second.
+    state
+        ``paused``, ``stopping``, or empty while the run goes on.
+    hint
+        The sentence on how to stop, for a front end without working buttons.
+    """
     parts = [_figures(step, rate, state)]
     curve = loss_curve(shown_name(step.loss_name, "loss"), *step.history, CURVE_POINTS)
     parts += [inline_curve(curve)] if curve is not None else []
     parts += [_values(step)]
     parts += [f'<div style="{_LINE}{colour(Tone.MUTED)}">{text(hint)}</div>'] if hint else []
-    # A widget would else be as wide as the curve, and have the page cut off what is written.
-    return f'<div style="width:0;min-width:100%;{_TYPE}">{style.page(parts)}</div>'
+    # Otherwise a widget is as wide as the curve, and a narrow page cuts off the text.
+    return f'<div style="width:0;min-width:100%;{_TYPE}">{style.output(parts)}</div>'
 
 
 def _figures(step: Step, rate: float, state: str) -> str:
-    """The loss first; what is secondary beside it."""
+    """Return the line of figures: the loss first, and the others fainter beside it."""
     loss = numbers.number(step.loss, DIGITS)
     name = shown_name(step.loss_name, "loss")
-    known = not before_the_first(step)
-    beside = [*(best(step) if known else []), *figures(step, rate)]
+    known = not has_no_loss_yet(step)
+    beside = [*(lowest_loss(step) if known else []), *figures(step, rate)]
     spans = [f"{text(name)} <b>{loss}</b>"] if known else []
     spans += [f"<b>{text(state)}</b>"] if state else []
     spans += [f'<span style="{colour(Tone.MUTED)}">{text(part)}</span>' for part in beside]
@@ -64,13 +76,13 @@ def _spaced(spans: Sequence[str]) -> str:
 
 
 def _values(step: Step) -> str:
-    """Small variables, and what is tracked, each as ``name = value``."""
+    """Return small variables and tracked scalars, each as ``name = value``."""
     values = {name: nested(array.ravel().tolist(), array.shape) for name, array in step.variables.items()}
     values |= {name: numbers.number(value) for name, value in step.tracked.items()}
     if not values:
         return ""
-    said = [f"{shown_name(name)} = {value}" for name, value in values.items()]
-    spans = [f'<code style="{CODE}">{text(one)}</code>' for one in said]
+    pairs = [f"{shown_name(name)} = {value}" for name, value in values.items()]
+    spans = [f'<code style="{CODE}">{text(pair)}</code>' for pair in pairs]
     if step.variables and step.more_variables:
         spans.insert(len(step.variables), _more(step.more_variables))
     return f'<div style="{_LINE}{BREAK}">{_spaced(spans)}</div>'

@@ -1,4 +1,4 @@
-"""What the inspector shows."""
+"""The contents of the inspector: its list of derivatives, and one derivative as HTML."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from tape_magic.results.gradients import Derivative, GradReport
 from tape_magic.results.summary import Summary, as_array
 
 POINTS = 2000
-"""So many points are drawn of a value against its gradient."""
+"""The most points in a plot of a value against its gradient."""
 
 _DIGIT_WIDE = "\u2007"
-"""A space as wide as a digit: lists have no columns."""
+"""A space as wide as a digit, which aligns figures in a list without columns."""
 
 
 class Order(enum.Enum):
-    """How the derivatives are sorted; each member carries its words."""
+    """The orders of the list; each member carries its words."""
 
     ASKED = "order asked"
     NORM = "norm, largest first"
@@ -35,33 +35,33 @@ class Order(enum.Enum):
 
 
 class View(enum.Enum):
-    """What is drawn of one derivative; each member carries its words."""
+    """The pictures of one derivative; each member carries its words."""
 
     HISTOGRAM = "Histogram"
     HEAT_MAP = "Heat map"
     AGAINST_VALUE = "Against value"
 
 
-def listed(report: GradReport, called: Sequence[str], part: str, order: Order) -> list[tuple[str, int]]:
-    """The derivatives whose name holds `part`, each as a line with its place in the report."""
-    places = [i for i, name in enumerate(called) if part.strip().casefold() in name.casefold()]
+def list_lines(report: GradReport, names: Sequence[str], part: str, order: Order) -> list[tuple[str, int]]:
+    """Return the derivatives whose name contains `part`, each as a line with its place in the report."""
+    places = [i for i, name in enumerate(names) if part.strip().casefold() in name.casefold()]
     rows = report.rows
     if order is Order.NAME:
-        places.sort(key=lambda i: called[i].casefold())
+        places.sort(key=lambda i: names[i].casefold())
     elif order is not Order.ASKED:
         places.sort(key=lambda i: _rank(rows[i].summary, order), reverse=True)
     if order not in (Order.NORM, Order.ZEROS):
-        return [(called[i], i) for i in places]
+        return [(names[i], i) for i in places]
     figures = [_figure(rows[i], order) for i in places]
     room = max(map(len, figures), default=0)
     return [
-        (f"{figure.rjust(room, _DIGIT_WIDE)}  {called[i]}", i)
+        (f"{figure.rjust(room, _DIGIT_WIDE)}  {names[i]}", i)
         for figure, i in zip(figures, places, strict=True)
     ]
 
 
 def _rank(summary: Summary | None, order: Order) -> float:
-    """What is broken comes first, and what is missing last."""
+    """Return the key of a derivative in the order, highest first: infinite for NaN, −1 for no derivative."""
     if summary is None:
         return -1.0
     if order is Order.ZEROS:
@@ -77,7 +77,7 @@ def _figure(row: Derivative, order: Order) -> str:
 
 
 def views(row: Derivative) -> tuple[View, ...]:
-    """What can be drawn of a derivative."""
+    """Return the pictures that can be drawn of a derivative."""
     summary = row.summary
     if summary is None or not summary.size:
         return ()
@@ -87,8 +87,8 @@ def views(row: Derivative) -> tuple[View, ...]:
     return (*found, *([View.AGAINST_VALUE] if known and summary.size > 1 else []))
 
 
-def inspector_page(row: Derivative, name: str, view: View | None) -> str:
-    """One derivative as HTML: its figures, why it is as it is, and one picture."""
+def inspector_html(row: Derivative, name: str, view: View | None) -> str:
+    """Return one derivative as HTML: its figures, its reason, and one picture."""
     parts: list[Part] = [Line(((Words(name, code=True),),)), Line(_figures(row))]
     if row.reason is not None:
         parts.append(Line(sentences(row.reason)))
@@ -108,16 +108,16 @@ def _figures(row: Derivative) -> tuple[Sentence, ...]:
     if summary is None:
         return (say("none" if found is RowState.NONE else "0 (not connected)"), say(numbers.shape(row.shape)))
     low, high = summary.minimum, summary.maximum
-    said = [numbers.shape(summary.shape), summary.dtype]
+    facts = [numbers.shape(summary.shape), summary.dtype]
     if summary.size == 1:
-        said.append(f"value {numbers.number(summary.values[0])}")
+        facts.append(f"value {numbers.number(summary.values[0])}")
     else:
-        said.append(f"‖·‖ {numbers.rounded(summary.norm)}")
-        said += [numbers.spread(low, high)] if low is not None and high is not None else []
-        said.append(f"{numbers.percent(summary.zeros)} zeros")
-    said += [not_finite(summary)] if summary.nonfinite else []
-    said += [row.sum_note] if row.sum_note else []
-    return tuple(map(say, said))
+        facts.append(f"‖·‖ {numbers.rounded(summary.norm)}")
+        facts += [numbers.spread(low, high)] if low is not None and high is not None else []
+        facts.append(f"{numbers.percent(summary.zeros)} zeros")
+    facts += [not_finite(summary)] if summary.nonfinite else []
+    facts += [row.sum_note] if row.sum_note else []
+    return tuple(map(say, facts))
 
 
 def _histogram(row: Derivative, summary: Summary) -> str:
@@ -129,7 +129,7 @@ def _histogram(row: Derivative, summary: Summary) -> str:
 
 
 def _heat(row: Derivative, name: str) -> tuple[HeatMap, Sentence]:
-    """A matrix as it is, a vector as a strip, and more axes folded into the rows."""
+    """Return the heat map of an array, with a note where further axes are folded into the rows."""
     array = as_array(row.value)
     if array.ndim == 1:
         return heat_map(array[np.newaxis], name), ()
@@ -142,8 +142,8 @@ def _heat(row: Derivative, name: str) -> tuple[HeatMap, Sentence]:
 
 def _against_value(row: Derivative) -> str:
     value, gradient = as_array(row.source).reshape(-1), as_array(row.value).reshape(-1)
-    picked = _picked(len(gradient))
-    x, y = _real(value[picked]), _real(gradient[picked])
+    places = _sample_places(len(gradient))
+    x, y = _real(value[places]), _real(gradient[places])
     finite = np.isfinite(x) & np.isfinite(y)
     if not finite.any():
         return ""
@@ -155,10 +155,13 @@ def _real(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.abs(values) if np.iscomplexobj(values) else values.astype(np.float64)
 
 
-def _picked(size: int) -> np.ndarray[Any, Any]:
-    """All places, or so many spread evenly, each moved a little so that no period of the array shows."""
+def _sample_places(size: int) -> np.ndarray[Any, Any]:
+    """Return all places, or `POINTS` places spread evenly with a random shift each.
+
+    Without the shifts, a period in the array could show as a pattern.
+    """
     if size <= POINTS:
         return np.arange(size)
     width = size / POINTS
-    moved = np.random.default_rng(0).random(POINTS)
-    return ((np.arange(POINTS) + moved) * width).astype(np.intp)
+    shifts = np.random.default_rng(0).random(POINTS)
+    return ((np.arange(POINTS) + shifts) * width).astype(np.intp)

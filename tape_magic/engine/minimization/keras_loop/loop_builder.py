@@ -1,0 +1,302 @@
+"""Lays out and compiles the loops of one run, each when it is wanted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from tape_magic.engine.minimization import optimizers
+from tape_magic.engine.minimization.compiling import CompileWaiter, compile_in_background
+from tape_magic.engine.minimization.data.cursor import DataCursor
+from tape_magic.engine.minimization.eager_program import EagerProgram
+from tape_magic.engine.minimization.keras_loop.compiled_loop import CompiledLoop
+from tape_magic.engine.minimization.keras_loop.compiled_program import (
+    CompiledProgram,
+    EngineTimes,
+    keeps_state,
+)
+from tape_magic.engine.minimization.keras_loop.continuation import Continuation
+from tape_magic.engine.minimization.keras_loop.data_loop import DataLoop
+from tape_magic.engine.minimization.keras_loop.eager_loop import EagerLoop, first_evaluation
+from tape_magic.engine.minimization.keras_loop.lean_loop import LeanLoop, lean_loop_applies, unroll_factor
+from tape_magic.engine.minimization.keras_loop.protocol import LoopOptions
+from tape_magic.engine.minimization.keras_loop.step_graph import StepGraph
+from tape_magic.engine.minimization.problem import Problem
+from tape_magic.engine.minimization.stop_rules import Rules
+from tape_magic.engine.minimization.unconnected import record_of
+from tape_magic.engine.tracing.failures import EngineRefused, compile_failures, trace_failures
+from tape_magic.engine.tracing.loss import require_loss
+from tape_magic.engine.tracing.traced import Traced
+from tape_magic.engine.values.leaves import Leaf
+from tape_magic.engine.values.tensors import read_all
+
+QUICK_SECONDS = 0.2
+"""A graph that is laid out in less is compiled at once.
+
+Compiling takes about as long as laying out; in a thread of its own it takes twice that.
+"""
+
+
+class LoopBuilder:
+    """Lays out and compiles the loops of one run, each when it is wanted.
+
+    Parameters
+    ----------
+    problem
+        What is minimised.
+    continuation
+        What earlier runs left.
+    cursor
+        The data; ``None`` without data.
+    limit
+        The most steps of the run.
+
+    Attributes
+    ----------
+    made
+        What is compiled; ``None`` before anything is.
+    reused
+        Whether an earlier run compiled it.
+    times
+        What is known of the engines.
+    optimizer
+        The optimizer, once it is built.
+    at_rest
+        The loop that was to be compiled last: it can evaluate, whether it is compiled or not.
+    """
+
+    def __init__(
+        self, problem: Problem, continuation: Continuation, cursor: DataCursor | None, limit: int
+    ) -> None:
+        self._problem, self._continuation = problem, continuation
+        self._cursor, self._limit = cursor, limit
+        made = continuation.made
+        self.made = made if made is not None and made.takes(self._inputs) else None
+        self.reused = self.made is not None
+        self.times = EngineTimes() if self.made is None else self.made.times
+        self.optimizer: Any = None if self.made is None else self.made.graph.optimizer
+        self._traced: Traced | None = None if self.made is None else self.made.graph.traced
+        self.at_rest: CompiledLoop | None = None
+
+    @property
+    def same(self) -> bool:
+        """Whether another run has to give the same bits, wherever its chunks end."""
+        return self._problem.settings.seed is not None or self._continuation.same
+
+    @property
+    def careful(self) -> bool:
+        """Whether the loops carry copies along, since steps cannot be repeated."""
+        return self.made is not None and self.made.graph.options.careful
+
+    @property
+    def fresh(self) -> Sequence[Any]:
+        """What the optimizer's own variables held at first; empty for an optimizer of the user's."""
+        return self._continuation.fresh if self.made is None else self.made.fresh
+
+    # -- compiled loops ------------------------------------------------------------------------------
+
+    def has(self, engine: str) -> bool:
+        """Return whether the loop of an engine has been compiled."""
+        if self.made is None:
+            return False
+        key = engine, self._block(engine, self.made)
+        begun = self.made.begun.get(key)
+        return key in self.made.loops or (begun is not None and begun[1].done)
+
+    def compiled(self, engine: str, waiter: CompileWaiter) -> CompiledLoop:
+        """Return the loop of an engine, compiled; wait for it where needed.
+
+        Raises :class:`~tape_magic.engine.program.program.Untraceable` where the program cannot become a
+        graph, :class:`~tape_magic.engine.tracing.failures.EngineRefused` where TensorFlow cannot compile the
+        loop, and :class:`~tape_magic.engine.minimization.control.StopRequested`.
+        """
+        with trace_failures(self._problem.program):
+            self._trace()
+        with self._refusals_kept(engine):
+            made, key = self._begin(engine, waiter)
+            if key in made.begun:
+                loop, begun = made.begun[key]
+                waiter.wait(begun, engine)
+                del made.begun[key]
+                begun.check()
+                made.loops[key] = loop
+            return self._of_this_run(made.loops[key])
+
+    def begin(self, engine: str, waiter: CompileWaiter) -> None:
+        """Begin to compile the loop of an engine while the run goes on; raises as :meth:`compiled`."""
+        with self._refusals_kept(engine):
+            self._begin(engine, waiter)
+
+    @contextmanager
+    def _refusals_kept(self, engine: str) -> Iterator[None]:
+        """Raise an earlier refusal of an engine at once; keep a new one for the next runs."""
+        if engine == "xla" and self.same and (op := self._unseeded_operation()):
+            raise EngineRefused(f"XLA cannot seed the random numbers of {op}")
+        if refusal := self.times.refusal(engine):
+            raise EngineRefused(refusal)
+        assert self._traced is not None
+        try:
+            with compile_failures(engine, self._traced.line_of):
+                yield
+        except EngineRefused as error:
+            self.times.refuse(engine, str(error))
+            raise
+
+    def _trace(self) -> None:
+        """Trace the program, unless an earlier run did, and settle what is minimised over."""
+        problem = self._problem
+        if self._traced is None:
+            self._traced = Traced(
+                problem.program,
+                problem.namespace,
+                problem.loss_name,
+                tracked=problem.settings.track,
+                inputs=self._inputs,
+                settle=problem.settle,
+                for_xla=problem.settings.engine != "graph",
+            )
+        problem.settle(self._traced.variables)
+        problem.begin(within_bounds=self._continuation.saved is None)
+
+    def _begin(self, engine: str, waiter: CompileWaiter) -> tuple[CompiledProgram, tuple[str, int]]:
+        """Begin to compile a loop, unless it is there; return its program and its key there."""
+        made = self._program()
+        key = engine, self._block(engine, made)
+        if key in made.loops:
+            return made, key
+        if key in made.begun:
+            self.at_rest = self._of_this_run(made.begun[key][0])
+            return made, key
+        loop = self.at_rest = self._of_this_run(self._loop(made.graph, *key))
+        started = time.perf_counter()
+        waiter.lay_out(loop.lay_out, engine)
+        quick = engine == "graph" and time.perf_counter() - started < QUICK_SECONDS
+        begun = None if quick else compile_in_background(*loop.rehearsal())
+        if begun is None:
+            loop.compile()
+            made.loops[key] = loop
+        else:
+            made.begun[key] = loop, begun
+        return made, key
+
+    def _loop(self, graph: StepGraph, engine: str, block: int) -> CompiledLoop:
+        if self._cursor is not None:
+            return DataLoop(graph, self._cursor, jit=engine == "xla")
+        return LeanLoop(graph, block) if block else CompiledLoop(graph, jit=engine == "xla")
+
+    def _of_this_run(self, loop: CompiledLoop) -> CompiledLoop:
+        loop.cursor = self._cursor
+        return loop
+
+    def _block(self, engine: str, made: CompiledProgram) -> int:
+        """Return how many steps a lean loop lays out in a row; 0 where each step has to be looked at."""
+        graph = made.graph
+        if engine != "xla" or self.same or self._cursor is not None:
+            return 0
+        if not lean_loop_applies(graph.options, graph.leaves, graph.optimizer, graph.traced.written):
+            return 0
+        # A loop that is compiled already is reused even if it lays out more steps than pay for this run.
+        there = (block for other, block in {*made.loops, *made.begun} if other == engine)
+        return max(unroll_factor(graph.evaluation.elements, self._limit), *there, 1)
+
+    @property
+    def _inputs(self) -> Mapping[str, Any]:
+        return {} if self._cursor is None else self._cursor.named(self._cursor.feed.element_spec[2])
+
+    def _program(self) -> CompiledProgram:
+        if self.made is None:
+            traced = self._traced
+            assert traced is not None
+            evaluation = traced.evaluated()
+            pairs = zip(self._problem.leaves, evaluation.connected, strict=True)
+            leaves = [leaf for leaf, has in pairs if has]
+            if not leaves:
+                self._problem.refuse_unconnected("", partial(record_of, traced.concrete))
+            self.optimizer = build_optimizer(self._problem, leaves, self._continuation)
+            repeatable = self._cursor is None and traced.repeatable
+            options = build_loop_options(self._problem, leaves, repeatable=repeatable)
+            graph = StepGraph(traced, evaluation, leaves, self.optimizer, options)
+            fresh = self._continuation.fresh
+            if not fresh and not keeps_state(self._problem.settings, self.optimizer):
+                fresh = read_all(graph.slots)
+            self.made = CompiledProgram(graph, self.times, fresh)
+        return self.made
+
+    def _unseeded_operation(self) -> str:
+        """Return an operation whose random numbers XLA draws from a generator that no seed reaches."""
+        operations = [] if self._traced is None else self._traced.operations()
+        return next((node.op for node in operations if node.op in _STATEFUL_RANDOM), "")
+
+    # -- besides -------------------------------------------------------------------------------------
+
+    def eager(self, reason: str) -> EagerLoop:
+        """Return a loop that runs the program at each step; `reason` is why no faster engine can."""
+        problem, cursor = self._problem, self._cursor
+        program = EagerProgram(problem, require_loss)
+        if cursor is not None:
+            program.bind(cursor.named(cursor.take()))
+        first = first_evaluation(problem, program, within_bounds=self._continuation.saved is None)
+        if not first.leaves:
+            problem.refuse_unconnected(reason, lambda: first.record)
+        self.optimizer = build_optimizer(problem, first.leaves, self._continuation)
+        options = build_loop_options(problem, first.leaves, repeatable=False)
+        return EagerLoop(program, first, self.optimizer, options, problem.settings.track, cursor)
+
+    def run_alone(self) -> None:
+        """Run the program by itself, for an error of its own; the names stay as they are."""
+        self._problem.run_alone(None if self._cursor is None else self._cursor.named(self._cursor.any()))
+
+    def reset_optimizer(self) -> None:
+        """Put the optimizer of an earlier run back to its start, unless it is one of the user's."""
+        if self.made is not None:
+            for variable, value in zip(self.made.graph.slots, self.made.fresh, strict=False):
+                variable.assign(value)
+
+
+def build_optimizer(problem: Problem, connected: Sequence[Leaf], continuation: Continuation) -> Any:
+    """Return the optimizer of a run, built for the leaves that have a gradient."""
+    optimizer, fresh = optimizers.built_for(continuation.optimizer, [leaf.owner for leaf in connected])
+    if fresh and optimizers.is_optimizer(problem.settings.optimizer):
+        note = "the optimizer belongs to other variables; a fresh one with its settings was used"
+        if note not in problem.notes:
+            problem.notes.append(note)
+    return optimizer
+
+
+def build_loop_options(problem: Problem, connected: Sequence[Leaf], *, repeatable: bool) -> LoopOptions:
+    """Return what the loops do beside the steps.
+
+    Parameters
+    ----------
+    problem, connected
+        What is minimised, and the leaves that have a gradient.
+    repeatable
+        Whether running steps again from the same variables gives the same, and does nothing else.
+    """
+    limits = [problem.limits.get(id(leaf.value), (None, None)) for leaf in connected]
+    return LoopOptions(
+        Rules.of(problem.settings),
+        problem.settings.keep == "best",
+        tuple(low for low, _ in limits),
+        tuple(high for _, high in limits),
+        careful=not repeatable,
+    )
+
+
+_STATEFUL_RANDOM = frozenset(
+    {
+        "Multinomial",
+        "ParameterizedTruncatedNormal",
+        "RandomGamma",
+        "RandomPoisson",
+        "RandomPoissonV2",
+        "RandomShuffle",
+        "RandomStandardNormal",
+        "RandomUniform",
+        "RandomUniformInt",
+        "TruncatedNormal",
+    }
+)
