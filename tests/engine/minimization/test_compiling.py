@@ -33,21 +33,10 @@ from tape_magic.engine.program.function import FunctionProgram
 from tape_magic.results.minimum import MinimizeResult, StopReason
 from tape_magic.results.steps import Step, Wish
 from tests.support.clock import Clock
+from tests.support.gate import Gate
 from tests.support.notebook import Notebook
 
 COMPILED = ["xla", "graph"]
-
-
-class Gate:
-    """What is compiled waits until this opens, however fast the machine is; `begun` counts it."""
-
-    def __init__(self) -> None:
-        self.opened = threading.Event()
-        self.begun = 0
-
-    def held(self, call: Callable[[], Any]) -> BackgroundCompile:
-        self.begun += 1
-        return BackgroundCompile(lambda: (self.opened.wait(60), call()))
 
 
 @pytest.fixture
