@@ -102,7 +102,7 @@ def no_xla_beside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(params=["function", "magic"])
 def door(request: pytest.FixtureRequest, shell: Notebook) -> Door:
-    """Each of the two ways in: the Python function for all cases of a test, the magic for its first case.
+    """Return a way in: the Python function for all cases of a test, the magic for its first case.
 
     With the mark ``both_doors``, the magic runs the first case for each value of the parameters that the
     mark names. The two ways meet at ``grad_program`` and ``minimize_program``: what lies behind these is

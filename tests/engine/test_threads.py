@@ -18,7 +18,7 @@ from tape_magic.engine.process.log import capture_log
 from tape_magic.engine.process.output import hide_output
 from tape_magic.results.minimum import MinimizeResult
 
-PATIENCE = 60  # seconds until a thread counts as stuck
+PATIENCE = 300  # seconds until a thread counts as stuck
 
 
 class Threads:

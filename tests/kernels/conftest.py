@@ -12,7 +12,7 @@ from tests.support.kernels import Kernel, started
 
 @pytest.fixture(scope="module", autouse=True)
 def apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Kernels apart from the settings and the history of whoever runs the tests."""
+    """Keep kernels apart from the settings and the history of whoever runs the tests."""
     folder = tmp_path_factory.mktemp("jupyter")
     with pytest.MonkeyPatch.context() as patch:
         for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"):
@@ -24,7 +24,7 @@ def apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def kernel(request: pytest.FixtureRequest, apart: Path) -> Iterator[Kernel]:
-    """One kernel for the tests of a module, which has run the cells in the module's `SETUP`."""
+    """Yield one kernel for the tests of a module, which has run the cells in the module's `SETUP`."""
     kernel = started(apart, request.module.SETUP)
     yield kernel
     kernel.close()

@@ -22,7 +22,7 @@ def open_gate():
     gate.set()
     for one in threading.enumerate():
         if one.name == compiling.THREAD:
-            one.join(60)
+            one.join(300)
 """
 """What a run has compiled from `hold` to `let_go` on is not, until the gate opens."""
 

@@ -32,7 +32,7 @@ def beside(work):
     thread.start()
     def end():
         over.set()
-        thread.join(60)
+        thread.join(300)
         return rounds[0] > 0, errors, thread.is_alive()
     return end
 """
@@ -186,7 +186,7 @@ def together(*calls):
     done.clear()
     threads = [threading.Thread(target=call, args=one) for one in calls]
     for one in threads: one.start()
-    for one in threads: one.join(60)
+    for one in threads: one.join(300)
 """
 
 
@@ -236,7 +236,7 @@ def test_a_run_in_a_thread_and_one_in_a_cell_are_each_shown(kernel: Kernel) -> N
         "'ones.append(1)\\none = p**2 if min(len(ones), len(twos)) < 20 else 0*p')); t.start()",
         f"%%minimize two --over q {line} -o m2\n"
         "twos.append(1)\ntwo = q**2 if min(len(ones), len(twos)) < 20 else 0*q",
-        "t.join(60); print(done, t.is_alive())",
+        "t.join(300); print(done, t.is_alive())",
     )
     assert "{'long': 'ok'} False" in said
     for report in ("one = 0", "two = 0"):

@@ -12,7 +12,7 @@ from typing import Any
 from jupyter_client.manager import KernelManager
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
-PATIENCE = 120  # seconds until a kernel counts as lost; no test waits for them to pass
+PATIENCE = 300  # seconds until a kernel counts as lost; no test waits for them to pass
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     def compiled(call: Callable[[], Any]) -> BackgroundCompile:
         begun = BackgroundCompile(call)
-        begun.wait(60)
+        begun.wait(300)
         return begun
 
     monkeypatch.setattr(compiling, "BackgroundCompile", compiled)
@@ -191,6 +191,6 @@ def test_what_runs_of_one_cell_took_counts_together(shell: Notebook, monkeypatch
         engines.append(shell.ns["minimum"].engine)
         for thread in threading.enumerate():
             if thread.name == THREAD:
-                thread.join(60)
+                thread.join(300)
     assert engines[:3] == ["graph"] * 3
     assert engines[-1] == "xla"
