@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.side_by_side import environment
-from tests.kernels.test_kernel import Kernel
+from tests.support.kernels import Kernel
 
 ROUNDS = 7
 

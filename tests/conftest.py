@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import math
 import os
 import signal
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from hypothesis import HealthCheck, settings
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
-from tests.support.doors import Door
+from tests.support.doors import Door, through_the_magic_once
 from tests.support.notebook import Notebook
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -29,13 +31,31 @@ settings.register_profile("tests", deadline=None, suppress_health_check=[HealthC
 settings.load_profile("tests")
 
 
+@pytest.hookimpl(tryfirst=True)  # before the order is drawn anew
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where there is no card of NVIDIA's, what needs one is not collected."""
-    if Path("/dev/nvidia0").exists():
+    """Leave out the second runs through the magic, and where there is no card of NVIDIA's, what needs one."""
+    kept = through_the_magic_once(items)
+    if not Path("/dev/nvidia0").exists():
+        kept = [item for item in kept if not item.get_closest_marker("gpu")]
+    left_out = set(items).difference(kept)
+    config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+    items[:] = kept
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """With ``--durations``, say how many seconds the tests of each folder took, all workers together."""
+    if config.getoption("durations") is None:
         return
-    needing = [item for item in items if item.get_closest_marker("gpu")]
-    config.hook.pytest_deselected(items=needing)
-    items[:] = [item for item in items if item not in needing]
+    tests, seconds = Counter[str](), Counter[str]()
+    for report in itertools.chain.from_iterable(terminalreporter.stats.values()):
+        if isinstance(report, pytest.TestReport):
+            folder = report.nodeid.partition("::")[0].rpartition("/")[0]
+            tests[folder] += report.when == "call"
+            seconds[folder] += report.duration
+    terminalreporter.section("seconds of each folder")
+    for folder, spent in seconds.most_common():
+        terminalreporter.line(f"{spent:8.1f} s {tests[folder]:6,} tests  {folder}")
+    terminalreporter.line(f"{seconds.total():8.1f} s {tests.total():6,} tests  in all")
 
 
 @pytest.fixture(scope="session")
@@ -82,5 +102,10 @@ def no_xla_beside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(params=["function", "magic"])
 def door(request: pytest.FixtureRequest, shell: Notebook) -> Door:
-    """Each of the two ways in: the Python function, and the magic."""
+    """Return a way in: the Python function for all cases of a test, the magic for its first case.
+
+    With the mark ``both_doors``, the magic runs the first case for each value of the parameters that the
+    mark names. The two ways meet at ``grad_program`` and ``minimize_program``: what lies behind these is
+    tested once.
+    """
     return Door(request.param, shell)

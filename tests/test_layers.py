@@ -525,7 +525,7 @@ def run_fresh(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-c", script],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         env=environment,
         check=True,
     )

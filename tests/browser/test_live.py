@@ -20,7 +20,8 @@ STEP = "time.sleep(0.001); "
 """With it, a run lasts a quarter of an hour on the fastest machine, and its bar moves on the slowest."""
 CELLS = [
     "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-    "%load_ext tape_magic\nimport time, tensorflow as tf\nx, n = tf.Variable(1.0, dtype=tf.float64), 0",
+    "%load_ext tape_magic\nimport time, tensorflow as tf\nx, n = tf.Variable(1.0, dtype=tf.float64), 0\n"
+    "from tape_magic.engine.minimization import control; control.PAUSE_SECONDS = 0.5",
     f"%%minimize y {LONG}\n{STEP}y = x**2",
     "n += 1; print('behind', n, minimum.reason.name)",
     "%%minimize y --over x --steps 20\ny = x**2",
@@ -28,6 +29,14 @@ CELLS = [
     "print('never')",
 ]
 MISSING = "model not found"
+
+
+NOTES_THE_PAUSE = """output => {
+    window.noted = [output.innerText];
+    const note = () => { if (output.innerText.includes('Resume')) noted.push(output.innerText) };
+    new MutationObserver(note).observe(output, {subtree: true, childList: true, characterData: true});
+}"""
+"""Keeps what the display says while it shows Resume: for half a second at least, as the first cell sets."""
 
 
 def step(page: Page, cell: int) -> int:
@@ -42,7 +51,7 @@ def width(page: Page, cell: int) -> str:
     return str(bar.locator("div").get_attribute("style"))
 
 
-def start(page: Page, cell: int) -> None:
+def start_cell(page: Page, cell: int) -> None:
     page.run(cell)
     page.until(lambda: page.button(cell, "Stop").count(), f"Stop below cell {cell}")
 
@@ -55,10 +64,11 @@ def the_bar_moves_pause_freezes_it_and_resume_goes_on(page: Page, cell: int) -> 
     page.button(cell, "Resume").wait_for()
     page.says(cell, "paused")
     frozen = step(page, cell)
-    page.page.wait_for_timeout(600)
-    assert step(page, cell) == frozen
+    page.output(cell).first.evaluate(NOTES_THE_PAUSE)
     page.button(cell, "Resume").click()
     page.button(cell, "Pause").wait_for()
+    noted = page.page.evaluate("noted.map(text => text.match(/step ([\\d,]+) of/)[1])")
+    assert {int(number.replace(",", "")) for number in noted} == {frozen}
     page.until(lambda: step(page, cell) > frozen, "a step after the pause")
 
 
@@ -121,7 +131,7 @@ def stop_ends_the_cell_with_the_report_in_place(page: Page, cell: int) -> None:
 
 
 def the_square_button_shows_the_report_and_then_the_interrupt(page: Page, cell: int) -> None:
-    start(page, cell)
+    start_cell(page, cell)
     page.cell(cell + 1).locator(".cm-content").click()
     page.page.keyboard.press("Shift+Enter")  # queued
     interrupt = "[data-command='notebook:interrupt-kernel'], [title^='Interrupt the kernel']"
@@ -134,7 +144,7 @@ def the_square_button_shows_the_report_and_then_the_interrupt(page: Page, cell: 
     assert "never" not in page.text(cell + 1)
 
 
-def shown(page: Page, cell: int) -> None:
+def the_report_is_shown(page: Page, cell: int) -> None:
     """The report stands below the cell, with its picture, and no widget is missed."""
     page.says(cell, "stopped ·")
     page.until(
@@ -168,7 +178,7 @@ def test_in_jupyterlab(server: Server, browser: Any) -> None:
     page = Page(browser, server.address(path.name))
     page.run(0)
     page.done(0)
-    start(page, 1)
+    start_cell(page, 1)
     the_bar_moves_pause_freezes_it_and_resume_goes_on(page, 1)
     the_keyboard_does_the_same(page, 1)
     page.run(2)  # queued behind
@@ -186,7 +196,7 @@ def test_in_jupyterlab(server: Server, browser: Any) -> None:
     assert "widget-view" not in saved
     assert "\\r" not in saved.replace("\\right", "")
     page = Page(browser, server.address(path.name))
-    shown(page, 1)
+    the_report_is_shown(page, 1)
     page.close()
     server.end_kernels()
 
@@ -195,7 +205,7 @@ def test_in_jupyterlab(server: Server, browser: Any) -> None:
     untrusted = path.with_name("untrusted.ipynb")
     nbformat.write(notebook, untrusted)
     page = Page(browser, server.address(untrusted.name))
-    shown(page, 1)
+    the_report_is_shown(page, 1)
     page.close()
     server.end_kernels()
     exported(browser, path)
@@ -206,7 +216,7 @@ def test_in_notebook(server: Server, browser: Any) -> None:
     page = Page(browser, server.address(path.name, lab=False))
     page.run(0)
     page.done(0)
-    start(page, 1)
+    start_cell(page, 1)
     the_bar_moves_pause_freezes_it_and_resume_goes_on(page, 1)
     a_narrow_window_shows_all_of_the_curve(page, 1)
     running = type_of(page, 1)

@@ -18,7 +18,7 @@ from tape_magic.engine.process.log import capture_log
 from tape_magic.engine.process.output import hide_output
 from tape_magic.results.minimum import MinimizeResult
 
-PATIENCE = 60  # seconds until a thread counts as stuck
+PATIENCE = 300  # seconds until a thread counts as stuck
 
 
 class Threads:
@@ -178,11 +178,11 @@ def test_two_checks_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert isinstance(tf.config.functions_run_eagerly(), bool)
 
 
-def elsewhere(function: Callable[[], Any]) -> Any:
+def on_another_thread(function: Callable[[], Any]) -> Any:
     """What a function gives on another thread."""
     threads = Threads()
-    threads.start("elsewhere", function)
-    return threads.join()["elsewhere"]
+    threads.start("another", function)
+    return threads.join()["another"]
 
 
 @pytest.mark.parametrize("set_by_user", [False, True])
@@ -191,8 +191,8 @@ def test_functions_run_eagerly_on_one_thread_only(set_by_user: bool) -> None:
     try:
         run_eagerly_here(True)
         assert tf.config.functions_run_eagerly()
-        assert elsewhere(lambda: bool(tf.config.functions_run_eagerly())) == set_by_user
-        elsewhere(lambda: (run_eagerly_here(True), run_eagerly_here(False)))
+        assert on_another_thread(lambda: bool(tf.config.functions_run_eagerly())) == set_by_user
+        on_another_thread(lambda: (run_eagerly_here(True), run_eagerly_here(False)))
         assert tf.config.functions_run_eagerly()
         run_eagerly_here(False)
         assert tf.config.functions_run_eagerly() is set_by_user
@@ -209,7 +209,7 @@ def test_the_log_of_another_thread_is_left_to_it(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(logger, "level", logging.INFO)
     with capture_log(details=True) as messages:
         logger.debug("own detail")
-        elsewhere(lambda: (logger.warning("of another"), logger.debug("detail of another")))
+        on_another_thread(lambda: (logger.warning("of another"), logger.debug("detail of another")))
     assert messages == ["own detail"]
     assert heard == ["of another"]
 

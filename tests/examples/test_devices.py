@@ -44,7 +44,7 @@ def cell_called(notebook: Any, name: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def executed(kernels: KernelSpecManager, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def run_by_papermill(kernels: KernelSpecManager, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The notebook run from top to bottom, by papermill."""
     path = tmp_path_factory.mktemp("executed") / NOTEBOOK.name
     papermill.execute_notebook(str(NOTEBOOK), str(path), kernel_name="python3", progress_bar=False)
@@ -52,8 +52,8 @@ def executed(kernels: KernelSpecManager, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.mark.parametrize("which", ["committed", "executed"])
-def test_each_line(executed: Any, which: str) -> None:
-    notebook = executed if which == "executed" else read(NOTEBOOK)
+def test_each_line(run_by_papermill: Any, which: str) -> None:
+    notebook = run_by_papermill if which == "executed" else read(NOTEBOOK)
     for name, texts in EXPECTED.items():
         for text in texts:
             assert text in text_on_one_line(cell_called(notebook, name)), name
@@ -65,10 +65,10 @@ def test_the_doctor_of_a_machine_without_a_gpu() -> None:
     assert text.endswith("%tfgpu --cpu")
 
 
-def test_the_committed_outputs_are_those_of_a_run(executed: Any) -> None:
-    assert_the_same(read(NOTEBOOK), executed, MACHINE)
+def test_the_committed_outputs_are_those_of_a_run(run_by_papermill: Any) -> None:
+    assert_the_same(read(NOTEBOOK), run_by_papermill, MACHINE)
 
 
 @pytest.mark.parametrize("which", ["committed", "executed"])
-def test_it_is_clean(executed: Any, which: str) -> None:
-    assert_clean(executed if which == "executed" else read(NOTEBOOK))
+def test_it_is_clean(run_by_papermill: Any, which: str) -> None:
+    assert_clean(run_by_papermill if which == "executed" else read(NOTEBOOK))

@@ -28,7 +28,7 @@ EXPECTED = {
 
 
 @pytest.fixture(scope="module")
-def executed(kernels: KernelSpecManager, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def run_by_nbconvert(kernels: KernelSpecManager, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The notebook run from top to bottom, by nbconvert's command."""
     folder = tmp_path_factory.mktemp("executed")
     command = [sys.executable, "-m", "nbconvert", "--execute", "--to", "notebook", str(NOTEBOOK)]
@@ -38,17 +38,17 @@ def executed(kernels: KernelSpecManager, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.mark.parametrize("source", EXPECTED)
 @pytest.mark.parametrize("which", ["committed", "executed"])
-def test_each_situation(executed: Any, which: str, source: str) -> None:
-    notebook = executed if which == "executed" else read(NOTEBOOK)
+def test_each_situation(run_by_nbconvert: Any, which: str, source: str) -> None:
+    notebook = run_by_nbconvert if which == "executed" else read(NOTEBOOK)
     cell = next(cell for cell in notebook.cells if cell.cell_type == "code" and source in cell.source)
     for text in EXPECTED[source]:
         assert text in shown_text(cell)
 
 
-def test_the_committed_outputs_are_those_of_a_run(executed: Any) -> None:
-    assert_the_same(read(NOTEBOOK), executed)
+def test_the_committed_outputs_are_those_of_a_run(run_by_nbconvert: Any) -> None:
+    assert_the_same(read(NOTEBOOK), run_by_nbconvert)
 
 
 @pytest.mark.parametrize("which", ["committed", "executed"])
-def test_it_is_clean(executed: Any, which: str) -> None:
-    assert_clean(executed if which == "executed" else read(NOTEBOOK))
+def test_it_is_clean(run_by_nbconvert: Any, which: str) -> None:
+    assert_clean(run_by_nbconvert if which == "executed" else read(NOTEBOOK))

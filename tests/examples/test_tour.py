@@ -26,7 +26,7 @@ def cell_called(notebook: Any, name: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def executed(kernels: KernelSpecManager) -> Any:
+def run_tour(kernels: KernelSpecManager) -> Any:
     """The tour run from top to bottom, and at its end the namespace's numbers."""
     notebook = read(TOUR)
     for cell in code_cells(notebook):
@@ -38,54 +38,54 @@ def executed(kernels: KernelSpecManager) -> Any:
     return notebook
 
 
-def test_no_cell_fails(executed):
-    assert [one for cell in code_cells(executed) for one in cell.outputs if one.output_type == "error"] == []
+def test_no_cell_fails(run_tour):
+    assert [one for cell in code_cells(run_tour) for one in cell.outputs if one.output_type == "error"] == []
 
 
-def test_step_1_the_derivative(executed):
-    assert re.search(r"^∂y/∂x +−2$", shown_text(cell_called(executed, "step1")), re.MULTILINE)
+def test_step_1_the_derivative(run_tour):
+    assert re.search(r"^∂y/∂x +−2$", shown_text(cell_called(run_tour, "step1")), re.MULTILINE)
 
 
-def test_step_2_by_constants(executed):
-    rows = re.findall(r"^∂y/∂(\w) +(\S+)$", shown_text(cell_called(executed, "step2")), re.MULTILINE)
+def test_step_2_by_constants(run_tour):
+    rows = re.findall(r"^∂y/∂(\w) +(\S+)$", shown_text(cell_called(run_tour, "step2")), re.MULTILINE)
     assert rows == [("x", "−2"), ("a", "0"), ("b", "0"), ("c", "1")]
 
 
-def test_step_3_the_second_derivative(executed):
-    assert re.search(r"^∂²y/∂x² +2$", shown_text(cell_called(executed, "step3")), re.MULTILINE)
+def test_step_3_the_second_derivative(run_tour):
+    assert re.search(r"^∂²y/∂x² +2$", shown_text(cell_called(run_tour, "step3")), re.MULTILINE)
 
 
-def test_step_4_at_two_points(executed):
-    assert shown_text(cell_called(executed, "pair4a")) == "(-2.0, 1.0)"
-    assert shown_text(cell_called(executed, "pair4b")) == "(0.0, 0.0)"
+def test_step_4_at_two_points(run_tour):
+    assert shown_text(cell_called(run_tour, "pair4a")) == "(-2.0, 1.0)"
+    assert shown_text(cell_called(run_tour, "pair4b")) == "(0.0, 0.0)"
 
 
 @pytest.mark.parametrize("step", [5, 6, 7, 8])
-def test_steps_5_to_8_the_minimum(executed, step):
-    found = re.fullmatch(r"y = (\S+), x = (\S+)\n", shown_text(cell_called(executed, f"end{step}")))
+def test_steps_5_to_8_the_minimum(run_tour, step):
+    found = re.fullmatch(r"y = (\S+), x = (\S+)\n", shown_text(cell_called(run_tour, f"end{step}")))
     assert found
     assert float(found[1]) == 0
     assert math.isclose(float(found[2]), 0.9999985, abs_tol=1e-6)
-    assert shown_text(cell_called(executed, f"step{step}")).startswith("y = 0 at step 1,000 · step limit")
+    assert shown_text(cell_called(run_tour, f"step{step}")).startswith("y = 0 at step 1,000 · step limit")
 
 
 @pytest.mark.parametrize(("step", "engine"), [(5, "eager"), (6, "eager"), (7, "graph"), (8, "XLA")])
-def test_each_minimum_is_found_by_the_engine_that_its_text_names(executed, step, engine):
-    assert f"· {engine} ·" in shown_text(cell_called(executed, f"step{step}")).replace("\n ", "")
+def test_each_minimum_is_found_by_the_engine_that_its_text_names(run_tour, step, engine):
+    assert f"· {engine} ·" in shown_text(cell_called(run_tour, f"step{step}")).replace("\n ", "")
 
 
-def test_the_numbers_left_in_the_notebook(executed):
-    dy_dx, x, y = json.loads(shown_text(cell_called(executed, "ends")))
+def test_the_numbers_left_in_the_notebook(run_tour):
+    dy_dx, x, y = json.loads(shown_text(cell_called(run_tour, "ends")))
     assert (dy_dx, y) == (0.0, 0.0)
     assert math.isclose(x, 0.9999985, abs_tol=1e-6)
 
 
-def test_the_reports_are_values(executed):
-    assert shown_text(cell_called(executed, "values")) == "(0.0, 1000, 1001)"
+def test_the_reports_are_values(run_tour):
+    assert shown_text(cell_called(run_tour, "values")) == "(0.0, 1000, 1001)"
 
 
-def test_the_committed_outputs_are_those_of_a_run(executed):
-    assert_the_same(read(TOUR), executed)
+def test_the_committed_outputs_are_those_of_a_run(run_tour):
+    assert_the_same(read(TOUR), run_tour)
 
 
 def test_each_step_is_one_line_of_magic():
@@ -104,8 +104,8 @@ def test_every_step_is_explained():
 
 
 @pytest.mark.parametrize("which", ["committed", "executed"])
-def test_it_is_clean(executed, which):
-    notebook = executed if which == "executed" else read(TOUR)
+def test_it_is_clean(run_tour, which):
+    notebook = run_tour if which == "executed" else read(TOUR)
     assert_clean(notebook)
     assert notebook.metadata.kernelspec.name == "python3"
 

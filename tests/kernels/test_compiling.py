@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
-from tests.kernels import test_kernel
-from tests.kernels.test_kernel import PATIENCE, Kernel
-from tests.kernels.test_live import Live, state
-
-apart = test_kernel.apart
+from tests.support.kernels import PATIENCE, Kernel, Live, started, state
 
 CELL = "%%minimize y --over x --optimizer sgd --lr 1e-9 --steps 5 --engine xla\ny = tf.reduce_sum(x**2)*{0}"
 
@@ -29,7 +22,7 @@ def open_gate():
     gate.set()
     for one in threading.enumerate():
         if one.name == compiling.THREAD:
-            one.join(60)
+            one.join(300)
 """
 """What a run has compiled from `hold` to `let_go` on is not, until the gate opens."""
 
@@ -46,7 +39,6 @@ CompileWaiter.lay_out = untold"""
 
 
 START = (
-    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     "%load_ext tape_magic\nimport threading\nimport tensorflow as tf\nx = tf.Variable(tf.ones([4, 4]))\n"
     "from tape_magic.display.live import progress; progress.QUIET_SECONDS = 0.0\n"
     "def state():\n"
@@ -55,20 +47,10 @@ START = (
 )
 
 
-def started(apart: Path) -> Kernel:
-    """A kernel that can hold what is compiled."""
-    kernel = Kernel(apart)
-    for cell in (START, HELD, LATER):
-        kernel.ok(cell)
-    return kernel
+HOLDING = (START, HELD, LATER)
+"""What a kernel runs to hold what is compiled."""
 
-
-@pytest.fixture(scope="module")
-def kernel(apart: Path) -> Iterator[Kernel]:
-    kernel = started(apart)
-    kernel.ok("%%minimize z --over x --lr 1e-9 --steps 2 --engine xla\nz = tf.reduce_sum(x)")
-    yield kernel
-    kernel.close()
+SETUP = (*HOLDING, "%%minimize z --over x --lr 1e-9 --steps 2 --engine xla\nz = tf.reduce_sum(x)")
 
 
 def test_an_interrupt_while_xla_compiles(kernel: Kernel) -> None:
@@ -116,7 +98,7 @@ y = tf.reduce_sum(y**2)"""
 
 def test_a_kernel_that_compiles_can_be_shut_down(apart: Path) -> None:
     """Nothing waits for XLA then, either."""
-    kernel = started(apart)
+    kernel = started(apart, HOLDING)
     try:
         kernel.ok("hold()")
         live = Live(kernel, LARGE)

@@ -2,162 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import queue
 import sys
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import nbclient
 import nbformat
 import pytest
-from jupyter_client.manager import KernelManager
 
-WIDGET = "application/vnd.jupyter.widget-view+json"
-PATIENCE = 120  # seconds until a kernel counts as lost; no test waits for them to pass
-
-
-@dataclass(frozen=True)
-class Message:
-    """One message on the channel for outputs, and when the kernel made it."""
-
-    kind: str
-    content: dict[str, Any]
-    at: float
-
-
-@dataclass(frozen=True)
-class Ran:
-    """What running one cell brought."""
-
-    reply: dict[str, Any]
-    messages: tuple[Message, ...]
-
-    @property
-    def status(self) -> str:
-        return str(self.reply["status"])
-
-    def of(self, *kinds: str) -> list[Message]:
-        return [message for message in self.messages if message.kind in kinds]
-
-    @property
-    def stdout(self) -> str:
-        return "".join(m.content["text"] for m in self.of("stream") if m.content["name"] == "stdout")
-
-    @property
-    def result(self) -> str:
-        (shown,) = self.of("execute_result")
-        return str(shown.content["data"]["text/plain"])
-
-
-class Kernel:
-    """A kernel as JupyterLab talks to it: its client takes input."""
-
-    def __init__(self, folder: Path) -> None:
-        self.shows = True  # whether it has a view for widgets
-        self.manager = KernelManager(kernel_name="python3")
-        self.manager.start_kernel(cwd=str(folder), extra_arguments=["--HistoryManager.hist_file=:memory:"])
-        self.client = self.manager.blocking_client()
-        self.client.start_channels()
-        self.client.wait_for_ready(timeout=PATIENCE)
-
-    def start(self, cell: str) -> str:
-        return str(self.client.execute(cell, allow_stdin=True))
-
-    def finish(self, request: str) -> Ran:
-        """All messages of a request until the kernel is idle, and the reply."""
-        messages: list[Message] = []
-        deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline:
-            message = self._message(request)
-            messages.append(message)
-            if message.kind == "status" and message.content["execution_state"] == "idle":
-                return Ran(self.reply(request), tuple(messages))
-        raise AssertionError("the kernel did not become idle")
-
-    def _message(self, request: str) -> Message:
-        """The next message of a request. A widget that it shows is shown, and the kernel hears of that."""
-        while True:
-            message = self.client.get_iopub_msg(timeout=PATIENCE)
-            if message["parent_header"].get("msg_id") == request:
-                break
-        content = message["content"]
-        if self.shows and message["msg_type"] == "display_data" and WIDGET in content["data"]:
-            self.tell(content["data"][WIDGET]["model_id"], method="update", state={"_view_count": 1})
-        return Message(message["msg_type"], content, message["header"]["date"].timestamp())
-
-    def tell(self, model: str, **data: Any) -> None:
-        """What the view of a widget sends."""
-        content = {"comm_id": model, "data": {"buffer_paths": [], **data}}
-        self.client.shell_channel.send(self.client.session.msg("comm_msg", content))
-
-    def reply(self, request: str) -> dict[str, Any]:
-        while True:
-            reply = self.client.get_shell_msg(timeout=PATIENCE)
-            if reply["parent_header"].get("msg_id") == request:
-                return dict(reply["content"])
-
-    def run(self, cell: str) -> Ran:
-        ran = self.finish(self.start(cell))
-        while ran.status == "aborted":  # a kernel does not run what comes right after an error
-            time.sleep(0.1)
-            ran = self.finish(self.start(cell))
-        return ran
-
-    def ok(self, cell: str) -> Ran:
-        ran = self.run(cell)
-        assert ran.status == "ok", ran.reply
-        return ran
-
-    def wait_for(self, request: str, kind: str) -> list[Message]:
-        """The messages until the first of a kind; the request goes on."""
-        seen: list[Message] = []
-        while not any(message.kind == kind for message in seen):
-            seen.append(self._message(request))
-        return seen
-
-    @contextlib.contextmanager
-    def opens(self, after: float) -> Iterator[None]:
-        """Within this, runs open a panel from so many seconds on."""
-        self.ok(f"from tape_magic.display.live import progress; progress.QUIET_SECONDS = {after}")
-        yield
-        self.ok("progress.QUIET_SECONDS = 0.5")
-
-    def close(self) -> None:
-        self.client.stop_channels()
-        self.manager.shutdown_kernel(now=True)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Kernels apart from the settings and the history of whoever runs the tests."""
-    folder = tmp_path_factory.mktemp("jupyter")
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"):
-            patch.setenv(name, str(folder / name.lower()))
-        patch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
-        patch.setenv("CUDA_VISIBLE_DEVICES", "-1")
-        yield folder
-
-
-@pytest.fixture(scope="module")
-def kernel(apart: Path) -> Iterator[Kernel]:
-    kernel = Kernel(apart)
-    # What starts the tests in the background may have the kernel ignore interrupts.
-    kernel.ok(
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "%load_ext tape_magic\nimport tensorflow as tf, numpy as np\nx = tf.Variable(1.0)"
-    )
-    kernel.ok(MOVES)
-    yield kernel
-    kernel.close()
-
-
-LONG = "y --over x --optimizer sgd --lr 1e-9 --steps 1_000_000_000_000_000 --engine xla"
-"""Weeks on any machine."""
+from tests.support.kernels import LONG, PATIENCE, WIDGET, Kernel, Live, Ran
 
 MOVES = """
 from tape_magic.display.live import panel
@@ -166,6 +19,11 @@ def counted(self, step, rate, show=panel.Panel.show):
     moves.append(step.step)
 moves, panel.Panel.show = [], counted"""
 """Counts how often the panel moves after it was opened."""
+
+SETUP = (
+    "%load_ext tape_magic\nimport tensorflow as tf, numpy as np\nx = tf.Variable(1.0)",
+    MOVES,
+)
 
 
 # -- a run that is long enough to watch ---------------------------------------------------------------------
@@ -289,13 +147,10 @@ def test_plots_have_the_format_that_the_user_chose(kernel: Kernel) -> None:
 
 def interrupted(kernel: Kernel, cell: str) -> Ran:
     """Run a cell, and press ■ when its panel shows a speed."""
-    request = kernel.start(cell)
-    seen = kernel.wait_for(request, "display_data")
-    while "steps/s" not in str(seen[-1].content):
-        seen += kernel.wait_for(request, "comm_msg")  # the display was opened while XLA compiled
+    live = Live(kernel, cell)
+    live.until("steps/s")  # the display was opened while XLA compiled
     kernel.manager.interrupt_kernel()
-    ran = kernel.finish(request)
-    return Ran(ran.reply, (*seen, *ran.messages))
+    return live.finish()
 
 
 def test_an_interrupt_shows_the_report_then_raises_and_leaves_everything_consistent(kernel: Kernel) -> None:
@@ -361,21 +216,16 @@ def test_a_second_interrupt_gets_out_at_once(kernel: Kernel) -> None:
 def test_run_all_stops_at_an_interrupt(kernel: Kernel) -> None:
     """JupyterLab sends all cells at once; the kernel drops those after the one that failed."""
     kernel.ok("x = tf.Variable(1.0)\nafter = False")
-    first = kernel.start(f"%%minimize {LONG}\ny = x**2")
+    live = Live(kernel, f"%%minimize {LONG}\ny = x**2")
     second = kernel.start("after = True")
-    kernel.wait_for(first, "display_data")
+    # What the kernel does about the click says that it has the cell that came before it.
+    live.click("Pause")
+    live.until("Resume")
+    live.click("Pause")
+    live.until("Pause")
     kernel.manager.interrupt_kernel()
-    kernel.finish(first)
-    deadline = time.monotonic() + PATIENCE
-    reply: dict[str, Any] = {}
-    while time.monotonic() < deadline and not reply:
-        try:
-            message = kernel.client.get_shell_msg(timeout=1)
-        except queue.Empty:
-            continue
-        if message["parent_header"].get("msg_id") == second:
-            reply = message["content"]
-    assert reply["status"] in ("aborted", "error")
+    assert live.finish().reply["ename"] == "KeyboardInterrupt"
+    assert kernel.finish(second).status == "aborted"
     assert kernel.ok("after").result == "False"
 
 
@@ -399,7 +249,7 @@ NOTEBOOK = [
 
 
 @pytest.fixture(scope="module")
-def executed(apart: Path) -> Any:
+def run_by_nbclient(apart: Path) -> Any:
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in NOTEBOOK])
     client = nbclient.NotebookClient(
         notebook,
@@ -411,41 +261,41 @@ def executed(apart: Path) -> Any:
     return client.execute()
 
 
-def outputs(executed: Any, index: int) -> list[Any]:
-    return list(executed.cells[index].outputs)
+def outputs(notebook: Any, index: int) -> list[Any]:
+    return list(notebook.cells[index].outputs)
 
 
-def test_the_tutorial_in_nbclient(executed: Any) -> None:
-    assert not outputs(executed, 0), "loading the extension imports TensorFlow"
-    (report,) = outputs(executed, 2)
+def test_the_tutorial_in_nbclient(run_by_nbclient: Any) -> None:
+    assert not outputs(run_by_nbclient, 0), "loading the extension imports TensorFlow"
+    (report,) = outputs(run_by_nbclient, 2)
     assert report.output_type == "display_data"
     assert set(report.data) == {"text/html", "text/plain"}
     assert report.data["text/plain"].startswith("y = 0 at step 1,000")
-    (printed,) = outputs(executed, 3)
+    (printed,) = outputs(run_by_nbclient, 3)
     x, y, *rest = printed.text.split()
     assert float(x) == pytest.approx(0.9999985, abs=1e-6)
     assert float(y) == 0
     assert rest[0::2] == ["1000", "STEPS"]
     assert rest[1] in ("graph", "xla")
-    (value,) = outputs(executed, 5)
+    (value,) = outputs(run_by_nbclient, 5)
     assert value.output_type == "execute_result"
     assert "0.0" in value.data["text/plain"]
-    (kind,) = outputs(executed, 6)
+    (kind,) = outputs(run_by_nbclient, 6)
     assert kind.data["text/plain"] == "(float, 1.0)"
 
 
-def test_a_long_run_in_nbclient_has_one_final_display_and_no_widget(executed: Any) -> None:
-    (report,) = outputs(executed, 7)
+def test_a_long_run_in_nbclient_has_one_final_display_and_no_widget(run_by_nbclient: Any) -> None:
+    (report,) = outputs(run_by_nbclient, 7)
     assert report.output_type == "display_data"
     assert set(report.data) == {"text/html", "text/plain"}
     assert "at step 70" in report.data["text/plain"]
-    assert WIDGET not in str(executed)
-    assert "widgets" not in executed.metadata
-    assert "\r" not in str([output for cell in executed.cells for output in cell.outputs])
+    assert WIDGET not in str(run_by_nbclient)
+    assert "widgets" not in run_by_nbclient.metadata
+    assert "\r" not in str([output for cell in run_by_nbclient.cells for output in cell.outputs])
 
 
-def test_a_refusal_in_nbclient_is_one_line(executed: Any) -> None:
-    (said,) = outputs(executed, 8)
+def test_a_refusal_in_nbclient_is_one_line(run_by_nbclient: Any) -> None:
+    (said,) = outputs(run_by_nbclient, 8)
     assert (said.output_type, said.name) == ("stream", "stderr")
     assert said.text.startswith("UsageError: the cell never assigns loss")
     assert said.text.count("\n") == 1

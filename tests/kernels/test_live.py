@@ -3,73 +3,22 @@
 from __future__ import annotations
 
 import random
-import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.kernels import test_kernel
-from tests.kernels.test_kernel import LONG, PATIENCE, WIDGET, Kernel, Message, Ran
-
-apart = test_kernel.apart
+from tests.support.kernels import LONG, WIDGET, Kernel, Live, state
 
 CELL = f"%%minimize {LONG}\ny = x**2"
 
-
-class Live:
-    """A cell that runs, and the buttons of its panel."""
-
-    def __init__(self, kernel: Kernel, cell: str = CELL) -> None:
-        self.kernel = kernel
-        self.request = kernel.start(cell)
-        self.seen = kernel.wait_for(self.request, "display_data")
-
-    def click(self, word: str) -> None:
-        """Click the button with a word on it."""
-        (model,) = [
-            message.content["comm_id"]
-            for message in self.seen
-            if message.kind == "comm_open" and state(message).get("description") == word
-        ]
-        self.kernel.tell(model, method="custom", content={"event": "click"})
-
-    def until(self, word: str) -> None:
-        """Until the panel shows a word."""
-        deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline:
-            new = self.kernel.wait_for(self.request, "comm_msg")
-            self.seen += new
-            if any(word in str(state(message).values()) for message in new):
-                return
-        raise AssertionError(f"the panel never shows {word}")
-
-    def finish(self) -> Ran:
-        ran = self.kernel.finish(self.request)
-        return Ran(ran.reply, (*self.seen, *ran.messages))
-
-
-def state(message: Message) -> dict[str, Any]:
-    """What a message of a widget changes."""
-    return dict(message.content.get("data", {}).get("state", {}))
-
-
-@pytest.fixture(scope="module")
-def kernel(apart: Path) -> Iterator[Kernel]:
-    kernel = Kernel(apart)
-    kernel.ok(
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "%load_ext tape_magic\nimport tensorflow as tf, tape_magic\nx = tf.Variable(1.0)"
-    )
-    kernel.ok("%%minimize y --over x --lr 1e-9 --steps 300_000 --engine xla\ny = x**2")
-    yield kernel
-    kernel.close()
+SETUP = (
+    "%load_ext tape_magic\nimport tensorflow as tf, tape_magic\nx = tf.Variable(1.0)",
+    "%%minimize y --over x --lr 1e-9 --steps 300_000 --engine xla\ny = x**2",
+)
 
 
 def test_stop_ends_the_cell_with_its_report_and_what_was_queued_runs_in_order(kernel: Kernel) -> None:
     kernel.ok("x.assign(1.0); order = []")
-    live = Live(kernel)
+    live = Live(kernel, CELL)
     queued = [kernel.start(f"order.append({number})") for number in (1, 2)]
     completion = kernel.client.complete("minim")
     queued += [kernel.start("order.append(3); print(minimum.reason.name)")]
@@ -99,7 +48,7 @@ def test_pause_freezes_the_run_and_resume_goes_on(kernel: Kernel) -> None:
     kernel.ok(
         "x.assign(1.0)\nfrom tape_magic.engine.minimization import control; control.PAUSE_SECONDS = 1.0"
     )
-    live = Live(kernel)
+    live = Live(kernel, CELL)
     live.click("Pause")
     live.until("Resume")
     live.until("paused")
@@ -113,7 +62,7 @@ def test_pause_freezes_the_run_and_resume_goes_on(kernel: Kernel) -> None:
     ran = live.finish()
     assert ran.status == "ok"
     span = ran.messages[-1].at - ran.messages[0].at
-    kernel.ok("asked.PAUSE_SECONDS = 0.02")
+    kernel.ok("control.PAUSE_SECONDS = 0.02")
     assert float(kernel.ok("minimum.seconds").result) < span - 0.9
 
 
@@ -143,7 +92,7 @@ def test_no_stop_of_many_is_missed_and_each_leaves_whole_steps(kernel: Kernel) -
 
 def test_a_paused_run_can_be_interrupted_and_what_is_queued_is_dropped(kernel: Kernel) -> None:
     kernel.ok("after = False; x.assign(1.0)")
-    live = Live(kernel)
+    live = Live(kernel, CELL)
     live.click("Pause")
     live.until("paused")
     queued = kernel.start("after = True")

@@ -8,13 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernels import test_kernel
-from tests.kernels.test_kernel import PATIENCE, Kernel
+from tests.support.kernels import PATIENCE, Kernel, Live, started
 
-apart = test_kernel.apart
-
-SETUP = """
-import signal; signal.signal(signal.SIGINT, signal.default_int_handler)
+TOOLS = """
 %load_ext tape_magic
 import asyncio, contextvars, threading, time
 import numpy as np, tensorflow as tf, tape_magic
@@ -36,10 +32,12 @@ def beside(work):
     thread.start()
     def end():
         over.set()
-        thread.join(60)
+        thread.join(300)
         return rounds[0] > 0, errors, thread.is_alive()
     return end
 """
+
+SETUP = (TOOLS,)
 
 # What a report must not contain: a square root and a logarithm without a derivative, in line 6.
 BUSY = """
@@ -56,14 +54,6 @@ def work():
     assert own.numpy() == 1.0
 end = beside(work)
 """
-
-
-@pytest.fixture(scope="module")
-def kernel(apart: Path) -> Iterator[Kernel]:
-    kernel = Kernel(apart)
-    kernel.ok(SETUP)
-    yield kernel
-    kernel.close()
 
 
 @pytest.fixture
@@ -196,7 +186,7 @@ def together(*calls):
     done.clear()
     threads = [threading.Thread(target=call, args=one) for one in calls]
     for one in threads: one.start()
-    for one in threads: one.join(60)
+    for one in threads: one.join(300)
 """
 
 
@@ -237,18 +227,21 @@ def test_magics_in_threads(kernel: Kernel) -> None:
 
 def test_a_run_in_a_thread_and_one_in_a_cell_are_each_shown(kernel: Kernel) -> None:
     kernel.ok(IN_A_THREAD)
-    kernel.ok("p, q = tf.Variable(1.0), tf.Variable(1.0); over = threading.Event()")
+    # Each goes on until both have taken twenty steps.
+    kernel.ok("p, q, ones, twos = tf.Variable(1.0), tf.Variable(1.0), [], []")
+    line = "--lr 1e-9 --steps 1_000_000_000 --target 0 --engine eager"
     said = everything(
         kernel,
-        "t = threading.Thread(target=call, args="
-        "('long', 'minimize', 'one --over p --lr 1e-9 --time 1s -o m1', 'one = p**2')); t.start()",
-        "%%minimize two --over q --lr 1e-9 --time 1s -o m2\ntwo = q**2",
-        "t.join(60); print(done, t.is_alive())",
+        f"t = threading.Thread(target=call, args=('long', 'minimize', 'one --over p {line} -o m1', "
+        "'ones.append(1)\\none = p**2 if min(len(ones), len(twos)) < 20 else 0*p')); t.start()",
+        f"%%minimize two --over q {line} -o m2\n"
+        "twos.append(1)\ntwo = q**2 if min(len(ones), len(twos)) < 20 else 0*q",
+        "t.join(300); print(done, t.is_alive())",
     )
     assert "{'long': 'ok'} False" in said
-    for report in ("one = 1", "two = 1"):
+    for report in ("one = 0", "two = 0"):
         assert report in said
-    assert kernel.ok("m1.reason.name, m2.reason.name").result == "('TIME', 'TIME')"
+    assert kernel.ok("m1.reason.name, m2.reason.name").result == "('TARGET', 'TARGET')"
 
 
 TICKING = """
@@ -258,7 +251,12 @@ async def tick():
         ticks.append(1)
         await asyncio.sleep(0.005)
 task = asyncio.ensure_future(tick())
-await asyncio.sleep(0.05)
+async def ticked():
+    before = len(ticks)
+    while len(ticks) == before:
+        await asyncio.sleep(0.001)
+    return not task.done()
+assert await ticked()
 """
 
 
@@ -266,19 +264,19 @@ def test_beside_a_task_and_within_an_async_cell(kernel: Kernel) -> None:
     """A task of the kernel's loop waits while a magic's cell runs, as for any cell, and goes on after it."""
     kernel.ok(IN_A_THREAD)
     kernel.ok(TICKING)
-    shown = kernel.ok("%%minimize y --over x --lr 1e-9 --time 0.8s --engine graph\ny = x**2")
-    assert shown.of("comm_open")
-    kernel.ok("%%grad dy/dx -q\ny = x**2")
-    going = "before = len(ticks); await asyncio.sleep(0.2); len(ticks) > before, task.done()"
-    assert kernel.ok(going).result == "(True, False)"
-    line = "'minimize', 'y --over x --lr 1e-9 --time 0.8s --engine graph', 'y = x**2'"
-    within = kernel.ok(
-        f"await asyncio.sleep(0)\nget_ipython().run_cell_magic({line})\n"
-        "await asyncio.sleep(0)\nminimum.steps > 0"
-    )
-    assert within.result == "True"
+    with kernel.opens(0.0):
+        shown = kernel.ok("%%minimize y --over x --lr 1e-9 --steps 60 --engine graph\ny = x**2")
+        assert shown.of("comm_open")
+        kernel.ok("%%grad dy/dx -q\ny = x**2")
+        assert kernel.ok("await ticked()").result == "True"
+        line = "'minimize', 'y --over x --lr 1e-9 --steps 60 --engine graph', 'y = x**2'"
+        within = kernel.ok(
+            f"await asyncio.sleep(0)\nget_ipython().run_cell_magic({line})\n"
+            "await asyncio.sleep(0)\nminimum.steps"
+        )
+    assert within.result == "60"
     assert within.of("comm_open")
-    assert "time is up" in within.of("update_display_data")[-1].content["data"]["text/plain"]
+    assert "at step 60" in within.of("update_display_data")[-1].content["data"]["text/plain"]
     # The run ends once the loop has gone on beside it.
     off = "'minimize', 'y --over x --lr 1e-9 --time 240h --target 0 --engine eager', "
     off += "'y = x**2 if len(ticks) < before + 20 else 0*x'"
@@ -289,18 +287,24 @@ def test_beside_a_task_and_within_an_async_cell(kernel: Kernel) -> None:
 def test_two_notebooks_share_nothing(kernel: Kernel, apart: Path) -> None:
     """Two kernels in one folder: the same cells at once, and no file that both or either leave."""
     before = sorted(apart.rglob("*"))
-    other = Kernel(apart)
+    other = started(apart, SETUP)
     try:
-        other.ok(SETUP)
-        line = "y --over x --lr 1e-9 --steps 2_000_000_000 --time 1s --engine graph"
+        line = "y --over x --optimizer sgd --lr 1e-12 --steps 1_000_000_000_000_000 --engine graph"
         kernel.ok("x.assign(2.0)")
         other.ok("x.assign(3.0)")
-        for cell in (f"%%minimize {line}\ny = x**2", "%%grad dy/dx\ny = x**2", "%tfgpu -o d"):
+        with kernel.opens(0.0), other.opens(0.0):
+            runs = [Live(one, f"%%minimize {line}\ny = x**2") for one in (kernel, other)]
+            for run in runs:
+                run.until("steps/s")
+            for run in runs:
+                run.click("Stop")
+            assert [run.finish().status for run in runs] == ["ok", "ok"]
+        for cell in ("%%grad dy/dx\ny = x**2", "%tfgpu -o d"):
             requests = [(one, one.start(cell)) for one in (kernel, other)]
             assert [one.finish(request).status for one, request in requests] == ["ok", "ok"]
         asked = "round(float(x), 3), round(float(dy_dx), 3), minimum.reason.name"
         ends = [one.ok(asked).result for one in (kernel, other)]
-        assert ends == ["(2.0, 4.0, 'TIME')", "(3.0, 6.0, 'TIME')"]
+        assert ends == ["(2.0, 4.0, 'STOPPED')", "(3.0, 6.0, 'STOPPED')"]
     finally:
         other.close()
     left = [path for path in sorted(apart.rglob("*")) if path not in before]

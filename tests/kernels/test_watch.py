@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.kernels import test_kernel
-from tests.kernels.test_kernel import PATIENCE, WIDGET, Kernel
-
-apart = test_kernel.apart
+from tests.support.kernels import PATIENCE, WIDGET, Kernel
 
 UNTIL_IT_MOVES = """
 import time

@@ -22,6 +22,7 @@ from tape_magic.errors import LineError
 from tape_magic.magics.front_end import KINDS, VARIABLE, front_end, kind_of
 from tape_magic.results.minimum import MinimizeResult, StopReason, VariableChange
 from tape_magic.results.steps import Step, Wish
+from tests.support.clock import Clock
 from tests.support.notebook import Notebook
 
 
@@ -52,19 +53,9 @@ def result() -> MinimizeResult:
     )
 
 
-@dataclass
-class Clock:
-    """Time as the display reads it."""
-
-    now: float = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
+    clock = Clock(runs=False)
     monkeypatch.setattr(progress, "time", clock)
     return clock
 
@@ -148,16 +139,16 @@ def test_the_environment_speaks_where_the_notebook_does_not(monkeypatch: pytest.
 def paced(progress: Any, clock: Clock, until: float, every: float) -> Iterator[float]:
     """Drive a progress display with a step each `every` seconds; the times at which it was updated."""
     shown: list[str] = []
-    start = clock.now
+    start = clock.monotonic()
     number = 0
-    while (seconds := clock.now - start) < until:
+    while (seconds := clock.monotonic() - start) < until:
         progress.update(at(number, seconds))
         label = progress.panel.page.value if progress.panel is not None else ""
         if label and label not in shown:
             shown.append(label)
             yield seconds
         number += 1
-        clock.now += every
+        clock.sleep(every)
 
 
 def test_a_widget_shows_nothing_for_half_a_second_and_then_ten_updates_a_second(
@@ -204,7 +195,7 @@ def test_the_report_takes_the_widgets_place_and_the_widgets_are_closed(
     widgets = panel.bar, panel.page, panel.widget, panel.pause, panel.stop
     assert 'aria-valuenow="1"' in panel.bar.value
     assert "width:1.00%" in panel.bar.value
-    clock.now += 1
+    clock.sleep(1)
     progress.update(at(500, 1.6))
     assert 'aria-valuenow="50"' in panel.bar.value
     assert len(published) == 1
@@ -379,7 +370,7 @@ def test_the_speed_is_that_of_late(clock: Clock) -> None:
     pace = Pace()
     for second in range(10):  # slow for five seconds, and then fast
         pace.due(at(100 * second if second < 5 else 500 + 1000 * (second - 5), float(second)))
-        clock.now += 1.0
+        clock.sleep(1.0)
     assert pace.rate == 1000.0
 
 
@@ -389,8 +380,8 @@ def test_updates_that_take_long_are_fewer(clock: Clock) -> None:
         if pace.due(at(number, 1 + number / 100)):
             shown.append(number)
             with pace.timed():
-                clock.now += 0.01
-        clock.now += 0.01
+                clock.sleep(0.01)
+        clock.sleep(0.01)
     assert 7 <= len(shown) <= 8  # 12 s, of which the display took less than an 80th
 
 

@@ -21,7 +21,7 @@ from tape_magic.results.watching import Reading, Sample
 from tests.support.notebook import Notebook
 from tests.support.stub_nvml import StubCard, pynvml
 
-PATIENCE = 60  # seconds until a thread counts as hung; no test waits for them to pass
+PATIENCE = 300  # seconds until a thread counts as hung; no test waits for them to pass
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 

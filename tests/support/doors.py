@@ -7,9 +7,11 @@ import linecache
 import symtable
 import textwrap
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import pytest
 
 import tape_magic
 from tape_magic.engine.values.sizes import LIMIT
@@ -82,6 +84,26 @@ class Door:
         self.shell.ns.update(case.namespace)
         if case.limit != LIMIT:
             self.shell.ok(f"%config TapeMagics.derivative_limit = {case.limit}")
+
+
+def through_the_magic_once(items: Iterable[pytest.Item]) -> list[pytest.Item]:
+    """Return the items without those that repeat a test through the magic.
+
+    A test goes through the magic in its first case; with the mark ``both_doors``, in the first case for each
+    value of the parameters that the mark names.
+    """
+    kept, seen = [], set()
+    for item in items:
+        call = getattr(item, "callspec", None)
+        if call is not None and call.params.get("door") == "magic":
+            mark = item.get_closest_marker("both_doors")
+            values = tuple(id(call.params[name]) for name in (mark.args if mark else ()))
+            case = (item.nodeid.partition("[")[0], values)
+            if case in seen:
+                continue
+            seen.add(case)
+        kept.append(item)
+    return kept
 
 
 def function_of(cell: str, parameters: Sequence[str], namespace: Mapping[str, Any], returns: str) -> Any:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 120  # seconds until a case counts as hung; no test waits for them to pass
+PATIENCE = 300  # seconds until a case counts as hung; no test waits for them to pass
 PRELOADED = (
     "tensorflow",
     "keras",

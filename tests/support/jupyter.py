@@ -17,7 +17,7 @@ from typing import Any
 
 import nbformat
 
-PATIENCE = 120  # seconds until something counts as lost; no test waits for them to pass
+PATIENCE = 300  # seconds until something counts as lost; no test waits for them to pass
 TOKEN = "browser"
 
 SETTINGS = {

@@ -145,3 +145,14 @@ def hostile_reports(name: str) -> list[Any]:
             name,
         ),
     ]
+
+
+REPORTS = [
+    gradients(*(derivative("y", f"w{i}", value=range(20), sums=(3,)) for i in range(25))),
+    gradients(derivative("y", "m/kernel", value=range(20), of_model=True)),
+    minimum([3.0, 1.0, 0.5, 0.2], {"x": change(0.0, 1.0)}),
+    diverged(),
+    machine(gpu(0, PolicyKind.GROWTH, memory_total=2**34, memory_used=2**33), gpu(1, PolicyKind.HIDDEN)),
+    *(report for name in HOSTILE for report in hostile_reports(name)),
+]
+"""One of each kind, and each kind with each hostile name."""

@@ -15,7 +15,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
-PATIENCE = 60  # seconds until a process counts as hung; no test waits for them to pass
+PATIENCE = 300  # seconds until a process counts as hung; no test waits for them to pass
 PROMPT = r"In \[\d+\]: "
 
 QUIET = ("--colors=NoColor", "--TerminalInteractiveShell.term_title=False")

@@ -11,6 +11,7 @@ from tape_magic.engine.program.program import Namespace, Program, Unpack
 from tape_magic.engine.tracing.evaluation import Evaluation
 from tape_magic.engine.tracing.kept_tensors import KeptTensors
 from tape_magic.engine.tracing.loss import named, require_loss, require_scalar
+from tape_magic.engine.values.functions import OWN, origin_of
 from tape_magic.engine.values.leaves import Leaf
 from tape_magic.errors import TapeMagicError
 
@@ -99,7 +100,10 @@ class Traced:
         import tensorflow as tf
 
         code = getattr(getattr(function, "func", function), "__code__", None)
-        self._filenames.add(getattr(code, "co_filename", ""))
+        filename = getattr(code, "co_filename", "")
+        # A Python function is called by a function of this package, whose lines are not the user's.
+        if origin_of(filename) != OWN:
+            self._filenames.add(filename)
         refused: list[TapeMagicError] = []
 
         def tensors_of(returned: Any, tape: Any) -> list[Any]:

@@ -24,7 +24,7 @@ def test_outcomes() -> None:
     assert [check.agrees for check in (GOOD, BAD, NOT)] == [True, False, False]
 
 
-def shown(*checks: Check) -> str:
+def text_of(*checks: Check) -> str:
     rows = tuple(Derivative("y", (check.key[-1],), None, (), "float32", (1,)) for check in checks)
     return to_text(gradients_document(GradReport(rows, checks=checks)))
 
@@ -69,7 +69,7 @@ def shown(*checks: Check) -> str:
     ],
 )
 def test_lines(checks: list[Check], said: list[str]) -> None:
-    assert shown(*checks).splitlines()[: len(said)] == said
+    assert text_of(*checks).splitlines()[: len(said)] == said
 
 
 def test_many_that_disagree_and_many_remarks() -> None:

@@ -19,17 +19,15 @@ from tape_magic.display.live.inspector_html import View, inspector_html
 from tape_magic.display.pictures.heat import heat_picture
 from tape_magic.display.pictures.watch import watch_picture
 from tape_magic.display.text.render import to_text
-from tape_magic.results.devices import PolicyKind
 from tape_magic.results.reasons import Cause, Reason, Where
 from tests.support.reports import (
     HOSTILE,
+    REPORTS,
     change,
     derivative,
     diverged,
-    gpu,
     gradients,
     hostile_reports,
-    machine,
     minimum,
 )
 
@@ -52,15 +50,6 @@ ALLOWED = {
     "summary": set(),
     "img": {"src", "width", "height", "alt", "style"},
 }
-
-REPORTS = [
-    gradients(*(derivative("y", f"w{i}", value=range(20), sums=(3,)) for i in range(25))),
-    gradients(derivative("y", "m/kernel", value=range(20), of_model=True)),
-    minimum([3.0, 1.0, 0.5, 0.2], {"x": change(0.0, 1.0)}),
-    diverged(),
-    machine(gpu(0, PolicyKind.GROWTH, memory_total=2**34, memory_used=2**33), gpu(1, PolicyKind.HIDDEN)),
-    *(report for name in HOSTILE for report in hostile_reports(name)),
-]
 
 
 class Reader(HTMLParser):

@@ -23,18 +23,18 @@ def report():
     )
 
 
-def shown(inspector: Inspector) -> list[str]:
+def listed(inspector: Inspector) -> list[str]:
     return [text.split("\u2007")[-1].split("  ")[-1] for text, _ in inspector.list.options]
 
 
 def test_filter() -> None:
     inspector = Inspector(report())
-    assert shown(inspector) == ["first/kernel", "first/bias", "second/kernel", "second/<script>"]
+    assert listed(inspector) == ["first/kernel", "first/bias", "second/kernel", "second/<script>"]
     inspector.filter.value = "KERNEL"
-    assert shown(inspector) == ["first/kernel", "second/kernel"]
+    assert listed(inspector) == ["first/kernel", "second/kernel"]
     assert inspector.count.value == "2 of 4"
     inspector.filter.value = "nothing of that name"
-    assert shown(inspector) == []
+    assert listed(inspector) == []
     assert inspector.page.value == "Nothing has that in its name."
     inspector.filter.value = ""
     assert "first/kernel" in inspector.page.value
@@ -47,7 +47,7 @@ def test_filter() -> None:
 def test_order(order: Order, first: str) -> None:
     inspector = Inspector(report())
     inspector.order.value = order
-    assert shown(inspector)[0] == first
+    assert listed(inspector)[0] == first
 
 
 def test_one_after_the_other() -> None:

@@ -13,7 +13,7 @@ from tape_magic.display.live.terminal import TerminalProgress
 from tape_magic.display.text.encoding import writable
 from tape_magic.display.text.render import to_text
 from tape_magic.results.steps import Step
-from tests.display.html.test_html import REPORTS
+from tests.support.reports import REPORTS
 
 SAID = [
     ("∂²y/∂x²", "d2y/dx2"),

@@ -29,7 +29,7 @@ CUT = Reason(Cause.CUT, "cut at ArgMax, line 2: i = tf.argmax(p)")
 LONG_CUT = Reason(Cause.CUT, "cut at " + "x" * 90)
 
 
-def shown(report: object) -> list[str]:
+def lines_of(report: object) -> list[str]:
     """The lines, with plain spaces where narrow ones stand between numbers and units."""
     return to_text(describe(report)).replace("\u202f", " ").splitlines()
 
@@ -48,7 +48,7 @@ def test_derivatives_of_a_parabola():
             reason=CUT,
         ),
     )
-    assert shown(report) == [
+    assert lines_of(report) == [
         "derivative              value",
         "∂y/∂x                      −2",
         "∂²y/∂x²                     2",
@@ -71,7 +71,7 @@ def test_what_was_tracked_has_its_start_its_end_and_a_small_curve():
         },
         tracked_steps={"worst": steps, "flat": steps, "broken": np.arange(2)},
     )
-    assert shown(report)[-4:] == [
+    assert lines_of(report)[-4:] == [
         "tracked  start  end",
         "worst        8    1  █▇▆▆▅▄▄▃▃▂▂▂▂▁▁▁",
         "flat         1    1",
@@ -82,12 +82,12 @@ def test_what_was_tracked_has_its_start_its_end_and_a_small_curve():
 def test_a_small_curve_goes_by_steps_and_not_by_points():
     tracked, steps = {"early": np.array([0.0, 1.0, 2.0, 3.0, 3.0])}, {"early": np.array([0, 1, 2, 3, 1000])}
     report = minimum([3.0, 2.0, 1.0], {}, tracked=tracked, tracked_steps=steps)
-    assert shown(report)[-1] == "early        0    3  ▁███████████████"
+    assert lines_of(report)[-1] == "early        0    3  ▁███████████████"
 
 
 def test_the_start_of_a_small_array_is_told_from_its_end():
     report = minimum([3.0, 2.0], {"A": change([0.1234561, 2.0], [0.1234567, 3.0])})
-    assert shown(report)[-1] == "A 2       [0.123456, 2]  [0.123457, 3]     0"
+    assert lines_of(report)[-1] == "A 2       [0.123456, 2]  [0.123457, 3]     0"
 
 
 def test_norms_near_a_whole_number_have_no_more_digits_than_others():
@@ -96,8 +96,8 @@ def test_norms_near_a_whole_number_have_no_more_digits_than_others():
         derivative("loss", "a/kernel", value=[1.0, 0.0917], of_model=True),
         derivative("loss", "b/kernel", value=[0.282, 0.0], of_model=True),
     ]
-    assert [line.split()[2] for line in shown(gradients(*rows))[1:3]] == ["1.00", "0.282"]
-    lines = shown(gradients(derivative("y", "w", value=[3.0, 0.001] + [0.0] * 8)))
+    assert [line.split()[2] for line in lines_of(gradients(*rows))[1:3]] == ["1.00", "0.282"]
+    lines = lines_of(gradients(derivative("y", "w", value=[3.0, 0.001] + [0.0] * 8)))
     assert "‖·‖ 3.000 " in lines[1]
 
 
@@ -108,7 +108,7 @@ def test_small_arrays_are_shown_whole():
         derivative("y", "z", value=2 + 4j, dtype="complex64"),
         derivative("y", "e", value=np.zeros((0, 3))),
     )
-    assert shown(report)[1:5] == [
+    assert lines_of(report)[1:5] == [
         "∂y/∂v             [1.5, −0.25]",
         "∂y/∂M       [[4, −3], [−2, 1]]",
         "∂y/∂z                   2 + 4j",
@@ -119,7 +119,7 @@ def test_small_arrays_are_shown_whole():
 def test_a_large_array_is_its_norm_histogram_and_range():
     value = [3.0, 4.0] + [0.0] * 98
     report = gradients(derivative("y", "w", value=value, sums=(201,)))
-    assert shown(report) == [
+    assert lines_of(report) == [
         "derivative  value",
         "∂Σy/∂w 100  ‖·‖ 5  █▁▁▁▁▁▁▁▁▁▁▁  0 to 4 · 98 % zeros · sum of 201 outputs",
         "float32 · forward 1.2 ms · backward 2.0 ms",
@@ -131,7 +131,7 @@ def test_arrays_of_different_types_say_theirs():
         derivative("y", "u", value=np.full(9, 2.0)),
         derivative("y", "v", value=np.full(9, 3.0), dtype="float64"),
     )
-    assert shown(report) == [
+    assert lines_of(report) == [
         "derivative  value",
         "∂y/∂u 9     ‖·‖ 6  all 2 · float32",
         "∂y/∂v 9     ‖·‖ 9  all 3 · float64",
@@ -145,7 +145,7 @@ def test_a_model_has_a_row_for_each_variable():
         derivative("loss", "dense/kernel", value=kernel, of_model=True),
         derivative("loss", "dense/bias", value=np.zeros(8), of_model=True),
     )
-    assert shown(report) == [
+    assert lines_of(report) == [
         "1 of 2 gradients is all zero: dense/bias",
         "variable      shape  norm              zeros  values",
         "dense/kernel    8×8     8  ━━━━━━━━━━    0 %  █▁▁▁▁▁▁▁▁▁▁█",
@@ -160,23 +160,23 @@ def test_what_is_wrong_comes_before_the_order_of_a_model():
     rows[25] = derivative("loss", "dead", value=np.zeros(8), of_model=True)
     rows[26] = derivative("loss", "missing", value=None, connected=False, of_model=True)
     rows[27] = derivative("loss", "broken", value=np.full(8, np.nan), of_model=True)
-    names = [line.split()[0] for line in shown(gradients(*rows))[2:6]]
+    names = [line.split()[0] for line in lines_of(gradients(*rows))[2:6]]
     assert names == ["broken", "missing", "dead", "v0"]
 
 
 def test_what_is_not_finite_is_said_first():
     report = gradients(derivative("y", "x", value=[1.0, np.nan]), derivative("y", "a", value=-np.inf))
-    assert shown(report)[:3] == [
+    assert lines_of(report)[:3] == [
         "2 of 2 gradients are not finite",
         "derivative     value",
         "∂y/∂x       [1, nan]",
     ]
-    assert shown(report)[3].endswith("−inf")
+    assert lines_of(report)[3].endswith("−inf")
 
 
 def test_a_run_to_its_step_limit():
     report = minimum([1.0, 0.5, 0.25, 0.125], {"x": change(0.0, 0.99999857, 2.861e-6)})
-    assert shown(report) == [
+    assert lines_of(report) == [
         "y = 0.125 at step 3 · step limit · 0.19 s, of it compiling 0.18 s · XLA ·",
         "  SGD(0.01)",
         "1 █▄▂▁ 0.125",
@@ -187,11 +187,11 @@ def test_a_run_to_its_step_limit():
 
 def test_a_loss_that_ends_at_zero_keeps_its_logarithmic_axis():
     report = minimum([1.0, 0.1, 0.01, 0.001, 0.0], {"x": change(0.0, 1.0)})
-    assert shown(report)[1] == "1 █▆▃▁ 0 (logarithmic)"
+    assert lines_of(report)[1] == "1 █▆▃▁ 0 (logarithmic)"
 
 
 def test_a_run_that_diverged():
-    assert shown(diverged()) == [
+    assert lines_of(diverged()) == [
         "diverged at step 812: the loss became inf ·",
         "  last finite values put back (step 811) · try a rate below 0.01",
         "1 ▁▂▅█ 100,000 (logarithmic)",
@@ -203,7 +203,7 @@ def test_a_run_that_diverged():
 
 def test_a_run_that_was_interrupted():
     report = minimum([4.0, 2.0, 3.0], {"x": change(1.0, 2.0)}, reason=StopReason.INTERRUPTED)
-    assert shown(report)[0] == "y = 3 at step 2 · best 2 at step 1 · interrupted ·"
+    assert lines_of(report)[0] == "y = 3 at step 2 · best 2 at step 1 · interrupted ·"
     assert describe(report).first(Verdict).tone.value == "warning"
 
 
@@ -211,7 +211,7 @@ def test_a_loss_that_rose():
     report = minimum(
         [2.69, 50.0, 121.7], {"x": change(1.0, 2.0)}, engine="eager", engine_reason="line 2 prints"
     )
-    assert shown(report) == [
+    assert lines_of(report) == [
         "y = 121.7 at step 2 · above the start, 2.69 · step limit · 0.19 s · eager ·",
         "  SGD(0.01)",
         "2.69 ▁▄█ 121.7",
@@ -227,13 +227,13 @@ def test_a_constant_loss_has_no_curve():
 
 def test_many_variables_are_folded():
     report = minimum([3.0, 2.0], {f"w{i}": change(0.0, 1.0) for i in range(27)})
-    assert shown(report)[-1] == "… 7 more"
-    assert sum(line.startswith("w") for line in shown(report)) == 20
+    assert lines_of(report)[-1] == "… 7 more"
+    assert sum(line.startswith("w") for line in lines_of(report)) == 20
 
 
 def test_devices_that_were_set_up():
     report = machine(gpu(0, PolicyKind.GROWTH), gpu(1, PolicyKind.HIDDEN))
-    assert shown(report) == [
+    assert lines_of(report) == [
         "GPU 0 memory as needed, GPU 1 hidden · done",
         "device                         memory     policy",
         "GPU:0   NVIDIA H200 (9.0)              as needed",
@@ -249,7 +249,7 @@ def test_memory_in_use():
         0, PolicyKind.LIMIT, 4 * gibi, memory_total=8 * gibi, memory_used=2 * gibi, memory_peak=3 * gibi
     )
     report = machine(used, started=True, outcome=SetupOutcome.ASKED)
-    assert shown(report) == [
+    assert lines_of(report) == [
         "device                           used here         of         policy",
         "GPU:0   NVIDIA H200 (9.0)   ━━╸    2.0 GiB    8.0 GiB  at most 4 GiB",
         "    peak 3.0 GiB",
@@ -268,7 +268,7 @@ def test_no_gpu():
     report = machine(
         outcome=SetupOutcome.NO_GPU, why_no_gpu="this TensorFlow is built without CUDA", cuda=None, cudnn=None
     )
-    assert shown(report) == [
+    assert lines_of(report) == [
         "No GPU: TensorFlow continues on the CPU · this TensorFlow is built without CUDA",
         "device                         memory",
         "CPU:0   AMD EPYC, 16 cores  128.0 GiB",
@@ -293,7 +293,7 @@ def test_what_nvml_tells_stands_below_its_row():
         holders=(here, there, Holder(9), Holder(8), Holder(7)),
     )
     unseen = Device("CARD", 1, (), "NVIDIA T4", None, 16 * gibi, None, None, Policy(PolicyKind.UNSEEN), False)
-    assert shown(machine(first, unseen, started=True, driver="580.159")) == [
+    assert lines_of(machine(first, unseen, started=True, driver="580.159")) == [
         "GPU 0 memory as needed · done",
         "device                            used here    by all         of     policy",
         "GPU:0   NVIDIA H200 (9.0)   ━━━╌   43.0 GiB  51.0 GiB  140.0 GiB  as needed",
@@ -311,17 +311,17 @@ def test_what_nvml_tells_stands_below_its_row():
 def test_what_is_set_beside_the_devices():
     more = {"settings": ("precision mixed_bfloat16", "seed 3"), "outcome": SetupOutcome.NO_GPU}
     report = machine(why_no_gpu="no driver", **more)
-    assert shown(report)[0] == (
+    assert lines_of(report)[0] == (
         "No GPU: TensorFlow continues on the CPU · no driver · precision mixed_bfloat16 ·"
     )
     asked = machine(gpu(0, PolicyKind.DEFAULT), outcome=SetupOutcome.ASKED, settings=("placement logged",))
-    assert "Set beside the devices: placement logged." in shown(asked)
+    assert "Set beside the devices: placement logged." in lines_of(asked)
 
 
 def test_asked_without_a_gpu():
     report = machine(outcome=SetupOutcome.ASKED, why_no_gpu="no NVIDIA driver: libcuda.so.1 was not found")
     said = "No GPU (no NVIDIA driver: libcuda.so.1 was not found); %tfgpu --doctor looks closer."
-    assert said in " ".join(line.strip() for line in shown(report))
+    assert said in " ".join(line.strip() for line in lines_of(report))
     assert describe(report).first(Verdict) is None
 
 
@@ -348,7 +348,7 @@ LONG = [
 
 @pytest.mark.parametrize("report", LONG)
 def test_no_line_is_wider_than_a_terminal(report):
-    assert max(map(width, shown(report))) <= WIDTH
+    assert max(map(width, lines_of(report))) <= WIDTH
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -359,7 +359,7 @@ def test_nothing_moves_the_cursor_or_turns_the_text(name):
 
 
 def test_a_long_name_keeps_its_beginning_and_its_end():
-    lines = shown(LONG[0])
+    lines = lines_of(LONG[0])
     assert lines[1].startswith("∂a_loss_wit")
     assert "nger_one 500 " in lines[1]
 

@@ -95,6 +95,7 @@ def test_right_derivatives_agree(door: Door, cell: str, line: str, x: Any) -> No
         ("y = tf.reshape(one_percent(x)*x, (6, 1))", "y --wrt x --batch-jacobian", None),
     ],
 )
+@pytest.mark.both_doors("line")
 def test_wrong_derivatives_are_found(door: Door, cell: str, line: str, place: Any) -> None:
     report = door.grad(case(cell, line, x=tf.constant(V, tf.float32)))
     (check,) = report.checks
@@ -144,6 +145,7 @@ def test_no_connection_and_none_found(door: Door) -> None:
         ("y = tf.sqrt(x)", "it is not finite nearby"),
     ],
 )
+@pytest.mark.both_doors("cell")
 def test_where_there_is_no_derivative(door: Door, cell: str, why: str) -> None:
     (check,) = door.grad(case(cell, "y --wrt x", x=tf.constant([0.0, 0.7]))).checks
     assert check.agrees

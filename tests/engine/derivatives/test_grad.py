@@ -194,13 +194,14 @@ def numbers(value: Any) -> np.ndarray:
     return np.asarray(value.numpy() if hasattr(value, "numpy") else value)
 
 
-def close(value: Any, expected: Any, tolerance: float = 1e-5) -> None:
+def assert_numbers_close(value: Any, expected: Any, tolerance: float = 1e-5) -> None:
     np.testing.assert_allclose(numbers(value), expected, rtol=tolerance, atol=tolerance)
     assert numbers(value).shape == np.shape(expected)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.both_doors("kind")
 def test_functions(door: Door, name: str, kind: str) -> None:
     known, (make, dtype) = FUNCTIONS[name], KINDS[kind]
     x = make(known.at)
@@ -209,7 +210,7 @@ def test_functions(door: Door, name: str, kind: str) -> None:
     report = door.grad(Case(known.cell, LINES[len(expected)], {"tf": tf, "x": x}))
     assert [row.order for row in report] == list(range(1, len(expected) + 1))
     for row, want in zip(report, expected, strict=True):
-        close(row.value, np.broadcast_to(want, place.shape), TOLERANCE[dtype])
+        assert_numbers_close(row.value, np.broadcast_to(want, place.shape), TOLERANCE[dtype])
         assert row.value.dtype.name == row.dtype == dtype
         assert row.shape == place.shape
         assert row.connected
@@ -224,7 +225,7 @@ def test_log_gamma(door: Door) -> None:
     report = door.grad(Case("y = tf.math.lgamma(x)", LINES[4], {"tf": tf, "x": x}))
     expected = [-np.euler_gamma, math.pi**2 / 6, -2.4041138063191886, math.pi**4 / 15]
     for row, want in zip(report, expected, strict=True):
-        close(row.value, want, 1e-9)
+        assert_numbers_close(row.value, want, 1e-9)
 
 
 X, A, B = 1.3, 0.7, -0.4
@@ -275,13 +276,14 @@ MIXED = {
 
 @pytest.mark.parametrize("name", MIXED)
 @pytest.mark.parametrize("make", [tf.Variable, tf.constant, float])
+@pytest.mark.both_doors("make")
 def test_mixed_partials(door: Door, name: str, make: Callable[[float], Any]) -> None:
     cell, expected = MIXED[name]
     namespace = {"tf": tf, "x": make(X), "a": make(A), "b": make(B)}
     report = door.grad(Case(cell, ", ".join(expected), namespace))
     assert list(report.to_dict()) == list(expected)
     for key, want in expected.items():
-        close(report[key], want, 1e-4)
+        assert_numbers_close(report[key], want, 1e-4)
 
 
 W = np.array([2.0, 3.0, 5.0])
@@ -319,11 +321,12 @@ ARRAYS = {
 
 @pytest.mark.parametrize("name", ARRAYS)
 @pytest.mark.parametrize("make", [tf.Variable, tf.constant, np.array])
+@pytest.mark.both_doors("make")
 def test_arrays(door: Door, name: str, make: Callable[[Any], Any]) -> None:
     cell, line, expected = ARRAYS[name]
     namespace = {"tf": tf, "w": make(W), "m": make(M), "A": DATA[:3], "D": DATA, "g": GOAL}
     report = door.grad(Case(cell, line, namespace))
-    close(report[line], expected, 1e-9)
+    assert_numbers_close(report[line], expected, 1e-9)
     assert report[line].dtype.name == "float64"
 
 
@@ -337,8 +340,8 @@ COMPOSITES = {
 @pytest.mark.parametrize("name", COMPOSITES)
 def test_outputs_of_several_tensors(door: Door, name: str) -> None:
     report = door.grad(Case(COMPOSITES[name], "dy/dw, d2y/dw2", {"tf": tf, "w": tf.Variable(W)}))
-    close(report["dy/dw"], 3 * W**2, 1e-9)
-    close(report["d2y/dw2"], 6 * W, 1e-9)
+    assert_numbers_close(report["dy/dw"], 3 * W**2, 1e-9)
+    assert_numbers_close(report["d2y/dw2"], 6 * W, 1e-9)
     assert report.rows[0].sum_note == "sum of 3 outputs"
 
 
@@ -352,6 +355,7 @@ def test_outputs_of_several_tensors(door: Door, name: str) -> None:
         ("y = [x, 'a']", "y is a str, not a tensor"),
     ],
 )
+@pytest.mark.both_doors("cell")
 def test_outputs_that_have_no_derivative(door: Door, cell: str, why: str) -> None:
     report = door.grad(Case(f"{cell}\nz = x*x", "dy/dx, dz/dx", {"tf": tf, "x": tf.Variable(3.0)}))
     assert report["dy/dx"] is None
@@ -375,7 +379,7 @@ Z = 3 - 4j
 )
 def test_complex(door: Door, cell: str, expected: complex, make: Callable[[Any], Any]) -> None:
     report = door.grad(Case(cell, "dy/dz", {"tf": tf, "z": make(Z)}))
-    close(report["dy/dz"], expected, 1e-5)
+    assert_numbers_close(report["dy/dz"], expected, 1e-5)
     assert report["dy/dz"].dtype.is_complex
 
 
@@ -443,7 +447,7 @@ def test_sums_are_said_in_the_label(door: Door) -> None:
         "sum of 4 first derivatives",
     ]
     s = SIGMOID(np.linspace(-10, 10, 201))
-    close(report["dy/dx"], s * (1 - s), 1e-5)
+    assert_numbers_close(report["dy/dx"], s * (1 - s), 1e-5)
 
 
 def test_seconds_are_measured(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -469,7 +473,7 @@ def test_an_op_without_a_gradient_keeps_the_other_rows(door: Door) -> None:
     report = door.grad(Case(cell, "dy/dx, dz/dx", {"tf": tf, "x": tf.ones((1, 2, 2, 3))}))
     assert report["dy/dx"] is None
     assert "AdjustContrastv2" in report.rows[0].why
-    close(report["dz/dx"], np.full((1, 2, 2, 3), 2.0))
+    assert_numbers_close(report["dz/dx"], np.full((1, 2, 2, 3), 2.0))
 
 
 # -- the door of functions -------------------------------------------------------------------------
@@ -549,8 +553,8 @@ def test_a_model_by_its_paths() -> None:
     inputs = tf.ones((4, 3))
     report = tape_magic.grad(lambda: {"loss": tf.reduce_sum(model(inputs))}, {"net": model}, "loss")
     assert [row.wrt for row in report] == [("last/kernel",), ("last/bias",)]
-    close(report["loss", "last/kernel"], np.full((3, 2), 4.0))
-    close(report["loss", "last/bias"], np.full(2, 4.0))
+    assert_numbers_close(report["loss", "last/kernel"], np.full((3, 2), 4.0))
+    assert_numbers_close(report["loss", "last/bias"], np.full(2, 4.0))
     assert [value.shape for value in report["loss", "net"]] == [(3, 2), (2,)]
 
 

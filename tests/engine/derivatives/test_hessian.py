@@ -13,17 +13,13 @@ import tensorflow as tf
 import tape_magic
 from tape_magic.errors import SourceError
 from tape_magic.results.curvature import Curvature
+from tests.support.arrays import assert_close
 from tests.support.doors import Case, Door
 from tests.support.notebook import Notebook
 
 Q = np.array([[2.0, 1.0, 0.0], [0.5, 3.0, -1.0], [0.0, 2.0, 4.0]])
 X = np.array([0.5, -1.0, 2.0])
 ROSENBROCK = "y = (1 - p[0])**2 + 100*(p[1] - p[0]**2)**2"
-
-
-def close(value: Any, expected: Any, tolerance: float = 1e-9) -> None:
-    assert tuple(value.shape) == np.shape(expected)
-    np.testing.assert_allclose(np.asarray(value), expected, rtol=tolerance, atol=tolerance)
 
 
 def keras_variable(values: Any) -> keras.Variable:
@@ -42,12 +38,13 @@ KNOWN = {
 
 @pytest.mark.parametrize("make", [tf.Variable, tf.constant, np.array, keras_variable])
 @pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.both_doors("make")
 def test_known_hessians(door: Door, name: str, make: Callable[[Any], Any]) -> None:
     cell, expected = KNOWN[name]
     report = door.grad(Case(cell, "y --wrt x --hessian", {"tf": tf, "x": make(X), "Q": Q}))
     (row,) = report
-    close(row.value, expected)
-    close(report.hessian.matrix, expected)
+    assert_close(row.value, expected)
+    assert_close(report.hessian.matrix, expected)
     np.testing.assert_allclose(report.hessian.eigenvalues, np.linalg.eigvalsh(expected), atol=1e-9)
     assert report.hessian["x"] is report.hessian["x", "x"] is row.value
     assert row.shape == (3, 3)
@@ -59,7 +56,7 @@ def test_known_hessians(door: Door, name: str, make: Callable[[Any], Any]) -> No
 def test_rosenbrock_at_its_minimum(door: Door) -> None:
     report = door.grad(Case(ROSENBROCK, "y --wrt p --hessian", {"p": tf.constant([1.0, 1.0], tf.float64)}))
     hessian = report.hessian
-    close(hessian.matrix, [[802.0, -400.0], [-400.0, 200.0]])
+    assert_close(hessian.matrix, [[802.0, -400.0], [-400.0, 200.0]])
     # λ² − 1002 λ + 400 = 0
     np.testing.assert_allclose(hessian.eigenvalues, [501 - 250601**0.5, 501 + 250601**0.5])
     assert hessian.condition == pytest.approx(2508.0096, rel=1e-6)
@@ -112,11 +109,11 @@ def test_the_blocks_of_a_product(door: Door) -> None:
     report = door.grad(Case("y = tf.reduce_sum(x*a)", "y --wrt x,a --hessian", namespace))
     assert list(report.to_dict()) == ["d2y/dx2", "d2y/dxda", "d2y/da2"]
     assert [row.shape for row in report] == [(), (2,), (2, 2)]
-    close(report["d2y/dx2"], 0)
-    close(report["y", "x", "a"], [1.0, 1.0])
-    close(report["d2y/dadx"], [1.0, 1.0])
-    close(report.hessian["a"], np.zeros((2, 2)))
-    close(report.hessian.matrix, [[0, 1, 1], [1, 0, 0], [1, 0, 0]])
+    assert_close(report["d2y/dx2"], 0)
+    assert_close(report["y", "x", "a"], [1.0, 1.0])
+    assert_close(report["d2y/dadx"], [1.0, 1.0])
+    assert_close(report.hessian["a"], np.zeros((2, 2)))
+    assert_close(report.hessian.matrix, [[0, 1, 1], [1, 0, 0], [1, 0, 0]])
     assert report.hessian.names == ("x", "a")
     assert [row.connected for row in report] == [True, True, True]
     with pytest.raises(KeyError, match="no 'b' in this Hessian; it has x, a"):
@@ -131,11 +128,11 @@ def test_matrices_keep_their_shapes(door: Door) -> None:
     )
     v = np.array([1.0, 2.0, 3.0])
     by_hand = np.einsum("ik,j,l->ijkl", 2 * np.eye(2), v, v)
-    close(report.hessian["m"], by_hand)
+    assert_close(report.hessian["m"], by_hand)
     mixed = 2 * (np.einsum("il,j->ijl", m, v) + np.einsum("i,jl->ijl", m @ v, np.eye(3)))
-    close(report.hessian["m", "v"], mixed)
-    close(report.hessian["v", "m"], np.moveaxis(mixed, -1, 0))
-    close(report.hessian["v"], 2 * m.T @ m)
+    assert_close(report.hessian["m", "v"], mixed)
+    assert_close(report.hessian["v", "m"], np.moveaxis(mixed, -1, 0))
+    assert_close(report.hessian["v"], 2 * m.T @ m)
 
 
 @pytest.mark.parametrize("line", ["d2y/dx da", "d2y/dxda, d2y/dx2", "d2y/dx2, y --wrt x,a"])
@@ -167,12 +164,12 @@ def test_structures_as_sources(door: Door) -> None:
         ("p['w']", "p['b']"),
         ("p['b']", "p['b']"),
     ]
-    close(report.hessian["p['w']"], 6 * np.eye(2))
-    close(report.hessian["p['w']", "p['b']"], [2.0, 4.0])
+    assert_close(report.hessian["p['w']"], 6 * np.eye(2))
+    assert_close(report.hessian["p['w']", "p['b']"], [2.0, 4.0])
     nested = report["d2y/dp2"]
     assert set(nested) == set(nested["w"]) == {"w", "b"}
-    close(nested["b"]["w"], [2.0, 4.0])
-    close(nested["b"]["b"], 0.0)
+    assert_close(nested["b"]["w"], [2.0, 4.0])
+    assert_close(nested["b"]["b"], 0.0)
 
 
 def test_a_model_as_source(door: Door) -> None:
@@ -182,7 +179,7 @@ def test_a_model_as_source(door: Door) -> None:
     report = door.grad(Case("loss = tf.reduce_sum(model(data)**2)", "loss --wrt model --hessian", namespace))
     assert report.hessian.names == ("last/kernel", "last/bias")
     design = np.column_stack([data, np.ones(2)])
-    close(report.hessian.matrix, 2 * design.T @ design, 1e-5)
+    assert_close(report.hessian.matrix, 2 * design.T @ design, 1e-5)
     assert report["loss", "last/kernel", "last/bias"].shape == (2, 1, 1)
     assert [len(inner) for inner in report["loss", "model", "model"]] == [2, 2]
     assert all(row.of_model for row in report)
@@ -192,7 +189,7 @@ def test_different_types(door: Door) -> None:
     namespace = {"tf": tf, "x": tf.constant(3.0), "a": tf.constant([1.0, 2.0], tf.float64)}
     cell = "y = tf.reduce_sum(tf.cast(x, tf.float64)**2*a**2)"
     report = door.grad(Case(cell, "y --wrt x,a --hessian", namespace))
-    close(report.hessian.matrix, [[10, 12, 24], [12, 18, 0], [24, 0, 18]])
+    assert_close(report.hessian.matrix, [[10, 12, 24], [12, 18, 0], [24, 0, 18]])
     assert report.hessian.dtype == "float32"
     assert report.hessian["x", "a"].dtype == tf.float64
     assert report.hessian["a", "x"].dtype == tf.float32
@@ -215,7 +212,7 @@ def test_several_outputs(door: Door) -> None:
 
 def test_an_output_that_is_no_scalar(door: Door) -> None:
     report = door.grad(Case("y = x**3", "y --wrt x --hessian", {"x": tf.constant(X)}))
-    close(report["d2y/dx2"], np.diag(6 * X))
+    assert_close(report["d2y/dx2"], np.diag(6 * X))
     assert report.rows[0].label == "∂²Σy/∂x²"
     assert report.notes == ("the Hessian of y is that of the sum of its 3 elements",)
 
@@ -226,7 +223,7 @@ def test_an_output_that_is_no_scalar(door: Door) -> None:
 def test_a_source_that_is_not_read(door: Door) -> None:
     namespace = {"x": tf.constant(2.0), "b": tf.constant([1.0, 2.0])}
     report = door.grad(Case("y = x**2", "y --wrt x,b --hessian", namespace))
-    close(report.hessian.matrix, np.diag([2.0, 0, 0]))
+    assert_close(report.hessian.matrix, np.diag([2.0, 0, 0]))
     assert [row.connected for row in report] == [True, False, False]
     assert report.hessian.curvature is Curvature.SINGULAR
 
@@ -240,7 +237,7 @@ def test_an_output_that_reads_no_source(door: Door) -> None:
     with pytest.raises(AttributeError, match="there is no Hessian in this report"):
         report.hessian  # noqa: B018
     zeros = door.grad(Case("y = x**2", "y --wrt b --hessian --zero", namespace))
-    close(zeros["d2y/db2"], np.zeros((2, 2)))
+    assert_close(zeros["d2y/db2"], np.zeros((2, 2)))
 
 
 @pytest.mark.parametrize(
@@ -257,7 +254,7 @@ def test_reasons(door: Door, cell: str, why: str) -> None:
     assert report["d2y/dx2"] is None
     assert why in report.rows[0].why
     assert report.hessian.target == "z"
-    close(report.hessian.matrix, 2 * np.eye(6))
+    assert_close(report.hessian.matrix, 2 * np.eye(6))
 
 
 def test_the_way_that_is_missing(door: Door) -> None:
@@ -296,7 +293,7 @@ def test_what_is_not_finite_has_no_eigenvalues(door: Door) -> None:
 def test_more_than_512_rows(door: Door) -> None:
     x = tf.ones(513)
     report = door.grad(Case("y = tf.reduce_sum(x**2)", "y --wrt x --hessian", {"tf": tf, "x": x}))
-    close(report.hessian["x"], 2 * np.eye(513))
+    assert_close(report.hessian["x"], 2 * np.eye(513))
     assert (report.hessian.size, report.hessian.matrix, report.hessian.eigenvalues) == (513, None, ())
     report = door.grad(Case("y = tf.reduce_sum(x**2)", "y --wrt x --hessian", {"tf": tf, "x": x[:512]}))
     assert report.hessian.eigenvalues == (2.0,) * 512
@@ -311,7 +308,7 @@ def test_complex_sources_are_refused(door: Door) -> None:
 def test_a_complex_output(door: Door) -> None:
     x = tf.constant(2.0, tf.float64)
     report = door.grad(Case("y = tf.complex(x**3, x**2)", "y --wrt x --hessian", {"tf": tf, "x": x}))
-    close(report["d2y/dx2"], 12.0)
+    assert_close(report["d2y/dx2"], 12.0)
     assert report.notes == ("y is complex, and its Hessian that of its real part",)
 
 
@@ -348,7 +345,7 @@ def test_complex_sources_are_refused_by_their_kind() -> None:
 def test_sources_that_the_cell_assigns_or_reads(shell: Notebook) -> None:
     shell.ns.update(tf=tf, v=tf.Variable(3.0))
     shell.ok("%%grad y --wrt x --hessian\nx = [1.0, 2.0]\ny = x[0]**2*x[1]")
-    close(shell.ns["grads"].hessian.matrix, [[4, 2], [2, 0]], 1e-6)
+    assert_close(shell.ns["grads"].hessian.matrix, [[4, 2], [2, 0]], 1e-6)
     assert shell.ns["x"] == [1.0, 2.0]
     shell.ok("%%grad --hessian\nv**4")
     assert float(shell.ns["grads"]["_", "v", "v"]) == 108

@@ -14,16 +14,12 @@ import tensorflow as tf
 
 import tape_magic
 from tape_magic.errors import LineError, SourceError
+from tests.support.arrays import assert_close
 from tests.support.doors import Case, Door
 from tests.support.notebook import Notebook
 
 X = np.array([0.5, -1.0, 2.0])
 V = np.array([1.0, 3.0, -2.0])
-
-
-def close(value: Any, expected: Any, tolerance: float = 1e-9) -> None:
-    assert tuple(value.shape) == np.shape(expected)
-    np.testing.assert_allclose(np.asarray(value), expected, rtol=tolerance, atol=tolerance)
 
 
 def keras_variable(values: Any) -> keras.Variable:
@@ -67,10 +63,11 @@ def hessian_by_hand(name: str) -> np.ndarray:
 
 @pytest.mark.parametrize("make", MAKERS)
 @pytest.mark.parametrize("name", CELLS)
+@pytest.mark.both_doors("make")
 def test_the_jacobian_times_a_vector(door: Door, name: str, make: Callable[[Any], Any]) -> None:
     case = Case(CELLS[name], "dy/dx --jvp x=v", {"tf": tf, "x": make(X), "v": V})
     report = door.grad(case)
-    close(report["dy/dx"], jacobian_by_hand(name) @ V)
+    assert_close(report["dy/dx"], jacobian_by_hand(name) @ V)
     (row,) = report
     assert (row.key, row.label, row.order) == ("dy/dx", "∂y/∂x·v", 1)
     assert row.shape == tuple(row.value.shape)
@@ -80,12 +77,13 @@ def test_the_jacobian_times_a_vector(door: Door, name: str, make: Callable[[Any]
 
 @pytest.mark.parametrize("make", MAKERS)
 @pytest.mark.parametrize("name", [name for name in CELLS if name != "straight line"])
+@pytest.mark.both_doors("make")
 def test_the_hessian_times_a_vector(door: Door, name: str, make: Callable[[Any], Any]) -> None:
     case = Case(
         f"{CELLS[name]}\ny = tf.reduce_sum(y**2)", "d2y/dx2 --hvp x=v", {"tf": tf, "x": make(X), "v": V}
     )
     report = door.grad(case)
-    close(report["d2y/dx2"], hessian_by_hand(name) @ V)
+    assert_close(report["d2y/dx2"], hessian_by_hand(name) @ V)
     (row,) = report
     assert (row.key, row.label, row.order, row.shape) == ("d2y/dx2", "∂²y/∂x²·v", 2, (3,))
 
@@ -137,25 +135,25 @@ def test_rows_of_other_sources(door: Door) -> None:
     case = Case("y = a**2*tf.reduce_sum(x**3)", "y --wrt x,a --hvp x=v", namespace)
     report = door.grad(case)
     assert [(row.key, row.shape) for row in report] == [("d2y/dx2", (3,)), ("d2y/dadx", ())]
-    close(report["y", "x"], 4 * 6 * X * V)
-    close(report["y", "a"], 4 * 3 * X**2 @ V)
+    assert_close(report["y", "x"], 4 * 6 * X * V)
+    assert_close(report["y", "a"], 4 * 3 * X**2 @ V)
     assert report["d2y/dadx"] is report["y", "a"] is report["y", "a", "x"]
     mixed = door.grad(Case(case.cell, "d2y/dx da --hvp x=v", namespace))
-    close(mixed["d2y/dxda"], 4 * 3 * X**2 @ V)
+    assert_close(mixed["d2y/dxda"], 4 * 3 * X**2 @ V)
 
 
 def test_the_hessian_along_several_vectors(door: Door) -> None:
     namespace = {"tf": tf, "x": tf.constant(X), "a": tf.constant(2.0, tf.float64), "v": V}
     report = door.grad(Case("y = a**2*tf.reduce_sum(x**3)", "y --hvp x=v a=0.5", namespace))
-    close(report["y", "x"], 4 * 6 * X * V + 0.5 * 4 * 3 * X**2)
-    close(report["y", "a"], 4 * 3 * X**2 @ V + 0.5 * 2 * (X**3).sum())
+    assert_close(report["y", "x"], 4 * 6 * X * V + 0.5 * 4 * 3 * X**2)
+    assert_close(report["y", "a"], 4 * 3 * X**2 @ V + 0.5 * 2 * (X**3).sum())
     assert [row.key for row in report] == ["d2y/dx d(x, a)", "d2y/da d(x, a)"]
     assert all(report[row.key] is row.value for row in report)
 
 
 def test_the_hessian_of_a_sum(door: Door) -> None:
     report = door.grad(Case("y = x**3", "y --hvp x=v", {"x": tf.constant(X), "v": V}))
-    close(report["y", "x"], 6 * X * V)
+    assert_close(report["y", "x"], 6 * X * V)
     assert report.rows[0].label == "∂²Σy/∂x²·v"
     assert report.notes == ("the Hessian of y is that of the sum of its 3 elements",)
 
@@ -168,14 +166,14 @@ def test_structures_and_models(door: Door) -> None:
     cell = "y = d(tf.ones((1, 3)))\nz = p['w'][0]*p['w'][1]"
     for vector in ("[k,None]", "{'kernel':k,'bias':[0,0]}"):
         report = door.grad(Case(cell, f"dy/dd --jvp d={vector}", namespace))
-        close(report["dy/dd"], kernel.sum(axis=0)[np.newaxis], 1e-5)
+        assert_close(report["dy/dd"], kernel.sum(axis=0)[np.newaxis], 1e-5)
     report = door.grad(Case(cell, "z --jvp p={'w':(3,10)}", namespace))
     assert float(report["z"]) == 16
     report = door.grad(Case(cell, "z --hvp p={'w':[3,10]}", namespace))
     assert [float(value) for value in report["z", "p"]["w"]] == [10.0, 3.0]
     report = door.grad(Case(f"{cell}\nz = tf.reduce_sum(y**2)", "z --hvp d=[k,None]", namespace))
-    close(report["z", "d"][0], np.broadcast_to(2 * kernel.sum(axis=0), (3, 2)), 1e-5)
-    close(report["z", "bias"], 2 * kernel.sum(axis=0), 1e-5)
+    assert_close(report["z", "d"][0], np.broadcast_to(2 * kernel.sum(axis=0), (3, 2)), 1e-5)
+    assert_close(report["z", "bias"], 2 * kernel.sum(axis=0), 1e-5)
 
 
 def test_a_source_within_another(door: Door) -> None:
@@ -188,8 +186,8 @@ def test_complex_numbers(door: Door) -> None:
     z, v = 3 - 4j, 1 + 2j
     namespace = {"tf": tf, "z": tf.constant(z), "v": v}
     report = door.grad(Case("y = z**2\nn = tf.abs(z)**2", "y n --jvp z=v", namespace))
-    close(report["y"], 2 * z * v)
-    close(report["n"], 2 * (z.conjugate() * v).real)
+    assert_close(report["y"], 2 * z * v)
+    assert_close(report["n"], 2 * (z.conjugate() * v).real)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
@@ -204,9 +202,9 @@ def test_vectors_take_the_type_of_the_source(door: Door, dtype: str, vector: str
 def test_vectors_are_as_they_were_before_the_cell(shell: Notebook) -> None:
     shell.ns.update(tf=tf, x=tf.constant([1.0, 2.0]), v=tf.Variable([1.0, 1.0]), n=np.ones(2))
     shell.ok("%%grad dy/dx --jvp x=v\nv.assign([5.0, 5.0])\ny = x*x")
-    close(shell.ns["dy_dx"], [2.0, 4.0])
+    assert_close(shell.ns["dy_dx"], [2.0, 4.0])
     shell.ok("%%grad dy/dh --jvp h=n\nn[:] = 7\nh = x*1\ny = h*h")
-    close(shell.ns["dy_dh"], [2.0, 4.0])
+    assert_close(shell.ns["dy_dh"], [2.0, 4.0])
 
 
 def test_a_list_of_floats_keeps_its_precision(door: Door) -> None:
@@ -223,18 +221,18 @@ def test_not_connected(door: Door) -> None:
     assert report["y"] is None
     assert not report.rows[0].connected
     zeros = door.grad(Case("y = a*2", "y --jvp x=[1,1] --zero", namespace))
-    close(zeros["y"], 0.0)
+    assert_close(zeros["y"], 0.0)
     report = door.grad(Case("y = a*2", "y --wrt x,a --hvp x=[1,1]", namespace))
     assert [row.value for row in report] == [None, None]
     zeros = door.grad(Case("y = a*2", "y --wrt x,a --hvp x=[1,1] --zero", namespace))
-    close(zeros["y", "x"], [0.0, 0.0])
-    close(zeros["y", "a"], 0.0)
+    assert_close(zeros["y", "x"], [0.0, 0.0])
+    assert_close(zeros["y", "a"], 0.0)
     assert not any(row.connected for row in zeros)
 
 
 def test_a_straight_line_bends_nowhere(door: Door) -> None:
     report = door.grad(Case("y = 3*x", "d2y/dx2 --hvp x=[1,1]", {"x": tf.constant([1.0, 2.0])}))
-    close(report["d2y/dx2"], [0.0, 0.0])
+    assert_close(report["d2y/dx2"], [0.0, 0.0])
     assert report.rows[0].connected
     assert report.rows[0].why == ""
 
@@ -326,7 +324,7 @@ def test_what_forward_mode_cannot_follow(shell: Notebook) -> None:
         "line 2: TensorFlow's forward mode cannot follow a variable into this tf.function"
     )
     shell.ok("%%grad y --jvp x=[1,1]\ny = f(x + 0)")
-    close(shell.ns["grads"]["y"], [2.0, 4.0])
+    assert_close(shell.ns["grads"]["y"], [2.0, 4.0])
     shell.ns["t"] = tf.constant([1.0, 2.0])
     refused = shell.refused("%%grad y --jvp t=[1,1]\n\ny = tf.gather_nd(t, [[0]])")
     assert refused.startswith("line 3: TensorFlow's forward mode fails here with AttributeError")
@@ -356,7 +354,7 @@ def test_loops_in_a_graph_under_forward_over_reverse(door: Door, make: Callable[
     case = Case(cell, "y --hvp x=1", {"tf": tf, "x": make(2.0)})
     assert "TensorFlow's forward mode cannot follow a " in door.refused_grad(case)
     report = door.grad(Case(cell, "d2y/dx2 --hessian", case.namespace))
-    close(report["d2y/dx2"], 56 * 2.0**6)
+    assert_close(report["d2y/dx2"], 56 * 2.0**6)
 
 
 # -- refusals --------------------------------------------------------------------------------------
@@ -455,11 +453,11 @@ def test_sources_that_the_cell_assigns(shell: Notebook) -> None:
     shell.ok("%%grad y --hvp x=1.0\nx = 3.0\ny = x**3")
     assert float(shell.ns["grads"]["y", "x"]) == 18.0
     shell.ok("%%grad y --jvp h=v\nx = 3.0\nh = tf.stack([x, 2*x])\ny = h**2")
-    close(shell.ns["grads"]["y"], [6.0, 24.0])
+    assert_close(shell.ns["grads"]["y"], [6.0, 24.0])
     shell.ok("%%grad y --jvp p=v\np = [3.0, tf.constant(4.0)]\ny = p[0]*p[1]")
     assert float(shell.ns["grads"]["y"]) == 4 + 2 * 3
     shell.ok("%%grad y --jvp w=v\nw = tf.Variable([1.0, 2.0])\ny = w*w")
-    close(shell.ns["grads"]["y"], [2.0, 8.0])
+    assert_close(shell.ns["grads"]["y"], [2.0, 8.0])
 
 
 def test_an_input_and_what_is_made_of_it(shell: Notebook) -> None:
@@ -481,7 +479,7 @@ def test_the_last_assignment_counts(shell: Notebook) -> None:
     )
     assert float(shell.ns["grads"]["y"]) == 4.0
     shell.ok("%%grad y --jvp x=[1,1]\nx = 0.0\nx = tf.constant([1.0, 2.0])\ny = x**2")
-    close(shell.ns["grads"]["y"], [2.0, 4.0])
+    assert_close(shell.ns["grads"]["y"], [2.0, 4.0])
     refused = shell.refused("%%grad y --jvp w=[1,1]\nw = tf.constant([1.0, 2.0])\nw = 0.0\nz = w**2\ny = z")
     assert refused.startswith("[1,1] is of shape (2,), and w of shape ()")
 

@@ -70,7 +70,7 @@ POINTS = st.sampled_from([-1.75, -0.5, 0.25, 0.8, 1.3])
 KEYS = {"dy/dx": (X,), "dy/da": (A,), "d2y/dx2": (X, X), "d2y/dxda": (X, A)}
 
 
-def by_hand(text: str, at: dict[str, tf.Tensor]) -> list[Any]:
+def derivatives_by_tapes(text: str, at: dict[str, tf.Tensor]) -> list[Any]:
     """The derivatives of orders 1 and 2, with tapes as a user would write them."""
     with tf.GradientTape(persistent=True) as outer:
         outer.watch(at)
@@ -93,7 +93,7 @@ def test_as_sympy_and_as_by_hand(door: Door, expression: Expression, x: float, a
     cell = f"y = tf.convert_to_tensor({expression.text}, tf.float64)"
     report = door.grad(Case(cell, ", ".join(KEYS), {"tf": tf, "k": K, **at}))
     reads = {node.id for node in ast.walk(ast.parse(expression.text)) if isinstance(node, ast.Name)}
-    for (key, wrt), expected in zip(KEYS.items(), by_hand(expression.text, at), strict=True):
+    for (key, wrt), expected in zip(KEYS.items(), derivatives_by_tapes(expression.text, at), strict=True):
         found = report[key]
         assert (found is None) == (expected is None), key
         symbolic = float(sympy.diff(expression.symbolic, *wrt).evalf(30, subs={X: x, A: a}))

@@ -56,6 +56,7 @@ SCALARS: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.parametrize("kind", SCALARS)
 @pytest.mark.parametrize("line", ["dy/dx", "y --wrt x", "y --wrt x --order 2", "d2y/dx2"])
+@pytest.mark.both_doors("kind")
 def test_scalars(door: Door, kind: str, line: str) -> None:
     x = SCALARS[kind]()
     report = door.grad(Case("y = x*x*x", line, {"x": x}))
@@ -110,6 +111,7 @@ Point = collections.namedtuple("Point", "u v")  # one without types
     ],
     ids=["list", "tuple", "dict", "named tuple", "nested", "odd keys"],
 )
+@pytest.mark.both_doors("structure")
 def test_structures_come_back_as_they_are(
     door: Door, structure: Any, cell: str, expected: Any, paths: list[str], leaf: Callable[[Any], Any]
 ) -> None:
@@ -737,6 +739,7 @@ def test_refusals(shell: Notebook, line: str, place: str, value: Any, message: s
 
 
 @pytest.mark.parametrize("value", [3, "s", True, tf.constant(1)])
+@pytest.mark.both_doors("value")
 def test_both_doors_refuse_alike(door: Door, value: Any) -> None:
     assert "x is " in door.refused_grad(Case("y = 1.0*x", "dy/dx", {"x": value}))
 

@@ -91,7 +91,7 @@ def settings() -> dict[str, Any]:
     }
 
 
-def start() -> None:
+def start_tensorflow() -> None:
     tf = tensorflow()
     with tf.device("/CPU:0"):
         tf.constant(1.0)
@@ -180,7 +180,7 @@ def asking_starts_nothing(door: Door) -> None:
     assert "core" in cpu.product
     assert door.ask("--require", require=True).outcome is SetupOutcome.ASKED
 
-    start()
+    start_tensorflow()
     kept = hold_on_gpu("GPU:1")
     report = door.ask("")
     assert report.started
@@ -259,7 +259,7 @@ def a_later_line_before_the_start(door: Door) -> None:
     assert settings()["growth"] == [True, True]
     assert report.outcome is SetupOutcome.DONE
     assert not started()
-    start()
+    start_tensorflow()
     assert len(tensorflow().config.list_logical_devices("GPU")) == 2
     assert door.ask("0,1 --growth", indices=(0, 1), growth=True).outcome is SetupOutcome.ALREADY_SO
 
@@ -360,7 +360,7 @@ def a_failing_setter(door: Door) -> None:
     assert said.startswith("TensorFlow accepted the devices and then had them otherwise (GPU 0 is visible")
     assert said.endswith("everything is set back as it was.")
     assert settings() == before
-    start()
+    start_tensorflow()
 
 
 def a_setter_that_cannot_be_set_back(door: Door) -> None:
@@ -440,7 +440,7 @@ def what_the_user_had_set(door: Door) -> None:
     assert asked.gpus[0].policy.limits == (8 * MIB, 16 * MIB)
     assert [gpu.logical_names for gpu in asked.gpus] == [("GPU:0", "GPU:1"), ("GPU:2",)]
     assert policies(door.ask("--growth", growth=True)) == ["memory as needed"] * 2
-    start()
+    start_tensorflow()
 
 
 def overridden_by_the_environment(door: Door) -> None:
@@ -487,7 +487,7 @@ def no_gpu_continues_on_the_cpu(door: Door) -> None:
     assert door.ask("").headline == f"Only asked, nothing changed: no GPU ({report.why_no_gpu})."
     assert door.ask("--cpu", cpu=True).outcome is SetupOutcome.ALREADY_SO
     assert not started()
-    start()
+    start_tensorflow()
     assert door.ask("0 --growth", indices=0, growth=True).outcome is SetupOutcome.NO_GPU
 
 
@@ -590,7 +590,7 @@ def what_stands_beside_the_devices(door: Door) -> None:
 
     # another whole setup of the devices leaves them; only what is named changes
     assert door.ask("0 --growth", indices=0, growth=True).settings == report.settings[:-1]
-    start()
+    start_tensorflow()
     assert door.ask(f"0 --growth {line}", indices=0, growth=True, **asked).outcome is SetupOutcome.ALREADY_SO
     assert door.ask("--precision float32", precision="float32").outcome is SetupOutcome.DONE
     assert beside(tf)["precision"] == "float32"
@@ -688,7 +688,7 @@ def a_gpu_in_parts(door: Door) -> None:
     assert [gpu.logical_names for gpu in both.gpus] == [("GPU:0", "GPU:1"), ("GPU:2", "GPU:3")]
     assert door.refused("--growth --split 2", growth=True, split=2).startswith("split 2 needs a limit")
     assert door.refused("0 --limit 8M --split 0", indices=0, limit="8M", split=0).startswith("split 0 is no")
-    start()
+    start_tensorflow()
     # plug-ins make no parts of a device, CUDA does: the report says what is so
     assert len(tensorflow().config.list_logical_devices("GPU")) == 2
     asked = door.ask("")
@@ -759,11 +759,11 @@ def the_error_table(door: Door) -> None:
 
     growth(gpus[1], None)
     with pytest.raises(ValueError, match="Memory growth cannot differ between GPU devices"):
-        start()
+        start_tensorflow()
     assert not started()
     assert any("differ in memory growth" in note for note in door.ask("").notes)
     assert policies(door.ask("0,1 --growth", indices=[0, 1], growth=True)) == ["memory as needed"] * 2
-    start()
+    start_tensorflow()
 
     with pytest.raises(RuntimeError, match="Physical devices cannot be modified after being initialized"):
         growth(gpus[0], False)
@@ -843,7 +843,7 @@ def the_freest(door: Door) -> None:
         "memory as needed",
         "hidden",
     ]
-    start()
+    start_tensorflow()
     # what this program holds by now does not count against the choice that was made
     install(StubCard(used=60 * MIB), StubCard(used=0, uuid="GPU-1"))
     assert door.ask("freest --growth", indices="freest", growth=True).outcome is SetupOutcome.ALREADY_SO
@@ -922,7 +922,7 @@ def any_lines(door: Door, lines: list[tuple[str, dict[str, Any]]]) -> None:
     said: dict[str, Any] | None = None
     for line, asked in lines:
         if line == "start":
-            start()
+            start_tensorflow()
             continue
         before, program, had_started = settings(), beside(tensorflow()), started()
         try:

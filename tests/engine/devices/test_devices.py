@@ -64,16 +64,16 @@ def no_gpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
     forks.close()
 
 
-@pytest.mark.parametrize("door", ["function", "magic"])
+@pytest.mark.parametrize("way", ["function", "magic"])
 @pytest.mark.parametrize("case", WITH_STUB)
-def test_stub_gpus(case: str, door: str, stub_gpus: Forks) -> None:
-    stub_gpus.run("through", case, door)
+def test_stub_gpus(case: str, way: str, stub_gpus: Forks) -> None:
+    stub_gpus.run("through", case, way)
 
 
-@pytest.mark.parametrize("door", ["function", "magic"])
+@pytest.mark.parametrize("way", ["function", "magic"])
 @pytest.mark.parametrize("case", WITHOUT_GPU)
-def test_without_gpu(case: str, door: str, no_gpus: Forks) -> None:
-    no_gpus.run("through", case, door)
+def test_without_gpu(case: str, way: str, no_gpus: Forks) -> None:
+    no_gpus.run("through", case, way)
 
 
 def test_the_doctor_with_stub_gpus(stub_gpus: Forks) -> None:

@@ -7,14 +7,10 @@ Each pattern is written in straight code, in a function of another cell, in a Ke
 from __future__ import annotations
 
 import io
-import linecache
-import math
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -23,26 +19,8 @@ from hypothesis import strategies as st
 
 from tape_magic.results.gradients import Derivative
 from tape_magic.results.reasons import Cause
+from tests.support.cells import elsewhere
 from tests.support.doors import Case, Door
-
-TOTAL = tf.Variable([1.0, 1.0, 1.0])
-
-
-@tf.custom_gradient
-def clipped(v: Any) -> Any:
-    return tf.exp(v), lambda upstream: None
-
-
-def elsewhere(text: str, **names: Any) -> dict[str, Any]:
-    """What a text defines, as if it had run in another cell: its source can be read."""
-    filename = f"<another cell {zlib.crc32(text.encode())}>"
-    linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
-    home = {"tf": tf, "np": np, "keras": keras, "math": math, "clipped": clipped, "total": TOTAL}
-    home |= {"__name__": "__main__", **names}
-    exec(compile(text, filename, "exec"), home)
-    home.pop("__builtins__")
-    home.pop("__name__")
-    return home
 
 
 @dataclass(frozen=True)
@@ -167,6 +145,7 @@ CUTS = {
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.__name__)
 @pytest.mark.parametrize("name", CUTS)
+@pytest.mark.both_doors("setting")
 def test_where_a_derivative_is_cut(door: Door, name: str, setting: Callable[[str], Written]) -> None:
     body, operation, cause = CUTS[name]
     written = setting(body)
@@ -191,6 +170,7 @@ def test_where_a_derivative_is_cut(door: Door, name: str, setting: Callable[[str
         ("tf.numpy_function(np.sin, [v], tf.float32)", "tf.numpy_function(np.sin, [v], tf.float32)", "use"),
     ],
 )
+@pytest.mark.both_doors("setting")
 def test_where_the_computation_leaves_tensorflow(
     door: Door, body: str, text: str, cure: str, setting: Callable[[str], Written]
 ) -> None:
@@ -365,6 +345,7 @@ NOT_FINITE = {
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.__name__)
 @pytest.mark.parametrize("name", NOT_FINITE)
+@pytest.mark.both_doors("setting")
 def test_what_made_a_derivative_infinite(door: Door, name: str, setting: Callable[[str], Written]) -> None:
     body, point, operation, cure = NOT_FINITE[name]
     written = setting(body)
@@ -442,6 +423,7 @@ LOOK_ALIKES = {
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.__name__)
 @pytest.mark.parametrize("name", LOOK_ALIKES)
+@pytest.mark.both_doors("setting")
 def test_nothing_is_said_where_nothing_is_wrong(
     door: Door, name: str, setting: Callable[[str], Written]
 ) -> None:

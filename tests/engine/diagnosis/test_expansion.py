@@ -15,7 +15,7 @@ from tape_magic.engine.record.entry import Entry
 from tape_magic.engine.record.recorder import Recorder
 from tape_magic.results.gradients import Derivative
 from tape_magic.results.reasons import Cause
-from tests.engine.diagnosis.test_diagnosis import elsewhere
+from tests.support.cells import elsewhere
 from tests.support.doors import Case, Door
 
 POINT = [3.0, 1.0, 2.0]

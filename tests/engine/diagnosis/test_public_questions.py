@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from tape_magic.results.gradients import Derivative
 from tape_magic.results.reasons import Cause
-from tests.engine.diagnosis.test_diagnosis import elsewhere
+from tests.support.cells import elsewhere
 from tests.support.doors import Case, Door
 from tests.support.notebook import Notebook
 

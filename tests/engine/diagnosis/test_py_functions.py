@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tape_magic.results.reasons import Cause
-from tests.engine.diagnosis.test_diagnosis import elsewhere
+from tests.support.cells import elsewhere
 from tests.support.doors import Case, Door
 
 

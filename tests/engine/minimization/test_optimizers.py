@@ -35,8 +35,8 @@ class Handy(keras.optimizers.SGD):
     """One that can be made from a learning rate, like Keras's own."""
 
 
-def by_hand(optimizer: Any, steps: int) -> list[float]:
-    w, losses = keras.Variable(start().numpy()), []
+def losses_by_hand(optimizer: Any, steps: int) -> list[float]:
+    w, losses = keras.Variable(matrix().numpy()), []
     for step in range(steps + 1):
         with tf.GradientTape() as tape:
             loss = bowl(w.value)
@@ -46,7 +46,7 @@ def by_hand(optimizer: Any, steps: int) -> list[float]:
     return losses
 
 
-def start() -> Any:
+def matrix() -> Any:
     # Some optimizers treat matrices in a way of their own.
     return tf.Variable([[1.0, -2.0], [0.5, 3.0]])
 
@@ -58,9 +58,9 @@ def bowl(w: Any) -> Any:
 @pytest.mark.parametrize("engine", ["xla", "graph"])
 @pytest.mark.parametrize("name", NAMES)
 def test_every_optimizer_of_keras_moves_as_by_hand(name: str, engine: str) -> None:
-    w = start()
+    w = matrix()
     result = tape_magic.minimize(lambda: bowl(w), None, name, 5, lr=0.01, engine=engine)
-    expected = by_hand(optimizers.keras_names()[name](learning_rate=0.01), 5)
+    expected = losses_by_hand(optimizers.keras_names()[name](learning_rate=0.01), 5)
     np.testing.assert_allclose(result.history, expected, rtol=1e-4)
     assert result.engine == engine
     assert result.loss < result.start_loss
@@ -252,9 +252,9 @@ SCALING: dict[str, Callable[[], Any]] = {
 @pytest.mark.parametrize("name", SCALING)
 def test_an_optimizer_that_scales_the_loss_moves_as_one_that_does_not(name: str, engine: str) -> None:
     """It divides the gradients by what the loss was to be multiplied by."""
-    w = start()
+    w = matrix()
     result = tape_magic.minimize(bowl, {"w": w}, SCALING[name](), steps=8, engine=engine)
-    np.testing.assert_allclose(result.history, by_hand(keras.optimizers.SGD(0.01), 8), rtol=1e-6)
+    np.testing.assert_allclose(result.history, losses_by_hand(keras.optimizers.SGD(0.01), 8), rtol=1e-6)
 
 
 def test_an_optimizer_around_another_shows_both() -> None:
@@ -276,17 +276,17 @@ class Warming(keras.optimizers.schedules.LearningRateSchedule):
 @pytest.mark.parametrize("engine", ["xla", "graph", "eager"])
 def test_a_schedule_of_the_users_own(engine: str) -> None:
     optimizer = keras.optimizers.SGD(Warming(0.05), momentum=0.5)
-    result = tape_magic.minimize(bowl, {"w": start()}, optimizer, steps=20, engine=engine)
+    result = tape_magic.minimize(bowl, {"w": matrix()}, optimizer, steps=20, engine=engine)
     np.testing.assert_allclose(
-        result.history, by_hand(keras.optimizers.SGD(Warming(0.05), momentum=0.5), 20), rtol=1e-5
+        result.history, losses_by_hand(keras.optimizers.SGD(Warming(0.05), momentum=0.5), 20), rtol=1e-5
     )
     assert result.optimizer == "SGD(schedule, momentum=0.5)"
     # Over other variables, with a copy.
-    again = tape_magic.minimize(bowl, {"w": start()}, optimizer, steps=20, engine=engine)
+    again = tape_magic.minimize(bowl, {"w": matrix()}, optimizer, steps=20, engine=engine)
     np.testing.assert_allclose(again.history, result.history, rtol=1e-5)
 
 
 def test_a_schedule_within_an_optimizer_around_another() -> None:
     optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(Warming(0.05)))
-    result = tape_magic.minimize(bowl, {"w": start()}, optimizer, steps=3)
+    result = tape_magic.minimize(bowl, {"w": matrix()}, optimizer, steps=3)
     assert result.optimizer == "LossScaleOptimizer(SGD(schedule))"

@@ -34,7 +34,7 @@ CELL = "loss = (1 - w[0])**2 + 5*(w[1] - w[0]**2)**2 - 3.0\nslope = w[0] - w[1]"
 START = [-0.5, 1.0]
 
 
-def by_hand(optimizer: Any, steps: int, rule: Rule) -> tuple[list[float], np.ndarray, float]:
+def loop_until(optimizer: Any, steps: int, rule: Rule) -> tuple[list[float], np.ndarray, float]:
     """The losses, the variable and the norm of the gradient where the rule holds for the first time."""
     w = tf.Variable(START, dtype=tf.float64)
     losses: list[float] = []
@@ -73,7 +73,7 @@ OPTIMIZERS: dict[str, Callable[[], Any]] = {
 @functools.cache
 def stopped_by_hand(written: str, rule: str) -> tuple[list[float], np.ndarray, float]:
     """The plain loop that each engine and door is held against: hundreds of steps, once."""
-    return by_hand(OPTIMIZERS[written](), 3000, RULES[rule][1])
+    return loop_until(OPTIMIZERS[written](), 3000, RULES[rule][1])
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -87,6 +87,7 @@ def stopped_by_hand(written: str, rule: str) -> tuple[list[float], np.ndarray, f
     ],
     ids=["xla-sgd", "graph-sgd", "xla-adam", "eager-adam"],
 )
+@pytest.mark.both_doors("rule")
 def test_a_rule_stops_at_the_step_of_a_plain_loop(door: Door, rule: str, engine: str, written: str) -> None:
     flags, _, reason = RULES[rule]
     losses, end, norm = stopped_by_hand(written, rule)
@@ -231,6 +232,7 @@ def test_tracked_scalars(door: Door, engine: str) -> None:
     ],
 )
 @pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.both_doors("cell")
 def test_what_cannot_be_tracked(door: Door, engine: str, cell: str, said: str) -> None:
     case = Case(cell, f"loss --over w --track s --engine {engine}", {"tf": tf, "w": tf.Variable(START)})
     refusal = door.refused_minimize(case)
@@ -240,6 +242,7 @@ def test_what_cannot_be_tracked(door: Door, engine: str, cell: str, said: str) -
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("optimizer", ["sgd --lr 0.1", "adam --lr 0.1"])
+@pytest.mark.both_doors("engine")
 def test_bounds(door: Door, engine: str, optimizer: str) -> None:
     # (x − 3)² + (v₀ + 2)² + (v₁ − 0.5)² within x ≤ 1 and 0 ≤ v ≤ 1: least at 1 and (0, 0.5).
     cell = "y = (x - 3)**2 + (v[0] + 2)**2 + (v[1] - 0.5)**2"

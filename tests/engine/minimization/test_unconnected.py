@@ -48,7 +48,7 @@ def case(cell: str, names: dict[str, Any], over: str, engine: str) -> Case:
     return Case(cell, line, names)
 
 
-def start(door: Door) -> str:
+def opening(door: Door) -> str:
     """How the sentence begins: a function's loss has no name."""
     return f"{'loss' if door.name == 'magic' else 'the loss'} does not depend on "
 
@@ -63,17 +63,18 @@ def test_a_note_says_why(door: Door, name: str, engine: str) -> None:
     result = door.minimize(case(cell, names, "x w", engine))
     assert result.engine == engine
     (note,) = [note for note in result.notes if "depend" in note]
-    assert note.startswith(f"{start(door)}w: {why}")
+    assert note.startswith(f"{opening(door)}w: {why}")
     assert names["w"].numpy().tolist() == [1.0, 3.0, 2.0]
     assert names["x"].numpy() == pytest.approx(2.0 - 0.1 * 4.0 * (3.0 if name == "shape" else 1.0))
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", ["argmax", "stop_gradient", "cast", "not read"])
+@pytest.mark.both_doors("name")
 def test_a_refusal_says_why(door: Door, name: str, engine: str) -> None:
     cell, why = CUTS[name]
     said = door.refused_minimize(case(cell, namespace(x=tf.constant(2.0)), "w", engine))
-    assert said == f"{start(door)}w: {why}; so there is nothing to minimise."
+    assert said == f"{opening(door)}w: {why}; so there is nothing to minimise."
 
 
 def test_what_leaves_tensorflow_on_the_way(door: Door) -> None:
@@ -81,7 +82,7 @@ def test_what_leaves_tensorflow_on_the_way(door: Door) -> None:
     result = door.minimize(case(cell, namespace(), "x w", "auto"))
     assert result.engine == "eager"
     (note,) = [note for note in result.notes if "depend" in note]
-    assert note == f"{start(door)}w: line 2 leaves TensorFlow: np.mean(w); use tf.reduce_mean"
+    assert note == f"{opening(door)}w: line 2 leaves TensorFlow: np.mean(w); use tf.reduce_mean"
     said = door.refused_minimize(case(cell, namespace(x=tf.constant(2.0)), "w", "eager"))
     assert "line 2 leaves TensorFlow: np.mean(w); use tf.reduce_mean; so there is nothing" in said
 
@@ -132,8 +133,8 @@ def test_each_reason_has_its_own_note(door: Door, engine: str) -> None:
     names = namespace(u=tf.Variable(1.0), v=tf.Variable(1.0))
     result = door.minimize(case(cell, names, "x u w v", engine))
     assert [note for note in result.notes if "depend" in note] == [
-        f"{start(door)}u, v: never read",
-        f"{start(door)}w: cut at ArgMax, line 2: i = tf.argmax(w)",
+        f"{opening(door)}u, v: never read",
+        f"{opening(door)}w: cut at ArgMax, line 2: i = tf.argmax(w)",
     ]
 
 

@@ -50,7 +50,7 @@ KINDS: dict[str, Callable[[], Any]] = {
 
 
 @functools.cache
-def by_hand(epochs: int, most: int = 10**6) -> tuple[list[float], np.ndarray, float]:
+def epochs_by_hand(epochs: int, most: int = 10**6) -> tuple[list[float], np.ndarray, float]:
     """The losses, that of the end on the last batch again, and the variables."""
     w, b = tf.Variable([0.0, 0.0, 0.0]), tf.Variable(0.0)
     optimizer, losses = keras.optimizers.SGD(0.05), []
@@ -73,8 +73,9 @@ def names(data: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.both_doors("kind")
 def test_each_step_takes_the_next_batch(door: Door, engine: str, kind: str) -> None:
-    losses, w, b = by_hand(epochs=3)
+    losses, w, b = epochs_by_hand(epochs=3)
     case = Case(CELL, f'{OVER} --for "xb, yb in train" --epochs 3 --engine {engine}', names(KINDS[kind]()))
     result = door.minimize(case)
     assert (result.steps, result.steps_asked, result.reason) == (15, 15, StopReason.EPOCHS)
@@ -85,13 +86,14 @@ def test_each_step_takes_the_next_batch(door: Door, engine: str, kind: str) -> N
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("steps", [0, 4, 5, 6, 12])
+@pytest.mark.both_doors("engine")
 def test_a_limit_of_steps(door: Door, engine: str, steps: int) -> None:
     """Without a number of epochs, the data are taken anew until there were so many."""
     line = f'{OVER} --for "xb, yb in train" --steps {steps} --engine {engine}'
     result = door.minimize(Case(CELL, line, names(batches())))
     assert (result.steps, result.reason) == (steps, StopReason.STEPS)
     if steps:
-        losses, _, _ = by_hand(3, steps)
+        losses, _, _ = epochs_by_hand(3, steps)
         np.testing.assert_allclose(result.history, losses, rtol=1e-4)
 
 

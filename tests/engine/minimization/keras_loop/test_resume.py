@@ -383,7 +383,7 @@ def test_a_disk_without_room_stops_nothing(tmp_path: Path, monkeypatch: pytest.M
 
 
 _KILLED = """
-    import sys, time
+    import sys, threading, time
     import numpy as np, tensorflow as tf, tape_magic
     from tape_magic.engine.minimization.keras_loop import checkpoint, chunks
     checkpoint.SECONDS = 0.05
@@ -395,11 +395,18 @@ _KILLED = """
         scale = 1 + 0.01 * tf.reduce_mean(tf.cast(rows, w.dtype))
         return tf.reduce_sum((w[1:] - w[:-1] ** 2) ** 2 + (1 - w[:-1]) ** 2) * scale
 
-    folder = sys.argv[1]
+    folder, held = sys.argv[1], sys.argv[2:] == ["held"]
+
+    def tell(step):
+        print(step.step, flush=True)
+        time.sleep(0.005 if held else 0)
+        if held and step.step >= 550:
+            threading.Event().wait()  # for the end that the test prepares
+
     result = tape_magic.minimize(
         loss, {"w": w}, "adam", 600, lr=1e-3, data=data, epochs=1000, engine="graph",
         checkpoint=folder or None, resume=bool(folder),
-        on_progress=lambda step: (print(step.step, flush=True), time.sleep(0.005 if folder else 0)),
+        on_progress=tell,
     )
     print("done", result.steps, w.numpy().tobytes().hex(), result.history.tobytes().hex()[-4000:])
 """
@@ -410,9 +417,9 @@ def test_killed_at_any_moment_it_goes_on_bit_for_bit(tmp_path: Path) -> None:
     script.write_text(textwrap.dedent(_KILLED))
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
 
-    def started(folder: str) -> subprocess.Popen[str]:
+    def started(*arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, str(script), folder],
+            [sys.executable, str(script), *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
@@ -424,7 +431,7 @@ def test_killed_at_any_moment_it_goes_on_bit_for_bit(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     folder = str(tmp_path / "checkpoints")
     for _ in range(2):
-        process = started(folder)
+        process = started(folder, "held")
         assert process.stdout is not None
         reached = 0
         # At some moment, when it has come some way.

@@ -111,6 +111,7 @@ def test_known_minima(method: str, name: str) -> None:
     ("method", "engine"),
     [*((method, "graph") for method in METHODS), ("nelder-mead", "xla"), ("nelder-mead", "eager")],
 )
+@pytest.mark.both_doors("method")
 def test_both_doors(door: Door, method: str, engine: str) -> None:
     booth = CLASSICS["booth"]
     x = tf.Variable(booth.start, dtype=tf.float64)
@@ -689,6 +690,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("line", "cell", "said"), REFUSED)
+@pytest.mark.both_doors("line", "cell")
 def test_refusals(door: Door, line: str, cell: str, said: tuple[str, ...]) -> None:
     x, p = tf.Variable(1.0), tf.Variable([1.0, 2.0])
     sentence = door.refused_minimize(Case(cell, line, {"tf": tf, "x": x, "p": p, "data": [1.0]}))

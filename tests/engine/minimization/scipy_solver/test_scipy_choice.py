@@ -20,6 +20,7 @@ from tape_magic.engine.minimization.settings import Settings
 from tape_magic.engine.program.function import FunctionProgram
 from tape_magic.results.minimum import MinimizeResult, StopReason
 from tape_magic.results.steps import Step, Wish
+from tests.support.gate import Gate
 from tests.support.notebook import Notebook
 
 FIRST = ["bfgs", "l-bfgs-b", "nelder-mead", "lm", "trf"]
@@ -50,7 +51,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     def compiled(call: Callable[[], Any]) -> BackgroundCompile:
         begun = BackgroundCompile(call)
-        begun.wait(60)
+        begun.wait(300)
         return begun
 
     monkeypatch.setattr(compiling, "BackgroundCompile", compiled)
@@ -135,10 +136,8 @@ def test_what_compiles_beside_is_shown_and_a_stop_is_heard(monkeypatch: pytest.M
     monkeypatch.setattr(engine_choice, "XLA_LEAST", 0.0)
     monkeypatch.setattr(engine_choice, "XLA_SHARE", 0.0)
     monkeypatch.setattr(iterations, "PROGRESS_SECONDS", 0.0)
-    gate = threading.Event()
-    monkeypatch.setattr(
-        compiling, "BackgroundCompile", lambda call: BackgroundCompile(lambda: (gate.wait(60), call()))
-    )
+    gate = Gate()
+    monkeypatch.setattr(compiling, "BackgroundCompile", gate.held)
     seen = list[Step]()
 
     def loss(x: Any) -> Any:
@@ -154,7 +153,7 @@ def test_what_compiles_beside_is_shown_and_a_stop_is_heard(monkeypatch: pytest.M
             program, {"x": np.full(50, -1.0)}, None, ("x",), settings, seen.append, wish=wish
         ).result
     finally:
-        gate.set()
+        gate.opened.set()
     assert result.reason is StopReason.STOPPED
     assert {(step.engine, step.compiling) for step in seen if step.compiling} == {("graph", "xla")}
     assert result.steps > 0
@@ -192,6 +191,6 @@ def test_what_runs_of_one_cell_took_counts_together(shell: Notebook, monkeypatch
         engines.append(shell.ns["minimum"].engine)
         for thread in threading.enumerate():
             if thread.name == THREAD:
-                thread.join(60)
+                thread.join(300)
     assert engines[:3] == ["graph"] * 3
     assert engines[-1] == "xla"
