@@ -11,10 +11,9 @@ import pytest
 import tensorflow as tf
 
 from tape_magic.engine.api.minimize import MinimizeInterrupted, minimize_program
-from tape_magic.engine.minimization import control, problem
+from tape_magic.engine.minimization import control, log
 from tape_magic.engine.minimization.log import norm_of
 from tape_magic.engine.minimization.scipy_solver import iterations
-from tape_magic.engine.minimization.scipy_solver import run as scipy_run
 from tape_magic.engine.minimization.settings import Settings
 from tape_magic.engine.program.function import FunctionProgram
 from tape_magic.results.minimum import MinimizeResult, StopReason
@@ -75,7 +74,7 @@ def test_a_stop_before_the_first_chunk_applies_no_step() -> None:
 def test_a_pause_takes_no_time_and_no_steps(optimizer: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run has an hour, and is paused for ten: it does not end because its time is up."""
     clock = Clock()
-    for part in (control, problem, iterations, scipy_run):
+    for part in (control, log, iterations):
         monkeypatch.setattr(part, "time", clock)
     monkeypatch.setattr(control, "PAUSE_SECONDS", 1800.0)
     more = {} if optimizer == "sgd" else {"tol": 0.0}

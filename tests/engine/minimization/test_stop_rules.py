@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 import tape_magic
-from tape_magic.engine.minimization import problem
+from tape_magic.engine.minimization import log
 from tape_magic.errors import LineError, TargetError
 from tape_magic.results.minimum import MinimizeResult, StopReason
 from tape_magic.results.steps import Step
@@ -120,7 +120,7 @@ def test_a_rule_that_holds_at_the_last_step_is_the_reason(engine: str) -> None:
 def test_a_run_stops_when_its_time_is_up(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A day is up within the first chunk that ends beyond 100 steps."""
     clock = Clock()
-    monkeypatch.setattr(problem, "time", clock)
+    monkeypatch.setattr(log, "time", clock)
     x = tf.Variable(1.0, dtype=tf.float64)
     told: list[int] = []
 
@@ -335,7 +335,7 @@ def test_the_names_of_the_cell_are_those_of_the_best_step(shell: Any, engine: st
 def test_a_time_alone_is_no_limit_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor are the thousand steps that a run takes without one."""
     clock, x = Clock(), tf.Variable(1.0)
-    monkeypatch.setattr(problem, "time", clock)
+    monkeypatch.setattr(log, "time", clock)
 
     def tell(step: Step) -> None:
         clock.sleep(86_400.0 if step.step > 1000 else 0.0)

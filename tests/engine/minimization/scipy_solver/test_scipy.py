@@ -15,9 +15,9 @@ import tensorflow as tf
 
 import tape_magic
 from tape_magic.engine.api.minimize import MinimizeInterrupted
-from tape_magic.engine.minimization import problem
+from tape_magic.engine.minimization import log
 from tape_magic.engine.minimization.scipy_methods import METHODS, Method
-from tape_magic.engine.minimization.scipy_solver import evaluations, iterations, run
+from tape_magic.engine.minimization.scipy_solver import evaluations, iterations
 from tape_magic.errors import LineError, TapeMagicError, TargetError
 from tape_magic.magics.line.minimize import MINIMIZE
 from tape_magic.results.minimum import StopReason
@@ -525,7 +525,7 @@ def test_tol_is_the_methods_own() -> None:
 
 def test_time(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
-    for part in (problem, run, iterations):
+    for part in (log, iterations):
         monkeypatch.setattr(part, "time", clock)
     monkeypatch.setattr(iterations, "PROGRESS_SECONDS", 0.0)
 
