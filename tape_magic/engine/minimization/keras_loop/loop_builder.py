@@ -92,7 +92,7 @@ class LoopBuilder:
         return self.made is not None and self.made.graph.options.careful
 
     @property
-    def fresh(self) -> Sequence[Any]:
+    def first_slots(self) -> Sequence[Any]:
         """What the optimizer's own variables held at first; empty for an optimizer of the user's."""
         return self._continuation.fresh if self.made is None else self.made.fresh
 

@@ -244,3 +244,16 @@ def test_data_that_never_end_need_an_end(door: Door) -> None:
     assert message.endswith("never ends: say when to stop, with steps or time.")
     assert door.minimize(Case(CELL, line + " --steps 7", case)).steps == 7
     assert door.minimize(Case(CELL, line + " --target 100", case)).reason is StopReason.TARGET
+
+
+@pytest.mark.parametrize("engine", ["xla", "graph", "eager"])
+def test_a_cell_that_assigns_the_batchs_name_gets_the_next_batch_all_the_same(
+    shell: Any, engine: str
+) -> None:
+    """Half of each batch is 1, whatever the notebook has under that name."""
+    shell.ok("import tensorflow as tf\nw, xb = tf.Variable([0.0]), tf.constant([100.0])")
+    shell.ok("data = tf.data.Dataset.from_tensor_slices([2.0] * 4).batch(1)")
+    line = f'%%minimize loss --over w --for "xb in data" --optimizer sgd --lr 0.5 -q --engine {engine}'
+    shell.ok(f"{line}\nxb = xb / 2\nloss = tf.reduce_sum((w - xb)**2)")
+    assert shell.ns["minimum"].history.tolist() == [1.0, 0.0, 0.0, 0.0, 0.0]
+    assert (shell.ns["w"].numpy(), shell.ns["xb"].numpy()) == (1.0, 100.0)
