@@ -96,7 +96,7 @@ class FunctionProgram:
         return names
 
     def finish(self, namespace: Namespace, assigned: Mapping[str, Any]) -> None:
-        """Leave the assigned values in `namespace`: a function leaves no other names."""
+        """Put the assigned values into `namespace`; a function leaves no other names."""
         namespace.update(assigned)
 
     def line_of(self, error: BaseException) -> tuple[int, str] | None:

@@ -18,7 +18,7 @@ DYNAMIC = frozenset({"eval", "exec", "get_ipython", "globals", "locals", "setatt
 
 @dataclass(frozen=True)
 class Names:
-    """Which names a program reads and assigns, as its text shows.
+    """The names that a program reads and assigns, as its text shows.
 
     Attributes
     ----------

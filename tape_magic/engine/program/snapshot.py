@@ -34,8 +34,8 @@ class Snapshot(Visitor):
     Parameters
     ----------
     program, namespace
-        What runs, and on what names. A snapshot keeps the names that the program may bind, and follows those
-        that it reads.
+        The program, and the names that it runs on. A snapshot keeps the names that the program may bind, and
+        follows the names that it reads.
     names
         Further names to follow.
 

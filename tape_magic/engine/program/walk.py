@@ -60,7 +60,7 @@ Write = Callable[[Any, Any, Any], None]
 
 
 class Visitor:
-    """What a walk calls for each thing that it meets; a subclass overrides the methods that it needs."""
+    """The methods that a walk calls; a subclass overrides those that it needs, the others do nothing."""
 
     def visit_variable(self, variable: Any) -> None:
         """Take a ``tf.Variable`` or a Keras variable."""
@@ -88,12 +88,12 @@ class Visitor:
 
 
 class Walk:
-    """Calls a visitor for everything that a program leads to, each object once.
+    """A traversal that calls a visitor for everything a program leads to, each object once.
 
     Parameters
     ----------
     visitor
-        What is called.
+        The visitor to call.
     program, namespace
         Where the walk begins: the names that the program reads or assigns, all names where its text does not
         show them, and the function itself.
@@ -118,7 +118,7 @@ class Walk:
         self._follow(namespace, [(name, namespace[name]) for name in first if name in namespace])
 
     def run(self) -> None:
-        """Visit everything."""
+        """Visit everything, in no particular order."""
         while self._queue:
             self._visit(self._queue.pop())
 
