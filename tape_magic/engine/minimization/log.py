@@ -111,7 +111,7 @@ SMALL, SHOWN = 12, 8
 
 
 class RunLog:
-    """What one run records, from its first step to its report.
+    """Records one run, from its first step to its report.
 
     Parameters
     ----------

@@ -58,7 +58,7 @@ class LiftedVariables:
 
 
 class Problem:
-    """What is minimised, over what, within which bounds, and from where.
+    """One minimisation: a program, the variables to minimise over, their bounds, and their start values.
 
     Parameters
     ----------

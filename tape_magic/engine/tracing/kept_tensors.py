@@ -9,7 +9,7 @@ from tape_magic.engine.tracing.symbolic import ContainerCopies, SymbolReplacer, 
 
 
 class KeptTensors:
-    """What a program's Python kept while it was traced.
+    """The tensors that a program's Python kept while it was traced.
 
     Parameters
     ----------

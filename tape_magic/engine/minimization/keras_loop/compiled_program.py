@@ -17,7 +17,7 @@ from tape_magic.engine.minimization.settings import Settings
 
 
 class EngineTimes:
-    """What is known of the engines from all runs of one program: times, and refusals."""
+    """Times and refusals of the engines, from all runs of one program."""
 
     def __init__(self) -> None:
         self._laid_out = 0.0

@@ -21,7 +21,7 @@ from tape_magic.errors import LineError
 
 @dataclass(frozen=True, eq=False)
 class Trail:
-    """What a run leaves in this process, for one that goes on from it.
+    """The trail of a run in this process, for a run that goes on from it.
 
     Attributes
     ----------
@@ -80,7 +80,7 @@ def saved_run(position: Position, problem: Problem, log: RunLog, seed: int) -> S
 
 
 class Continuation:
-    """What earlier runs left for one run, and what it leaves for later ones.
+    """Takes up what earlier runs left, and leaves the same for later runs.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ class Continuation:
 
     @property
     def fresh(self) -> Sequence[Any]:
-        """What the optimizer's own variables held at first, in the run that this one goes on from."""
+        """The first values of the optimizer's own variables, in the run that this one goes on from."""
         return () if self._trail is None else self._trail.fresh
 
     @property

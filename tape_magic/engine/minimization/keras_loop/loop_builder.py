@@ -93,7 +93,7 @@ class LoopBuilder:
 
     @property
     def first_slots(self) -> Sequence[Any]:
-        """What the optimizer's own variables held at first; empty for an optimizer of the user's."""
+        """The first values of the optimizer's own variables; empty for an optimizer of the user's."""
         return self._continuation.fresh if self.made is None else self.made.fresh
 
     # -- compiled loops ------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ class Position:
 
 @dataclass(frozen=True)
 class Chunk:
-    """What some steps did.
+    """The outcome of some steps.
 
     Attributes
     ----------
@@ -83,7 +83,7 @@ class Final:
 
 @dataclass(frozen=True)
 class LoopOptions:
-    """What a loop does beside the evaluation and the optimizer's step.
+    """The options of a loop, beside the evaluation and the optimizer's step.
 
     Attributes
     ----------
@@ -139,7 +139,7 @@ class WayBack:
 
 
 class Loop(Protocol):
-    """What runs the steps of a minimisation, in chunks of whole steps.
+    """Runs the steps of a minimisation, in chunks of whole steps.
 
     Attributes
     ----------

@@ -242,7 +242,9 @@ class KerasRun:
         saved = self._saved(position)
         self._continuation.save(saved)
         builder = self._builder
-        self._trail = trail_of(saved, self._problem, self._engines.loop, builder.optimizer, builder.first_slots)
+        self._trail = trail_of(
+            saved, self._problem, self._engines.loop, builder.optimizer, builder.first_slots
+        )
 
 
 def _feed_of(problem: Problem, saved: SavedRun | None) -> Feed:
