@@ -29,11 +29,11 @@ def open_gate():
 LATER = """
 from tape_magic.engine.minimization.compiling import CompileWaiter
 def untold(self, call, engine, lay_out=CompileWaiter.lay_out):
-    tell, self._tell = self._tell, None
+    step_of, self._step_of = self._step_of, None
     try:
         return lay_out(self, call, engine)
     finally:
-        self._tell = tell
+        self._step_of = step_of
 CompileWaiter.lay_out = untold"""
 """The panel opens when Python has done its part, and XLA is at work."""
 
