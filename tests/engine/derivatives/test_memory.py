@@ -40,8 +40,10 @@ def runs() -> list[Any]:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("start", [2.0, 1.0], ids=["regular", "diagnosed"])
 def test_nothing_of_a_run_stays(kind: str, start: float) -> None:
+    # A shell keeps the last error of its user, and with it what that error went through.
+    before = {id(run) for run in runs()}
     x = tf.Variable([start, 3.0])
     # The slope of the square root is infinite at 0, which the diagnosis explains.
     report = tape_magic.grad(lambda x: tf.reduce_sum(tf.sqrt(x - 1)), x, **KINDS[kind])
     assert len(report) > 0
-    assert runs() == []
+    assert [run for run in runs() if id(run) not in before] == []
