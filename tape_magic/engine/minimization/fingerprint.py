@@ -82,7 +82,7 @@ class Fingerprints:
     def of(self, value: Any, *, lifted: bool = False) -> Hashable:
         """Return a hashable that is equal for values which a trace would treat alike.
 
-        Raises :class:`Unknown` for an object that may have changed unseen.
+        Raises :class:`NotHashable` for an object that may have changed unseen.
         """
         kind = type(value)
         if lifted and (is_liftable(value) or is_tensor(value)):
