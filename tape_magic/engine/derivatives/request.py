@@ -25,7 +25,7 @@ class Request:
     Attributes
     ----------
     words
-        The targets, as :func:`notation.split` returns them.
+        The targets, as :func:`~tape_magic.notation.split` returns them.
     wrt
         The names of the sources, for targets that name none; ``None`` for the sources that are read.
     order

@@ -77,7 +77,7 @@ class RunControl:
     def at_once(self) -> Iterator[None]:
         """Let the first interrupt end the block at once, instead of at the end of a chunk.
 
-        It, and one from before, raises :class:`Stopped`.
+        That interrupt, or one from before, raises :class:`StopRequested`.
         """
         interrupt = self._interrupt
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 import random
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, MutableMapping
 from dataclasses import dataclass
 from typing import Any
@@ -107,7 +108,7 @@ class Snapshot(Visitor):
     def visit_container(self, container: Any) -> None:
         """Keep the items of a container, and their order."""
         if is_a(container, dict):
-            restore = functools.partial(_restore_mapping, container, dict(pairs_of(container)))
+            restore = functools.partial(_restore_mapping, container, _copied(container))
         else:
             restore = functools.partial(_restore_items, container, _items(container))
         self._restorers[id(container)] = restore
@@ -125,7 +126,8 @@ class Snapshot(Visitor):
 
     def visit_fields(self, owner: Any, fields: list[tuple[Any, Any]], write: Write) -> None:
         """Keep the content of a cell or of slots."""
-        self._restorers[id(owner)] = functools.partial(_restore_fields, owner, fields, write)
+        # A generator of the user's may have slots beside its state.
+        self._restorers[id(owner), "fields"] = functools.partial(_restore_fields, owner, fields, write)
 
     def visit_global(self, name: str) -> None:
         """Keep a global, or its absence."""
@@ -148,8 +150,13 @@ class Snapshot(Visitor):
         self.slots.append(Slot(value, functools.partial(write, owner, key)))
 
 
+def _copied(mapping: Any) -> dict[Any, Any]:
+    """Return the items of a dict in their order; no key is asked for its hash where the dict keeps it."""
+    return dict(pairs_of(mapping)) if is_a(mapping, OrderedDict) else dict.copy(mapping)
+
+
 def _restore_mapping(mapping: Any, kept: dict[Any, Any]) -> None:
-    now = mapping if type(mapping) is dict else dict(pairs_of(mapping))
+    now = mapping if type(mapping) is dict else _copied(mapping)
     if not (_same(now, kept) and _same(now.values(), kept.values())):
         mapping.clear()
         mapping.update(kept)

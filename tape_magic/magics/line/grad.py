@@ -26,7 +26,7 @@ class GradOptions:
     Attributes
     ----------
     targets
-        The derivatives, or the outputs, as :func:`notation.split` gives them.
+        The derivatives, or the outputs, as :func:`~tape_magic.notation.split` gives them.
     jacobian, batch_jacobian, hessian
         Whether that kind of derivative is computed.
     jvp, hvp

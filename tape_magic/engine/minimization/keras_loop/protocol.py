@@ -167,7 +167,7 @@ class Loop(Protocol):
     def advance(self, position: Position, end: int, stretch: int, waiter: CompileWaiter) -> Chunk:
         """Apply steps until `end`, or until a rule holds.
 
-        Of each `stretch` steps, only the extremes are recorded. Raises
+        Only the extremes of each `stretch` steps are recorded. Raises
         :class:`~tape_magic.engine.minimization.control.StopRequested` where the user ends the run while the
         loop waits for a compiler.
         """
