@@ -128,6 +128,9 @@ class Settings:
                 wrong = one.metadata["check"](value)
                 if wrong:
                     raise ArgumentError(one.name, wrong, one.metadata["called"])
+            if "check" in one.metadata and isinstance(value, Integral):
+                # NumPy's integers would take their dtypes to TensorFlow, and overflow where Python's do not.
+                object.__setattr__(self, one.name, int(value))
         if self.patience is not None and self.tol is None:
             raise ArgumentError(
                 "patience", "says over how many steps tol looks; give a tol as well, such as 1e-6."

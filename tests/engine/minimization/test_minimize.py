@@ -1107,3 +1107,23 @@ def test_the_first_loss_is_that_within_the_bounds(engine: str) -> None:
     result = tape_magic.minimize(loss, {"x": x}, "sgd", **options)
     assert result.history.tolist() == [1.0, 0.25, 0.0625]
     assert int(seen) == 3
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_whole_numbers_may_be_numpys(engine: str) -> None:
+    """NumPy's integers overflow, and have dtypes of their own in TensorFlow."""
+    found = tape_magic.minimize(
+        lambda x: (x - 1) ** 2, {"x": 0.0}, "sgd", np.uint8(200), engine=engine, seed=np.int32(3)
+    )
+    assert found.steps == 200
+    over = tape_magic.minimize(
+        lambda x, batch: tf.reduce_mean((x - batch) ** 2),
+        {"x": 0.0},
+        "sgd",
+        np.int64(20),
+        data=np.ones((6, 2), np.float32),
+        batch=np.int32(2),
+        epochs=np.uint8(9),
+        engine=engine,
+    )
+    assert (over.steps, over.steps_asked) == (20, 20)
