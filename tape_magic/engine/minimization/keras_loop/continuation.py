@@ -116,10 +116,6 @@ class Continuation:
         if settings.checkpoint is not None:
             self._checkpoints = Checkpoints(settings.checkpoint, resume=settings.resume)
             self.saved = self._checkpoints.saved
-            if settings.resume and self.saved is None:
-                problem.notes.append(
-                    f"{settings.checkpoint} holds no checkpoint yet: the run began at step 0"
-                )
         elif settings.resume:
             found = cache.get(self._key) if cache is not None and self._key is not None else None
             if not isinstance(found, Trail):
@@ -197,9 +193,14 @@ class Continuation:
 
     def leave(self, trail: Trail, made: CompiledProgram | None) -> None:
         """Leave where the run ended, and what it compiled, for later runs in this process."""
-        problem = self._problem
-        if self._checkpoints is not None and self._checkpoints.trouble:
-            problem.notes.append(self._checkpoints.trouble)
+        problem, settings = self._problem, self._problem.settings
+        if self._checkpoints is not None:
+            if settings.resume and self.saved is None:
+                problem.notes.append(
+                    f"{settings.checkpoint} holds no checkpoint yet: the run began at step 0"
+                )
+            if self._checkpoints.trouble:
+                problem.notes.append(self._checkpoints.trouble)
         if self._cache is None:
             return
         if made is not None and problem.key is not None and made.fits_next_run(problem):

@@ -266,6 +266,21 @@ def test_an_empty_folder_may_be_resumed_and_says_so(tmp_path: Path) -> None:
     assert any("no checkpoint yet" in note for note in result.notes)
 
 
+def test_notes_of_the_run_come_before_those_of_its_checkpoint(tmp_path: Path) -> None:
+    result = tape_magic.minimize(
+        lambda x: x**2,
+        {"x": 3.0},
+        steps=1,
+        engine="graph",
+        bounds={"x": (None, 1.0)},
+        checkpoint=str(tmp_path),
+        resume=True,
+    )
+    moved, empty = result.notes
+    assert "outside its bounds" in moved
+    assert "no checkpoint yet" in empty
+
+
 def test_a_run_in_the_folder_is_not_overwritten(tmp_path: Path) -> None:
     fit(tmp_path, 3, "graph", False)
     with pytest.raises(LineError, match="holds a run at step 3: add --resume"):
