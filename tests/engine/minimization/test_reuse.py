@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tape_magic.engine.minimization.keras_loop.compiled_program import EngineTimes
 from tape_magic.engine.minimization.keras_loop.lean_loop import LeanLoop
 from tape_magic.engine.minimization.reuse import CAPACITY, LoopCache
+from tape_magic.engine.minimization.scipy_solver.evaluations import Evaluations
 from tape_magic.engine.tracing.traced import Traced
 from tests.support.notebook import Notebook
 
@@ -278,6 +280,27 @@ def test_what_is_kept_elsewhere_has_values_at_each_run(shell: Notebook, set_up: 
             "row": "row['y'][0]",
         }[next(name for name in ("log", "box", "f", "row") if name in shell.ns)]
         assert float(shell.ok(f"float({held})").out) == pytest.approx(start**2)
+
+
+def test_a_demanded_engine_needs_no_reason(ready: Notebook, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever an earlier run of the cell found out about XLA: nobody asked for XLA here."""
+    monkeypatch.setattr(EngineTimes, "xla_is_slower", True)
+    for engine, reason in (("auto", "XLA was slower in an earlier run"), ("graph", ""), ("eager", "")):
+        ready.ok(f"%%minimize y --over x --steps 3 --engine {engine} -q\n{CELL}")
+        assert ready.ns["minimum"].engine_reason == reason
+
+
+def test_compiled_functions_keep_no_earlier_run_alive(
+    ready: Notebook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[weakref.ref[Evaluations]] = []
+    original = Evaluations.finish
+    monkeypatch.setattr(
+        Evaluations, "finish", lambda self, x: (kept.append(weakref.ref(self)), original(self, x))[1]
+    )
+    ready.ok(f"%%minimize y --over x --optimizer bfgs -q\n{CELL}")
+    gc.collect()
+    assert [one() for one in kept] == [None]
 
 
 def test_compiled_loops_are_freed_with_their_variable(ready: Notebook) -> None:

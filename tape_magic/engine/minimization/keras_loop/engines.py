@@ -106,7 +106,7 @@ class Engines:
             raise
 
     def _reason_for(self, engine: str) -> str:
-        if engine == "xla" or self._demanded == "graph":
+        if engine == "xla" or self._demanded != "auto":
             return ""
         slower = "XLA was slower in an earlier run" if self._times.xla_is_slower else ""
         return self._ladder.reason or slower

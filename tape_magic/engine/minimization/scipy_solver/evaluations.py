@@ -223,7 +223,10 @@ class Evaluations:
             return Choice(functions, None, ANEW)
         if settings.seed is not None:
             return Choice(functions, None, SEEDED)
-        return Choice(functions, partial(self._functions, "xla"), EARLY)
+        # Without a reference to this run, since the next run of the cell uses the choice again.
+        assert self._traced is not None
+        lay_out = partial(Functions, self._traced, self.flat, self.kinds, "xla")
+        return Choice(functions, lay_out, EARLY)
 
     def _run_graph(self, choice: Choice) -> None:
         assert self._traced is not None
