@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 import warnings
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
@@ -41,7 +41,7 @@ def hide_output() -> Iterator[None]:
     """
     with ExitStack() as stack:
         stack.enter_context(_ONE_AT_A_TIME)
-        stdout, stderr = (_OtherThreadsStream(stream) for stream in (sys.stdout, sys.stderr))
+        stdout, stderr = (_STAND_INS.begin(stream) for stream in (sys.stdout, sys.stderr))
         for stream in (stdout, stderr):
             stack.callback(stream.end)
         stack.enter_context(_mute_files())
@@ -54,15 +54,24 @@ def hide_output() -> Iterator[None]:
 
 
 class _OtherThreadsStream:
-    """A stream that passes on what other threads write, and after :meth:`end` what any thread writes.
+    """A stream that passes on what other threads write and, once it has ended, what any thread writes.
 
     While the file behind the stream is muted, the text of other threads waits.
     """
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
-        self._others: OtherThreads | None = OtherThreads()
-        self._waiting: list[str] | None = [] if _file_number(stream) in (1, 2) else None
+        self._others: OtherThreads | None = None
+        self._waiting: list[str] | None = None
+
+    def stands_for(self, stream: Any) -> bool:
+        """Return whether this is the stream behind."""
+        return self._stream is stream
+
+    def begin(self) -> None:
+        """Pass on what other threads write from now on, and nothing else."""
+        self._waiting = [] if _file_number(self._stream) in (1, 2) else None
+        self._others = OtherThreads()
 
     def write(self, text: str) -> int:
         if self._others is not None:
@@ -86,9 +95,32 @@ class _OtherThreadsStream:
 
     def end(self) -> None:
         """Pass on all that any thread writes from now on, after what has waited."""
-        self._others = None
-        for text in self._waiting or ():
+        self._others, waiting = None, self._waiting
+        for text in waiting or ():
             self._stream.write(text)
+
+
+class _StandIns:
+    """The streams that stand in for the last few others; they live on when they stand in no more.
+
+    ``print`` uses ``sys.stdout`` without holding a reference: the process crashes if another thread puts
+    another stream there meanwhile, and the first is freed (seen in Python 3.12.1; python/cpython#130163).
+    """
+
+    def __init__(self, size: int = 8) -> None:
+        self._kept: deque[_OtherThreadsStream] = deque(maxlen=size)
+
+    def begin(self, stream: Any) -> _OtherThreadsStream:
+        """Return the stand-in of a stream, which passes on what other threads write from now on."""
+        found = next((one for one in self._kept if one.stands_for(stream)), None)
+        if found is None:
+            found = _OtherThreadsStream(stream)
+            self._kept.append(found)
+        found.begin()
+        return found
+
+
+_STAND_INS = _StandIns()
 
 
 def _file_number(stream: Any) -> int | None:
