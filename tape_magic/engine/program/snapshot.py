@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import operator
 import random
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, MutableMapping
 from dataclasses import dataclass
 from typing import Any
@@ -151,8 +150,12 @@ class Snapshot(Visitor):
 
 
 def _copied(mapping: Any) -> dict[Any, Any]:
-    """Return the items of a dict in their order; no key is asked for its hash where the dict keeps it."""
-    return dict(pairs_of(mapping)) if is_a(mapping, OrderedDict) else dict.copy(mapping)
+    """Return the items of a dict in their order, past its own methods.
+
+    ``dict.copy`` asks no key for its hash, but calls the methods of a subclass that defines ``__iter__``.
+    """
+    plain = type(mapping).__iter__ is dict.__iter__
+    return dict.copy(mapping) if plain else dict(pairs_of(mapping))
 
 
 def _restore_mapping(mapping: Any, kept: dict[Any, Any]) -> None:
