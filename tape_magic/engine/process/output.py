@@ -95,7 +95,9 @@ class _OtherThreadsStream:
 
     def end(self) -> None:
         """Pass on all that any thread writes from now on, after what has waited."""
-        self._others, waiting = None, self._waiting
+        self._others = None
+        # Where both streams are one, so are their stand-ins, and the second end has nothing left to write.
+        waiting, self._waiting = self._waiting, None
         for text in waiting or ():
             self._stream.write(text)
 

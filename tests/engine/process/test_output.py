@@ -7,7 +7,7 @@ import io
 import sys
 import threading
 import weakref
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 
 from tape_magic.engine.process.output import hide_output
 
@@ -46,6 +46,25 @@ def test_what_other_threads_print_passes() -> None:
         thread.join()
         print("shown")
     assert stdout.getvalue() == "from beside\nshown\n"
+
+
+class OfFileOne(io.StringIO):
+    """A stream that says that it writes to file 1, whose text waits while the file is muted."""
+
+    def fileno(self) -> int:
+        return 1
+
+
+def test_what_waited_is_written_once_where_both_streams_are_one() -> None:
+    stream = OfFileOne()
+    with redirect_stdout(stream), redirect_stderr(stream):
+        go = threading.Event()
+        thread = threading.Thread(target=lambda: (go.wait(60), print("from beside")))
+        thread.start()
+        with hide_output():
+            go.set()
+            thread.join(60)
+    assert stream.getvalue() == "from beside\n"
 
 
 def test_within_itself() -> None:
