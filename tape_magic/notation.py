@@ -6,19 +6,15 @@ Pure text: nothing here knows TensorFlow or the notebook. Where a text has sever
 
 from __future__ import annotations
 
-import ast
 import enum
 import itertools
-import keyword
 import re
 import unicodedata
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from tape_magic.errors import LineError, shorten
+from tape_magic.syntax import first_name, is_place, place, unbracketed
 
 LAST_EXPRESSION = "_"
 """The name of the value of a cell's last expression."""
@@ -33,7 +29,6 @@ _FROM_SUPERSCRIPT = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")
 _TO_SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 _DELTAS = "d∂"
 _POWERS = [str(power) for power in range(2, MAX_ORDER + 1)]
-_OPENING, _CLOSING = "([{", ")]}"
 
 
 class Kind(enum.Enum):
@@ -107,87 +102,12 @@ def denominator(wrt: Sequence[str]) -> str:
 
 def _bracketed(name: str) -> str:
     """Return a name, in brackets where it is a variable's path: ``dense/kernel`` would read as a fraction."""
-    return name if _is_place(name) else f"({name})"
+    return name if is_place(name) else f"({name})"
 
 
 def _powers(wrt: Sequence[str]) -> list[tuple[str, int]]:
     """Return each run of equal neighbouring names with its length; ``x, a, x`` has three runs."""
     return [(name, len(list(run))) for name, run in itertools.groupby(wrt)]
-
-
-def split(text: str) -> list[str]:
-    r"""Return the words of a magic line, which spaces or commas outside brackets and quotes separate.
-
-    A word that is quoted as a whole loses its quotes, so an expression may hold spaces.
-    Raises :class:`LineError` for a bracket or quote that does not close.
-
-    >>> split("dy/dx, p['w'] \"SGD(0.1, 0.9)\"")
-    ['dy/dx', "p['w']", 'SGD(0.1, 0.9)']
-    """
-    words: list[str] = []
-    word, quote, closers = "", "", ""
-    for char in text:
-        if quote:
-            quote = "" if char == quote else quote
-        elif char in "'\"":
-            quote = char
-        elif char in _OPENING:
-            closers += _CLOSING[_OPENING.index(char)]
-        elif char in _CLOSING:
-            if not closers.endswith(char):
-                raise LineError(f"{shorten(text)!r} closes a {char!r} that it never opened.")
-            closers = closers[:-1]
-        elif (char == "," or char.isspace()) and not closers:
-            words.append(word)
-            word = ""
-            continue
-        word += char
-    if quote or closers:
-        raise LineError(f"{shorten(text)!r} never closes its {quote or closers[-1]!r}.")
-    return [_unquoted(word) for word in [*words, word] if word]
-
-
-def _unquoted(word: str) -> str:
-    whole = len(word) > 1 and word[0] in "'\"" and word.find(word[0], 1) == len(word) - 1
-    return word[1:-1] if whole else word
-
-
-@contextmanager
-def unwarned() -> Iterator[None]:
-    """Silence Python's warnings of numbers such as ``1if``: words that are no names are refused here."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SyntaxWarning)
-        yield
-
-
-@lru_cache(maxsize=1024)
-def place(text: str) -> tuple[str, ast.expr]:
-    """Return the first name and the syntax tree of a place: a name, dotted or subscripted with constants.
-
-    Raises :class:`LineError` for anything else.
-
-    >>> place("p['w'].kernel")[0]
-    'p'
-    """
-    try:
-        with unwarned():
-            tree = ast.parse(text, mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        tree = None
-    node = tree
-    while isinstance(node, ast.Attribute | ast.Subscript):
-        if isinstance(node, ast.Subscript) and not _is_constant(node.slice):
-            break
-        node = node.value
-    if tree is None or not isinstance(node, ast.Name):
-        raise LineError(f"{shorten(text)!r} is not a name; write a name such as x, layer.kernel or p['w'].")
-    return node.id, tree
-
-
-def _is_constant(node: ast.expr) -> bool:
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        node = node.operand
-    return isinstance(node, ast.Constant)
 
 
 def read_targets(words: Sequence[str], exists: Callable[[str], bool]) -> tuple[Target, ...]:
@@ -238,25 +158,8 @@ def _normal(word: str) -> str:
 
 def _fraction(word: str) -> tuple[str, str, str]:
     """Split a word at the slash of its fraction, which stands outside quotes and brackets."""
-    index = next((index for index in _outside(word) if word[index] == "/"), len(word))
+    index = next((index for index in unbracketed(word) if word[index] == "/"), len(word))
     return word[:index], word[index : index + 1], word[index + 1 :]
-
-
-def _outside(text: str) -> Iterator[int]:
-    """Yield the positions of a text that are outside quotes and brackets."""
-    depth, quote = 0, ""
-    for index, char in enumerate(text):
-        if quote:
-            quote = "" if char == quote else quote
-            continue
-        if char in "'\"":
-            quote = char
-        elif char in _OPENING:
-            depth += 1
-        elif char in _CLOSING:
-            depth -= 1
-        elif depth == 0:
-            yield index
 
 
 def _numerator(text: str, word: str) -> tuple[int, str]:
@@ -278,7 +181,7 @@ Factors = Sequence[Sequence[tuple[int, str, int]]]
 def _factors(text: str, order: int) -> Factors:
     """Return the denominators that a glued text can hold at each of its positions."""
     table: list[list[tuple[int, str, int]]] = [[] for _ in range(len(text) + 1)]
-    starts = [index for index in _outside(text) if text[index] in _DELTAS]
+    starts = [index for index in unbracketed(text) if text[index] in _DELTAS]
     for start in starts:
         for end in [*(index for index in starts if index > start), len(text)]:
             table[start] += [(end, *factor) for factor in _powers_in(text[start + 1 : end], order)]
@@ -294,20 +197,7 @@ def _whole(text: str, order: int) -> Factors:
 def _powers_in(text: str, order: int) -> list[tuple[str, int]]:
     """Return the readings of a factor as name and power: ``x2`` is the name ``x2``, or ``x`` squared."""
     found = [(text, 1), *((text[:-n], int(text[-n:])) for n in (1, 2) if text[-n:] in _POWERS[: order - 1])]
-    return [(name, power) for name, power in found if _is_place(name)]
-
-
-@lru_cache(maxsize=4096)
-def _is_place(text: str) -> bool:
-    if text.isidentifier():
-        return not keyword.iskeyword(text)
-    if not (text[:1].isalpha() or text[:1] == "_") or not set(text) & set(".["):
-        return False
-    try:
-        place(text)
-    except LineError:
-        return False
-    return True
+    return [(name, power) for name, power in found if is_place(name)]
 
 
 def _readings(
@@ -320,7 +210,7 @@ def _readings(
         at[0] = partial
         for start, factors in enumerate(table):
             for end, name, power in factors if at[start] else ():
-                if not exists(_first_name(name)):
+                if not exists(first_name(name)):
                     continue
                 for total, heads in at[start].items():
                     if total + power <= order:
@@ -329,10 +219,6 @@ def _readings(
                         del found[most:]
         partial = at[-1]
     return partial.get(order, [])
-
-
-def _first_name(name: str) -> str:
-    return re.split(r"[.\[]", name, maxsplit=1)[0]
 
 
 def _denominators(

@@ -11,7 +11,8 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from tape_magic.errors import LineError, closest, shorten
-from tape_magic.notation import LAST_EXPRESSION, MAX_ORDER, Target, place, read_targets, split
+from tape_magic.notation import LAST_EXPRESSION, MAX_ORDER, Target, read_targets
+from tape_magic.syntax import place, split
 
 
 def read(line: str, *names: str) -> list[tuple[str, tuple[str, ...]]]:

@@ -1,7 +1,7 @@
 """Reports and their parts as frozen records, for people, for programs and for the display.
 
 Entrance: the classes below; the engine makes them.
-Imports: the notation; ``views.py`` alone imports the display, when a user asks for a picture.
+Imports: `notation` and `syntax`; ``views.py`` alone imports the display, when a user asks for a picture.
 
 """
 

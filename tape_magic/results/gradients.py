@@ -9,12 +9,13 @@ from functools import cached_property
 from typing import Any
 
 from tape_magic.errors import LineError, closest, shorten
-from tape_magic.notation import Kind, Target, denominator, read_targets, split, superscript
+from tape_magic.notation import Kind, Target, denominator, read_targets, superscript
 from tape_magic.results import views
 from tape_magic.results.check import Check
 from tape_magic.results.curvature import Hessian
 from tape_magic.results.reasons import Reason
 from tape_magic.results.summary import Summary, summarize
+from tape_magic.syntax import split
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,8 @@ from tape_magic.magics.line.minimize import MINIMIZE
 from tape_magic.magics.line.options import MAGICS
 from tape_magic.magics.line.parser import Magic
 from tape_magic.magics.line.tfgpu import TFGPU, DeviceOptions
-from tape_magic.notation import MAX_ORDER, place, read_targets
+from tape_magic.notation import MAX_ORDER, read_targets
+from tape_magic.syntax import place
 
 SECONDS = 2.0
 """Of the processor's time that a line may take, also where each branch is counted."""

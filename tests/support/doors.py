@@ -18,9 +18,10 @@ from tape_magic.engine.values.sizes import LIMIT
 from tape_magic.errors import TapeMagicError
 from tape_magic.magics.line.grad import GRAD
 from tape_magic.magics.line.minimize import MINIMIZE
-from tape_magic.notation import Kind, place, read_targets
+from tape_magic.notation import Kind, read_targets
 from tape_magic.results.gradients import GradReport
 from tape_magic.results.minimum import MinimizeResult
+from tape_magic.syntax import place
 from tests.support.notebook import Notebook
 
 

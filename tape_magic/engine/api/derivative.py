@@ -14,7 +14,8 @@ from tape_magic.engine.program.function import FunctionProgram
 from tape_magic.engine.program.program import Namespace, Program
 from tape_magic.engine.values.sizes import LIMIT
 from tape_magic.errors import LineError
-from tape_magic.notation import Kind, split
+from tape_magic.notation import Kind
+from tape_magic.syntax import split
 
 
 def derivative(

@@ -14,8 +14,9 @@ from tape_magic.engine.program.function import FunctionProgram, as_sources
 from tape_magic.engine.program.program import Namespace, Program
 from tape_magic.engine.values.sizes import LIMIT
 from tape_magic.errors import LineError
-from tape_magic.notation import Kind, split
+from tape_magic.notation import Kind
 from tape_magic.results.gradients import GradReport
+from tape_magic.syntax import split
 
 if TYPE_CHECKING:
     from tape_magic.engine.check.check import Silence

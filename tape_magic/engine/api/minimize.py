@@ -199,13 +199,15 @@ def minimize_program(
     """
     problem = Problem(program, namespace, loss_name, over, settings, kept=cache is not None)
     kind = KerasRun if find(settings.optimizer) is None else ScipyRun
-    try:
-        minimization = kind(problem, cache)
-        with restore_after_interrupt(), deferred_interrupt() as interrupt:
-            minimized = minimization.run(RunControl(interrupt, wish, on_wait), on_progress)
-    finally:
-        problem.close()
-    # An interrupt in the last chunk stops no step, but it must still stop Run All.
+    with deferred_interrupt() as interrupt:
+        try:
+            with restore_after_interrupt():
+                minimization = kind(problem, cache)
+                minimized = minimization.run(RunControl(interrupt, wish, on_wait), on_progress)
+        finally:
+            interrupt.waits = True
+            problem.close()
+    # An interrupt in the last chunk or later stops no step, but it must still stop Run All.
     if interrupt.pressed:
         raise MinimizeInterrupted(minimized.result)
     return minimized

@@ -30,8 +30,9 @@ from tape_magic.engine.internals.contexts import restore_after_interrupt
 from tape_magic.engine.program.program import Namespace, Program
 from tape_magic.engine.values.precision import double_of, epsilon
 from tape_magic.errors import CheckError, TapeMagicError
-from tape_magic.notation import LAST_EXPRESSION, place, read_targets
+from tape_magic.notation import LAST_EXPRESSION, read_targets
 from tape_magic.results.check import Check
+from tape_magic.syntax import place
 
 Silence = Callable[[], AbstractContextManager[Any]]
 

@@ -31,7 +31,7 @@ from tape_magic.engine.values.tensors import (
     tf_variable,
 )
 from tape_magic.errors import CheckError, LineError, SourceError, a_kind
-from tape_magic.notation import place
+from tape_magic.syntax import place
 
 LIMIT = 2**30
 """Largest state of a program that is copied, in bytes."""

@@ -14,7 +14,7 @@ from tape_magic.engine.values.leaves import rebuilt, source_refusal
 from tape_magic.engine.values.places import object_at
 from tape_magic.engine.values.tensors import is_module, is_tensor, is_variable, tf_variable
 from tape_magic.errors import SourceError
-from tape_magic.notation import place
+from tape_magic.syntax import place
 
 
 def as_tensors(value: Any, name: str, dtype: str, *, structured: bool) -> Any:

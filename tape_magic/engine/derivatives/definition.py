@@ -17,7 +17,8 @@ from tape_magic.engine.values.leaves import leaves_of
 from tape_magic.engine.values.places import look_up
 from tape_magic.engine.values.tensors import is_inexact, is_liftable, is_module, is_tensor, is_variable
 from tape_magic.errors import LineError, SourceError, TargetError, a_kind, closest
-from tape_magic.notation import LAST_EXPRESSION, Kind, Target, place, read_targets
+from tape_magic.notation import LAST_EXPRESSION, Kind, Target, read_targets
+from tape_magic.syntax import place
 
 _RUNS: Mapping[Kind, type[Gradients]] = {
     Kind.GRADIENT: Gradients,

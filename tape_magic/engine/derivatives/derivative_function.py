@@ -22,7 +22,8 @@ from tape_magic.engine.values.leaves import leaves_of
 from tape_magic.engine.values.places import look_up
 from tape_magic.engine.values.tensors import is_tensor, is_variable
 from tape_magic.errors import TapeMagicError, TargetError
-from tape_magic.notation import LAST_EXPRESSION, Target, place
+from tape_magic.notation import LAST_EXPRESSION, Target
+from tape_magic.syntax import place
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from tape_magic.engine.derivatives.run import Run, RunResult
 from tape_magic.engine.internals.contexts import restore_after_interrupt
 from tape_magic.engine.program.program import Namespace, Program
 from tape_magic.errors import TargetError, closest
-from tape_magic.notation import LAST_EXPRESSION, Kind, Target, place, read_targets
+from tape_magic.notation import LAST_EXPRESSION, Kind, Target, read_targets
+from tape_magic.syntax import place
 
 _RUNS: Mapping[Kind, Callable[[Program, Namespace, Sequence[Target], Request], Run]] = {
     Kind.GRADIENT: Gradients,

@@ -21,9 +21,10 @@ from tape_magic.engine.record.recorder import Recorder
 from tape_magic.engine.values.leaves import Leaf
 from tape_magic.engine.values.places import look_up
 from tape_magic.errors import SourceError, TargetError, closest
-from tape_magic.notation import LAST_EXPRESSION, Kind, Target, place
+from tape_magic.notation import LAST_EXPRESSION, Kind, Target
 from tape_magic.results.curvature import Hessian
 from tape_magic.results.gradients import Derivative, GradReport
+from tape_magic.syntax import place
 
 Structures = dict[tuple[str, tuple[str, ...]], Any]
 """The derivatives by output and sources, in the structures of the sources."""

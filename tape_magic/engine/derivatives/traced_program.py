@@ -13,7 +13,8 @@ from tape_magic.engine.tracing.failures import failure_of_trace
 from tape_magic.engine.values.places import look_up
 from tape_magic.engine.values.tensors import is_tensor, is_variable, tf_variable
 from tape_magic.errors import CompileError, TapeMagicError, TargetError, a_kind
-from tape_magic.notation import LAST_EXPRESSION, place
+from tape_magic.notation import LAST_EXPRESSION
+from tape_magic.syntax import place
 
 _VALUE_WANTED = ("numpy", "iterating over", "python `bool`", "symbolic", "singleton tf.variable")
 """Words in TensorFlow's messages (2.21) where Python needs a value that a trace does not have."""

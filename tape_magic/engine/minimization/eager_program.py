@@ -12,7 +12,7 @@ from tape_magic.engine.tracing.loss import require_scalar
 from tape_magic.engine.tracing.traced import Require
 from tape_magic.engine.values.places import look_up
 from tape_magic.errors import TargetError, closest
-from tape_magic.notation import place
+from tape_magic.syntax import place
 
 DERIVATIVE_FREE = "nelder-mead, powell and cobyla need none"
 """Advice for SciPy's methods where an operation has no gradient."""

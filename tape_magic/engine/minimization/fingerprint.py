@@ -27,7 +27,7 @@ from tape_magic.engine.values.functions import is_users, unwrapped
 from tape_magic.engine.values.introspection import attributes_of, elements_of, is_a, pairs_of
 from tape_magic.engine.values.reach import reached_from
 from tape_magic.engine.values.tensors import is_liftable, is_tensor, is_variable
-from tape_magic.notation import place
+from tape_magic.syntax import place
 
 
 class NotHashable(Exception):

@@ -17,7 +17,8 @@ from tape_magic.engine.program.selection import Selection
 from tape_magic.engine.values.leaves import Leaf
 from tape_magic.engine.values.tensors import is_tensor
 from tape_magic.errors import SourceError, TargetError, closest
-from tape_magic.notation import LAST_EXPRESSION, place
+from tape_magic.notation import LAST_EXPRESSION
+from tape_magic.syntax import place
 
 FindRecord = Callable[[], "unconnected.Record | None"]
 """Returns the operations of one evaluation of the loss, or ``None`` where they are not known."""

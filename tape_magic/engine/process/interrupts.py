@@ -21,17 +21,20 @@ class Interrupt:
         Whether there was an interrupt, and a second one.
     at_once
         Whether the first interrupt raises ``KeyboardInterrupt``, too.
+    waits
+        Whether no interrupt raises any more, since state is being restored.
     """
 
     pressed: bool = False
     again: bool = False
     at_once: bool = False
+    waits: bool = False
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Note an interrupt; raise ``KeyboardInterrupt`` for the second, or with `at_once` for the first."""
         self.again = self.pressed
         self.pressed = True
-        if self.again or self.at_once:
+        if (self.again or self.at_once) and not self.waits:
             raise KeyboardInterrupt
 
 

@@ -2,5 +2,5 @@
 
 Entrance: ``Program`` is what a cell and a function have in common, ``Selection`` finds what a run
 differentiates by, ``Walk`` visits everything that a program leads to, and ``Snapshot`` restores it.
-Imports: `values`, and the notation.
+Imports: `values` and `syntax`.
 """

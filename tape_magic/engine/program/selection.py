@@ -24,7 +24,7 @@ from tape_magic.engine.values.tensors import (
     tf_variable,
 )
 from tape_magic.errors import SourceError
-from tape_magic.notation import place
+from tape_magic.syntax import place
 
 
 @dataclass(eq=False)

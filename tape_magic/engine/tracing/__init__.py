@@ -1,5 +1,5 @@
 """A program as a TensorFlow graph, and why it cannot become one.
 
 Entrance: :class:`~tape_magic.engine.tracing.traced.Traced`.
-Imports: `internals`, `program`, `values`, and the notation.
+Imports: `internals`, `program`, `values` and `syntax`.
 """

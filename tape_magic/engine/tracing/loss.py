@@ -8,7 +8,7 @@ from typing import Any
 from tape_magic.engine.values.places import look_up
 from tape_magic.engine.values.tensors import is_variable, tf_variable
 from tape_magic.errors import TargetError, a_kind, closest
-from tape_magic.notation import place
+from tape_magic.syntax import place
 
 
 def require_loss(value: Any, assigned: Mapping[str, Any], name: str | None) -> Any:

@@ -2,5 +2,5 @@
 
 Entrance: the functions of its modules, which keep no state. ``introspection`` looks at an object without
 running its code, ``ownership`` tells the user's own from a library's.
-Imports: the notation.
+Imports: `syntax`.
 """

@@ -10,7 +10,7 @@ import numpy as np
 
 from tape_magic.engine.values.tensors import is_tensor, is_variable
 from tape_magic.errors import SourceError, a_kind, closest
-from tape_magic.notation import place
+from tape_magic.syntax import place
 
 
 def look_up(name: str, namespace: Mapping[str, Any], also: Iterable[str] = ()) -> Any:

@@ -12,7 +12,7 @@ from tape_magic.engine.minimization.optimizers import NAMES
 from tape_magic.engine.minimization.settings import ENGINES, KEEP, Settings
 from tape_magic.errors import LineError, shorten
 from tape_magic.magics.line.parser import NAME, QUIET, Magic, Option, place_name
-from tape_magic.notation import place, split, unwarned
+from tape_magic.syntax import place, split, unwarned
 
 Bound = tuple[str, str, str]
 """A place, and the expressions of its lower and upper bound; an empty expression for no bound."""

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, NoReturn
 
 from tape_magic.errors import LineError, closest, shorten
-from tape_magic.notation import place, split
+from tape_magic.syntax import place, split
 
 
 @dataclass(frozen=True)

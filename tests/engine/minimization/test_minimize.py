@@ -31,6 +31,7 @@ from tape_magic.engine.minimization.keras_loop.compiled_loop import CompiledLoop
 from tape_magic.engine.minimization.keras_loop.eager_loop import EagerLoop
 from tape_magic.engine.minimization.keras_loop.loop_builder import LoopBuilder
 from tape_magic.engine.minimization.keras_loop.protocol import Chunk, Position
+from tape_magic.engine.program.lifting import Lifting
 from tape_magic.errors import LineError, TapeMagicError, TargetError
 from tape_magic.results.minimum import MinimizeResult, StopReason
 from tape_magic.results.steps import Step
@@ -979,6 +980,23 @@ def test_a_second_interrupt_gets_out_at_once(engine: str) -> None:
         )
     assert not isinstance(caught.value, MinimizeInterrupted)
     assert signal.getsignal(signal.SIGINT) is handler
+    assert type(sources["p"][0]) is float
+
+
+def test_interrupts_while_the_sources_are_given_back_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The notebook's floats are floats again, and the interrupts still stop what comes after the cell."""
+    give_back = Lifting.give_back
+
+    def pressed_twice(*arguments: Any, **keywords: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        give_back(*arguments, **keywords)
+
+    monkeypatch.setattr(Lifting, "give_back", pressed_twice)
+    sources = {"p": [1.0]}
+    with pytest.raises(MinimizeInterrupted) as caught:
+        tape_magic.minimize(lambda p: p[0] ** 2, sources, "sgd", 5)
+    assert caught.value.result.steps == 5
     assert type(sources["p"][0]) is float
 
 

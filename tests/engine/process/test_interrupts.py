@@ -43,6 +43,14 @@ def test_the_first_interrupt_raises_where_it_need_not_wait() -> None:
         assert (interrupt.pressed, interrupt.again) == (True, False)
 
 
+def test_interrupts_wait_while_state_is_restored() -> None:
+    with deferred_interrupt() as interrupt:
+        interrupt.waits = True
+        press()
+        press()
+        assert (interrupt.pressed, interrupt.again) == (True, True)
+
+
 def test_one_interrupt_raises_and_what_follows_is_undisturbed() -> None:
     restored = []
 
