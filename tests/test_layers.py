@@ -575,7 +575,7 @@ PRIVATE_ELSEWHERE = {
     # The module that `open.__module__` names.
     "engine/static_analysis/impure_calls.py": {"_io"},
     # How the attributes begin that TensorFlow adds to a `tf.Module`; nothing below `values` may be asked.
-    "engine/values/leaves.py": {"_self_"},
+    "engine/values/objects.py": {"_self_"},
     # The name under which the package leaves compiled loops on a variable of the user's.
     "engine/minimization/reuse.py": {"_tape_magic_loops"},
     # IPython's and ipykernel's, each beside what stands in where a version lacks it.

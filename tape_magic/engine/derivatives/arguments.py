@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from tape_magic.engine.program.lifting import constant
-from tape_magic.engine.values.leaves import rebuilt, source_refusal
+from tape_magic.engine.values.leaves import rebuilt
 from tape_magic.engine.values.places import object_at
+from tape_magic.engine.values.refusals import source_refusal
 from tape_magic.engine.values.tensors import is_module, is_tensor, is_variable, tf_variable
 from tape_magic.errors import SourceError
 from tape_magic.syntax import place

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from tape_magic.engine.values.leaves import Leaf, regroup
@@ -54,9 +54,9 @@ def _reason_of_type(value: Any, name: str) -> Reason | None:
     return Reason(Cause.INTEGER, f"{name} is {value.dtype.name}, which has no derivative")
 
 
-def structured(source: Any, leaves: Iterable[Leaf], values: Sequence[Any]) -> Any:
+def structured(source: Any, leaves: Sequence[Leaf], values: Sequence[Any]) -> Any:
     """Return the structure of a source with a value in the place of each leaf; for a model, a list."""
-    if is_module(source):
+    if is_module(source) and all(leaf.of_model for leaf in leaves):
         return list(values)
     by_owner = {id(leaf.owner): value for leaf, value in zip(leaves, values, strict=True)}
     return regroup(source, lambda owner: by_owner.get(id(owner)))

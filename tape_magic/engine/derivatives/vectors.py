@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tape_magic.engine.values.leaves import is_unbuilt, leaves_of, module_leaves
+from tape_magic.engine.values.objects import parts_of_object
 from tape_magic.engine.values.tensors import is_module, is_variable, tf_variable
 from tape_magic.errors import SourceError, a_kind
 
@@ -44,7 +45,10 @@ def primals_and_tangents(value: Any, vector: Any, name: str, called: str) -> Ite
 
     Raises :class:`SourceError` where the vector does not fit the source.
     """
-    if is_module(value):
+    if held := parts_of_object(value):
+        given = parts_of_object(vector) or vector
+        yield from _each(value, held, given, name, called, "{}.{}")
+    elif is_module(value):
         if is_unbuilt(value):
             raise SourceError(f"{name} makes its variables in the cell: build it in a cell above.")
         leaves = module_leaves(value)
@@ -62,22 +66,28 @@ def primals_and_tangents(value: Any, vector: Any, name: str, called: str) -> Ite
         yield like, _tensor(vector, like, name, called)
 
 
-def _each(value: Any, items: Mapping[Any, Any], vectors: Any, name: str, called: str) -> Iterator[Pair]:
-    """Yield the pairs of all items of a structure. Raises :class:`SourceError` for other or missing keys."""
+def _each(
+    value: Any, items: Mapping[Any, Any], vectors: Any, name: str, called: str, form: str = "{}[{!r}]"
+) -> Iterator[Pair]:
+    """Yield the pairs of all items of a structure. Raises :class:`SourceError` for other or missing keys.
+
+    `form` is how the place of an item is written.
+    """
     import tensorflow as tf
 
     if not isinstance(vectors, Mapping) or set(vectors) != set(items):
         inside = ", ".join(str(key) for key in list(items)[:8])
         raise SourceError(
             f"{called} does not fit {name}, {a_kind(value)} that holds {inside}: "
-            f"give a {'dict' if isinstance(value, dict) else 'list'} of as many."
+            f"give a {'list' if isinstance(value, list | tuple) or is_module(value) else 'dict'} of as many."
         )
     for key, item in items.items():
         if vectors[key] is None:
             zeros = [(leaf.value, tf.zeros_like(leaf.value)) for leaf in leaves_of(item, name)]
             yield from zeros
         else:
-            yield from primals_and_tangents(item, vectors[key], f"{name}[{key!r}]", f"{called}[{key!r}]")
+            places = form.format(name, key), form.format(called, key)
+            yield from primals_and_tangents(item, vectors[key], *places)
 
 
 def _tensor(vector: Any, like: Any, name: str, called: str) -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 from tape_magic.engine.program.program import Namespace
 from tape_magic.engine.values.introspection import is_a
 from tape_magic.engine.values.leaves import items_of, rebuilt
+from tape_magic.engine.values.objects import is_composite, parts_of_object, put_attribute, with_numbers
 from tape_magic.engine.values.places import object_at
 from tape_magic.engine.values.tensors import (
     is_inexact,
@@ -21,7 +22,7 @@ from tape_magic.engine.values.tensors import (
     is_variable,
     tf_variable,
 )
-from tape_magic.errors import SourceError
+from tape_magic.errors import SourceError, a_kind
 from tape_magic.syntax import place
 
 
@@ -92,19 +93,32 @@ class Lifting:
         if lifted is not value:
             self._put(tree, value, lifted, name)
 
-    def lifted(self, value: Any) -> Any:
-        """Return the value with its floats and arrays lifted, in place in a dict or list, in a new tuple."""
+    def lifted(self, value: Any, within: frozenset[int] = frozenset()) -> Any:
+        """Return the value with its floats and arrays lifted, in a new tuple, and in place in all else.
+
+        `within` are the identities of objects that the value stands in.
+        """
         if self._liftable(value):
             return self._make(value)
         if isinstance(value, tuple):
-            items = [self.lifted(item) for item in value]
+            items = [self.lifted(item, within) for item in value]
             same = all(new is old for new, old in zip(items, value, strict=True))
             return value if same else rebuilt(value, items)
         if isinstance(value, list | dict):
             for key, item in list(items_of(value)):
-                new = self.lifted(item)
+                new = self.lifted(item, within)
                 if new is not item:
                     self._set_item(value, key, item, new)
+            return value
+        for attribute, item in parts_of_object(value, within).items():
+            if is_composite(value) and self._liftable(item):
+                raise SourceError(
+                    f"{a_kind(value)} cannot be minimised over: make a variable v of its {attribute}, "
+                    f"and the {type(value).__name__} from v in the cell."
+                )
+            new = self.lifted(item, within | {id(value)})
+            if new is not item:
+                self._set_attribute(value, attribute, item, new)
         return value
 
     def record(self, name: str, original: Any, lifted: Any) -> None:
@@ -144,23 +158,27 @@ class Lifting:
             return
         assert isinstance(tree, ast.Attribute | ast.Subscript)
         owner = object_at(tree.value, self._namespace, name)
-        if isinstance(tree, ast.Attribute):
-            attribute = tree.attr
+        if isinstance(tree, ast.Attribute) and is_composite(owner) and is_tensor(lifted):
+            self._put(tree.value, owner, with_numbers(owner, tree.attr, lifted), name)
+        elif isinstance(tree, ast.Attribute):
             try:
-                setattr(owner, attribute, lifted)
+                self._set_attribute(owner, tree.attr, original, lifted)
             except Exception:
                 raise SourceError(
-                    f"{name} cannot be replaced by a tensor: {attribute} is read-only."
+                    f"{name} cannot be replaced by a tensor: {tree.attr} is read-only."
                 ) from None
-            self._remember(
-                lambda: getattr(owner, attribute), lambda v: setattr(owner, attribute, v), original, lifted
-            )
         elif isinstance(owner, tuple):
             items = list(owner)
             items[ast.literal_eval(tree.slice)] = lifted
             self._put(tree.value, owner, rebuilt(owner, items), name)
         else:
             self._set_item(owner, ast.literal_eval(tree.slice), original, lifted)
+
+    def _set_attribute(self, owner: Any, name: str, original: Any, lifted: Any) -> None:
+        put_attribute(owner, name, lifted)
+        self._remember(
+            lambda: getattr(owner, name), lambda v: put_attribute(owner, name, v), original, lifted
+        )
 
     def _set_item(self, owner: Any, key: Any, original: Any, lifted: Any) -> None:
         owner[key] = lifted

@@ -30,12 +30,15 @@ class Names:
         Names assigned, but read before: the object on entry is their source.
     opaque
         Whether more may be assigned than the text shows (``exec``, ``from m import *``).
+    mentions
+        The attributes that the text names.
     """
 
     reads: tuple[str, ...] = ()
     assigns: Mapping[str, int] = field(default_factory=dict)
     reads_first: frozenset[str] = frozenset()
     opaque: bool = False
+    mentions: frozenset[str] = field(default=frozenset(), repr=False)
 
     @property
     def may_bind_any(self) -> bool:

@@ -12,9 +12,10 @@ from typing import Any
 from tape_magic.engine.program.lifting import Lifting, constant, lift_dtype
 from tape_magic.engine.program.program import Hooks, Namespace, Program
 from tape_magic.engine.values.creation import hearing_new_variables
-from tape_magic.engine.values.leaves import Leaf, is_unbuilt, leaves_of, own_name
+from tape_magic.engine.values.leaves import Leaf, is_frozen, is_unbuilt, leaves_of, own_name
 from tape_magic.engine.values.places import look_up, object_at
 from tape_magic.engine.values.reach import mentions_variables, reachable
+from tape_magic.engine.values.refusals import emptiness
 from tape_magic.engine.values.tensors import (
     is_inexact,
     is_liftable,
@@ -135,7 +136,9 @@ class Selection:
                 raise
             return Source(name, assigned=True, unbuilt=True)
         leaves = leaves_of(value, name, lifted=False)
-        return Source(name, unbuilt=is_unbuilt(value), value=value, leaves=leaves)
+        # A frozen layer stays without trainable variables, unless the program itself makes it trainable.
+        stays = is_frozen(value) and not (names.opaque or "trainable" in names.mentions)
+        return Source(name, unbuilt=is_unbuilt(value) and not stays, value=value, leaves=leaves)
 
     def _within_unbuilt(self, name: str) -> bool:
         """Return whether a place, such as ``layer.kernel``, is in a layer that is not built yet."""
@@ -163,9 +166,12 @@ class Selection:
     def lift(self) -> None:
         """Lift the floats and arrays among the sources; each source's leaves are then known."""
         for source in self.sources:
-            if not source.assigned and not (is_variable(source.value) or is_module(source.value)):
+            if source.assigned or source.unbuilt:
+                continue
+            if not (is_variable(source.value) or (is_module(source.value) and source.leaves)):
                 self.lifting.lift(source.name)
                 self._settle(source)
+            _refuse_empty(source)
 
     def _settle(self, source: Source) -> None:
         source.value = look_up(source.name, self._namespace)
@@ -222,6 +228,7 @@ class Selection:
                     )
             elif source.unbuilt:
                 source.leaves = leaves_of(source.value, source.name)
+            _refuse_empty(source)
         if self._chooses:
             self._choose_variables(read)
         self._make_names_unique()
@@ -277,6 +284,12 @@ class Selection:
                 else leaf
                 for leaf in source.leaves
             ]
+
+
+def _refuse_empty(source: Source) -> None:
+    """Raise :class:`SourceError` for a source without a leaf, such as a frozen layer or an empty list."""
+    if not source.leaves:
+        raise SourceError(emptiness(source.value, source.name))
 
 
 def replaced_variables(

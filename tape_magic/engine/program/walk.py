@@ -29,6 +29,7 @@ from tape_magic.engine.values.introspection import (
     members_of,
     pairs_of,
 )
+from tape_magic.engine.values.objects import is_namespace
 from tape_magic.engine.values.ownership import is_own, own_slots
 from tape_magic.engine.values.tensors import is_module, is_tensor, is_variable
 
@@ -226,7 +227,7 @@ class Walk:
     def _instance(self, value: Any) -> None:
         self._visitor.visit_object(value)
         self._queue += _variables_of(value)
-        if is_own(value, self._home):
+        if is_own(value, self._home) or is_namespace(value):
             self._queue.append(type(value))
             if not _is_unbuilt(value):
                 if has_attributes(type(value)):

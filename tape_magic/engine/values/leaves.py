@@ -1,29 +1,31 @@
 """`Leaf`: the variables and tensors inside a source; structures rebuilt around them.
 
 A *place* is a name, dotted or subscripted (``layer.kernel``, ``p['w']``). The *leaves* of the object there
-are the variables and tensors inside it, if it is a list, dict or model. Floats and arrays become leaves when
-they are lifted for a run (:mod:`tape_magic.engine.program.lifting`).
+are the variables and tensors inside it, if it is a list, dict or model, or an object that stands for its
+attributes. Floats and arrays become leaves when they are lifted for a run
+(:mod:`tape_magic.engine.program.lifting`).
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from tape_magic.engine.values.introspection import elements_of, is_a, pairs_of
+from tape_magic.engine.values.objects import TRACKING, parts_of_object, rebuilt_object
+from tape_magic.engine.values.refusals import source_refusal
 from tape_magic.engine.values.tensors import (
     is_inexact,
+    is_layer,
     is_liftable,
     is_module,
     is_tensor,
     is_variable,
     tf_variable,
 )
-from tape_magic.errors import SourceError, a_kind
+from tape_magic.errors import SourceError
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,26 +67,27 @@ class Leaf:
 def leaves_of(value: Any, name: str, *, lifted: bool = True) -> list[Leaf]:
     """Return the leaves of a source in their order.
 
-    Raises :class:`SourceError` for anything in the source that has no derivative. With `lifted` false,
-    floats and arrays are allowed: they will be lifted, and count as no leaves yet.
+    Raises :class:`SourceError` for anything in the source that has no derivative; of an object, only what has
+    one counts. With `lifted` false, floats and arrays are allowed: they will be lifted, and count as no
+    leaves yet.
     """
-    if is_variable(value) or is_tensor(value):
-        if not is_inexact(value):
-            dtype = tf_variable(value).dtype if is_variable(value) else value.dtype
-            kind = "tf.Variable" if is_variable(value) else "tf.constant"
-            raise SourceError(
-                f"{name} is {dtype.name}, and only floating-point numbers have a derivative: "
-                f"write {name} = {kind}(3.0)."
-            )
-        return [Leaf(name, tf_variable(value) if is_variable(value) else value, value)]
-    if is_module(value):
-        return module_leaves(value)
-    if is_a(value, list | tuple | dict):
-        inner = [leaves_of(item, f"{name}[{key!r}]", lifted=lifted) for key, item in items_of(value)]
-        return [leaf for found in inner for leaf in found]
-    if not lifted and is_liftable(value):
-        return []
-    raise SourceError(source_refusal(value, name))
+    return list(_leaves(value, name, frozenset(), lifted))
+
+
+def _leaves(value: Any, name: str, within: frozenset[int], lifted: bool) -> Iterator[Leaf]:
+    """Yield the leaves of a value, which stands `within` some objects, given by their identities."""
+    if (is_variable(value) or is_tensor(value)) and is_inexact(value):
+        yield Leaf(name, tf_variable(value) if is_variable(value) else value, value)
+    elif is_a(value, list | tuple | dict):
+        for key, item in items_of(value):
+            yield from _leaves(item, f"{name}[{key!r}]", within, lifted)
+    elif parts := parts_of_object(value, within):
+        for attribute, item in parts.items():
+            yield from _leaves(item, f"{name}.{attribute}", within | {id(value)}, lifted)
+    elif is_module(value):
+        yield from module_leaves(value)
+    elif not within and not (is_liftable(value) and not lifted):
+        raise SourceError(source_refusal(value, name))
 
 
 def items_of(value: Any) -> Iterable[tuple[Any, Any]]:
@@ -92,29 +95,21 @@ def items_of(value: Any) -> Iterable[tuple[Any, Any]]:
     return pairs_of(value) if is_a(value, dict) else enumerate(elements_of(value))
 
 
-def source_refusal(value: Any, name: str) -> str:
-    """Return why `value` is no source, in one sentence."""
-    if isinstance(value, bool | np.bool_ | str | bytes):
-        return f"{name} is the {type(value).__name__} {value!r:.40}, which has no derivative."
-    if isinstance(value, int | np.integer):
-        # An integer may have thousands of digits.
-        shown = str(value) if abs(int(value)) < 10**15 else "3"
-        return f"{name} is an integer, and integers have no derivative: write {name} = {shown}.0"
-    if isinstance(value, np.ndarray):
-        return (
-            f"{name} is an array of {value.dtype}, which has no derivative: write {name}.astype('float32')."
-        )
-    return (
-        f"{name} is {a_kind(value)}, which has no derivative; sources are variables, float tensors, "
-        "floats, arrays, layers and models, and lists, tuples or dicts of them."
-    )
+def is_unbuilt(value: Any, within: frozenset[int] = frozenset()) -> bool:
+    """Return whether a layer or module in a source makes its variables when it is first called.
 
-
-def is_unbuilt(value: Any) -> bool:
-    """Return whether a layer or module in a source makes its variables when it is first called."""
+    `within` are the identities of objects that the value stands in.
+    """
     if is_a(value, list | tuple | dict):
-        return any(is_unbuilt(item) for _, item in items_of(value))
+        return any(is_unbuilt(item, within) for _, item in items_of(value))
+    if parts := parts_of_object(value, within):
+        return any(is_unbuilt(item, within | {id(value)}) for item in parts.values())
     return is_module(value) and not (getattr(value, "built", True) and value.trainable_variables)
+
+
+def is_frozen(value: Any) -> bool:
+    """Return whether a source is a layer or model that is built and set not to be trained."""
+    return is_layer(value) and bool(value.built) and not value.trainable
 
 
 def module_leaves(module: Any) -> list[Leaf]:
@@ -161,17 +156,24 @@ def _module_paths(module: Any) -> dict[int, str]:
 
 def _attributes(module: Any) -> list[tuple[str, Any]]:
     """Return the attributes of a module, without TensorFlow's own book-keeping."""
-    return [(name, value) for name, value in vars(module).items() if not name.startswith("_self_")]
+    return [(name, value) for name, value in vars(module).items() if not name.startswith(TRACKING)]
 
 
-def regroup(value: Any, grouped: Callable[[Any], Any]) -> Any:
-    """Return the structure of a source with `grouped(owner)` for each leaf; a list for a model."""
+def regroup(value: Any, grouped: Callable[[Any], Any], within: frozenset[int] = frozenset()) -> Any:
+    """Return the structure of a source with `grouped(owner)` for each leaf; a list for a model.
+
+    For an object that is no record, a dict by its attributes. `within` are the identities of objects that the
+    value stands in.
+    """
+    if is_a(value, dict):
+        return {key: regroup(item, grouped, within) for key, item in items_of(value)}
+    if is_a(value, list | tuple):
+        return rebuilt(value, [regroup(item, grouped, within) for _, item in items_of(value)])
+    if parts := parts_of_object(value, within):
+        inner = within | {id(value)}
+        return rebuilt_object(value, {name: regroup(item, grouped, inner) for name, item in parts.items()})
     if is_module(value):
         return [grouped(variable) for variable in value.trainable_variables]
-    if is_a(value, dict):
-        return {key: regroup(item, grouped) for key, item in items_of(value)}
-    if is_a(value, list | tuple):
-        return rebuilt(value, [regroup(item, grouped) for _, item in items_of(value)])
     return grouped(value)
 
 

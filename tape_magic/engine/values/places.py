@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tape_magic.engine.values.refusals import is_symbolic_attribute, symbolic_refusal
 from tape_magic.engine.values.tensors import is_tensor, is_variable
 from tape_magic.errors import SourceError, a_kind, closest
 from tape_magic.syntax import place
@@ -33,6 +34,8 @@ def object_at(tree: ast.expr, namespace: Mapping[str, Any], name: str) -> Any:
     text = ast.unparse(tree.value)
     if isinstance(tree, ast.Attribute):
         if not hasattr(owner, tree.attr):
+            if is_symbolic_attribute(owner, tree.attr):
+                raise SourceError(symbolic_refusal(f"{text}.{tree.attr}", planned=False))
             near = closest(tree.attr, (name for name in dir(owner) if name != tree.attr))
             raise SourceError(f"{text} is {a_kind(owner)} and has no {tree.attr}{near}")
         return getattr(owner, tree.attr)

@@ -26,7 +26,8 @@ def names_of(tree: ast.Module) -> Names:
         if name not in use.assigns:
             use.reads.setdefault(name)
     first = frozenset(name for name in use.reads if name in use.assigns)
-    return Names(tuple(use.reads), dict(use.assigns), first, use.opaque)
+    mentions = frozenset(node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute))
+    return Names(tuple(use.reads), dict(use.assigns), first, use.opaque, mentions)
 
 
 def stored_by(node: ast.AST) -> frozenset[str]:
