@@ -90,6 +90,7 @@ class Rerun:
         self._leaves: dict[str, _MovableLeaf] = {}
         self._turns: Mapping[str, int] = {}
         self._widened = ExitStack()
+        self._lifted: list[Lifting] = []
         self._eagerly = bool(tf.config.functions_run_eagerly())
         self.wide = False
         for iterator in self._before.iterators:
@@ -127,6 +128,7 @@ class Rerun:
                 if bool(tf.config.functions_run_eagerly()) != self._eagerly:  # the program set it
                     tf.config.run_functions_eagerly(self._eagerly)
                 self._widened.close()
+                self._give_back()
                 self._after.restore(beside=self._before)
 
     def run(self, compute: Callable[[Program, Namespace], T], deltas: Deltas | None = None) -> T:
@@ -137,6 +139,7 @@ class Rerun:
         """
         run_eagerly_here(self.wide or deltas is not None)
         self._widened.close()
+        self._give_back()
         self._before.restore(beside=self._after)
         self._place(deltas or {})
         moved = _MovedProgram(self._program, self._movers(deltas or {}), self._turns)
@@ -204,7 +207,9 @@ class Rerun:
         swapped = {
             id(leaves[name].held): value for name, value in values.items() if is_tensor(leaves[name].held)
         }
+        reached = set[int]()
         for slot in self._before.slots:
+            reached |= {id(item) for item in _flat(slot.value)}
             new = self._swapped(slot.value, swapped)
             if new is not slot.value:
                 slot.write(new)
@@ -215,7 +220,19 @@ class Rerun:
             elif is_liftable(leaf.held) and (self.wide or name in values):
                 value = values.get(name)
                 value = tf.constant(leaf.held, self._dtype(name)) if value is None else value
-                Lifting(self._namespace, partial(_instead, value), _is_number).lift(name)
+                self._put(name, value)
+            elif is_tensor(leaf.held) and id(leaf.held) not in reached:  # in an object of a library's
+                self._put(name, self._swapped(leaf.held, swapped))
+
+    def _put(self, name: str, value: Any) -> None:
+        """Put a value at the place of a leaf until the next run."""
+        self._lifted.append(Lifting(self._namespace, partial(_instead, value), _is_number))
+        self._lifted[-1].lift(name)
+
+    def _give_back(self) -> None:
+        """Put what the last run found at the places of leaves back, also where no snapshot reaches."""
+        while self._lifted:
+            self._lifted.pop().give_back()
 
     def _swapped(self, value: Any, swapped: dict[int, Any]) -> Any:
         """Return the value that takes the place of an object: itself, a moved one, or a wide copy."""
@@ -294,6 +311,15 @@ class _MovedProgram(ProgramWrapper):
             return value if hook is None else hook(value)
 
         return assigned
+
+
+def _flat(value: Any) -> Iterator[Any]:
+    """Yield the items of a tuple, those of inner tuples among them; any other value itself."""
+    if is_a(value, tuple):
+        for item in elements_of(value):
+            yield from _flat(item)
+    else:
+        yield value
 
 
 def _instead(new: Any, old: Any) -> Any:
