@@ -47,7 +47,8 @@ def grad(
     wrt
         The sources: one, a list, or a dict that names them. A source is a variable, a float or
         complex tensor, a float, an array, a layer, model or ``tf.Module``, a ragged or sparse tensor, or a
-        list, tuple, dict, dataclass or other object that holds these. By default, the trainable variables that the function reads.
+        list, tuple, dict, dataclass or other object that holds these. By default, the trainable
+        variables that the function reads.
     targets
         The derivatives, as on the line of ``%%grad``: ``"dy/dx, d2y/dx2"`` or ``["y"]``. By default, the
         derivatives of each named tensor, or of the returned tensor, whose name is ``_``.

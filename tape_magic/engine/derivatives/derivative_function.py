@@ -15,7 +15,7 @@ from tape_magic.engine.derivatives.arguments import as_tensors, distinct, put
 from tape_magic.engine.derivatives.gradients import Gradients
 from tape_magic.engine.derivatives.request import Request
 from tape_magic.engine.derivatives.traced_program import TracedProgram
-from tape_magic.engine.program.lifting import lift_dtype
+from tape_magic.engine.program.lift_dtype import lift_dtype
 from tape_magic.engine.program.program import Program
 from tape_magic.engine.values.introspection import is_a
 from tape_magic.engine.values.leaves import leaves_of
@@ -130,8 +130,8 @@ class DerivativeFunction:
         """Return the arguments as tensors, in the dtype that a run of the program would lift them to."""
         places, names = self._definition.sources, self._definition.program.names
         read = {name: value for name, value in self._known.items() if not names.assigned_first(name)}
-        kept = [value for name, value in read.items() if name not in given or name in places]
-        dtype = lift_dtype([*kept, *given.values()], given.values())
+        kept = {name: value for name, value in read.items() if name not in given or name in places}
+        dtype = lift_dtype(self._definition.program, self._known, {**kept, **given}, given.values())
         tensors = {}
         for name, value in given.items():
             structured = isinstance(self._value_at(places.get(name, name)), list | tuple)

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from tape_magic.engine.program.program import Namespace
-from tape_magic.engine.values.introspection import is_a
 from tape_magic.engine.values.leaves import items_of, rebuilt
 from tape_magic.engine.values.objects import is_composite, parts_of_object, put_attribute, with_numbers
 from tape_magic.engine.values.places import object_at
 from tape_magic.engine.values.tensors import (
     is_inexact,
     is_liftable,
-    is_module,
     is_tensor,
     is_variable,
-    tf_variable,
 )
 from tape_magic.errors import SourceError, a_kind
 from tape_magic.syntax import place
@@ -188,39 +185,6 @@ class Lifting:
         self, read: Callable[[], Any], write: Callable[[Any], None], original: Any, lifted: Any
     ) -> None:
         self._replaced.append(_Replaced(read, write, original, lifted))
-
-
-def lift_dtype(read: Iterable[Any], lifted: Iterable[Any]) -> str:
-    """Return the dtype that floats and arrays are lifted to.
-
-    The widest dtype of the float tensors and variables that the program reads counts; without any, the
-    widest of the arrays to be lifted; else TensorFlow's default, float32.
-    """
-    import tensorflow as tf
-
-    dtypes = [dtype for value in read for dtype in _float_dtypes(value)]
-    if not dtypes:
-        arrays = [np.asarray(value).real.dtype for value in _flat(lifted) if isinstance(value, np.ndarray)]
-        dtypes = [tf.as_dtype(dtype) for dtype in arrays if dtype.itemsize <= 8]
-    return str(max(dtypes, key=lambda dtype: dtype.size).name) if dtypes else "float32"
-
-
-def _flat(values: Iterable[Any]) -> Iterator[Any]:
-    for value in values:
-        if is_a(value, list | tuple | dict):
-            yield from _flat(item for _, item in items_of(value))
-        else:
-            yield value
-
-
-def _float_dtypes(value: Any) -> Iterator[Any]:
-    for item in _flat([value]):
-        ones = item.trainable_variables if is_module(item) else [item]
-        for one in ones:
-            if is_tensor(one) or is_variable(one):
-                dtype = tf_variable(one).dtype if is_variable(one) else one.dtype
-                if dtype.is_floating or dtype.is_complex:
-                    yield dtype.real_dtype
 
 
 def constant(value: Any, dtype: str) -> Any:

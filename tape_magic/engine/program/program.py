@@ -15,6 +15,12 @@ Unpack = Callable[[Any], tuple[Any, dict[str, Any]]]
 DYNAMIC = frozenset({"eval", "exec", "get_ipython", "globals", "locals", "setattr", "vars"})
 """Functions through which a program may bind names that its text does not show."""
 
+ALWAYS_FLOAT32 = frozenset({"eye", "normal", "one_hot", "ones", "truncated_normal", "uniform", "zeros"})
+"""Functions of TensorFlow and Keras that make tensors of float32 where no dtype is given."""
+
+FLOAT32_OF_LITERALS = frozenset({"Variable", "constant", "convert_to_tensor", "fill", "linspace", "range"})
+"""Functions that make tensors of float32 of the numbers in a program's text."""
+
 
 @dataclass(frozen=True)
 class Names:
@@ -31,7 +37,11 @@ class Names:
     opaque
         Whether more may be assigned than the text shows (``exec``, ``from m import *``).
     mentions
-        The attributes that the text names.
+        The attributes and short strings in the text.
+    operands
+        The names that the text may compute with: read elsewhere than to be plotted, printed or counted.
+    makes
+        The first names of functions, such as ``tf`` of ``tf.zeros``, that would make tensors of float32.
     """
 
     reads: tuple[str, ...] = ()
@@ -39,6 +49,8 @@ class Names:
     reads_first: frozenset[str] = frozenset()
     opaque: bool = False
     mentions: frozenset[str] = field(default=frozenset(), repr=False)
+    operands: frozenset[str] = field(default=frozenset(), repr=False)
+    makes: frozenset[str] = field(default=frozenset(), repr=False)
 
     @property
     def may_bind_any(self) -> bool:

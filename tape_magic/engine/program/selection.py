@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from tape_magic.engine.program.lifting import Lifting, constant, lift_dtype
+from tape_magic.engine.program.lift_dtype import lift_dtype
+from tape_magic.engine.program.lifting import Lifting, constant
 from tape_magic.engine.program.program import Hooks, Namespace, Program
 from tape_magic.engine.values.creation import hearing_new_variables
 from tape_magic.engine.values.leaves import Leaf, is_frozen, is_unbuilt, leaves_of, own_name
@@ -119,8 +120,7 @@ class Selection:
     @cached_property
     def dtype(self) -> str:
         """The dtype that floats and arrays are lifted to, found when the first is lifted."""
-        read, values = self._before
-        return lift_dtype(read.values(), values)
+        return lift_dtype(self._program, self._namespace, *self._before)
 
     def _read(self) -> dict[str, Any]:
         return {name: self._namespace[name] for name in self._program.names.reads if name in self._namespace}

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterable
 
 from tape_magic.engine.program.program import Names
+from tape_magic.magics.cell.computing import computing_of
 
 TIMING_MAGICS = frozenset({"time"})
 """Line magics that run the rest of their line as Python in the notebook's namespace."""
@@ -26,8 +27,7 @@ def names_of(tree: ast.Module) -> Names:
         if name not in use.assigns:
             use.reads.setdefault(name)
     first = frozenset(name for name in use.reads if name in use.assigns)
-    mentions = frozenset(node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute))
-    return Names(tuple(use.reads), dict(use.assigns), first, use.opaque, mentions)
+    return Names(tuple(use.reads), dict(use.assigns), first, use.opaque, *computing_of(tree))
 
 
 def stored_by(node: ast.AST) -> frozenset[str]:
