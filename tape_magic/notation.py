@@ -40,6 +40,7 @@ class Kind(enum.Enum):
     HESSIAN = "hessian"
     JVP = "jvp"
     HVP = "hvp"
+    VJP = "vjp"
 
 
 @dataclass(frozen=True)
@@ -117,9 +118,9 @@ def read_targets(words: Sequence[str], exists: Callable[[str], bool]) -> tuple[T
     ----------
     words
         The words, as :func:`split` returns them. ``d2y/dx`` and a following ``da`` belong together,
-        since the order says that two denominators follow.
+        since the order says that two denominators follow, and so do the words of ``d loss / d w``.
     exists
-        Whether a source of a name exists, which decides between two readings of a glued form.
+        Whether a name exists, which decides between two readings of a form.
 
     Raises :class:`LineError` when a form cannot be read, or can be read in two ways.
 
@@ -129,7 +130,8 @@ def read_targets(words: Sequence[str], exists: Callable[[str], bool]) -> tuple[T
     targets: list[Target] = []
     queue = [_normal(word) for word in words]
     while queue:
-        word = queue.pop(0)
+        word, taken = _joined(queue[:5], exists)
+        del queue[:taken]
         if len(word) > MAX_WORD:
             raise LineError(f"{shorten(word)!r} is {len(word)} characters long; {MAX_WORD} is the most.")
         numerator, slash, glued = _fraction(word)
@@ -139,11 +141,79 @@ def read_targets(words: Sequence[str], exists: Callable[[str], bool]) -> tuple[T
             targets.append(Target(name))
             continue
         order, name = _numerator(numerator, word)
-        following = itertools.takewhile(_may_follow, queue[: order - 1])
-        wrt, count = _denominators([glued, *following], order, word, exists)
-        del queue[: count - 1]
-        targets.append(Target(name, wrt))
+        following = _following(queue, order - 1)
+        wrt, count = _denominators([glued, *(text for text, _ in following)], order, word, exists)
+        del queue[: sum(size for _, size in following[: count - 1])]
+        targets.append(Target(name or _operand(queue, word), wrt))
     return tuple(targets)
+
+
+def _joined(words: Sequence[str], exists: Callable[[str], bool]) -> tuple[str, int]:
+    """Return the first word, joined to those that spaces within a fraction cut off, and their number.
+
+    ``d loss / d w`` has five words, ``dloss/ dw`` two. Raises :class:`LineError` where the words can also be
+    read as an output called ``d`` and a fraction.
+    """
+    word, count = words[0], 1
+    if word == "∇" and len(words) > 1:
+        return word + words[1], 2
+    starts = [text.startswith("/") for text in (*words[1:], "", "")]
+    spaced = _is_bare(word) and len(words) > 1 and not starts[0]
+    if spaced and (_fraction(words[1])[1] or starts[1]) and _belongs(word, words[1], exists):
+        word, count = word + words[1], 2
+    if not _fraction(word)[1] and starts[count - 1]:
+        word, count = word + words[count], count + 1
+    _, slash, rest = _fraction(word)
+    while slash and (not rest or rest in _DELTAS) and count < len(words) and not _fraction(words[count])[1]:
+        word, rest, count = word + words[count], rest + words[count], count + 1
+    return word, count
+
+
+def _is_bare(word: str) -> bool:
+    """Return whether a word is a sign of differentiation without an output: ``d``, ``d2`` or ``∂``."""
+    return word[:1] != "" and word[0] in _DELTAS and (word[1:] == "" or word[1:].isdecimal())
+
+
+def _belongs(bare: str, word: str, exists: Callable[[str], bool]) -> bool:
+    """Return whether a word belongs to the ``d`` before it; if not, ``d`` is an output by itself."""
+    output, _, glued = _fraction(word)
+    inner = re.fullmatch(rf"[{_DELTAS}][0-9]*(.+)", output, re.DOTALL)
+    if inner is None or not is_place(inner[1]) or not is_place(bare):
+        return True
+    joined = exists(first_name(output))
+    apart = exists(bare) and exists(first_name(inner[1]))
+    if joined and apart:
+        raise LineError(
+            f"{shorten(f'{bare} {word}')!r} can be read as a derivative of {shorten(output)}, or as {bare} "
+            f"and a derivative of {shorten(inner[1])}; write it without spaces."
+        )
+    return joined or not (apart or glued)
+
+
+def _operand(queue: list[str], word: str) -> str:
+    """Take the output that follows ``d/dx`` from the words. Raises :class:`LineError` where none does."""
+    if not queue or _fraction(queue[0])[1]:
+        raise LineError(f"{shorten(word)!r} is not a derivative of anything; write dy/dx, or d/dx y.")
+    name = queue.pop(0)
+    name = name[1:-1] if name.startswith("(") and name.endswith(")") else name
+    place(name)
+    return name
+
+
+def _following(queue: Sequence[str], most: int) -> list[tuple[str, int]]:
+    """Return up to `most` further denominators that the words begin with, each with its number of words."""
+    found: list[tuple[str, int]] = []
+    at = 0
+    while at < len(queue) and len(found) < most:
+        word, size = queue[at], 1
+        after = [*queue[at + 1 : at + 3], ""]
+        if word in _DELTAS and after[0] and not _fraction(after[0])[1]:
+            word, size = word + after[0], 2
+        if not _may_follow(word) or after[size - 1].startswith("/"):
+            break
+        found.append((word, size))
+        at += size
+    return found
 
 
 def _may_follow(word: str) -> bool:
@@ -152,8 +222,17 @@ def _may_follow(word: str) -> bool:
 
 
 def _normal(word: str) -> str:
-    """Return a word in Python's spelling of identifiers (NFKC), with superscripts as digits."""
+    """Return a word in Python's spelling of identifiers (NFKC), with superscripts and ``^2`` as digits."""
+    if "^" in word:
+        outside = set(unbracketed(word))
+        word = "".join(
+            c for i, c in enumerate(word) if c != "^" or i not in outside or not _digit_at(word, i + 1)
+        )
     return unicodedata.normalize("NFKC", word.translate(_FROM_SUPERSCRIPT))
+
+
+def _digit_at(word: str, index: int) -> bool:
+    return word[index : index + 1] in tuple("0123456789")
 
 
 def _fraction(word: str) -> tuple[str, str, str]:
@@ -163,14 +242,15 @@ def _fraction(word: str) -> tuple[str, str, str]:
 
 
 def _numerator(text: str, word: str) -> tuple[int, str]:
-    """Return the order and the output of ``d2y``; `word` is what an error quotes."""
-    match = re.fullmatch(rf"[{_DELTAS}]([0-9]*)(.+)", text, re.DOTALL)
+    """Return the order and the output of ``d2y``, none for ``d2``; `word` is what an error quotes."""
+    match = re.fullmatch(rf"[{_DELTAS}]([0-9]*+)(.*)", text, re.DOTALL)
     if match is None:
         raise LineError(f"{shorten(word)!r} is not a derivative; write dy/dx or d2y/dx2.")
     order = int(match[1][:4] or "1")
     if not 1 <= order <= MAX_ORDER:
         raise LineError(f"{shorten(word)!r} asks for order {order}; orders 1 to {MAX_ORDER} can be computed.")
-    place(match[2])
+    if match[2]:
+        place(match[2])
     return order, match[2]
 
 

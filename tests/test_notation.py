@@ -94,6 +94,107 @@ def test_glued_forms_go_by_the_names_that_exist(
     assert read(line, *names) == [("y", wrt)]
 
 
+SPACED = [
+    ("d loss / d w", [("loss", ("w",))]),
+    ("dloss / dw", [("loss", ("w",))]),
+    ("d loss/d w", [("loss", ("w",))]),
+    ("d loss/dw", [("loss", ("w",))]),
+    ("dloss/ dw", [("loss", ("w",))]),
+    ("dloss /dw", [("loss", ("w",))]),
+    ("dloss /d w", [("loss", ("w",))]),
+    ("dloss/d w", [("loss", ("w",))]),
+    ("  d   loss  /  d   w  ", [("loss", ("w",))]),
+    ("∂ loss / ∂ w", [("loss", ("w",))]),
+    ("∂loss / ∂w", [("loss", ("w",))]),
+    ("∂² y / ∂ x²", [("y", ("x", "x"))]),
+    ("∂² y / ∂x ∂a", [("y", ("x", "a"))]),
+    ("∂² y / ∂ x ∂ a", [("y", ("x", "a"))]),
+    ("d2 y / d x2", [("y", ("x", "x"))]),
+    ("d2y / dx2", [("y", ("x", "x"))]),
+    ("d2 y / dx2", [("y", ("x", "x"))]),
+    ("d² y / d x²", [("y", ("x", "x"))]),
+    ("d2 y / d x d a", [("y", ("x", "a"))]),
+    ("d2 y/d x d a", [("y", ("x", "a"))]),
+    ("d2y/d x d a", [("y", ("x", "a"))]),
+    ("d2y / dx da, dloss/dw", [("y", ("x", "a")), ("loss", ("w",))]),
+    ("d3 y / d x2 d a", [("y", ("x", "x", "a"))]),
+    ("d loss / d w, d y / d x", [("loss", ("w",)), ("y", ("x",))]),
+    ("d loss / d w d y / d x", [("loss", ("w",)), ("y", ("x",))]),
+    ("dloss / dw dy / dx", [("loss", ("w",)), ("y", ("x",))]),
+    ("d loss / d w, y, dy/dx", [("loss", ("w",)), ("y", ()), ("y", ("x",))]),
+    ("y, d loss / d w", [("y", ()), ("loss", ("w",))]),
+    ("d y / d p['w']", [("y", ("p['w']",))]),
+    ("d out['a/b'] / d layer.kernel", [("out['a/b']", ("layer.kernel",))]),
+    ("d d / d x", [("d", ("x",))]),
+    ("d dist / d x", [("dist", ("x",))]),
+    ("d _ / d x", [("_", ("x",))]),
+    ("∇ loss", [("loss", ())]),
+    ("∇ loss, dy/dx", [("loss", ()), ("y", ("x",))]),
+    # A power with a sign, and d/dx before its output.
+    ("d^2y/dx^2", [("y", ("x", "x"))]),
+    ("d^2 y / dx^2", [("y", ("x", "x"))]),
+    ("d^2 y / d x^2", [("y", ("x", "x"))]),
+    ("d/dx y", [("y", ("x",))]),
+    ("d / dx y", [("y", ("x",))]),
+    ("d / d x y", [("y", ("x",))]),
+    ("d/dx (y)", [("y", ("x",))]),
+    ("d2/dx2 y", [("y", ("x", "x"))]),
+    ("d2/dx da y", [("y", ("x", "a"))]),
+    ("∂/∂x loss", [("loss", ("x",))]),
+    ("d/dx y, loss", [("y", ("x",)), ("loss", ())]),
+    # What was read before is read so still.
+    ("d", [("d", ())]),
+    ("d2", [("d2", ())]),
+    ("d, dy/dx", [("d", ()), ("y", ("x",))]),
+    ("d dy/dx", [("d", ()), ("y", ("x",))]),
+    ("dy/dx d", [("y", ("x",)), ("d", ())]),
+    ("d2y/dx2, d, a", [("y", ("x", "x")), ("d", ()), ("a", ())]),
+    ("d2y/dx2 d a", [("y", ("x", "x")), ("d", ()), ("a", ())]),
+    ("d y", [("d", ()), ("y", ())]),
+    ("d dd/dd", [("d", ()), ("d", ("d",))]),
+]
+
+
+@pytest.mark.parametrize(("line", "targets"), SPACED)
+def test_spaces_within_a_fraction(line: str, targets: list[tuple[str, tuple[str, ...]]]) -> None:
+    assert read(line, "x", "a", "y", "w", "loss", "p", "layer", "out") == targets
+
+
+def test_an_output_that_begins_with_d_is_told_by_the_names_that_exist() -> None:
+    assert read("d dist / d x", "dist", "x") == [("dist", ("x",))]
+    assert read("d dist / d x", "d", "ist", "x") == [("d", ()), ("ist", ("x",))]
+    assert read("d dist/dx", "dist", "x") == [("dist", ("x",))]
+    with pytest.raises(LineError) as info:
+        read("d dist / d x", "d", "ist", "dist", "x")
+    assert str(info.value) == (
+        "'d dist' can be read as a derivative of dist, or as d and a derivative of ist; "
+        "write it without spaces."
+    )
+    with pytest.raises(LineError, match="can be read as d2y/dx dx or d2y/dx2 dz; write it with spaces"):
+        read("d2y/dx2 d z", "x", "x2", "z")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "d loss /",
+        "d loss / d",
+        "d loss / w",
+        "loss / w",
+        "d /",
+        "/ d w",
+        "d2 y / d x",
+        "d2 y / d x 2",
+        "d/dx",
+    ],
+)
+def test_what_is_spaced_and_is_no_derivative(line: str) -> None:
+    with pytest.raises(LineError) as info:
+        read(line, "x", "w", "loss", "y")
+    assert "\n" not in str(info.value)
+    assert len(str(info.value)) < 200
+
+
 def test_two_readings_are_refused_with_both() -> None:
     names = ["a", "ada", "b", "adb"]
     with pytest.raises(LineError) as info:
@@ -267,6 +368,15 @@ def test_a_key_of_colliding_names_reads_back_or_is_refused(target: Target) -> No
     assert again == (target,) or "can be read as" in str(again)
 
 
+@given(targets_of(places))
+def test_a_key_with_spaces_reads_back(target: Target) -> None:
+    assume(target.wrt and not target.name.startswith("__"))
+    power = target.order if target.order > 1 else ""
+    line = f"d{power} {target.name} / {' '.join(f'd {name}' for name in target.wrt)}"
+    again = attempt(line, exists_in(target))
+    assert again == (target,) or "can be read as" in str(again)
+
+
 @given(targets_of(plain.filter(lambda name: not name[-1].isdigit())))
 def test_a_label_reads_back(target: Target) -> None:
     assert read_targets(split(target.label), exists_in(target)) == (target,)
@@ -286,7 +396,7 @@ def test_targets_side_by_side(targets: list[Target], between: str) -> None:
     assert again == tuple(targets) or "can be read as" in str(again)
 
 
-NOTATION = st.text("dxy a2∂²∇/.,'\"[]()_-0", max_size=40)
+NOTATION = st.text("dxy a2∂²∇/^.,'\"[]()_-0", max_size=40)
 
 
 @settings(max_examples=400, deadline=60_000)
@@ -329,6 +439,10 @@ def test_any_text_is_read_or_refused(text: str, names: str) -> None:
         "." * 1_000_000,
         "d2y/dx " * 2_000,
         "d20y/ " + "dx2 " * 2_000,
+        "d20 y / " + "d x " * 20_000,
+        "d y / d x " * 5_000,
+        "d " * 20_000,
+        "/ " * 20_000,
     ],
     ids=lambda line: shorten(line, 20),
 )

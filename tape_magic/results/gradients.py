@@ -50,10 +50,14 @@ class Derivative:
     kind
         The kind of the derivative.
     along
-        For a product, the names of the vectors, one for each source that has a vector.
+        For a product, the names of the vectors, one for each source that has a vector; or that of the
+        output's vector.
     source
         The source: a tensor, or the variable itself, whose value may have changed since; it is read
         when a user looks at it. ``None`` where the value has another shape than the source.
+    weights
+        For the product of an output's vector with its Jacobian, the numbers of the vector, one after the
+        other.
     """
 
     target: str
@@ -68,6 +72,7 @@ class Derivative:
     kind: Kind = Kind.GRADIENT
     along: tuple[str, ...] = ()
     source: Any = None
+    weights: Any = None
 
     @property
     def why(self) -> str:
@@ -103,10 +108,12 @@ class Derivative:
 
         ``∂²y/∂x²`` for scalars, ``∂Σy/∂x`` for the sum of an output's elements, and
         ``∂Σ(∂y/∂w)/∂w`` where the first derivative was summed to be differentiated again. A product
-        is a sum over its vectors: ``∂y/∂x·v + ∂y/∂a·w``.
+        is a sum over its vectors: ``∂y/∂x·v + ∂y/∂a·w``; an output's vector stands in front: ``v·∂y/∂x``.
         """
         if not self.along:
             return self._label(self.wrt)
+        if self.kind is Kind.VJP:
+            return f"{_factor(self.along[0])}·{self._label(self.wrt)}"
         first = self.wrt[: self.order - 1]
         pairs = zip(self._directions, self.along, strict=True)
         return " + ".join(f"{self._label((*first, name))}·{_factor(vector)}" for name, vector in pairs)

@@ -23,6 +23,10 @@ LINES: dict[Magic, tuple[str, ...]] = {
         "dy/dx --def f",
         "y --hessian --check --inspect",
         "d2out['a'].b/dp[0]dp[-1]",
+        "d loss / d w, ∂² y / ∂ x ∂ a, ∇ z",
+        "d^2 y / d x^2 d d / d a",
+        "d/dx y, d2 / d x2 (loss)",
+        "y --vjp y=v z=[1, 2] --wrt x",
     ),
     MINIMIZE: (
         "",

@@ -89,6 +89,10 @@ def test_the_users_objects_stay(shell: Notebook, namespace: Any) -> None:
         ("∇y", set()),
         ("dy/dp['w']", {"dy_dp_w"}),
         ("dout['k']/dx", {"dout_k_dx"}),
+        ("d y / d x", {"dy_dx"}),
+        ("∂² y / ∂ x², d y / d a", {"d2y_dx2", "dy_da"}),
+        ("d2 y / d x d a", {"d2y_dxda"}),
+        ("d/dx y", {"dy_dx"}),
     ],
 )
 def test_bindings(shell: Notebook, line: str, bound: set[str]) -> None:
@@ -317,6 +321,9 @@ def test_a_source_called_tape(shell: Notebook) -> None:
         ("%%grad y --order -1\ny = x*2.0", "--order is -1; orders 1 to 20 can be computed."),
         ("%%grad dy/dx --wrt x\ny = x*2.0", "dy/dx says what to differentiate by; leave out --wrt"),
         ("%%grad dy/dx --order 2\ny = x*2.0", "dy/dx says its order; leave out --order"),
+        ("%%grad d y / d x --wrt x\ny = x*2.0", "dy/dx says what to differentiate by; leave out --wrt"),
+        ("%%grad d2y/dx da --wrt x\ny = x*2.0", "d2y/dxda says what to differentiate by; leave out --wrt"),
+        ("%%grad ∂ y / ∂ x --order 2\ny = x*2.0", "dy/dx says its order; leave out --order"),
         ("%%grad y -o 1x\ny = x*2.0", "'1x' is not a name that a result can be bound to."),
         ("%%grad dy/dp['w\ny = x*2.0", "never closes its"),
         ("%%grad dy/d(x\ny = x*2.0", "never closes its ')'"),

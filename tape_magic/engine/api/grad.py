@@ -33,6 +33,7 @@ def grad(
     hessian: bool = False,
     jvp: Mapping[str, Any] | None = None,
     hvp: Mapping[str, Any] | None = None,
+    vjp: Mapping[str, Any] | None = None,
     zero: bool = False,
     check: bool = False,
     limit: int = LIMIT,
@@ -67,6 +68,9 @@ def grad(
     hvp
         Vectors by the names of sources, of the sources' shapes: compute the product of the Hessian with all
         of them together, forward mode over a tape, of the shape of each source.
+    vjp
+        Vectors by the names of outputs, of the outputs' shapes: compute the product of each with the Jacobian
+        of its output, in reverse mode, of the shape of each source.
     zero
         Return zeros instead of ``None`` where a target does not depend on a source.
     check
@@ -103,6 +107,7 @@ def grad(
         Kind.HESSIAN: hessian,
         Kind.JVP: jvp,
         Kind.HVP: hvp,
+        Kind.VJP: vjp,
     }
     kinds = [kind for kind, wanted in flags.items() if wanted]
     if len(kinds) > 1:
@@ -115,7 +120,7 @@ def grad(
         wrt=tuple(given) or None,
         order=order,
         kind=kinds[0] if kinds else Kind.GRADIENT,
-        vectors=dict(jvp or hvp or {}),
+        vectors=dict(jvp or hvp or vjp or {}),
         zero=zero,
         limit=limit,
     ).report

@@ -82,6 +82,8 @@ class RowCheck:
         if self.row.kind is Kind.GRADIENT:
             # tape.gradient differentiates the real part of the sum.
             return np.asarray(np.sum(np.real(change), keepdims=True))
+        if self.row.kind is Kind.VJP:
+            return np.asarray(np.sum(np.real(np.conj(self.row.weights) * change), keepdims=True))
         return change if self.is_product else np.asarray(np.real(change))
 
     def predicted(self, numbers: FlatNumbers | None, deltas: Deltas) -> Array:
@@ -105,7 +107,9 @@ class RowCheck:
         """Return the differences of the numbers one step ahead and one step behind."""
         with np.errstate(all="ignore"):
             sizes = np.maximum(np.abs(ahead), np.abs(behind))
-            noise = np.sqrt(np.sum(sizes**2, keepdims=True)) if self.row.kind is Kind.GRADIENT else sizes
+            sizes = sizes * np.abs(self.row.weights) if self.row.kind is Kind.VJP else sizes
+            summed = self.row.kind in (Kind.GRADIENT, Kind.VJP)
+            noise = np.sqrt(np.sum(sizes**2, keepdims=True)) if summed else sizes
             slope = self.relevant(ahead - behind) / (2 * step)
             return Differences(
                 slope - self.predicted(_finite_part(self.recomputed), deltas),

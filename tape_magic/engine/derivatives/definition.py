@@ -30,6 +30,7 @@ _INSTEAD = {
     Kind.HESSIAN: "d2y/dx2 with --jacobian is the same",
     Kind.JVP: "take the product outside of it",
     Kind.HVP: "take the product outside of it",
+    Kind.VJP: "have the cell compute tf.reduce_sum(v*y), and differentiate that",
 }
 
 

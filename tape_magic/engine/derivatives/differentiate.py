@@ -10,6 +10,7 @@ from tape_magic.engine.derivatives.jacobians import BatchJacobians, Jacobians
 from tape_magic.engine.derivatives.products import HessianProducts, JacobianProducts
 from tape_magic.engine.derivatives.request import Request
 from tape_magic.engine.derivatives.run import Run, RunResult
+from tape_magic.engine.derivatives.vector_products import VectorProducts
 from tape_magic.engine.internals.contexts import restore_after_interrupt
 from tape_magic.engine.program.program import Namespace, Program
 from tape_magic.errors import TargetError, closest
@@ -23,6 +24,7 @@ _RUNS: Mapping[Kind, Callable[[Program, Namespace, Sequence[Target], Request], R
     Kind.HESSIAN: Hessians,
     Kind.JVP: JacobianProducts,
     Kind.HVP: HessianProducts,
+    Kind.VJP: VectorProducts,
 }
 
 

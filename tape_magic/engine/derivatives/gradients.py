@@ -100,7 +100,7 @@ class Gradients(Run):
         structures: Structures = {}
         for target in self.asked:
             combinations = self.combinations(target)
-            found = [self._row(target.name, leaves) for leaves in combinations]
+            found = [self.row(target.name, leaves) for leaves in combinations]
             rows += found
             values = [row.value for row in found]
             if len(set(target.wrt)) == 1:
@@ -116,7 +116,8 @@ class Gradients(Run):
             )
         return rows, structures
 
-    def _row(self, name: str, leaves: Leaves) -> Derivative:
+    def row(self, name: str, leaves: Leaves) -> Derivative:
+        """Return the row of an output's derivative by some leaves."""
         import tensorflow as tf
 
         value, last = self.table.derivative(name, leaves), leaves[-1]

@@ -14,6 +14,7 @@ _ONLY_ORDERS = {
     Kind.HESSIAN: ((1, 2), "a Hessian holds second derivatives"),
     Kind.HVP: ((1, 2), "a product with a Hessian is of order 2"),
     Kind.JVP: ((1,), "a product with a Jacobian is of order 1; --hvp x=v is the one with a Hessian"),
+    Kind.VJP: ((1,), "a product with a Jacobian is of order 1; --hvp x=v is the one with a Hessian"),
 }
 """The orders that a request may name for a kind of one order, and the reason why there is no other."""
 
@@ -33,10 +34,10 @@ class Request:
     kind
         The kind of the derivatives.
     vectors
-        For a product, the vector for each source by its name; any value that ``tf.constant`` takes, of
-        the source's structure and shape.
+        For a product, the vector for each source by its name, or of kind VJP for each output; any value that
+        ``tf.constant`` takes, of the structure and shape of what it is for.
     vector_names
-        The user's expressions for the vectors, by source.
+        The user's expressions for the vectors, by the same names.
     zero
         Whether to return zeros instead of ``None`` where a target does not depend on a source.
     limit
@@ -70,6 +71,11 @@ class Request:
         if not isinstance(self.limit, int) or self.limit <= 0:
             raise ArgumentError("limit", f"is {self.limit!r}; it is a number of bytes above 0.", "the limit")
 
-    def vector_name(self, source: str) -> str:
-        """Return the name of a source's vector in labels: the user's expression, or ``v``."""
-        return self.vector_names.get(source) or ("v" if len(self.vectors) < 2 else f"v_{source}")
+    @property
+    def moved(self) -> tuple[str, ...]:
+        """The sources that have a vector."""
+        return () if self.kind is Kind.VJP else tuple(self.vectors)
+
+    def vector_name(self, name: str) -> str:
+        """Return the name of a vector in labels: the user's expression, or ``v``."""
+        return self.vector_names.get(name) or ("v" if len(self.vectors) < 2 else f"v_{name}")

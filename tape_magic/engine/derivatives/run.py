@@ -100,9 +100,9 @@ class Run(ABC):
 
         self.program, self.namespace = program, namespace
         self.targets, self.request = tuple(targets), request
-        wrt = request.wrt if request.wrt is not None else tuple(request.vectors) or None
+        wrt = request.wrt if request.wrt is not None else request.moved or None
         named = dict.fromkeys([*(name for target in targets for name in target.wrt), *(wrt or ())])
-        named |= dict.fromkeys(request.vectors)
+        named |= dict.fromkeys(request.moved)
         chooses = wrt is None and not (targets and all(target.wrt for target in targets))
         self.selection = Selection(program, namespace, named, chooses=chooses)
         if orders == 1 and request.kind is Kind.GRADIENT:

@@ -1,4 +1,4 @@
-"""Vectors for sources: what the user gives as a vector, turned into a tensor for each leaf."""
+"""Vectors for sources and outputs: what the user gives as a vector, turned into a tensor for each leaf."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ def primals_and_tangents(value: Any, vector: Any, name: str, called: str) -> Ite
     Parameters
     ----------
     value
-        The source: a tensor, variable or model, or a structure of these.
+        The source, or the output: a tensor, variable or model, or a structure of these.
     vector
         For a tensor or variable, a number, array or tensor of its shape. For a structure, a list, tuple or
         dict of such vectors, in which ``None`` counts as zeros. For a model, a list in the order of its
         variables, or a dict by their paths.
     name, called
-        Names of the source and of the vector, for messages.
+        Names of the source or output and of the vector, for messages.
 
-    Raises :class:`SourceError` where the vector does not fit the source.
+    Raises :class:`SourceError` where the vector does not fit.
     """
     if held := parts_of_object(value):
         given = parts_of_object(vector) or vector
@@ -108,7 +108,7 @@ def _tensor(vector: Any, like: Any, name: str, called: str) -> Any:
     if tuple(given.shape) != tuple(like.shape):
         raise SourceError(
             f"{called} is of shape {tuple(given.shape)}, and {name} of shape {tuple(like.shape)}: "
-            "a vector has the shape of its source."
+            "give a vector of the same shape."
         )
     if given.dtype.is_complex and not like.dtype.is_complex:
         raise SourceError(f"{called} is complex, and {name} is {like.dtype.name}: give a real vector.")

@@ -16,7 +16,7 @@ from tape_magic.magics.line.parser import (
     identifier,
     place_name,
 )
-from tape_magic.notation import Kind
+from tape_magic.notation import Kind, Target, read_targets
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class GradOptions:
         Whether that kind of derivative is computed.
     jvp, hvp
         For a product, each source with the expression of its vector.
+    vjp
+        For a product, each output with the expression of its vector.
     check
         Whether the derivatives are compared with central differences.
     define
@@ -51,6 +53,7 @@ class GradOptions:
     hessian: bool = False
     jvp: tuple[tuple[str, str], ...] | None = None
     hvp: tuple[tuple[str, str], ...] | None = None
+    vjp: tuple[tuple[str, str], ...] | None = None
     check: bool = False
     define: str | None = None
     inspect: bool = False
@@ -62,8 +65,9 @@ class GradOptions:
         chosen = [flag for flag, value in self._kinds if value]
         if len(chosen) > 1:
             raise LineError(f"{chosen[0]} and {chosen[1]} are different things; write two cells.")
-        named = [word for word in self.targets if "/" in word]
-        if "wrt" in self.arguments and named and len(named) == len(self.targets):
+        targets = _plainly_read(self.targets)
+        named = [target.key for target in targets if target.wrt]
+        if "wrt" in self.arguments and named and len(named) == len(targets):
             raise LineError(
                 f"{shorten(named[0])} says what to differentiate by; leave out --wrt, or the denominator."
             )
@@ -88,6 +92,7 @@ class GradOptions:
             ("--hessian", self.hessian),
             ("--jvp", self.jvp),
             ("--hvp", self.hvp),
+            ("--vjp", self.vjp),
         )
 
     @property
@@ -98,8 +103,16 @@ class GradOptions:
 
     @property
     def vectors(self) -> tuple[tuple[str, str], ...]:
-        """Each source of a product with the expression of its vector."""
-        return self.jvp or self.hvp or ()
+        """Each source or output of a product with the expression of its vector."""
+        return self.jvp or self.hvp or self.vjp or ()
+
+
+def _plainly_read(words: tuple[str, ...]) -> tuple[Target, ...]:
+    """Return the targets in their plain reading, which no names decide; none where a word cannot be read."""
+    try:
+        return read_targets(words, lambda name: False)
+    except LineError:  # which tells when the names are known
+        return ()
 
 
 GRAD = Magic(
@@ -150,6 +163,14 @@ GRAD = Magic(
             "product of the Hessian with a vector, without building the Hessian",
             "NAME=V",
             assignment("--hvp"),
+            many=True,
+        ),
+        Option(
+            "vjp",
+            ("--vjp",),
+            "product of a vector with the Jacobian of output NAME, in reverse mode",
+            "NAME=V",
+            assignment("--vjp"),
             many=True,
         ),
         Option("check", ("--check",), "compare with central differences, and report the largest error"),

@@ -363,7 +363,7 @@ def test_loops_in_a_graph_under_forward_over_reverse(door: Door, make: Callable[
 @pytest.mark.parametrize(
     ("vector", "message"),
     [
-        ("x=1.0", "of shape (), and x of shape (3,): a vector has the shape of its source."),
+        ("x=1.0", "of shape (), and x of shape (3,): give a vector of the same shape."),
         ("x=tf.ones((3,1))", "of shape (3, 1), and x of shape (3,)"),
         ("x='abc'", "is a str, not numbers."),
         ("x=[1,[2,3]]", "is a list, not numbers."),
