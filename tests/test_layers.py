@@ -103,7 +103,7 @@ ROOMS: dict[str, set[str]] = {
         "results",
     },
     "engine/derivatives": RUN | {"engine/diagnosis", "engine/tracing"},
-    "engine/check": RUN | {"engine/derivatives"},
+    "engine/check": RUN | {"engine/derivatives", "engine/diagnosis"},
     "engine/minimization": MINIMIZATION,
     "engine/minimization/data": {"engine/values"},
     "engine/minimization/keras_loop": MINIMIZATION | {"engine/minimization", "engine/minimization/data"},

@@ -2,6 +2,6 @@
 
 Entrance: :func:`~tape_magic.engine.check.check.checked`, which differentiates as ``differentiate`` does and
 adds a comparison to each row of the report.
-May import `derivatives`, `record`, `program`, `values`, `internals`, `process`, `results`, `notation` and
-`syntax`.
+May import `derivatives`, `diagnosis`, `record`, `program`, `values`, `internals`, `process`, `results`,
+`notation` and `syntax`.
 """

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from tape_magic.engine.check.finite_differences import step_of
+from tape_magic.engine.check.precisions import DOUBLE, Precisions, is_coarse
 from tape_magic.engine.check.quantities import (
     Key,
     Quantities,
@@ -22,16 +22,16 @@ from tape_magic.engine.check.quantities import (
 )
 from tape_magic.engine.check.rerun import Deltas, Rerun
 from tape_magic.engine.check.row_check import RowCheck
-from tape_magic.engine.check.sampling import Sampling
+from tape_magic.engine.check.sampling import Sampling, moved_leaves
 from tape_magic.engine.derivatives.differentiate import differentiate
 from tape_magic.engine.derivatives.request import Request
 from tape_magic.engine.derivatives.run import RunResult
 from tape_magic.engine.internals.contexts import restore_after_interrupt
 from tape_magic.engine.program.program import Namespace, Program
-from tape_magic.engine.values.precision import double_of, epsilon
 from tape_magic.errors import CheckError, TapeMagicError
 from tape_magic.notation import LAST_EXPRESSION, read_targets
 from tape_magic.results.check import Check
+from tape_magic.results.gradients import Derivative
 from tape_magic.syntax import place
 
 Silence = Callable[[], AbstractContextManager[Any]]
@@ -73,6 +73,26 @@ def _bases(request: Request, program: Program, namespace: Namespace) -> list[str
     return list(dict.fromkeys(place(text)[0] for text in texts))
 
 
+@dataclass(frozen=True)
+class _Recomputed:
+    """The numbers of a further run, which has the precision of the differences.
+
+    Attributes
+    ----------
+    quantities, precisions
+        Its numbers, and in which dtypes it computes.
+    own
+        In which dtypes the program itself computes.
+    note
+        Why the run is not in float64; empty where it is, or where it is for some rows.
+    """
+
+    quantities: Quantities
+    precisions: Precisions
+    own: Precisions
+    note: str = ""
+
+
 class _Checker:
     """The further runs of one program, and the comparison of its derivatives."""
 
@@ -89,29 +109,42 @@ class _Checker:
 
     def checks(self) -> tuple[Check, ...]:
         """Return a check for each row of the report."""
-        recomputed, dtype, note = self._recompute()
+        found = self._recompute()
         base = self._observe({})
-        rows = []
-        for row in self._done.report.rows:
-            key = row.target, row.wrt
-            below = base.get(lower_key(row))
-            numbers = np.zeros(0) if below is None else below.numbers
-            rows.append(RowCheck(row, self._own.get(key), recomputed.get(key), numbers, epsilon(dtype)))
-            if note:
-                rows[-1].note(note)
-        Sampling(self._rerun, self._done, self._observe).take(rows, step_of(epsilon(dtype)))
-        return tuple(row.check(dtype) for row in rows)
+        rows = [self._row_check(row, found, base) for row in self._done.report.rows]
+        Sampling(self._rerun, self._done, self._observe).take(rows)
+        return tuple(row.check() for row in rows)
+
+    def _row_check(self, row: Derivative, found: _Recomputed, base: Quantities) -> RowCheck:
+        """Return a row to be compared, with a remark on its precision."""
+        moved, below = moved_leaves(row, self._done), base.get(lower_key(row))
+        dtype, own = found.precisions.of_row(row.target, moved), found.own.of_output(row.target)
+        checked = RowCheck(
+            row,
+            self._own.get((row.target, row.wrt)),
+            found.quantities.get((row.target, row.wrt)),
+            np.zeros(0) if below is None else below.numbers,
+            dtype,
+            own,
+        )
+        if is_coarse(own) and not is_coarse(dtype):
+            checked.note(f"the cell itself computes in {own}")
+        elif dtype != DOUBLE:
+            checked.note(
+                f"it computes in {dtype} inside" if is_coarse(dtype) or not found.note else found.note
+            )
+        return checked
 
     # -- runs with nothing moved -------------------------------------------------------------------
 
-    def _recompute(self) -> tuple[Quantities, str, str]:
-        """Return the derivatives of a further run, their dtype, and why it is not float64.
+    def _recompute(self) -> _Recomputed:
+        """Return the derivatives of a further run, in double precision where the program allows it.
 
         Raises :class:`CheckError` where one of two further runs does not agree with the program's own.
         """
         for _ in range(2):
             try:
-                done, found = self._run()
+                done, found, own = self._run()
             except TapeMagicError:
                 raise
             except Exception as error:
@@ -122,30 +155,42 @@ class _Checker:
             if key is not None:
                 raise CheckError(self._two_answers(key, found))
         self._rerun.learn(done.leaves)
-        narrow = _narrow(done, found)
-        if not narrow:
-            return found, "float64", ""
+        dtypes = self._dtypes(own)
+        if set(dtypes) <= {DOUBLE}:
+            return _Recomputed(found, own, own)
         why = "the cell does not compute in float64"
         self._rerun.wide = True
         try:
-            wide, further = self._run()
+            wide, further, there = self._run()
             one, other = ({row.key: row.connected for row in run.report} for run in (done, wide))
-            if one == other and not _narrow(wide, further):
-                if first_difference({key: one for key, one in found.items() if not key[1]}, further) is None:
-                    return further, "float64", ""
+            if one == other and self._dtypes(there) != dtypes:
+                outputs = {key: one for key, one in found.items() if not key[1]}
+                if first_difference(outputs, further, own.of_output) is None:
+                    return _Recomputed(further, there, own)
                 why = "in float64 the cell gives something else"
         except Exception as error:
             why += self._at(error)
         self._rerun.wide = False
-        return found, max(narrow, key=epsilon), why
+        return _Recomputed(found, own, own, why)
 
-    def _run(self) -> tuple[RunResult, Quantities]:
-        """Run the program again with nothing moved, and return its result and all its numbers."""
+    def _dtypes(self, precisions: Precisions) -> list[str]:
+        """Return the dtype in which each row's differences would be taken."""
+        rows = self._done.report.rows
+        return [precisions.of_row(row.target, moved_leaves(row, self._done)) for row in rows]
 
-        def compute(program: Program, namespace: Namespace) -> tuple[RunResult, Quantities]:
-            done = differentiate(program, namespace, self._request)
+    def _run(self) -> tuple[RunResult, Quantities, Precisions]:
+        """Run the program again with nothing moved; return its result, its numbers and its precisions."""
+
+        def compute(program: Program, namespace: Namespace) -> tuple[RunResult, Quantities, Precisions]:
+            seen: list[Precisions] = []
+            done = differentiate(
+                program,
+                namespace,
+                self._request,
+                lambda run: seen.append(Precisions.of(run, self._outputs)),
+            )
             outputs = output_numbers(program, namespace, done.value, self._outputs)
-            return done, {**outputs, **derivative_numbers(done)}
+            return done, {**outputs, **derivative_numbers(done)}, seen[0]
 
         return self._rerun.run(compute)
 
@@ -180,10 +225,3 @@ class _Checker:
             return self._rerun.run(compute, deltas)
         except Exception:
             return {}  # counts as not finite: the program has no value at that place
-
-
-def _narrow(done: RunResult, found: Quantities) -> list[str]:
-    """Return the dtypes below double precision among sources, outputs and derivatives."""
-    dtypes = [leaf.dtype for leaf in done.leaves.values()]
-    dtypes += [quantity.dtype for quantity in found.values() if quantity is not None]
-    return [dtype for dtype in dtypes if double_of(dtype) is not None]

@@ -54,8 +54,12 @@ class Estimate:
         The limit, and a bound of its error; not finite where the function is not.
     broken
         True where the slopes to both sides stay apart as the step shrinks: at a kink or a jump.
-    gap
-        The difference between the slopes to both sides, at the smallest step where rounding does not hide it.
+    gap, beside
+        The difference between the slopes to both sides, and the residual beside it, from the smallest steps
+        where rounding does not hide the gap.
+    settled
+        True where each of the two slopes is the same at the smallest steps, as at a kink: noise and jumps
+        give other slopes at each step.
     lasting
         True where the residual is the same at the smallest steps where rounding does not hide it. The
         derivative is wrong there, and no kink nearby makes it seem so.
@@ -65,6 +69,8 @@ class Estimate:
     error: Array
     broken: Array
     gap: Array
+    beside: Array
+    settled: Array
     lasting: Array
 
     def merged(self, other: Estimate) -> Estimate:
@@ -94,7 +100,10 @@ def quick_estimate(probe: Probe, step: float) -> Estimate:
         error = np.abs(half.central - whole.central) + 3 * half.noise
         # The slopes to both sides of a smooth function are half as far apart at half the step.
         broken = (np.abs(half.gap) > 0.7 * np.abs(whole.gap)) & (np.abs(half.gap) > 8 * half.noise)
-    return Estimate(residual, error, broken, half.gap, np.zeros(residual.shape, bool))
+        settled = _settled([whole.gap, half.gap], [whole.central, half.central])
+        gap = _to_zero(whole.gap, half.gap, settled)
+        beside = _to_zero(whole.central, half.central, settled)
+    return Estimate(residual, error, broken, gap, beside, settled, np.zeros(residual.shape, bool))
 
 
 def thorough_estimate(probe: Probe, step: float) -> Estimate:
@@ -127,13 +136,17 @@ def _estimate(found: list[Differences], step: float) -> Estimate:
         unit = np.fmax(found[-1].noise * steps[-1], np.fmax.reduce(np.abs(bends[-4:])) / 4)
         residual, least = _table([one.central for one in found], [unit / one for one in steps])
         gaps, residuals = ([getattr(one, name) for one in found] for name in ("gap", "central"))
-        gap = _smallest(gaps, [20 * unit / one for one in steps])
+        gap, beside = _smallest(gaps, [20 * unit / one for one in steps], gaps, residuals)
         broken = (np.abs(gap[2]) > 0.7 * np.abs(gap[1])) & (np.abs(gap[1]) > 0.7 * np.abs(gap[0]))
         broken |= _jumps(bends, found[-1].noise * steps[-1])
-        seen = _smallest(residuals, [8 * unit / one for one in steps])
+        settled = _settled(list(gap), list(beside))
+        (seen,) = _smallest(residuals, [8 * unit / one for one in steps], residuals)
         lasting = (np.abs(seen[:2] - seen[2]) < 0.2 * np.abs(seen[2])).all(axis=0)
         lasting &= ~(np.abs(seen[2] - residual) > 0.2 * np.abs(residual))
-    return Estimate(residual, least, broken, np.where(np.isfinite(gap[2]), gap[2], gaps[-1]), lasting)
+        known = np.isfinite(gap[2])
+        gap = np.where(known, _to_zero(gap[1], gap[2], settled), gaps[-1])
+        beside = np.where(known, _to_zero(beside[1], beside[2], settled), residuals[-1])
+    return Estimate(residual, least, broken, gap, beside, settled, lasting)
 
 
 def _table(central: list[Array], noise: list[Array]) -> tuple[Array, Array]:
@@ -157,13 +170,28 @@ def _table(central: list[Array], noise: list[Array]) -> tuple[Array, Array]:
     return best, least
 
 
-def _smallest(values: list[Array], hidden: list[Array]) -> Array:
-    """Return the values at the three smallest steps where rounding does not hide them, else NaN."""
-    last = np.full((3, *values[0].shape), np.nan, values[0].dtype)
-    for value, bound in zip(values, hidden, strict=True):
+def _smallest(values: list[Array], hidden: list[Array], *series: list[Array]) -> list[Array]:
+    """Return each series at the three smallest steps where rounding does not hide the values, else NaN."""
+    last = [np.full((3, *one[0].shape), np.nan, one[0].dtype) for one in series]
+    for number, (value, bound) in enumerate(zip(values, hidden, strict=True)):
         seen = np.isfinite(value) & (np.abs(value) > bound)
-        last = np.where(seen, np.stack([last[1], last[2], value]), last)
+        last = [
+            np.where(seen, np.stack([kept[1], kept[2], one[number]]), kept)
+            for kept, one in zip(last, series, strict=True)
+        ]
     return last
+
+
+def _settled(gaps: list[Array], middles: list[Array]) -> Array:
+    """Return where the slopes to both sides are the same at some steps, but for a part of their gap."""
+    sides = [[middle + sign * gap / 2 for gap, middle in zip(gaps, middles, strict=True)] for sign in (-1, 1)]
+    spread = np.max([np.abs(one - side[-1]) for side in sides for one in side[:-1]], axis=0)
+    return np.asarray(spread < 0.2 * np.abs(gaps[-1]))
+
+
+def _to_zero(whole: Array, half: Array, settled: Array) -> Array:
+    """Return the limit of what changes in proportion to the step, where it settles; else the last value."""
+    return np.where(settled & np.isfinite(whole), 2 * half - whole, half)
 
 
 def _jumps(bends: list[Array], rounding: Array) -> Array:

@@ -17,8 +17,14 @@ SAFETY = 4.0
 _HIDING_SHARE = 0.1
 """Relative error of the differences above which they cannot show that a derivative is right."""
 
+_COARSE_SHARE = 0.25
+"""The same in a coarse precision, in which only gross errors count."""
+
 _SMALL_SHARE = 0.01
 """Size, relative to the largest element, below which an element need not be known that well."""
+
+_GROSS = 0.5
+"""Relative error from which on a derivative counts as wrong in a coarse precision."""
 
 
 class Skipped(enum.Enum):
@@ -29,6 +35,7 @@ class Skipped(enum.Enum):
     JUMP = "a jump"
     UNSETTLED = "the differences do not settle"
     UNSURE = "it differs at first sight"
+    COARSE = "its rounding is too large to tell"
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,12 @@ class Judgement:
         Magnitude of the largest finite element of the reported derivative.
     strict, loose
         Relative tolerances of the recomputed and of the reported derivative.
+    fine, rough
+        Slopes that the rounding of the value alone can make, in the precision of the differences and in that
+        of the reported derivative: what is smaller is 0 as far as anyone can tell.
+    coarse
+        Whether the differences were taken in a precision whose steps are that large that a derivative counts
+        as wrong only where the error is gross.
     """
 
     estimate: Estimate
@@ -57,15 +70,21 @@ class Judgement:
     largest: float
     strict: float
     loose: float
+    fine: Array
+    rough: Array
+    coarse: bool = False
 
     @cached_property
     def errors(self) -> tuple[Array, Array]:
         """Relative errors of the recomputed and of the reported derivative."""
         # An element that is much smaller than the largest may consist of rounding alone.
         floor = self.largest * self.loose if self.loose > self.strict else 0.0
-        return self._errors(self.recomputed, self.strict, 0.0), self._errors(self.reported, self.loose, floor)
+        return (
+            self._errors(self.recomputed, self.strict, self.fine / self.strict),
+            self._errors(self.reported, self.loose, np.fmax(floor, self.rough / self.loose)),
+        )
 
-    def _errors(self, derivative: Array, tolerance: float, floor: float) -> Array:
+    def _errors(self, derivative: Array, tolerance: float, floor: Array) -> Array:
         """Return the errors relative to the larger value, or to `floor` or the differences' own error."""
         with np.errstate(all="ignore"):
             size = np.fmax(np.abs(derivative), np.abs(self.difference))
@@ -95,7 +114,8 @@ class Judgement:
         """Elements at which the differences' error is too large to show that the derivative is right."""
         with np.errstate(all="ignore"):
             size = np.fmax(np.abs(self.recomputed), np.abs(self.difference))
-            unknown: Array = self._bound > _HIDING_SHARE * size
+            unknown: Array = self._bound > (_COARSE_SHARE if self.coarse else _HIDING_SHARE) * size
+            unknown &= np.fmax(size, self._bound) > self.rough
             hidden: Array = unknown & (size > _SMALL_SHARE * self.largest) & (size > 0)
         return hidden
 
@@ -110,12 +130,15 @@ class Judgement:
         stays = self.estimate.lasting | ~np.isfinite(self.recomputed) | (self.errors[0] <= self.strict)
         jump = np.abs(self.estimate.gap) > 1e3 * np.fmax(np.abs(self.difference), 1.0)
         reasons = np.full(self.difference.shape, None, object)
+        unsettled = Skipped.COARSE if self.coarse else Skipped.UNSETTLED
+        gross = self.coarse & (np.fmax(*self.errors) >= _GROSS)
+        broken, settled = self.estimate.broken, self.estimate.settled
         for where, reason in (
-            (wrong & ~stays, Skipped.UNSETTLED),
+            (wrong & ~stays, unsettled),
             (wrong & (not sure), Skipped.UNSURE),
-            (self._hidden, Skipped.UNSETTLED),
-            (self.estimate.broken, Skipped.KINK),
-            (self.estimate.broken & jump, Skipped.JUMP),
+            ((self._hidden & ~gross) | (wrong & self.coarse & ~gross) | (broken & ~settled), unsettled),
+            (broken & settled, Skipped.KINK),
+            (broken & ~settled & jump, Skipped.JUMP),
             (~np.isfinite(self.difference), Skipped.NOT_FINITE),
         ):
             reasons[where] = reason
@@ -125,10 +148,12 @@ class Judgement:
         """Return a clause with the slopes to both sides of a kink; empty for any other reason."""
         if reason is not Skipped.KINK:
             return ""
-        middle, gap = (float(np.real(one[number])) for one in (self.difference, self.estimate.gap))
+        middle_of = self.difference - self.estimate.residual + self.estimate.beside
+        middle, gap = (float(np.real(one[number])) for one in (middle_of, self.estimate.gap))
         both = (middle - gap / 2, middle + gap / 2)
         # A slope that is so much smaller than the other one consists of rounding.
-        below, above = (side if abs(side) > 1e-6 * abs(gap) else 0.0 for side in both)
+        least = max(1e-6, self.strict**1.5)
+        below, above = (side if abs(side) > least * abs(gap) else 0.0 for side in both)
         return f", {below:.4g} from below and {above:.4g} from above".replace("-", "−")
 
     def finding(self, number: int, unit: complex) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,9 +16,12 @@ from tape_magic.engine.program.program import Namespace, Program
 from tape_magic.engine.record.recorder import Recorder
 from tape_magic.engine.values.places import look_up
 from tape_magic.engine.values.precision import double_of, epsilon
-from tape_magic.engine.values.tensors import is_variable, tf_variable
+from tape_magic.engine.values.tensors import is_tensor, is_variable, tf_variable, to_array
 from tape_magic.notation import LAST_EXPRESSION, Kind, Target, read_targets
 from tape_magic.results.gradients import Derivative
+
+_SAME = 0.1
+"""Largest distance, relative to the largest number, of two runs that give the same in a coarse precision."""
 
 Array = np.ndarray[Any, Any]
 Key = tuple[str, tuple[str, ...]]
@@ -63,8 +66,9 @@ def flat_numbers(value: Any) -> FlatNumbers | None:
     composite = isinstance(value, tf.RaggedTensor | tf.SparseTensor)
     for item in tf.nest.flatten(value, expand_composites=composite):
         dense = tf.convert_to_tensor(item) if isinstance(item, tf.IndexedSlices) else item
-        array = np.asarray(tf_variable(dense) if is_variable(dense) else dense)
-        name = str(array.dtype)
+        held = tf_variable(dense) if is_variable(dense) else dense
+        array = to_array(held) if is_tensor(dense) or is_variable(dense) else np.asarray(held)
+        name = str(held.dtype.name if is_tensor(dense) or is_variable(dense) else array.dtype)
         narrow = double_of(name) is not None
         if not narrow and not np.issubdtype(array.dtype, np.number) and array.dtype != bool:
             return None
@@ -147,8 +151,13 @@ def _spelled(target: Target) -> list[str]:
     return [f"d{power}{target.name}/d{first}", *(f"d{name}" for name in rest)]
 
 
-def first_difference(some: Quantities, others: Quantities) -> Key | None:
-    """Return the first key whose numbers differ in two runs by more than rounding; ``None`` without one."""
+def first_difference(
+    some: Quantities, others: Quantities, precision: Callable[[str], str] | None = None
+) -> Key | None:
+    """Return the first key whose numbers differ in two runs by more than rounding; ``None`` without one.
+
+    `precision` gives the dtype whose rounding counts for an output, if that is not the numbers' own.
+    """
     for key, one in some.items():
         other = others.get(key)
         if one is None or other is None or one.numbers.shape != other.numbers.shape:
@@ -156,8 +165,10 @@ def first_difference(some: Quantities, others: Quantities) -> Key | None:
                 return key
             continue
         size = np.max(np.abs(one.numbers), initial=0.0, where=np.isfinite(one.numbers))
+        eps = one.eps if precision is None else max(one.eps, epsilon(precision(key[0])))
+        far = min(1000 * eps, _SAME)
         with np.errstate(all="ignore"):
-            same = np.isclose(one.numbers, other.numbers, rtol=0, atol=1000 * one.eps * size, equal_nan=True)
+            same = np.isclose(one.numbers, other.numbers, rtol=0, atol=far * size, equal_nan=True)
         if not same.all():
             return key
     return None

@@ -29,6 +29,7 @@ from tape_magic.engine.values.tensors import (
     is_tensor,
     is_variable,
     tf_variable,
+    to_array,
 )
 from tape_magic.errors import CheckError, LineError, SourceError, a_kind
 from tape_magic.syntax import place
@@ -154,7 +155,8 @@ class Rerun:
         for name, leaf in leaves.items():
             found, held, value = self._held(leaf)
             if found:
-                self._leaves[name] = _MovableLeaf(leaf.dtype, np.asarray(value), held)
+                numbers = to_array(value) if is_tensor(value) else np.asarray(value)
+                self._leaves[name] = _MovableLeaf(leaf.dtype, numbers, held)
 
     def can_move(self, name: str) -> bool:
         """Return whether a leaf can be moved; a variable that the program makes itself cannot."""

@@ -10,8 +10,10 @@ import numpy as np
 
 from tape_magic.engine.check.finite_differences import Array, Differences, Estimate
 from tape_magic.engine.check.judgement import Judgement, Skipped
+from tape_magic.engine.check.precisions import is_coarse
 from tape_magic.engine.check.quantities import FlatNumbers
 from tape_magic.engine.check.rerun import Deltas
+from tape_magic.engine.values.precision import epsilon
 from tape_magic.notation import Kind
 from tape_magic.results.check import Check
 from tape_magic.results.gradients import Derivative
@@ -52,15 +54,18 @@ class RowCheck:
         ``None`` where the output does not depend on the source.
     base
         Numbers of the value that is differentiated, with nothing moved.
-    eps
-        Machine epsilon of the precision of the differences.
+    dtype
+        The least precise dtype on the ways from the leaves that move, in the run of the differences.
+    own
+        The least precise dtype of all that the reported derivative was computed with.
     """
 
     row: Derivative
     reported: FlatNumbers | None
     recomputed: FlatNumbers | None
     base: Array
-    eps: float
+    dtype: str
+    own: str
     _notes: dict[str, None] = field(default_factory=dict)
     _worst: float = -1.0
     _found: dict[str, Any] = field(default_factory=dict)
@@ -69,6 +74,11 @@ class RowCheck:
 
     def __post_init__(self) -> None:
         self._compared = np.zeros(math.prod(self.row.shape), bool)
+
+    @property
+    def eps(self) -> float:
+        """Machine epsilon of the precision of the differences."""
+        return epsilon(self.dtype)
 
     # -- what is compared --------------------------------------------------------------------------
 
@@ -106,17 +116,19 @@ class RowCheck:
     def differences(self, ahead: Array, behind: Array, deltas: Deltas, step: float) -> Differences:
         """Return the differences of the numbers one step ahead and one step behind."""
         with np.errstate(all="ignore"):
-            sizes = np.maximum(np.abs(ahead), np.abs(behind))
-            sizes = sizes * np.abs(self.row.weights) if self.row.kind is Kind.VJP else sizes
-            summed = self.row.kind in (Kind.GRADIENT, Kind.VJP)
-            noise = np.sqrt(np.sum(sizes**2, keepdims=True)) if summed else sizes
             slope = self.relevant(ahead - behind) / (2 * step)
             return Differences(
                 slope - self.predicted(_finite_part(self.recomputed), deltas),
                 self.relevant(ahead - 2 * self.base + behind) / step,
-                noise * self.eps / step,
+                self._magnitude(np.maximum(np.abs(ahead), np.abs(behind))) * self.eps / step,
                 np.abs(slope),
             )
+
+    def _magnitude(self, sizes: Array) -> Array:
+        """Return the magnitude of the numbers whose rounding is in the value that is compared."""
+        sizes = sizes * np.abs(self.row.weights) if self.row.kind is Kind.VJP else sizes
+        summed = self.row.kind in (Kind.GRADIENT, Kind.VJP)
+        return np.sqrt(np.sum(sizes**2, keepdims=True)) if summed else sizes
 
     # -- judgements --------------------------------------------------------------------------------
 
@@ -125,11 +137,24 @@ class RowCheck:
         recomputed = self.predicted(self.recomputed, direction.deltas)
         reported = self.predicted(self.reported, direction.deltas)
         difference = self.predicted(_finite_part(self.recomputed), direction.deltas) + estimate.residual
-        own = max(self.eps, self.eps if self.reported is None else self.reported.eps)
+        own = max(self.eps, epsilon(self.own), 0.0 if self.reported is None else self.reported.eps)
         numbers = np.zeros(1) if self.reported is None else self.reported.numbers
         largest = float(np.max(np.abs(numbers), initial=0.0, where=np.isfinite(numbers)))
         strict, loose = self.eps ** (1 / 3), own ** (1 / 3)
-        return Judgement(estimate, recomputed, reported, difference, largest, strict, loose)
+        with np.errstate(all="ignore"):
+            rounding = np.nan_to_num(self._magnitude(np.abs(self.base)) / direction.scale, posinf=0.0)
+        return Judgement(
+            estimate,
+            recomputed,
+            reported,
+            difference,
+            largest,
+            strict,
+            loose,
+            fine=self.eps * rounding,
+            rough=own * rounding,
+            coarse=is_coarse(self.dtype),
+        )
 
     def add(self, direction: Direction, judgement: Judgement, *, sure: bool) -> None:
         """Add the judgement of one direction; unless it is `sure`, no element is called wrong."""
@@ -150,8 +175,8 @@ class RowCheck:
             self._found = judgement.finding(worst, direction.unit) | {"place": self._place(elements[worst])}
             self._lost = self._worst > 1 and self._found["tolerance"] > judgement.strict
 
-    def check(self, dtype: str) -> Check:
-        """Return the comparison of the row, whose differences were taken in a dtype."""
+    def check(self) -> Check:
+        """Return the comparison of the row."""
         for why, (count, first, detail) in self._skipped.items():
             some = f" at {list(first)}" if first else ""
             more = f", and {count - 1:,} more" if count > 1 else ""
@@ -167,7 +192,7 @@ class RowCheck:
             **{**nothing, **values, **self._found},
             compared=int(self._compared.sum()),
             elements=self._compared.size,
-            dtype=dtype,
+            dtype=self.dtype,
             note="; ".join(self._notes),
         )
 

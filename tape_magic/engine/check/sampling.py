@@ -13,6 +13,7 @@ from tape_magic.engine.check.finite_differences import (
     Estimate,
     Probe,
     quick_estimate,
+    step_of,
     thorough_estimate,
 )
 from tape_magic.engine.check.judgement import Judgement
@@ -54,11 +55,8 @@ class Sampling:
         self._random = np.random.default_rng(SEED)
         self._started = time.perf_counter()
 
-    def take(self, rows: Iterable[RowCheck], step: float) -> None:
-        """Compare every row, leaf by leaf, and then make thorough estimates where a row does not agree.
-
-        `step` is relative to the magnitude of what moves.
-        """
+    def take(self, rows: Iterable[RowCheck]) -> None:
+        """Compare every row, leaf by leaf, and then make thorough estimates where a row does not agree."""
         plans = [(group, self._directions(leaves, group)) for leaves, group in self._groups(rows)]
         doubtful = []
         # One direction of each leaf comes first, so that few leaves have none when the time is up.
@@ -66,7 +64,7 @@ class Sampling:
             for group, directions in plans:
                 if turn >= len(directions) or self._time_is_up(group):
                     continue
-                judgements = self._judge(group, directions[turn], step, quick_estimate)
+                judgements = self._judge(group, directions[turn], _step(group), quick_estimate)
                 severity = max(one.severity for one in judgements)
                 if severity > 1:
                     doubtful.append((severity, group, directions[turn], judgements))
@@ -76,7 +74,7 @@ class Sampling:
         for number, (_, group, direction, judgements) in enumerate(doubtful):
             sure = number < THOROUGH and not self._time_is_up(group)
             if sure:  # a series that begins at a larger step, and whose smaller steps show kinks
-                judgements = self._judge(group, direction, 4 * step, thorough_estimate)
+                judgements = self._judge(group, direction, 4 * _step(group), thorough_estimate)
             _add(group, direction, judgements, sure=sure)
 
     def _time_is_up(self, group: list[RowCheck]) -> bool:
@@ -91,7 +89,7 @@ class Sampling:
         """Return the rows that can be compared, in groups with the leaves that are moved for them."""
         groups: dict[tuple[str, ...], list[RowCheck]] = {}
         for row in rows:
-            leaves = self._moved(row.row)
+            leaves = moved_leaves(row.row, self._done)
             unknown = [name for name in leaves if not self._rerun.can_move(name)]
             if not row.base.size:
                 before = "the derivative before it" if lower_key(row.row)[1] else row.row.target
@@ -102,10 +100,6 @@ class Sampling:
                 groups.setdefault(leaves, []).append(row)
         return list(groups.items())
 
-    def _moved(self, row: Derivative) -> tuple[str, ...]:
-        """Return the leaves that move for a row: the leaves that have a vector, or the last source."""
-        return tuple(self._done.tangents) if row.kind in (Kind.JVP, Kind.HVP) else row.wrt[-1:]
-
     def _directions(self, leaves: tuple[str, ...], rows: list[RowCheck]) -> list[Direction]:
         """Return the directions for a group: along its vectors, or along each element of a leaf or sample."""
         if rows[0].is_product:
@@ -113,7 +107,7 @@ class Sampling:
         (name,) = leaves
         at = self._rerun.value(name)
         units = (1.0, 1j) if np.iscomplexobj(at) else (1.0,)
-        count = len({self._moved(row) for row in self._done.report})
+        count = len({moved_leaves(row, self._done) for row in self._done.report})
         share = max(DIRECTIONS // count // len(units), 3)
         whole = at.size <= share
         chosen = range(at.size) if whole else self._sample(rows, at, share - 2)
@@ -183,6 +177,16 @@ class Sampling:
         return {
             name: _wide(rerun.moved(name, delta)) - _wide(rerun.value(name)) for name, delta in deltas.items()
         }
+
+
+def moved_leaves(row: Derivative, done: RunResult) -> tuple[str, ...]:
+    """Return the leaves that move for a row: the leaves that have a vector, or the last source."""
+    return tuple(done.tangents) if row.kind in (Kind.JVP, Kind.HVP) else row.wrt[-1:]
+
+
+def _step(group: list[RowCheck]) -> float:
+    """Return the step for a group of rows, relative to the magnitude of what moves."""
+    return step_of(max(row.eps for row in group))
 
 
 def _add(group: list[RowCheck], direction: Direction, judgements: list[Judgement], *, sure: bool) -> None:

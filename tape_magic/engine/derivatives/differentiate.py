@@ -28,7 +28,9 @@ _RUNS: Mapping[Kind, Callable[[Program, Namespace, Sequence[Target], Request], R
 }
 
 
-def differentiate(program: Program, namespace: Namespace, request: Request) -> RunResult:
+def differentiate(
+    program: Program, namespace: Namespace, request: Request, look: Callable[[Run], None] | None = None
+) -> RunResult:
     """Run a program once under tapes and differentiate its outputs.
 
     Parameters
@@ -40,6 +42,8 @@ def differentiate(program: Program, namespace: Namespace, request: Request) -> R
         are back in it when this returns, and when it raises.
     request
         Which derivatives are wanted.
+    look
+        Called with the run once it has ended, while its record is still there.
 
     Raises :class:`TapeMagicError` for a request that cannot be fulfilled. An exception of the program passes.
     """
@@ -50,4 +54,4 @@ def differentiate(program: Program, namespace: Namespace, request: Request) -> R
         if base not in names.assigns and not names.opaque and base != LAST_EXPRESSION:
             raise TargetError(f"the cell never assigns {base}{closest(base, names.assigns)}")
     with restore_after_interrupt():
-        return _RUNS[request.kind](program, namespace, targets, request).result()
+        return _RUNS[request.kind](program, namespace, targets, request).result(look)

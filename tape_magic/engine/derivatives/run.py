@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -119,13 +119,19 @@ class Run(ABC):
         self.notes: list[str] = []
         self.seconds = Seconds()
 
-    def result(self) -> RunResult:
-        """Run the program, differentiate its outputs, and put the user's objects back into the namespace."""
+    def result(self, look: Callable[[Run], None] | None = None) -> RunResult:
+        """Run the program, differentiate its outputs, and put the user's objects back into the namespace.
+
+        `look` is called with the run before its record is let go of.
+        """
         try:
             self._lift()
             with nullcontext() if self.directions is None else self.directions.closing():
                 self._run_within(len(self.tapes.gradient_tapes))
-            return self._result()
+            result = self._result()
+            if look is not None:
+                look(self)
+            return result
         finally:
             self.selection.lifting.give_back()
             self.tapes.close()
@@ -251,9 +257,14 @@ class Run(ABC):
         return look_up(name, self.namespace)
 
     @cached_property
+    def evidence(self) -> RunEvidence:
+        """The record of the run and the text that ran; to be read after the tapes have ended."""
+        return RunEvidence(self.tapes.recorder, self.program.text(self.namespace))
+
+    @cached_property
     def diagnosis(self) -> Diagnosis:
         """The diagnosis of the recorded run; to be read after the tapes have ended."""
-        return Diagnosis(RunEvidence(self.tapes.recorder, self.program.text(self.namespace)))
+        return Diagnosis(self.evidence)
 
     def note(self, *sentences: str) -> None:
         """Add sentences to the notes of the report, each once."""

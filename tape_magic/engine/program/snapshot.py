@@ -15,7 +15,7 @@ from tape_magic.engine.program.program import DYNAMIC, Namespace, Program
 from tape_magic.engine.program.walk import Visitor, Walk, Write
 from tape_magic.engine.values.introspection import elements_of, is_a, members_of, pairs_of
 from tape_magic.engine.values.ownership import is_own
-from tape_magic.engine.values.tensors import is_layer, tf_variable
+from tape_magic.engine.values.tensors import is_layer, is_loss, tf_variable
 
 _NOTHING = object()
 
@@ -46,7 +46,7 @@ class Snapshot(Visitor):
     values
         Variables and arrays with their values, by identity.
     layers
-        Keras layers and models.
+        Keras layers, models and losses.
     iterators
         Iterators of libraries, which cannot be put back.
     """
@@ -139,7 +139,7 @@ class Snapshot(Visitor):
         restore = _restorer_of_generator(value)
         if restore is not None:
             self._restorers[id(value)] = restore
-        elif is_layer(value):
+        elif is_layer(value) or is_loss(value):
             self.layers.append(value)
         elif not is_own(value, self._home) and is_a(value, Iterator):
             self.iterators.append(value)

@@ -34,14 +34,14 @@ def largest_exponent(dtype: str) -> int:
 
 
 def double_of(dtype: str) -> str | None:
-    """Return the dtype of double precision for a narrower one; ``None`` for float64 and for whole numbers.
+    """Return the dtype of double precision for a narrower one; ``None`` for float64 and for any other kind.
 
     >>> double_of("float32"), double_of("complex64"), double_of("float64"), double_of("int32")
     ('float64', 'complex128', None, None)
     """
     try:
         narrow = epsilon(dtype) > DOUBLE
-    except ValueError:
+    except (ValueError, TypeError):  # whole numbers; strings, and the handles of variables
         return None
     if not narrow:
         return None

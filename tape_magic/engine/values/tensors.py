@@ -96,6 +96,13 @@ def is_layer(value: Any) -> bool:
     return is_a(value, keras.Layer)
 
 
+def is_loss(value: Any) -> bool:
+    """Return whether a value is a Keras loss, which computes in a dtype of its own."""
+    import keras
+
+    return is_a(value, keras.Loss)
+
+
 def is_tensor(value: Any) -> bool:
     """Return whether a value is a dense tensor."""
     import tensorflow as tf
