@@ -32,7 +32,6 @@ from tape_magic.errors import CheckError, TapeMagicError
 from tape_magic.notation import LAST_EXPRESSION, read_targets
 from tape_magic.results.check import Check
 from tape_magic.results.gradients import Derivative
-from tape_magic.syntax import place
 
 Silence = Callable[[], AbstractContextManager[Any]]
 
@@ -58,19 +57,18 @@ def checked(
     Raises what ``differentiate`` raises, :class:`CheckError` for a program that gives other results from run
     to run or cannot run again, and ``KeyboardInterrupt`` with everything put back.
     """
-    rerun = Rerun(program, namespace, _bases(request, program, namespace))
+    rerun = Rerun(program, namespace, _sources(request, program, namespace))
     done = differentiate(program, namespace, request)
     with restore_after_interrupt(), rerun.opened(silence):
         checks = _Checker(rerun, program, namespace, request, done).checks()
     return replace(done, report=replace(done.report, checks=checks))
 
 
-def _bases(request: Request, program: Program, namespace: Namespace) -> list[str]:
-    """Return the names at which the sources begin that a request names: ``p`` for ``p['w']``."""
+def _sources(request: Request, program: Program, namespace: Namespace) -> list[str]:
+    """Return the places of the sources that a request names."""
     known = {*namespace, *program.names.reads, *program.names.assigns}
     targets = read_targets(request.words, known.__contains__)
-    texts = [*(text for target in targets for text in target.wrt), *(request.wrt or ()), *request.vectors]
-    return list(dict.fromkeys(place(text)[0] for text in texts))
+    return [*(text for target in targets for text in target.wrt), *(request.wrt or ()), *request.vectors]
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,16 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from tape_magic.engine.check.moved_program import MovedProgram
 from tape_magic.engine.internals.contexts import run_eagerly_here
 from tape_magic.engine.internals.keras_layers import widen
+from tape_magic.engine.internals.operations import key_of_variable, newest_key
 from tape_magic.engine.internals.random_state import preserve_random_state
 from tape_magic.engine.process.interrupts import guarded_cleanup
 from tape_magic.engine.process.output import hide_output
 from tape_magic.engine.program.lifting import Lifting
-from tape_magic.engine.program.program import Hooks, Namespace, Program
+from tape_magic.engine.program.program import Namespace, Program
 from tape_magic.engine.program.snapshot import Snapshot
-from tape_magic.engine.program.wrapper import ProgramWrapper
 from tape_magic.engine.values.introspection import elements_of, is_a
 from tape_magic.engine.values.leaves import Leaf, own_name, rebuilt
 from tape_magic.engine.values.places import look_up
@@ -31,7 +32,7 @@ from tape_magic.engine.values.tensors import (
     tf_variable,
     to_array,
 )
-from tape_magic.errors import CheckError, LineError, SourceError, a_kind
+from tape_magic.errors import CheckError, LineError, SourceError, TapeMagicError, a_kind
 from tape_magic.syntax import place
 
 LIMIT = 2**30
@@ -68,8 +69,8 @@ class Rerun:
     ----------
     program, namespace
         The program and its namespace, before the program's own run.
-    names
-        Names of the sources, whose values are copied besides those that the program reads.
+    sources
+        Places of the sources, whose values are copied besides those that the program reads.
 
     Attributes
     ----------
@@ -82,13 +83,15 @@ class Rerun:
     more than :data:`LIMIT` bytes to copy.
     """
 
-    def __init__(self, program: Program, namespace: Namespace, names: Iterable[str]) -> None:
+    def __init__(self, program: Program, namespace: Namespace, sources: Iterable[str]) -> None:
         import tensorflow as tf
 
-        self._program, self._namespace, self._follow = program, namespace, tuple(names)
+        self._program, self._namespace, self._sources = program, namespace, tuple(sources)
         self.entry = dict(namespace)
-        self._before = self._after = Snapshot(program, namespace, self._follow)
+        self._before = self._after = self._snapshot()
+        self._newest = newest_key()
         self._leaves: dict[str, _MovableLeaf] = {}
+        self._fixed: dict[str, str] = {}
         self._turns: Mapping[str, int] = {}
         self._widened = ExitStack()
         self._lifted: list[Lifting] = []
@@ -108,6 +111,14 @@ class Rerun:
                 f"the most is {LIMIT / 2**30:g} GiB."
             )
 
+    def _snapshot(self) -> Snapshot:
+        """Return the present state of all that the program and the places of the sources lead to."""
+        found = []
+        for text in self._sources:
+            with suppress(TapeMagicError):  # the program has yet to make it
+                found.append(look_up(text, self.entry))
+        return Snapshot(self._program, self._namespace, {place(text)[0] for text in self._sources}, found)
+
     @contextmanager
     def opened(self, silence: Callable[[], AbstractContextManager[Any]]) -> Iterator[None]:
         """Let the program run again within the block, and restore the state that its own run left.
@@ -117,7 +128,7 @@ class Rerun:
         """
         import tensorflow as tf
 
-        self._after = Snapshot(self._program, self._namespace, self._follow)
+        self._after = self._snapshot()
         with guarded_cleanup() as guard, hide_output(), preserve_random_state(), silence():
             try:
                 try:
@@ -143,7 +154,7 @@ class Rerun:
         self._give_back()
         self._before.restore(beside=self._after)
         self._place(deltas or {})
-        moved = _MovedProgram(self._program, self._movers(deltas or {}), self._turns)
+        moved = MovedProgram(self._program, self._movers(deltas or {}), self._turns)
         result = compute(moved, self._namespace)
         self._turns = moved.turns
         return result
@@ -152,15 +163,25 @@ class Rerun:
 
     def learn(self, leaves: Mapping[str, Leaf]) -> None:
         """Find out how to move the leaves of a run that was not wide."""
+        import tensorflow as tf
+
         for name, leaf in leaves.items():
             found, held, value = self._held(leaf)
             if found:
                 numbers = to_array(value) if is_tensor(value) else np.asarray(value)
                 self._leaves[name] = _MovableLeaf(leaf.dtype, numbers, held)
+            elif isinstance(leaf.value, tf.Variable) and key_of_variable(leaf.value) <= self._newest:
+                self._fixed[name] = "stands where --check does not look: name its place with --wrt"
+            else:
+                self._fixed[name] = "is made in the cell itself"
 
     def can_move(self, name: str) -> bool:
         """Return whether a leaf can be moved; a variable that the program makes itself cannot."""
         return name in self._leaves
+
+    def why_fixed(self, name: str) -> str:
+        """Return why a leaf cannot be moved, as what is said of it."""
+        return self._fixed.get(name, "is made in the cell itself")
 
     def value(self, name: str) -> Array:
         """Return the value of a leaf before it is moved, in the precision of the next run."""
@@ -274,45 +295,6 @@ class Rerun:
             return namespace[base]
 
         return move
-
-
-class _MovedProgram(ProgramWrapper):
-    """A program whose sources are moved as it assigns them for the last time.
-
-    Parameters
-    ----------
-    program
-        The program within.
-    movers
-        For each name that is a source, a function of its value and of whether this assignment is the last.
-    turns
-        How often the run before assigned each name, which tells the last assignment of this run.
-
-    Attributes
-    ----------
-    turns
-        How often this run assigned each name.
-    """
-
-    def __init__(
-        self, program: Program, movers: Mapping[str, Callable[[Any, bool], Any]], turns: Mapping[str, int]
-    ) -> None:
-        super().__init__(program)
-        self._movers, self._last = movers, turns
-        self.turns = dict.fromkeys(movers, 0)
-
-    def run(self, namespace: Namespace, hooks: Hooks, tape: Any = None) -> Any:
-        """Run the program within, with the sources moved."""
-        moving = {base: self._hook(base, hooks.get(base)) for base in self._movers}
-        return super().run(namespace, {**hooks, **moving}, tape)
-
-    def _hook(self, base: str, hook: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
-        def assigned(value: Any) -> Any:
-            self.turns[base] += 1
-            value = self._movers[base](value, self.turns[base] == self._last.get(base))
-            return value if hook is None else hook(value)
-
-        return assigned
 
 
 def _flat(value: Any) -> Iterator[Any]:

@@ -95,7 +95,7 @@ class Sampling:
                 before = "the derivative before it" if lower_key(row.row)[1] else row.row.target
                 row.note(f"not compared: {before} is no number")
             elif unknown:
-                row.note(f"not compared: {unknown[0]} is made in the cell itself")
+                row.note(f"not compared: {unknown[0]} {self._rerun.why_fixed(unknown[0])}")
             else:
                 groups.setdefault(leaves, []).append(row)
         return list(groups.items())

@@ -36,8 +36,8 @@ class Snapshot(Visitor):
     program, namespace
         The program, and the names that it runs on. A snapshot keeps the names that the program may bind, and
         follows the names that it reads.
-    names
-        Further names to follow.
+    names, values
+        Further names and objects to follow.
 
     Attributes
     ----------
@@ -51,7 +51,9 @@ class Snapshot(Visitor):
         Iterators of libraries, which cannot be put back.
     """
 
-    def __init__(self, program: Program, namespace: Namespace, names: Iterable[str]) -> None:
+    def __init__(
+        self, program: Program, namespace: Namespace, names: Iterable[str], values: Iterable[Any] = ()
+    ) -> None:
         self.slots: list[Slot] = []
         self.values: dict[int, tuple[Any, Any]] = {}
         self.layers: list[Any] = []
@@ -62,7 +64,7 @@ class Snapshot(Visitor):
         self._globals: set[str] = set()
         self._restore_names = _restorer_of_names(namespace, self._may_bind)
         self._restorers: dict[Hashable, Callable[[], None]] = {}
-        Walk(self, program, namespace, names).run()
+        Walk(self, program, namespace, names, values).run()
 
     @property
     def size(self) -> int:

@@ -98,12 +98,17 @@ class Walk:
     program, namespace
         Where the walk begins: the names that the program reads or assigns, all names where its text does not
         show them, and the function itself.
-    names
-        Further names to begin from.
+    names, values
+        Further names and objects to begin from.
     """
 
     def __init__(
-        self, visitor: Visitor, program: Program, namespace: Namespace, names: Iterable[str] = ()
+        self,
+        visitor: Visitor,
+        program: Program,
+        namespace: Namespace,
+        names: Iterable[str] = (),
+        values: Iterable[Any] = (),
     ) -> None:
         self._visitor, self._namespace, self._home = visitor, namespace, program.home(namespace)
         self._known: dict[int, Any] = {}
@@ -113,7 +118,7 @@ class Walk:
         self._categories: dict[int, int] = {}
         self._plain: set[int] = set()
         self._slots: dict[int, list[types.MemberDescriptorType]] = {}
-        self._queue = list(program.roots())
+        self._queue = [*program.roots(), *values]
         own = program.names
         first = list(namespace) if own.opaque else dict.fromkeys([*own.reads, *own.assigns, *names])
         self._follow(namespace, [(name, namespace[name]) for name in first if name in namespace])
@@ -255,7 +260,11 @@ def _fill_slot(owner: Any, slot: types.MemberDescriptorType, value: Any) -> None
 
 
 def _variables_of(value: Any) -> list[Any]:
-    """Return all variables that a model, an optimizer, a metric or a generator keeps."""
+    """Return all variables that a model, an optimizer, a metric or a generator keeps.
+
+    Of what ``tf.saved_model.load`` gives, and of other such objects of TensorFlow's, these are the attributes
+    that may lead to variables.
+    """
     import keras
     import tensorflow as tf
 
@@ -264,6 +273,9 @@ def _variables_of(value: Any) -> list[Any]:
     if is_module(value) or is_a(value, keras.Metric | keras.Optimizer):
         optimizer = getattr(value, "optimizer", None)
         return [*value.variables, *([optimizer] if is_a(optimizer, keras.Optimizer) else [])]
+    if is_a(value, tf.__internal__.tracking.AutoTrackable):
+        kinds = (list, tuple, dict, tf.Variable, tf.__internal__.tracking.AutoTrackable)
+        return [held for held in attributes_of(value).values() if is_a(held, kinds)]
     return []
 
 
