@@ -62,7 +62,8 @@ class Diagnosis:
             if condition is Condition.MISSING:
                 reasons.append(self.explain_missing(target, source))
             elif condition is Condition.ZERO:
-                reasons.append(self.explain_zero(target, source))
+                # The derivative is 0 also where the value that would have another one is not finite itself.
+                reasons.append(self.explain_zero(target, source) or self.explain_value(target))
             else:
                 reasons.append(made.get(source))
         return reasons
@@ -74,6 +75,11 @@ class Diagnosis:
     def explain_zero(self, target: NamedTensors, source: NamedTensors) -> Reason | None:
         """Return why a derivative is 0 wherever it exists; ``None`` where it may be 0 by accident."""
         return self._zero.explain(target, source)
+
+    def explain_value(self, target: NamedTensors) -> Reason | None:
+        """Return which operation made a target itself infinite or NaN; ``None`` where it is finite."""
+        self._evidence.keep_target(target)
+        return self._not_finite.explain_value(target)
 
     def explain_no_tensor(self, name: str, source: NamedTensors, plain: Reason) -> Reason:
         """Return where an output that is no tensor left TensorFlow; `plain` where the text does not tell."""

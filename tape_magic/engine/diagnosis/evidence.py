@@ -12,9 +12,10 @@ from typing import Any
 
 from tape_magic.engine.diagnosis.expansion import CallExpansion
 from tape_magic.engine.diagnosis.flow import DataFlow
+from tape_magic.engine.internals.graphs import is_compiled_by_xla
 from tape_magic.engine.internals.operations import key_of, key_of_variable
 from tape_magic.engine.program.program import Text
-from tape_magic.engine.record.entry import splice_py_functions
+from tape_magic.engine.record.entry import Entry, splice_py_functions
 from tape_magic.engine.record.frames import Frame
 from tape_magic.engine.record.recorder import BYTES_FOR_DIAGNOSIS, Recorder
 from tape_magic.engine.static_analysis.leaving_tensorflow import first_exit
@@ -79,6 +80,13 @@ class RunEvidence:
                 expansion.entries.append(entry)
         return DataFlow(expansion.entries, self.recorder)
 
+    @cached_property
+    def has_xla(self) -> bool:
+        """Whether the run called functions that XLA compiles."""
+        return any(
+            entry.graph is not None and is_compiled_by_xla(entry.type) for entry in self.recorder.entries
+        )
+
     def keep_target(self, target: NamedTensors) -> None:
         """Keep the tensors of a target, which the recorder has not met if no operation read them."""
         for tensor in target.tensors:
@@ -137,7 +145,10 @@ class RunEvidence:
 
     def line_label(self, index: int) -> str:
         """Return the line of an entry, such as ``line 4``, or its type where the line is not known."""
-        entry = self.flow.entries[index]
+        return self.label_of(self.flow.entries[index])
+
+    def label_of(self, entry: Entry) -> str:
+        """Return the same for an entry."""
         where = self.where(entry.frames)
         return entry.type if where is None else _line_label(where)
 
@@ -172,6 +183,13 @@ def _line_label(where: Where) -> str:
 def at_line(where: Where | None) -> str:
     """Return the part of a sentence that gives the user's line; empty where it is not known."""
     return f", {where}" if where else ""
+
+
+def too_long_reason(entry: Entry, where: Where | None, before: str = "") -> Reason:
+    """Return the reason that names a call which was too long to be looked into."""
+    call = str(where) if where else "a compiled function"
+    text = f"{before}{call}, which is too long to be looked into ({entry.too_long})"
+    return Reason(Cause.UNKNOWN, text, "", "", where)
 
 
 def unknown_reason(why: str) -> Reason:

@@ -14,6 +14,7 @@ from typing import Any
 
 from tape_magic.engine.internals.graphs import (
     branch_graphs,
+    converted_from,
     custom_gradient_name,
     function_graph,
     loop_graphs,
@@ -55,7 +56,7 @@ class _GraphOperation:
 
 
 class TooLarge(Exception):
-    """A call holds more operations or rounds than are looked at."""
+    """A call holds more operations or rounds than are looked at; the message says how many."""
 
 
 class CallExpansion:
@@ -100,8 +101,9 @@ class CallExpansion:
         }
         try:
             results = self._run_graph(entry.graph, entry.inputs, known, entry.frames, entry.taped)
-        except TooLarge:
+        except TooLarge as error:
             del self.entries[before:]
+            entry.too_long = str(error)
             self.entries.append(entry)
             return
         for key, result in zip(entry.outputs, results, strict=False):
@@ -136,7 +138,7 @@ class CallExpansion:
         for operation in graph.get_operations():
             self._count += 1
             if self._count > MAX_OPERATIONS:
-                raise TooLarge
+                raise TooLarge(f"more than {MAX_OPERATIONS:,} operations")
             assigns = writes(operation.type)
             if not assigns and (not operation.outputs or key_of(operation.outputs[0]) in keys):
                 continue
@@ -215,7 +217,7 @@ class CallExpansion:
         """Return the properties of an operation, which a loop comes to many times."""
         if operation not in self._operations:
             self._operations[operation] = _GraphOperation(
-                self._frames_of(operation), custom_gradient_name(operation)
+                self._frames_of(converted_from(operation)), custom_gradient_name(operation)
             )
         return self._operations[operation]
 
@@ -261,7 +263,7 @@ class CallExpansion:
             if not bool(condition):
                 return state[: len(operation.outputs)]
             state = self._run_graph(body, state, {}, entry.frames, entry.taped)
-        raise TooLarge
+        raise TooLarge(f"more than {MAX_ROUNDS:,} rounds")
 
 
 def _eager_function(operation: Any) -> Callable[[Sequence[Any]], Any]:

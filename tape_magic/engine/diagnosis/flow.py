@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -10,8 +11,17 @@ from tape_magic.engine.internals.operations import gradients_of, never_different
 from tape_magic.engine.record.entry import Entry, writes
 from tape_magic.engine.record.recorder import Recorder
 
-ZERO_BY_RULE = frozenset({"Sign", "OnesLike", "ZerosLike"})
-"""Operations whose derivative is zero for any input."""
+ZERO_BY_RULE = {
+    "LeakyReluGrad": (1,),
+    "MaxPool3DGrad": (0, 1),
+    "MaxPoolGrad": (0, 1),
+    "OnesLike": (0,),
+    "Relu6Grad": (1,),
+    "ReluGrad": (1,),
+    "Sign": (0,),
+    "ZerosLike": (0,),
+}
+"""Operations, with the places of the inputs by which the derivative is zero whatever the values are."""
 
 # fmt: off
 _SMOOTH = frozenset({
@@ -55,6 +65,10 @@ class DataFlow:
         """The entry that gave each tensor, by the tensor's key; of several, the last."""
         return {key: entry for entry in self.entries for key in entry.outputs}
 
+    def value(self, key: int) -> Any:
+        """Return a tensor by its key; ``None`` where it was not kept."""
+        return self._recorder.tensor(key)
+
     def downstream(self, keys: Iterable[int]) -> set[int]:
         """Return the tensors and variables into which values flow from some, those included."""
         reached = set(keys)
@@ -95,10 +109,37 @@ class DataFlow:
             and (not upstream.isdisjoint(entry.outputs) or entry.changes in downstream & upstream)
         ]
 
+    def inside_custom(self, index: int) -> Inside | None:
+        """Return what goes on within a function that has a custom gradient, as if it had none.
+
+        ``None`` where that was not recorded. That no tape followed it, as in ``tf.recompute_grad``, does not
+        count.
+        """
+        entry = self.entries[index]
+        if entry.custom is None or entry.graph is not None:
+            return None
+        # The function reads a variable that it is given by itself.
+        makers = (self.makers.get(key) for key in entry.inputs)
+        reads = (maker for maker in makers if maker is not None and maker.type == "ReadVariableOp")
+        sources = [*entry.inputs, *(read.inputs[0] for read in reads)]
+        before = [one for one in self.entries[:index] if one.outputs != entry.outputs or one.custom is None]
+        as_if = [replace(one, taped=True, superseded=False) for one in before]
+        path = DataFlow(as_if, self._recorder).between(sources, entry.outputs)
+        if not path:
+            return None
+        flow = DataFlow([as_if[each] for each in path], self._recorder)
+        return Inside(flow, sources, frozenset(id(before[each]) for each in path))
+
     # -- derivatives -------------------------------------------------------------------------------
 
     def follow_derivative(
-        self, source: int, targets: Iterable[int], path: Sequence[int], *, stop_at_zeros: bool = False
+        self,
+        source: int,
+        targets: Iterable[int],
+        path: Sequence[int],
+        *,
+        stop_at_zeros: bool = False,
+        stop_at: Container[int] = (),
     ) -> tuple[set[int], list[int]]:
         """Return the tensors that carry a derivative by the source, and the entries at which it stops.
 
@@ -110,6 +151,8 @@ class DataFlow:
             The indices of the entries between them.
         stop_at_zeros
             Whether the derivative also stops at an operation whose derivative is zero by rule.
+        stop_at
+            The indices of further entries at which it stops.
         """
         carrying, upstream = {source}, self._upstream_of_targets(tuple(targets))
         stops: list[int] = []
@@ -119,11 +162,12 @@ class DataFlow:
             if not arriving:
                 continue
             passes = self.differentiable_inputs(index)
-            zero = stop_at_zeros and entry.type in ZERO_BY_RULE
+            zeros = ZERO_BY_RULE.get(entry.type, ()) if stop_at_zeros else ()
             # tf.sort has two outputs: the sorted values carry the derivative, the indices do not. Only the
             # outputs that lead to the target count.
             outputs = [key for key in entry.outputs if key in upstream and self._has_inexact_dtype(key)]
-            if outputs and not zero and any(passes[place] for place in arriving):
+            passing = any(passes[place] and place not in zeros for place in arriving)
+            if outputs and passing and index not in stop_at:
                 carrying.update(outputs)
             else:
                 stops.append(index)
@@ -193,3 +237,22 @@ def _ones(tensor: Any) -> Any:
     import tensorflow as tf
 
     return tf.ones_like(tensor) if tensor.dtype.is_floating or tensor.dtype.is_complex else None
+
+
+@dataclass(frozen=True, eq=False)
+class Inside:
+    """The operations within a function that has a custom gradient.
+
+    Attributes
+    ----------
+    flow
+        The operations as a graph, as if a tape had followed them.
+    sources
+        The keys of the tensors that the function was given, and of the variables that these were read from.
+    entries
+        The identities of the operations' entries in the record.
+    """
+
+    flow: DataFlow
+    sources: list[int]
+    entries: frozenset[int]

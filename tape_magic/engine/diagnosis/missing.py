@@ -6,7 +6,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tape_magic.engine.diagnosis.cures import cure_for_assignment
-from tape_magic.engine.diagnosis.evidence import NamedTensors, RunEvidence, at_line, unknown_reason
+from tape_magic.engine.diagnosis.evidence import (
+    NamedTensors,
+    RunEvidence,
+    at_line,
+    too_long_reason,
+    unknown_reason,
+)
 from tape_magic.engine.internals.operations import is_registered
 from tape_magic.engine.record.entry import PY_FUNCTION, Entry, writes
 from tape_magic.engine.values.introspection import is_a
@@ -55,7 +61,7 @@ class MissingExplainer:
         carrying, stops = flow.follow_derivative(key, target.keys, path)
         if not carrying.isdisjoint(target.keys):
             return self._explain_uncut_path(target, source, path)
-        entries = self.without_shape_reads(stops)
+        entries = self._stopping(stops)
         if _is_derivative(target) and all(entry.type in _SHAPE_OPERATIONS for entry in entries):
             return _independent(target, source)
         return self.explain_stops(source, stops)
@@ -64,7 +70,7 @@ class MissingExplainer:
 
     def explain_stops(self, source: NamedTensors, stops: Sequence[int]) -> Reason:
         """Return why the derivative by a source stops at the entries of some indices."""
-        reasons = [self.explain_stop(entry, source) for entry in self.without_shape_reads(stops)]
+        reasons = [self.explain_stop(entry, source) for entry in self._stopping(stops)]
         distinct = list({reason.text: reason for reason in reasons}.values())
         first = distinct[0]
         if len(distinct) == 1:
@@ -74,10 +80,8 @@ class MissingExplainer:
             text += f", and {len(distinct) - _MAX_REASONS} more"
         return Reason(first.cause, text, first.cure, first.operation, first.where)
 
-    def without_shape_reads(self, stops: Sequence[int]) -> list[Entry]:
-        """Return the entries of some indices, without those that read only a shape if there are others."""
-        entries = [self._evidence.flow.entries[index] for index in stops]
-        return [entry for entry in entries if entry.type not in _SHAPE_OPERATIONS] or entries
+    def _stopping(self, stops: Sequence[int]) -> list[Entry]:
+        return without_shape_reads([self._evidence.flow.entries[index] for index in stops])
 
     def explain_stop(self, entry: Entry, source: NamedTensors) -> Reason:
         """Return why the derivative by a source stops at an entry. A new cause becomes a line here."""
@@ -100,6 +104,8 @@ class MissingExplainer:
             return reason(Cause.STOPPED, "not recorded")
         if kind in _NUMPY_FUNCTIONS:
             return reason(Cause.LEFT, "leaves TensorFlow", "compute it with TensorFlow's operations")
+        if entry.too_long:
+            return too_long_reason(entry, where)
         if entry.custom is not None:
             return reason(Cause.CUSTOM, f"the custom gradient of {entry.custom.name} returns None")
         outputs = [self._evidence.recorder.tensor(key) for key in entry.outputs]
@@ -190,6 +196,8 @@ class MissingExplainer:
         flow = self._evidence.flow
         for entry in (flow.entries[index] for index in path if flow.is_guess(index)):
             where = self._evidence.where(entry.frames)
+            if entry.too_long:
+                return too_long_reason(entry, where)
             if where is not None:
                 name = "a custom gradient" if entry.type.startswith("CustomGradient") else entry.type
                 text = f"the reason is not known: it may be {name}, {where}, which could not be looked into"
@@ -201,6 +209,11 @@ class MissingExplainer:
                 f"perhaps {name} was computed before {source.name} was assigned, and watched"
             )
         return unknown_reason("the operations on the way all have a gradient")
+
+
+def without_shape_reads(entries: list[Entry]) -> list[Entry]:
+    """Return some entries without those that read only a shape, if there are others."""
+    return [entry for entry in entries if entry.type not in _SHAPE_OPERATIONS] or entries
 
 
 def _is_derivative(target: NamedTensors) -> bool:

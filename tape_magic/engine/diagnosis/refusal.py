@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tape_magic.engine.diagnosis.cures import SINGULAR_MATRIX
 from tape_magic.engine.diagnosis.evidence import NamedTensors, RunEvidence, at_line
 from tape_magic.engine.diagnosis.missing import MissingExplainer
 from tape_magic.engine.diagnosis.replay import BackwardReplay, CannotReplay
+from tape_magic.engine.diagnosis.singular_points import SINGULAR_MATRIX
 from tape_magic.engine.internals.operations import is_registered
 from tape_magic.engine.record.entry import PY_FUNCTION, Entry
 from tape_magic.results.reasons import Cause, Reason

@@ -19,11 +19,14 @@ class CannotReplay(Exception):
     ----------
     entry
         The entry whose gradient function raised one of TensorFlow's errors, if that is the cause.
+    stopped_at
+        The entry that the pass could not be taken through, where it is known.
     """
 
-    def __init__(self, entry: Entry | None = None) -> None:
+    def __init__(self, entry: Entry | None = None, stopped_at: Entry | None = None) -> None:
         super().__init__()
         self.entry = entry
+        self.stopped_at = stopped_at or entry
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +59,8 @@ class BackwardReplay:
         The keys of tensors and of variables' handles.
     targets
         The keys of the tensors whose sum is differentiated.
+    given
+        The gradients of the targets to begin with; ones where none are given.
 
     Attributes
     ----------
@@ -66,7 +71,12 @@ class BackwardReplay:
     """
 
     def __init__(
-        self, flow: DataFlow, recorder: Recorder, sources: Sequence[int], targets: Sequence[int]
+        self,
+        flow: DataFlow,
+        recorder: Recorder,
+        sources: Sequence[int],
+        targets: Sequence[int],
+        given: Sequence[Any] | None = None,
     ) -> None:
         import tensorflow as tf
 
@@ -74,8 +84,10 @@ class BackwardReplay:
         self.steps: list[BackwardStep] = []
         self._gradients: dict[int, Any] = {}
         downstream = flow.downstream(sources)
-        for key in targets:
-            self._accumulate(key, tf.ones_like(self._value(key)))
+        for place, key in enumerate(targets):
+            gradient = tf.ones_like(self._value(key)) if given is None else given[place]
+            if gradient is not None:
+                self._accumulate(key, _dense(gradient))
         for index in reversed(flow.between(sources, targets)):
             self._step(index, flow.entries[index], downstream)
 
@@ -105,10 +117,10 @@ class BackwardReplay:
 
         if entry.custom is not None:
             return self._recorded_gradients(entry)
-        if entry.attrs is None:
-            raise CannotReplay
-        inputs = [self._value(key) for key in entry.inputs]
-        outputs = [self._value(key) for key in entry.outputs]
+        inputs = [self._recorder.tensor(key) for key in entry.inputs]
+        outputs = [self._recorder.tensor(key) for key in entry.outputs]
+        if entry.attrs is None or any(tensor is None for tensor in [*inputs, *outputs]):
+            raise CannotReplay(stopped_at=entry)
         filled = [
             tf.zeros_like(output) if gradient is None and _is_inexact(output) else gradient
             for output, gradient in zip(outputs, given, strict=True)
@@ -120,13 +132,13 @@ class BackwardReplay:
         except tf.errors.OpError as error:
             raise CannotReplay(entry) from error
         except Exception as error:  # a gradient function that needs more than the operation's own tensors
-            raise CannotReplay from error
+            raise CannotReplay(stopped_at=entry) from error
 
     def _recorded_gradients(self, entry: Entry) -> list[Any]:
         """Return the gradients that a custom backward function gave when the tape called it, once."""
         assert entry.custom is not None
         if len(entry.custom.calls) != 1:
-            raise CannotReplay
+            raise CannotReplay(stopped_at=entry)
         _, found = entry.custom.calls[0]
         by_key = dict(zip(entry.custom.inputs, found, strict=False))
         return [by_key.get(key) for key in entry.inputs]
@@ -138,6 +150,42 @@ class BackwardReplay:
         before = self._gradients.get(key)
         # The gradient of a list of tensors has dtype variant, which AddV2 refuses (TensorFlow 2.21).
         self._gradients[key] = gradient if before is None else tf.add_n([before, gradient])
+
+
+def replay_by_xla(
+    flow: DataFlow, recorder: Recorder, sources: Sequence[int], targets: Sequence[int]
+) -> BackwardReplay | None:
+    """Return the same as :class:`BackwardReplay`, compiled by XLA; ``None`` where XLA refuses.
+
+    XLA's gradients of single operations differ: that of ``tf.sqrt`` at 0 is NaN where a gradient of 0
+    arrives, and 0 without XLA (seen in TensorFlow 2.21).
+    """
+    import tensorflow as tf
+
+    made: list[BackwardReplay] = []
+
+    def replayed() -> list[Any]:
+        made.append(BackwardReplay(flow, recorder, sources, targets))
+        return [
+            tensor
+            for step in made[-1].steps
+            for tensor in (*step.output_gradients, *step.input_gradients)
+            if tensor is not None
+        ]
+
+    try:
+        values = iter(tf.function(replayed, jit_compile=True)())
+    except Exception:  # XLA has no kernel for some operations, and refuses lists of tensors of unknown size
+        return None
+
+    def read(tensors: Sequence[Any]) -> tuple[Any, ...]:
+        return tuple(None if tensor is None else next(values) for tensor in tensors)
+
+    made[-1].steps = [
+        BackwardStep(step.index, read(step.output_gradients), read(step.input_gradients))
+        for step in made[-1].steps
+    ]
+    return made[-1]
 
 
 def _is_inexact(tensor: Any) -> bool:

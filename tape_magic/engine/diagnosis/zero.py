@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from tape_magic.engine.diagnosis.evidence import NamedTensors, RunEvidence, at_line
-from tape_magic.engine.diagnosis.flow import ZERO_BY_RULE
-from tape_magic.engine.diagnosis.missing import MissingExplainer
+from tape_magic.engine.diagnosis.condition import Condition
+from tape_magic.engine.diagnosis.evidence import NamedTensors, RunEvidence, at_line, too_long_reason
+from tape_magic.engine.diagnosis.flow import ZERO_BY_RULE, Inside
+from tape_magic.engine.diagnosis.missing import MissingExplainer, without_shape_reads
+from tape_magic.engine.diagnosis.replay import BackwardReplay, CannotReplay
 from tape_magic.engine.record.entry import PY_FUNCTION, Entry
+from tape_magic.engine.record.frames import gradient_of
 from tape_magic.results.reasons import Cause, Reason
+
+_LINEAR_IN_PIECES = frozenset(
+    {"Abs", "LeakyRelu", "Max", "MaxPool", "MaxPool3D", "Maximum", "Min", "Minimum", "Relu", "Relu6"}
+)
+"""Operations whose gradients are the same all around almost every point."""
 
 
 class ZeroExplainer:
@@ -37,16 +46,86 @@ class ZeroExplainer:
         path = flow.between([key], target.keys)
         if not path:
             return self._explain_opened_py_function(target, source)
-        carrying, stops = flow.follow_derivative(key, target.keys, path, stop_at_zeros=True)
+        customs, within = self._custom_gradients_of_zero(path)
+        carrying, stops = flow.follow_derivative(key, target.keys, path, stop_at_zeros=True, stop_at=customs)
+        stops = [index for index in stops if id(flow.entries[index]) not in within]
         if not carrying.isdisjoint(target.keys) or not stops:
-            return self._explain_closed_py_function(path)
-        first = self._missing.explain_stops(source, stops)
-        entry = self._missing.without_shape_reads(stops)[0]
+            return self._explain_closed_py_function(path) or self._explain_closed_call(path)
+        if stops[0] in customs:
+            return customs[stops[0]]
+        first = self._missing.explain_stops(source, [index for index in stops if index not in customs])
+        entry = without_shape_reads([flow.entries[index] for index in stops])[0]
         if first.cause in (Cause.CUT, Cause.INTEGER) or entry.type in ZERO_BY_RULE:
-            where = self._evidence.where(entry.frames)
-            text = f"0 wherever it exists: {entry.type}{at_line(where)}"
-            return Reason(Cause.ZERO, text, "", entry.type, where)
+            return self._explain_rule(entry)
+        if first.cause is Cause.UNKNOWN:
+            return first
         return Reason(Cause.ZERO, f"0 because {first.text}", first.cure, first.operation, first.where)
+
+    def _explain_rule(self, entry: Entry) -> Reason:
+        """Return that an operation has the derivative 0 wherever it has one."""
+        where, differentiated = self._evidence.where(entry.frames), gradient_of(entry.frames)
+        what = entry.type
+        if differentiated in _LINEAR_IN_PIECES:
+            what = f"{differentiated} is linear in pieces"
+        elif differentiated:
+            what = f"{entry.type}, in the gradient of {differentiated}"
+        text = f"0 wherever it exists: {what}{at_line(where)}"
+        return Reason(Cause.ZERO, text, "", differentiated or entry.type, where)
+
+    # -- custom gradients --------------------------------------------------------------------------
+
+    def _custom_gradients_of_zero(self, path: Sequence[int]) -> tuple[dict[int, Reason], set[int]]:
+        """Return the custom gradients on a path that gave 0 by construction, each with its reason.
+
+        The second are the identities of the entries within these functions.
+        """
+        flow = self._evidence.flow
+        found: dict[int, Reason] = {}
+        within: set[int] = set()
+        for index in path:
+            if _gave_zero(flow.entries[index]):
+                inside = flow.inside_custom(index)
+                reason = None if inside is None else self._explain_custom(flow.entries[index], inside)
+                if inside is not None and reason is not None:
+                    found[index] = reason
+                    within |= inside.entries
+        return found, within
+
+    def _explain_custom(self, entry: Entry, inside: Inside) -> Reason | None:
+        """Return why a custom gradient gave 0; ``None`` where the function's own derivative is 0 there, too.
+
+        Within ``tf.recompute_grad``, for ``near = tf.round(v)``: "0 wherever it exists: Round, line 4: …".
+        """
+        flow = inside.flow
+        carrying: set[int] = set()
+        stops: list[int] = []
+        for source in inside.sources:
+            path = flow.between([source], entry.outputs)
+            carried, stopped = flow.follow_derivative(source, entry.outputs, path, stop_at_zeros=True)
+            carrying |= carried
+            stops += stopped
+        if carrying.isdisjoint(entry.outputs):
+            stopping = without_shape_reads([flow.entries[index] for index in stops])
+            return self._explain_rule(stopping[0]) if stopping else None
+        assert entry.custom is not None
+        given, _ = entry.custom.calls[-1]
+        try:
+            replay = BackwardReplay(flow, self._evidence.recorder, inside.sources, entry.outputs, given)
+        except (CannotReplay, LookupError):
+            return None
+        if not any(map(_is_something, map(replay.gradient, inside.sources))):
+            return None
+        where = self._evidence.where(entry.frames)
+        text = f"0 because the custom gradient of {entry.custom.name} returns 0{at_line(where)}"
+        return Reason(Cause.ZERO, text, "", entry.type, where)
+
+    def _explain_closed_call(self, path: Sequence[int]) -> Reason | None:
+        """Return that a call which is too long to be looked into gave 0, if one did."""
+        for entry in (self._evidence.flow.entries[index] for index in path):
+            if entry.too_long and _gave_zero(entry):
+                where = self._evidence.where(entry.frames)
+                return too_long_reason(entry, where, "the reason is not known: it may lie in ")
+        return None
 
     # In TensorFlow 2.21, the gradient function of EagerPyFunc replaces None by zeros, since the kernel takes
     # tensors only (python/ops/script_ops.py, EagerFunc._convert).
@@ -85,3 +164,16 @@ class ZeroExplainer:
                 text = f"tf.py_function gives 0 also where its function leaves TensorFlow{at_line(where)}"
                 return Reason(Cause.UNKNOWN, text, "", entry.type, where)
         return None
+
+
+def _gave_zero(entry: Entry) -> bool:
+    """Return whether the gradient of a function gave nothing but 0 for gradients that are not 0."""
+    calls = [] if entry.custom is None else entry.custom.calls
+    return bool(calls) and all(
+        any(map(_is_something, given)) and not any(map(_is_something, found)) for given, found in calls
+    )
+
+
+def _is_something(gradient: Any) -> bool:
+    """Return whether a gradient has an element that is not 0."""
+    return gradient is not None and Condition.of(gradient) is not Condition.ZERO

@@ -105,6 +105,33 @@ def custom_gradient_name(operation: Any) -> str:
     return "" if name in ("PartitionedCall", "StatefulPartitionedCall") else name
 
 
+def converted_from(operation: Any) -> Any:
+    """Return the operation of the user's function that ``tf.vectorized_map`` converted to another one.
+
+    TensorFlow keeps it in a private attribute of the new operation, which stands in the same graph. An
+    operation that was not converted is returned as it is, and so is any where a version lacks the attribute.
+    """
+    original = getattr(operation, "_original_op", None)
+    while original is not None and original is not operation:
+        operation, original = original, getattr(original, "_original_op", None)
+    return operation
+
+
+def is_compiled_by_xla(name: str) -> bool:
+    """Return whether a function with this name, as a call of it is recorded, is compiled by XLA.
+
+    False where this TensorFlow does not tell, and where the function is gone.
+    """
+    import tensorflow as tf
+
+    try:
+        from tensorflow.python.eager import context
+
+        return bool(context.context().get_function_def(name).attr["_XlaMustCompile"].b)
+    except (ImportError, AttributeError, tf.errors.OpError):
+        return False
+
+
 def is_undefined(value: Any) -> bool:
     """Return whether a value is AutoGraph's stand-in for a name that some branch does not assign.
 

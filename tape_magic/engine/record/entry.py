@@ -73,6 +73,8 @@ class Entry:
     within
         For a ``tf.py_function``, the keys of the tensors that its function was given, and of those that the
         function returned.
+    too_long
+        For a call that was not looked into, how long it is: ``more than 2,000 rounds``.
     """
 
     type: str
@@ -85,6 +87,7 @@ class Entry:
     custom: CustomBackward | None = None
     superseded: bool = False
     within: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+    too_long: str = ""
 
     @property
     def changes(self) -> int | None:
