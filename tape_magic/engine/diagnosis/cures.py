@@ -7,6 +7,7 @@ The cures for values that leave TensorFlow stand with the calls that do it, in
 
 from __future__ import annotations
 
+import ast
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -14,6 +15,8 @@ from collections.abc import Callable, Sequence
 from tape_magic.engine.diagnosis.first_not_finite import FirstNotFinite
 from tape_magic.engine.diagnosis.flow import DataFlow
 from tape_magic.engine.diagnosis.singular_points import EPSILON, Singular, cure_at_singular_point
+from tape_magic.engine.record.frames import Frame
+from tape_magic.engine.static_analysis.statements import syntax_tree
 from tape_magic.results.reasons import Where
 
 _HALF_EPSILON = "1e-4"
@@ -46,7 +49,7 @@ _ASSIGNMENTS = {
 # -- a variable that is assigned ---------------------------------------------------------------------------
 
 
-def cure_for_assignment(kind: str, where: Where | None) -> str:
+def cure_for_assignment(kind: str, where: Where | None, frames: Sequence[Frame] = ()) -> str:
     """Return how to write an assignment to a variable so that it carries a derivative.
 
     Parameters
@@ -56,6 +59,9 @@ def cure_for_assignment(kind: str, where: Where | None) -> str:
         "compute a new tensor, v_new = v + …".
     where
         The user's line, if it is known.
+    frames
+        The same as a file and a line, which tell whether the name is that of a loop: then the tensors of all
+        rounds are wanted, and the cure is "keep the new tensors in a list, new.append(…)".
     """
     text = where.text if where else ""
     if kind == "AssignVariableOp" and "Variable(" in text:
@@ -63,7 +69,21 @@ def cure_for_assignment(kind: str, where: Where | None) -> str:
     if kind not in _ASSIGNMENTS:
         return "compute a new tensor"
     name = re.search(r"([^\W\d]\w*)(\[.*?\])?\.(assign|scatter)", text)
+    if name and frames and _is_loop_variable(name.group(1), *frames[0]):
+        return "keep the new tensors in a list, new.append(…), and use that"
     return f"compute a new tensor, {_ASSIGNMENTS[kind].format(name.group(1) if name else 'x')}"
+
+
+def _is_loop_variable(name: str, filename: str, line: int) -> bool:
+    """Return whether a loop around a line goes over values that it calls by a name."""
+    tree = syntax_tree(filename, (0, 0))
+    loops = (node for node in ast.walk(tree) if isinstance(node, ast.For)) if tree is not None else ()
+    return any(
+        isinstance(part, ast.Name) and part.id == name
+        for loop in loops
+        if loop.lineno <= line <= (loop.end_lineno or loop.lineno)
+        for part in ast.walk(loop.target)
+    )
 
 
 # -- a value that is not finite ----------------------------------------------------------------------------

@@ -101,7 +101,7 @@ class Description:
         Empty where the operation does not work element by element, or where the result at that index was
         computed from several elements.
         """
-        if entry.type in _MIXING:
+        if entry.type in _MIXING or entry.custom is not None:
             return ()
         inputs: list[float] = []
         for key in entry.inputs:

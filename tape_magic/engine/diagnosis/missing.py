@@ -93,10 +93,10 @@ class MissingExplainer:
 
         # Variables are state, which no tape follows: https://github.com/tensorflow/tensorflow/issues/54532.
         if writes(kind):
-            cure = cure_for_assignment(kind, where)
+            cure = cure_for_assignment(kind, where, entry.frames)
             return reason(Cause.STATE, "a variable's state carries no derivative", cure)
         if kind == "ReadVariableOp" and not entry.taped and self._feeds(entry, {"AssignVariableOp"}):
-            cure = cure_for_assignment("AssignVariableOp", where)
+            cure = cure_for_assignment("AssignVariableOp", where, entry.frames)
             return reason(Cause.STATE, "a variable's state carries no derivative", cure)
         if kind in _STOPPING_OPERATIONS or (not entry.taped and self._reads_to_stop(entry)):
             return reason(Cause.STOPPED, "tf.stop_gradient")

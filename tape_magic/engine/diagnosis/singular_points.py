@@ -128,9 +128,9 @@ def _rsqrt(singular: Singular) -> str:
 
 def _power(singular: Singular) -> str:
     first, entry = singular.first, singular.entry
-    if len(first.inputs) < 2 or entry.type != "Pow":
+    base, power = first.inputs[:2] if len(first.inputs) == 2 else _worst_power(singular)
+    if entry.type != "Pow" or math.isnan(base):
         return "keep the base above 0"
-    base, power = first.inputs[:2]
     if not math.isfinite(base) or not math.isfinite(power):
         return ""
     # The gradient is power * base**(power - 1), in TensorFlow 2.21 also where the power is 0.
@@ -153,6 +153,16 @@ def _power(singular: Singular) -> str:
     if abs(base) < 1:
         return "it overflows: keep the base away from 0"
     return "it overflows: keep the base or the power smaller"
+
+
+def _worst_power(singular: Singular) -> tuple[float, float]:
+    """Return a base of 0 and its lowest power, where a gradient adds up over many; NaN where there is none."""
+    values = [singular.flow.value(key) for key in singular.entry.inputs]
+    if len(values) != 2 or any(value is None for value in values):
+        return math.nan, math.nan
+    base, power = np.broadcast_arrays(*map(to_array, values))
+    powers = power[base == 0]
+    return (0.0, float(powers.min())) if powers.size and powers.dtype.kind == "f" else (math.nan, math.nan)
 
 
 # -- logarithms --------------------------------------------------------------------------------------------

@@ -117,19 +117,40 @@ def converted_from(operation: Any) -> Any:
     return operation
 
 
-def is_compiled_by_xla(name: str) -> bool:
-    """Return whether a function with this name, as a call of it is recorded, is compiled by XLA.
+def is_compiled_by_xla(name: str, graph: Any) -> bool:
+    """Return whether a function that was called, or one that it calls, is compiled by XLA.
 
     False where this TensorFlow does not tell, and where the function is gone.
+
+    Parameters
+    ----------
+    name, graph
+        The name under which the call was recorded, and the function's graph.
     """
     import tensorflow as tf
 
     try:
         from tensorflow.python.eager import context
 
-        return bool(context.context().get_function_def(name).attr["_XlaMustCompile"].b)
+        if context.context().get_function_def(name).attr["_XlaMustCompile"].b:
+            return True
     except (ImportError, AttributeError, tf.errors.OpError):
-        return False
+        pass
+    return _calls_xla(graph)
+
+
+def _calls_xla(graph: Any) -> bool:
+    for operation in graph.get_operations():
+        if operation.type in ("PartitionedCall", "StatefulPartitionedCall"):
+            try:
+                if operation.get_attr("_XlaMustCompile"):
+                    return True
+            except ValueError:  # what `get_attr` raises for an attribute that the operation has not
+                pass
+            called = function_graph(operation)
+            if called is not None and _calls_xla(called):
+                return True
+    return False
 
 
 def is_undefined(value: Any) -> bool:
