@@ -84,7 +84,8 @@ class RunEvidence:
     def has_xla(self) -> bool:
         """Whether the run called functions that XLA compiles."""
         return any(
-            entry.graph is not None and is_compiled_by_xla(entry.type, entry.graph) for entry in self.recorder.entries
+            entry.graph is not None and is_compiled_by_xla(entry.type, entry.graph)
+            for entry in self.recorder.entries
         )
 
     def keep_target(self, target: NamedTensors) -> None:

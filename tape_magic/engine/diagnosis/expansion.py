@@ -6,12 +6,22 @@ returned them. Nothing of the user's Python runs again.
 
 from __future__ import annotations
 
-import inspect
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from tape_magic.engine.diagnosis.graph_operations import (
+    CALLS,
+    CONDITIONALS,
+    LOOPS,
+    VARIABLE_READS,
+    GraphOperation,
+    eager_function,
+    in_order,
+    is_pure,
+    run_heard,
+)
+from tape_magic.engine.diagnosis.long_loops import LongLoop, run_loop
 from tape_magic.engine.internals.graphs import (
     branch_graphs,
     converted_from,
@@ -25,34 +35,16 @@ from tape_magic.engine.record.frames import Frame
 from tape_magic.engine.record.recorder import Recorder, last_writes
 
 MAX_OPERATIONS = 20_000
-"""Once the calls of a record hold more operations than this, the rest of them stay closed."""
+"""Once the calls of a record hold more operations than this, the rest of them stay closed, but for loops.
+
+Of a loop that holds more, a few rounds are opened.
+"""
 
 MAX_ROUNDS = 2_000
-"""A loop of more rounds than this stays closed, with the call around it."""
+"""Of a loop of more rounds than this, no more than a few are opened."""
 
-_CONDITIONALS = frozenset({"If", "StatelessIf", "Case", "StatelessCase"})
-_LOOPS = frozenset({"While", "StatelessWhile"})
-_CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
-_VARIABLE_READS = frozenset({"ReadVariableOp", "ResourceGather"})
-
-
-@dataclass(slots=True, eq=False)
-class _GraphOperation:
-    """The properties of an operation in a graph, found once for all rounds of a loop.
-
-    Attributes
-    ----------
-    frames
-        The user's lines.
-    custom_gradient
-        The name of the custom gradient that a tape uses for the operation; empty for none.
-    run
-        A function that runs the operation eagerly; ``None`` until it is needed.
-    """
-
-    frames: tuple[Frame, ...]
-    custom_gradient: str
-    run: Callable[[Sequence[Any]], Any] | None = None
+_ROUNDS_AT_FIRST = 100
+"""After so many rounds of a loop, it is asked how many there are in all."""
 
 
 class TooLarge(Exception):
@@ -82,10 +74,12 @@ class CallExpansion:
         self._recorder = recorder
         self._frames_of = frames_of
         self._count = 0
+        self._rounds_open = 1  # of long loops around, among which the operations are shared out
         self.entries: list[Entry] = []
         # The value of a variable at a call is known only if nothing assigns it from there on.
         self._assigned, self._position = last_writes(recorder), 0
-        self._operations: dict[Any, _GraphOperation] = {}
+        self._operations: dict[Any, GraphOperation] = {}
+        self._orders: dict[int, tuple[Any, list[Any]]] = {}
         self._unknown_keys = itertools.count(-1, -1)
 
     def expand(self, entry: Entry, position: int) -> None:
@@ -135,7 +129,7 @@ class CallExpansion:
             Whether a tape recorded the call.
         """
         keys = {key_of(inner): key for inner, key in zip(graph.inputs, inputs, strict=False)}
-        for operation in graph.get_operations():
+        for operation in self._operations_in_order(graph):
             self._count += 1
             if self._count > MAX_OPERATIONS:
                 raise TooLarge(f"more than {MAX_OPERATIONS:,} operations")
@@ -152,6 +146,12 @@ class CallExpansion:
             for tensor, result in zip(operation.outputs, results, strict=True):
                 keys[key_of(tensor)] = result
         return [self._key_or_unknown(keys.get(key_of(tensor))) for tensor in graph.outputs]
+
+    def _operations_in_order(self, graph: Any) -> list[Any]:
+        """Return the operations of a graph, each behind those that it reads from."""
+        if id(graph) not in self._orders:
+            self._orders[id(graph)] = graph, in_order(graph)  # the graph, so that its identity stays taken
+        return self._orders[id(graph)][1]
 
     def _key_or_unknown(self, key: int | None) -> int:
         """Return a key, or a new one that no tensor has; the first tensor of a process has the key 0."""
@@ -185,19 +185,19 @@ class CallExpansion:
 
     def _run_eagerly(self, operation: Any, inputs: Sequence[Any], entry: Entry) -> Sequence[int] | None:
         """Run one operation on tensors; return the keys of its outputs, ``None`` where it fails."""
-        heard = Recorder()
-        heard.start = 1
+        properties = self._properties(operation)
         try:
-            with heard.listening(entry.frames):
-                properties = self._properties(operation)
-                properties.run = properties.run or _eager_function(operation)
+            if properties.attrs is None:
+                properties.run = eager_function(operation)
+                outputs, properties.attrs = run_heard(operation.type, properties.run, inputs)
+            else:
+                assert properties.run is not None
                 outputs = properties.run(inputs)
         except Exception:  # without its value, the diagnosis goes on
             return None
         flat = list(outputs) if isinstance(outputs, list | tuple) else [outputs]
         keys = tuple(self._recorder.keep(tensor) for tensor in flat)
-        last = next((one for one in reversed(heard.entries) if one.type == operation.type), None)
-        entry.attrs = last.attrs if last is not None else ()
+        entry.attrs = properties.attrs
         entry.outputs = keys
         if operation.type != "Const":
             self.entries.append(entry)
@@ -211,12 +211,12 @@ class CallExpansion:
 
     def _reads_known_variable(self, operation: Any, inputs: Sequence[int]) -> bool:
         """Return whether an operation reads a variable that is not assigned from the call on."""
-        return operation.type in _VARIABLE_READS and self._assigned.get(inputs[0], -1) < self._position
+        return operation.type in VARIABLE_READS and self._assigned.get(inputs[0], -1) < self._position
 
-    def _properties(self, operation: Any) -> _GraphOperation:
+    def _properties(self, operation: Any) -> GraphOperation:
         """Return the properties of an operation, which a loop comes to many times."""
         if operation not in self._operations:
-            self._operations[operation] = _GraphOperation(
+            self._operations[operation] = GraphOperation(
                 self._frames_of(converted_from(operation)), custom_gradient_name(operation)
             )
         return self._operations[operation]
@@ -228,14 +228,14 @@ class CallExpansion:
 
         ``None`` for another operation, for an unknown choice, and where TensorFlow does not give the graphs.
         """
-        if operation.type in _CALLS:
+        if operation.type in CALLS:
             graph = function_graph(operation)
             if graph is None:
                 return None
             return self._run_graph(graph, entry.inputs, {}, entry.frames, entry.taped)
-        if operation.type in _CONDITIONALS:
+        if operation.type in CONDITIONALS:
             return self._run_branch(operation, entry)
-        return self._run_loop(operation, entry) if operation.type in _LOOPS else None
+        return self._run_loop(operation, entry) if operation.type in LOOPS else None
 
     def _run_branch(self, operation: Any, entry: Entry) -> Sequence[int] | None:
         """Run the branch that was taken; ``None`` where the condition is not known."""
@@ -254,50 +254,68 @@ class CallExpansion:
         if graphs is None:
             return None
         condition_graph, body = graphs
-        state = list(entry.inputs)
-        for _ in range(MAX_ROUNDS):
-            (key,) = self._run_graph(condition_graph, state, {}, entry.frames, entry.taped)
-            condition = self._recorder.tensor(key)
-            if condition is None:
-                return None
-            if not bool(condition):
-                return state[: len(operation.outputs)]
-            state = self._run_graph(body, state, {}, entry.frames, entry.taped)
-        raise TooLarge(f"more than {MAX_ROUNDS:,} rounds")
+        before, count, loop = len(self.entries), self._count, None
+        try:
+            state = list(entry.inputs)
+            for number in range(MAX_ROUNDS):
+                (key,) = self._run_graph(condition_graph, state, {}, entry.frames, entry.taped)
+                condition = self._recorder.tensor(key)
+                if condition is None:
+                    return None
+                if not bool(condition):
+                    return state[: len(operation.outputs)]
+                state = self._run_graph(body, state, {}, entry.frames, entry.taped)
+                if number == _ROUNDS_AT_FIRST:
+                    loop = self._run_again(operation, body, entry)
+                    rounds = 0 if loop is None else loop.rounds
+                    left = (MAX_OPERATIONS - count) / self._rounds_open
+                    if rounds * (self._count - count) / number > left:
+                        raise TooLarge(f"{rounds:,} rounds")
+            raise TooLarge(f"more than {MAX_ROUNDS:,} rounds")
+        except TooLarge:
+            del self.entries[before:]
+            self._count = count
+            loop = loop or self._run_again(operation, body, entry)
+            if loop is None:
+                raise
+            return self._open_rounds(loop, body, entry)[: len(operation.outputs)]
 
+    def _run_again(self, operation: Any, body: Any, entry: Entry) -> LongLoop | None:
+        """Run a loop as TensorFlow runs it; ``None`` where that cannot be done."""
+        tensors = [self._recorder.tensor(key) for key in entry.inputs]
+        known = [self._assigned.get(key, -1) < self._position for key in entry.inputs]
+        if any(tensor is None for tensor in tensors) or not is_pure(body, known):
+            return None
+        return run_loop(operation, body, tensors)
 
-def _eager_function(operation: Any) -> Callable[[Sequence[Any]], Any]:
-    """Return a function that runs an operation of a graph eagerly, through ``tf.raw_ops``."""
-    import tensorflow as tf
+    def _open_rounds(self, loop: LongLoop, body: Any, entry: Entry) -> list[int]:
+        """Run the few rounds of a long loop that are worth opening, with an entry for those between."""
+        state, reached, around = list(entry.inputs), 0, self._rounds_open
+        self._rounds_open = around * len(loop.states)
+        for number in sorted(loop.states):
+            if number != reached:
+                state = self._pass_rounds(body, state, loop.states[number], number - reached, entry)
+            reached = number
+            if number < loop.rounds:
+                state = self._run_graph(body, state, {}, entry.frames, entry.taped)
+                reached += 1
+        self._rounds_open = around
+        return state
 
-    definition = operation.op_def
-    counts: dict[str, int | None] = {}
-    inferred: set[str] = set()
-    for argument in definition.input_arg:
-        inferred |= {argument.type_attr, argument.number_attr, argument.type_list_attr}
-        if argument.number_attr:
-            counts[argument.name] = int(operation.get_attr(argument.number_attr))
-        elif argument.type_list_attr:
-            counts[argument.name] = len(operation.get_attr(argument.type_list_attr))
-        else:
-            counts[argument.name] = None
-    attributes = {a.name: operation.get_attr(a.name) for a in definition.attr if a.name not in inferred}
-    if operation.type == "Const":
-        value = tf.make_ndarray(attributes["value"])
-        return lambda _: tf.constant(value, attributes["dtype"])
-    function = getattr(tf.raw_ops, operation.type)
-    # Some arguments have other names in Python: the input reduction_indices of Sum is called axis there, in
-    # TensorFlow 2.21 too. They stand in the same order.
-    parameters = [name for name in inspect.signature(function).parameters if name != "name"]
-    given = [*counts, *attributes]
-    free = iter([name for name in parameters if name not in given])
-    renamed = {name: name if name in parameters else next(free) for name in given}
-
-    def run(inputs: Sequence[Any]) -> Any:
-        queue = iter(inputs)
-        arguments = dict(attributes)
-        for name, count in counts.items():
-            arguments[name] = next(queue) if count is None else list(itertools.islice(queue, count))
-        return function(**{renamed[name]: value for name, value in arguments.items()})
-
-    return run
+    def _pass_rounds(
+        self, body: Any, state: list[int], after: Sequence[Any], number: int, entry: Entry
+    ) -> list[int]:
+        """Append an entry for rounds that stay closed; return the keys of the state after them."""
+        passed = [
+            key_of(given) == key_of(left) for given, left in zip(body.inputs, body.outputs, strict=True)
+        ]
+        keys = [
+            key if stays else self._recorder.keep(tensor)
+            for key, stays, tensor in zip(state, passed, after, strict=True)
+        ]
+        made = tuple(key for key, stays in zip(keys, passed, strict=True) if not stays)
+        size = f"{number:,} rounds"
+        self.entries.append(
+            Entry("While", None, tuple(state), made, entry.frames, entry.taped, too_long=size)
+        )
+        return keys

@@ -62,7 +62,8 @@ class NotFiniteExplainer:
         reasons: list[Reason] = []
         for one, source in zip(found, sources, strict=True):
             if one.first is None:
-                reasons.append(self._explain_given(one.given, source))
+                closed = None if one.given else self._explain_closed(flow, replay)
+                reasons.append(closed or self._explain_given(one.given, source))
                 continue
             index = one.first.index
             if index not in by_entry:
@@ -143,6 +144,14 @@ class NotFiniteExplainer:
             return too_long_reason(entry, where, "the reason is not known: it may lie in ")
         what = "a custom gradient" if entry.type.startswith("CustomGradient") else "what"
         return unknown_reason(f"{what} could not be looked into, {where}")
+
+    def _explain_closed(self, flow: DataFlow, replay: BackwardReplay) -> Reason | None:
+        """Return that the reason may lie in rounds of a loop that stayed closed, if there were such."""
+        for entry in (flow.entries[step.index] for step in replay.steps):
+            if entry.too_long:
+                where = self._evidence.where(entry.frames)
+                return too_long_reason(entry, where, "the reason is not known: it may lie in ")
+        return None
 
     def _explain_given(self, keys: Iterable[int], source: NamedTensors) -> Reason:
         """Return the reason where values were not finite before any operation read them."""

@@ -10,6 +10,7 @@ from tape_magic.engine.diagnosis.flow import DataFlow
 from tape_magic.engine.internals.operations import gradients_of
 from tape_magic.engine.record.entry import Entry, writes
 from tape_magic.engine.record.recorder import Recorder
+from tape_magic.engine.values.tensors import is_finite
 
 
 class CannotReplay(Exception):
@@ -117,6 +118,8 @@ class BackwardReplay:
 
         if entry.custom is not None:
             return self._recorded_gradients(entry)
+        if entry.too_long:
+            return self._through_closed_rounds(entry, given)
         inputs = [self._recorder.tensor(key) for key in entry.inputs]
         outputs = [self._recorder.tensor(key) for key in entry.outputs]
         if entry.attrs is None or any(tensor is None for tensor in [*inputs, *outputs]):
@@ -133,6 +136,21 @@ class BackwardReplay:
             raise CannotReplay(entry) from error
         except Exception as error:  # a gradient function that needs more than the operation's own tensors
             raise CannotReplay(stopped_at=entry) from error
+
+    def _through_closed_rounds(self, entry: Entry, given: list[Any]) -> list[Any]:
+        """Return NaN for all inputs of rounds that stay closed if a gradient of NaN or infinity arrives.
+
+        It comes out of them in some way or other; what else comes out of them is not known.
+        """
+        import tensorflow as tf
+
+        inputs = [self._value(key) for key in entry.inputs]
+        if all(map(is_finite, given)):
+            return [None] * len(inputs)
+        nan = float("nan")
+        return [
+            tf.fill(tf.shape(one), tf.cast(nan, one.dtype)) if _is_inexact(one) else None for one in inputs
+        ]
 
     def _recorded_gradients(self, entry: Entry) -> list[Any]:
         """Return the gradients that a custom backward function gave when the tape called it, once."""
