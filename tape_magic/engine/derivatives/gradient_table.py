@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -46,6 +47,8 @@ class GradientRecord:
         What TensorFlow refused when it was asked for the derivatives by all leaves at once.
     reasons
         Why the derivative by a leaf is missing, zero or not finite, as the diagnosis found.
+    hints
+        What the data made of a derivative by a leaf that is 0 and has no reason.
     """
 
     output: str
@@ -56,6 +59,7 @@ class GradientRecord:
     known_reason: Reason | None = None
     refusal: Reason | None = None
     reasons: dict[Leaf, Reason] = field(default_factory=dict)
+    hints: dict[Leaf, str] = field(default_factory=dict)
 
     @property
     def leaves(self) -> list[Leaf]:
@@ -96,6 +100,22 @@ class GradientRecord:
             reasons = [_reason_unknown(one) for one in self.derivatives.values()]
         pairs = zip(self.derivatives, reasons, strict=True)
         self.reasons |= {leaf: reason for leaf, reason in pairs if reason is not None}
+        with suppress(Exception):
+            self._find_hints(diagnosis(), kind)
+
+    def _find_hints(self, diagnosis: Diagnosis, kind: Kind) -> None:
+        """Find out which units are off where derivatives are 0 without a reason."""
+        zero = [
+            leaf
+            for leaf, derivative in self.derivatives.items()
+            if kind is Kind.GRADIENT
+            and leaf not in self.reasons
+            and derivative is not None
+            and Condition.of(derivative) is Condition.ZERO
+        ]
+        target = named_tensors(self.output, self.before, self.value)
+        found = diagnosis.explain_units(target, [NamedTensors(leaf.name, (leaf.value,)) for leaf in zero])
+        self.hints = {leaf: hint for leaf, hint in zip(zero, found, strict=True) if hint}
 
     def _find_where_it_left(self, diagnosis: Callable[[], Diagnosis], known: Reason) -> None:
         """Find the line where an output that is no tensor left TensorFlow on its way from each leaf."""
@@ -192,6 +212,15 @@ class GradientTable:
         missing = (step for step in steps if step[0].derivatives[step[1]] is None)
         record, leaf = next(missing, steps[-1])
         return record.reasons.get(leaf)
+
+    def hints(self) -> dict[str, list[str]]:
+        """Return the hints on derivatives that are 0, each with the labels of the derivatives."""
+        found: dict[str, list[str]] = {}
+        for (output, before), record in self._records.items():
+            for leaf, hint in record.hints.items():
+                wrt = tuple(one.name for one in (*before, leaf))
+                found.setdefault(hint, []).append(Target(output, wrt).label)
+        return found
 
     def diagnose(self, diagnosis: Callable[[], Diagnosis]) -> None:
         """Find out why derivatives are missing, zero or not finite, once the tapes have ended.

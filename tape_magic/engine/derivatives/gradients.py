@@ -21,6 +21,9 @@ from tape_magic.engine.values.leaves import Leaf
 from tape_magic.notation import Target
 from tape_magic.results.gradients import Derivative
 
+_LABELS = 2
+"""The most derivatives that a note on derivatives of 0 names."""
+
 
 class Gradients(Run):
     """The gradient of each output by each of its sources, as ``tape.gradient`` gives it.
@@ -96,6 +99,9 @@ class Gradients(Run):
     def rows(self) -> tuple[list[Derivative], Structures]:
         """Return a row for each leaf of each target's sources, and the values in the sources' structures."""
         self.table.diagnose(lambda: self.diagnosis)
+        for hint, labels in self.table.hints().items():
+            more = f" and {len(labels) - _LABELS} more" if len(labels) > _LABELS else ""
+            self.note(f"{', '.join(labels[:_LABELS])}{more}: 0 at this point, since {hint}")
         rows: list[Derivative] = []
         structures: Structures = {}
         for target in self.asked:

@@ -13,6 +13,7 @@ from tape_magic.engine.diagnosis.evidence import NamedTensors, RunEvidence
 from tape_magic.engine.diagnosis.missing import MissingExplainer
 from tape_magic.engine.diagnosis.not_finite import NotFiniteExplainer
 from tape_magic.engine.diagnosis.refusal import RefusalExplainer
+from tape_magic.engine.diagnosis.units import UnitsExplainer
 from tape_magic.engine.diagnosis.zero import ZeroExplainer
 from tape_magic.results.reasons import Cause, Reason
 
@@ -31,6 +32,7 @@ class Diagnosis:
         self._missing = MissingExplainer(evidence)
         self._zero = ZeroExplainer(evidence, self._missing)
         self._not_finite = NotFiniteExplainer(evidence)
+        self._units = UnitsExplainer(evidence)
         self._refusal = RefusalExplainer(evidence, self._missing)
 
     def explain(
@@ -80,6 +82,10 @@ class Diagnosis:
         """Return which operation made a target itself infinite or NaN; ``None`` where it is finite."""
         self._evidence.keep_target(target)
         return self._not_finite.explain_value(target)
+
+    def explain_units(self, target: NamedTensors, sources: Sequence[NamedTensors]) -> list[str]:
+        """Return, for sources by which the derivative is 0 without a reason, which units are off."""
+        return self._units.explain(target, sources)
 
     def explain_no_tensor(self, name: str, source: NamedTensors, plain: Reason) -> Reason:
         """Return where an output that is no tensor left TensorFlow; `plain` where the text does not tell."""

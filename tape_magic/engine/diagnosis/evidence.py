@@ -189,7 +189,8 @@ def at_line(where: Where | None) -> str:
 def too_long_reason(entry: Entry, where: Where | None, before: str = "") -> Reason:
     """Return the reason that names a call which was too long to be looked into."""
     call = str(where) if where else "a compiled function"
-    text = f"{before}{call}, which is too long to be looked into ({entry.too_long})"
+    comma = "" if call.endswith(":") else ","  # the line of a loop
+    text = f"{before}{call}{comma} which is too long to be looked into ({entry.too_long})"
     return Reason(Cause.UNKNOWN, text, "", "", where)
 
 

@@ -156,7 +156,7 @@ def _power(singular: Singular) -> str:
 
 
 def _worst_power(singular: Singular) -> tuple[float, float]:
-    """Return a base of 0 and its lowest power, where a gradient adds up over many; NaN where there is none."""
+    """Return a base of 0 and its lowest power, where a gradient adds up several; NaN where none is 0."""
     values = [singular.flow.value(key) for key in singular.entry.inputs]
     if len(values) != 2 or any(value is None for value in values):
         return math.nan, math.nan

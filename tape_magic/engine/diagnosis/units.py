@@ -1,0 +1,90 @@
+"""Which units are off, where a derivative is 0 by its data and not by construction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tape_magic.engine.diagnosis.condition import Condition
+from tape_magic.engine.diagnosis.evidence import NamedTensors, RunEvidence, at_line
+from tape_magic.engine.diagnosis.replay import BackwardReplay, BackwardStep, CannotReplay
+from tape_magic.engine.values.tensors import to_array
+
+_SATURATED = "{kind} is saturated in {units} elements"
+_GATES = {
+    "ClipByValue": "{kind} clips {units} elements",
+    "Relu": "{units} units of {kind} are off",
+    "Relu6": "{units} units of {kind} are off",
+    "Sigmoid": _SATURATED,
+    "Softmax": _SATURATED,
+    "Tanh": _SATURATED,
+}
+"""Operations that pass no derivative where their values say so, with what to say then."""
+
+
+class UnitsExplainer:
+    """Finds the units that are off where a derivative is 0 and has no reason.
+
+    Parameters
+    ----------
+    evidence
+        The evidence of the run.
+    """
+
+    def __init__(self, evidence: RunEvidence) -> None:
+        self._evidence = evidence
+
+    def explain(self, target: NamedTensors, sources: Sequence[NamedTensors]) -> list[str]:
+        """Return for each source which units pass nothing of the target's derivative; empty where none do.
+
+        For ``h = tf.nn.relu(x)`` below 0: "all 3 units of Relu are off, line 3: h = tf.nn.relu(x)".
+        """
+        evidence, keys = self._evidence, [source.keys[0] for source in sources]
+        if not sources or not evidence.recorder.complete:
+            return [""] * len(sources)
+        try:
+            replay = BackwardReplay(evidence.flow, evidence.recorder, keys, target.keys)
+        except (CannotReplay, LookupError):
+            return [""] * len(sources)
+        return [self._explain(key, target, replay) for key in keys]
+
+    def _explain(self, source: int, target: NamedTensors, replay: BackwardReplay) -> str:
+        """Return the same for one source: where all gradients on the way to it end in such units."""
+        flow = self._evidence.flow
+        path, downstream = set(flow.between([source], target.keys)), flow.downstream([source])
+        ends: list[BackwardStep] = []
+        for step in replay.steps:
+            pairs = zip(flow.entries[step.index].inputs, step.input_gradients, strict=False)
+            left = [gradient for key, gradient in pairs if key in downstream and gradient is not None]
+            ended = left and not any(map(_is_something, left))
+            if step.index in path and ended and any(map(_is_something, step.output_gradients)):
+                ends.append(step)
+        if not ends or not all(map(self._is_off, ends)):
+            return ""
+        return "; ".join(dict.fromkeys(self._sentence(step) for step in reversed(ends)))
+
+    def _is_off(self, step: BackwardStep) -> bool:
+        """Return whether the values of an operation are the reason that it passes nothing on."""
+        flow = self._evidence.flow
+        entry = flow.entries[step.index]
+        words, output = _GATES.get(entry.type), flow.value(entry.outputs[0])
+        if words is None or output is None:
+            return False
+        # A softmax whose sum is differentiated passes nothing on either, wherever it is.
+        return words is not _SATURATED or bool(np.isin(np.abs(to_array(output)), (0, 1)).all())
+
+    def _sentence(self, step: BackwardStep) -> str:
+        entry = self._evidence.flow.entries[step.index]
+        (given,) = step.output_gradients[:1]
+        asked = to_array(given) != 0
+        units = f"all {asked.size:,}"
+        if not asked.all():
+            units = f"the {np.count_nonzero(asked):,} that count of {asked.size:,}"
+        text = _GATES[entry.type].format(kind=entry.type, units=units)
+        return f"{text}{at_line(self._evidence.where(entry.frames))}"
+
+
+def _is_something(gradient: Any) -> bool:
+    return gradient is not None and Condition.of(gradient) is not Condition.ZERO
