@@ -27,6 +27,7 @@ from tape_magic.engine.internals.graphs import (
     converted_from,
     custom_gradient_name,
     function_graph,
+    is_recomputed,
     loop_graphs,
 )
 from tape_magic.engine.internals.operations import key_of
@@ -171,6 +172,13 @@ class CallExpansion:
             outputs = self._run_eagerly(operation, inputs, entry)
             if outputs is not None:
                 return outputs
+        if custom and is_recomputed(custom):  # an identity, behind the operations of the function
+            outputs = tuple(map(self._keep_copy, inputs))[: len(operation.outputs)]
+            self.entries += [
+                Entry("Identity", (), (key,), (output,), entry.frames, entry.taped)
+                for key, output in zip(entry.inputs, outputs, strict=False)
+            ]
+            return outputs
         if custom:  # an identity of values; only the user's function knows its gradient
             entry.type = custom
             entry.outputs = tuple(map(self._keep_copy, inputs))[: len(operation.outputs)]

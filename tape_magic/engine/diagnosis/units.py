@@ -12,11 +12,12 @@ from tape_magic.engine.diagnosis.evidence import NamedTensors, RunEvidence, at_l
 from tape_magic.engine.diagnosis.replay import BackwardReplay, BackwardStep, CannotReplay
 from tape_magic.engine.values.tensors import to_array
 
-_SATURATED = "{kind} is saturated in {units} elements"
+_OFF = "{kind} is off in {units}"
+_SATURATED = "{kind} is saturated in {units}"
 _GATES = {
-    "ClipByValue": "{kind} clips {units} elements",
-    "Relu": "{units} units of {kind} are off",
-    "Relu6": "{units} units of {kind} are off",
+    "ClipByValue": "{kind} clips {units}",
+    "Relu": _OFF,
+    "Relu6": _OFF,
     "Sigmoid": _SATURATED,
     "Softmax": _SATURATED,
     "Tanh": _SATURATED,
@@ -39,7 +40,7 @@ class UnitsExplainer:
     def explain(self, target: NamedTensors, sources: Sequence[NamedTensors]) -> list[str]:
         """Return for each source which units pass nothing of the target's derivative; empty where none do.
 
-        For ``h = tf.nn.relu(x)`` below 0: "all 3 units of Relu are off, line 3: h = tf.nn.relu(x)".
+        For ``h = tf.nn.relu(x)`` below 0: "Relu is off in all 3 units, line 3: h = tf.nn.relu(x)".
         """
         evidence, keys = self._evidence, [source.keys[0] for source in sources]
         if not sources or not evidence.recorder.complete:
@@ -79,9 +80,9 @@ class UnitsExplainer:
         entry = self._evidence.flow.entries[step.index]
         (given,) = step.output_gradients[:1]
         asked = to_array(given) != 0
-        units = f"all {asked.size:,}"
+        units = "its unit" if asked.size == 1 else f"all {asked.size:,} units"
         if not asked.all():
-            units = f"the {np.count_nonzero(asked):,} that count of {asked.size:,}"
+            units = f"the {np.count_nonzero(asked):,} of {asked.size:,} units that count"
         text = _GATES[entry.type].format(kind=entry.type, units=units)
         return f"{text}{at_line(self._evidence.where(entry.frames))}"
 

@@ -8,6 +8,7 @@ lacks the private part that it uses; all of these parts are in TensorFlow 2.21.
 from __future__ import annotations
 
 import contextlib
+import types
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any
@@ -103,6 +104,31 @@ def custom_gradient_name(operation: Any) -> str:
         return ""
     name = name.decode() if isinstance(name, bytes) else str(name)
     return "" if name in ("PartitionedCall", "StatefulPartitionedCall") else name
+
+
+def is_recomputed(name: str) -> bool:
+    """Return whether a custom gradient is that of ``tf.recompute_grad``, which is the function's own.
+
+    False where this TensorFlow does not tell: then the gradient counts as the user's.
+    """
+    try:
+        from tensorflow.python.framework import ops
+
+        queue = [ops._gradient_registry.lookup(name)]
+    except (ImportError, AttributeError, LookupError):
+        return False
+    seen: list[Any] = []
+    while queue and len(seen) < 20:  # the function of the user's is a few closures deep
+        function = queue.pop()
+        seen.append(function)
+        if str(getattr(function, "__qualname__", "")).startswith("recompute_grad."):
+            return True
+        for cell in getattr(function, "__closure__", None) or ():
+            with contextlib.suppress(ValueError):  # it has no value yet
+                content = cell.cell_contents
+                if isinstance(content, types.FunctionType) and content not in seen:
+                    queue.append(content)
+    return False
 
 
 def converted_from(operation: Any) -> Any:
