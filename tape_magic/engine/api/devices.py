@@ -7,9 +7,11 @@ and nothing here starts the runtime.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tape_magic.engine.devices.cards import match_cards
+from tape_magic.engine.devices.notes import why_no_gpu
 from tape_magic.engine.devices.plan import make_plan
 from tape_magic.engine.devices.report import build_report
 from tape_magic.engine.devices.request import read_request
@@ -23,7 +25,9 @@ from tape_magic.engine.devices.settings import (
 )
 from tape_magic.engine.devices.setup import carry_out, check_required, freest_gpu, order_notes
 from tape_magic.engine.devices.state import has_started, read_state
+from tape_magic.engine.doctor.driver import ask_first, ask_if_there
 from tape_magic.engine.internals.loading import load_tensorflow
+from tape_magic.errors import DeviceError
 from tape_magic.results.devices import DeviceReport, SetupOutcome
 
 if TYPE_CHECKING:
@@ -113,11 +117,21 @@ def devices(
     )
     # imported after the checks of the arguments, since the import takes seconds
     tf = load_tensorflow()
+    driver = ask_first()
+    if driver is not None and driver.failure is not None and tf.test.is_built_with_cuda():
+        raise DeviceError(driver.refusal)
+
+    def driver_says() -> str:
+        asked = driver or ask_if_there()
+        return "" if asked is None else asked.why_no_gpu
+
+    why = partial(why_no_gpu, tf, driver_says)
+
     state, started = read_state(tf), has_started(tf)
-    check_required(tf, request, state)
-    located = match_cards(tf, state)
+    check_required(request, state, why)
+    located = match_cards(tf, state, None if driver is None else driver.unsafe)
     if request.only_asks:
-        return build_report(tf, state, started, SetupOutcome.ASKED, located)
+        return build_report(tf, state, started, SetupOutcome.ASKED, located, why)
     notes = order_notes(indices)
     if request.freest:
         request, more = freest_gpu(request, state, started, located)
@@ -135,7 +149,7 @@ def devices(
         outcome = SetupOutcome.NO_GPU
     after, done = read_state(tf), settings_now(tf, seed)
     notes += remarks(settings, located.capabilities(tf, after))
-    return build_report(tf, after, started, outcome, located, notes, done)
+    return build_report(tf, after, started, outcome, located, why, notes, done)
 
 
 def diagnose() -> DoctorReport:
@@ -149,4 +163,5 @@ def open_sampler() -> Sampler:
     """Return a reader of the devices' memory and load; its caller closes it."""
     from tape_magic.engine.devices.sampling import Sampler
 
-    return Sampler()
+    driver = ask_first()
+    return Sampler(None if driver is None else driver.unsafe)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tape_magic.engine.devices.nvml import Card, read_cards
+from tape_magic.engine.devices.nvml import Card, Cards, read_cards
 from tape_magic.engine.devices.state import DeviceState
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -75,15 +75,23 @@ def _normal(bus: str) -> str:
     return f"{domain.lstrip('0') or '0'}:{rest}"
 
 
-def cuda_buses(load: Callable[[str], ctypes.CDLL] = ctypes.CDLL) -> tuple[str, ...] | None:
-    """Return the place of each GPU on the PCI bus, in CUDA's order; None where CUDA cannot be asked.
+@dataclass(frozen=True)
+class CudaDevice:
+    """A GPU as the driver describes it: its place on the PCI bus, and its bytes, None if not told."""
+
+    bus: str
+    total: int | None
+
+
+def cuda_devices(load: Callable[[str], ctypes.CDLL] = ctypes.CDLL) -> tuple[CudaDevice, ...] | None:
+    """Return the GPUs in CUDA's order; None where CUDA cannot be asked.
 
     The answer comes from the driver's library, which TensorFlow initialised when it listed its devices. No
     context is made here, so that nothing is started and no memory taken.
     """
     try:
         cuda = load("libcuda.so.1")
-        count, device = ctypes.c_int(), ctypes.c_int()
+        count, device, total = ctypes.c_int(), ctypes.c_int(), ctypes.c_size_t()
         if cuda.cuDeviceGetCount(ctypes.byref(count)):
             return None
         found = []
@@ -93,7 +101,9 @@ def cuda_buses(load: Callable[[str], ctypes.CDLL] = ctypes.CDLL) -> tuple[str, .
                 return None
             if cuda.cuDeviceGetPCIBusId(text, _BUS_LENGTH, device):
                 return None
-            found.append(text.value.decode(errors="replace"))
+            untold = cuda.cuDeviceTotalMem_v2(ctypes.byref(total), device)
+            bus = text.value.decode(errors="replace")
+            found.append(CudaDevice(bus, None if untold else total.value))
     except (OSError, AttributeError):
         return None  # no driver, or a driver without these functions
     return tuple(found)
@@ -104,18 +114,23 @@ class CardMatches:
     """The card of each GPU, None where it is not known, with the driver's version.
 
     `unseen` are the cards that are none of TensorFlow's GPUs; empty where that is not known. `missing` is the
-    reason why NVML could not be asked.
+    reason why NVML could not be asked. `cuda` are the GPUs as CUDA knows them; empty where it was not asked.
     """
 
     cards: tuple[Card | None, ...]
     unseen: tuple[Card, ...] = ()
     driver: str | None = None
     missing: str | None = None
+    cuda: tuple[CudaDevice, ...] = ()
 
     @property
     def totals(self) -> tuple[int | None, ...]:
-        """The memory of each GPU in bytes."""
-        return tuple(card.total if card is not None else None for card in self.cards)
+        """The memory of each GPU in bytes, by NVML or else by CUDA."""
+        by_cuda = [device.total for device in self.cuda] or [None] * len(self.cards)
+        return tuple(
+            total if card is None or card.total is None else card.total
+            for card, total in zip(self.cards, by_cuda, strict=True)
+        )
 
     @property
     def unclear(self) -> bool:
@@ -128,12 +143,20 @@ class CardMatches:
         return tuple(detail["compute_capability"] for detail in details if detail.get("compute_capability"))
 
 
-def match_cards(tf: Any, state: DeviceState) -> CardMatches:
-    """Ask NVML for its cards, and match each GPU with one of them; start nothing."""
-    found = read_cards()
+def match_cards(tf: Any, state: DeviceState, unsafe: str | None = None) -> CardMatches:
+    """Ask NVML for its cards, and match each GPU with one of them; start nothing.
+
+    `unsafe` is the reason why NVML must not be asked in this process, if there is one.
+    """
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in state.gpus]
+    # The GPUs of a plug-in have no compute capability, and CUDA does not know them.
+    is_cuda = bool(details) and all(detail.get("compute_capability") for detail in details)
+    devices = cuda_devices() if is_cuda else None
+    cuda = devices if devices is not None and len(devices) == len(details) else ()
+    found = read_cards() if unsafe is None else Cards(missing=unsafe)
     if found.missing is not None:
-        return CardMatches((None,) * len(state.gpus), missing=found.missing)
-    products = [tf.config.experimental.get_device_details(gpu).get("device_name") for gpu in state.gpus]
-    cards = cards_of(products, found.cards, os.environ, cuda_buses())
+        return CardMatches((None,) * len(details), missing=found.missing, cuda=cuda)
+    buses = [device.bus for device in cuda] or None
+    cards = cards_of([detail.get("device_name") for detail in details], found.cards, os.environ, buses)
     unseen = () if None in cards else tuple(card for card in found.cards if card not in cards)
-    return CardMatches(cards, unseen, found.driver)
+    return CardMatches(cards, unseen, found.driver, cuda=cuda)

@@ -106,6 +106,16 @@ class Machine:
             return "The driver is that of the container's host: there, install a newer one from", _DRIVERS
         return self.get_driver()
 
+    def restart(self) -> tuple[str, str]:
+        """Return the way to start the driver anew, in the form of :meth:`get_driver`."""
+        if self.host is not None:
+            return f"The driver is {self.host}'s own: take a new machine", "Restart the session"
+        if self.wsl:
+            return "Start Linux anew; in Windows", "wsl --shutdown"
+        if self.container:
+            return "Start the container anew; on its host", "docker restart …"
+        return "Start the machine anew; in a terminal", "sudo reboot"
+
     def _install(self) -> str:
         release = self.root / "etc/os-release"
         text = release.read_text(encoding="utf-8", errors="replace") if release.exists() else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tape_magic.engine.devices.cards import CardMatches
@@ -14,6 +14,8 @@ from tape_magic.engine.devices.words import ALLOCATORS
 from tape_magic.results.devices import PolicyKind
 
 _FORCED = "TF_FORCE_GPU_ALLOW_GROWTH"
+
+_SKIPPED = "there is an NVIDIA driver, but no GPU that this TensorFlow can use; its log at import says more"
 
 
 def remarks(tf: Any, state: DeviceState, started: bool, located: CardMatches) -> tuple[str, ...]:
@@ -26,11 +28,16 @@ def remarks(tf: Any, state: DeviceState, started: bool, located: CardMatches) ->
     )
 
 
-def why_no_gpu(tf: Any) -> str:
-    """Return the reason why TensorFlow shows no GPU, as far as it is known without starting anything."""
+def why_no_gpu(tf: Any, ask: Callable[[], str]) -> str:
+    """Return the reason why TensorFlow shows no GPU, as far as it is known without starting anything.
+
+    `ask` gives what the driver says of it, or an empty text; called only where nothing simpler is the reason.
+    """
     if tf.test.is_built_with_rocm():
         return "this TensorFlow is built for ROCm, and ROCm shows it no GPU"
-    return no_gpu_reason(tf.test.is_built_with_cuda(), has_driver(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+    built = tf.test.is_built_with_cuda()
+    reason = no_gpu_reason(built, built and has_driver(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+    return (ask() if reason == _SKIPPED else "") or reason
 
 
 def no_gpu_reason(built_with_cuda: bool, driver: bool, cuda_visible: str | None) -> str:
@@ -45,7 +52,7 @@ def no_gpu_reason(built_with_cuda: bool, driver: bool, cuda_visible: str | None)
         return "no NVIDIA driver: libcuda.so.1 was not found"
     if hides_every_gpu(cuda_visible):
         return f"CUDA_VISIBLE_DEVICES={cuda_visible} hides every GPU"
-    return "there is an NVIDIA driver, but no GPU that this TensorFlow can use; its log at import says more"
+    return _SKIPPED
 
 
 def hides_every_gpu(cuda_visible: str | None) -> bool:
@@ -118,7 +125,7 @@ def _split_notes(tf: Any, state: DeviceState) -> tuple[str, ...]:
 def _nvml_notes(state: DeviceState, located: CardMatches) -> tuple[str, ...]:
     """Return a sentence on what the table lacks for want of NVML, and on the cause."""
     if located.missing and state.gpus:
-        what = "The memory of the whole GPU, its load and who holds it are not known"
+        what = "How much of a GPU's memory is in use, by whom, and its load are not known"
         return (f"{what}: {located.missing}.",)
     if located.unclear:
         return (

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from tape_magic.engine.devices.cards import CardMatches
 from tape_magic.engine.devices.host import cpu_product, holders, system_memory
-from tape_magic.engine.devices.notes import is_split, remarks, why_no_gpu
+from tape_magic.engine.devices.notes import is_split, remarks
 from tape_magic.engine.devices.nvml import Card
 from tape_magic.engine.devices.settings import settings_now
 from tape_magic.engine.devices.state import DeviceState
@@ -19,10 +20,14 @@ def build_report(
     started: bool,
     outcome: SetupOutcome,
     located: CardMatches,
+    why: Callable[[], str],
     notes: tuple[str, ...] = (),
     settings: tuple[str, ...] | None = None,
 ) -> DeviceReport:
-    """Return the report of the devices as they are in `state`; start nothing."""
+    """Return the report of the devices as they are in `state`; start nothing.
+
+    `why` gives the reason why there is no GPU, and is called only where there is none.
+    """
     build = tf.sysconfig.get_build_info()
     seen = _gpu_rows(tf, state, started, located)
     unseen = [_card_row(card) for card in located.unseen]
@@ -33,7 +38,7 @@ def build_report(
         cudnn=build.get("cudnn_version"),
         started=started,
         outcome=outcome,
-        why_no_gpu=None if state.gpus else why_no_gpu(tf),
+        why_no_gpu=None if state.gpus else why(),
         notes=(*notes, *remarks(tf, state, started, located)),
         driver=located.driver,
         settings=settings_now(tf, None) if settings is None else settings,

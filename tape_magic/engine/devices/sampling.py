@@ -18,13 +18,20 @@ class Sampler:
 
     GPUs have the numbers of nvidia-smi. `missing` is the reason why NVML cannot be asked, None where it can.
     Raises `DeviceError` where no device can be read.
+
+    Parameters
+    ----------
+    unsafe
+        The reason why NVML must not be asked in this process, if there is one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, unsafe: str | None = None) -> None:
         self._stack = ExitStack()
         self._nvml: Any = None
         self.missing: str | None = None
         try:
+            if unsafe is not None:
+                raise NvmlMissing(unsafe)
             self._nvml = self._stack.enter_context(open_nvml())
         except NvmlMissing as missing:
             without = Machine().without_card

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from tape_magic.engine.devices.apply import apply
 from tape_magic.engine.devices.cards import CardMatches
-from tape_magic.engine.devices.notes import why_no_gpu
 from tape_magic.engine.devices.plan import DevicePlan
 from tape_magic.engine.devices.request import DeviceRequest
 from tape_magic.engine.devices.settings import Change, changes_of, reseed
@@ -47,12 +46,15 @@ def carry_out(
     return SetupOutcome.ALREADY_SO if as_planned and same_seed and not changes else SetupOutcome.DONE
 
 
-def check_required(tf: Any, request: DeviceRequest, state: DeviceState) -> None:
-    """Raise :class:`DeviceError` where a GPU is required and there is none, or none is visible."""
+def check_required(request: DeviceRequest, state: DeviceState, why: Callable[[], str]) -> None:
+    """Raise :class:`DeviceError` where a GPU is required and there is none, or none is visible.
+
+    `why` gives the reason why there is none.
+    """
     if not request.require:
         return
     if not state.gpus:
-        raise DeviceError(f"There is no GPU, and require asks for one: {why_no_gpu(tf)}.")
+        raise DeviceError(f"There is no GPU, and require asks for one: {why()}.")
     if not request.names_devices and not state.visible:
         raise DeviceError("Every GPU is hidden, and require asks for one: name it, as in %tfgpu 0 --require.")
 

@@ -36,8 +36,8 @@ class Size:
         text = shorten(self.text)
         if self.part is not None and total is None:
             raise DeviceError(
-                f"The limit {text} is a part of {device}'s memory, and neither TensorFlow nor NVML"
-                " tells how much that is: write the size itself, for example 4G."
+                f"The limit {text} is a part of {device}'s memory, and neither CUDA nor NVML tells"
+                " how much that is: write the size itself, for example 4G."
             )
         size = self.bytes if self.bytes is not None else int((self.part or 0.0) * (total or 0))
         if total is not None and size > total:

@@ -1,11 +1,13 @@
 """Examines the chain of links in order, up to the first broken one, and names the one thing to do about it.
 
-Nothing is started in this process. A test that may crash runs in a process of its own, with a time limit.
+Nothing is started in this process but the driver, by TensorFlow's own question for its devices, once it has
+come back from a process of its own. A test that may crash runs in such a process, with a time limit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from tape_magic.engine.devices.notes import hides_every_gpu, overriding_variable
 from tape_magic.engine.devices.state import DeviceState, has_started, read_state
 from tape_magic.engine.doctor import trial_program
 from tape_magic.engine.doctor.cuda_libraries import whole_line
+from tape_magic.engine.doctor.driver import NO_DEVICE, Driver, ask_driver
 from tape_magic.engine.doctor.isolated import IsolatedRun, run_isolated
 from tape_magic.engine.doctor.links import (
     RUN,
@@ -51,7 +54,7 @@ def examine(machine: Machine | None = None) -> DoctorReport:
     try:
         tf = load_tensorflow()
         version = tf.__version__
-        walk = _walk(tf, machine)
+        walk = _walk(tf, machine, ask_driver(machine.environ))
     except TensorFlowMissing as missing:
         walk = iter([_without_tensorflow(missing, machine)])
     for examined, remedy in walk:
@@ -76,13 +79,18 @@ def _without_tensorflow(missing: TensorFlowMissing, machine: Machine) -> Result:
     return Examined(Link.WHEEL, finding, (missing.said,)), Remedy(missing.cause, RUN, command)
 
 
-def _walk(tf: Any, machine: Machine) -> Iterator[Result]:
+def _walk(tf: Any, machine: Machine, driver: Driver) -> Iterator[Result]:
     """Yield the result of each link, which is examined only when it is asked for."""
     build, version = tf.sysconfig.get_build_info(), tf.__version__
+    if build.get("is_cuda_build") and driver.failure is not None:
+        # TensorFlow asks for its devices by way of the driver.
+        yield examine_wheel(build, version, machine)
+        yield examine_driver(build, machine, driver)
+        return
     state = read_state(tf)
     before: tuple[Callable[[], Result], ...] = (
         lambda: examine_wheel(build, version, machine),
-        lambda: examine_driver(build, machine),
+        lambda: examine_driver(build, machine, driver),
         lambda: examine_files(machine),
         lambda: examine_libraries(build, version, machine),
     )
@@ -93,19 +101,25 @@ def _walk(tf: Any, machine: Machine) -> Iterator[Result]:
             yield Examined(link, Finding.UNNEEDED), None
     else:
         for examine_link in before:
-            yield examine_link()
-    yield _examine_visible(tf, state, machine)
+            examined, remedy = examine_link()
+            if state.gpus and remedy is not None:
+                # TensorFlow has its GPUs all the same, as on machines with files of other names.
+                examined, remedy = replace(examined, finding=Finding.UNNEEDED), None
+            yield examined, remedy
+    yield _examine_visible(tf, state, machine, driver)
     yield _examine_settings(tf, state, machine)
-    yield _examine_computation(tf, state, machine)
+    yield _examine_computation(tf, state, machine, driver)
 
 
 def _is_plugin(environ: Mapping[str, str]) -> bool:
     return bool(environ.get(_PLUGIN))
 
 
-def _examine_visible(tf: Any, state: DeviceState, machine: Machine) -> Result:
+def _examine_visible(tf: Any, state: DeviceState, machine: Machine, driver: Driver) -> Result:
     """Examine whether this process sees GPUs; if it does not, ask a new process."""
     visible = machine.environ.get(VISIBLE)
+    # The driver's link is found whole only if the driver has devices without the variable.
+    hidden = hides_every_gpu(visible) or (visible is not None and driver.init == NO_DEVICE)
     if state.gpus and not state.visible:
         seen = f"{len(state.gpus)} GPUs, all hidden by a line of this notebook"
         remedy = Remedy(
@@ -114,7 +128,7 @@ def _examine_visible(tf: Any, state: DeviceState, machine: Machine) -> Result:
         return Examined(Link.VISIBLE, Finding.MISSING, (seen,)), remedy
     if state.gpus:
         return Examined(Link.VISIBLE, Finding.OK, _products(tf, state)), None
-    if hides_every_gpu(visible):
+    if hidden:
         remedy = Remedy(
             f"{VISIBLE}={visible} hides every GPU",
             "Restart the kernel, and run first",
@@ -154,7 +168,7 @@ def _examine_settings(tf: Any, state: DeviceState, machine: Machine) -> Result:
     return Examined(Link.SETTINGS, Finding.FAILS, (sentence,)), remedy
 
 
-def _examine_computation(tf: Any, state: DeviceState, machine: Machine) -> Result:
+def _examine_computation(tf: Any, state: DeviceState, machine: Machine, driver: Driver) -> Result:
     """Have the first visible GPU multiply two matrices, in a process of its own."""
     index = state.gpus.index(state.visible[0])
     trial = _trial(machine, (str(index),))
@@ -167,17 +181,23 @@ def _examine_computation(tf: Any, state: DeviceState, machine: Machine) -> Resul
     failure = "gives a wrong product" if product is not None else trial.failure or "fails"
     lines = filter(None, (f"GPU {index} {failure}", error or _last_error(trial)))
     examined = Examined(Link.COMPUTATION, Finding.FAILS, tuple(lines))
-    return examined, _computation_remedy(tf, state, index, failure, " ".join((error, *trial.log)))
 
-
-def _computation_remedy(tf: Any, state: DeviceState, index: int, failure: str, log: str) -> Remedy:
-    """Return the remedy for a computation that failed, by the error codes in its log."""
-    if "RESOURCE_EXHAUSTED" in log or "OUT_OF_MEMORY" in log or "ResourceExhausted" in log:
-        card = match_cards(tf, state).cards[index]
+    def holder() -> str:
+        card = match_cards(tf, state, driver.unsafe).cards[index]
         found = holders(card.processes) if card is not None else ()
-        held = f", held by {found[0].text}" if found else ""
+        return f", held by {found[0].text}" if found else ""
+
+    return examined, _computation_remedy(index, failure, " ".join((error, *trial.log)), holder)
+
+
+def _computation_remedy(index: int, failure: str, log: str, holder: Callable[[], str]) -> Remedy:
+    """Return the remedy for a computation that failed, by the error codes in its log.
+
+    `holder` gives the clause on who holds the GPU's memory.
+    """
+    if "RESOURCE_EXHAUSTED" in log or "OUT_OF_MEMORY" in log or "ResourceExhausted" in log:
         return Remedy(
-            f"GPU {index} has no memory left{held}", "Restart the kernel, and put first", "%tfgpu freest"
+            f"GPU {index} has no memory left{holder()}", "Restart the kernel, and put first", "%tfgpu freest"
         )
     if "no kernel image" in log or "INVALID_PTX" in log or "NO_BINARY_FOR_GPU" in log:
         newest = whole_line("").removesuffix('=="').replace("install", "install --upgrade") + '"'

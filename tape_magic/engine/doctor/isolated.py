@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -10,6 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+_KILLED = 1.0
+"""Seconds for a killed process to end."""
 
 
 @dataclass(frozen=True)
@@ -28,16 +32,37 @@ def run_isolated(program: Path, args: Sequence[str], environ: Mapping[str, str],
     """
     # -P: the modules beside the program must not hide the standard library's.
     command = [sys.executable, "-P", str(program), *args]
+    pipe = subprocess.PIPE
     try:
-        done = subprocess.run(
-            command, env=dict(environ), capture_output=True, timeout=limit, stdin=subprocess.DEVNULL
+        process = subprocess.Popen(
+            command, env=dict(environ), stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe
         )
-    except subprocess.TimeoutExpired as late:
-        failure = f"did not end within {limit:.0f} s"
-        return IsolatedRun(_messages(late.stdout or b""), _lines(late.stderr or b""), failure)
     except OSError as error:
         return IsolatedRun((), (), f"could not be run: {error}")
-    return IsolatedRun(_messages(done.stdout), _lines(done.stderr), _failure(done.returncode))
+    try:
+        output, log = process.communicate(timeout=limit)
+    except subprocess.TimeoutExpired as late:
+        _end(process)
+        failure = f"did not end within {limit:.0f} s"
+        return IsolatedRun(_messages(late.stdout or b""), _lines(late.stderr or b""), failure)
+    except BaseException:  # an interrupt
+        _end(process)
+        raise
+    return IsolatedRun(_messages(output), _lines(log), _failure(process.returncode))
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process, and leave it behind if it does not end.
+
+    The system kills no process that waits within its kernel, as for a driver that hangs there, and
+    `subprocess.run` would wait for it without end.
+    """
+    process.kill()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_KILLED)
+    for stream in (process.stdout, process.stderr):
+        if stream is not None:
+            stream.close()
 
 
 def _failure(code: int) -> str | None:

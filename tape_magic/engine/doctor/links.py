@@ -5,10 +5,8 @@ Each function examines one link and returns the evidence, with the remedy if the
 
 from __future__ import annotations
 
-import json
 import os
 import platform
-import site
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,13 +14,18 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from tape_magic.engine.devices.cards import VISIBLE
 from tape_magic.engine.devices.machine import Machine
-from tape_magic.engine.doctor import probe_program
 from tape_magic.engine.doctor.cuda_libraries import WHEELS, install_line, wanted_libraries, wheel_line
-from tape_magic.engine.doctor.isolated import IsolatedRun, run_isolated
+from tape_magic.engine.doctor.driver import NO_DEVICE, Driver, ask_driver, probe, without_choice
 from tape_magic.results.doctor import ON_CPU, Examined, Finding, Link
 
 PROBE_SECONDS = 60
+
+# Of the driver's API: CUDA_ERROR_STUB_LIBRARY; CUDA_ERROR_SYSTEM_DRIVER_MISMATCH and
+# CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE.
+_STUB = 34
+_MISMATCHES = (803, 804)
 
 STAY = "Nothing is broken: TensorFlow runs on the CPU, and this line says so"
 RUN = "Run, then restart the kernel"
@@ -74,41 +77,45 @@ def _distribution() -> str:
     return names[0].replace("_", "-")
 
 
-def probe(names: Sequence[str], machine: Machine) -> IsolatedRun:
-    """Load libraries in a process of its own.
-
-    The process has no CUDA_VISIBLE_DEVICES, with which the driver could report that there is no device.
-    """
-    folders = [*site.getsitepackages(), site.getusersitepackages(), *sys.path]
-    known = list(dict.fromkeys(folder for folder in folders if folder and os.path.isdir(folder)))
-    environ = {key: value for key, value in machine.environ.items() if key != "CUDA_VISIBLE_DEVICES"}
-    args = json.dumps(known), json.dumps(list(names))
-    return run_isolated(Path(probe_program.__file__), args, environ, PROBE_SECONDS)
-
-
-def examine_driver(build: Mapping[str, Any], machine: Machine) -> Result:
-    """Examine whether libcuda.so.1 loads, starts, and is new enough."""
-    run = probe((probe_program.DRIVER,), machine)
-    driver = run.messages[0] if run.messages else {"error": run.failure or "it says nothing"}
-    if driver.get("error"):
-        return _no_driver(str(driver["error"]), machine)
+def examine_driver(build: Mapping[str, Any], machine: Machine, driver: Driver) -> Result:
+    """Examine whether libcuda.so.1 loads, starts, and is new enough, by what another process learned."""
+    if driver.failure is not None:
+        found = Examined(Link.DRIVER, Finding.FAILS, (driver.failure,))
+        cause = "NVIDIA's driver does not come back, and TensorFlow would take this kernel along"
+        return found, Remedy(cause, *machine.restart())
+    if driver.path is None:
+        return _no_driver(driver.error or "it says nothing", machine)
     module = machine.driver_module()
-    version = int(driver["cuda"])
-    evidence = [str(driver["path"]), f"version {module}"] if module else [str(driver["path"])]
-    evidence.append(f"for CUDA up to {version // 1000}.{version % 1000 // 10}")
+    evidence = [driver.path, f"version {module}"] if module else [driver.path]
+    if driver.init == _STUB:
+        evidence.append(driver.outcome)
+        cause = "this libcuda.so.1 is no driver, but the stub of CUDA's toolkit for building programs"
+        remedy = Remedy(
+            cause, "Start Jupyter anew without its folder; in a terminal, first", "unset LD_LIBRARY_PATH"
+        )
+        return Examined(Link.DRIVER, Finding.FAILS, tuple(evidence)), remedy
+    evidence.append(f"for CUDA up to {driver.cuda // 1000}.{driver.cuda % 1000 // 10}")
     needed = int(str(build.get("cuda_version", "12")).partition(".")[0])
-    if version // 1000 < needed:
-        cause = f"the driver knows CUDA up to {version // 1000}, and this TensorFlow needs {needed}"
+    if driver.cuda // 1000 < needed:
+        cause = f"the driver knows CUDA up to {driver.cuda // 1000}, and this TensorFlow needs {needed}"
         return Examined(Link.DRIVER, Finding.FAILS, tuple(evidence)), Remedy(cause, *machine.renew_driver())
-    # CUDA_ERROR_SYSTEM_DRIVER_MISMATCH and CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE of the driver's API.
-    if driver["init"] in (803, 804):
-        evidence.append(f"cuInit returns {driver['init']}")
-        cause = "the driver's library and the driver in the system's kernel are of different versions"
-        restart = ("Start the machine anew; in a terminal", "sudo reboot")
-        if machine.container:
-            restart = ("Start the container anew; on its host", "docker restart …")
-        return Examined(Link.DRIVER, Finding.FAILS, tuple(evidence)), Remedy(cause, *restart)
+    if driver.init and not _only_hides(driver, machine):
+        evidence.append(driver.outcome)
+        if driver.init in _MISMATCHES:
+            cause = "the driver's library and the driver in the system's kernel are of different versions"
+            return Examined(Link.DRIVER, Finding.FAILS, tuple(evidence)), Remedy(cause, *machine.restart())
+        # A driver that lacks its files does not start either, and the next link names the missing ones.
+        if examine_files(machine)[1] is None:
+            cause = driver.why_no_gpu.replace("NVIDIA's", "the", 1)
+            return Examined(Link.DRIVER, Finding.FAILS, tuple(evidence)), Remedy(cause, *machine.restart())
     return Examined(Link.DRIVER, Finding.OK, tuple(evidence)), None
+
+
+def _only_hides(driver: Driver, machine: Machine) -> bool:
+    """Return whether the driver reports no device only because CUDA_VISIBLE_DEVICES chooses none."""
+    if driver.init != NO_DEVICE or VISIBLE not in machine.environ:
+        return False
+    return ask_driver(without_choice(machine.environ)).init == 0
 
 
 def _no_driver(error: str, machine: Machine) -> Result:
@@ -173,8 +180,8 @@ def _group(file: Path) -> str:
 def examine_libraries(build: Mapping[str, Any], version: str, machine: Machine) -> Result:
     """Examine whether each library loads without which TensorFlow skips every GPU."""
     names = wanted_libraries(build.get("cuda_version"), build.get("cudnn_version"))
-    run = probe(names, machine)
-    probed = {str(one["name"]): one for one in run.messages}
+    run = probe(names, machine.environ, PROBE_SECONDS)
+    probed = {str(one["name"]): one for one in run.messages if "name" in one}
     missing = [name for name in names if name not in probed or probed[name].get("error")]
     parts = tuple(
         (name, Finding.MISSING, _why_missing(name, probed, run.failure))

@@ -1,5 +1,7 @@
 """What `tf.config` can set and cannot take back: logical devices, and the determinism of operations.
 
+Also whether it has listed the devices, which starts NVIDIA's driver: no public function tells that.
+
 The public setter of logical devices cannot express "none": ``None`` is a ``TypeError``, and an empty list
 leaves the GPU without a logical device (seen in TensorFlow 2.21).
 
@@ -10,6 +12,7 @@ on (https://github.com/tensorflow/community/pull/346 is its design).
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import Any
 
 
@@ -24,6 +27,15 @@ def forget_logical_devices(device: Any) -> None:
     if not isinstance(configurations, dict):
         raise RuntimeError("this TensorFlow has no way to take logical devices back; restart the kernel")
     configurations.pop(device, None)
+
+
+def has_listed_devices() -> bool:
+    """Return whether TensorFlow has asked this machine for its devices in this process; start nothing.
+
+    False also where this TensorFlow does not tell.
+    """
+    context = getattr(sys.modules.get("tensorflow.python.eager.context"), "_context", None)
+    return getattr(context, "_physical_devices", None) is not None
 
 
 def is_deterministic() -> bool:

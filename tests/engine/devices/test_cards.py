@@ -5,13 +5,14 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from tape_magic.engine.devices.cards import cards_of, cuda_buses
+from tape_magic.engine.devices.cards import CardMatches, CudaDevice, cards_of, cuda_devices
 from tape_magic.engine.devices.host import holders
 from tape_magic.engine.devices.nvml import Card, CardProcess, read_cards
 from tests.support.stub_nvml import StubCard, pynvml
@@ -62,8 +63,8 @@ def test_which_card_a_gpu_is(
 class StubCuda:
     """The driver's functions that tell the places of its devices; `code` is what counting returns."""
 
-    def __init__(self, places: list[bytes], code: int = 0) -> None:
-        self.places, self.code = places, code
+    def __init__(self, places: list[bytes], code: int = 0, untold: int = 0) -> None:
+        self.places, self.code, self.untold = places, code, untold
 
     def cuDeviceGetCount(self, count: Any) -> int:
         count._obj.value = len(self.places)
@@ -77,17 +78,33 @@ class StubCuda:
         text.value = self.places[device.value - 40]
         return 0
 
+    def cuDeviceTotalMem_v2(self, total: Any, device: ctypes.c_int) -> int:
+        total._obj.value = 2**33 * (device.value - 39)
+        return self.untold
 
-def test_places_on_the_bus_with_a_stub_of_the_driver() -> None:
+
+def test_devices_with_a_stub_of_the_driver() -> None:
     places = [b"0000:65:00.0", b"0000:17:00.0"]
-    assert cuda_buses(lambda name: StubCuda(places)) == ("0000:65:00.0", "0000:17:00.0")
-    assert cuda_buses(lambda name: StubCuda(places, code=3)) is None  # not initialised, and left so
-    assert cuda_buses(lambda name: object()) is None
+    assert cuda_devices(lambda name: StubCuda(places)) == (
+        CudaDevice("0000:65:00.0", 2**33),
+        CudaDevice("0000:17:00.0", 2**34),
+    )
+    assert cuda_devices(lambda name: StubCuda(places[:1], untold=1)) == (CudaDevice("0000:65:00.0", None),)
+    assert cuda_devices(lambda name: StubCuda(places, code=3)) is None  # not initialised, and left so
+    assert cuda_devices(lambda name: object()) is None
 
     def missing(name: str) -> Any:
         raise OSError(name)
 
-    assert cuda_buses(missing) is None
+    assert cuda_devices(missing) is None
+
+
+def test_the_memory_of_a_gpu_by_nvml_or_else_by_cuda() -> None:
+    cuda = (CudaDevice("a", 8), CudaDevice("b", None))
+    assert CardMatches((None, None)).totals == (None, None)
+    assert CardMatches((None, None), cuda=cuda).totals == (8, None)
+    assert CardMatches((card(0), None), cuda=cuda).totals == (16, None)
+    assert CardMatches((replace(card(0), total=None), card(1)), cuda=cuda).totals == (8, 16)
 
 
 def process(proc: Path, pid: int, command: list[bytes], *environ: bytes) -> None:

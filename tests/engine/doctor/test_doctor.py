@@ -257,7 +257,9 @@ def test_drivers_that_do_not_do_with_stub_libraries(equipped: Path, stubs: Path)
     assert report.command == "sudo reboot"
     replace(equipped, "libcuda.so.1", stubs / "crash")
     report = examine(equipped)
-    assert report.links[1].evidence[0] == "crashed with SIGABRT"
+    assert report.links[1].evidence == ("loading libcuda.so.1 crashed with SIGABRT",)
+    assert report.cause == "NVIDIA's driver does not come back, and TensorFlow would take this kernel along"
+    assert report.command == "sudo reboot"
 
 
 @pytest.mark.parametrize(
