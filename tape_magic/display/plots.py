@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +20,17 @@ from tape_magic.results.minimum import MinimizeResult
 from tape_magic.results.summary import as_array
 
 POINTS = 2000
+
 _MOST_BARS = 40
+
+_MOST_CURVES = 10
+"""The most curves that the legend names."""
+
+_BAR_INCHES = 0.24
+"""The height of a bar with its label."""
+
+_LEGEND_COLUMNS = 70
+"""The characters of the labels that fit side by side above the axes."""
 
 _DASHES = "-", "--", ":", "-."
 
@@ -25,15 +38,36 @@ _AS_WRITTEN = {"parse_math": False, "usetex": False}
 """The options that keep Matplotlib from reading dollars and backslashes in a name as a formula."""
 
 
-def _axes(ax: Any) -> Any:
-    """Return `ax`, or the axes of a new figure; raise `ImportError` without Matplotlib."""
+def _axes(ax: Any, bars: int = 0) -> Any:
+    """Return `ax`, or the axes of a new figure, which is as high as its bars need.
+
+    Raises `ImportError` without Matplotlib.
+    """
     if ax is not None:
         return ax
     try:
         from matplotlib import pyplot
     except ImportError:
         raise ImportError('plot() needs Matplotlib: pip install "tape_magic[plot]"') from None
-    return pyplot.subplots()[1]
+    figure, ax = pyplot.subplots(layout="constrained")
+    wide, high = figure.get_size_inches()
+    figure.set_size_inches(wide, max(high, 1.0 + _BAR_INCHES * bars))
+    return ax
+
+
+def _legend(ax: Any, *owners: Any) -> None:
+    """Put the labelled curves of the axes into one legend above `ax`, where it covers no curve."""
+    pairs = [pair for owner in owners for pair in zip(*owner.get_legend_handles_labels(), strict=True)]
+    if not pairs:
+        return
+    handles, labels = zip(*pairs, strict=True)
+    widest = max(map(len, labels)) + 8  # the line before the label
+    columns = max(1, min(len(labels), _LEGEND_COLUMNS // widest))
+    # Higher than the power of ten that Matplotlib writes above an axis.
+    place = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.05), "borderaxespad": 0.0}
+    legend = ax.legend(handles, labels, ncols=columns, frameon=False, **place)
+    for text in legend.get_texts():
+        text.set(**_AS_WRITTEN)
 
 
 def plot_minimum(result: MinimizeResult, ax: Any = None) -> Any:
@@ -52,78 +86,152 @@ def plot_minimum(result: MinimizeResult, ax: Any = None) -> Any:
     if result.best_step < result.steps and (curve is None or not curve.log or result.best_loss > 0):
         label = f"best, {numbers.number(result.best_loss)}"
         ax.plot([result.best_step], [result.best_loss], "o", color=ACCENT, label=label)
-        ax.legend(frameon=False)
     ax.set_xlabel("steps")
     ax.set_ylabel(name, **_AS_WRITTEN)
     if result.tracked:
-        _tracked(ax.twinx(), result)
+        right = ax.twinx()
+        _tracked(right, result)
+        _legend(right, ax, right)
+    else:
+        _legend(ax, ax)
     return ax
 
 
 def _tracked(ax: Any, result: MinimizeResult) -> None:
-    """Draw the tracked scalars, several with different dashes."""
+    """Draw the tracked scalars; several have different dashes and labels, many have colours too."""
     curves = {
         name: loss_curve(name, result.tracked_steps[name], values, POINTS)
         for name, values in result.tracked.items()
     }
     for index, (name, curve) in enumerate(curves.items()):
         x, y = (curve.x, curve.y) if curve else (result.tracked_steps[name], result.tracked[name])
-        ax.plot(x, y, color=GREY, linestyle=_DASHES[index % len(_DASHES)], label=shown_name(name))
+        color = GREY if len(curves) <= len(_DASHES) else f"C{1 + index}"
+        label = shown_name(name) if len(curves) > 1 else None
+        ax.plot(x, y, color=color, linestyle=_DASHES[index % len(_DASHES)], label=label)
     drawn = [curve for curve in curves.values() if curve is not None]
     if drawn and all(curve.log for curve in drawn):
         ax.set_yscale("log")
     if len(curves) == 1:
         ax.set_ylabel(shown_name(*curves), color=GREY, **_AS_WRITTEN)
-        return
-    for text in ax.legend(frameon=False).get_texts():
-        text.set(**_AS_WRITTEN)
 
 
 def plot_gradients(report: GradReport, ax: Any = None) -> Any:
-    """Draw a Hessian's matrix, curves of derivatives over their source, or norms as bars; return the axes."""
-    ax = _axes(ax)
+    """Draw a Hessian's matrix, curves of elementwise derivatives, or bars of norms; return the axes.
+
+    Curves are drawn where all derivatives are elementwise, bars for each layer of a model.
+    """
     matrices = [hessian for hessian in report.hessians if hessian.matrix is not None]
-    curves = [row for row in report.rows if _is_curve(row)]
     if matrices:
+        ax = _axes(ax)
         _matrix(ax, matrices[0])
-    elif curves:
-        _curves(ax, curves)
+    elif report.rows and all(map(_is_curve, report.rows)):
+        ax = _axes(ax)
+        _curves(ax, report.rows)
     else:
-        _norms(ax, report)
+        bars = _folded(_bars(report))
+        ax = _axes(ax, len(bars))
+        _norms(ax, bars)
     return ax
 
 
 def _is_curve(row: Derivative) -> bool:
-    """Return whether the derivative and its source are vectors of one length."""
-    if row.value is None or row.source is None or len(row.shape) != 1 or row.shape[0] < 2:
-        return False
-    arrays = as_array(row.value), as_array(row.source)
-    return arrays[0].shape == arrays[1].shape and not any(map(np.iscomplexobj, arrays))
+    """Return whether the derivative is a function of its source, element by element."""
+    return row.elementwise and row.value is not None and row.source is not None
 
 
-def _curves(ax: Any, rows: list[Derivative]) -> None:
-    for row in rows:
-        x, y = as_array(row.source), as_array(row.value)
+def _curves(ax: Any, rows: Sequence[Derivative]) -> None:
+    """Draw each derivative over its source, in the order of the source's values."""
+    for index, row in enumerate(rows):
+        x, y = as_array(row.source).reshape(-1), as_array(row.value).reshape(-1)
         order = np.argsort(x, kind="stable")
-        ax.plot(x[order], y[order], label=shown_name(row.label))
+        label = shown_name(row.label) if index < _MOST_CURVES else None
+        ax.plot(x[order], y[order], label=label)
+    if len(rows) > _MOST_CURVES:
+        ax.plot([], [], " ", label=f"and {len(rows) - _MOST_CURVES} more")
     sources = dict.fromkeys(row.wrt[-1] for row in rows)
     ax.set_xlabel(shown_name(", ".join(sources)), **_AS_WRITTEN)
-    for text in ax.legend(frameon=False).get_texts():
-        text.set(**_AS_WRITTEN)
+    _legend(ax, ax)
 
 
-def _norms(ax: Any, report: GradReport) -> None:
-    """Draw the norms of the first rows as bars, empty for a row without a finite norm."""
-    rows = list(zip(names(report), report.rows, strict=True))[:_MOST_BARS]
-    norms = [row.summary.norm if row.summary is not None else 0.0 for _, row in rows]
-    norms = [norm if np.isfinite(norm) else 0.0 for norm in norms]
-    places = np.arange(len(rows))
+@dataclass(frozen=True)
+class _Bar:
+    """The norms of some derivatives under one label; None for one that is missing.
+
+    `path` is the path of a model's layer within the groups that cannot be folded into one another; empty for
+    any other derivative.
+    """
+
+    label: str
+    norms: tuple[float | None, ...]
+    path: tuple[str, ...] = ()
+
+    @property
+    def norm(self) -> float:
+        """The norm of all of them together."""
+        return math.hypot(*(norm for norm in self.norms if norm is not None))
+
+    @property
+    def remark(self) -> str:
+        """What the length of the bar does not tell."""
+        if all(norm is None for norm in self.norms):
+            return "none"
+        if not math.isfinite(self.norm):
+            return "NaN" if math.isnan(self.norm) else "∞"
+        return "0" if self.norm == 0 else ""
+
+
+def _bars(report: GradReport) -> list[_Bar]:
+    """Return a bar for each layer of a model, and for each other derivative."""
+    bars = []
+    several = len({(row.target, row.wrt[:-1]) for row in report.rows}) > 1
+    for name, row in zip(names(report), report.rows, strict=True):
+        norms = (row.summary.norm if row.summary is not None else None,)
+        layer = row.wrt[-1].rpartition("/")[0] if row.of_model else ""
+        head = f"{shown_name(', '.join((row.target, *row.wrt[:-1])))}: " if several else ""
+        bars.append(_Bar(shown_name(name), norms, (head, *layer.split("/")) if layer else ()))
+    return _joined(bars)
+
+
+def _joined(bars: Sequence[_Bar]) -> list[_Bar]:
+    """Return the bars with those of one path as one, at the place of the first."""
+    groups: dict[Any, list[_Bar]] = {}
+    for index, bar in enumerate(bars):
+        groups.setdefault(bar.path or index, []).append(bar)
+    return [
+        _Bar(
+            shown_name(found[0].path[0] + "/".join(found[0].path[1:])) if found[0].path else found[0].label,
+            tuple(norm for bar in found for norm in bar.norms),
+            found[0].path,
+        )
+        for found in groups.values()
+    ]
+
+
+def _folded(bars: list[_Bar]) -> list[_Bar]:
+    """Return at most 40 bars: layers within layers as one, then the last ones as one."""
+    while len(bars) > _MOST_BARS and (deepest := max(len(bar.path) for bar in bars)) > 2:
+        bars = _joined([replace(bar, path=bar.path[: deepest - 1]) for bar in bars])
+    if len(bars) > _MOST_BARS:
+        rest = bars[_MOST_BARS - 1 :]
+        norms = tuple(norm for bar in rest for norm in bar.norms)
+        bars = [*bars[: _MOST_BARS - 1], _Bar(f"{len(rest)} more", norms)]
+    return bars
+
+
+def _norms(ax: Any, bars: Sequence[_Bar]) -> None:
+    """Draw bars, empty ones with a remark where there is no finite norm."""
+    norms = [bar.norm if math.isfinite(bar.norm) else 0.0 for bar in bars]
+    places = np.arange(len(bars))
     ax.barh(places, norms, color=ACCENT)
-    ax.set_yticks(places, [shown_name(name) for name, _ in rows], **_AS_WRITTEN)
-    ax.invert_yaxis()
+    ax.set_yticks(places, [bar.label for bar in bars], **_AS_WRITTEN)
+    ax.set_ylim(len(bars) - 0.5, -0.5)
     positive = [norm for norm in norms if norm > 0]
     if positive and max(positive) >= 1e3 * min(positive):
         ax.set_xscale("log")
+    beside = {"xycoords": ax.get_yaxis_transform(), "textcoords": "offset points"}
+    for place, bar in enumerate(bars):
+        if bar.remark:
+            ax.annotate(bar.remark, (0, place), (4, 0), va="center", color=GREY, **beside)
     ax.set_xlabel("norm")
 
 

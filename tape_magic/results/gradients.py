@@ -58,6 +58,9 @@ class Derivative:
     weights
         For the product of an output's vector with its Jacobian, the numbers of the vector, one after the
         other.
+    elementwise
+        Whether each element of the output was found to depend on the source's element in its place alone,
+        for a list of numbers that is no model's; the derivative is then a function of the source.
     """
 
     target: str
@@ -73,6 +76,7 @@ class Derivative:
     along: tuple[str, ...] = ()
     source: Any = None
     weights: Any = None
+    elementwise: bool = False
 
     @property
     def why(self) -> str:
@@ -289,7 +293,8 @@ class GradReport:
     def plot(self, ax: Any = None) -> Any:
         """Draw the report with Matplotlib into `ax`, or into a new figure, and return the axes.
 
-        A Hessian is a matrix, derivatives by a list of numbers are curves over it, and others bars of norms.
+        A Hessian is a matrix. Derivatives that are all elementwise are curves over their source. All others
+        are bars of norms, one for each layer of a model, and at most 40.
         """
         return views.plot_gradients(self, ax)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -60,6 +61,31 @@ def test_what_was_tracked_is_drawn_on_an_axis_of_its_own(pyplot: Any) -> None:
     ax.figure.canvas.draw()
 
 
+def labels(legend: Any) -> list[str]:
+    return [text.get_text() for text in legend.get_texts()]
+
+
+def test_the_best_and_what_was_tracked_share_one_legend_above_the_curves() -> None:
+    history = [3.0, 2.0, 1.0, 0.5, 0.7, 0.8]
+    steps = np.arange(6)
+    tracked = {f"t{index}": np.linspace(0.0, index, 6) for index in range(1, 7)}
+    result = minimum(history, {}, tracked=tracked, tracked_steps=dict.fromkeys(tracked, steps))
+    ax = result.plot()
+    _, right = ax.figure.axes
+    assert ax.get_legend() is None
+    assert labels(right.get_legend()) == ["best, 0.5", *tracked]
+    assert len({(line.get_color(), line.get_linestyle()) for line in right.get_lines()}) == 6
+    ax.figure.canvas.draw()
+    box, inside = right.get_legend().get_window_extent(), right.get_window_extent()
+    assert box.y0 > inside.y1
+    assert box.y1 <= ax.figure.bbox.y1
+    # one alone is named by its axis
+    one = {"norm": np.linspace(1.0, 2.0, 6)}
+    ax = minimum(history, {}, tracked=one, tracked_steps={"norm": steps}).plot()
+    assert labels(ax.figure.axes[1].get_legend()) == ["best, 0.5"]
+    assert ax.figure.axes[1].get_ylabel() == "norm"
+
+
 def test_it_draws_where_it_is_told(pyplot: Any) -> None:
     _, ax = pyplot.subplots()
     assert minimum([2.0, 1.0, 0.5], {}).plot(ax) is ax
@@ -87,6 +113,87 @@ def test_other_derivatives_are_bars_of_their_norms(shell: Notebook) -> None:
     assert ax.get_xscale() == "log"
 
 
+MODEL = """
+def dense(*widths):
+    layers = [tf.keras.layers.Dense(width, "tanh") for width in widths]
+    return tf.keras.Sequential([tf.keras.Input((2,)), *layers])
+batch = tf.constant([[0.1, 0.2], [0.3, -0.4], [0.5, 0.6]])
+"""
+
+
+@pytest.mark.parametrize("widths", [(3, 1), (50, 50, 50), (1,) * 3])
+def test_a_model_is_a_bar_for_each_layer(shell: Notebook, widths: tuple[int, ...]) -> None:
+    shell.ok(SETUP + MODEL + f"model = dense{widths}")
+    shell.ok("%%grad loss --wrt model -q\nloss = tf.reduce_mean(model(batch)**2)")
+    report = shell.ns["grads"]
+    assert not any(row.elementwise for row in report)
+    ax = report.plot()
+    assert ax.get_lines() == []
+    rows = [np.linalg.norm(np.asarray(row.value)) for row in report]
+    expected = [np.hypot(*rows[start : start + 2]) for start in range(0, len(rows), 2)]
+    assert [bar.get_width() for bar in ax.patches] == pytest.approx(expected, rel=1e-5)
+    assert [text.get_text() for text in ax.get_yticklabels()] == [
+        layer.name for layer in shell.ns["model"].layers
+    ]
+
+
+def test_a_large_model_is_folded_and_fits_its_figure(pyplot: Any) -> None:
+    def model(*paths: str) -> Any:
+        rows = [derivative("loss", path, value=[3.0, 4.0], of_model=True) for path in paths]
+        return gradients(*rows).plot()
+
+    blocks = [f"net/block_{block}/dense_{layer}/kernel" for block in range(30) for layer in range(4)]
+    ax = model(*blocks)
+    assert [bar.get_width() for bar in ax.patches] == pytest.approx([10.0] * 30)
+    assert ax.get_yticklabels()[3].get_text() == "net/block_3"
+    ax = model(*(f"dense_{layer}/{part}" for layer in range(100) for part in ("kernel", "bias")))
+    assert len(ax.patches) == 40
+    assert ax.get_yticklabels()[-1].get_text() == "61 more"
+    assert ax.patches[-1].get_width() == pytest.approx(np.sqrt(2 * 61) * 5)
+    ax.figure.canvas.draw()
+    assert ax.figure.get_size_inches()[1] < 12
+    texts = [text.get_window_extent() for text in ax.get_yticklabels()]
+    assert all(above.y0 >= below.y1 for above, below in itertools.pairwise(texts))
+    assert min(box.x0 for box in texts) >= 0
+    ax = gradients(*(derivative("y", f"x{index}", value=2.0) for index in range(60))).plot()
+    assert len(ax.patches) == 40
+
+
+def test_a_bar_says_what_its_length_does_not() -> None:
+    ax = gradients(
+        derivative("y", "a", value=2.0),
+        derivative("y", "b", value=None),
+        derivative("y", "c", value=[np.nan, 1.0]),
+        derivative("y", "d", value=[np.inf, 1.0]),
+        derivative("y", "e", value=0.0),
+    ).plot()
+    assert [bar.get_width() for bar in ax.patches] == [2.0, 0.0, 0.0, 0.0, 0.0]
+    assert [(text.get_text(), text.xy[1]) for text in ax.texts] == [
+        ("none", 1),
+        ("NaN", 2),
+        ("∞", 3),
+        ("0", 4),
+    ]
+    ax.figure.canvas.draw()
+
+
+def test_a_curve_beside_a_number_is_a_bar(shell: Notebook) -> None:
+    """A picture of curves would leave the number out."""
+    shell.ok(SETUP + "\na = tf.constant(2.0)")
+    shell.ok("%%grad y --wrt x a -q\ny = a * x**2")
+    assert [row.elementwise for row in shell.ns["grads"]] == [True, False]
+    assert len(shell.ns["grads"].plot().patches) == 2
+
+
+def test_many_curves_have_a_legend_of_ten() -> None:
+    value, source = np.arange(3.0), np.array([2.0, 0.0, 1.0])
+    rows = [derivative("y", f"x{index}", value=value, source=source, elementwise=True) for index in range(30)]
+    ax = gradients(*rows).plot()
+    assert labels(ax.get_legend()) == [*(f"∂y/∂x{index}" for index in range(10)), "and 20 more"]
+    assert len(ax.get_lines()) == 31
+    assert ax.get_lines()[0].get_xydata().tolist() == [[0, 1], [1, 2], [2, 0]]
+
+
 def test_a_hessian_is_its_matrix(shell: Notebook) -> None:
     shell.ok(SETUP + "\na, b = tf.constant([1.0, 2.0]), tf.constant(3.0)")
     shell.ok("%%grad y --wrt a b --hessian -q\ny = tf.reduce_sum(a**2)*b - b**2")
@@ -99,7 +206,7 @@ def test_a_hessian_is_its_matrix(shell: Notebook) -> None:
 
 @pytest.mark.parametrize("name", [r"$\frac{$", "a_$b$_c", "<b>&\x1b[31m\n", "n" * 10_000])
 def test_a_name_is_no_formula(name: str, pyplot: Any) -> None:
-    row = derivative("y", name, value=[1.0, 2.0], source=np.array([3.0, 4.0]))
+    row = derivative("y", name, value=[1.0, 2.0], source=np.array([3.0, 4.0]), elementwise=True)
     hessian = Hessian(name, (name,), ((),), {(name, name): np.array(2.0)}, 0.0)
     for ax in (
         minimum([1.0, 0.5, 0.1], {}, loss_name=name).plot(),

@@ -11,14 +11,18 @@ from tape_magic.engine.derivatives.gradient_table import (
     GradientRecord,
     GradientTable,
     Leaves,
+    named_tensors,
     tape_gradient,
 )
-from tape_magic.engine.derivatives.outputs import structured
+from tape_magic.engine.derivatives.outputs import parts_of, structured
 from tape_magic.engine.derivatives.request import Request
 from tape_magic.engine.derivatives.run import Run, Structures
+from tape_magic.engine.diagnosis.elementwise import is_list
+from tape_magic.engine.diagnosis.evidence import NamedTensors
 from tape_magic.engine.program.program import Namespace, Program
 from tape_magic.engine.values.leaves import Leaf
-from tape_magic.notation import Target
+from tape_magic.engine.values.tensors import is_tensor
+from tape_magic.notation import Kind, Target
 from tape_magic.results.gradients import Derivative
 
 _LABELS = 2
@@ -52,6 +56,7 @@ class Gradients(Run):
         )
         self.asked: list[Target] = []
         self.table = GradientTable(request.kind)
+        self._elementwise: dict[tuple[str, Leaf], bool] = {}
 
     def settle(self) -> None:
         """List each target with its sources."""
@@ -143,4 +148,33 @@ class Gradients(Run):
             of_model=last.of_model,
             kind=self.request.kind,
             source=last.owner if shape == last.shape else None,
+            elementwise=shape == last.shape and all(self._is_elementwise(name, leaf) for leaf in set(leaves)),
         )
+
+    def _is_elementwise(self, name: str, leaf: Leaf) -> bool:
+        """Return whether each element of an output depends on the element of a leaf in its place alone.
+
+        Derivatives of higher orders are functions of the leaf then, too.
+        """
+        if leaf.of_model or self.request.kind is not Kind.GRADIENT or not is_list(leaf.shape):
+            return False
+        if (name, leaf) not in self._elementwise:
+            record = self.table[name, ()]
+            self._elementwise[name, leaf] = self._find_elementwise(record, leaf)
+        return self._elementwise[name, leaf]
+
+    def _find_elementwise(self, record: GradientRecord, leaf: Leaf) -> bool:
+        import tensorflow as tf
+
+        derivative = record.derivatives.get(leaf)
+        if derivative is None or not is_tensor(derivative):
+            return False
+        if record.summed != derivative.shape.num_elements():
+            return False
+        if len(parts_of(record.value)) != 1 or not tf.executing_eagerly():
+            return False
+        target, source = (
+            named_tensors(record.output, (), record.value),
+            NamedTensors(leaf.name, (leaf.value,)),
+        )
+        return self.diagnosis.is_elementwise(target, source, derivative)

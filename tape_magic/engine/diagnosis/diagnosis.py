@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tape_magic.engine.diagnosis.condition import Condition
+from tape_magic.engine.diagnosis.elementwise import is_elementwise
 from tape_magic.engine.diagnosis.evidence import NamedTensors, RunEvidence
 from tape_magic.engine.diagnosis.missing import MissingExplainer
 from tape_magic.engine.diagnosis.not_finite import NotFiniteExplainer
@@ -94,6 +95,10 @@ class Diagnosis:
             return plain
         text = f"{plain.text.partition(':')[0]}: {found.text}"
         return Reason(Cause.LEFT, text, found.cure, found.operation, found.where)
+
+    def is_elementwise(self, target: NamedTensors, source: NamedTensors, derivative: Any) -> bool:
+        """Return whether a gradient is the derivative of each element by its own; False where not known."""
+        return is_elementwise(self._evidence, target, source, derivative)
 
     # -- errors that TensorFlow raised -------------------------------------------------------------
 

@@ -62,6 +62,8 @@ class BackwardReplay:
         The keys of the tensors whose sum is differentiated.
     given
         The gradients of the targets to begin with; ones where none are given.
+    anew
+        Whether those are others than the run's, so that custom backward functions have to be called again.
 
     Attributes
     ----------
@@ -78,12 +80,15 @@ class BackwardReplay:
         sources: Sequence[int],
         targets: Sequence[int],
         given: Sequence[Any] | None = None,
+        *,
+        anew: bool = False,
     ) -> None:
         import tensorflow as tf
 
         self._flow, self._recorder = flow, recorder
         self.steps: list[BackwardStep] = []
         self._gradients: dict[int, Any] = {}
+        self._anew = anew
         downstream = flow.downstream(sources)
         for place, key in enumerate(targets):
             gradient = tf.ones_like(self._value(key)) if given is None else given[place]
@@ -116,8 +121,10 @@ class BackwardReplay:
     def _input_gradients(self, entry: Entry, given: list[Any]) -> list[Any]:
         import tensorflow as tf
 
-        if entry.custom is not None:
+        if entry.custom is not None and not self._anew:
             return self._recorded_gradients(entry)
+        if entry.custom is not None:
+            return self._gradients_again(entry, given)
         if entry.too_long:
             return self._through_closed_rounds(entry, given)
         inputs = [self._recorder.tensor(key) for key in entry.inputs]
@@ -160,6 +167,18 @@ class BackwardReplay:
         _, found = entry.custom.calls[0]
         by_key = dict(zip(entry.custom.inputs, found, strict=False))
         return [by_key.get(key) for key in entry.inputs]
+
+    def _gradients_again(self, entry: Entry, given: list[Any]) -> list[Any]:
+        """Return what a custom backward function gives for other gradients; the user's own runs only once."""
+        custom = entry.custom
+        assert custom is not None
+        if custom.function is None or custom.runs_user_code or any(one is None for one in given):
+            raise CannotReplay(stopped_at=entry)
+        by_key = dict(zip(entry.outputs, given, strict=True))
+        found = custom.function(*(by_key[key] for key in custom.outputs))
+        listed = found if isinstance(found, list | tuple) else [found]
+        gradients = dict(zip(custom.inputs, listed, strict=False))
+        return [gradients.get(key) for key in entry.inputs]
 
     def _accumulate(self, key: int, gradient: Any) -> None:
         """Add a gradient to those that arrived at a tensor before."""

@@ -22,15 +22,27 @@ class CustomBackward:
         The keys of the tensors that it leads from and to.
     calls
         For each call, the gradients that the function was given, and those that it returned.
+    function
+        The function itself, once a tape has it.
     """
 
     name: str
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     calls: list[tuple[list[Any], list[Any]]] = field(default_factory=list)
+    function: BackwardFunction | None = None
+
+    @property
+    def runs_user_code(self) -> bool:
+        """Whether the function is the user's, or calls one of theirs, as far as its closure tells."""
+        closure = getattr(self.function, "__closure__", None) or ()
+        called = [self.function, *(cell.cell_contents for cell in closure if _is_filled(cell))]
+        modules = [str(getattr(one, "__module__", "")) for one in called if callable(one)]
+        return not all(name.partition(".")[0] in ("tensorflow", "keras") for name in modules)
 
     def noting_calls(self, backward: BackwardFunction) -> BackwardFunction:
         """Return a function that calls `backward`, and notes what it was given and returned."""
+        self.function = backward
 
         def noting(*given: Any) -> Any:
             found = backward(*given)
@@ -38,6 +50,14 @@ class CustomBackward:
             return found
 
         return noting
+
+
+def _is_filled(cell: Any) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018
+    except ValueError:
+        return False
+    return True
 
 
 _WRITING = ("Assign", "ResourceApply", "ResourceScatter", "ResourceSparseApply", "ResourceStridedSliceAssign")
