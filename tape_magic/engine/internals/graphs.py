@@ -91,6 +91,43 @@ def function_graph(operation: Any) -> Any:
         return None
 
 
+CALLING = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
+"""Operations that call a function."""
+
+_BRANCHES = frozenset({"Case", "If", "StatelessCase", "StatelessIf"})
+_LOOPS = frozenset({"StatelessWhile", "While"})
+
+_WITHOUT_WORK = frozenset({"Const", "Identity", "NoOp", "Placeholder"})
+
+
+def operation_count(graph: Any) -> int:
+    """Return how many operations a compiler gets: those of called functions at each call, of loops once.
+
+    Operations without work, such as constants, do not count, nor does what cannot be found.
+    """
+    return _operation_count(graph, {})
+
+
+def _operation_count(graph: Any, known: dict[int, int]) -> int:
+    if id(graph) not in known:
+        known[id(graph)] = 0  # while it is counted
+        total = 0
+        for operation in graph.get_operations():
+            kind = operation.type
+            if kind in _WITHOUT_WORK:
+                continue
+            inner: tuple[Any, ...] = ()
+            if kind in CALLING:
+                inner = (function_graph(operation),)
+            elif kind in _LOOPS:
+                inner = loop_graphs(operation) or ()
+            elif kind in _BRANCHES:
+                inner = branch_graphs(operation) or ()
+            total += 1 + sum(_operation_count(each, known) for each in inner if each is not None)
+        known[id(graph)] = total
+    return known[id(graph)]
+
+
 def custom_gradient_name(operation: Any) -> str:
     """Return the name under which a custom gradient stands in for an operation's own; empty without one.
 

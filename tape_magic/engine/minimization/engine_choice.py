@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 
 from tape_magic.engine.program.program import Untraceable
 from tape_magic.engine.tracing.failures import EngineRefused
+from tape_magic.engine.tracing.traced import Traced
+from tape_magic.engine.tracing.unrolled import unrolled_loop
 from tape_magic.errors import CompileError
 
 XLA_SHARE = 2.0
@@ -18,6 +20,16 @@ WORTH = 1.5
 """XLA compiles beside a graph once the graph's steps take this many times as long as compiling.
 
 The steps are slower while XLA compiles beside them.
+"""
+
+XLA_MOST = 2_000
+"""The most operations of a step, with its derivatives, that XLA compiles unless it is demanded.
+
+Seconds and memory that compiling the loop of a run took on two CPU cores that did other work besides
+(TensorFlow 2.21). Scalars that depend on each other: 0.3 s and 0.05 GB for 250 operations, 2.8 s and 0.17 GB
+for 1,200, 16 s and 0.55 GB for 2,400, more than two minutes for 3,600. Vectors of 100 elements: 4 s and
+0.12 GB for 1,100, 5 s and 0.17 GB for 2,200. Matrices: 3 s and 0.13 GB for 1,200. Nothing can end XLA once it
+compiles.
 """
 
 EARLY = "over before XLA would have been ready"
@@ -40,6 +52,15 @@ def xla_pays(seconds: float, laid_out: float) -> bool:
 def xla_comes_too_late(seconds: float) -> bool:
     """Return whether so few `seconds` of work are left that XLA's loop is not worth changing to."""
     return seconds < XLA_LEAST
+
+
+def refuse_large_graph(traced: Traced, operations: int) -> None:
+    """Raise :class:`EngineRefused` where XLA would have to compile more operations than :data:`XLA_MOST`."""
+    if operations <= XLA_MOST:
+        return
+    loop = unrolled_loop(traced.concrete.graph, traced.filenames)
+    why = f"{operations:,} operations would take XLA too long"
+    raise EngineRefused(f"{why}; {loop.sentence}" if loop is not None else why)
 
 
 class Ladder:

@@ -6,7 +6,14 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from tape_magic.engine.internals.graphs import XlaContext, all_in_variables, is_undefined, written_inputs
+from tape_magic.engine.internals.constants import arrays_captured
+from tape_magic.engine.internals.graphs import (
+    XlaContext,
+    all_in_variables,
+    is_undefined,
+    operation_count,
+    written_inputs,
+)
 from tape_magic.engine.program.program import Namespace, Program, Unpack
 from tape_magic.engine.tracing.evaluation import Evaluation
 from tape_magic.engine.tracing.kept_tensors import KeptTensors
@@ -49,6 +56,10 @@ class Traced:
         The trainable variables that the graph reads.
     written
         The variables that it assigns itself, such as a counter or the averages of a normalisation.
+    size
+        How many operations it has; see :func:`operation_count`.
+    filenames
+        The files that the program's lines stand in.
     """
 
     def __init__(
@@ -71,13 +82,14 @@ class Traced:
         self._connected: tuple[bool, ...] = ()
         self._missing: LookupError | None = None
         # A cell is traced from a text of its own, which stands in another file than the cell.
-        self._filenames = {program.text(namespace).filename}
+        self.filenames = {program.text(namespace).filename}
         read = [namespace[name] for name in program.names.reads if name in namespace]
         self._kept = KeptTensors(str(namespace.get("__name__", "__main__")), read)
         self._autograph = not program.needs_no_autograph(namespace)
         self._trace(program.traceables(namespace, tuple(self.inputs)))
         self.variables = tuple(self._concrete.graph.trainable_variables)
         self.written = tuple(_written(self._concrete))
+        self.size = operation_count(self._concrete.graph)
 
     def _trace(self, traceables: Iterator[tuple[Callable[..., Any], Unpack]]) -> None:
         """Trace the first function that TensorFlow can trace.
@@ -103,7 +115,7 @@ class Traced:
         filename = getattr(code, "co_filename", "")
         # A Python function is called by a function of this package, whose lines are not the user's.
         if origin_of(filename) != OWN:
-            self._filenames.add(filename)
+            self.filenames.add(filename)
         refused: list[TapeMagicError] = []
 
         def tensors_of(returned: Any, tape: Any) -> list[Any]:
@@ -125,7 +137,7 @@ class Traced:
 
         def body(*batch: Any) -> Any:
             # A tape knows which variables were read before the graph is finished.
-            with context, tf.GradientTape() as tape:
+            with context, arrays_captured(), tf.GradientTape() as tape:
                 return unconverted(function(*batch), tape)
 
         try:
@@ -205,7 +217,7 @@ class Traced:
             for end in range(len(parts), 0, -1):
                 operation = operations.get("/".join(parts[:end]))
                 frames = operation.traceback if operation is not None else ()
-                lines = [frame.lineno for frame in frames if frame.filename in self._filenames]
+                lines = [frame.lineno for frame in frames if frame.filename in self.filenames]
                 if lines:
                     return int(lines[-1])
         return None
@@ -242,13 +254,7 @@ class Traced:
             return [outputs[:front], outputs[front:back], outputs[back:]]
 
         dtype = self._concrete.structured_outputs[0].dtype
-        return Evaluation(call, self._connected, dtype, front - 1, self._elements())
-
-    def _elements(self) -> int | None:
-        """Return the number of elements of all tensors in the graph; ``None`` where a shape is not known."""
-        tensors = [tensor for node in self._concrete.graph.get_operations() for tensor in node.outputs]
-        sizes = [tensor.shape.num_elements() for tensor in tensors]
-        return None if None in sizes else sum(sizes)
+        return Evaluation(call, self._connected, dtype, front - 1, _elements(self._concrete.graph))
 
     def evaluation(self, leaves: Sequence[Leaf]) -> Evaluation:
         """Return a graph of the loss, its gradients, and all else that the program computes."""
@@ -281,6 +287,13 @@ def _written(concrete: Any) -> list[Any]:
     variables = {id(variable.handle): variable for variable in concrete.graph.variables}
     handles = [captured[index - first] for index in written_inputs(concrete.graph) if index >= first]
     return [variables[id(handle)] for handle in handles if id(handle) in variables]
+
+
+def _elements(graph: Any) -> int | None:
+    """Return the number of elements of all tensors in a graph; ``None`` where a shape is not known."""
+    tensors = [tensor for node in graph.get_operations() for tensor in node.outputs]
+    sizes = [tensor.shape.num_elements() for tensor in tensors]
+    return None if None in sizes else sum(sizes)
 
 
 def _dense(leaves: Sequence[Leaf], gradients: Sequence[Any]) -> list[Any]:

@@ -155,6 +155,10 @@ class Engines:
     def _begin_xla(self, seconds_left: float) -> None:
         """Begin to compile with XLA beside the graph's steps, if it is worth that."""
         self._times.note_layout(self.compile_seconds)
+        self.reason = refusal_of(self._builder.refuse_xla_for_size)
+        if self.reason:
+            self._may_switch = False
+            return
         self.reason = EARLY
         if not self._chunks.long_enough or not self._times.xla_pays(seconds_left):
             return

@@ -65,9 +65,13 @@ def lean_loop_applies(
     )
 
 
-def unroll_factor(elements: int | None, steps: int) -> int:
-    """Return how many steps to lay out in a row, for the elements of a step and the steps of a run."""
-    if elements is None or steps < MANY:
+FEW = 200
+"""The most operations of a step that is laid out several times; XLA's time grows faster than their number."""
+
+
+def unroll_factor(elements: int | None, operations: int, steps: int) -> int:
+    """Return how many steps to lay out in a row, for the size of a step and the steps of a run."""
+    if elements is None or operations > FEW or steps < MANY:
         return 1
     return next((block for limit, block in BLOCKS if elements <= limit), 1)
 

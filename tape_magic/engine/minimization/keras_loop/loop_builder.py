@@ -12,6 +12,7 @@ from tape_magic.engine.minimization import optimizers
 from tape_magic.engine.minimization.compiling import CompileWaiter, compile_in_background
 from tape_magic.engine.minimization.data.cursor import DataCursor
 from tape_magic.engine.minimization.eager_program import EagerProgram
+from tape_magic.engine.minimization.engine_choice import refuse_large_graph
 from tape_magic.engine.minimization.keras_loop.compiled_loop import CompiledLoop
 from tape_magic.engine.minimization.keras_loop.compiled_program import (
     CompiledProgram,
@@ -135,6 +136,8 @@ class LoopBuilder:
         """Raise an earlier refusal of an engine at once; keep a new one for the next runs."""
         if engine == "xla" and self.same and (op := self._unseeded_operation()):
             raise EngineRefused(f"XLA cannot seed the random numbers of {op}")
+        if engine == "xla":
+            self.refuse_xla_for_size()
         if refusal := self.times.refusal(engine):
             raise EngineRefused(refusal)
         assert self._traced is not None
@@ -144,6 +147,11 @@ class LoopBuilder:
         except EngineRefused as error:
             self.times.refuse(engine, str(error))
             raise
+
+    def refuse_xla_for_size(self) -> None:
+        """Raise :class:`EngineRefused` where nobody demands XLA and the graph is too large for it."""
+        if self._traced is not None and self._problem.settings.engine == "auto":
+            refuse_large_graph(self._traced, self._traced.size)
 
     def _trace(self) -> None:
         """Trace the program, unless an earlier run did, and settle what is minimised over."""
@@ -200,7 +208,8 @@ class LoopBuilder:
             return 0
         # A loop that is compiled already is reused even if it lays out more steps than pay for this run.
         there = (block for other, block in {*made.loops, *made.begun} if other == engine)
-        return max(unroll_factor(graph.evaluation.elements, self._limit), *there, 1)
+        block = unroll_factor(graph.evaluation.elements, graph.traced.size, self._limit)
+        return max(block, *there, 1)
 
     @property
     def _inputs(self) -> Mapping[str, Any]:

@@ -11,7 +11,12 @@ import numpy as np
 from tape_magic.engine.minimization.compiling import CompileWaiter
 from tape_magic.engine.minimization.control import StopRequested
 from tape_magic.engine.minimization.eager_program import DERIVATIVE_FREE, EagerProgram
-from tape_magic.engine.minimization.engine_choice import EARLY, Ladder
+from tape_magic.engine.minimization.engine_choice import (
+    EARLY,
+    Ladder,
+    refusal_of,
+    refuse_large_graph,
+)
 from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.minimization.scipy_methods import Method, refuse_size
 from tape_magic.engine.minimization.scipy_solver.backends import Backend, EagerBackend, GraphBackend
@@ -223,8 +228,10 @@ class Evaluations:
             return Choice(functions, None, ANEW)
         if settings.seed is not None:
             return Choice(functions, None, SEEDED)
-        # Without a reference to this run, since the next run of the cell uses the choice again.
         assert self._traced is not None
+        if refusal := refusal_of(partial(refuse_large_graph, self._traced, functions.size)):
+            return Choice(functions, None, refusal)
+        # Without a reference to this run, since the next run of the cell uses the choice again.
         lay_out = partial(Functions, self._traced, self.flat, self.kinds, "xla")
         return Choice(functions, lay_out, EARLY)
 

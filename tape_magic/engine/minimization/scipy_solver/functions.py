@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tape_magic.engine.internals.graphs import operation_count
 from tape_magic.engine.minimization.compiling import BackgroundCompile, CompileWaiter, compile_in_background
 from tape_magic.engine.minimization.engine_choice import xla_pays
 from tape_magic.engine.minimization.scipy_solver.derivatives import Derivatives
@@ -60,7 +61,7 @@ class Functions:
         )
         vector = tf.TensorSpec([flat.size], tf.float64)
         self.engine, self.kinds = engine, tuple(kinds)
-        self._by_kind: dict[str, Callable[..., Any]] = {}
+        self._by_kind: dict[str, Any] = {}
         for kind in kinds:
             compiled = tf.function(getattr(derivatives, kind), autograph=False, jit_compile=engine == "xla")
             vectors = (vector, vector) if kind == "product" else (vector,)
@@ -86,6 +87,11 @@ class Functions:
     def pace(self) -> float:
         """Seconds of a call."""
         return self.seconds / max(self.calls, 1)
+
+    @property
+    def size(self) -> int:
+        """The number of operations of the largest of them."""
+        return max(operation_count(function.graph) for function in self._by_kind.values())
 
     def begin(self, kind: str, x: Vector) -> BackgroundCompile | None:
         """Begin to compile one kind in a thread of its own; see ``compile_in_background``."""

@@ -79,10 +79,9 @@ def test_a_constraint_may_make_it_finite_again() -> None:
 
 
 def test_blocks_are_for_small_steps_and_many_of_them() -> None:
-    assert (unroll_factor(10, 1_000_000), unroll_factor(5_000, 1_000_000)) == (8, 4)
-    assert (
-        unroll_factor(10, 1_000) == unroll_factor(1_000_000, 1_000_000) == unroll_factor(None, 1_000_000) == 1
-    )
+    assert (unroll_factor(10, 9, 1_000_000), unroll_factor(5_000, 9, 1_000_000)) == (8, 4)
+    others = [(10, 9, 1_000), (1_000_000, 9, 1_000_000), (None, 9, 1_000_000)]
+    assert [unroll_factor(*sizes) for sizes in others] == [1, 1, 1]
 
 
 # Each step takes exactly 1 from w, and float32 has all whole numbers up to 2²⁴.
