@@ -11,13 +11,15 @@ from tape_magic.engine.minimization.control import RunControl
 from tape_magic.engine.minimization.keras_loop.run import KerasRun
 from tape_magic.engine.minimization.log import Minimized
 from tape_magic.engine.minimization.problem import Problem
-from tape_magic.engine.minimization.reuse import LoopCache
+from tape_magic.engine.minimization.reuse import LoopCache, cache_of
 from tape_magic.engine.minimization.scipy_methods import find
 from tape_magic.engine.minimization.scipy_solver.run import ScipyRun
 from tape_magic.engine.minimization.settings import DEFAULT_OPTIMIZER, Settings
 from tape_magic.engine.process.interrupts import deferred_interrupt
 from tape_magic.engine.program.function import FunctionProgram, as_sources, batch_names
 from tape_magic.engine.program.program import Namespace, Program
+from tape_magic.engine.values.reach import reachable
+from tape_magic.engine.values.tensors import is_module, is_variable, tf_variable
 from tape_magic.results.minimum import MinimizeResult
 from tape_magic.results.steps import Step, Wish
 
@@ -154,9 +156,20 @@ def minimize(
         batch=batch,
         epochs=epochs,
     )
-    return minimize_program(
-        program, dict(given), "loss" if track else None, over, settings, on_progress
-    ).result
+    name, cache = "loss" if track else None, _cache_for(program, given)
+    return minimize_program(program, dict(given), name, over, settings, on_progress, cache).result
+
+
+def _cache_for(program: Program, given: Mapping[str, Any]) -> LoopCache | None:
+    """Return the compiled loops of earlier calls, which live as long as the first variable that is reached.
+
+    Without a variable, they live as long as the function.
+    """
+    (function,) = program.roots()
+    reached = reachable([*given.values(), function], program.home(given))
+    variables = (value.trainable_variables if is_module(value) else [value] for value in reached)
+    first = next((one for several in variables for one in several if is_variable(one)), None)
+    return cache_of([function] if first is None else [tf_variable(first), function])
 
 
 def new_loop_cache() -> LoopCache:

@@ -20,6 +20,7 @@ import numpy as np
 
 from tape_magic.engine.internals.keras_layers import inner_layers
 from tape_magic.engine.minimization.optimizers import is_optimizer, settings_of
+from tape_magic.engine.minimization.reuse import CACHE
 from tape_magic.engine.minimization.settings import Settings
 from tape_magic.engine.minimization.stop_rules import Rules
 from tape_magic.engine.program.program import Namespace, Program
@@ -103,6 +104,15 @@ class Fingerprints:
             return kind, frozenset(self.of(item) for item in elements_of(value))
         return self._of_object(value)
 
+    def of_root(self, value: Any) -> Hashable:
+        """Return a hashable for the function that is run, which may be made anew for each run.
+
+        So it counts by its code and by what that reaches: a ``lambda`` in a loop is the same in each round.
+        """
+        function = unwrapped(value)
+        mine = is_a(function, types.FunctionType) and function.__globals__ is self._home
+        return self._contents(function) if mine and function is value else self.of(value)
+
     def of_settings(self, settings: Mapping[str, Any]) -> Hashable:
         """Return a hashable for what an optimizer is made from."""
         rest = {key: value for key, value in settings.items() if key != "learning_rate"}
@@ -134,9 +144,14 @@ class Fingerprints:
             if is_users(function.__code__.co_filename):  # the user may load that file again
                 raise NotHashable(function)
             return Same(function)
+        return Same(function), self._contents(function)
+
+    def _contents(self, function: types.FunctionType) -> Hashable:
         reached = reached_from(function, self._home)
         defaults = self.of(function.__defaults__), self.of(function.__kwdefaults__)
-        return Same(function), function.__code__, defaults, tuple(self.of(item) for item in reached)
+        own = [(name, item) for name, item in vars(function).items() if name != CACHE]
+        attributes = tuple((name, self.of(item)) for name, item in own)
+        return function.__code__, defaults, attributes, tuple(self.of(item) for item in reached)
 
     def _of_class(self, kind: type) -> Hashable:
         if kind.__module__ != self._module:
@@ -224,12 +239,16 @@ def fingerprint_of_run(
 
     The parameters are those of :class:`~tape_magic.engine.minimization.problem.Problem`.
     """
+    roots = program.roots()
+    if program.source is None and not roots:
+        return None
     prints = Fingerprints(program.home(namespace))
     lifted = [name for name in over or () if name.isidentifier()]
     read = dict.fromkeys([*program.names.reads, *(place(name)[0] for name in over or ())])
     try:
         return (
             program.source,
+            tuple(prints.of_root(root) for root in roots),
             loss_name,
             tuple(over) if over is not None else None,
             (_of_optimizer(settings, prints), settings.lr, settings.seed is not None),

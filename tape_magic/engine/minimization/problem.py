@@ -107,7 +107,7 @@ class Problem:
         self._check_names(over)
         self._shadowed = {name: namespace[name] for name in settings.names if name in namespace}
         text = program.source if kept else None
-        self.key = None if text is None else fingerprint_of_run(program, namespace, loss_name, over, settings)
+        self.key = fingerprint_of_run(program, namespace, loss_name, over, settings) if kept else None
         self.trail_key = None if text is None else (text, loss_name, tuple(over or ()))
         self.lifted = LiftedVariables()
         self.selection = Selection(

@@ -5,13 +5,15 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from typing import Any
 
 CAPACITY = 16
 """The most entries; the least recently used one is forgotten first."""
 
 _ATTRIBUTE = "_tape_magic_loops"
+CACHE = "_tape_magic_cache"
+"""The attribute in which :func:`cache_of` keeps a cache."""
 
 
 class LoopCache:
@@ -20,13 +22,21 @@ class LoopCache:
     An entry refers to its variables, so a reference from here would keep these for good. An attribute of the
     variable holds the entry instead: both are freed together once nothing else refers to the variable.
 
+    Parameters
+    ----------
+    lends
+        Whether an entry is gone until it is put back, so that two threads never run with the same one.
+
+    Examples
+    --------
     >>> cache = LoopCache()
     >>> cache.put("cell 1", entry, owner=variable)   # doctest: +SKIP
     >>> cache.get("cell 1") is entry                 # doctest: +SKIP
     True
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, lends: bool = False) -> None:
+        self._lends = lends
         self._entries: OrderedDict[Hashable, tuple[Any, Any]] = OrderedDict()
         self._lock = threading.RLock()  # the magic may be called from several threads
 
@@ -38,6 +48,9 @@ class LoopCache:
             if entry is None:
                 self._entries.pop(key, None)
                 return None
+            if self._lends:
+                self.drop(key)
+                return entry
             self._entries.move_to_end(key)
             return entry
 
@@ -65,3 +78,17 @@ class LoopCache:
         """Forget all entries."""
         for key in list(self._entries):
             self.drop(key)
+
+
+def cache_of(holders: Iterable[Any]) -> LoopCache | None:
+    """Return the cache that lives as long as the first of some objects; ``None`` where none can hold one.
+
+    The cache is an attribute of that object, a variable or a function.
+    """
+    for holder in holders:
+        try:
+            cache: LoopCache = vars(holder).setdefault(CACHE, LoopCache(lends=True))
+        except (TypeError, AttributeError):  # no attributes, or not writable
+            continue
+        return cache
+    return None
