@@ -90,7 +90,7 @@ class Diagnosis:
 
     def explain_no_tensor(self, name: str, source: NamedTensors, plain: Reason) -> Reason:
         """Return where an output that is no tensor left TensorFlow; `plain` where the text does not tell."""
-        found = self._evidence.explain_leaving(name, source)
+        found = self._missing.leaving.explain_output(name, source)
         if found is None:
             return plain
         text = f"{plain.text.partition(':')[0]}: {found.text}"

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import linecache
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,17 +11,13 @@ from typing import Any
 from tape_magic.engine.diagnosis.expansion import CallExpansion
 from tape_magic.engine.diagnosis.flow import DataFlow
 from tape_magic.engine.internals.graphs import is_compiled_by_xla
-from tape_magic.engine.internals.operations import key_of, key_of_variable
+from tape_magic.engine.internals.operations import calls_gradient, key_of, key_of_variable
 from tape_magic.engine.program.program import Text
 from tape_magic.engine.record.entry import Entry, splice_py_functions
-from tape_magic.engine.record.frames import Frame
+from tape_magic.engine.record.frames import BackwardFrames, Frame
 from tape_magic.engine.record.recorder import BYTES_FOR_DIAGNOSIS, Recorder
-from tape_magic.engine.static_analysis.leaving_tensorflow import first_exit
-from tape_magic.engine.static_analysis.statements import base_name, names_read, syntax_tree
 from tape_magic.engine.values.functions import is_users
-from tape_magic.engine.values.places import look_up
-from tape_magic.engine.values.reach import reachable
-from tape_magic.engine.values.tensors import is_module, is_tensor, is_variable, tf_variable
+from tape_magic.engine.values.tensors import is_tensor, is_variable, tf_variable
 from tape_magic.results.reasons import Cause, Reason, Where
 
 
@@ -94,54 +88,6 @@ class RunEvidence:
             if is_tensor(tensor):
                 self.recorder.keep(tensor)
 
-    # -- the user's text ---------------------------------------------------------------------------
-
-    def explain_leaving(self, target: str, source: NamedTensors) -> Reason | None:
-        """Return where the user's text takes a value of the source out of TensorFlow, if it does.
-
-        For ``h = np.sin(x)`` on line 3: "line 3 leaves TensorFlow: np.sin(x)", and the cure "use tf.sin".
-        """
-        text = self.text
-        wanted = "" if target == "_" else _first_name(target)
-        tree = syntax_tree(text.filename, text.lines) if text.filename else None
-        if tree is None:
-            return None
-        names = self._names_leading_to(source, names_read(tree))
-        others = self._other_variables(source, names, tree)
-        found = first_exit(text.filename, text.lines, text.namespace, names, wanted, others)
-        if found is None:
-            return None
-        label = text.label(found.filename)
-        where = Where(found.line, linecache.getline(found.filename, found.line).strip(), label)
-        cause = f"{_line_label(where)} leaves TensorFlow: {found.text}"
-        return Reason(Cause.LEFT, cause, found.cure, "", where)
-
-    def _names_leading_to(self, source: NamedTensors, names: Iterable[str]) -> set[str]:
-        """Return the names whose objects are the source, or hold it as models and functions do."""
-        found, home = {_first_name(source.name)}, self.text.namespace
-        (mine,) = source.tensors
-        for name in names:
-            value = home.get(name)
-            own = type(value).__module__ == home.get("__name__", "__main__") and hasattr(value, "__dict__")
-            within = reachable([value, *(vars(value).values() if own else ())], home)
-            if any(_holds(value, mine) for value in within):
-                found.add(name)
-        return found
-
-    def _other_variables(self, source: NamedTensors, names: set[str], tree: ast.AST) -> set[str]:
-        """Return the expressions that give another variable of a model or layer than the source."""
-        (mine,) = source.tensors
-        home = self.text.namespace
-        models = {name for name in names if is_module(home.get(name))}
-        found: set[str] = set()
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Attribute) and base_name(node) & models:
-                with suppress(Exception):  # an expression of the user's may raise anything
-                    value = look_up(ast.unparse(node), home)
-                    if is_variable(value) and tf_variable(value) is not mine:
-                        found.add(ast.unparse(node))
-        return found
-
     # -- lines -------------------------------------------------------------------------------------
 
     def line_label(self, index: int) -> str:
@@ -151,7 +97,7 @@ class RunEvidence:
     def label_of(self, entry: Entry) -> str:
         """Return the same for an entry."""
         where = self.where(entry.frames)
-        return entry.type if where is None else _line_label(where)
+        return entry.type if where is None else line_label_of(where)
 
     def where(self, frames: Sequence[Frame]) -> Where | None:
         """Return the user's line that an operation was called from; ``None`` where there is none."""
@@ -162,22 +108,14 @@ class RunEvidence:
 
     def _graph_frames(self, operation: Any) -> tuple[Frame, ...]:
         """Return the user's lines in the traceback that TensorFlow keeps of a graph's operation."""
-        frames = [(str(frame.filename), int(frame.lineno)) for frame in operation.traceback or ()]
-        return tuple(frame for frame in reversed(frames) if is_users(frame[0]))
+        stack = operation.traceback or ()
+        frames = [(str(frame.filename), int(frame.lineno)) for frame in stack]
+        lines = tuple(frame for frame in reversed(frames) if is_users(frame[0]))
+        return BackwardFrames(lines) if any(map(calls_gradient, stack)) else lines
 
 
-def _first_name(place: str) -> str:
-    """Return the name with which a place begins: ``p`` of ``p['w']``."""
-    return place.partition("[")[0].partition(".")[0]
-
-
-def _holds(value: Any, tensor: Any) -> bool:
-    """Return whether a value is a variable or tensor, or a model or layer with that variable."""
-    held = value.trainable_variables if is_module(value) else [value]
-    return any((tf_variable(one) if is_variable(one) else one) is tensor for one in held)
-
-
-def _line_label(where: Where) -> str:
+def line_label_of(where: Where) -> str:
+    """Return a line as ``line 3``, or ``cell 2, line 3`` where it is in another file."""
     return f"{where.file}, line {where.line}" if where.file else f"line {where.line}"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Collection, Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -69,10 +69,15 @@ class DataFlow:
         """Return a tensor by its key; ``None`` where it was not kept."""
         return self._recorder.tensor(key)
 
-    def downstream(self, keys: Iterable[int]) -> set[int]:
-        """Return the tensors and variables into which values flow from some, those included."""
+    def downstream(self, keys: Iterable[int], beyond: Collection[str] = ()) -> set[int]:
+        """Return the tensors and variables into which values flow from some, those included.
+
+        Nothing flows through operations of the types `beyond`.
+        """
         reached = set(keys)
         for entry in self.entries:
+            if entry.type in beyond:
+                continue
             if not reached.isdisjoint(entry.inputs):
                 reached.update(entry.outputs)
                 if entry.changes is not None:

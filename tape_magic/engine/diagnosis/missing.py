@@ -13,16 +13,18 @@ from tape_magic.engine.diagnosis.evidence import (
     too_long_reason,
     unknown_reason,
 )
+from tape_magic.engine.diagnosis.leaving import SHAPE_OPERATIONS, LeavingExplainer
 from tape_magic.engine.internals.operations import is_registered
 from tape_magic.engine.record.entry import PY_FUNCTION, Entry, writes
+from tape_magic.engine.record.frames import is_backward
 from tape_magic.engine.values.introspection import is_a
 from tape_magic.engine.values.leaves import items_of
-from tape_magic.engine.values.tensors import is_tensor, is_variable, tf_variable
+from tape_magic.engine.values.tensors import is_variable
 from tape_magic.results.reasons import Cause, Reason
 
-_SHAPE_OPERATIONS = frozenset({"Shape", "ShapeN", "Size", "Rank"})
 _STOPPING_OPERATIONS = frozenset({"StopGradient", "PreventGradient"})
 _NUMPY_FUNCTIONS = frozenset({"PyFunc", "PyFuncStateless"})
+_HISTORY = frozenset({"In", "Out"})  # what IPython keeps of the cells before
 _MAX_REASONS = 3
 
 # The gradient of EagerPyFunc takes the inner tape from a cache and removes it (TensorFlow 2.21,
@@ -41,10 +43,16 @@ class MissingExplainer:
     ----------
     evidence
         The evidence of the run.
+
+    Attributes
+    ----------
+    leaving
+        The explainer of values that left TensorFlow.
     """
 
     def __init__(self, evidence: RunEvidence) -> None:
         self._evidence = evidence
+        self.leaving = LeavingExplainer(evidence)
 
     def explain(self, target: NamedTensors, source: NamedTensors) -> Reason:
         """Return why there is no derivative of a target by a source of one tensor or variable.
@@ -62,7 +70,9 @@ class MissingExplainer:
         if not carrying.isdisjoint(target.keys):
             return self._explain_uncut_path(target, source, path)
         entries = self._stopping(stops)
-        if _is_derivative(target) and all(entry.type in _SHAPE_OPERATIONS for entry in entries):
+        if all(entry.type in SHAPE_OPERATIONS for entry in entries) and (
+            _is_derivative(target) or all(is_backward(entry.frames) for entry in entries)
+        ):
             return _independent(target, source)
         return self.explain_stops(source, stops)
 
@@ -113,7 +123,7 @@ class MissingExplainer:
             return reason(Cause.INTEGER, f"cast to {outputs[0].dtype.name}")
         if kind == "AsString":
             return reason(Cause.INTEGER, "made a string")
-        if kind in _SHAPE_OPERATIONS:
+        if kind in SHAPE_OPERATIONS:
             return reason(Cause.NOT_READ, f"only the shape of {source.name} is read")
         if not is_registered(kind):
             return reason(Cause.UNREGISTERED, f"no gradient is registered for {kind}")
@@ -133,61 +143,50 @@ class MissingExplainer:
     # -- no path -----------------------------------------------------------------------------------
 
     def _explain_no_path(self, target: NamedTensors, source: NamedTensors) -> Reason:
-        if not _is_derivative(target):
-            return (
-                self._explain_leaving(target, source)
-                or self._explain_other_object(target, source)
-                or Reason(Cause.NOT_READ, f"{_output_name(target.name)} does not read {source.name}")
-            )
+        left = self.leaving.explain(target, source)
+        if left is not None:
+            return left
         flow = self._evidence.flow
-        if any(flow.entries[index].type == PY_FUNCTION for index in flow.leading_to(target.keys)):
-            return ONLY_ONCE
-        return _independent(target, source)
-
-    def _explain_leaving(self, target: NamedTensors, source: NamedTensors) -> Reason | None:
-        """Return where a value left TensorFlow, if the target reads one that came in during the run.
-
-        Such a value is a tensor that was made during the run and that no recorded operation gave.
-        """
-        recorder, flow = self._evidence.recorder, self._evidence.flow
-        came_in = any(
-            key > recorder.start and key not in flow.makers and recorder.tensor(key) is not None
-            for key in flow.upstream(target.keys)
-        )
-        return self._evidence.explain_leaving(target.name, source) if came_in else None
+        leading = [flow.entries[index] for index in flow.leading_to(target.keys)]
+        if _is_derivative(target):
+            return (
+                ONLY_ONCE if any(one.type == PY_FUNCTION for one in leading) else _independent(target, source)
+            )
+        other = self._explain_other_object(target, source)
+        if other is not None:
+            return other
+        if any(is_backward(one.frames) for one in leading) and len(flow.downstream(source.keys)) > 1:
+            return _independent(target, source)  # it dropped out of a derivative that the user took
+        return Reason(Cause.NOT_READ, f"{_output_name(target.name)} does not read {source.name}")
 
     def _explain_other_object(self, target: NamedTensors, source: NamedTensors) -> Reason | None:
-        """Return that the target reads another object of the source's kind from a list, tuple or dict.
+        """Return that the target reads an older variable of the source's name from a list, tuple or dict.
 
-        For ``params = [w, b]`` above and ``w = tf.Variable(1.0)`` since: "y does not read w: it reads
-        params[0], which was called that before w was bound anew".
+        For ``params = [w, b]`` above and ``w = tf.Variable(1.0, name="w")`` since: "y does not read w: it
+        reads params[0], which was called that before w was bound anew". That the variable bears the name is
+        the evidence: lists of parameters are full of variables of one shape.
         """
-        upstream = self._evidence.flow.upstream(target.keys)
         (mine,) = source.tensors
-        for place, container, item in self._items_in_containers():
-            if item is mine or NamedTensors("", (item,)).keys[0] not in upstream:
+        if self._evidence.text.namespace.get(source.name) is not mine or not is_variable(mine):
+            return None
+        upstream = self._evidence.flow.upstream(target.keys)
+        for container, items in self._variables_in_containers():
+            if any(item is mine for item in items.values()):
                 continue
-            tensor = tf_variable(item) if is_variable(item) else item
-            if tensor.shape != mine.shape or tensor.dtype != mine.dtype:
-                continue
-            other = "another object"
-            if _was_called(tensor, source.name):
-                other = f"which was called that before {source.name} was bound anew"
-            text = f"{_output_name(target.name)} does not read {source.name}: it reads {place}, {other}"
-            return Reason(Cause.NOT_READ, text, f"make {container} again from the new {source.name}")
+            for key, item in items.items():
+                if _name_of(item) == source.name and NamedTensors("", (item,)).keys[0] in upstream:
+                    text = (
+                        f"{_output_name(target.name)} does not read {source.name}: it reads "
+                        f"{container}[{key!r}], which was called that before {source.name} was bound anew"
+                    )
+                    return Reason(Cause.NOT_READ, text, f"make {container} again from the new {source.name}")
         return None
 
-    def _items_in_containers(self) -> Iterator[tuple[str, str, Any]]:
-        """Yield the variables and tensors in the user's lists, tuples and dicts.
-
-        Each comes with its place, ``params[0]``, and the name of its container, ``params``.
-        """
+    def _variables_in_containers(self) -> Iterator[tuple[str, dict[Any, Any]]]:
+        """Yield the names of the user's lists, tuples and dicts, each with its variables by their keys."""
         for name, value in list(self._evidence.text.namespace.items()):
-            if name.startswith("_") or not is_a(value, list | tuple | dict):
-                continue
-            for key, item in items_of(value):
-                if is_variable(item) or is_tensor(item):
-                    yield f"{name}[{key!r}]", name, item
+            if not name.startswith("_") and name not in _HISTORY and is_a(value, list | tuple | dict):
+                yield name, {key: item for key, item in items_of(value) if is_variable(item)}
 
     # -- a path that seems not to be cut -----------------------------------------------------------
 
@@ -213,7 +212,7 @@ class MissingExplainer:
 
 def without_shape_reads(entries: list[Entry]) -> list[Entry]:
     """Return some entries without those that read only a shape, if there are others."""
-    return [entry for entry in entries if entry.type not in _SHAPE_OPERATIONS] or entries
+    return [entry for entry in entries if entry.type not in SHAPE_OPERATIONS] or entries
 
 
 def _is_derivative(target: NamedTensors) -> bool:
@@ -229,6 +228,5 @@ def _output_name(name: str) -> str:
     return "the output" if name == "_" else name
 
 
-def _was_called(tensor: Any, name: str) -> bool:
-    """Return whether a variable has a name; tensors have none."""
-    return is_variable(tensor) and str(getattr(tensor, "name", "")).removesuffix(":0") == name
+def _name_of(variable: Any) -> str:
+    return str(getattr(variable, "name", "")).removesuffix(":0")

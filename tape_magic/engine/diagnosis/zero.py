@@ -136,7 +136,7 @@ class ZeroExplainer:
         if entry is None:
             return None
         where = self._evidence.where(entry.frames)
-        left = self._evidence.explain_leaving(target.name, source)
+        left = self._missing.leaving.explain_output(target.name, source)
         if left is not None:
             return Reason(Cause.ZERO, f"0 because {left.text}", left.cure, entry.type, left.where)
         text = f"0 because the function of tf.py_function does not read {source.name}, or leaves TensorFlow"

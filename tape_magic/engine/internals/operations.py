@@ -233,6 +233,11 @@ def is_gradient_frame(code: Any) -> bool:
     return bool(code.co_name == "_gradient_function" and code.co_filename.endswith("backprop.py"))
 
 
+def calls_gradient(frame: Any) -> bool:
+    """Return whether a frame in a graph operation's traceback is that from which a tape calls gradients."""
+    return bool(frame.name == "_gradient_function" and frame.filename.endswith("backprop.py"))
+
+
 def differentiated_by(frame: Any) -> tuple[str, list[Any]]:
     """Return the type of the operation whose gradient a frame calls, and its outputs and inputs.
 

@@ -15,7 +15,10 @@ _BACKPROP = -1
 
 
 class BackwardFrames(tuple[Frame, ...]):
-    """The lines of an operation that is part of the gradient of another; `of` is the other's type."""
+    """The lines of an operation that is part of the gradient of another.
+
+    `of` is the other's type; empty where that is not known, within a graph.
+    """
 
     of: str = ""
 
@@ -25,6 +28,11 @@ def gradient_of(frames: tuple[Frame, ...]) -> str:
     return frames.of if isinstance(frames, BackwardFrames) else ""
 
 
+def is_backward(frames: tuple[Frame, ...]) -> bool:
+    """Return whether an operation of some lines is part of the gradient of another."""
+    return isinstance(frames, BackwardFrames)
+
+
 class UserFrames:
     """Finds the user's innermost line around a frame, as far out as the run.
 
@@ -32,14 +40,22 @@ class UserFrames:
     ----------
     forward
         Returns the lines of an operation that a tape differentiates, given the frame that calls its gradient.
+
+    Attributes
+    ----------
+    fixed
+        The lines to give for every frame; ``None`` where they are to be found.
     """
 
     def __init__(self, forward: Callable[[Any], tuple[Frame, ...]]) -> None:
+        self.fixed: tuple[Frame, ...] | None = None
         self._forward = forward
         self._kinds: dict[str, int] = {}
 
     def around(self, frame: Any) -> tuple[Frame, ...]:
         """Return the user's line around a frame, alone in a tuple; an empty tuple where there is none."""
+        if self.fixed is not None:
+            return self.fixed
         kinds = self._kinds
         while frame is not None:
             filename = frame.f_code.co_filename

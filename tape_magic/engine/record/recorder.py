@@ -27,6 +27,7 @@ from tape_magic.engine.internals.operations import (
     newest_key,
     stopped_reader,
 )
+from tape_magic.engine.record.conversions import Conversions
 from tape_magic.engine.record.entry import PY_FUNCTION, CustomBackward, Entry
 from tape_magic.engine.record.frames import BackwardFrames, Frame, UserFrames
 from tape_magic.engine.record.recomputed import DROPPABLE, Droppable, recompute
@@ -84,6 +85,8 @@ class Recorder:
         By key, the tensors that were computed or read, or weak references to them; see :meth:`tensor`.
     start
         A key below those of all tensors that are made during the run.
+    conversions
+        What left TensorFlow, and what came in.
     complete, paused
         Whether everything was heard, and whether the tapes are stopped; see :meth:`pause`.
     byte_limit
@@ -99,29 +102,29 @@ class Recorder:
     def __init__(self) -> None:
         self.tensors: dict[int, Any] = {}
         self.start = 0
+        self.conversions = Conversions()
         self.complete = True
         self.byte_limit = BYTES_FOR_RECORD
         self.paused = False
         self._entries: list[Entry] = []
         self._heard: list[tuple[Any, ...]] = []  # the fields of `_Heard`, which takes longer to make
-        self._newest = 0
+        self._made: set[int] = set()
         self._made_by: dict[int, int] = {}
         self._droppable: dict[int, Entry | None] = {}  # by a tensor's key, the entry that computes it again
         self._bytes = self._bytes_heard = 0
         self._stopped = stopped_reader()
         self._frames = UserFrames(self._forward_frames)
-        self._fixed: tuple[Frame, ...] | None = None
 
     @contextmanager
     def listening(self, frames: tuple[Frame, ...] | None = None) -> Iterator[None]:
         """Hear the operations in the block; `frames`, where given, are noted as the lines of all of them."""
         self.start = self.start or newest_key()
-        self._newest = max(self._newest, self.start)
-        self._fixed = frames
-        with listening_to_operations(self._hear, self._hear_custom) as heard:
+        self._frames.fixed = frames
+        operations = listening_to_operations(self._hear, self._hear_custom)
+        with operations as heard, self.conversions.listening():
             self.complete = self.complete and heard
             yield
-        self._fixed = None
+        self._frames.fixed = None
 
     @contextmanager
     def pause(self) -> Iterator[None]:
@@ -223,23 +226,28 @@ class Recorder:
         droppable = DROPPABLE.get(name)
         if droppable is not None:
             held_in, held_out = self._held(droppable, inputs, outputs)
-        newest = self._newest
+        frames = self._frames.around(frame)
+        made, start = self._made, self.start
         reads: tuple[tuple[int, Any], ...] = ()
-        if read_keys and max(read_keys) > newest:
+        if not made.issuperset(read_keys):
             for index, key in enumerate(read_keys):
-                if key > newest:
-                    self._weigh(inputs[index])
-                    if (
-                        inputs[index]._datatype_enum() not in _WHOLE
-                    ):  # whole numbers are axes, shapes, indices
-                        reads += ((index, argument_at(frame, index)),)
+                if key <= start or key in made:
+                    continue
+                tensor = inputs[index]
+                self._weigh(tensor)
+                if tensor._datatype_enum() in _WHOLE:  # whole numbers are axes, shapes, indices
+                    continue
+                argument = argument_at(frame, index)
+                reads += ((index, argument),)
+                # In forward mode, the operations of a tangent read what the operation itself reads next.
+                if argument is tensor and type(frames) is tuple:
+                    made.add(key)
         if made_keys:
-            self._newest = max(newest, *made_keys)
+            made.update(made_keys)
             if name != "ReadVariableOp":  # which shares the variable's memory
                 for tensor in held_out:
                     if type(tensor) is not weakref.ref:
                         self._weigh(tensor)
-        frames = self._frames.around(frame) if self._fixed is None else self._fixed
         # Functions have such names (`__inference_…`), and no operation has.
         called = graph_called(frame) if name[:2] == "__" else None
         within = py_function_tensors(attrs) if name == PY_FUNCTION else None
@@ -277,7 +285,7 @@ class Recorder:
         tensors, (read_keys, made_keys) = self.tensors, heard.keys
         for index, variable in heard.reads:
             key, handle = read_keys[index], key_of_variable(variable)
-            if handle and key not in tensors:
+            if handle and key not in self._made_by:
                 tensors.setdefault(handle, variable.handle)
                 self.note(Entry("ReadVariableOp", (), (handle,), (key,), heard.frames, heard.taped))
         if heard.type == "ReadVariableOp":
@@ -306,7 +314,7 @@ class Recorder:
         custom = CustomBackward(name, tuple(self.keep(getattr(one, "handle", one)) for one in inputs), keys)
         entry = self._entries[self._made_by[keys[0]]] if keys[0] in self._made_by else None
         if entry is None or entry.graph is None:
-            frames = self._frames.around(sys._getframe(2)) if self._fixed is None else self._fixed
+            frames = self._frames.around(sys._getframe(2))
             entry = Entry(name, None, custom.inputs, keys, frames)
             for tensor in outputs:
                 key = self.keep(tensor)

@@ -10,11 +10,36 @@ from typing import Any
 from tape_magic.engine.values.tensors import is_variable
 
 _NUMERIC_LIBRARIES = frozenset(
-    {"numpy", "scipy", "math", "cmath", "statistics", "random", "pandas", "sklearn", "cv2", "skimage", "PIL"}
+    [
+        "numpy",
+        "scipy",
+        "math",
+        "cmath",
+        "statistics",
+        "random",
+        "pandas",
+        "sklearn",
+        "cv2",
+        "skimage",
+        "PIL",
+        "jax",
+        "jaxlib",
+        "torch",
+        "sympy",
+        "decimal",
+        "fractions",
+        "struct",
+        "json",
+        "pickle",
+    ]
 )
 _CONVERTING_BUILTINS = frozenset({"float", "int", "complex", "bool"})
-_CONVERTING_METHODS = frozenset({"numpy", "item", "tolist"})
-_CONVERTING_FUNCTIONS = frozenset({"numpy_function", "convert_to_numpy", "get_static_value"})
+_CONVERTING_METHODS = frozenset(
+    {"numpy", "item", "tolist", "__array__", "__float__", "__int__", "__dlpack__"}
+)
+_CONVERTING_FUNCTIONS = frozenset(
+    {"numpy_function", "convert_to_numpy", "get_static_value", "make_tensor_proto", "to_dlpack"}
+)
 _MODEL_METHODS_GIVING_ARRAYS = frozenset({"predict", "predict_on_batch"})
 _MODEL_METHODS_GIVING_FLOATS = frozenset({"evaluate", "test_on_batch", "train_on_batch"})
 
@@ -91,7 +116,8 @@ def numeric_function(function: ast.expr, namespace: Mapping[str, Any]) -> str | 
     if not isinstance(base, ast.Name):
         return None
     value = namespace.get(base.id)
-    module = value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", "")
+    module = value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", None)
+    module = module or type(value).__module__  # an object of a class in C, as NumPy's generators
     if isinstance(value, types.ModuleType) and not isinstance(function, ast.Attribute):
         return None
     if str(module).partition(".")[0] not in _NUMERIC_LIBRARIES:

@@ -6,6 +6,7 @@ import ast
 import builtins
 import inspect
 import types
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -54,6 +55,11 @@ class Scope:
 
     namespace: Mapping[str, Any]
     local: dict[str, Any]
+
+    @property
+    def visible(self) -> Mapping[str, Any]:
+        """All names but those of builtins, with their objects."""
+        return ChainMap(self.local, dict(self.namespace)) if self.local else self.namespace
 
     def look_up(self, name: str) -> Any:
         """Return the object of a name; :data:`UNRESOLVED` where it is not known."""

@@ -128,7 +128,7 @@ def names_read_by_value(node: ast.AST, others: Collection[str] = ()) -> set[str]
         ``layer.kernel``. Names within them do not count.
     """
     names = names_read(node)
-    ignored = [part for part in ast.walk(node) if _reads_shape(part) or (others and _is_one_of(part, others))]
+    ignored = [part for part in ast.walk(node) if reads_shape(part) or (others and _is_one_of(part, others))]
     if not ignored:
         return names
     hidden = {id(inner) for part in ignored for inner in ast.walk(part)}
@@ -140,7 +140,8 @@ def _is_one_of(node: ast.AST, others: Collection[str]) -> bool:
     return isinstance(node, ast.Attribute) and ast.unparse(node) in others
 
 
-def _reads_shape(node: ast.AST) -> bool:
+def reads_shape(node: ast.AST) -> bool:
+    """Return whether an expression gives only the shape or dtype of what it reads."""
     if isinstance(node, ast.Attribute):
         return node.attr in _SHAPE_ATTRIBUTES
     function = node.func if isinstance(node, ast.Call) else None

@@ -1,0 +1,162 @@
+"""Where a value left TensorFlow on its way from a source to an output: what the run showed, and the text."""
+
+from __future__ import annotations
+
+import ast
+import linecache
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+from tape_magic.engine.diagnosis.evidence import NamedTensors, RunEvidence, line_label_of
+from tape_magic.engine.record.conversions import Conversion
+from tape_magic.engine.static_analysis.carried import Carried, TensorFlowExit
+from tape_magic.engine.static_analysis.leaving_tensorflow import ExitSearch
+from tape_magic.engine.static_analysis.statements import base_name, names_read, syntax_tree
+from tape_magic.engine.values.calls import Calls
+from tape_magic.engine.values.places import look_up
+from tape_magic.engine.values.reach import reachable
+from tape_magic.engine.values.tensors import is_module, is_variable, tf_variable
+from tape_magic.results.reasons import Cause, Reason, Where
+
+SHAPE_OPERATIONS = frozenset({"Shape", "ShapeN", "Size", "Rank"})
+"""Operations that read no values."""
+
+
+class LeavingExplainer:
+    """Finds where a value of a source left TensorFlow.
+
+    Parameters
+    ----------
+    evidence
+        The evidence of the run.
+    """
+
+    def __init__(self, evidence: RunEvidence) -> None:
+        self._evidence = evidence
+
+    def explain(self, target: NamedTensors, source: NamedTensors) -> Reason | None:
+        """Return where a value left on its way to a target that no operation leads to from the source.
+
+        A value that left can have come back only as numbers that were made tensors during the run, upstream of
+        the target. ``None`` where there are none, or none that can be made of the source. For ``h = np.sin(x)``
+        on line 3: "line 3 leaves TensorFlow: np.sin(x)", and the cure "use tf.sin".
+        """
+        conversions = self._evidence.recorder.conversions
+        came_in = self._came_in(target)
+        if not came_in:
+            return None
+        arrivals = [one for one in conversions.arrivals if one.key in came_in]
+        unheard = came_in.difference(one.key for one in arrivals)
+        search = self._search(source, arrivals)
+        if search is None:
+            return None
+        found = search.exits_to_arrivals()
+        if unheard:
+            found = found.copy().absorb(search.exits_to(_output(target.name)))
+        return self._reason(found, target, source)
+
+    def explain_output(self, target: str, source: NamedTensors) -> Reason | None:
+        """Return where the value left that an output holds, which need not be a tensor."""
+        search = self._search(source, ())
+        if search is None:
+            return None
+        exits = search.exits_to(_output(target)).exits
+        return self._left(next(iter(exits))) if exits else None
+
+    def _came_in(self, target: NamedTensors) -> set[int]:
+        """Return the tensors that a target is computed of, and that numbers were made into during the run."""
+        recorder, flow = self._evidence.recorder, self._evidence.flow
+        return {
+            key
+            for key in flow.upstream(target.keys)
+            if key > recorder.start and key not in flow.makers and recorder.tensor(key) is not None
+        }
+
+    def _search(self, source: NamedTensors, arrivals: Iterable[Conversion]) -> ExitSearch | None:
+        text, recorder = self._evidence.text, self._evidence.recorder
+        tree = syntax_tree(text.filename, text.lines) if text.filename else None
+        if tree is None:
+            return None
+        names = self._names_leading_to(source, names_read(tree))
+        others = self._other_variables(source, names, tree)
+        depending = self._evidence.flow.downstream(source.keys, beyond=SHAPE_OPERATIONS)
+        left = [one for one in recorder.conversions.exits if one.key in depending]
+        # A truth value decides, and no number can be made of it but by a call that the text shows.
+        exits = distinct(one.calls for one in left if not _is_truth(recorder.tensor(one.key)))
+        given = [(one.calls, one.number) for one in arrivals]
+        return ExitSearch(text.filename, text.lines, text.namespace, names, others, exits, given)
+
+    # -- sentences ---------------------------------------------------------------------------------
+
+    def _reason(self, found: Carried, target: NamedTensors, source: NamedTensors) -> Reason | None:
+        if found.exits:
+            return self._left(next(iter(found.exits)))
+        if not found.perhaps:
+            return None
+        where = self._where(next(iter(found.perhaps)))
+        name = "the output" if target.name == "_" else target.name
+        text = f"{name} reads {source.name} by no operation, but its value may have left TensorFlow, {where}"
+        return Reason(Cause.UNKNOWN, text, "", "", where)
+
+    def _left(self, found: TensorFlowExit) -> Reason:
+        where = self._where(found)
+        cause = f"{line_label_of(where)} leaves TensorFlow: {found.text}"
+        return Reason(Cause.LEFT, cause, found.cure, "", where)
+
+    def _where(self, found: TensorFlowExit) -> Where:
+        line = linecache.getline(found.filename, found.line).strip()
+        return Where(found.line, line, self._evidence.text.label(found.filename))
+
+    def _names_leading_to(self, source: NamedTensors, names: Iterable[str]) -> set[str]:
+        """Return the names whose objects are the source, or hold it as models and functions do."""
+        found, home = {_first_name(source.name)}, self._evidence.text.namespace
+        (mine,) = source.tensors
+        for name in names:
+            value = home.get(name)
+            own = type(value).__module__ == home.get("__name__", "__main__") and hasattr(value, "__dict__")
+            within = reachable([value, *(vars(value).values() if own else ())], home)
+            if any(_holds(value, mine) for value in within):
+                found.add(name)
+        return found
+
+    def _other_variables(self, source: NamedTensors, names: set[str], tree: ast.AST) -> set[str]:
+        """Return the expressions that give another variable of a model or layer than the source."""
+        (mine,) = source.tensors
+        home = self._evidence.text.namespace
+        models = {name for name in names if is_module(home.get(name))}
+        found: set[str] = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and base_name(node) & models:
+                with suppress(Exception):  # an expression of the user's may raise anything
+                    value = look_up(ast.unparse(node), home)
+                    if is_variable(value) and tf_variable(value) is not mine:
+                        found.add(ast.unparse(node))
+        return found
+
+
+def distinct(calls: Iterable[Calls]) -> list[Calls]:
+    """Return each of some calls once: those of a loop come to the same places."""
+    found: dict[tuple[tuple[int, int], ...], Calls] = {}
+    for one in calls:
+        found.setdefault(tuple((id(call.code), call.instruction) for call in one), one)
+    return list(found.values())
+
+
+def _is_truth(tensor: Any) -> bool:
+    return tensor is not None and bool(tensor.dtype.is_bool)
+
+
+def _output(target: str) -> str:
+    return "" if target == "_" else _first_name(target)
+
+
+def _first_name(place: str) -> str:
+    """Return the name with which a place begins: ``p`` of ``p['w']``."""
+    return place.partition("[")[0].partition(".")[0]
+
+
+def _holds(value: Any, tensor: Any) -> bool:
+    """Return whether a value is a variable or tensor, or a model or layer with that variable."""
+    held = value.trainable_variables if is_module(value) else [value]
+    return any((tf_variable(one) if is_variable(one) else one) is tensor for one in held)

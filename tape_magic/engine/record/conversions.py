@@ -1,0 +1,87 @@
+"""`Conversions`: which tensors a run took out of TensorFlow or made of numbers, each with the user's calls."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from tape_magic.engine.internals.conversions import listening_to_conversions
+from tape_magic.engine.internals.operations import key_of
+from tape_magic.engine.values.calls import UserCall
+from tape_magic.engine.values.functions import LIBRARY, USER, origin_of
+
+MOST_CONVERSIONS = 20_000
+"""A run with more conversions than this has not all of them in its record."""
+
+
+class Conversion(NamedTuple):
+    """A value that left TensorFlow or came in.
+
+    Attributes
+    ----------
+    key
+        The key of the tensor.
+    calls
+        The user's calls that were under way, the innermost first.
+    number
+        The number that came in; ``None`` for any other value, and for one that left.
+    """
+
+    key: int
+    calls: tuple[UserCall, ...]
+    number: complex | None = None
+
+
+class Conversions:
+    """Hears the values that leave TensorFlow and come in within :meth:`listening`.
+
+    Attributes
+    ----------
+    exits, arrivals
+        The values, in the order of execution.
+    complete
+        Whether all of them were heard, but for those that NumPy takes by the buffer protocol.
+    """
+
+    def __init__(self) -> None:
+        self.exits: list[Conversion] = []
+        self.arrivals: list[Conversion] = []
+        self.complete = True
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Hear the conversions of this thread in the block."""
+        with listening_to_conversions(self._hear_exit, self._hear_arrival) as heard:
+            self.complete = self.complete and heard
+            yield
+
+    def _hear_exit(self, tensor: Any) -> None:
+        self._note(self.exits, tensor, None)
+
+    def _hear_arrival(self, value: Any, tensor: Any) -> None:
+        self._note(self.arrivals, tensor, value if isinstance(value, int | float | complex) else None)
+
+    def _note(self, noted: list[Conversion], tensor: Any, number: complex | None) -> None:
+        try:
+            if len(noted) >= MOST_CONVERSIONS:
+                self.complete = False
+                return
+            noted.append(Conversion(key_of(tensor), _calls_around(sys._getframe(3)), number))
+        except Exception:  # whatever goes wrong here, as with a new TensorFlow, the cell must not fail of it
+            self.complete = False
+
+
+def _calls_around(frame: Any) -> tuple[UserCall, ...]:
+    """Return the user's calls around a frame, as far out as the run."""
+    found: list[UserCall] = []
+    direct = False
+    while frame is not None:
+        origin = origin_of(frame.f_code.co_filename)
+        if origin == USER:
+            found.append(UserCall(frame.f_code, frame.f_lasti, frame.f_globals, direct))
+        elif origin != LIBRARY:
+            break
+        direct, frame = origin == USER, frame.f_back
+    return tuple(found)

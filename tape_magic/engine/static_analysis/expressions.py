@@ -1,0 +1,382 @@
+"""What the expressions of the user's text carry of the source, read without running them."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import inspect
+import types
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tape_magic.engine.static_analysis.carried import Carried, TensorFlowExit, together
+from tape_magic.engine.static_analysis.leaving_calls import cure_for_call
+from tape_magic.engine.static_analysis.scope import UNRESOLVED, Callee, DefinedFunction, Scope
+from tape_magic.engine.static_analysis.statements import base_name, calls_within, reads_shape
+from tape_magic.engine.values.tensors import is_module, is_tensor, is_variable
+
+_LIBRARIES = frozenset(
+    {"tensorflow", "keras", "builtins", "itertools", "functools", "collections", "operator"}
+)
+"""Packages whose functions take no value out of TensorFlow, but for those that `leaving_calls` lists."""
+
+_OF_TAPES = frozenset({"gradient", "jacobian", "batch_jacobian", "jvp"})
+
+
+@dataclass(eq=False)
+class Home:
+    """A function or cell whose text is read.
+
+    Attributes
+    ----------
+    filename, scope
+        Its file, and the objects that names stand for.
+    names
+        What the names that it assigned carry.
+    outer
+        The function that called it, or that it is defined in.
+    returned
+        What it returned so far.
+    shared
+        The names that it assigns in the module, as ``global`` says.
+    """
+
+    filename: str
+    scope: Scope
+    names: dict[str, Carried]
+    outer: Home | None = None
+    returned: Carried = field(default_factory=Carried)
+    shared: set[str] = field(default_factory=set)
+
+    @property
+    def outermost(self) -> Home:
+        """The module or cell around a function."""
+        return self if self.outer is None else self.outer.outermost
+
+    def find(self, name: str) -> Carried | None:
+        """Return what a name carries; ``None`` where nothing was assigned to it."""
+        home: Home | None = self
+        while home is not None:
+            if name in home.names:
+                return home.names[name]
+            home = home.outer
+        return None
+
+
+class ExpressionReader(ABC):
+    """Reads expressions; statements are for the subclass.
+
+    Parameters
+    ----------
+    others
+        Expressions that begin with the name of a source and are not the source.
+
+    Attributes
+    ----------
+    marked
+        By the identity of nodes, the expressions under which a value of the source left at run time.
+    called
+        By the identity of nodes, the functions of the user's that were called there at run time.
+    """
+
+    def __init__(self, others: Collection[str]) -> None:
+        self._others = others
+        self.marked: set[int] = set()
+        self.called: Mapping[int, list[Any]] = {}
+
+    @abstractmethod
+    def run(
+        self, function: Callee, given: list[Carried], named: Mapping[str, Carried], home: Home
+    ) -> Carried:
+        """Return what a call of a function of the user's gives."""
+
+    @abstractmethod
+    def run_noted(
+        self,
+        node: ast.AST,
+        bound: list[Carried],
+        given: list[Carried],
+        named: Mapping[str, Carried],
+        home: Home,
+    ) -> Carried | None:
+        """Return what the functions gave that ran under a call at run time; ``None`` where there was none."""
+
+    @abstractmethod
+    def bind(self, target: ast.AST, value: Carried, home: Home, statement: ast.stmt | None = None) -> None:
+        """Assign to a target of a statement or expression."""
+
+    @abstractmethod
+    def arrived(self, node: ast.expr, parts: list[Carried]) -> None:
+        """Take note that an expression was read, with what its parts carry."""
+
+    # -- any expression ----------------------------------------------------------------------------
+
+    def read(self, node: ast.AST | None, home: Home) -> Carried:
+        """Return what an expression carries."""
+        if node is None or isinstance(node, ast.Constant) or reads_shape(node):
+            return Carried()
+        if isinstance(node, ast.Attribute) and self._others and ast.unparse(node) in self._others:
+            return Carried()
+        special = self._READERS.get(type(node))
+        if special is not None:
+            found: Carried = special(self, node, home)
+        else:
+            parts = [
+                self.read(child, home) for child in ast.iter_child_nodes(node) if isinstance(child, ast.expr)
+            ]
+            self.arrived(node, parts)  # type: ignore[arg-type]
+            found = together(parts)
+        if isinstance(node, ast.Call):
+            return found
+        if id(node) in self.called:  # a property, or an operator of a class of the user's
+            owner = [self.place(node.value, home)] if isinstance(node, ast.Attribute) else []
+            ran = self.run_noted(node, owner, [found], {}, home)
+            found = found.copy().absorb(*([] if ran is None else [ran]))
+        return self.leave(node, found, home) if id(node) in self.marked else found
+
+    def place(self, node: ast.expr, home: Home) -> Carried:
+        """Return what an object carries, to be added to: what is stored in it later shows in what is returned."""
+        if isinstance(node, ast.Name):
+            found = home.find(node.id)
+            return home.outermost.names.setdefault(node.id, Carried()) if found is None else found
+        key = _key_of(node)
+        if key is not None:
+            return self.place(node.value, home).items.setdefault(key, Carried())  # type: ignore[attr-defined]
+        return self.place(node.value, home) if isinstance(node, ast.Subscript) else self.read(node, home)
+
+    def leave(self, node: ast.AST, value: Carried, home: Home, cure: str | None = None) -> Carried:
+        """Return what a value carries that an expression took out of TensorFlow."""
+        made = value.flat()
+        made.computed = False
+        made.exits[self.exit_at(node, home, cure)] = None
+        return made
+
+    def exit_at(self, node: ast.AST, home: Home, cure: str | None = None) -> TensorFlowExit:
+        """Return an expression as an exit: the call within it that is known to be one, or all of it."""
+        if cure is None:
+            for call in calls_within(node):
+                known = cure_for_call(call, home.scope.visible)
+                if known is not None:
+                    return TensorFlowExit(home.filename, call.lineno, on_one_line(call), known)
+        return TensorFlowExit(home.filename, getattr(node, "lineno", 0), on_one_line(node), cure or "")
+
+    # -- kinds of expressions ----------------------------------------------------------------------
+
+    def _read_name(self, node: ast.Name, home: Home) -> Carried:
+        found = home.find(node.id)
+        if found is None:
+            return Carried()
+        if found.perhaps and home.outer is None:
+            value = home.scope.namespace.get(node.id)
+            if (
+                is_tensor(value) or is_variable(value) or is_module(value)
+            ):  # it has not left, as the run showed
+                kept = Carried(computed=found.computed)
+                kept.exits.update(found.exits)
+                return kept
+        return found
+
+    def _read_attribute(self, node: ast.Attribute, home: Home) -> Carried:
+        return self.read(node.value, home).item(f".{node.attr}")
+
+    def _read_subscript(self, node: ast.Subscript, home: Home) -> Carried:
+        value, index = self.read(node.value, home), self.read(node.slice, home)
+        key = _key_of(node)
+        found = value.element() if key is None else value.item(key)
+        self.arrived(node, [found, index])
+        return Carried().absorb(found, index.flat()) if index.exits or index.perhaps else found
+
+    def _read_sequence(self, node: ast.List | ast.Tuple | ast.Set, home: Home) -> Carried:
+        made = Carried()
+        for place, item in enumerate(node.elts):
+            if isinstance(item, ast.Starred):
+                made.absorb(self.read(item.value, home).flat())
+            else:
+                made.items[place] = self.read(item, home)
+        self.arrived(node, [made])
+        return made
+
+    def _read_dict(self, node: ast.Dict, home: Home) -> Carried:
+        made = Carried()
+        for key, item in zip(node.keys, node.values, strict=True):
+            value = self.read(item, home)
+            if key is None:
+                made.absorb(value)
+            elif isinstance(key, ast.Constant):
+                made.items[key.value] = value
+            else:
+                made.absorb(value.flat())
+        return made
+
+    def _read_choice(self, node: ast.IfExp, home: Home) -> Carried:
+        self.read(node.test, home)
+        return self.read(node.body, home).copy().absorb(self.read(node.orelse, home))
+
+    def _read_walrus(self, node: ast.NamedExpr, home: Home) -> Carried:
+        value = self.read(node.value, home)
+        self.bind(node.target, value, home)
+        return value
+
+    def _read_lambda(self, node: ast.Lambda, home: Home) -> Carried:
+        return Carried()  # its text is read where it is called
+
+    def _read_comprehension(
+        self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp, home: Home
+    ) -> Carried:
+        inner = Home(home.filename, home.scope, {}, home, home.returned)
+        for part in node.generators:
+            self.bind(part.target, self.elements(part.iter, inner), inner)
+            for test in part.ifs:
+                self.read(test, inner)
+        ends = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
+        return together([self.read(end, inner) for end in ends])
+
+    def _read_yield(self, node: ast.Yield | ast.YieldFrom, home: Home) -> Carried:
+        home.returned.absorb(self.read(node.value, home).flat())
+        return Carried()
+
+    def _read_text(self, node: ast.JoinedStr, home: Home) -> Carried:
+        value = together(
+            [self.read(part.value, home) for part in node.values if isinstance(part, ast.FormattedValue)]
+        )
+        return self.leave(node, value, home, "") if value.computed else value
+
+    def elements(self, node: ast.expr, home: Home) -> Carried:
+        """Return what the items carry that a loop over an expression gets."""
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
+            if node.func.id == "zip":
+                parts = [self.elements(one, home) for one in node.args]
+                return Carried.of_items(dict(enumerate(parts)))
+            if node.func.id == "enumerate" and node.args:
+                return Carried.of_items({0: Carried(), 1: self.elements(node.args[0], home)})
+        return self.read(node, home).element()
+
+    # -- calls -------------------------------------------------------------------------------------
+
+    def _read_call(self, node: ast.Call, home: Home) -> Carried:
+        by_attribute = isinstance(node.func, ast.Attribute)
+        owner = (
+            self._owner(node.func.value, home)
+            if isinstance(node.func, ast.Attribute)
+            else self.read(node.func, home)
+        )
+        given = [self.read(one.value if isinstance(one, ast.Starred) else one, home) for one in node.args]
+        named = {
+            one.arg or f"**{place}": self.read(one.value, home) for place, one in enumerate(node.keywords)
+        }
+        self.arrived(node, [owner, *given, *named.values()])
+        carried = together([owner, *given, *named.values()])
+        cure = cure_for_call(node, home.scope.visible)
+        if cure is not None:
+            return self.leave(node, carried, home, cure) if carried.computed else carried
+        result = self.run_noted(node, [owner] if by_attribute else [], given, named, home)
+        if result is None:
+            result = self._run_known(node, owner, given, named, home)
+        return self._read_unknown(node, owner, carried, home) if result is None else result
+
+    def _owner(self, node: ast.expr, home: Home) -> Carried:
+        """Return what the object of a method carries, to be added to where it carries nothing yet."""
+        if isinstance(home.scope.resolve(node), types.ModuleType):
+            return Carried()
+        found = self.read(node, home)
+        return self.place(node, home) if base_name(node) and not found.is_tainted else found
+
+    def _run_known(
+        self, node: ast.Call, owner: Carried, given: list[Carried], named: Mapping[str, Carried], home: Home
+    ) -> Carried | None:
+        """Return what a function or class of the user's gives; ``None`` where a call is of nothing such."""
+        function = home.scope.resolve(node.func)
+        makes = isinstance(function, type)
+        callee = Callee.of(inspect.getattr_static(function, "__init__") if makes else function, home.filename)
+        if callee is None or not callee.tree.body or any(isinstance(one, ast.Starred) for one in node.args):
+            return None
+        made = Carried()
+        if makes:
+            given = [made, *given]
+        elif callee.bound:
+            given = [owner, *given]
+        result = self.run(callee, given, named, home)
+        return made if makes else result
+
+    def _read_unknown(self, node: ast.Call, owner: Carried, carried: Carried, home: Home) -> Carried:
+        """Return what a call gives of a library's function, or of one that is not known."""
+        function, key = home.scope.resolve(node.func), node.args[0] if node.args else None
+        if isinstance(node.func, ast.Attribute) and node.func.attr == "get" and isinstance(key, ast.Constant):
+            return owner.item(key.value)
+        if function is builtins.dict and not node.args:
+            return Carried.of_items({one.arg: self.read(one.value, home) for one in node.keywords})
+        fields = (
+            inspect.getattr_static(function, "__match_args__", None) if isinstance(function, type) else None
+        )
+        if isinstance(fields, tuple):  # a data class or a named tuple
+            parts = [self.read(one, home) for one in node.args]
+            named = {f".{one.arg}": self.read(one.value, home) for one in node.keywords}
+            given = {f".{name}": part for name, part in zip(fields, parts, strict=False)}
+            return Carried.of_items({**dict(enumerate(parts)), **given, **named})
+        marked = id(node) in self.marked
+        if marked and not _stays(function, node.func):
+            return self.leave(node, carried, home)
+        carried.absorb(self._given_functions(node, carried, home))
+        if marked or (carried.computed and not _stays(function, node.func)):
+            carried.perhaps[self.exit_at(node, home)] = None
+        return carried
+
+    def _given_functions(self, node: ast.Call, carried: Carried, home: Home) -> Carried:
+        """Return what the user's functions give that a call is given, if it calls them with its values."""
+        made = Carried()
+        for one in [*node.args, *(keyword.value for keyword in node.keywords)]:
+            if isinstance(one, ast.Lambda | ast.Name | ast.Attribute):
+                function = home.scope.resolve(one)
+                known = isinstance(function, DefinedFunction | types.FunctionType | types.MethodType)
+                callee = Callee.of(function, home.filename) if known else None
+                if callee is not None:
+                    made.absorb(self.run(callee, [carried] * len(callee.names), {}, home).flat())
+        return made
+
+    _READERS: Mapping[type, Callable[..., Carried]] = {
+        ast.Name: _read_name,
+        ast.Attribute: _read_attribute,
+        ast.Subscript: _read_subscript,
+        ast.List: _read_sequence,
+        ast.Tuple: _read_sequence,
+        ast.Set: _read_sequence,
+        ast.Dict: _read_dict,
+        ast.IfExp: _read_choice,
+        ast.NamedExpr: _read_walrus,
+        ast.Lambda: _read_lambda,
+        ast.ListComp: _read_comprehension,
+        ast.SetComp: _read_comprehension,
+        ast.GeneratorExp: _read_comprehension,
+        ast.DictComp: _read_comprehension,
+        ast.Yield: _read_yield,
+        ast.YieldFrom: _read_yield,
+        ast.JoinedStr: _read_text,
+        ast.Call: _read_call,
+    }
+
+
+def _key_of(node: ast.expr) -> Any:
+    """Return the key under which `Carried` holds an attribute or an item; ``None`` where it is not known."""
+    if isinstance(node, ast.Attribute):
+        return f".{node.attr}"
+    key = (
+        node.slice.value if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant) else None
+    )
+    return key if isinstance(key, str) or (isinstance(key, int) and key >= 0) else None
+
+
+def _stays(function: Any, node: ast.expr) -> bool:
+    """Return whether a function gives tensors for tensors, but for those that `leaving_calls` lists."""
+    if function is UNRESOLVED:
+        return isinstance(node, ast.Attribute) and node.attr in _OF_TAPES
+    if is_module(function):
+        return True
+    module = getattr(function, "__module__", None) or type(function).__module__
+    return str(module).partition(".")[0] in _LIBRARIES
+
+
+def on_one_line(node: ast.AST) -> str:
+    """Return the text of an expression or statement on one line."""
+    return " ".join(ast.unparse(node).split())

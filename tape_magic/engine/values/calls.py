@@ -1,0 +1,30 @@
+"""`UserCall`: a call that was under way in the user's code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import CodeType
+from typing import Any, NamedTuple
+
+
+class UserCall(NamedTuple):
+    """A call that was under way in the user's code.
+
+    Attributes
+    ----------
+    code, instruction
+        The function, and the place of the call in its bytecode.
+    namespace
+        The global names of the function.
+    direct
+        Whether what it calls is the user's too, with no library in between.
+    """
+
+    code: CodeType
+    instruction: int
+    namespace: Mapping[str, Any]
+    direct: bool
+
+
+Calls = Sequence[UserCall]
+"""Calls that were under way at once, the innermost first."""
