@@ -36,7 +36,8 @@ class EagerProgram:
 
     def __init__(self, problem: Problem, require: Require) -> None:
         self._problem, self._require = problem, require
-        first, namespace = problem.program.names.reads_first, problem.namespace
+        names, namespace = problem.program.names, problem.namespace
+        first = names.reads_first | names.deletes
         # Each run begins with what the names held before, as a compiled evaluation does.
         self._entry = {name: namespace[name] for name in first if name in namespace}
         self._ran = False

@@ -36,6 +36,8 @@ class Names:
         Names assigned, but read before: the object on entry is their source.
     opaque
         Whether more may be assigned than the text shows (``exec``, ``from m import *``).
+    deletes
+        Names that ``del`` takes away and nothing assigns after it.
     mentions
         The attributes and short strings in the text.
     operands
@@ -48,6 +50,7 @@ class Names:
     assigns: Mapping[str, int] = field(default_factory=dict)
     reads_first: frozenset[str] = frozenset()
     opaque: bool = False
+    deletes: frozenset[str] = frozenset()
     mentions: frozenset[str] = field(default=frozenset(), repr=False)
     operands: frozenset[str] = field(default=frozenset(), repr=False)
     makes: frozenset[str] = field(default=frozenset(), repr=False)

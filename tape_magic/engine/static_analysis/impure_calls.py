@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from tape_magic.engine.static_analysis.statements import depends_on_itself
 from tape_magic.engine.values.functions import is_users
 
 
@@ -108,7 +109,9 @@ def advice_for_call(function: Any, call: ast.Call, argument: Any) -> Advice | No
         return Advice.BATCH if is_iterator(argument) else None
     if function is builtins.setattr or function is builtins.delattr:
         name = call.args[1].value if isinstance(call.args[1], ast.Constant) else ""
-        return Advice.RECORD if changes_by_assignment(argument, str(name)) else None
+        target = ast.Attribute(call.args[0], str(name), ast.Store())
+        again = len(call.args) < 3 or depends_on_itself(ast.Expr(call.args[2]), target)
+        return Advice.RECORD if again and changes_by_assignment(argument, str(name)) else None
     name, module = str(getattr(function, "__name__", "")), str(getattr(function, "__module__", ""))
     if name == "open" and module.partition(".")[0] in ("io", "_io", "IPython"):
         return Advice.BELOW if _opens_for_writing(call) else None

@@ -15,7 +15,11 @@ from tape_magic.engine.program.program import Text
 from tape_magic.engine.static_analysis import impure_calls
 from tape_magic.engine.static_analysis.impure_calls import Advice
 from tape_magic.engine.static_analysis.scope import UNRESOLVED, Callee, DefinedFunction, Scope, item_of
-from tape_magic.engine.static_analysis.statements import syntax_tree
+from tape_magic.engine.static_analysis.statements import (
+    depends_on_itself,
+    stored_outside_functions,
+    syntax_tree,
+)
 from tape_magic.errors import shorten
 
 MAX_LISTED = 5
@@ -60,6 +64,8 @@ def side_effects(text: Text) -> list[SideEffect]:
         if tree is None:
             return []
         visitor = _SideEffectVisitor(text, text.filename, Scope(text.namespace, {}), {})
+        if text.lines == (0, 0):
+            visitor.begin_cell(tree)
         visitor.visit(tree)
     except Exception:  # an object of the user's may raise anything, and a warning must not break the run
         return []
@@ -85,6 +91,7 @@ class _SideEffectVisitor(ast.NodeVisitor):
         self.found = found
         self._global: set[str] = set()
         self._within: tuple[Any, ...] = ()
+        self._of_cell: frozenset[str] = frozenset()
 
     def _note(self, node: ast.AST, advice: Advice | None) -> None:
         """Note a side effect, unless there is no advice on it."""
@@ -95,6 +102,10 @@ class _SideEffectVisitor(ast.NodeVisitor):
         place = f"{label}, line {line}" if label else f"line {line}"
         shown = shorten(" ".join(ast.unparse(node).split()))
         self.found.setdefault((place, shown), SideEffect(place, shown, advice))
+
+    def begin_cell(self, tree: ast.Module) -> None:
+        """Take the names that a cell assigns, which begin anew at each step, ``global`` or not."""
+        self._of_cell = stored_outside_functions(tree)
 
     # -- calls -------------------------------------------------------------------------------------
 
@@ -141,6 +152,7 @@ class _SideEffectVisitor(ast.NodeVisitor):
         scope = Scope(callee.scope.namespace, {**callee.scope.local, **arguments})
         inner = _SideEffectVisitor(self._text, callee.filename, scope, self.found)
         inner._within = (*self._within, callee.key)
+        inner._of_cell = self._of_cell if callee.filename == self._filename else frozenset()
         inner.visit(callee.tree)
 
     # -- assignments -------------------------------------------------------------------------------
@@ -175,7 +187,7 @@ class _SideEffectVisitor(ast.NodeVisitor):
     def _store(self, target: ast.expr, statement: ast.AST, value: Any) -> None:
         """Let a target stand for a value; note a side effect where the target belongs to an outer object."""
         if isinstance(target, ast.Name):
-            if target.id in self._global:
+            if target.id in self._global and depends_on_itself(statement, target):
                 self._note(statement, Advice.RECORD)
             self._scope.local[target.id] = value
         elif isinstance(target, ast.Tuple | ast.List):
@@ -186,13 +198,16 @@ class _SideEffectVisitor(ast.NodeVisitor):
         elif isinstance(target, ast.Attribute | ast.Subscript):
             held = self._scope.resolve(target.value)
             attribute = target.attr if isinstance(target, ast.Attribute) else None
-            if held is not UNRESOLVED and impure_calls.changes_by_assignment(held, attribute):
+            outer = held is not UNRESOLVED and impure_calls.changes_by_assignment(held, attribute)
+            if outer and depends_on_itself(statement, target):
                 self._note(statement, Advice.RECORD)
 
-    def visit_Global(self, node: ast.Global | ast.Nonlocal) -> None:
-        self._global.update(node.names)
+    def visit_Global(self, node: ast.Global) -> None:
+        self._global.update(name for name in node.names if name not in self._of_cell)
 
-    visit_Nonlocal = visit_Global
+    def visit_Nonlocal(self, node: ast.Nonlocal) -> None:
+        # What an enclosing function has assigned is made anew with each call of that function.
+        self._global.update(name for name in node.names if name not in self._scope.local)
 
     def visit_For(self, node: ast.For) -> None:
         self.visit(node.iter)

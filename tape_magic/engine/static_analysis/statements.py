@@ -7,7 +7,7 @@ import linecache
 import types
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeGuard
 
 # -- trees -----------------------------------------------------------------------------------------------
 
@@ -93,6 +93,53 @@ def _head_assignments(statement: ast.stmt) -> Iterator[ast.stmt]:
 def calls_within(node: ast.AST) -> list[ast.Call]:
     """Return the calls within a statement, the innermost first."""
     return list(reversed([part for part in ast.walk(node) if isinstance(part, ast.Call)]))
+
+
+def depends_on_itself(statement: ast.AST, target: ast.expr) -> bool:
+    """Return whether a statement leaves something else in its target each time that it is executed.
+
+    ``c += 1``, ``c = c + 1`` and ``d['n'] = d.get('n', 0) + 1`` do; ``c = 1`` and ``obj.last = x - 1`` leave
+    the same, however often they are executed with the same values of other names.
+    """
+    if isinstance(statement, ast.AugAssign | ast.Delete):
+        return True
+    value = getattr(statement, "value", getattr(statement, "iter", None))
+    if value is None:
+        return False
+    owner = target if isinstance(target, ast.Name) else getattr(target, "value", target)
+    text = ast.unparse(owner)
+    other = {id(part.value) for part in ast.walk(value) if _is_another_part(part, target)}
+    other -= {id(call.func.value) for call in calls_within(value) if isinstance(call.func, ast.Attribute)}
+    return any(
+        isinstance(part, type(owner)) and ast.unparse(part) == text and id(part) not in other
+        for part in ast.walk(value)
+    )
+
+
+def _is_another_part(part: ast.AST, target: ast.expr) -> TypeGuard[ast.Attribute | ast.Subscript]:
+    """Return whether a node reads another attribute, or another constant key, than a target's."""
+    if isinstance(part, ast.Attribute):
+        return not isinstance(target, ast.Attribute) or part.attr != target.attr
+    if not (isinstance(part, ast.Subscript) and isinstance(part.slice, ast.Constant)):
+        return False
+    if not (isinstance(target, ast.Subscript) and isinstance(target.slice, ast.Constant)):
+        return False
+    return ast.dump(part.slice) != ast.dump(target.slice)
+
+
+def stored_outside_functions(tree: ast.Module) -> frozenset[str]:
+    """Return the names that a cell assigns outside of its functions and classes."""
+    found: set[str] = set()
+    queue: list[ast.AST] = list(tree.body)
+    while queue:
+        node = queue.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        elif not isinstance(node, ast.Lambda):
+            queue += ast.iter_child_nodes(node)
+    return frozenset(found)
 
 
 def sets_item(statement: ast.stmt) -> bool:

@@ -18,6 +18,7 @@ from tape_magic.engine.program.program import Namespace, Program, Unpack
 from tape_magic.engine.tracing.evaluation import Evaluation
 from tape_magic.engine.tracing.kept_tensors import KeptTensors
 from tape_magic.engine.tracing.loss import named, require_loss, require_scalar
+from tape_magic.engine.tracing.symbolic import parts_of
 from tape_magic.engine.values.functions import OWN, origin_of
 from tape_magic.engine.values.leaves import Leaf
 from tape_magic.errors import TapeMagicError
@@ -84,9 +85,13 @@ class Traced:
         # A cell is traced from a text of its own, which stands in another file than the cell.
         self.filenames = {program.text(namespace).filename}
         read = [namespace[name] for name in program.names.reads if name in namespace]
-        self._kept = KeptTensors(str(namespace.get("__name__", "__main__")), read)
+        self._kept = KeptTensors(program.home(namespace), [*read, *program.roots()])
         self._autograph = not program.needs_no_autograph(namespace)
-        self._trace(program.traceables(namespace, tuple(self.inputs)))
+        try:
+            self._trace(program.traceables(namespace, tuple(self.inputs)))
+        except BaseException:
+            self._kept.take_back()
+            raise
         self.variables = tuple(self._concrete.graph.trainable_variables)
         self.written = tuple(_written(self._concrete))
         self.size = operation_count(self._concrete.graph)
@@ -136,6 +141,7 @@ class Traced:
         context = XlaContext(wanted=self._for_xla)
 
         def body(*batch: Any) -> Any:
+            self._kept.begin(tf.compat.v1.get_default_graph())
             # A tape knows which variables were read before the graph is finished.
             with context, arrays_captured(), tf.GradientTape() as tape:
                 return unconverted(function(*batch), tape)
@@ -184,6 +190,15 @@ class Traced:
         """
         return self._kept.outputs(computed)
 
+    def left_out(self) -> list[str]:
+        """Return a sentence on the tensors that :meth:`outputs` could not compute, if there are any."""
+        kept = [part for tensor in self._kept.lost for part in parts_of(tensor)]
+        lines = sorted({line for part in kept if (line := self._line_of(part.op))})
+        if not kept:
+            return []
+        where = f"line {' and '.join(map(str, lines))}: " if lines else ""
+        return [f"{where}a tensor of a loop or branch has no value after it; Python's objects do not keep it"]
+
     @property
     def reusable(self) -> bool:
         """Whether :meth:`outputs` may be called again; see :class:`KeptTensors`."""
@@ -216,11 +231,14 @@ class Traced:
             # An operation within a loop or a branch bears the name of that as a prefix.
             for end in range(len(parts), 0, -1):
                 operation = operations.get("/".join(parts[:end]))
-                frames = operation.traceback if operation is not None else ()
-                lines = [frame.lineno for frame in frames if frame.filename in self.filenames]
-                if lines:
-                    return int(lines[-1])
+                line = None if operation is None else self._line_of(operation)
+                if line:
+                    return line
         return None
+
+    def _line_of(self, operation: Any) -> int | None:
+        lines = [frame.lineno for frame in operation.traceback if frame.filename in self.filenames]
+        return int(lines[-1]) if lines else None
 
     @property
     def branches(self) -> bool:

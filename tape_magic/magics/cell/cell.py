@@ -18,7 +18,7 @@ from tape_magic.errors import LineError, shorten
 from tape_magic.magics.cell.assignment_hooks import HOOK, hooked
 from tape_magic.magics.cell.autograph import needs_no_autograph
 from tape_magic.magics.cell.cache import CellCache, compile_cell
-from tape_magic.magics.cell.function_text import function_text
+from tape_magic.magics.cell.function_text import function_text, without_global
 from tape_magic.magics.cell.names import TIMING_MAGICS, magic_call, names_of
 from tape_magic.magics.cell.preamble import is_command, split
 
@@ -172,7 +172,7 @@ class Cell:
 
         The names that the cell assigns are local to a function; their values from before are passed in.
         """
-        names = [name for name in self.names.assigns if name not in inputs]
+        names = [name for name in (*self.names.assigns, *sorted(self.names.deletes)) if name not in inputs]
         entry = {name: namespace[name] for name in names if name in namespace}
         for function, unpack in self.functions((*entry, *inputs)):
             yield functools.partial(function, *entry.values()), unpack
@@ -234,6 +234,8 @@ class Cell:
         A function or class that was made while tracing would hold the graph's tensors.
         """
         namespace.update(assigned)
+        for name in self.names.deletes:
+            namespace.pop(name, None)
         definitions: list[ast.stmt] = [
             node
             for node in self._tree.body
@@ -270,8 +272,10 @@ class Cell:
 
     def _function(self, parameters: Sequence[str], keeping: Sequence[str]) -> Callable[..., Any]:
         """Return the body as a function that keeps some of its local names."""
+        local = {*parameters, *self.names.assigns}
+        body = without_global(self._body, self._tree, self._first_line, local)
         text = "\n" * (self._first_line - 1) + function_text(
-            _FUNCTION, self._body, self._tree.body[-1], self._first_line, parameters, keeping
+            _FUNCTION, body, self._tree.body[-1], self._first_line, parameters, keeping
         )
         self._traced_filename = self._shell.compile.cache(text, self._number)
         code = self._shell.compile(text, self._traced_filename, "exec")

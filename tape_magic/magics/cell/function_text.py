@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import io
 import tokenize
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 _VALUE = "__tape_magic_value__"
 
@@ -58,6 +58,40 @@ def function_text(
             "",
         ]
     )
+
+
+def without_global(body: str, tree: ast.Module, first_line: int, local: Collection[str]) -> str:
+    """Return the text of a cell whose names are `local` to a function, instead of global to the notebook.
+
+    ``global x`` of the cell itself says nothing there, and is taken out; in a function of the cell it means
+    the cell's own name, and becomes ``nonlocal x``. Other names stay global.
+    """
+    lines = body.split("\n")
+    of_cell = _of_cell(tree)
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Global):
+            continue
+        own = [name for name in node.names if name in local]
+        rest = [name for name in node.names if name not in local]
+        parts = [f"nonlocal {', '.join(own)}"] if own and node not in of_cell else []
+        if rest and node not in of_cell:
+            parts.append(f"global {', '.join(rest)}")
+        index, end = node.lineno - 1 - first_line, (node.end_lineno or node.lineno) - 1 - first_line
+        before, after = lines[index][: node.col_offset], lines[end][node.end_col_offset :]
+        lines[index : end + 1] = [f"{before}{'; '.join(parts) or 'pass'}{after}", *([""] * (end - index))]
+    return "\n".join(lines)
+
+
+def _of_cell(tree: ast.Module) -> list[ast.AST]:
+    """Return the nodes of a cell that are in none of its functions and classes."""
+    found: list[ast.AST] = []
+    queue: list[ast.AST] = [tree]
+    while queue:
+        node = queue.pop()
+        found.append(node)
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
+            queue += ast.iter_child_nodes(node)
+    return found
 
 
 def _columns(lines: list[str], last: ast.Expr, start: int, end: int) -> tuple[int, int]:

@@ -18,8 +18,9 @@ _Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 def names_of(tree: ast.Module) -> Names:
     r"""Return the names of a cell; a name that a function of the cell reads counts as read.
 
-    >>> names_of(ast.parse("x = x + a\nh = x"))
-    Names(reads=('x', 'a'), assigns={'x': 1, 'h': 2}, reads_first=frozenset({'x'}), opaque=False)
+    >>> names = names_of(ast.parse("x = x + a\nh = x"))
+    >>> names.reads, names.assigns, names.reads_first
+    (('x', 'a'), {'x': 1, 'h': 2}, frozenset({'x'}))
     """
     use = _Use()
     use.visit_all(tree.body)
@@ -27,7 +28,8 @@ def names_of(tree: ast.Module) -> Names:
         if name not in use.assigns:
             use.reads.setdefault(name)
     first = frozenset(name for name in use.reads if name in use.assigns)
-    return Names(tuple(use.reads), dict(use.assigns), first, use.opaque, *computing_of(tree))
+    deleted = frozenset(use.deletes)
+    return Names(tuple(use.reads), dict(use.assigns), first, use.opaque, deleted, *computing_of(tree))
 
 
 def stored_by(node: ast.AST) -> frozenset[str]:
@@ -59,6 +61,7 @@ class _Use(ast.NodeVisitor):
         self.assigns: dict[str, int] = {}
         self.deferred: dict[str, None] = {}
         self.global_names: set[str] = set()
+        self.deletes: set[str] = set()
         self.opaque = False
 
     def visit_all(self, nodes: Iterable[ast.AST | None]) -> None:
@@ -72,6 +75,7 @@ class _Use(ast.NodeVisitor):
 
     def _store(self, name: str, line: int) -> None:
         self.assigns[name] = line
+        self.deletes.discard(name)
 
     def visit_Name(self, node: ast.Name) -> None:
         if isinstance(node.ctx, ast.Store):
@@ -80,6 +84,7 @@ class _Use(ast.NodeVisitor):
         self._load(node.id)
         if isinstance(node.ctx, ast.Del):
             self.assigns.pop(node.id, None)
+            self.deletes.add(node.id)
 
     # -- statements and expressions whose fields do not stand in the order of evaluation -----------
 

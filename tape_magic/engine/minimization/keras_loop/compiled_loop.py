@@ -147,7 +147,9 @@ class CompiledLoop:
 
     def finish(self, final: Final, problem: Problem) -> Any:
         """Leave the program's names at the last evaluation; return the value of its last expression."""
-        value, assigned = self._graph.traced.outputs(final.rest)
+        traced = self._graph.traced
+        value, assigned = traced.outputs(final.rest)
+        problem.notes += traced.left_out()
         problem.program.finish(problem.namespace, assigned)
         return value
 

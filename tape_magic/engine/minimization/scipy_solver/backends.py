@@ -139,6 +139,7 @@ class GraphBackend:
         with self._uncounted("outputs"):
             computed = self._traced.values()[2]
         value, assigned = self._traced.outputs(computed)
+        self._problem.notes += self._traced.left_out()
         self._problem.program.finish(self._problem.namespace, assigned)
         return value
 
