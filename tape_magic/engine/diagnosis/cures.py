@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 
 from tape_magic.engine.diagnosis.first_not_finite import FirstNotFinite
 from tape_magic.engine.diagnosis.flow import DataFlow
-from tape_magic.engine.diagnosis.singular_points import EPSILON, Singular, cure_at_singular_point
+from tape_magic.engine.diagnosis.singular import EPSILON, Singular
+from tape_magic.engine.diagnosis.singular_points import cure_at_singular_point
 from tape_magic.engine.record.frames import Frame
 from tape_magic.engine.static_analysis.statements import syntax_tree
 from tape_magic.results.reasons import Where

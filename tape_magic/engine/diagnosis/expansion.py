@@ -18,38 +18,20 @@ from tape_magic.engine.diagnosis.graph_operations import (
     GraphOperation,
     eager_function,
     in_order,
-    is_pure,
     run_heard,
 )
-from tape_magic.engine.diagnosis.long_loops import LongLoop, run_loop
+from tape_magic.engine.diagnosis.loop_expansion import MAX_OPERATIONS, LoopExpansion, TooLarge
 from tape_magic.engine.internals.graphs import (
     branch_graphs,
     converted_from,
     custom_gradient_name,
     function_graph,
     is_recomputed,
-    loop_graphs,
 )
 from tape_magic.engine.internals.operations import key_of
 from tape_magic.engine.record.entry import Entry, writes
 from tape_magic.engine.record.frames import Frame
 from tape_magic.engine.record.recorder import Recorder, last_writes
-
-MAX_OPERATIONS = 20_000
-"""Once the calls of a record hold more operations than this, the rest of them stay closed, but for loops.
-
-Of a loop that holds more, a few rounds are opened.
-"""
-
-MAX_ROUNDS = 2_000
-"""Of a loop of more rounds than this, no more than a few are opened."""
-
-_ROUNDS_AT_FIRST = 100
-"""After so many rounds of a loop, it is asked how many there are in all."""
-
-
-class TooLarge(Exception):
-    """A call holds more operations or rounds than are looked at; the message says how many."""
 
 
 class CallExpansion:
@@ -67,15 +49,15 @@ class CallExpansion:
 
     Attributes
     ----------
-    entries
-        The entries so far.
+    entries, count
+        The entries so far, and the number of operations that were looked at.
     """
 
     def __init__(self, recorder: Recorder, frames_of: Callable[[Any], tuple[Frame, ...]]) -> None:
         self._recorder = recorder
         self._frames_of = frames_of
-        self._count = 0
-        self._rounds_open = 1  # of long loops around, among which the operations are shared out
+        self.count = 0
+        self._loops = LoopExpansion(self, recorder, self._is_unchanged)
         self.entries: list[Entry] = []
         # The value of a variable at a call is known only if nothing assigns it from there on.
         self._assigned, self._position = last_writes(recorder), 0
@@ -95,7 +77,7 @@ class CallExpansion:
             for tensor, key in zip(entry.graph.outputs, entry.outputs, strict=False)
         }
         try:
-            results = self._run_graph(entry.graph, entry.inputs, known, entry.frames, entry.taped)
+            results = self.run_graph(entry.graph, entry.inputs, known, entry.frames, entry.taped)
         except TooLarge as error:
             del self.entries[before:]
             entry.too_long = str(error)
@@ -108,7 +90,7 @@ class CallExpansion:
 
     # -- graphs ------------------------------------------------------------------------------------
 
-    def _run_graph(
+    def run_graph(
         self,
         graph: Any,
         inputs: Sequence[int],
@@ -131,8 +113,8 @@ class CallExpansion:
         """
         keys = {key_of(inner): key for inner, key in zip(graph.inputs, inputs, strict=False)}
         for operation in self._operations_in_order(graph):
-            self._count += 1
-            if self._count > MAX_OPERATIONS:
+            self.count += 1
+            if self.count > MAX_OPERATIONS:
                 raise TooLarge(f"more than {MAX_OPERATIONS:,} operations")
             assigns = writes(operation.type)
             if not assigns and (not operation.outputs or key_of(operation.outputs[0]) in keys):
@@ -219,7 +201,11 @@ class CallExpansion:
 
     def _reads_known_variable(self, operation: Any, inputs: Sequence[int]) -> bool:
         """Return whether an operation reads a variable that is not assigned from the call on."""
-        return operation.type in VARIABLE_READS and self._assigned.get(inputs[0], -1) < self._position
+        return operation.type in VARIABLE_READS and self._is_unchanged(inputs[0])
+
+    def _is_unchanged(self, key: int) -> bool:
+        """Return whether nothing assigns a variable from the call on."""
+        return self._assigned.get(key, -1) < self._position
 
     def _properties(self, operation: Any) -> GraphOperation:
         """Return the properties of an operation, which a loop comes to many times."""
@@ -240,10 +226,10 @@ class CallExpansion:
             graph = function_graph(operation)
             if graph is None:
                 return None
-            return self._run_graph(graph, entry.inputs, {}, entry.frames, entry.taped)
+            return self.run_graph(graph, entry.inputs, {}, entry.frames, entry.taped)
         if operation.type in CONDITIONALS:
             return self._run_branch(operation, entry)
-        return self._run_loop(operation, entry) if operation.type in LOOPS else None
+        return self._loops.run(operation, entry) if operation.type in LOOPS else None
 
     def _run_branch(self, operation: Any, entry: Entry) -> Sequence[int] | None:
         """Run the branch that was taken; ``None`` where the condition is not known."""
@@ -253,77 +239,5 @@ class CallExpansion:
             return None
         index = int(condition) if operation.type.endswith("Case") else 1 - bool(condition)
         index = index if 0 <= index < len(graphs) else len(graphs) - 1
-        found = self._run_graph(graphs[index], entry.inputs[1:], {}, entry.frames, entry.taped)
+        found = self.run_graph(graphs[index], entry.inputs[1:], {}, entry.frames, entry.taped)
         return found[: len(operation.outputs)]
-
-    def _run_loop(self, operation: Any, entry: Entry) -> Sequence[int] | None:
-        """Run the rounds of a loop; ``None`` where its condition is not known."""
-        graphs = loop_graphs(operation)
-        if graphs is None:
-            return None
-        condition_graph, body = graphs
-        before, count, loop = len(self.entries), self._count, None
-        try:
-            state = list(entry.inputs)
-            for number in range(MAX_ROUNDS):
-                (key,) = self._run_graph(condition_graph, state, {}, entry.frames, entry.taped)
-                condition = self._recorder.tensor(key)
-                if condition is None:
-                    return None
-                if not bool(condition):
-                    return state[: len(operation.outputs)]
-                state = self._run_graph(body, state, {}, entry.frames, entry.taped)
-                if number == _ROUNDS_AT_FIRST:
-                    loop = self._run_again(operation, body, entry)
-                    rounds = 0 if loop is None else loop.rounds
-                    left = (MAX_OPERATIONS - count) / self._rounds_open
-                    if rounds * (self._count - count) / number > left:
-                        raise TooLarge(f"{rounds:,} rounds")
-            raise TooLarge(f"more than {MAX_ROUNDS:,} rounds")
-        except TooLarge:
-            del self.entries[before:]
-            self._count = count
-            loop = loop or self._run_again(operation, body, entry)
-            if loop is None:
-                raise
-            return self._open_rounds(loop, body, entry)[: len(operation.outputs)]
-
-    def _run_again(self, operation: Any, body: Any, entry: Entry) -> LongLoop | None:
-        """Run a loop as TensorFlow runs it; ``None`` where that cannot be done."""
-        tensors = [self._recorder.tensor(key) for key in entry.inputs]
-        known = [self._assigned.get(key, -1) < self._position for key in entry.inputs]
-        if any(tensor is None for tensor in tensors) or not is_pure(body, known):
-            return None
-        return run_loop(operation, body, tensors)
-
-    def _open_rounds(self, loop: LongLoop, body: Any, entry: Entry) -> list[int]:
-        """Run the few rounds of a long loop that are worth opening, with an entry for those between."""
-        state, reached, around = list(entry.inputs), 0, self._rounds_open
-        self._rounds_open = around * len(loop.states)
-        for number in sorted(loop.states):
-            if number != reached:
-                state = self._pass_rounds(body, state, loop.states[number], number - reached, entry)
-            reached = number
-            if number < loop.rounds:
-                state = self._run_graph(body, state, {}, entry.frames, entry.taped)
-                reached += 1
-        self._rounds_open = around
-        return state
-
-    def _pass_rounds(
-        self, body: Any, state: list[int], after: Sequence[Any], number: int, entry: Entry
-    ) -> list[int]:
-        """Append an entry for rounds that stay closed; return the keys of the state after them."""
-        passed = [
-            key_of(given) == key_of(left) for given, left in zip(body.inputs, body.outputs, strict=True)
-        ]
-        keys = [
-            key if stays else self._recorder.keep(tensor)
-            for key, stays, tensor in zip(state, passed, after, strict=True)
-        ]
-        made = tuple(key for key, stays in zip(keys, passed, strict=True) if not stays)
-        size = f"{number:,} rounds"
-        self.entries.append(
-            Entry("While", None, tuple(state), made, entry.frames, entry.taped, too_long=size)
-        )
-        return keys

@@ -3,69 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 
-from tape_magic.engine.diagnosis.first_not_finite import FirstNotFinite
+from tape_magic.engine.diagnosis.exponentials import cure_of_exponential, cure_of_logarithm
 from tape_magic.engine.diagnosis.flow import DataFlow
-from tape_magic.engine.record.entry import Entry
+from tape_magic.engine.diagnosis.singular import EPSILON, Singular, behind
 from tape_magic.engine.record.frames import gradient_of
-from tape_magic.engine.values.precision import largest_exponent
 from tape_magic.engine.values.tensors import to_array
 
 SINGULAR_MATRIX = "the matrix is singular: add a small multiple of the identity"
 
-EPSILON = "1e-12"
-
 _AWAY = "keep the denominator away from 0"
 _NORM = f"a norm has no derivative at 0: use tf.sqrt(tf.reduce_sum(x**2) + {EPSILON})"
-_SUMS = frozenset({"Sum", "Mean"})
-_ADDITIONS = frozenset({"Add", "AddV2", "AddN", "BiasAdd"})
-
-_VALUE_PRESERVING = frozenset({"Reshape", "Squeeze", "ExpandDims", "Identity", "Cast", "BroadcastTo"})
-# fmt: off
-_LINEAR_OR_SELECTING = _VALUE_PRESERVING | _ADDITIONS | _SUMS | {
-    "ClipByValue", "ConcatV2", "GatherNd", "GatherV2", "Max", "Maximum", "Minimum", "Mul", "Neg", "Pack",
-    "SelectV2", "StridedSlice", "Sub", "Transpose",
-}
-# fmt: on
-"""Operations that stand between a probability and its logarithm."""
-
-
-@dataclass(frozen=True, eq=False)
-class Singular:
-    """An operation that gave inf or NaN, and where it stands.
-
-    Attributes
-    ----------
-    first, flow
-        The operation, as the search found it, and the record.
-    text
-        The user's line.
-    """
-
-    first: FirstNotFinite
-    flow: DataFlow
-    text: str
-
-    @property
-    def entry(self) -> Entry:
-        """The operation."""
-        return self.flow.entries[self.first.index]
-
-    @property
-    def kind(self) -> str:
-        """The type of the operation, or of that whose gradient it is a part of."""
-        return gradient_of(self.entry.frames) or self.entry.type
-
-    @property
-    def value(self) -> float | None:
-        """The element of the operation's own first input; ``None`` where it is not known."""
-        if not self.first.inputs or gradient_of(self.entry.frames):
-            return None
-        return self.first.inputs[0]
 
 
 def cure_at_singular_point(singular: Singular) -> str:
@@ -94,10 +45,10 @@ def _sqrt(singular: Singular) -> str:
 
 def _is_sum_of_squares(flow: DataFlow, key: int) -> bool:
     """Return whether a tensor is a sum of squares, as that under the root of a norm is."""
-    entry = _behind(flow, key)
+    entry = behind(flow, key)
     if entry is None or entry.type != "Sum":
         return False
-    entry = _behind(flow, entry.inputs[0])
+    entry = behind(flow, entry.inputs[0])
     if entry is None:
         return False
     if entry.type == "Pow":
@@ -111,14 +62,6 @@ def _is_sum_of_squares(flow: DataFlow, key: int) -> bool:
 def _behind_conjugate(flow: DataFlow, key: int) -> int:
     entry = flow.makers.get(key)
     return entry.inputs[0] if entry is not None and entry.type == "Conj" else key
-
-
-def _behind(flow: DataFlow, key: int) -> Entry | None:
-    """Return the entry that a tensor comes from, behind those that keep its values."""
-    entry = flow.makers.get(key)
-    while entry is not None and entry.type in _VALUE_PRESERVING:
-        entry = flow.makers.get(entry.inputs[0])
-    return entry
 
 
 def _rsqrt(singular: Singular) -> str:
@@ -165,66 +108,6 @@ def _worst_power(singular: Singular) -> tuple[float, float]:
     return (0.0, float(powers.min())) if powers.size and powers.dtype.kind == "f" else (math.nan, math.nan)
 
 
-# -- logarithms --------------------------------------------------------------------------------------------
-
-
-def _log(singular: Singular) -> str:
-    value, entry, flow = singular.first.inputs[:1], singular.entry, singular.flow
-    if not value or value[0] > 0:
-        return ""
-    if value[0] < 0:
-        return "keep its argument above 0"
-    kinds, exponents = _kinds_before(flow, entry.inputs[0])
-    if exponents and all(_is_minus_infinity(flow.value(key)) for key in exponents):
-        return "all that it adds up are exponentials of −inf: keep one of them finite"
-    if not any(_has_infinity(flow.value(key)) for key in exponents):
-        if "Softmax" in kinds:
-            return "use tf.nn.log_softmax, or a cross-entropy with from_logits=True"
-        if "Sigmoid" in kinds:
-            return "use tf.math.log_sigmoid, or a cross-entropy with from_logits=True"
-        if "Exp" in kinds and kinds & _SUMS:
-            return "it underflows: use tf.reduce_logsumexp"
-    example = f"for example tf.math.log(x + {EPSILON})"
-    products = (other for other in flow.entries if other.type == "Mul")
-    with_log = any(not set(entry.outputs).isdisjoint(other.inputs) for other in products)
-    end = "; for x*log(x) there is tf.math.xlogy" if with_log else ""
-    return f"keep its argument above 0, {example}{end}"
-
-
-def _is_minus_infinity(tensor: object) -> bool:
-    return tensor is not None and bool(np.all(to_array(tensor) == -np.inf))
-
-
-def _has_infinity(tensor: object) -> bool:
-    return tensor is not None and bool(np.any(np.isinf(to_array(tensor))))
-
-
-def _kinds_before(flow: DataFlow, key: int) -> tuple[set[str], list[int]]:
-    """Return the kinds of operations that a tensor comes from, as far as they select, add and scale.
-
-    A quotient of exponentials whose denominator is a sum counts as a softmax. The second are the tensors that
-    go into exponentials, softmaxes and sigmoids.
-    """
-    found: set[str] = set()
-    exponents: list[int] = []
-    queue, seen = [key], {key}
-    while queue:
-        entry = flow.makers.get(queue.pop())
-        if entry is None:
-            continue
-        found.add(entry.type)
-        if entry.type in ("Exp", "Softmax", "Sigmoid"):
-            exponents.append(entry.inputs[0])
-        if entry.type == "RealDiv":
-            below, inside = _kinds_before(flow, entry.inputs[1])
-            if {"Exp", "Sum"} <= below:
-                return {"Softmax"}, inside
-        if entry.type in _LINEAR_OR_SELECTING | {"RealDiv"}:
-            queue += [each for each in entry.inputs if each not in seen]
-            seen.update(entry.inputs)
-    return found, exponents
-
-
 # -- quotients ---------------------------------------------------------------------------------------------
 
 
@@ -234,7 +117,7 @@ def _division(singular: Singular) -> str:
         return ""
     if len(inputs) == 2 and inputs[1] != 0:
         return _AWAY if abs(inputs[1]) < 1 else "it overflows: keep the numerator smaller"
-    denominator = _behind(flow, singular.entry.inputs[1]) if len(singular.entry.inputs) > 1 else None
+    denominator = behind(flow, singular.entry.inputs[1]) if len(singular.entry.inputs) > 1 else None
     if denominator is not None and denominator.type in ("Sqrt", "EuclideanNorm"):
         # divide_no_nan would not help: the slope of the root itself is infinite there.
         return f"add a little under the square root that it divides by, tf.sqrt(… + {EPSILON})"
@@ -246,70 +129,6 @@ def _mean(singular: Singular) -> str:
     if singular.entry.type == "Mean" and taken is not None and to_array(taken).size == 0:
         return "it is the mean of no elements"
     return ""
-
-
-# -- exponentials ------------------------------------------------------------------------------------------
-
-
-def _exponential(singular: Singular) -> str:
-    """Return the function that computes without overflow what the exponential is used for.
-
-    The operations after it tell a softmax, a sigmoid, a softplus and a hyperbolic tangent.
-    """
-    first, flow = singular.first, singular.flow
-    if first.result != "inf" or singular.entry.type != "Exp":
-        return ""
-    found = _function_of_exponential(flow, singular.entry)
-    if found:
-        return f"it overflows: {found}"
-    limit = f"{largest_exponent(first.dtype)} ({first.dtype})"
-    return f"it overflows: keep its argument below {limit}, or subtract the maximum first"
-
-
-def _function_of_exponential(flow: DataFlow, exponential: Entry) -> str:
-    """Return what to use in place of the first quotient or logarithm that an exponential leads to."""
-    downstream = flow.downstream(exponential.outputs)
-    for entry in flow.entries:
-        if entry.type not in ("RealDiv", "Reciprocal", "Log", "Log1p") or downstream.isdisjoint(entry.inputs):
-            continue
-        kinds, number = _kinds_since_exp(flow, entry.inputs[-1:])
-        if not kinds <= _LINEAR_OR_SELECTING:
-            return ""
-        if entry.type in ("Log", "Log1p"):
-            if kinds & _SUMS or number > 1:
-                return "use tf.reduce_logsumexp"
-            added = entry.type == "Log1p" or kinds & _ADDITIONS
-            return "use tf.math.softplus" if added else "leave out both, since log(exp(x)) is x"
-        if not number:  # it is divided by something else
-            return ""
-        later = flow.downstream(entry.outputs)
-        log_follows = any(one.type == "Log" and not later.isdisjoint(one.inputs) for one in flow.entries)
-        above, exponentials_above = _kinds_since_exp(flow, entry.inputs[:-1])
-        if "Sub" in above:
-            return "use tf.tanh"
-        if kinds & _SUMS or number > 1:
-            name = "tf.nn.log_softmax" if log_follows else "tf.nn.softmax"
-            return f"use {name}, or subtract the maximum first"
-        if not kinds & _ADDITIONS:
-            return "use one exponential, tf.exp(a - b)" if exponentials_above else "use tf.exp(-x)"
-        return f"use {'tf.math.log_sigmoid' if log_follows else 'tf.sigmoid'}"
-    return ""
-
-
-def _kinds_since_exp(flow: DataFlow, keys: Sequence[int]) -> tuple[set[str], int]:
-    """Return the kinds of the operations between any exponential and some tensors, and how many there are.
-
-    The number is that of the exponentials that lead to the tensors.
-    """
-    exponentials = [entry for entry in flow.entries if entry.type == "Exp"]
-    downstream = flow.downstream(key for entry in exponentials for key in entry.outputs)
-    upstream = flow.upstream(keys)
-    between = {
-        entry.type
-        for entry in flow.entries
-        if not downstream.isdisjoint(entry.inputs) and not upstream.isdisjoint(entry.outputs)
-    }
-    return between, sum(not upstream.isdisjoint(entry.outputs) for entry in exponentials)
 
 
 # -- functions with poles and ends -------------------------------------------------------------------------
@@ -361,7 +180,7 @@ _CURES: dict[str, str | Callable[[Singular], str]] = {
     "Rsqrt": _rsqrt,
     "EuclideanNorm": lambda singular: _NORM if singular.first.in_gradient else "",
     "Pow": _power,
-    "Log": _log,
+    "Log": cure_of_logarithm,
     "Log1p": _outside(-1, math.inf, "keep its argument above −1"),
     "Xlogy": "keep its second argument above 0",
     "Xlog1py": "keep its second argument above −1",
@@ -370,7 +189,7 @@ _CURES: dict[str, str | Callable[[Singular], str]] = {
     "Reciprocal": _argument(f"use tf.math.divide_no_nan, or {_AWAY}"),
     "Xdivy": _AWAY,
     "Mean": _mean,
-    "Exp": _exponential,
+    "Exp": cure_of_exponential,
     "Acos": _outside(-1, 1, _ENDS),
     "Asin": _outside(-1, 1, _ENDS),
     "Atanh": _outside(-1, 1, _ENDS),
