@@ -14,11 +14,12 @@ from tape_magic.engine.derivatives.gradient_table import (
     named_tensors,
     tape_gradient,
 )
+from tape_magic.engine.derivatives.notes import assignment_notes, complex_note
 from tape_magic.engine.derivatives.outputs import parts_of, structured
 from tape_magic.engine.derivatives.request import Request
 from tape_magic.engine.derivatives.run import Run, Structures
 from tape_magic.engine.diagnosis.elementwise import is_list
-from tape_magic.engine.diagnosis.evidence import NamedTensors
+from tape_magic.engine.diagnosis.evidence import NamedTensors, RunEvidence
 from tape_magic.engine.program.program import Namespace, Program
 from tape_magic.engine.values.leaves import Leaf
 from tape_magic.engine.values.tensors import is_tensor
@@ -125,7 +126,30 @@ class Gradients(Run):
                 "TensorFlow differentiates the sum of what is not a scalar; "
                 "--jacobian keeps its elements apart"
             )
+        self._note_what_they_are()
         return rows, structures
+
+    def _note_what_they_are(self) -> None:
+        """Note where a derivative is not what one may take it for."""
+        import tensorflow as tf
+
+        for target in self.asked:
+            found = self.combinations(target)
+            if any(self.table.derivative(target.name, leaves) is not None for leaves in found):
+                leaves = [leaf for combination in found for leaf in combination]
+                given = self.output(target.name), target.wrt[-1], leaves, target.order
+                self.note(*filter(None, [self.complex_note(target.name, *given)]))
+        if self.tapes.recorder.heard_a_write and tf.executing_eagerly():
+            evidence = RunEvidence(self.tapes.recorder, self.program.text(self.namespace))
+            for target in self.asked:
+                leaves = [leaf for combination in self.combinations(target) for leaf in combination]
+                output = named_tensors(target.name, (), self.output(target.name))
+                if self.table[target.name, ()].known_reason is None:
+                    self.note(*assignment_notes(evidence, output, dict.fromkeys(leaves)))
+
+    def complex_note(self, name: str, output: Any, source: str, leaves: Sequence[Leaf], order: int) -> str:
+        """Return what a derivative is where numbers are complex; empty where there is nothing to say."""
+        return complex_note(name, output, source, leaves, order)
 
     def row(self, name: str, leaves: Leaves) -> Derivative:
         """Return the row of an output's derivative by some leaves."""

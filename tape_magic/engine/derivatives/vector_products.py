@@ -13,6 +13,7 @@ from tape_magic.engine.derivatives.gradients import Gradients
 from tape_magic.engine.derivatives.request import Request
 from tape_magic.engine.derivatives.vectors import Pair, copied, primals_and_tangents
 from tape_magic.engine.program.program import Namespace, Program
+from tape_magic.engine.values.leaves import Leaf
 from tape_magic.engine.values.objects import is_composite
 from tape_magic.errors import LineError, closest
 from tape_magic.notation import Target
@@ -53,6 +54,15 @@ class VectorProducts(Gradients):
         self._weights[name] = _weights(record.value, pairs)
         outputs, vectors = [output for output, _ in pairs], [vector for _, vector in pairs]
         return list(tape.gradient(outputs, [leaf.value for leaf in record.leaves], output_gradients=vectors))
+
+    def complex_note(self, name: str, output: Any, source: str, leaves: Sequence[Leaf], order: int) -> str:
+        """Return what the product is of, where the output is complex."""
+        if not np.iscomplexobj(self._weights[name]):
+            return super().complex_note(name, output, source, leaves, order)
+        shown, called = ("the output" if name == "_" else name), self.request.vector_name(name)
+        return (
+            f"{shown} is complex: the product is the derivative of the real part of Σ conj({called})·{shown}"
+        )
 
     def row(self, name: str, leaves: Leaves) -> Derivative:
         """Return the row of an output's product by one leaf."""

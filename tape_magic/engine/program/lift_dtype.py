@@ -29,9 +29,8 @@ def lift_dtype(program: Program, namespace: Namespace, read: Mapping[str, Any], 
 
     The widest dtype of the float tensors and variables that the program reads counts, since no other goes
     with these; then that of the ones that its functions read. Without any, NumPy's rules hold: the widest of
-    the arrays and NumPy scalars that are lifted or computed with. Arrays that are only read do not count
-    where the program makes tensors of float32 itself. Where nothing counts, it is TensorFlow's default,
-    float32.
+    the arrays and NumPy scalars that are lifted or computed with. Where the program makes tensors of float32
+    itself, only lifted arrays count. Where nothing counts, it is TensorFlow's default, float32.
 
     Parameters
     ----------
@@ -48,8 +47,11 @@ def lift_dtype(program: Program, namespace: Namespace, read: Mapping[str, Any], 
     dtypes = dtypes or [dtype for value in within for dtype in _tensor_dtypes(value)]
     if not dtypes:
         computed = [value for name, value in read.items() if name in program.names.operands]
-        arrays = [*lifted, *([] if _makes_float32(program, namespace, within) else [*computed, *within])]
-        dtypes = [dtype for value in _flat(arrays) for dtype in _array_dtypes(value)]
+        if _makes_float32(program, namespace, within):
+            numbers = [value for value in _flat(lifted) if is_a(value, np.ndarray)]
+        else:
+            numbers = list(_flat([*lifted, *computed, *within]))
+        dtypes = [dtype for value in numbers for dtype in _array_dtypes(value)]
     return str(max(dtypes, key=lambda dtype: dtype.size).name) if dtypes else NARROW
 
 

@@ -28,7 +28,7 @@ from tape_magic.engine.internals.operations import (
     stopped_reader,
 )
 from tape_magic.engine.record.conversions import Conversions
-from tape_magic.engine.record.entry import PY_FUNCTION, CustomBackward, Entry
+from tape_magic.engine.record.entry import PY_FUNCTION, CustomBackward, Entry, writes
 from tape_magic.engine.record.frames import BackwardFrames, Frame, UserFrames
 from tape_magic.engine.record.recomputed import DROPPABLE, Droppable, recompute
 
@@ -152,6 +152,11 @@ class Recorder:
         """The operations that ran, in the order of execution."""
         self._catch_up()
         return self._entries
+
+    @property
+    def heard_a_write(self) -> bool:
+        """Whether an operation changed a variable; this makes no entries."""
+        return any(writes(heard[0]) for heard in self._heard) or any(writes(e.type) for e in self._entries)
 
     def tensor(self, key: int) -> Any:
         """Return a tensor by its key, computed again if it was let go of; ``None`` where it is gone."""

@@ -182,7 +182,7 @@ KINDS = {
     "float64 variable": (lambda at: tf.Variable(at, dtype=tf.float64), "float64"),
     "tensor": (lambda at: tf.constant(at, tf.float64), "float64"),
     "float": (float, "float32"),
-    "NumPy scalar": (np.float64, "float32"),
+    "NumPy scalar": (np.float64, "float64"),
     "vector": (lambda at: tf.constant(at + np.array([-0.05, 0.0, 0.05])), "float64"),
     "array": (lambda at: at + np.array([[-0.05, 0.0], [0.02, 0.05]]), "float64"),
 }

@@ -136,6 +136,12 @@ def test_a_source_of_numpy_keeps_its_type(door: Door, value: Any, dtype: str) ->
     assert float(report["dy/dx"]) == 4.0
 
 
+def test_a_scalar_of_numpy_beside_tensors_of_float32(shell: Notebook) -> None:
+    shell.ns.update(base(x=np.float64(2.0)))
+    shell.ok("%%grad dy/dx\ny = x*tf.constant(3.0)")
+    assert (shell.ns["grads"].rows[0].dtype, float(shell.ns["dy_dx"])) == ("float32", 3.0)
+
+
 def test_a_derivative_in_double_precision(door: Door) -> None:
     t = 1.7e9 + np.arange(90) * 60.0
     names = {"tf": tf, "t": t, "mu": 1.7000055e9, "s": 700.0}

@@ -1,0 +1,83 @@
+"""Sentences on derivatives that are right, and not what one may take them for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from tape_magic.engine.derivatives.outputs import parts_of, summands
+from tape_magic.engine.diagnosis.evidence import NamedTensors, RunEvidence
+from tape_magic.engine.values.leaves import Leaf
+from tape_magic.engine.values.tensors import is_variable
+from tape_magic.notation import LAST_EXPRESSION
+
+
+def complex_note(name: str, output: Any, source: str, leaves: Sequence[Leaf], order: int) -> str:
+    """Return what TensorFlow's derivative of an output by a source is, where one of them is complex.
+
+    Empty where both are real, and for derivatives of a higher order by several kinds of numbers.
+    """
+    shown = "the output" if name == LAST_EXPRESSION else name
+    is_complex = any(_is_complex(summands(part)) for part in parts_of(output))
+    by_complex = {_is_complex(leaf.value) for leaf in leaves}
+    if by_complex == {False}:
+        if not is_complex:
+            return ""
+        return f"{shown} is complex: the derivative is that of its real part; tf.math.imag gives the other"
+    if by_complex != {True}:
+        return ""
+    if order > 1:
+        return f"{source} is complex: where {shown} is holomorphic, this is the conjugate of its derivative"
+    if not is_complex:
+        return f"{source} is complex: the derivative is ∂{shown}/∂Re({source}) + i·∂{shown}/∂Im({source})"
+    real = f"∂Re({shown})"
+    return (
+        f"{source} is complex: the derivative is {real}/∂Re({source}) + i·{real}/∂Im({source}), "
+        f"the conjugate of the complex one where {shown} is holomorphic"
+    )
+
+
+def _is_complex(tensor: Any) -> bool:
+    dtype = getattr(tensor, "dtype", None)
+    return bool(getattr(dtype, "is_complex", False))
+
+
+def assignment_notes(evidence: RunEvidence, target: NamedTensors, leaves: Iterable[Leaf]) -> list[str]:
+    """Return a sentence for each source that the program assigns before the target reads it.
+
+    A variable is one source to a tape, whatever its values: what an assignment took over is constant.
+    """
+    variables = [leaf for leaf in leaves if is_variable(leaf.value)]
+    keys = {leaf: NamedTensors(leaf.name, (leaf.value,)).keys[0] for leaf in variables}
+    found = []
+    for leaf, key in keys.items():
+        index = _assigned_before_read(evidence, target, key)
+        if index is None:
+            continue
+        where = evidence.where(evidence.flow.entries[index].frames)
+        if where is None or where.file:
+            continue
+        more = ""
+        if evidence.flow.upstream(evidence.flow.entries[index].inputs[1:]) & set(keys.values()):
+            more = ", not through the assignment; to go through it, compute a new tensor instead"
+        found.append(
+            f"line {where.line} assigns {leaf.name}: the derivative is by its value from there on{more}"
+        )
+    return found
+
+
+def _assigned_before_read(evidence: RunEvidence, target: NamedTensors, key: int) -> int | None:
+    """Return the last assignment to a variable before the reads that a target depends on.
+
+    ``None`` where there is none, and where the target also depends on reads before it.
+    """
+    reached, assigned = set(target.keys), None
+    for index, entry in reversed(list(enumerate(evidence.flow.entries))):
+        if entry.changes == key and key in reached:
+            assigned = index
+            reached.discard(key)
+        elif entry.changes in reached or not reached.isdisjoint(entry.outputs):
+            if assigned is not None and key in entry.inputs:
+                return None
+            reached.update(entry.inputs)
+    return assigned
