@@ -13,7 +13,9 @@ from tape_magic.engine.derivatives.jacobians import BatchJacobians, Jacobians
 from tape_magic.engine.derivatives.request import Request
 from tape_magic.engine.program.function import FunctionProgram
 from tape_magic.engine.program.program import Namespace, Program, Untraceable
-from tape_magic.engine.values.leaves import leaves_of
+from tape_magic.engine.values.introspection import is_a
+from tape_magic.engine.values.leaves import items_of, leaves_of
+from tape_magic.engine.values.objects import parts_of_object
 from tape_magic.engine.values.places import look_up
 from tape_magic.engine.values.tensors import is_inexact, is_liftable, is_module, is_tensor, is_variable
 from tape_magic.errors import LineError, SourceError, TargetError, a_kind, closest
@@ -161,7 +163,19 @@ def _refuse_source(program: Program, namespace: Namespace, text: str, called: st
             f"{text} is {a_kind(value)}, which keeps its own variables: parameters of {called} "
             "stand for variables, tensors, floats and arrays."
         )
+    if _holds_objects(value):
+        raise SourceError(
+            f"{text} is {a_kind(value)}, and parameters of {called} stand for variables, tensors, floats and "
+            "arrays, or for lists, tuples and dicts of them."
+        )
     leaves_of(value, text, lifted=False)
+
+
+def _holds_objects(value: Any) -> bool:
+    """Return whether a source is an object that stands for its attributes, or holds one."""
+    if is_a(value, list | tuple | dict):
+        return any(_holds_objects(item) for _, item in items_of(value))
+    return bool(parts_of_object(value))
 
 
 def _is_inexact(value: Any) -> bool:

@@ -22,6 +22,7 @@ from tape_magic.engine.program.selection import Selection, Source, replaced_vari
 from tape_magic.engine.record.recorder import Recorder
 from tape_magic.engine.values.leaves import Leaf
 from tape_magic.engine.values.places import look_up
+from tape_magic.engine.values.refusals import emptiness, is_untrained
 from tape_magic.engine.values.tensors import is_inexact, is_tensor
 from tape_magic.errors import SourceError, TargetError, closest
 from tape_magic.notation import LAST_EXPRESSION, Kind, Target
@@ -239,6 +240,9 @@ class Run(ABC):
         wrt = self.request.wrt
         found = tuple(wrt) if wrt is not None else self.selection.defaults
         if not found and not all(target.wrt for target in outputs):
+            for name in self.program.names.reads:
+                if is_untrained(value := self.namespace.get(name)):
+                    raise SourceError(f"there is nothing to differentiate by: {emptiness(value, name)}")
             raise SourceError(
                 "there is nothing to differentiate by: no variable, float tensor, float or array was read; "
                 "name a source with --wrt x."

@@ -16,7 +16,7 @@ from tape_magic.engine.values.leaves import items_of
 from tape_magic.engine.values.objects import parts_of_object
 from tape_magic.engine.values.ownership import is_own
 from tape_magic.engine.values.reach import reachable
-from tape_magic.engine.values.tensors import is_module, is_tensor, is_variable, tf_variable
+from tape_magic.engine.values.tensors import is_layer, is_module, is_tensor, is_variable, tf_variable
 
 NARROW = "float32"
 
@@ -66,6 +66,8 @@ def _flat(values: Iterable[Any]) -> Iterator[Any]:
 
 
 def _tensor_dtypes(value: Any) -> Iterator[Any]:
+    import tensorflow as tf
+
     for item in _flat([value]):
         ones = item.trainable_variables if is_module(item) else [item]
         for one in ones:
@@ -73,12 +75,17 @@ def _tensor_dtypes(value: Any) -> Iterator[Any]:
                 dtype = tf_variable(one).dtype if is_variable(one) else one.dtype
                 if dtype.is_floating or dtype.is_complex:
                     yield dtype.real_dtype
+        if is_layer(item) and not ones:  # frozen, or without weights: it casts what it is called with
+            yield tf.as_dtype(item.compute_dtype)
 
 
 def _array_dtypes(value: Any) -> Iterator[Any]:
     """Yield the dtype of an array or NumPy scalar; of whole numbers, where float32 cannot hold them."""
     import tensorflow as tf
 
+    if type(value).__module__.partition(".")[0] == "pandas":
+        columns = np.atleast_1d(np.asarray(getattr(value, "dtypes", None), object))
+        yield from (tf.as_dtype(one) for one in columns if one in (np.float32, np.float64))
     if not is_a(value, np.ndarray | np.number):
         return
     if np.issubdtype(value.dtype, np.inexact):

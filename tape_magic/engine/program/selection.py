@@ -14,6 +14,7 @@ from tape_magic.engine.program.lifting import Lifting, constant
 from tape_magic.engine.program.program import Hooks, Namespace, Program
 from tape_magic.engine.values.creation import hearing_new_variables
 from tape_magic.engine.values.leaves import Leaf, is_frozen, is_unbuilt, leaves_of, own_name
+from tape_magic.engine.values.objects import parts_of_object
 from tape_magic.engine.values.places import look_up, object_at
 from tape_magic.engine.values.reach import mentions_variables, reachable
 from tape_magic.engine.values.refusals import emptiness
@@ -254,6 +255,9 @@ class Selection:
             for name, value in [*self._namespace.items(), *self._read().items()]
             if not name.startswith("_") and is_variable(value)
         }
+        for name, value in self._read().items() if not by_id.keys() >= read.keys() else ():
+            if parts_of_object(value):
+                by_id |= {id(leaf.value): leaf.name for leaf in leaves_of(value, name, lifted=False)} | by_id
         for variable in read.values():
             name = by_id.get(id(variable)) or own_name(variable)
             taken = {source.name for source in chosen}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import abc
 import argparse
+import itertools
 import sys
 import types
 import typing
@@ -34,6 +35,9 @@ _NEUTRAL = (object, abc.ABC, typing.Generic, typing.Protocol)
 """Bases that give an object nothing to hold."""
 
 _NOTHING, _NUMBER, _TENSOR, _VARIABLE = range(4)
+
+_MOST = 1000
+"""The most items of a list or dict that are looked at to tell of what kind it is."""
 
 TRACKING = "_self_"
 """How the attributes begin that TensorFlow adds to a ``tf.Module`` for its own accounts."""
@@ -198,9 +202,9 @@ def _rank(value: Any, seen: frozenset[int]) -> int:
         return _VARIABLE if value.trainable_variables or not getattr(value, "built", True) else _NOTHING
     inside: list[Any] = []
     if is_a(value, dict):
-        inside = [item for _, item in pairs_of(value)]
+        inside = [item for _, item in itertools.islice(pairs_of(value), _MOST)]
     elif is_a(value, list | tuple):
-        inside = list(elements_of(value))
+        inside = list(itertools.islice(elements_of(value), _MOST))
     elif _is_object(value):
         inside = list(_attributes(value).values())
     seen |= {id(value)}

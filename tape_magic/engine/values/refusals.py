@@ -94,6 +94,12 @@ def _may_select(dtype: Any, value: Any) -> bool:
     return dtype.name in ("int32", "int64") and len(value.shape) > 0
 
 
+def is_untrained(value: Any) -> bool:
+    """Return whether a value is a layer, model or module that has variables, and none of them trainable."""
+    held = is_module(value) and (value.weights if is_layer(value) else value.variables)
+    return bool(held) and not value.trainable_variables
+
+
 def emptiness(value: Any, name: str) -> str:
     """Return why there is nothing to differentiate by, or minimise over, in a source without a leaf."""
     if not is_module(value):
@@ -102,7 +108,7 @@ def emptiness(value: Any, name: str) -> str:
             return f"{name} {what}: there is no variable, tensor, float or array in it."
         return source_refusal(value, name)
     layer = is_layer(value)
-    if not (value.weights if layer else value.variables):  # the variables of a layer include random seeds
+    if not is_untrained(value):  # the variables of a layer, but not its weights, include random seeds
         if layer and not value.built:
             return (
                 f"{name} has no variables yet: a layer makes them when called, and the cell does not call it."

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tape_magic.engine.values import objects
 from tape_magic.results.gradients import GradReport
 from tests.support.doors import Case, Door
 from tests.support.notebook import Notebook
@@ -339,6 +340,29 @@ def test_objects_that_hold_nothing(shell: Notebook, value: Any, what: str) -> No
         f"s is {what}, which has no derivative; sources are variables, float tensors, floats, arrays, "
         "layers and models, and lists, tuples, dicts or objects that hold them."
     )
+
+
+def test_an_object_is_no_parameter_of_a_compiled_function(shell: Notebook) -> None:
+    shell.ns.update(tf=tf, s=State(2.0, 3.0), r=RAGGED)
+    assert shell.refused("%%grad dy/ds --def f\ny = s.w*s.b") == (
+        "s is a State, and parameters of f stand for variables, tensors, floats and arrays, "
+        "or for lists, tuples and dicts of them."
+    )
+    assert shell.refused("%%grad dy/dr --def f\ny = tf.reduce_sum(r)").startswith("r is a RaggedTensor, and")
+
+
+def test_variables_of_an_object_that_is_not_named(shell: Notebook) -> None:
+    shell.ns.update(s=State(tf.Variable(2.0), tf.Variable(5.0)), w=tf.Variable(1.0))
+    shell.ok("%%grad y\ny = s.w**2*s.b*w")
+    assert flat(shell.ns["grads"]) == {"s.w": 20.0, "s.b": 4.0, "w": 20.0}
+
+
+def test_a_long_list_in_an_object_takes_no_time(shell: Notebook, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at = []
+    monkeypatch.setattr(objects, "is_tensor", lambda value: looked_at.append(value) or tf.is_tensor(value))
+    s = Own(tf.Variable(2.0), list(range(100_000)))
+    assert list(objects.parts_of_object(s)) == ["w"]
+    assert len(looked_at) < 5000
 
 
 def test_an_integer_in_a_list_is_refused_still(shell: Notebook) -> None:

@@ -98,6 +98,22 @@ def test_a_frozen_layer_among_others(shell: Notebook) -> None:
     assert said.startswith("s has no trainable variables (s.trainable is False)")
 
 
+def test_a_frozen_model_that_is_all_that_is_read(shell: Notebook) -> None:
+    shell.ns.update(tf=tf, net=network(trainable=False))
+    said = shell.refused("%%grad loss\nloss = tf.reduce_sum(net(tf.ones((1, 2))))")
+    assert said == (
+        "there is nothing to differentiate by: net has no trainable variables (net.trainable is False): "
+        "set net.trainable = True."
+    )
+
+
+@pytest.mark.parametrize("other", ["w", "x"])
+def test_beside_a_frozen_model_the_rest_is_differentiated_by(shell: Notebook, other: str) -> None:
+    shell.ns.update(tf=tf, net=network(trainable=False), w=tf.Variable(2.0), x=DATA)
+    shell.ok(f"%%grad loss\nloss = tf.reduce_sum(net({other}*tf.ones((1, 2))))")
+    assert [row.wrt for row in shell.ns["grads"]] == [(other,)]
+
+
 def test_a_layer_that_the_cell_freezes(shell: Notebook) -> None:
     shell.ns.update(tf=tf, keras=keras, data=DATA)
     cell = "s = keras.layers.Dense(1)\ns(data)\ns.trainable = False\nloss = tf.reduce_sum(s(data))"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import types
 from typing import Any
 
 import keras
 import numpy as np
+import pandas
 import pytest
 import tensorflow as tf
 
@@ -26,6 +28,12 @@ def base(**more: Any) -> dict[str, Any]:
     return {"tf": tf, "np": np, "keras": keras, "plt": Drawing(), "x": 2.0, **more}
 
 
+def frozen() -> Any:
+    net = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    net.trainable = False
+    return net
+
+
 WIDE: list[tuple[str, dict[str, Any]]] = [
     ("y = x*a", {"a": A64}),
     ("y = a*x", {"a": A64}),
@@ -38,6 +46,9 @@ WIDE: list[tuple[str, dict[str, Any]]] = [
     ("y = x*a[1:]", {"a": A64}),
     ("y = x*d['t']", {"d": {"t": A64}}),
     ("y = x*d[0]", {"d": [A64, A32]}),
+    ("y = x*d.t", {"d": types.SimpleNamespace(t=A64)}),
+    ("y = x*d.t.values", {"d": pandas.DataFrame({"t": A64, "n": SMALL})}),
+    ("y = x*d.values", {"d": pandas.Series(A64)}),
     ("y = x*big", {"big": BIG}),
     ("y = x*big", {"big": -BIG}),
     ("y = sum(x*v for v in a)", {"a": A64}),
@@ -71,6 +82,10 @@ NARROW: list[tuple[str, dict[str, Any]]] = [
     ("y = x*small", {"small": SMALL}),
     ("y = x*tf.one_hot(small, 4)[0]", {"small": SMALL}),
     ("y = x*n", {"n": np.int64(3)}),
+    ("y = x*d.t.values", {"d": pandas.DataFrame({"t": A32, "n": SMALL})}),
+    ("y = x**2*len(d)", {"d": pandas.DataFrame({"t": A64})}),
+    ("y = tf.reduce_sum(net(x*a[:, None])*x)", {"a": A64, "net": frozen()}),
+    ("y = tf.reduce_sum(act(x*a)*x)", {"a": A64, "act": keras.layers.ReLU()}),
     # Read, and not computed with.
     ("y = x**2\nplt.plot(a, a)", {"a": A64}),
     ("y = x**2\nplt.plot(a, x)", {"a": A64}),
