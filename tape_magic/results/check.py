@@ -45,6 +45,10 @@ class Check:
         The dtype in which the differences were taken.
     note
         The limits of the comparison, a sentence without a full stop; empty where there are none.
+    reason
+        What explains the comparison, with the user's line: the cause of a difference, where it was tried and
+        found right (`tf.stop_gradient`, a variable's state, a custom gradient), or which value of a variable
+        the derivative is by; a sentence without a full stop, empty where nothing is known.
     """
 
     key: str
@@ -57,6 +61,7 @@ class Check:
     elements: int
     dtype: str
     note: str = ""
+    reason: str = ""
 
     @property
     def outcome(self) -> CheckOutcome:

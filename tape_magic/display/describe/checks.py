@@ -25,21 +25,24 @@ def checks_verdict(checks: Sequence[Check]) -> Verdict | None:
     if left and (wrong or right):
         details.append(f"{len(left):,} not compared")
     common, lines = _remarks(checks)
+    reasons = _reasons(checks)
     if wrong:
         wrong.sort(key=lambda check: -check.error)
         who = "disagrees" if len(checks) == 1 else f"{len(wrong):,} of {len(checks):,} disagree"
         headline = f"{who} with central differences: {''.join(_place(wrong[0]))}"
         error = f"relative error {numbers.rounded(wrong[0].error, 2)}"
         others = [_other(check) for check in wrong[1 : 1 + _LISTED]]
-        return Verdict(Tone.WARNING, headline, (error, *details, *common), (*others, *lines))
+        return Verdict(Tone.WARNING, headline, (error, *details, *common), (*others, *reasons, *lines))
     if not right:
         who = "" if len(checks) == 1 else f"none of {len(checks):,} "
         headline = f"{who}{'compared' if who else 'not compared'} with central differences"
-        return Verdict(Tone.WARNING, headline, (*details, *common), lines)
+        return Verdict(Tone.WARNING, headline, (*details, *common), (*reasons, *lines))
     some = f"{len(right):,} of {len(checks):,} agree" if left else f"all {len(checks):,} agree"
     who = "agrees" if len(checks) == 1 else some
     error = f"largest relative error {numbers.rounded(max(check.error for check in right), 2)}"
-    return Verdict(Tone.GOOD, f"{who} with central differences ({error})", (*details, *common), lines)
+    return Verdict(
+        Tone.GOOD, f"{who} with central differences ({error})", (*details, *common), (*reasons, *lines)
+    )
 
 
 def _other(check: Check) -> Line:
@@ -78,6 +81,20 @@ def _remarks(checks: Sequence[Check]) -> tuple[tuple[str, ...], tuple[Line, ...]
     if len(special) > _LISTED:
         lines.append(Line((say(f"and {len(special) - _LISTED:,} more remarks, in report.checks"),)))
     return tuple(common), tuple(lines)
+
+
+def _reasons(checks: Sequence[Check]) -> tuple[Line, ...]:
+    """Return a line for each reason; of many, some."""
+    keys: dict[str, list[str]] = {}
+    for check in checks:
+        if check.reason:
+            keys.setdefault(check.reason, []).append(check.key)
+    lines = []
+    for reason, some in list(keys.items())[:_LISTED]:
+        alone = len(some) == len(checks)
+        who = () if alone else (Words(some[0], code=True), Words(f"{_more(some)}: "))
+        lines.append(Line(((*who, Words(reason)),)))
+    return tuple(lines)
 
 
 def _more(keys: Sequence[str]) -> str:

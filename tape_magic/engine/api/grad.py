@@ -75,7 +75,8 @@ def grad(
         Return zeros instead of ``None`` where a target does not depend on a source.
     check
         Compare each derivative with central differences: `fn` is called again, from the state before its
-        first call, and the state after the first call is put back. ``report.checks`` has the errors.
+        first call, and the state after the first call is put back. ``report.checks`` has the errors, and
+        the causes that are known.
     limit
         The largest Jacobian or Hessian that is computed, in bytes.
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from tape_magic.engine.check.causes import Way, what_leaves_became
+from tape_magic.engine.check.explanation import Explanation
+from tape_magic.engine.check.holding import Holding
 from tape_magic.engine.check.precisions import DOUBLE, Precisions, is_coarse
 from tape_magic.engine.check.quantities import (
     Key,
@@ -25,7 +28,7 @@ from tape_magic.engine.check.row_check import RowCheck
 from tape_magic.engine.check.sampling import Sampling, moved_leaves
 from tape_magic.engine.derivatives.differentiate import differentiate
 from tape_magic.engine.derivatives.request import Request
-from tape_magic.engine.derivatives.run import RunResult
+from tape_magic.engine.derivatives.run import Run, RunResult
 from tape_magic.engine.internals.contexts import restore_after_interrupt
 from tape_magic.engine.program.program import Namespace, Program
 from tape_magic.errors import CheckError, TapeMagicError
@@ -71,6 +74,10 @@ def _sources(request: Request, program: Program, namespace: Namespace) -> list[s
     return [*(text for target in targets for text in target.wrt), *(request.wrt or ()), *request.vectors]
 
 
+_Seen = tuple[RunResult, Quantities, Precisions, Mapping[Way, str]]
+"""A run's result, its numbers, its precisions, and what is said of leaves that it assigns."""
+
+
 @dataclass(frozen=True)
 class _Recomputed:
     """The numbers of a further run, which has the precision of the differences.
@@ -83,12 +90,15 @@ class _Recomputed:
         In which dtypes the program itself computes.
     note
         Why the run is not in float64; empty where it is, or where it is for some rows.
+    became
+        What is said of leaves that the program assigns before it reads them.
     """
 
     quantities: Quantities
     precisions: Precisions
     own: Precisions
     note: str = ""
+    became: Mapping[Way, str] = field(default_factory=dict)
 
 
 class _Checker:
@@ -108,9 +118,12 @@ class _Checker:
     def checks(self) -> tuple[Check, ...]:
         """Return a check for each row of the report."""
         found = self._recompute()
+        if found.became:
+            self._rerun.holding = Holding()
         base = self._observe({})
         rows = [self._row_check(row, found, base) for row in self._done.report.rows]
         Sampling(self._rerun, self._done, self._observe).take(rows)
+        Explanation(self._rerun, self._request, self._done, self._observe).add_to(rows)
         return tuple(row.check() for row in rows)
 
     def _row_check(self, row: Derivative, found: _Recomputed, base: Quantities) -> RowCheck:
@@ -125,6 +138,8 @@ class _Checker:
             dtype,
             own,
         )
+        became = [found.became[row.target, leaf] for leaf in moved if (row.target, leaf) in found.became]
+        checked.reason = next(iter(became), "")
         if is_coarse(own) and not is_coarse(dtype):
             checked.note(f"the cell itself computes in {own}")
         elif dtype != DOUBLE:
@@ -142,7 +157,7 @@ class _Checker:
         """
         for _ in range(2):
             try:
-                done, found, own = self._run()
+                done, found, own, became = self._run()
             except TapeMagicError:
                 raise
             except Exception as error:
@@ -155,40 +170,39 @@ class _Checker:
         self._rerun.learn(done.leaves)
         dtypes = self._dtypes(own)
         if set(dtypes) <= {DOUBLE}:
-            return _Recomputed(found, own, own)
+            return _Recomputed(found, own, own, became=became)
         why = "the cell does not compute in float64"
         self._rerun.wide = True
         try:
-            wide, further, there = self._run()
+            wide, further, there, became = self._run()
             one, other = ({row.key: row.connected for row in run.report} for run in (done, wide))
             if one == other and self._dtypes(there) != dtypes:
                 outputs = {key: one for key, one in found.items() if not key[1]}
                 if first_difference(outputs, further, own.of_output) is None:
-                    return _Recomputed(further, there, own)
+                    return _Recomputed(further, there, own, became=became)
                 why = "in float64 the cell gives something else"
         except Exception as error:
             why += self._at(error)
         self._rerun.wide = False
-        return _Recomputed(found, own, own, why)
+        return _Recomputed(found, own, own, why, became)
 
     def _dtypes(self, precisions: Precisions) -> list[str]:
         """Return the dtype in which each row's differences would be taken."""
         rows = self._done.report.rows
         return [precisions.of_row(row.target, moved_leaves(row, self._done)) for row in rows]
 
-    def _run(self) -> tuple[RunResult, Quantities, Precisions]:
-        """Run the program again with nothing moved; return its result, its numbers and its precisions."""
+    def _run(self) -> _Seen:
+        """Run the program again with nothing moved."""
 
-        def compute(program: Program, namespace: Namespace) -> tuple[RunResult, Quantities, Precisions]:
-            seen: list[Precisions] = []
-            done = differentiate(
-                program,
-                namespace,
-                self._request,
-                lambda run: seen.append(Precisions.of(run, self._outputs)),
-            )
+        def compute(program: Program, namespace: Namespace) -> _Seen:
+            seen: list[tuple[Precisions, Mapping[Way, str]]] = []
+
+            def look(run: Run) -> None:
+                seen.append((Precisions.of(run, self._outputs), what_leaves_became(run, self._outputs)))
+
+            done = differentiate(program, namespace, self._request, look)
             outputs = output_numbers(program, namespace, done.value, self._outputs)
-            return done, {**outputs, **derivative_numbers(done)}, seen[0]
+            return done, {**outputs, **derivative_numbers(done)}, *seen[0]
 
         return self._rerun.run(compute)
 

@@ -52,7 +52,7 @@ class Precisions:
         ]
         leading, between = dict[str, str](), dict[tuple[str, str], str]()
         for name in outputs:
-            target = _target(run, name)
+            target = target_of(run, name)
             if target is None:
                 continue
             ways = _Ways(run, target)
@@ -87,7 +87,7 @@ def is_coarse(dtype: str) -> bool:
     return epsilon(dtype) > COARSE
 
 
-def _target(run: Run, name: str) -> NamedTensors | None:
+def target_of(run: Run, name: str) -> NamedTensors | None:
     """Return an output of a run; ``None`` where it holds no numbers that can be differentiated."""
     try:
         value = run.output(name)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 
+from tape_magic.engine.check.holding import Holding
 from tape_magic.engine.check.moved_program import MovedProgram
 from tape_magic.engine.internals.contexts import run_eagerly_here
 from tape_magic.engine.internals.keras_layers import widen
@@ -78,6 +79,8 @@ class Rerun:
         The namespace before the program's own run.
     wide
         Whether further runs have copies in double precision of everything narrower.
+    holding
+        What is held while the program runs, if anything is.
 
     Raises :class:`CheckError` for a program that cannot run twice, since it takes from an iterator or has
     more than :data:`LIMIT` bytes to copy.
@@ -92,6 +95,8 @@ class Rerun:
         self._newest = newest_key()
         self._leaves: dict[str, _MovableLeaf] = {}
         self._fixed: dict[str, str] = {}
+        self._variables: dict[int, Any] = {}
+        self.holding: Holding | None = None
         self._turns: Mapping[str, int] = {}
         self._widened = ExitStack()
         self._lifted: list[Lifting] = []
@@ -155,7 +160,8 @@ class Rerun:
         self._before.restore(beside=self._after)
         self._place(deltas or {})
         moved = MovedProgram(self._program, self._movers(deltas or {}), self._turns)
-        result = compute(moved, self._namespace)
+        with nullcontext() if self.holding is None else self.holding.during(self._variables):
+            result = compute(moved, self._namespace)
         self._turns = moved.turns
         return result
 
@@ -223,7 +229,7 @@ class Rerun:
         if self.wide:
             variables = [one for one, _ in self._before.values.values() if is_keras_variable(one)]
             widen(self._before.layers, variables, double_of, self._widened)
-        leaves = self._leaves
+        leaves, self._variables = self._leaves, {}
         values = {
             name: tf.constant(self.moved(name, delta), self._dtype(name)) for name, delta in deltas.items()
         }
@@ -237,9 +243,13 @@ class Rerun:
             if new is not slot.value:
                 slot.write(new)
         for name, leaf in leaves.items():
-            if is_variable(leaf.held) and name in values:
+            if is_variable(leaf.held):
                 variable = tf_variable(swapped.get(id(leaf.held), leaf.held))
-                variable.assign(tf.cast(values[name], variable.dtype))
+                if name in values:
+                    variable.assign(tf.cast(values[name], variable.dtype))
+                if self.holding is not None:
+                    at = tf.constant(self.value(name), self._dtype(name))
+                    self._variables[key_of_variable(variable)] = values.get(name, at) - at
             elif is_liftable(leaf.held) and (self.wide or name in values):
                 value = values.get(name)
                 value = tf.constant(leaf.held, self._dtype(name)) if value is None else value

@@ -18,6 +18,9 @@ from tape_magic.notation import Kind
 from tape_magic.results.check import Check
 from tape_magic.results.gradients import Derivative
 
+_TRIED = 2
+"""Most directions along which a cause of a disagreement is tried."""
+
 
 @dataclass(frozen=True)
 class Direction:
@@ -58,6 +61,8 @@ class RowCheck:
         The least precise dtype on the ways from the leaves that move, in the run of the differences.
     own
         The least precise dtype of all that the reported derivative was computed with.
+    reason
+        What explains the comparison; see :class:`~tape_magic.results.check.Check`.
     """
 
     row: Derivative
@@ -66,10 +71,12 @@ class RowCheck:
     base: Array
     dtype: str
     own: str
+    reason: str = ""
     _notes: dict[str, None] = field(default_factory=dict)
     _worst: float = -1.0
     _found: dict[str, Any] = field(default_factory=dict)
     _lost: bool = False
+    _wrong: list[tuple[float, Direction]] = field(default_factory=list)
     _skipped: dict[Skipped, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -170,10 +177,23 @@ class RowCheck:
         self._compared[elements[kept & (elements >= 0)]] = True
         ratios = np.where(kept, judgement.ratios, -1.0)
         worst = int(np.argmax(ratios))
+        if ratios[worst] > 1:
+            self._wrong.append((float(ratios[worst]), direction))
         if ratios[worst] > self._worst:
             self._worst = float(ratios[worst])
             self._found = judgement.finding(worst, direction.unit) | {"place": self._place(elements[worst])}
             self._lost = self._worst > 1 and self._found["tolerance"] > judgement.strict
+
+    @property
+    def worst(self) -> float:
+        """The largest error found, divided by its tolerance; negative where nothing was compared."""
+        return self._worst
+
+    @property
+    def wrong_directions(self) -> list[Direction]:
+        """The directions along which the derivative is most wrong, a few of them."""
+        ordered = sorted(self._wrong, key=lambda one: -one[0])
+        return [direction for _, direction in ordered[:_TRIED]]
 
     def check(self) -> Check:
         """Return the comparison of the row."""
@@ -194,6 +214,7 @@ class RowCheck:
             elements=self._compared.size,
             dtype=self.dtype,
             note="; ".join(self._notes),
+            reason=self.reason,
         )
 
     def note(self, remark: str) -> None:

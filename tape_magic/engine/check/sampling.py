@@ -64,7 +64,7 @@ class Sampling:
             for group, directions in plans:
                 if turn >= len(directions) or self._time_is_up(group):
                     continue
-                judgements = self._judge(group, directions[turn], _step(group), quick_estimate)
+                judgements = self.judge(group, directions[turn], step_for(group), quick_estimate)
                 severity = max(one.severity for one in judgements)
                 if severity > 1:
                     doubtful.append((severity, group, directions[turn], judgements))
@@ -74,7 +74,7 @@ class Sampling:
         for number, (_, group, direction, judgements) in enumerate(doubtful):
             sure = number < THOROUGH and not self._time_is_up(group)
             if sure:  # a series that begins at a larger step, and whose smaller steps show kinks
-                judgements = self._judge(group, direction, 4 * _step(group), thorough_estimate)
+                judgements = self.judge(group, direction, 4 * step_for(group), thorough_estimate)
             _add(group, direction, judgements, sure=sure)
 
     def _time_is_up(self, group: list[RowCheck]) -> bool:
@@ -152,7 +152,7 @@ class Sampling:
 
     # -- one direction -----------------------------------------------------------------------------
 
-    def _judge(
+    def judge(
         self,
         group: list[RowCheck],
         direction: Direction,
@@ -184,7 +184,7 @@ def moved_leaves(row: Derivative, done: RunResult) -> tuple[str, ...]:
     return tuple(done.tangents) if row.kind in (Kind.JVP, Kind.HVP) else row.wrt[-1:]
 
 
-def _step(group: list[RowCheck]) -> float:
+def step_for(group: list[RowCheck]) -> float:
     """Return the step for a group of rows, relative to the magnitude of what moves."""
     return step_of(max(row.eps for row in group))
 

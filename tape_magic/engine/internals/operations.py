@@ -19,9 +19,10 @@ HearOperation = Callable[..., None]
 not run but added to a graph, ``op_name`` and ``graph`` are given, too."""
 
 BackwardFunction = Callable[..., Any]
-HearCustom = Callable[[str, Sequence[Any], Sequence[Any], BackwardFunction], BackwardFunction]
+HearCustom = Callable[[str, Sequence[Any], Sequence[Any], BackwardFunction], BackwardFunction | None]
 """Called with the name, outputs, inputs and backward function of what a tape records as a whole, such as a
-``tf.function`` or a custom gradient; returns the backward function to record."""
+``tf.function`` or a custom gradient; returns the backward function to record, or ``None`` to record nothing,
+so that the tape goes by the operations within."""
 
 
 class _Hook:
@@ -40,6 +41,8 @@ class _Hook:
     ) -> None:
         for hear in reversed(self.hearers.get(threading.get_ident(), [])):
             backward_function = hear(op_type, outputs, inputs, backward_function)
+            if backward_function is None:
+                return
         self.recorded_as(op_type, outputs, inputs, backward_function, forward_function)
 
 

@@ -61,6 +61,31 @@ def text_of(*checks: Check) -> str:
                 "  dy/db: not compared: a kink",
             ],
         ),
+        (
+            [replace(BAD, reason="a cause, line 2: y = a; b")],
+            [
+                "disagrees with central differences: dy/da at [2, 0]: 1.01 against 1 ·",
+                "  relative error 0.01 · in float64 · 4 of 6 elements compared by themselves",
+                "  a cause, line 2: y = a; b",
+            ],
+        ),
+        (
+            [GOOD, replace(BAD, reason="a cause"), replace(NOT, reason="a cause")],
+            [
+                "1 of 3 disagree with central differences: dy/da at [2, 0]: 1.01 against 1 ·",
+                "  relative error 0.01 · in float64 · 5 of 9 elements compared by themselves ·",
+                "  1 not compared",
+                "  dy/da and 1 more: a cause",
+                "  dy/db: not compared: a kink",
+            ],
+        ),
+        (
+            [replace(GOOD, reason="by the new value")],
+            [
+                "agrees with central differences (largest relative error 2e−9) · in float64",
+                "  by the new value",
+            ],
+        ),
         ([NOT], ["not compared with central differences · in float64 · not compared: a kink"]),
         (
             [NOT, replace(NOT, key="dy/dx")],

@@ -13,6 +13,14 @@ import tensorflow as tf
 from tests.support.doors import Case, Door
 from tests.support.notebook import Notebook
 
+
+@pytest.fixture(autouse=True)
+def time_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine, everything is compared and explained."""
+    monkeypatch.setattr("tape_magic.engine.check.sampling.SECONDS", 600.0)
+    monkeypatch.setattr("tape_magic.engine.check.explanation.SECONDS", 600.0)
+
+
 COLUMN = np.linspace(-1.0, 1.0, 6, dtype="float32").reshape(6, 1)
 PAIRS = np.array([[0.1, 0.2], [0.5, -0.3], [0.7, 1.1]], "float32")
 SEQUENCE = np.linspace(-1.0, 1.0, 8, dtype="float32").reshape(1, 4, 2)

@@ -13,6 +13,14 @@ import tensorflow as tf
 from tape_magic.results.check import CheckOutcome
 from tests.support.doors import Case, Door
 
+
+@pytest.fixture(autouse=True)
+def time_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine, everything is compared and explained."""
+    monkeypatch.setattr("tape_magic.engine.check.sampling.SECONDS", 600.0)
+    monkeypatch.setattr("tape_magic.engine.check.explanation.SECONDS", 600.0)
+
+
 HALVES = ["bfloat16", "float16"]
 
 

@@ -1,0 +1,135 @@
+"""What may set a derivative apart from differences, as the record of a run shows; and how that is said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tape_magic.engine.check.holding import Holding
+from tape_magic.engine.check.precisions import target_of
+from tape_magic.engine.derivatives.run import Run
+from tape_magic.engine.diagnosis.evidence import NamedTensors
+from tape_magic.engine.diagnosis.flow import DataFlow
+from tape_magic.engine.record.entry import Entry, writes
+from tape_magic.results.reasons import Where
+
+Way = tuple[str, str]
+"""The names of an output and of a leaf."""
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """Operations of one kind, on one line, between a leaf and an output.
+
+    Attributes
+    ----------
+    kind
+        ``stop``, ``write`` or ``custom``.
+    where
+        The user's line.
+    numbers
+        Their numbers, as :class:`Holding` counts them.
+    name
+        Name of the function with the custom gradient.
+    """
+
+    kind: str
+    where: Where
+    numbers: frozenset[int]
+    name: str = ""
+
+    def __str__(self) -> str:
+        """What is said where they are the cause: that is known, since without them the two agree."""
+        if self.kind == "stop":
+            return f"the two agree if what tf.stop_gradient gives is held constant, {self.where}"
+        if self.kind == "write":
+            return f"a variable's state carries no derivative, {self.where}"
+        return f"the custom gradient of {self.name} is not the derivative of what it computes, {self.where}"
+
+
+def suspects(run: Run, outputs: Iterable[str], holding: Holding) -> dict[Way, list[Suspect]]:
+    """Return the suspects on each way, from a run within which `holding` counted."""
+    flow, found = run.evidence.flow, dict[Way, list[Suspect]]()
+    stops = {key: number for number, key in enumerate(holding.stopped)}
+    customs = {key: number for number, key in enumerate(holding.customized)}
+    written = {id(entry): number for number, entry in enumerate(_writing(run.tapes.recorder.entries))}
+    for output, target in _targets(run, outputs):
+        for leaf in _leaves(run):
+            groups: dict[tuple[str, Where, str], set[int]] = {}
+            for index in flow.between(leaf.keys, target.keys):
+                entry = flow.entries[index]
+                where, key = run.evidence.where(entry.frames), next(iter(entry.outputs), None)
+                if where is None:
+                    continue
+                if entry.type == "StopGradient" and key in stops:
+                    groups.setdefault(("stop", where, ""), set()).add(stops[key])
+                elif entry.custom is not None and entry.graph is None and key in customs:
+                    groups.setdefault(("custom", where, entry.custom.name), set()).add(customs[key])
+                elif id(entry) in written:
+                    groups.setdefault(("write", where, ""), set()).add(written[id(entry)])
+            found[output, leaf.name] = [
+                Suspect(kind, where, frozenset(numbers), name)
+                for (kind, where, name), numbers in groups.items()
+            ]
+    return found
+
+
+def what_leaves_became(run: Run, outputs: Iterable[str]) -> dict[Way, str]:
+    """Return a sentence for each leaf that the program assigns before it reads it for an output.
+
+    Its derivative is by the value that was read. To move the variable before the program runs shows
+    something else.
+    """
+    flow = run.evidence.flow
+    changed = {entry.changes for entry in flow.entries}
+    leaves = [leaf for leaf in _leaves(run) if not changed.isdisjoint(leaf.keys)]
+    found: dict[Way, str] = {}
+    for output, target in _targets(run, outputs) if leaves else ():
+        reached = _upstream_past_state(flow, target.keys)
+        for leaf in leaves:
+            sentence = _what_became(run, leaf, reached)
+            if sentence:
+                found[output, leaf.name] = sentence
+    return found
+
+
+def _what_became(run: Run, leaf: NamedTensors, reached: set[int]) -> str:
+    (key,) = leaf.keys
+    before, line, wrote = False, None, None
+    for entry in run.evidence.flow.entries:
+        if entry.changes == key:
+            wrote = entry
+        elif key in entry.inputs and not reached.isdisjoint(entry.outputs):
+            before = before or wrote is None
+            line = wrote or line
+    if line is None:
+        return ""
+    where = run.evidence.where(line.frames)
+    at = f", {where}" if where else ""
+    if before:
+        return f"the derivative is by the variable's values before and after together{at}"
+    return f"the derivative is by the value that the variable gets in the cell, not by the one before{at}"
+
+
+def _upstream_past_state(flow: DataFlow, keys: Iterable[int]) -> set[int]:
+    """Return what flows into some tensors without passing through the state of a variable."""
+    reached = set(keys)
+    for entry in reversed(flow.entries):
+        if not reached.isdisjoint(entry.outputs):
+            reached.update(entry.inputs)
+    return reached
+
+
+def _writing(entries: Iterable[Entry]) -> Iterator[Entry]:
+    return (entry for entry in entries if writes(entry.type))
+
+
+def _targets(run: Run, outputs: Iterable[str]) -> list[tuple[str, NamedTensors]]:
+    found: Mapping[str, Any] = {name: target_of(run, name) for name in outputs}
+    return [(name, target) for name, target in found.items() if target is not None]
+
+
+def _leaves(run: Run) -> list[NamedTensors]:
+    leaves = (leaf for source in run.selection.sources for leaf in source.leaves)
+    return [NamedTensors(leaf.name, (leaf.value,)) for leaf in leaves]
