@@ -31,7 +31,8 @@ from tape_magic.engine.internals.graphs import (
 from tape_magic.engine.internals.operations import key_of
 from tape_magic.engine.record.entry import Entry, writes
 from tape_magic.engine.record.frames import Frame
-from tape_magic.engine.record.recorder import Recorder, last_writes
+from tape_magic.engine.record.recorder import Recorder
+from tape_magic.engine.record.writes import last_writes
 
 
 class CallExpansion:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import ast
 import linecache
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from contextlib import suppress
 from typing import Any
 
-from tape_magic.engine.diagnosis.evidence import NamedTensors, RunEvidence, line_label_of
+from tape_magic.engine.diagnosis.evidence import NamedTensors, RunEvidence, at_line, line_label_of
 from tape_magic.engine.record.conversions import Conversion
 from tape_magic.engine.static_analysis.carried import Carried, TensorFlowExit
 from tape_magic.engine.static_analysis.leaving_tensorflow import ExitSearch
 from tape_magic.engine.static_analysis.statements import base_name, names_read, syntax_tree
-from tape_magic.engine.values.calls import Calls
 from tape_magic.engine.values.places import look_up
 from tape_magic.engine.values.reach import reachable
 from tape_magic.engine.values.tensors import is_module, is_variable, tf_variable
@@ -34,25 +33,30 @@ class LeavingExplainer:
 
     def __init__(self, evidence: RunEvidence) -> None:
         self._evidence = evidence
+        self._searches: dict[Hashable, ExitSearch] = {}  # one for all leaves of a model
 
     def explain(self, target: NamedTensors, source: NamedTensors) -> Reason | None:
         """Return where a value left on its way to a target that no operation leads to from the source.
 
-        A value that left can have come back only as numbers that were made tensors during the run, upstream of
-        the target. ``None`` where there are none, or none that can be made of the source. For ``h = np.sin(x)``
-        on line 3: "line 3 leaves TensorFlow: np.sin(x)", and the cure "use tf.sin".
+        A value that left can have come back only as numbers that were made tensors during the run,
+        upstream of the target. ``None`` where there are none, or none that can be made of the source. For
+        ``h = np.sin(x)`` on line 3: "line 3 leaves TensorFlow: np.sin(x)", and the cure "use tf.sin".
         """
-        conversions = self._evidence.recorder.conversions
         came_in = self._came_in(target)
-        if not came_in:
-            return None
+        found = self._explain_arrivals(came_in, target, source) if came_in else None
+        return found or self._explain_attribute(target, source)
+
+    def _explain_arrivals(
+        self, came_in: set[int], target: NamedTensors, source: NamedTensors
+    ) -> Reason | None:
+        conversions = self._evidence.recorder.conversions
         arrivals = [one for one in conversions.arrivals if one.key in came_in]
         unheard = came_in.difference(one.key for one in arrivals)
         search = self._search(source, arrivals)
         if search is None:
             return None
         found = search.exits_to_arrivals()
-        if unheard:
+        if unheard and not target.name.startswith("∂"):
             found = found.copy().absorb(search.exits_to(_output(target.name)))
         return self._reason(found, target, source)
 
@@ -74,18 +78,51 @@ class LeavingExplainer:
         }
 
     def _search(self, source: NamedTensors, arrivals: Iterable[Conversion]) -> ExitSearch | None:
-        text, recorder = self._evidence.text, self._evidence.recorder
+        text = self._evidence.text
         tree = syntax_tree(text.filename, text.lines) if text.filename else None
         if tree is None:
             return None
         names = self._names_leading_to(source, names_read(tree))
         others = self._other_variables(source, names, tree)
+        exits, given = _distinct(self._exits(source)), _distinct(arrivals)
+        numbers = [frozenset(one.number for one in same) for same in given.values()]
+        key = frozenset(names), frozenset(others), tuple(exits), tuple(zip(given, numbers, strict=True))
+        if key not in self._searches:
+            came = [(same[0].calls, found) for same, found in zip(given.values(), numbers, strict=True)]
+            left = [same[0].calls for same in exits.values()]
+            self._searches[key] = ExitSearch(
+                text.filename, text.lines, text.namespace, names, others, left, came
+            )
+        return self._searches[key]
+
+    def _exits(self, source: NamedTensors) -> list[Conversion]:
+        """Return the exits of values that depend on a source.
+
+        A truth value decides, and no number can be made of it but by a call that the text shows.
+        """
+        recorder = self._evidence.recorder
         depending = self._evidence.flow.downstream(source.keys, beyond=SHAPE_OPERATIONS)
         left = [one for one in recorder.conversions.exits if one.key in depending]
-        # A truth value decides, and no number can be made of it but by a call that the text shows.
-        exits = distinct(one.calls for one in left if not _is_truth(recorder.tensor(one.key)))
-        given = [(one.calls, one.number) for one in arrivals]
-        return ExitSearch(text.filename, text.lines, text.namespace, names, others, exits, given)
+        return [one for one in left if not _is_truth(recorder.tensor(one.key))]
+
+    def _explain_attribute(self, target: NamedTensors, source: NamedTensors) -> Reason | None:
+        """Return which number that left is an attribute of an operation that leads to a target.
+
+        Such is the slope in ``tf.nn.leaky_relu(a, alpha=float(x))``; 0 and 1 are attributes of many.
+        """
+        flow = self._evidence.flow
+        attributes = {
+            value
+            for index in flow.leading_to(target.keys)
+            for value in (flow.entries[index].attrs or ())[1::2]
+            if isinstance(value, float) and value not in (0.0, 1.0)
+        }
+        for one in self._exits(source) if attributes else ():
+            tensor = self._evidence.recorder.tensor(one.key)
+            single = tensor is not None and tensor.dtype.is_floating and tensor.shape.rank == 0
+            if one.calls and single and float(tensor) in attributes:
+                return self._perhaps(target, source, self._evidence.where(one.calls[0].frames))
+        return None
 
     # -- sentences ---------------------------------------------------------------------------------
 
@@ -94,10 +131,12 @@ class LeavingExplainer:
             return self._left(next(iter(found.exits)))
         if not found.perhaps:
             return None
-        where = self._where(next(iter(found.perhaps)))
+        return self._perhaps(target, source, self._where(next(iter(found.perhaps))))
+
+    def _perhaps(self, target: NamedTensors, source: NamedTensors, where: Where | None) -> Reason:
         name = "the output" if target.name == "_" else target.name
-        text = f"{name} reads {source.name} by no operation, but its value may have left TensorFlow, {where}"
-        return Reason(Cause.UNKNOWN, text, "", "", where)
+        text = f"{name} reads {source.name} by no operation, but its value may have left TensorFlow"
+        return Reason(Cause.UNKNOWN, text + at_line(where), "", "", where)
 
     def _left(self, found: TensorFlowExit) -> Reason:
         where = self._where(found)
@@ -135,12 +174,13 @@ class LeavingExplainer:
         return found
 
 
-def distinct(calls: Iterable[Calls]) -> list[Calls]:
-    """Return each of some calls once: those of a loop come to the same places."""
-    found: dict[tuple[tuple[int, int], ...], Calls] = {}
-    for one in calls:
-        found.setdefault(tuple((id(call.code), call.instruction) for call in one), one)
-    return list(found.values())
+def _distinct(conversions: Iterable[Conversion]) -> dict[Hashable, list[Conversion]]:
+    """Return conversions by the calls that were under way: those of a loop come to the same places."""
+    found: dict[Hashable, list[Conversion]] = {}
+    for one in conversions:
+        key = tuple((id(call.code), call.instruction) for call in one.calls)
+        found.setdefault(key, []).append(one)
+    return found
 
 
 def _is_truth(tensor: Any) -> bool:

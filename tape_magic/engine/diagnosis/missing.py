@@ -70,10 +70,12 @@ class MissingExplainer:
         if not carrying.isdisjoint(target.keys):
             return self._explain_uncut_path(target, source, path)
         entries = self._stopping(stops)
-        if all(entry.type in SHAPE_OPERATIONS for entry in entries) and (
-            _is_derivative(target) or all(is_backward(entry.frames) for entry in entries)
-        ):
-            return _independent(target, source)
+        if all(entry.type in SHAPE_OPERATIONS for entry in entries):
+            left = self.leaving.explain(target, source)
+            if left is not None:
+                return left
+            if _is_derivative(target) or all(is_backward(entry.frames) for entry in entries):
+                return _independent(target, source)
         return self.explain_stops(source, stops)
 
     # -- a path that is cut ------------------------------------------------------------------------

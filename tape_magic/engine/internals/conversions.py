@@ -3,9 +3,9 @@
 In TensorFlow 2.20 and 2.21, all of Python's and Keras's conversions of an eager tensor to numbers (`numpy()`,
 `float`, `int`, `bool`, `__index__`, `__array__`, `__format__`, `repr`, pickling, `tf.get_static_value`; those
 of variables read a tensor first) come to the method `_numpy`. One way out cannot be heard: the buffer
-protocol, by which `np.asarray(x)` and the functions of NumPy take an eager tensor, is a slot in C that no
-Python code could put back. All numbers that come in pass `constant_op.convert_to_eager_tensor`, once callbacks
-of operations have switched TensorFlow's fast path off.
+protocol, by which `np.asarray(x)` and the functions of NumPy take an eager tensor, is a slot in C that Python
+could replace (from 3.12 on), but never put back. What comes in passes `constant_op.convert_to_eager_tensor`,
+but for numbers that an operation is given itself, as in `x * 2.0`: its arguments show them.
 """
 
 from __future__ import annotations

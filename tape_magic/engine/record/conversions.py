@@ -1,4 +1,4 @@
-"""`Conversions`: which tensors a run took out of TensorFlow or made of numbers, each with the user's calls."""
+"""`Conversions`: the tensors that left TensorFlow in a run or came in, each with the user's calls."""
 
 from __future__ import annotations
 
@@ -57,18 +57,23 @@ class Conversions:
             self.complete = self.complete and heard
             yield
 
+    def note_arrival(self, value: Any, key: int, frame: Any) -> None:
+        """Note a value that an operation was given, and that TensorFlow made a tensor of within it."""
+        number = value if isinstance(value, int | float | complex) else None
+        self._note(self.arrivals, key, frame, number)
+
     def _hear_exit(self, tensor: Any) -> None:
-        self._note(self.exits, tensor, None)
+        self._note(self.exits, key_of(tensor), sys._getframe(2), None)
 
     def _hear_arrival(self, value: Any, tensor: Any) -> None:
-        self._note(self.arrivals, tensor, value if isinstance(value, int | float | complex) else None)
+        self.note_arrival(value, key_of(tensor), sys._getframe(2))
 
-    def _note(self, noted: list[Conversion], tensor: Any, number: complex | None) -> None:
+    def _note(self, noted: list[Conversion], key: int, frame: Any, number: complex | None) -> None:
         try:
-            if len(noted) >= MOST_CONVERSIONS:
+            if len(noted) < MOST_CONVERSIONS:
+                noted.append(Conversion(key, _calls_around(frame), number))
+            else:
                 self.complete = False
-                return
-            noted.append(Conversion(key_of(tensor), _calls_around(sys._getframe(3)), number))
         except Exception:  # whatever goes wrong here, as with a new TensorFlow, the cell must not fail of it
             self.complete = False
 

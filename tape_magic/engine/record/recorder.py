@@ -1,4 +1,4 @@
-"""`Recorder`: hears every operation of a run; and which variables the run wrote."""
+"""`Recorder`: hears every operation of a run."""
 
 from __future__ import annotations
 
@@ -8,13 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from tape_magic.engine.internals.graphs import (
-    READING_OPERATIONS,
-    graph_called,
-    is_handle,
-    py_function_tensors,
-    written_inputs,
-)
+from tape_magic.engine.internals.graphs import graph_called, py_function_tensors
 from tape_magic.engine.internals.operations import (
     BackwardFunction,
     argument_at,
@@ -243,9 +237,12 @@ class Recorder:
                 if tensor._datatype_enum() in _WHOLE:  # whole numbers are axes, shapes, indices
                     continue
                 argument = argument_at(frame, index)
-                reads += ((index, argument),)
-                # In forward mode, the operations of a tangent read what the operation itself reads next.
-                if argument is tensor and type(frames) is tuple:
+                if argument is not tensor:
+                    reads += ((index, argument),)
+                    if not hasattr(argument, "handle"):
+                        self.conversions.note_arrival(argument, key, frame)
+                elif type(frames) is tuple:
+                    # In forward mode, the operations of a tangent read what the operation itself reads next.
                     made.add(key)
         if made_keys:
             made.update(made_keys)
@@ -338,17 +335,3 @@ class Recorder:
         found = BackwardFrames(next(filter(None, lines), ()))
         found.of = op_type
         return found
-
-
-def last_writes(recorder: Recorder) -> dict[int, int]:
-    """Return the keys of the handles that a run may have assigned through, with the last position of each."""
-    found: dict[int, int] = {}
-    for position, entry in enumerate(recorder.entries):
-        if entry.graph is not None:
-            keys = [entry.inputs[index] for index in written_inputs(entry.graph)]
-        elif entry.type not in READING_OPERATIONS:
-            keys = [key for key in entry.inputs if is_handle(recorder.tensor(key))]
-        else:
-            continue
-        found.update(dict.fromkeys(keys, position))
-    return found

@@ -1,4 +1,4 @@
-"""Places in the user's text: from a call that was under way at run time to the expression that it stands for."""
+"""From the calls that were under way at run time to the expressions of the user's text."""
 
 from __future__ import annotations
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import ast
 import linecache
-import types
-from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 # -- trees -----------------------------------------------------------------------------------------------
 
@@ -55,39 +53,6 @@ def _first_line(node: ast.FunctionDef | ast.Lambda) -> int:
     """Return the first line of a function as its code object numbers it: decorators belong to it."""
     decorators = node.decorator_list if isinstance(node, ast.FunctionDef) else []
     return min([node.lineno, *(decorator.lineno for decorator in decorators)])
-
-
-def simple_statements(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
-    """Yield the simple statements in the order of the text, without the bodies of nested functions.
-
-    The head of a loop or of a ``with`` becomes an assignment. The body of a loop comes twice, since a round
-    reads the values that the round before left.
-    """
-    for statement in body:
-        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            continue
-        loop = isinstance(statement, ast.For | ast.AsyncFor | ast.While)
-        for _ in range(2 if loop else 1):
-            yield from _head_assignments(statement)
-            parts = [getattr(statement, name, None) for name in ("body", "orelse", "finalbody")]
-            for block in parts:
-                yield from simple_statements(block or ())
-            for handler in getattr(statement, "handlers", ()):
-                yield from simple_statements(handler.body)
-        if not hasattr(statement, "body"):
-            yield statement
-
-
-def _head_assignments(statement: ast.stmt) -> Iterator[ast.stmt]:
-    """Yield the assignments that the head of a loop or of a ``with`` stands for."""
-    pairs: list[tuple[ast.expr | None, ast.expr]] = []
-    if isinstance(statement, ast.For | ast.AsyncFor):
-        pairs = [(statement.target, statement.iter)]
-    elif isinstance(statement, ast.With | ast.AsyncWith):
-        pairs = [(item.optional_vars, item.context_expr) for item in statement.items]
-    for target, value in pairs:
-        head = ast.Expr(value) if target is None else ast.Assign([target], value)
-        yield ast.copy_location(head, value)
 
 
 def calls_within(node: ast.AST) -> list[ast.Call]:
@@ -152,8 +117,6 @@ def sets_item(statement: ast.stmt) -> bool:
 _SHAPE_FUNCTIONS = frozenset({"get_shape", "len", "ones_like", "rank", "shape", "size", "zeros_like"})
 _SHAPE_ATTRIBUTES = frozenset({"dtype", "ndim", "shape"})
 
-_MAX_NESTED_COMPREHENSIONS = 3
-
 
 def names_read(node: ast.AST) -> set[str]:
     """Return the names that a piece of text reads; ``x += 1`` reads x."""
@@ -161,30 +124,6 @@ def names_read(node: ast.AST) -> set[str]:
     if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
         found.add(node.target.id)
     return found
-
-
-def names_read_by_value(node: ast.AST, others: Collection[str] = ()) -> set[str]:
-    """Return the names whose values a piece of text reads, and not only their shapes or dtypes.
-
-    Parameters
-    ----------
-    node
-        The piece of text.
-    others
-        Expressions that begin with a name and stand for another object: ``layer.bias``, where the source is
-        ``layer.kernel``. Names within them do not count.
-    """
-    names = names_read(node)
-    ignored = [part for part in ast.walk(node) if reads_shape(part) or (others and _is_one_of(part, others))]
-    if not ignored:
-        return names
-    hidden = {id(inner) for part in ignored for inner in ast.walk(part)}
-    seen = {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and id(part) not in hidden}
-    return names & seen
-
-
-def _is_one_of(node: ast.AST, others: Collection[str]) -> bool:
-    return isinstance(node, ast.Attribute) and ast.unparse(node) in others
 
 
 def reads_shape(node: ast.AST) -> bool:
@@ -195,45 +134,6 @@ def reads_shape(node: ast.AST) -> bool:
     return getattr(function, "attr", getattr(function, "id", "")) in _SHAPE_FUNCTIONS
 
 
-def names_changed(statement: ast.stmt, tainted: set[str], namespace: Mapping[str, Any]) -> set[str]:
-    """Return the names that hold something else after a statement.
-
-    A statement changes a name if it assigns it, assigns an item or attribute of it (``b[0] = x``), calls a
-    method of it with an argument (``b.append(x)``), or passes it to a function of the user's. A name that is
-    `tainted` already is left out of the last rule.
-    """
-    drawn = {name for part in _generators(statement) for name in _names_bound(part)}
-    found = _names(statement, ast.Store) - drawn
-    for target in _targets(statement):
-        if isinstance(target, ast.Subscript | ast.Attribute):
-            found |= base_name(target)
-    call = statement.value if isinstance(statement, ast.Expr) else None
-    if isinstance(call, ast.Call) and (call.args or call.keywords):
-        if isinstance(call.func, ast.Attribute):
-            owners = base_name(call.func)
-            found |= {name for name in owners if not isinstance(namespace.get(name), types.ModuleType)}
-        elif isinstance(call.func, ast.Name) and isinstance(namespace.get(call.func.id), types.FunctionType):
-            found |= {arg.id for arg in call.args if isinstance(arg, ast.Name)} - tainted
-    return found
-
-
-def names_tainted_within(statement: ast.stmt, tainted: set[str]) -> set[str]:
-    """Return the tainted names, with those that comprehensions and lambdas of a statement add to them.
-
-    The text does not tell the arguments of a lambda, so that its parameters count as tainted.
-    """
-    found = set(tainted)
-    for _ in range(_MAX_NESTED_COMPREHENSIONS):  # one comprehension may draw from another
-        for part in _generators(statement):
-            if not found.isdisjoint(names_read(part.iter)):
-                found |= _names_bound(part)
-    for node in ast.walk(statement):
-        if isinstance(node, ast.Lambda):
-            parameters = node.args
-            found |= {one.arg for one in [*parameters.posonlyargs, *parameters.args, *parameters.kwonlyargs]}
-    return found
-
-
 def base_name(node: ast.expr) -> set[str]:
     """Return the name with which an expression begins, if it does: ``b`` of ``b.c[0]``."""
     while isinstance(node, ast.Attribute | ast.Subscript):
@@ -241,17 +141,5 @@ def base_name(node: ast.expr) -> set[str]:
     return {node.id} if isinstance(node, ast.Name) else set()
 
 
-def _targets(statement: ast.stmt) -> list[ast.expr | None]:
-    return getattr(statement, "targets", None) or [getattr(statement, "target", None)]
-
-
 def _names(node: ast.AST, kind: type) -> set[str]:
     return {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and isinstance(part.ctx, kind)}
-
-
-def _generators(node: ast.AST) -> Iterator[ast.comprehension]:
-    return (part for part in ast.walk(node) if isinstance(part, ast.comprehension))
-
-
-def _names_bound(part: ast.comprehension) -> set[str]:
-    return _names(part.target, ast.Store)

@@ -25,6 +25,13 @@ class UserCall(NamedTuple):
     namespace: Mapping[str, Any]
     direct: bool
 
+    @property
+    def frames(self) -> tuple[tuple[str, int], ...]:
+        """The file and line of the call, alone in a tuple; an empty tuple where it has no line."""
+        positions = list(self.code.co_positions())
+        line = positions[self.instruction // 2][0] if self.instruction // 2 < len(positions) else None
+        return () if line is None else ((self.code.co_filename, line),)
+
 
 Calls = Sequence[UserCall]
 """Calls that were under way at once, the innermost first."""

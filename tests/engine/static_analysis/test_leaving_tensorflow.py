@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tape_magic.engine.static_analysis.leaving_tensorflow import TensorFlowExit, first_exit
-from tape_magic.engine.static_analysis.statements import names_changed, names_read_by_value, syntax_tree
+from tape_magic.engine.static_analysis.carried import TensorFlowExit
+from tape_magic.engine.static_analysis.leaving_tensorflow import first_exit
 
 NUMBERS = itertools.count()
 
@@ -79,19 +79,3 @@ def test_within_a_function_that_is_called() -> None:
     found = exit_of("y = f(1.0, b=x)", {"x"}, "y", f=names["f"])
     assert found == TensorFlowExit(filename, 2, "np.cos(b)", "use tf.cos")
     assert exit_of("y = f(x, 1.0)", {"x"}, "y", f=names["f"]) is None
-
-
-def test_names_that_a_statement_changes_and_reads() -> None:
-    def f(values: list[Any]) -> None: ...
-
-    texts = "b[0] = x", "b.c = x", "b.append(x)", "f(b)", "b += x", "b = [b for b in x]", "np.copyto(b, x)"
-    trees = [syntax_tree(written(text), (0, 0)) for text in texts]
-    changed = [names_changed(tree.body[0], {"x"}, {"np": np, "f": f}) for tree in trees if tree is not None]
-    assert changed == [{"b"}, {"b"}, {"b"}, {"b"}, {"b"}, set(), set()]
-
-
-def test_names_that_are_read_for_their_shape_only() -> None:
-    tree = syntax_tree(written("y = tf.zeros_like(a) + b.dtype.size + layer.bias + layer.kernel * c"), (0, 0))
-    assert tree is not None
-    assert names_read_by_value(tree) == {"layer", "c"}
-    assert names_read_by_value(tree, {"layer.bias", "layer.kernel"}) == {"c"}

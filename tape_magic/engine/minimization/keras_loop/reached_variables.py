@@ -8,7 +8,8 @@ from typing import Any
 from tape_magic.engine.internals.operations import key_of_variable
 from tape_magic.engine.program.program import Namespace, Program
 from tape_magic.engine.program.walk import Visitor, Walk
-from tape_magic.engine.record.recorder import Recorder, last_writes
+from tape_magic.engine.record.recorder import Recorder
+from tape_magic.engine.record.writes import last_writes
 from tape_magic.engine.values.tensors import read_all, tf_variable
 
 
