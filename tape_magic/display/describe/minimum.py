@@ -32,8 +32,9 @@ def _minimum_verdict(result: MinimizeResult) -> Verdict:
     name = shown_name(result.loss_name, "loss")
     lost = result.divergence
     if lost is not None:
+        became = "became" if lost.step else "is"
         what = (
-            f"the {lost.what} became {numbers.number(lost.loss)}"
+            f"the loss {became} {numbers.number(lost.loss)}"
             if lost.what == "loss"
             else "the gradient is not finite"
         )

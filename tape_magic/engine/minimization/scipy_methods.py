@@ -40,6 +40,9 @@ class Method:
         Whether it minimises half the sum of the squares of a vector.
     square
         Whether it keeps a matrix with a row and a column for each number that it moves.
+    at_gradients
+        Whether its iterates are told by where it asks for a gradient or Jacobian, once in each iteration: lm
+        has no callback, and slsqp gives its callback the first point that it tries from an iterate.
     """
 
     name: str
@@ -51,6 +54,7 @@ class Method:
     bounds: bool = False
     residuals: bool = False
     square: bool = False
+    at_gradients: bool = False
 
     @property
     def description(self) -> str:
@@ -90,7 +94,7 @@ METHODS = {
         Method("cg", ("gtol",), "gtol"),
         Method("newton-cg", ("xtol",), second="hessp"),
         Method("tnc", ("ftol", "xtol", "gtol"), "gtol", ("maxfun",), bounds=True),
-        Method("slsqp", ("ftol",), bounds=True, square=True),
+        Method("slsqp", ("ftol",), bounds=True, square=True, at_gradients=True),
         Method("trust-ncg", ("gtol",), "gtol", second="hessp"),
         Method("trust-krylov", ("gtol",), "gtol", second="hessp"),
         Method("trust-exact", ("gtol",), "gtol", second="hess", square=True),
@@ -98,7 +102,7 @@ METHODS = {
         Method("nelder-mead", ("xatol", "fatol"), gradient=False, bounds=True, square=True),
         Method("powell", ("xtol", "ftol"), gradient=False, bounds=True, square=True),
         Method("cobyla", ("tol",), gradient=False, bounds=True, square=True),
-        Method("lm", **_LEAST_SQUARES),  # type: ignore[arg-type]
+        Method("lm", at_gradients=True, **_LEAST_SQUARES),  # type: ignore[arg-type]
         Method("trf", bounds=True, **_LEAST_SQUARES),  # type: ignore[arg-type]
         Method("dogbox", bounds=True, **_LEAST_SQUARES),  # type: ignore[arg-type]
     )
@@ -143,10 +147,12 @@ def check_settings(method: Method, settings: Settings) -> None:
     if settings.gtol is not None and not method.gradient:
         raise LineError(f"--gtol is for the norm of a gradient, and {name} takes none: give --tol.")
     if settings.bounds and not method.bounds:
-        able = [
-            other.name for other in METHODS.values() if other.bounds and other.residuals == method.residuals
-        ]
-        raise LineError(f"{name} knows no bounds; these do: {', '.join(able)}.")
+        raise LineError(f"{name} knows no bounds; these do: {', '.join(with_bounds(method))}.")
+
+
+def with_bounds(method: Method) -> list[str]:
+    """Return the methods that keep within bounds, and minimise the same as one that does not."""
+    return [one.name for one in METHODS.values() if one.bounds and one.residuals == method.residuals]
 
 
 def refuse_size(method: Method, size: int, residuals: int, limit: int) -> None:

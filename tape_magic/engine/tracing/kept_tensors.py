@@ -145,7 +145,7 @@ class KeptTensors:
         return graph is not None
 
     def _without_value(self, tensor: Any) -> Any:
-        """Return what takes the place of a tensor that was not computed: itself, if it is none of the trace."""
+        """Return what takes the place of a tensor that was not computed: itself, if not of the trace."""
         if not self._of_trace(tensor):
             return tensor
         self.lost.append(tensor)

@@ -14,6 +14,7 @@ from tape_magic.engine.minimization.compiling import CompileWaiter
 from tape_magic.engine.minimization.control import RunControl, StopRequested
 from tape_magic.engine.minimization.log import RunLog
 from tape_magic.engine.minimization.scipy_methods import Method
+from tape_magic.engine.minimization.scipy_solver.barrier import Barrier
 from tape_magic.engine.minimization.scipy_solver.evaluations import Evaluations
 from tape_magic.engine.minimization.scipy_solver.points import Point, Points
 from tape_magic.engine.minimization.scipy_solver.vector import Vector
@@ -100,6 +101,8 @@ class Iterations:
         self._evaluations, self._method, self._settings = evaluations, method, settings
         self._log, self._bounds, self._observer = log, bounds, observer
         self._points = Points(evaluations, method, *bounds, self._allow)
+        self._barrier = Barrier()
+        self._bounded = bool(np.isfinite(bounds).any())
         self._told = -math.inf
         self._steps = -1  # nothing was evaluated yet
 
@@ -149,39 +152,46 @@ class Iterations:
     def _scalar(self, x: Vector, options: dict[str, Any]) -> Any:
         from scipy.optimize import Bounds, minimize
 
-        more: dict[str, Any] = {}
-        if self._method.second:
-            more[self._method.second] = getattr(
-                self._points, {"hessp": "product", "hess": "hessian"}[self._method.second]
-            )
-        if self._settings.bounds:
-            more["bounds"] = Bounds(*self._bounds, keep_feasible=self._method.name == "trust-constr")
-        return minimize(
-            self._loss_and_gradient if self._method.gradient else self._loss,
-            x,
-            method=self._method.name,
-            jac=True if self._method.gradient else None,
-            callback=self._iterated,
-            options=options,
-            **more,
-        )
+        method, more = self._method, dict[str, Any]()
+        if method.second:
+            more[method.second] = {"hessp": self._points.product, "hess": self._hessian}[method.second]
+        if method.gradient:
+            more["jac"] = self._gradient if method.at_gradients else True
+        if not method.at_gradients:
+            more["callback"] = self._iterated
+        if self._bounded:
+            more["bounds"] = Bounds(*self._bounds, keep_feasible=method.name == "trust-constr")
+        loss = self._loss_and_gradient if more.get("jac") is True else self._loss
+        return minimize(loss, x, method=method.name, options=options, **more)
 
     def _least_squares(self, x: Vector, options: dict[str, Any]) -> Any:
         from scipy.optimize import least_squares
 
-        if self._settings.bounds:
+        if self._bounded:
             options = {**options, "bounds": self._bounds}
-        if self._method.name != "lm":
+        if not self._method.at_gradients:
             options = {**options, "callback": self._iterated}
         return least_squares(self._residuals, x, jac=self._jacobian, method=self._method.name, **options)
 
     def _loss(self, x: Vector) -> float:
-        return self._points.at(x).loss
+        return self._tried(x).loss
 
     def _loss_and_gradient(self, x: Vector) -> tuple[float, Vector]:
-        point = self._points.at(x)
+        point = self._tried(x)
         assert point.gradient is not None
         return point.loss, point.gradient.copy()
+
+    def _gradient(self, x: Vector) -> Vector:
+        self._arrived(x)
+        return self._loss_and_gradient(x)[1]
+
+    def _hessian(self, x: Vector) -> Vector:
+        # trust-exact asks for it where it only tries, too, and computes with it.
+        return self._points.hessian(x) if self._points.at(x).finite else np.eye(len(x))
+
+    def _tried(self, x: Vector) -> Point:
+        """Return a point as the method sees it; methods for residuals see for themselves what is finite."""
+        return self._barrier.seen(self._points.at(x), self._accepted)
 
     def _residuals(self, x: Vector) -> Vector:
         point = self._points.at(x)
@@ -189,8 +199,7 @@ class Iterations:
         return point.residuals.copy()
 
     def _jacobian(self, x: Vector) -> Vector:
-        if self._method.name == "lm":
-            # lm has no callback, but asks for one Jacobian in each iteration, where it stands then.
+        if self._method.at_gradients:
             self._arrived(x)
         return self._points.jacobian(x)[1]
 

@@ -425,20 +425,29 @@ def test_the_step_limit(method: str, steps: int) -> None:
 
 @pytest.mark.parametrize("method", [name for name in SMOOTH if name not in ("tnc", "trust-constr")])
 def test_steps_are_those_of_scipy_itself(method: str) -> None:
-    """The losses after each iteration are those that SciPy's own callback sees on NumPy functions."""
+    """The losses after each iteration are those that SciPy's own callback sees on NumPy functions.
+
+    slsqp's callback sees the first trial of an iteration; its iterates are where it asks for a gradient.
+    """
     from scipy.optimize import minimize, rosen, rosen_der, rosen_hess, rosen_hess_prod
 
     start = np.array([-1.2, 1.0, 0.3])
     second = {"hessp": {"hessp": rosen_hess_prod}, "hess": {"hess": rosen_hess}}
-    seen = [rosen(start)]
+    seen, asked = [rosen(start)], []
+
+    def slope(x: Any) -> Any:
+        asked.append(rosen(x))
+        return rosen_der(x)
+
     minimize(
         rosen,
         start,
-        jac=rosen_der,
+        jac=slope,
         method=method,
         callback=lambda x: seen.append(rosen(x)),
         **second.get(METHODS[method].second, {}),
     )
+    seen = asked if METHODS[method].at_gradients else seen
     result = tape_magic.minimize(chain, {"x": start}, method, engine="graph")
     count = min(15, len(seen))
     np.testing.assert_allclose(result.history[:count], seen[:count], rtol=1e-6, atol=1e-9)
