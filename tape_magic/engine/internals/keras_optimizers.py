@@ -14,6 +14,20 @@ def built_variables(optimizer: Any) -> list[Any]:
     return list(getattr(optimizer, "_trainable_variables", ()))
 
 
+def copy_exclusions(optimizer: Any, copy: Any) -> None:
+    """Have a copy of an optimizer leave the weight decay out where ``exclude_from_weight_decay`` says so.
+
+    It is no part of ``get_config`` (seen in Keras 3.13 and 3.15). Nothing happens where this Keras keeps it
+    elsewhere.
+    """
+    for name in ("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern"):
+        if hasattr(optimizer, name):
+            setattr(copy, name, getattr(optimizer, name))
+    inner = getattr(optimizer, "inner_optimizer", None)
+    if inner is not None:
+        copy_exclusions(inner, copy.inner_optimizer)
+
+
 def learning_rate_schedule(optimizer: Any) -> Any:
     """Return the schedule that an optimizer takes its rate from; ``None`` where there is none, or none told.
 

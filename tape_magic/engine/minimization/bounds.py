@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from tape_magic.engine.minimization import scipy_methods
+from tape_magic.engine.minimization.scipy_methods import Method
 from tape_magic.engine.program.selection import Selection
 from tape_magic.engine.values.leaves import Leaf, leaves_of
 from tape_magic.engine.values.places import look_up
@@ -40,6 +42,38 @@ def limits_of(
                 raise LineError(f"--bounds {name}={low}:{high} leaves nothing between them.")
             found[id(leaf.value)] = limits
     return found
+
+
+def limits_of_constraints(
+    leaves: Sequence[Leaf], limits: Mapping[int, Limits], method: Method
+) -> tuple[dict[int, Limits], list[str]]:
+    """Return the bounds of SciPy's method with those that constraints of Keras ask for, and notes on these.
+
+    Keras's optimizers keep a variable's constraint after each step, and SciPy knows nothing of it. One that
+    is no bound is refused by :class:`LineError`, and so is any where the method knows no bounds.
+    """
+    import keras
+
+    found, notes = dict(limits), list[str]()
+    for leaf in leaves:
+        constraint = getattr(leaf.owner, "constraint", None)
+        if constraint is None:
+            continue
+        name = f"the constraint {_named(constraint)} of {leaf.name}"
+        if type(constraint) is not keras.constraints.NonNeg:
+            raise LineError(f"{name} is no bound that {method.name} could keep: take a Keras optimizer.")
+        if not method.bounds:
+            able = scipy_methods.with_bounds(method)
+            raise LineError(f"{name} is a bound, and {method.name} knows none; these do: {', '.join(able)}.")
+        low, high = found.get(id(leaf.value), (None, None))
+        zero = np.zeros([], leaf.value.dtype.as_numpy_dtype)
+        found[id(leaf.value)] = zero if low is None else np.maximum(low, zero), high
+        notes.append(f"{name} was kept as a bound: 0 or more")
+    return found, notes
+
+
+def _named(constraint: Any) -> str:
+    return str(getattr(constraint, "__name__", type(constraint).__name__))
 
 
 def _at_place(name: str, sources: Iterable[Sequence[Leaf]], namespace: Mapping[str, Any]) -> list[Leaf]:

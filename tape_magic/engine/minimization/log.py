@@ -132,6 +132,8 @@ class RunLog:
         Why the run ended, and what stopped being finite.
     kept_best
         The lowest loss, if its variables were put back at the end; else ``None``.
+    averaged
+        The loss at the averages of the variables, if these were left at the end; else ``None``.
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -145,6 +147,7 @@ class RunLog:
         self.reason = StopReason.STEPS
         self.divergence: Divergence | None = None
         self.kept_best: float | None = None
+        self.averaged: float | None = None
         self._started = time.perf_counter()
         self._control: RunControl | None = None
 
@@ -248,10 +251,11 @@ class RunLog:
             problem.notes += side_effects.notes(problem.text)
         (steps, history), *tracked = [series.thinned() for series in self.series]
         # The start may be the one value that is not finite: then it is the best there is.
+        left = self.averaged if self.kept_best is None else self.kept_best
         finite = np.where(np.isfinite(history), history, np.inf) if len(history) > 1 else history
         return MinimizeResult(
             loss_name=problem.shown_name,
-            loss=float(history[-1]) if self.kept_best is None else self.kept_best,
+            loss=float(history[-1]) if left is None else left,
             start_loss=float(history[0]),
             best_loss=float(finite.min()),
             best_step=int(steps[np.argmin(finite)]),

@@ -7,7 +7,11 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
-from tape_magic.engine.internals.keras_optimizers import built_variables, learning_rate_schedule
+from tape_magic.engine.internals.keras_optimizers import (
+    built_variables,
+    copy_exclusions,
+    learning_rate_schedule,
+)
 from tape_magic.engine.minimization import scipy_methods
 from tape_magic.errors import LineError, a_kind, closest
 
@@ -147,7 +151,8 @@ def built_for(optimizer: Any, variables: Sequence[Any]) -> tuple[Any, bool]:
     fresh = optimizer.built and not _fits(optimizer, variables)
     if fresh:
         try:
-            optimizer = type(optimizer).from_config(settings_of(optimizer))
+            given, optimizer = optimizer, type(optimizer).from_config(settings_of(optimizer))
+            copy_exclusions(given, optimizer)
         except Exception as error:  # a class of the user's own, whose get_config leaves something out
             name = type(optimizer).__name__
             raise LineError(
@@ -159,6 +164,24 @@ def built_for(optimizer: Any, variables: Sequence[Any]) -> tuple[Any, bool]:
             _give_paths(variables)
         optimizer.build(list(variables))
     return optimizer, fresh
+
+
+def keeps_averages(optimizer: Any) -> bool:
+    """Return whether an optimizer, or the one that it wraps, averages the variables over the steps."""
+    return bool(getattr(getattr(optimizer, "inner_optimizer", optimizer), "use_ema", False))
+
+
+def leave_averages(optimizer: Any, variables: Sequence[Any]) -> bool:
+    """Give variables their averages, as ``fit`` does at its end; return whether there are any.
+
+    An optimizer that scales the loss takes no step while the gradients are not finite, and has none then.
+    """
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    if not keeps_averages(optimizer) or not int(inner.variables[0]):  # the number of steps
+        return False
+    # It takes the variables that it was built for, which may be more.
+    optimizer.finalize_variable_values(built_variables(inner) or list(variables))
+    return True
 
 
 def _give_paths(variables: Sequence[Any]) -> None:

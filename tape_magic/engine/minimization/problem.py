@@ -8,8 +8,9 @@ from typing import Any, NoReturn
 import numpy as np
 
 from tape_magic.engine.minimization import unconnected
-from tape_magic.engine.minimization.bounds import Limits, limits_of, project
+from tape_magic.engine.minimization.bounds import Limits, limits_of, limits_of_constraints, project
 from tape_magic.engine.minimization.fingerprint import fingerprint_of_run
+from tape_magic.engine.minimization.scipy_methods import find
 from tape_magic.engine.minimization.settings import Settings
 from tape_magic.engine.program.lifting import constant, in_original_type, liftable
 from tape_magic.engine.program.program import Namespace, Program, Text
@@ -207,6 +208,10 @@ class Problem:
                 "no trainable variable was read: name what to minimise over, for example --over x."
             )
         self.limits = limits_of(self.settings.bounds, self.selection, self.namespace)
+        method = find(self.settings.optimizer)
+        if method is not None:
+            self.limits, notes = limits_of_constraints(list(by_id.values()), self.limits, method)
+            self.notes += notes
         self.leaves = list(by_id.values())
         return self.leaves
 

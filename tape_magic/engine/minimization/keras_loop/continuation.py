@@ -60,7 +60,8 @@ def trail_of(saved: SavedRun, problem: Problem, loop: Loop, optimizer: Any, fres
         See :class:`Trail`.
     """
     over = [leaf.value for leaf in problem.leaves]
-    stay = problem.lifted.without(over) if problem.settings.keep == "last" else []
+    as_they_are = problem.settings.keep == "last" and not optimizers.keeps_averages(optimizer)
+    stay = problem.lifted.without(over) if as_they_are else []
     changing = [one for one in loop.kept if not any(one is other for other in stay)]
     values = [(variable, variable.read_value()) for variable in changing]
     return Trail(saved, optimizer, problem.lifted.made, values, over, fresh)

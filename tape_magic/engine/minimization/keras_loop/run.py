@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
+from typing import Any
 
 import numpy as np
 
+from tape_magic.engine.minimization import optimizers
 from tape_magic.engine.minimization.compiling import CompileWaiter
 from tape_magic.engine.minimization.control import RunControl, StopRequested
 from tape_magic.engine.minimization.data.cursor import DataCursor
@@ -23,6 +25,7 @@ from tape_magic.engine.minimization.reuse import LoopCache
 from tape_magic.engine.minimization.stop_rules import GO, GRADIENT_LOST, LOSS_LOST, REASONS, Rules
 from tape_magic.engine.process.interrupts import assign_all
 from tape_magic.engine.program.random_states import RandomStates
+from tape_magic.engine.values.tensors import read_all
 from tape_magic.errors import LineError
 from tape_magic.results.minimum import Divergence, StopReason
 from tape_magic.results.steps import Step
@@ -97,7 +100,9 @@ class KerasRun:
         if log.reason is StopReason.STEPS and self._data_are_over(position):
             log.reason = StopReason.EPOCHS
         self._save(position)
+        before = read_all(engines.loop.kept)
         position = self._evaluate(position)
+        self._leave_averages(position, before)
         self._keep_best(position)
         if log.reason is not StopReason.INTERRUPTED:  # whose listener may be the one who pressed
             loss = float(self._final.loss)
@@ -218,6 +223,22 @@ class KerasRun:
         log.note(position.step, [float(number) for number in (final.loss, *final.tracked)])
         return position
 
+    def _leave_averages(self, position: Position, before: Sequence[Any]) -> None:
+        """Leave the averages of an optimizer that keeps them; `before` are the values at the last step."""
+        problem, loop, optimizer = self._problem, self._engines.loop, self._builder.optimizer
+        if position.step == self._log.first_step or not optimizers.keeps_averages(optimizer):
+            return
+        loop.reset()
+        assign_all(zip(loop.kept, before, strict=True))  # what the program counts itself, it counts once
+        if optimizers.leave_averages(optimizer, [leaf.owner for leaf in problem.leaves]):
+            last = float(self._final.loss)
+            problem.notes.append(
+                f"the variables hold their averages (use_ema), as after fit; "
+                f"at the last step the {problem.loss_name or 'loss'} was {last:.4g}"
+            )
+        self._final = loop.final()
+        self._log.averaged = float(self._final.loss)
+
     def _keep_best(self, position: Position) -> None:
         """Put the values at the lowest loss back, if that was asked for and is not where the run ended."""
         if self._problem.settings.keep != "best" or not position.best:
@@ -226,6 +247,8 @@ class KerasRun:
         if not float(lowest) < float(self._final.loss):
             return
         self._log.kept_best = float(lowest)
+        problem = self._problem
+        problem.notes = [note for note in problem.notes if "(use_ema)" not in note]
         loop = self._engines.loop
         loop.reset()
         assign_all(zip(loop.kept, values, strict=True))
