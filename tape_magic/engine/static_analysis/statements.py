@@ -107,11 +107,6 @@ def stored_outside_functions(tree: ast.Module) -> frozenset[str]:
     return frozenset(found)
 
 
-def sets_item(statement: ast.stmt) -> bool:
-    """Return whether a statement assigns an item, as ``b[0] = x`` does."""
-    return any(isinstance(target, ast.Subscript) for target in _targets(statement))
-
-
 # -- names -----------------------------------------------------------------------------------------------
 
 _SHAPE_FUNCTIONS = frozenset({"get_shape", "len", "ones_like", "rank", "shape", "size", "zeros_like"})
