@@ -125,6 +125,16 @@ def element_count(tensor: Any) -> int:
     return int(count()) if count is not None else int(tensor.shape.num_elements() or 0)
 
 
+WHOLE = frozenset({3, 9})
+"""``DT_INT32`` and ``DT_INT64``, which ``tf.DType.as_datatype_enum`` gives, too."""
+
+
+def element_type(tensor: Any) -> int:
+    """Return TensorFlow's number of a tensor's dtype; 0 where it has none."""
+    read = getattr(tensor, "_datatype_enum", None)
+    return 0 if read is None else int(read())
+
+
 # -- tapes -------------------------------------------------------------------------------------------
 
 

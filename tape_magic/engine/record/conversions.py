@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from tape_magic.engine.internals.conversions import listening_to_conversions
-from tape_magic.engine.internals.operations import key_of
+from tape_magic.engine.internals.operations import WHOLE, element_type, key_of
 from tape_magic.engine.values.calls import UserCall
-from tape_magic.engine.values.functions import LIBRARY, USER, origin_of
+from tape_magic.engine.values.functions import USER, origin_of
 
 MOST_CONVERSIONS = 20_000
 """A run with more conversions than this has not all of them in its record."""
@@ -40,7 +40,8 @@ class Conversions:
     Attributes
     ----------
     exits, arrivals
-        The values, in the order of execution.
+        The values, in the order of execution. Whole numbers that come in before anything has left are not
+        among them.
     complete
         Whether all of them were heard, but for those that NumPy takes by the buffer protocol.
     """
@@ -49,6 +50,7 @@ class Conversions:
         self.exits: list[Conversion] = []
         self.arrivals: list[Conversion] = []
         self.complete = True
+        self._origins: dict[str, int] = {}
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -66,27 +68,35 @@ class Conversions:
         self._note(self.exits, key_of(tensor), sys._getframe(2), None)
 
     def _hear_arrival(self, value: Any, tensor: Any) -> None:
-        self.note_arrival(value, key_of(tensor), sys._getframe(2))
+        # Axes, shapes and indices are many in a network, and each would cost some microseconds.
+        if self.exits or element_type(tensor) not in WHOLE:
+            self.note_arrival(value, key_of(tensor), sys._getframe(2))
 
     def _note(self, noted: list[Conversion], key: int, frame: Any, number: complex | None) -> None:
         try:
             if len(noted) < MOST_CONVERSIONS:
-                noted.append(Conversion(key, _calls_around(frame), number))
+                noted.append(Conversion(key, self._calls_around(frame), number))
             else:
                 self.complete = False
         except Exception:  # whatever goes wrong here, as with a new TensorFlow, the cell must not fail of it
             self.complete = False
 
+    def _calls_around(self, frame: Any) -> tuple[UserCall, ...]:
+        """Return the user's calls around a frame, as far out as the run."""
+        found: list[UserCall] = []
+        origins, direct = self._origins, False
+        while frame is not None:
+            code = frame.f_code
+            filename = code.co_filename
+            # Most frames are a library's, of origin 0, and there are dozens of them in a network.
+            origin = origins[filename] if filename in origins else self._origin(filename)
+            if origin == USER:
+                found.append(UserCall(code, frame.f_lasti, frame.f_globals, direct))
+            elif origin:
+                break
+            direct, frame = origin == USER, frame.f_back
+        return tuple(found)
 
-def _calls_around(frame: Any) -> tuple[UserCall, ...]:
-    """Return the user's calls around a frame, as far out as the run."""
-    found: list[UserCall] = []
-    direct = False
-    while frame is not None:
-        origin = origin_of(frame.f_code.co_filename)
-        if origin == USER:
-            found.append(UserCall(frame.f_code, frame.f_lasti, frame.f_globals, direct))
-        elif origin != LIBRARY:
-            break
-        direct, frame = origin == USER, frame.f_back
-    return tuple(found)
+    def _origin(self, filename: str) -> int:
+        origin = self._origins[filename] = origin_of(filename)
+        return origin

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from tape_magic.engine.internals.graphs import graph_called, py_function_tensors
 from tape_magic.engine.internals.operations import (
+    WHOLE,
     BackwardFunction,
     argument_at,
     differentiated_by,
@@ -37,9 +38,6 @@ BYTES_FOR_DIAGNOSIS = 2**31
 
 _SMALL = 1024
 """Tensors of up to so many elements are always kept: there are many of them, and they are no burden."""
-
-_WHOLE = frozenset({3, 9})
-"""``DT_INT32`` and ``DT_INT64``, which ``tf.DType.as_datatype_enum`` gives, too."""
 
 
 class _Heard(NamedTuple):
@@ -224,7 +222,7 @@ class Recorder:
         held_in, held_out = inputs, outputs
         droppable = DROPPABLE.get(name)
         if droppable is not None:
-            held_in, held_out = self._held(droppable, inputs, outputs)
+            held_in, held_out = _held(droppable, inputs, outputs, self._droppable)
         frames = self._frames.around(frame)
         made, start = self._made, self.start
         reads: tuple[tuple[int, Any], ...] = ()
@@ -234,7 +232,7 @@ class Recorder:
                     continue
                 tensor = inputs[index]
                 self._weigh(tensor)
-                if tensor._datatype_enum() in _WHOLE:  # whole numbers are axes, shapes, indices
+                if tensor._datatype_enum() in WHOLE:  # whole numbers are axes, shapes, indices
                     continue
                 argument = argument_at(frame, index)
                 if argument is not tensor:
@@ -263,19 +261,6 @@ class Recorder:
         elements = tensor._num_elements()
         if elements > _SMALL:
             self._bytes_heard += elements * tensor.dtype.size
-
-    def _held(
-        self, droppable: Droppable, inputs: tuple[Any, ...], outputs: tuple[Any, ...]
-    ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        """Return the inputs and outputs of an operation, with weak references to those to let go of."""
-        if droppable.output:
-            (tensor,) = outputs
-            if tensor._num_elements() > _SMALL:
-                self._droppable[tensor._id] = None
-                outputs = (weakref.ref(tensor),)
-        if droppable.input and inputs[0]._id in self._droppable:
-            inputs = (weakref.ref(inputs[0]), *inputs[1:])
-        return inputs, outputs
 
     def _catch_up(self) -> None:
         """Make entries of the operations heard so far, and keep their tensors up to the limit of bytes."""
@@ -335,3 +320,17 @@ class Recorder:
         found = BackwardFrames(next(filter(None, lines), ()))
         found.of = op_type
         return found
+
+
+def _held(
+    droppable: Droppable, inputs: tuple[Any, ...], outputs: tuple[Any, ...], dropped: dict[int, Entry | None]
+) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Return the inputs and outputs of an operation, with weak references to those to let go of."""
+    if droppable.output:
+        (tensor,) = outputs
+        if tensor._num_elements() > _SMALL:
+            dropped[tensor._id] = None
+            outputs = (weakref.ref(tensor),)
+    if droppable.input and inputs[0]._id in dropped:
+        inputs = (weakref.ref(inputs[0]), *inputs[1:])
+    return inputs, outputs

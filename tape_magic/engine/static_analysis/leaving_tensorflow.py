@@ -67,7 +67,6 @@ class ExitSearch(StatementReader):
         self._runs = 0
         self._modules: dict[str, Home] = {}
         self._tree = syntax_tree(filename, lines)
-        self._last = Carried()
 
     def exits_to_arrivals(self) -> Carried:
         """Return where what came in at the arrivals left before, in the order of the text."""
@@ -77,13 +76,12 @@ class ExitSearch(StatementReader):
     def exits_to(self, target: str) -> Carried:
         """Return where what an output holds left; the empty name stands for the last expression."""
         self._read_all()
-        returned = self.root.returned
-        if target in self.root.names:
-            found = self.root.names[target]
-        elif target in returned.items:
-            found = returned.item(target)
-        else:
-            found = returned if target else returned.copy().absorb(self._last)
+        names, returned = self.root.names, self.root.returned
+        if target and target in returned.items and target not in names:
+            return returned.item(target).flat()
+        found = names.get(target)
+        if not target or found is None:
+            found = returned.copy().absorb(*([] if found is None else [found]))
         return found.flat()
 
     def _read_all(self) -> None:
@@ -93,7 +91,7 @@ class ExitSearch(StatementReader):
         self.read_block(self._tree.body, self.root)
         last = self._tree.body[-1] if self._tree.body else None
         if isinstance(last, ast.Expr):
-            self._last = self.read(last.value, self.root)
+            self.root.names[""] = self.read(last.value, self.root)
 
     def _shared(self, namespace: Mapping[str, Any]) -> dict[str, Carried]:
         """Return the names of a namespace that hold the source."""

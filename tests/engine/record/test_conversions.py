@@ -46,6 +46,16 @@ def test_numbers_come_in_with_their_values() -> None:
     assert {one.number for one in recorder.conversions.arrivals} == {4.5, None}
 
 
+def test_whole_numbers_are_noted_once_something_has_left() -> None:
+    kept, x = Conversions(), tf.constant(1.0)
+    with kept.listening():
+        tf.constant([7, 8])
+        assert kept.arrivals == []
+        float(x)
+        tf.constant([7, 9])
+    assert len(kept.arrivals) == 1
+
+
 def test_a_run_with_too_many_conversions_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conversions, "MOST_CONVERSIONS", 3)
     kept, x = Conversions(), tf.constant(1.0)
@@ -57,7 +67,7 @@ def test_a_run_with_too_many_conversions_says_so(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_failure_to_listen_is_no_failure_of_the_cell(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conversions, "_calls_around", lambda frame: 1 / 0)
+    monkeypatch.setattr(Conversions, "_calls_around", lambda self, frame: 1 / 0)
     report = tape_magic.grad(lambda x: x * float(x), {"x": 3.0})
     assert float(report["_", "x"]) == 3.0
 
