@@ -218,8 +218,9 @@ class GradientTable:
         found: dict[str, list[str]] = {}
         for (output, before), record in self._records.items():
             for leaf, hint in record.hints.items():
-                wrt = tuple(one.name for one in (*before, leaf))
-                found.setdefault(hint, []).append(Target(output, wrt).label)
+                label = Target(output, tuple(one.name for one in (*before, leaf))).label
+                plain = leaf.of_model and not before  # as the table of a model's variables calls it
+                found.setdefault(hint, []).append(leaf.name if plain else label)
         return found
 
     def diagnose(self, diagnosis: Callable[[], Diagnosis]) -> None:
