@@ -145,7 +145,8 @@ def _cure_for_infinity(singular: Singular) -> str:
 def _overflows_in_half_precision(singular: Singular, found: str) -> bool:
     """Return whether finite numbers gave one beyond float16 that float32 holds."""
     first = singular.first
-    if first.result == "nan" or (found and not found.startswith("it overflows")):
+    quotient = singular.entry.type == "RealDiv" and len(first.inputs) == 2 and first.inputs[1] != 0
+    if first.result == "nan" or (found and not quotient and not found.startswith("it overflows")):
         return False
     try:
         return abs(_computed(singular.entry.type, first.inputs)) < 3e38
@@ -159,4 +160,6 @@ def _computed(kind: str, inputs: Sequence[float]) -> float:
         return math.exp(inputs[0])
     if kind == "Pow" and len(inputs) == 2:
         return math.pow(*inputs)
+    if kind == "RealDiv" and len(inputs) == 2:
+        return inputs[0] / inputs[1]
     return 0.0

@@ -113,6 +113,9 @@ class CallExpansion:
             Whether a tape recorded the call.
         """
         keys = {key_of(inner): key for inner, key in zip(graph.inputs, inputs, strict=False)}
+        size = len(graph.get_operations())
+        if size > MAX_OPERATIONS:
+            raise TooLarge(f"{size:,} operations")
         for operation in self._operations_in_order(graph):
             self.count += 1
             if self.count > MAX_OPERATIONS:
