@@ -167,12 +167,13 @@ class Selection:
     def lift(self) -> None:
         """Lift the floats and arrays among the sources; each source's leaves are then known."""
         for source in self.sources:
-            if source.assigned or source.unbuilt:
+            if source.assigned:
                 continue
             if not (is_variable(source.value) or (is_module(source.value) and source.leaves)):
                 self.lifting.lift(source.name)
                 self._settle(source)
-            _refuse_empty(source)
+            if not source.unbuilt:
+                _refuse_empty(source)
 
     def _settle(self, source: Source) -> None:
         source.value = look_up(source.name, self._namespace)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tape_magic.engine.values.introspection import is_a
+from tape_magic.engine.values.introspection import attributes_of, is_a
 from tape_magic.engine.values.tensors import is_layer, is_module, is_tensor, is_variable, tf_variable
 from tape_magic.errors import a_kind
 
@@ -109,6 +109,12 @@ def emptiness(value: Any, name: str) -> str:
         return source_refusal(value, name)
     layer = is_layer(value)
     if not is_untrained(value):  # the variables of a layer, but not its weights, include random seeds
+        own = [key for key, item in attributes_of(value).items() if is_variable(item) and key.isidentifier()]
+        if layer and own:
+            return (
+                f"{name} has no variables that Keras knows of, since {own[0]} is a tf.Variable: "
+                f"name it, {name}.{own[0]}, or make it with add_weight."
+            )
         if layer and not value.built:
             return (
                 f"{name} has no variables yet: a layer makes them when called, and the cell does not call it."

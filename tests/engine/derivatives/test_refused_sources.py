@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import decimal
 import fractions
 from typing import Any
@@ -29,6 +30,22 @@ def network(*, trainable: bool = True, inner: bool = True) -> Any:
     net.layers[0].trainable = inner
     net.trainable = trainable if not trainable else net.trainable
     return net
+
+
+class Scale(keras.layers.Layer):
+    """A layer whose variable Keras does not know of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = tf.Variable(2.0)
+
+    def call(self, inputs: Any) -> Any:
+        return self.factor * inputs
+
+
+@dataclasses.dataclass
+class State:
+    w: Any
 
 
 class Untrained(tf.Module):
@@ -169,6 +186,16 @@ def test_there_is_nothing_to_minimise_over_either(shell: Notebook, kind: str) ->
     assert said == message
 
 
+def test_a_layer_with_a_variable_that_keras_does_not_know_of(shell: Notebook) -> None:
+    shell.ns.update(tf=tf, s=Scale(), data=DATA)
+    assert shell.refused("%%grad y --wrt s\ny = tf.reduce_sum(s(data))") == (
+        "s has no variables that Keras knows of, since factor is a tf.Variable: "
+        "name it, s.factor, or make it with add_weight."
+    )
+    shell.ok("%%grad y --wrt s.factor\ny = tf.reduce_sum(s(data))")
+    assert float(shell.ns["grads"].rows[0].value) == 3.0
+
+
 # -- look-alikes that are no empty sources ------------------------------------------------------------
 
 
@@ -203,6 +230,13 @@ def test_layers_without_weights_among_others(shell: Notebook, rest: list[Any]) -
     shell.ns.update(tf=tf, s=layers, data=DATA)
     shell.ok("%%grad loss --wrt s\nloss = tf.reduce_sum(s[-1](data))")
     assert [row.wrt for row in shell.ns["grads"]] == [("kernel",), ("bias",)]
+
+
+def test_floats_beside_a_layer_that_is_not_built_yet(shell: Notebook) -> None:
+    shell.ns.update(tf=tf, s=[keras.layers.Dense(1, name="new"), 2.0, State(3.0)], data=DATA)
+    shell.ok("%%grad y --wrt s\ny = tf.reduce_sum(s[0](data))*0.0 + s[1]*s[2].w")
+    found = {row.wrt[0]: np.asarray(row.value).reshape(-1).tolist() for row in shell.ns["grads"]}
+    assert found == {"kernel": [0.0, 0.0], "bias": [0.0], "s[1]": [3.0], "s[2].w": [2.0]}
 
 
 def test_empty_lists_among_others(shell: Notebook) -> None:
