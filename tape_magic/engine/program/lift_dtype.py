@@ -83,7 +83,8 @@ def _array_dtypes(value: Any) -> Iterator[Any]:
     """Yield the dtype of an array or NumPy scalar; of whole numbers, where float32 cannot hold them."""
     import tensorflow as tf
 
-    if type(value).__module__.partition(".")[0] == "pandas":
+    module: object = type.__getattribute__(type(value), "__module__")
+    if isinstance(module, str) and module.partition(".")[0] == "pandas":
         columns = np.atleast_1d(np.asarray(getattr(value, "dtypes", None), object))
         yield from (tf.as_dtype(one) for one in columns if one in (np.float32, np.float64))
     if not is_a(value, np.ndarray | np.number):
@@ -132,14 +133,21 @@ def _names_float32(code: types.CodeType) -> bool:
 
 def _makes(code: types.CodeType) -> Iterator[str]:
     """Yield the first name of each function that makes float32, such as ``tf`` of ``tf.random.normal``."""
-    first = ""
+    first = function = ""
+    given = "float64" in (*mentioned_names(code), *code.co_consts)
     for instruction in dis.get_instructions(code):
-        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
-            first = str(instruction.argval)
-        elif instruction.opname not in ("LOAD_ATTR", "LOAD_METHOD"):
-            first = first if instruction.opname in ("PUSH_NULL", "CACHE") else ""
-        elif first and instruction.argval in ALWAYS_FLOAT32 | FLOAT32_OF_LITERALS:
-            yield first
+        name, value = instruction.opname, instruction.argval
+        if name in ("LOAD_GLOBAL", "LOAD_NAME"):
+            first, function = str(value), ""
+        elif name in ("LOAD_ATTR", "LOAD_METHOD"):
+            function = str(value) if first else ""
+            if function in ALWAYS_FLOAT32 and not given:
+                yield first
+        elif name not in ("PUSH_NULL", "CACHE", "BUILD_LIST"):
+            numbers = value if isinstance(value, tuple) else (value,)
+            if function in FLOAT32_OF_LITERALS and any(isinstance(one, float) for one in numbers):
+                yield first
+            first = function = ""
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             yield from _makes(constant)

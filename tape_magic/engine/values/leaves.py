@@ -81,12 +81,12 @@ def _leaves(value: Any, name: str, within: frozenset[int], lifted: bool) -> Iter
     elif is_a(value, list | tuple | dict):
         for key, item in items_of(value):
             yield from _leaves(item, f"{name}[{key!r}]", within, lifted)
+    elif is_module(value) and (found := module_leaves(value)):
+        yield from found
     elif parts := parts_of_object(value, within):
         for attribute, item in parts.items():
             yield from _leaves(item, f"{name}.{attribute}", within | {id(value)}, lifted)
-    elif is_module(value):
-        yield from module_leaves(value)
-    elif not within and not (is_liftable(value) and not lifted):
+    elif not (within or is_module(value) or (is_liftable(value) and not lifted)):
         raise SourceError(source_refusal(value, name))
 
 
@@ -102,9 +102,11 @@ def is_unbuilt(value: Any, within: frozenset[int] = frozenset()) -> bool:
     """
     if is_a(value, list | tuple | dict):
         return any(is_unbuilt(item, within) for _, item in items_of(value))
+    if is_module(value) and value.trainable_variables:
+        return not getattr(value, "built", True)
     if parts := parts_of_object(value, within):
         return any(is_unbuilt(item, within | {id(value)}) for item in parts.values())
-    return is_module(value) and not (getattr(value, "built", True) and value.trainable_variables)
+    return is_module(value)
 
 
 def is_frozen(value: Any) -> bool:
@@ -169,12 +171,12 @@ def regroup(value: Any, grouped: Callable[[Any], Any], within: frozenset[int] = 
         return {key: regroup(item, grouped, within) for key, item in items_of(value)}
     if is_a(value, list | tuple):
         return rebuilt(value, [regroup(item, grouped, within) for _, item in items_of(value)])
+    if is_module(value) and (variables := value.trainable_variables):
+        return [grouped(variable) for variable in variables]
     if parts := parts_of_object(value, within):
         inner = within | {id(value)}
         return rebuilt_object(value, {name: regroup(item, grouped, inner) for name, item in parts.items()})
-    if is_module(value):
-        return [grouped(variable) for variable in value.trainable_variables]
-    return grouped(value)
+    return [] if is_module(value) else grouped(value)
 
 
 def rebuilt(like: Any, items: list[Any]) -> Any:
