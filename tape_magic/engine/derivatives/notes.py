@@ -54,15 +54,14 @@ def assignment_notes(evidence: RunEvidence, target: NamedTensors, leaves: Iterab
         index = _assigned_before_read(evidence, target, key)
         if index is None:
             continue
-        where = evidence.where(evidence.flow.entries[index].frames)
-        if where is None or where.file:
+        entry = evidence.flow.entries[index]
+        if not entry.frames:
             continue
         more = ""
-        if evidence.flow.upstream(evidence.flow.entries[index].inputs[1:]) & set(keys.values()):
+        if evidence.flow.upstream(entry.inputs[1:]) & set(keys.values()):
             more = ", not through the assignment; to go through it, compute a new tensor instead"
-        found.append(
-            f"line {where.line} assigns {leaf.name}: the derivative is by its value from there on{more}"
-        )
+        line = evidence.line_label(index)
+        found.append(f"{line} assigns {leaf.name}: the derivative is by its value from there on{more}")
     return found
 
 

@@ -184,6 +184,15 @@ def test_nothing_is_said_of_other_assignments(shell: Notebook, line: str, cell: 
     assert notes(shell, line, cell) == ()
 
 
+def test_an_assignment_in_a_function_of_another_cell(shell: Notebook) -> None:
+    shell.ns.update(names())
+    shell.ok("def step():\n    w.assign(w*0.5)")
+    shell.ok("%%grad dy/dw\nstep()\ny = tf.reduce_sum(w**2)")
+    (note,) = shell.ns["grads"].notes
+    assert note.endswith(f"line 2 assigns w: the derivative is by its value from there on{NOT_THROUGH}")
+    assert note.startswith("cell ")
+
+
 def test_the_way_through_that_the_note_tells(shell: Notebook) -> None:
     notes(shell, "dy/dw", "w2 = w - 0.25*(2.0*w)\ny = tf.reduce_sum(w2**2)")
     np.testing.assert_allclose(shell.ns["dy_dw"], [0.5, 1.0], rtol=1e-6)
