@@ -17,7 +17,7 @@ from tape_magic.engine.values.leaves import Leaf, is_frozen, is_unbuilt, leaves_
 from tape_magic.engine.values.objects import parts_of_object
 from tape_magic.engine.values.places import look_up, object_at
 from tape_magic.engine.values.reach import mentions_variables, reachable
-from tape_magic.engine.values.refusals import emptiness
+from tape_magic.engine.values.refusals import emptiness, index_refusal, selects
 from tape_magic.engine.values.tensors import (
     is_inexact,
     is_liftable,
@@ -136,6 +136,9 @@ class Selection:
             if not self._within_unbuilt(name):
                 raise
             return Source(name, assigned=True, unbuilt=True)
+        refusal = index_refusal(value, name)
+        if refusal and selects(self._read().values(), names.mentions):
+            raise SourceError(refusal)
         leaves = leaves_of(value, name, lifted=False)
         # A frozen layer stays without trainable variables, unless the program itself makes it trainable.
         stays = is_frozen(value) and not (names.opaque or "trainable" in names.mentions)

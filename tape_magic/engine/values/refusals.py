@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,9 @@ import numpy as np
 from tape_magic.engine.values.introspection import attributes_of, is_a
 from tape_magic.engine.values.tensors import is_layer, is_module, is_tensor, is_variable, tf_variable
 from tape_magic.errors import a_kind
+
+_SELECTING = frozenset({"embedding_lookup", "gather", "gather_nd", "one_hot"})
+"""Functions of TensorFlow and Keras that take indices."""
 
 _BY_WHAT_THEY_SELECT = "differentiate by what they select, such as an embedding's output"
 
@@ -92,6 +96,26 @@ def _of_array(value: np.ndarray[Any, Any], name: str) -> str:
 def _may_select(dtype: Any, value: Any) -> bool:
     """Return whether numbers of a type may be indices: images are of 8 bits, and a count has no axis."""
     return dtype.name in ("int32", "int64") and len(value.shape) > 0
+
+
+def index_refusal(value: Any, name: str) -> str:
+    """Return why indices are no source, where the program selects by them; empty for any other value."""
+    if not (is_tensor(value) or isinstance(value, np.ndarray)) or not _may_select(value.dtype, value):
+        return ""
+    return f"{name} is {value.dtype.name}, and indices have no derivative: {_BY_WHAT_THEY_SELECT}."
+
+
+def selects(values: Iterable[Any], mentions: Iterable[str]) -> bool:
+    """Return whether a program that reads some values, and mentions some attributes, selects by indices."""
+    return not _SELECTING.isdisjoint(mentions) or any(map(_embeds, values))
+
+
+def _embeds(value: Any) -> bool:
+    import keras
+
+    if not is_layer(value):
+        return False
+    return is_a(value, keras.layers.Embedding) or any(map(_embeds, getattr(value, "layers", ())))
 
 
 def is_untrained(value: Any) -> bool:

@@ -255,6 +255,7 @@ def test_a_model_of_which_one_layer_is_frozen(shell: Notebook) -> None:
 
 # -- types without a derivative -----------------------------------------------------------------------
 
+SELECT = "differentiate by what they select, such as an embedding's output"
 INDICES = "; of indices, differentiate by what they select, such as an embedding's output."
 TENSORS = [
     (tf.zeros((1, 2, 2, 3), tf.uint8), "s is uint8", "write s = tf.cast(s, tf.float32)."),
@@ -340,9 +341,35 @@ def test_what_indices_select_is_a_source(shell: Notebook) -> None:
     embedding = keras.layers.Embedding(4, 2)
     shell.ns.update(tf=tf, embedding=embedding, ids=tf.constant([1, 2]))
     said = shell.refused("%%grad dy/dids\ny = tf.reduce_sum(embedding(ids)**2)")
-    assert said.endswith("differentiate by what they select, such as an embedding's output.")
+    assert said == f"ids is int32, and indices have no derivative: {SELECT}."
     shell.ok("%%grad dy/drows\nrows = embedding(ids)\ny = tf.reduce_sum(rows**2)")
     np.testing.assert_allclose(shell.ns["dy_drows"], 2 * shell.ns["rows"].numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "y = tf.reduce_sum(net(ids))",
+        "y = tf.reduce_sum(outer(ids))",
+        "y = tf.reduce_sum(tf.nn.embedding_lookup(table, ids))",
+        "y = tf.reduce_sum(tf.gather(table, ids))",
+        "y = tf.reduce_sum(tf.one_hot(ids, 3))",
+    ],
+)
+@pytest.mark.parametrize("make", [tf.constant, np.array], ids=["tensor", "array"])
+def test_indices_are_not_to_be_cast(shell: Notebook, cell: str, make: Any) -> None:
+    net = keras.Sequential([keras.layers.Embedding(4, 2), keras.layers.Flatten(), keras.layers.Dense(1)])
+    outer = keras.Sequential([net, keras.layers.Dense(1)])
+    shell.ns.update(tf=tf, net=net, outer=outer, table=tf.ones((3, 2)), ids=make([[1, 2]]))
+    said = shell.refused(f"%%grad dy/dids\n{cell}")
+    assert said.endswith(f"and indices have no derivative: {SELECT}.")
+
+
+def test_an_image_beside_an_embedding_is_cast(shell: Notebook) -> None:
+    shell.ns.update(tf=tf, embedding=keras.layers.Embedding(4, 2), ids=tf.constant([1]))
+    shell.ns["image"] = tf.zeros((2, 2), tf.uint8)
+    said = shell.refused("%%grad dy/dimage\ny = tf.reduce_sum(embedding(ids))*tf.cast(image, tf.float32)")
+    assert said.endswith("write image = tf.cast(image, tf.float32).")
 
 
 # -- symbols of Keras ---------------------------------------------------------------------------------
