@@ -166,7 +166,7 @@ def _cache_for(program: Program, given: Mapping[str, Any]) -> LoopCache | None:
     Without a variable, they live as long as the function.
     """
     (function,) = program.roots()
-    reached = reachable([*given.values(), function], program.home(given))
+    reached = reachable([*given.values(), function], program.home(dict(given)))
     variables = (value.trainable_variables if is_module(value) else [value] for value in reached)
     first = next((one for several in variables for one in several if is_variable(one)), None)
     return cache_of([function] if first is None else [tf_variable(first), function])
