@@ -215,8 +215,10 @@ def minimize_program(
     with deferred_interrupt() as interrupt:
         try:
             with restore_after_interrupt():
-                minimization = kind(problem, cache)
-                minimized = minimization.run(RunControl(interrupt, wish, on_wait), on_progress)
+                control = RunControl(interrupt, wish, on_wait)
+                with control.raising():  # data are made ready by TensorFlow, which may drop an interrupt
+                    minimization = kind(problem, cache)
+                minimized = minimization.run(control, on_progress)
         finally:
             interrupt.waits = True
             problem.close()

@@ -19,14 +19,18 @@ _ATTRIBUTES = ("is_eager", "device_name", "device_spec", "scope_name", "invoking
 
 
 @contextmanager
-def restore_after_interrupt() -> Iterator[None]:
-    """Restore the graphs and devices that this thread has entered if an interrupt ends the block."""
+def restore_after_interrupt(pressed: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """Restore the graphs and devices that this thread has entered if an interrupt ends the block.
+
+    `pressed` says whether there was one, of which a library may have made another error.
+    """
     restore = _context_restorer()
     try:
         yield
-    except KeyboardInterrupt as interrupt:
-        _close_half_entered(interrupt)
-        restore()
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) or pressed():
+            _close_half_entered(error)
+            restore()
         raise
 
 
@@ -53,11 +57,16 @@ def _close_half_entered(error: BaseException) -> None:
     """Close the context managers whose ``__enter__`` an interrupt cut short, the innermost first."""
     enter = contextlib._GeneratorContextManager.__enter__.__code__
     managers = []
-    traceback = error.__traceback__
-    while traceback is not None:
-        if traceback.tb_frame.f_code is enter:
-            managers.append(traceback.tb_frame.f_locals.get("self"))
-        traceback = traceback.tb_next
+    links: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in links:  # the interrupt may be what another error came after
+        links.append(link)
+        traceback = link.__traceback__
+        while traceback is not None:
+            if traceback.tb_frame.f_code is enter:
+                managers.append(traceback.tb_frame.f_locals.get("self"))
+            traceback = traceback.tb_next
+        link = link.__context__
     for manager in reversed(managers):
         generator = getattr(manager, "gen", None)
         if generator is not None:

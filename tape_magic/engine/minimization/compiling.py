@@ -156,6 +156,12 @@ class CompileWaiter:
             with self._control.at_once():
                 return call()
 
+    @contextmanager
+    def tracing(self) -> Iterator[None]:
+        """Let the first interrupt end the block, which traces the program; there is nothing to report yet."""
+        with self._control.raising():
+            yield
+
     def wait(self, compiling: BackgroundCompile, engine: str) -> None:
         """Wait until a thread has compiled. Raises :class:`StopRequested` where the user ends the run."""
         with self._counted():

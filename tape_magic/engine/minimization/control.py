@@ -79,17 +79,17 @@ class RunControl:
 
         That interrupt, or one from before, raises :class:`StopRequested`.
         """
-        interrupt = self._interrupt
         try:
-            with restore_after_interrupt():
-                interrupt.at_once = True
-                if interrupt.pressed:
-                    raise StopRequested
+            with self.raising():
                 yield
-        except BaseException:
-            # A library's tidying up may have made another error of it.
-            if interrupt.pressed and not interrupt.again:
-                raise StopRequested from None
-            raise
-        finally:
-            interrupt.at_once = False
+        except KeyboardInterrupt:
+            if self._interrupt.again:
+                raise
+            raise StopRequested from None
+
+    @contextmanager
+    def raising(self) -> Iterator[None]:
+        """Let the first interrupt end the block with a ``KeyboardInterrupt``, where no loop can stop."""
+        interrupt = self._interrupt
+        with interrupt.raising(), restore_after_interrupt(lambda: interrupt.pressed):
+            yield

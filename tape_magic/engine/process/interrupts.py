@@ -37,6 +37,27 @@ class Interrupt:
         if (self.again or self.at_once) and not self.waits:
             raise KeyboardInterrupt
 
+    @contextmanager
+    def raising(self) -> Iterator[None]:
+        """Let the first interrupt end the block, in which a library works, with a ``KeyboardInterrupt``.
+
+        An interrupt from before does so, too. So does one of which the library has made another error, or
+        nothing at all: Python drops an exception in a callback, such as that of a weak reference.
+        """
+        try:
+            self.at_once = True
+            if self.pressed:
+                raise KeyboardInterrupt
+            yield
+        except BaseException as error:
+            if self.pressed and not isinstance(error, KeyboardInterrupt):
+                raise KeyboardInterrupt from error
+            raise
+        finally:
+            self.at_once = False
+        if self.pressed:
+            raise KeyboardInterrupt
+
 
 @dataclass
 class CleanupGuard:

@@ -112,10 +112,11 @@ class LoopBuilder:
 
         Raises :class:`~tape_magic.engine.program.program.Untraceable` where the program cannot become a
         graph, :class:`~tape_magic.engine.tracing.failures.EngineRefused` where TensorFlow cannot compile the
-        loop, and :class:`~tape_magic.engine.minimization.control.StopRequested`.
+        loop, and :class:`~tape_magic.engine.minimization.control.StopRequested`; for an interrupt while the
+        program is traced, ``KeyboardInterrupt``.
         """
         with trace_failures(self._problem.program):
-            self._trace()
+            self._trace(waiter)
         with self._refusals_kept(engine):
             made, key = self._begin(engine, waiter)
             if key in made.begun:
@@ -153,25 +154,26 @@ class LoopBuilder:
         if self._traced is not None and self._problem.settings.engine == "auto":
             refuse_large_graph(self._traced, self._traced.size)
 
-    def _trace(self) -> None:
+    def _trace(self, waiter: CompileWaiter) -> None:
         """Trace the program, unless an earlier run did, and settle what is minimised over."""
         problem = self._problem
         if self._traced is None:
-            self._traced = Traced(
-                problem.program,
-                problem.namespace,
-                problem.loss_name,
-                tracked=problem.settings.track,
-                inputs=self._inputs,
-                settle=problem.settle,
-                for_xla=problem.settings.engine != "graph",
-            )
+            with waiter.tracing():
+                self._traced = Traced(
+                    problem.program,
+                    problem.namespace,
+                    problem.loss_name,
+                    tracked=problem.settings.track,
+                    inputs=self._inputs,
+                    settle=problem.settle,
+                    for_xla=problem.settings.engine != "graph",
+                )
         problem.settle(self._traced.variables)
         problem.begin(within_bounds=self._continuation.saved is None)
 
     def _begin(self, engine: str, waiter: CompileWaiter) -> tuple[CompiledProgram, tuple[str, int]]:
         """Begin to compile a loop, unless it is there; return its program and its key there."""
-        made = self._program()
+        made = self._program(waiter)
         key = engine, self._block(engine, made)
         if key in made.loops:
             return made, key
@@ -215,11 +217,12 @@ class LoopBuilder:
     def _inputs(self) -> Mapping[str, Any]:
         return {} if self._cursor is None else self._cursor.named(self._cursor.feed.element_spec[2])
 
-    def _program(self) -> CompiledProgram:
+    def _program(self, waiter: CompileWaiter) -> CompiledProgram:
         if self.made is None:
             traced = self._traced
             assert traced is not None
-            evaluation = traced.evaluated()
+            with waiter.tracing():
+                evaluation = traced.evaluated()
             pairs = zip(self._problem.leaves, evaluation.connected, strict=True)
             leaves = [leaf for leaf, has in pairs if has]
             if not leaves:

@@ -183,7 +183,7 @@ class Evaluations:
             return
         with trace_failures(self._problem.program):
             if self._traced is None:
-                self._trace()
+                self._trace(waiter)
         traced, start = self._traced, ready()
         assert traced is not None
         with compile_failures(engine, traced.line_of):
@@ -193,16 +193,17 @@ class Evaluations:
         demanded = self._problem.settings.engine
         self.made = CompiledFunctions(demanded, traced, self.flat, self.connected, choice)
 
-    def _trace(self) -> None:
+    def _trace(self, waiter: CompileWaiter) -> None:
         problem, method = self._problem, self._method
-        self._traced = traced = Traced(
-            problem.program,
-            problem.namespace,
-            problem.loss_name,
-            tracked=problem.settings.track,
-            for_xla=problem.settings.engine != "graph",
-            require=self._require,
-        )
+        with waiter.tracing():
+            self._traced = traced = Traced(
+                problem.program,
+                problem.namespace,
+                problem.loss_name,
+                tracked=problem.settings.track,
+                for_xla=problem.settings.engine != "graph",
+                require=self._require,
+            )
         leaves = problem.settle(traced.variables)
         problem.begin()
         connected: Sequence[bool] = [True] * len(leaves)
