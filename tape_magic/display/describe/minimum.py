@@ -14,6 +14,8 @@ TRACKED_POINTS = 64
 
 _UNFINISHED = (StopReason.INTERRUPTED, StopReason.STOPPED, StopReason.TIME, StopReason.METHOD_FAILED)
 
+_BY_HAND = (StopReason.INTERRUPTED, StopReason.STOPPED)
+
 _SHORT = 8
 """The most characters of a name in the heading of a table."""
 
@@ -46,8 +48,14 @@ def _minimum_verdict(result: MinimizeResult) -> Verdict:
         return Verdict(Tone.BAD, f"diverged at step {numbers.count(lost.step)}: {what}", tuple(details))
     engine = "XLA" if result.engine == "xla" else result.engine
     compiling = f", of it compiling {numbers.duration(result.compile_seconds)}" if engine != "eager" else ""
+    ended = result.reason.sentence
+    if result.reason in _BY_HAND and result.steps == result.first_step:
+        of_this_run = " of this run" if result.first_step else ""
+        begin = f"{ended} before the first step{of_this_run}: {name} = {numbers.number(result.loss)}"
+        took = f"{numbers.duration(result.seconds)}{compiling}"
+        return Verdict(Tone.WARNING, begin, ("no step was applied", took, engine, result.optimizer))
     details = [
-        result.reason.sentence,
+        ended,
         f"{numbers.duration(result.seconds)}{compiling}",
         engine,
         result.optimizer,

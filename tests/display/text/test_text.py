@@ -177,7 +177,7 @@ def test_what_is_not_finite_is_said_first():
 def test_a_run_to_its_step_limit():
     report = minimum([1.0, 0.5, 0.25, 0.125], {"x": change(0.0, 0.99999857, 2.861e-6)})
     assert lines_of(report) == [
-        "y = 0.125 at step 3 · step limit · 0.19 s, of it compiling 0.18 s · XLA ·",
+        "y = 0.125 at step 3 · step limit · 0.19 s, of it compiling 0.18 s",
         "  SGD(0.01)",
         "1 █▄▂▁ 0.125",
         "variable  start        end    |∂y|",
@@ -205,6 +205,34 @@ def test_a_run_that_was_interrupted():
     report = minimum([4.0, 2.0, 3.0], {"x": change(1.0, 2.0)}, reason=StopReason.INTERRUPTED)
     assert lines_of(report)[0] == "y = 3 at step 2 · best 2 at step 1 · interrupted ·"
     assert describe(report).first(Verdict).tone.value == "warning"
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        (
+            {"reason": StopReason.STOPPED},
+            "stopped before the first step: y = 4 · no step was applied · 0.19 s, of it compiling 0.18 s",
+        ),
+        (
+            {"reason": StopReason.INTERRUPTED, "engine": "eager"},
+            "interrupted before the first step: y = 4 · no step was applied · 0.19 s · eager · SGD(0.01)",
+        ),
+        (
+            {"reason": StopReason.STOPPED, "first_step": 300, "steps": 300, "engine": "eager"},
+            "stopped before the first step of this run: y = 4 · no step was applied · 0.19 s · eager",
+        ),
+        # a limit of no steps, and a start that is the target, are what was asked for
+        ({"reason": StopReason.STEPS, "engine": "eager"}, "y = 4 at step 0 · step limit · 0.19 s · eager ·"),
+        (
+            {"reason": StopReason.TARGET, "engine": "eager"},
+            "y = 4 at step 0 · target reached · 0.19 s · eager",
+        ),
+    ],
+)
+def test_a_run_that_took_no_step(facts, said):
+    shown = " ".join(" ".join(lines_of(minimum([4.0], {"x": change(1.0, 1.0)}, **facts))).split())
+    assert shown.startswith(said)
 
 
 def test_a_loss_that_rose():
