@@ -12,6 +12,7 @@ from tape_magic.engine.derivatives.run import Run
 from tape_magic.engine.diagnosis.evidence import NamedTensors
 from tape_magic.engine.diagnosis.flow import DataFlow
 from tape_magic.engine.record.entry import Entry, writes
+from tape_magic.engine.record.recorder import last_writes
 from tape_magic.results.reasons import Where
 
 Way = tuple[str, str]
@@ -81,12 +82,13 @@ def what_leaves_became(run: Run, outputs: Iterable[str]) -> dict[Way, str]:
     Its derivative is by the value that was read. To move the variable before the program runs shows
     something else.
     """
-    flow = run.evidence.flow
-    changed = {entry.changes for entry in flow.entries}
-    leaves = [leaf for leaf in _leaves(run) if not changed.isdisjoint(leaf.keys)]
     found: dict[Way, str] = {}
+    recorder = run.tapes.recorder
+    # What the program makes is written as it is made.
+    changed = {key for key in last_writes(recorder) if key <= recorder.start}
+    leaves = [leaf for leaf in _leaves(run) if not changed.isdisjoint(leaf.keys)]
     for output, target in _targets(run, outputs) if leaves else ():
-        reached = _upstream_past_state(flow, target.keys)
+        reached = _upstream_past_state(run.evidence.flow, target.keys)
         for leaf in leaves:
             sentence = _what_became(run, leaf, reached)
             if sentence:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -198,7 +198,10 @@ class _Checker:
             seen: list[tuple[Precisions, Mapping[Way, str]]] = []
 
             def look(run: Run) -> None:
-                seen.append((Precisions.of(run, self._outputs), what_leaves_became(run, self._outputs)))
+                became: Mapping[Way, str] = {}
+                with suppress(Exception):  # the record may be such that nothing can be read from it
+                    became = what_leaves_became(run, self._outputs)
+                seen.append((Precisions.of(run, self._outputs), became))
 
             done = differentiate(program, namespace, self._request, look)
             outputs = output_numbers(program, namespace, done.value, self._outputs)

@@ -11,9 +11,13 @@ from tape_magic.engine.derivatives.outputs import parts_of, reason_of_type, summ
 from tape_magic.engine.derivatives.run import Run
 from tape_magic.engine.diagnosis.evidence import NamedTensors
 from tape_magic.engine.diagnosis.flow import DataFlow
+from tape_magic.engine.internals.graphs import function_graph
+from tape_magic.engine.record.entry import splice_py_functions
 from tape_magic.engine.record.recorder import Recorder
 from tape_magic.engine.values.precision import double_of, epsilon
 from tape_magic.errors import TapeMagicError
+
+CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
 
 DOUBLE = "float64"
 
@@ -109,7 +113,9 @@ class _Ways:
         self._target, self._ends = target, [str(tensor.dtype.name) for tensor in target.tensors]
         self._recorder = run.tapes.recorder
         try:
-            self._flow: DataFlow | None = run.evidence.flow
+            # Calls of functions stay closed: to open them, their operations would have to run once more.
+            entries = [entry for _, entry in splice_py_functions(self._recorder.entries)]
+            self._flow: DataFlow | None = DataFlow(entries, self._recorder)
             self._narrow = _narrow_tensors(self._flow, self._recorder)
             self._upstream = self._flow.upstream(target.keys)
         except Exception:  # the record may be such that nothing can be read from it
@@ -170,5 +176,13 @@ def _dtype(recorder: Recorder, key: int) -> str:
 
 
 def _dtypes_within(graph: Any) -> list[str]:
-    """Return the dtypes in the graph of a function that was too large to be looked into."""
-    return [str(tensor.dtype.name) for operation in graph.get_operations() for tensor in operation.outputs]
+    """Return the dtypes in the graph of a function and of those that it calls, as `_narrow_tensors` does."""
+    found: set[str] = set()
+    for operation in graph.get_operations():
+        if operation.type == "Cast" and operation.inputs[0].dtype.name == "bool":
+            continue
+        found |= {str(tensor.dtype.name) for tensor in operation.outputs}
+        called = function_graph(operation) if operation.type in CALLS else None
+        if called is not None:
+            found |= set(_dtypes_within(called))
+    return list(found)

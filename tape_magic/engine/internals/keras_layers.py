@@ -70,10 +70,8 @@ def _widen_inputs(layer: Any, double_of: DoubleOf, back: ExitStack) -> None:
 
     if isinstance(layer, keras.layers.InputLayer):
         _widen_dtype(layer, double_of, back)
-    for model in (
-        layer,
-        getattr(layer, "_functional", None),
-    ):  # within a `Sequential` stands a functional one
+    within = getattr(layer, "_functional", None)  # the functional model that a `Sequential` calls
+    for model in (layer, within):
         for tensor in getattr(model, "_inputs", None) or ():
             _widen_dtype(tensor, double_of, back)
         for operation in getattr(model, "_operations", None) or ():

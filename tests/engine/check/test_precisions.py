@@ -88,6 +88,7 @@ INSIDE = [
         tf.constant(np.linspace(-1, 1, 6).reshape(2, 3), tf.float32),
     ),
     ("y = tf.reduce_sum(halved(x)**2)", tf.Variable([0.3, 1.7])),
+    ("y = around(x)**2*tf.constant(1.0)", tf.Variable([0.3, 1.7])),
     ("y = tf.sin(x)*tf.constant(2.0, tf.{})", "source"),
     (
         "q = x + tf.stop_gradient(tf.cast(tf.cast(x, tf.{}), tf.float32) - x)\ny = q**2",
@@ -105,8 +106,14 @@ def test_a_half_precision_inside_is_told_and_no_right_gradient_is_called_wrong(
     def halved(v: Any) -> Any:
         return tf.cast(tf.sin(tf.cast(v, kind)), tf.float32)
 
+    @tf.function
+    def around(v: Any) -> Any:
+        return halved(v) * 2.0
+
     x = tf.constant([0.3, 1.7], kind) if isinstance(x, str) else x
-    (check,) = door.grad(Case(cell.format(kind), "y --wrt x --check", names(x=x, halved=halved))).checks
+    (check,) = door.grad(
+        Case(cell.format(kind), "y --wrt x --check", names(x=x, halved=halved, around=around))
+    ).checks
     assert check.outcome is not CheckOutcome.DIFFERS, check
     assert check.dtype == kind
     assert f"it computes in {kind} inside" in check.note
@@ -188,10 +195,16 @@ def test_each_row_is_judged_by_its_own_way(door: Door) -> None:
         "y = x**2*tf.cast(tf.cast(x > 0, tf.float16), x.dtype)",
         "keep = tf.cast(x > 0, tf.bfloat16)\ny = x**2*tf.cast(keep*keep, x.dtype)",
         "y = x**2*tf.cast(tf.cast(tf.argmax(x), tf.float16), x.dtype)",
+        "y = masked(x)",
     ],
 )
 def test_what_carries_no_small_change_does_not_count(door: Door, cell: str) -> None:
-    (check,) = door.grad(Case(cell, "y --wrt x --check", names(x=tf.constant([0.3, 0.7])))).checks
+    @tf.function
+    def masked(v: Any) -> Any:
+        return v**2 * tf.cast(tf.cast(v > 0.5, tf.float16), v.dtype)
+
+    own = names(x=tf.constant([0.3, 0.7]), masked=masked)
+    (check,) = door.grad(Case(cell, "y --wrt x --check", own)).checks
     assert check.agrees
     assert check.dtype == "float64"
     assert check.compared == 2

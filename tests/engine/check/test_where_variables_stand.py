@@ -107,3 +107,4 @@ def test_a_variable_out_of_sight_is_told_apart_from_one_of_the_cell(shell: Noteb
     shell.ok("%%grad y --check\nv = tf.Variable(2.0)\ny = v**3")
     (check,) = shell.ns["grads"].checks
     assert "v is made in the cell itself" in check.note
+    assert check.reason == ""
