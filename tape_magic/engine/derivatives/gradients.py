@@ -21,6 +21,7 @@ from tape_magic.engine.derivatives.run import Run, Structures
 from tape_magic.engine.diagnosis.elementwise import is_list
 from tape_magic.engine.diagnosis.evidence import NamedTensors, RunEvidence
 from tape_magic.engine.program.program import Namespace, Program
+from tape_magic.engine.record.recorder import heard_a_write
 from tape_magic.engine.values.leaves import Leaf
 from tape_magic.engine.values.tensors import is_tensor
 from tape_magic.notation import Kind, Target
@@ -139,7 +140,7 @@ class Gradients(Run):
                 leaves = [leaf for combination in found for leaf in combination]
                 given = self.output(target.name), target.wrt[-1], leaves, target.order
                 self.note(*filter(None, [self.complex_note(target.name, *given)]))
-        if self.tapes.recorder.heard_a_write and tf.executing_eagerly():
+        if heard_a_write(self.tapes.recorder) and tf.executing_eagerly():
             evidence = RunEvidence(self.tapes.recorder, self.program.text(self.namespace))
             for target in self.asked:
                 leaves = [leaf for combination in self.combinations(target) for leaf in combination]

@@ -145,11 +145,6 @@ class Recorder:
         self._catch_up()
         return self._entries
 
-    @property
-    def heard_a_write(self) -> bool:
-        """Whether an operation changed a variable; this makes no entries."""
-        return any(writes(heard[0]) for heard in self._heard) or any(writes(e.type) for e in self._entries)
-
     def tensor(self, key: int) -> Any:
         """Return a tensor by its key, computed again if it was let go of; ``None`` where it is gone."""
         held = self.tensors.get(key)
@@ -320,6 +315,12 @@ class Recorder:
         found = BackwardFrames(next(filter(None, lines), ()))
         found.of = op_type
         return found
+
+
+def heard_a_write(recorder: Recorder) -> bool:
+    """Return whether an operation of a run changed a variable; this makes no entries."""
+    heard = (one[0] for one in recorder._heard)
+    return any(map(writes, heard)) or any(writes(entry.type) for entry in recorder._entries)
 
 
 def _held(
