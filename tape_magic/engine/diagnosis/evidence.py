@@ -10,8 +10,8 @@ from typing import Any
 
 from tape_magic.engine.diagnosis.expansion import CallExpansion
 from tape_magic.engine.diagnosis.flow import DataFlow
-from tape_magic.engine.internals.graphs import is_compiled_by_xla
 from tape_magic.engine.internals.operations import calls_gradient, key_of, key_of_variable
+from tape_magic.engine.internals.xla import is_compiled_by_xla
 from tape_magic.engine.program.program import Text
 from tape_magic.engine.record.entry import Entry, splice_py_functions
 from tape_magic.engine.record.frames import BackwardFrames, Frame

@@ -8,12 +8,12 @@ from typing import Any
 
 from tape_magic.engine.internals.constants import arrays_captured
 from tape_magic.engine.internals.graphs import (
-    XlaContext,
     all_in_variables,
     is_undefined,
     operation_count,
     written_inputs,
 )
+from tape_magic.engine.internals.xla import XlaContext
 from tape_magic.engine.program.program import Namespace, Program, Unpack
 from tape_magic.engine.tracing.evaluation import Evaluation
 from tape_magic.engine.tracing.kept_tensors import KeptTensors

@@ -11,7 +11,6 @@ from tensorflow.python.ops import cond_v2, control_flow_ops, script_ops, while_v
 
 import tape_magic
 from tape_magic.engine.internals.graphs import (
-    XlaContext,
     all_in_variables,
     branch_graphs,
     caller_with_captures,
@@ -22,6 +21,7 @@ from tape_magic.engine.internals.graphs import (
     py_function_tensors,
     written_inputs,
 )
+from tape_magic.engine.internals.xla import XlaContext
 from tape_magic.engine.record.recorder import Recorder
 from tests.support.other_version import remove_module
 
