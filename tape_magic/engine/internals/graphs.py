@@ -1,4 +1,4 @@
-"""Graphs of functions, branches and loops; what they write; XLA's control-flow context; stateful operations.
+"""Graphs of functions, branches and loops; what they write; stateful operations.
 
 TensorFlow has no public way from an operation of a graph to the graph of the function that the operation
 calls, nor to what it knows of a kind of operation. Each function here says what it returns where a version
