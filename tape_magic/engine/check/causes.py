@@ -12,7 +12,7 @@ from tape_magic.engine.derivatives.run import Run
 from tape_magic.engine.diagnosis.evidence import NamedTensors
 from tape_magic.engine.diagnosis.flow import DataFlow
 from tape_magic.engine.record.entry import Entry, writes
-from tape_magic.engine.record.recorder import last_writes
+from tape_magic.engine.record.writes import last_writes
 from tape_magic.results.reasons import Where
 
 Way = tuple[str, str]

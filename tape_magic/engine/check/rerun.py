@@ -98,8 +98,7 @@ class Rerun:
         self._variables: dict[int, Any] = {}
         self.holding: Holding | None = None
         self._turns: Mapping[str, int] = {}
-        self._widened = ExitStack()
-        self._lifted: list[Lifting] = []
+        self._changed = ExitStack()
         self._eagerly = bool(tf.config.functions_run_eagerly())
         self.wide = False
         for iterator in self._before.iterators:
@@ -144,8 +143,7 @@ class Rerun:
                 run_eagerly_here(False)
                 if bool(tf.config.functions_run_eagerly()) != self._eagerly:  # the program set it
                     tf.config.run_functions_eagerly(self._eagerly)
-                self._widened.close()
-                self._give_back()
+                self._changed.close()
                 self._after.restore(beside=self._before)
 
     def run(self, compute: Callable[[Program, Namespace], T], deltas: Deltas | None = None) -> T:
@@ -155,8 +153,7 @@ class Rerun:
         traced keeps the tensors that it captured, and their dtypes. What `compute` raises passes.
         """
         run_eagerly_here(self.wide or deltas is not None)
-        self._widened.close()
-        self._give_back()
+        self._changed.close()
         self._before.restore(beside=self._after)
         self._place(deltas or {})
         moved = MovedProgram(self._program, self._movers(deltas or {}), self._turns)
@@ -228,7 +225,7 @@ class Rerun:
 
         if self.wide:
             variables = [one for one, _ in self._before.values.values() if is_keras_variable(one)]
-            widen(self._before.layers, variables, double_of, self._widened)
+            widen(self._before.layers, variables, double_of, self._changed)
         leaves, self._variables = self._leaves, {}
         values = {
             name: tf.constant(self.moved(name, delta), self._dtype(name)) for name, delta in deltas.items()
@@ -259,13 +256,9 @@ class Rerun:
 
     def _put(self, name: str, value: Any) -> None:
         """Put a value at the place of a leaf until the next run."""
-        self._lifted.append(Lifting(self._namespace, partial(_instead, value), _is_number))
-        self._lifted[-1].lift(name)
-
-    def _give_back(self) -> None:
-        """Put what the last run found at the places of leaves back, also where no snapshot reaches."""
-        while self._lifted:
-            self._lifted.pop().give_back()
+        lifting = Lifting(self._namespace, partial(_instead, value), _is_number)
+        self._changed.callback(lifting.give_back)  # also where no snapshot reaches
+        lifting.lift(name)
 
     def _swapped(self, value: Any, swapped: dict[int, Any]) -> Any:
         """Return the value that takes the place of an object: itself, a moved one, or a wide copy."""

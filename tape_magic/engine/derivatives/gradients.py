@@ -58,7 +58,6 @@ class Gradients(Run):
         )
         self.asked: list[Target] = []
         self.table = GradientTable(request.kind)
-        self._elementwise: dict[tuple[str, Leaf], bool] = {}
 
     def settle(self) -> None:
         """List each target with its sources."""
@@ -183,10 +182,7 @@ class Gradients(Run):
         """
         if leaf.of_model or self.request.kind is not Kind.GRADIENT or not is_list(leaf.shape):
             return False
-        if (name, leaf) not in self._elementwise:
-            record = self.table[name, ()]
-            self._elementwise[name, leaf] = self._find_elementwise(record, leaf)
-        return self._elementwise[name, leaf]
+        return self._find_elementwise(self.table[name, ()], leaf)
 
     def _find_elementwise(self, record: GradientRecord, leaf: Leaf) -> bool:
         import tensorflow as tf

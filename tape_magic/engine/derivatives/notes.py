@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from tape_magic.engine.derivatives.gradient_table import named_tensors
 from tape_magic.engine.derivatives.outputs import parts_of, summands
+from tape_magic.engine.diagnosis.condition import Condition
+from tape_magic.engine.diagnosis.diagnosis import Diagnosis
 from tape_magic.engine.diagnosis.evidence import NamedTensors, RunEvidence
 from tape_magic.engine.values.leaves import Leaf
-from tape_magic.engine.values.tensors import is_variable
+from tape_magic.engine.values.tensors import is_inexact, is_tensor, is_variable
 from tape_magic.notation import LAST_EXPRESSION
+from tape_magic.results.gradients import Derivative
 
 
 def complex_note(name: str, output: Any, source: str, leaves: Sequence[Leaf], order: int) -> str:
@@ -80,3 +84,30 @@ def _assigned_before_read(evidence: RunEvidence, target: NamedTensors, key: int)
                 return None
             reached.update(entry.inputs)
     return assigned
+
+
+def not_finite_notes(
+    rows: Sequence[Derivative], output: Callable[[str], Any], diagnosis: Callable[[], Diagnosis]
+) -> list[str]:
+    """Return which outputs are infinite or NaN, and why unless the reason for a derivative says it.
+
+    `output` gives the value of an output by its name, and `diagnosis` the diagnosis of the run.
+    """
+    import tensorflow as tf
+
+    found: list[str] = []
+    for name in dict.fromkeys(row.target for row in rows) if tf.executing_eagerly() else ():
+        named = named_tensors(name, (), output(name))
+        tensors = [tensor for tensor in named.tensors if is_tensor(tensor) and is_inexact(tensor)]
+        if all(Condition.of(tensor) is not Condition.NOT_FINITE for tensor in tensors):
+            continue
+        try:
+            reason = diagnosis().explain_value(named)
+        except Exception:  # as in `GradientRecord.diagnose`
+            reason = None
+        said = [row.reason for row in rows if row.target == name and row.reason is not None]
+        if reason is None or reason in said:
+            continue
+        told = any((one.operation, one.where) == (reason.operation, reason.where) for one in said)
+        found.append(reason.text.partition(":")[0] if told else str(reason))
+    return found

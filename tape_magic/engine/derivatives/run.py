@@ -11,10 +11,9 @@ from functools import cached_property
 from typing import Any
 
 from tape_magic.engine.derivatives.forward_mode import Directions, forward_mode_errors
-from tape_magic.engine.derivatives.gradient_table import named_tensors
+from tape_magic.engine.derivatives.notes import not_finite_notes
 from tape_magic.engine.derivatives.request import Request
 from tape_magic.engine.derivatives.tapes import Tapes
-from tape_magic.engine.diagnosis.condition import Condition
 from tape_magic.engine.diagnosis.diagnosis import Diagnosis
 from tape_magic.engine.diagnosis.evidence import RunEvidence
 from tape_magic.engine.program.program import Namespace, Program
@@ -23,7 +22,6 @@ from tape_magic.engine.record.recorder import Recorder
 from tape_magic.engine.values.leaves import Leaf
 from tape_magic.engine.values.places import look_up
 from tape_magic.engine.values.refusals import emptiness, is_untrained
-from tape_magic.engine.values.tensors import is_inexact, is_tensor
 from tape_magic.errors import SourceError, TargetError, closest
 from tape_magic.notation import LAST_EXPRESSION, Kind, Target
 from tape_magic.results.curvature import Hessian
@@ -277,33 +275,12 @@ class Run(ABC):
         """Add sentences to the notes of the report, each once."""
         self.notes += [sentence for sentence in dict.fromkeys(sentences) if sentence not in self.notes]
 
-    def _note_outputs_not_finite(self, rows: Sequence[Derivative]) -> None:
-        """Note which outputs are infinite or NaN, and why unless the reason for a derivative says it."""
-        import tensorflow as tf
-
-        if not tf.executing_eagerly():
-            return
-        for name in dict.fromkeys(row.target for row in rows):
-            output = named_tensors(name, (), self.output(name))
-            tensors = [tensor for tensor in output.tensors if is_tensor(tensor) and is_inexact(tensor)]
-            if all(Condition.of(tensor) is not Condition.NOT_FINITE for tensor in tensors):
-                continue
-            try:
-                reason = self.diagnosis.explain_value(output)
-            except Exception:  # as in `GradientRecord.diagnose`
-                reason = None
-            said = [row.reason for row in rows if row.target == name and row.reason is not None]
-            if reason is None or reason in said:
-                continue
-            told = any((one.operation, one.where) == (reason.operation, reason.where) for one in said)
-            self.note(reason.text.partition(":")[0] if told else str(reason))
-
     # -- the report --------------------------------------------------------------------------------
 
     def _result(self) -> RunResult:
         """Return the report, the values to bind, and the leaves by name."""
         rows, structures = self.rows()
-        self._note_outputs_not_finite(rows)
+        self.note(*not_finite_notes(rows, self.output, lambda: self.diagnosis))
         report = GradReport(
             tuple(rows),
             structures,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,9 +15,9 @@ from tape_magic.engine.internals.graphs import (
 from tape_magic.engine.internals.xla import XlaContext
 from tape_magic.engine.program.program import Namespace, Program, Unpack
 from tape_magic.engine.tracing.evaluation import Evaluation
+from tape_magic.engine.tracing.graph_lines import line_named, lost_sentences
 from tape_magic.engine.tracing.kept_tensors import KeptTensors
 from tape_magic.engine.tracing.loss import named, require_loss, require_scalar
-from tape_magic.engine.tracing.symbolic import parts_of
 from tape_magic.engine.values.functions import OWN, origin_of
 from tape_magic.engine.values.leaves import Leaf
 from tape_magic.errors import TapeMagicError
@@ -192,12 +191,7 @@ class Traced:
 
     def left_out(self) -> list[str]:
         """Return a sentence on the tensors that :meth:`outputs` could not compute, if there are any."""
-        kept = [part for tensor in self._kept.lost for part in parts_of(tensor)]
-        lines = sorted({line for part in kept if (line := self._line_of(part.op))})
-        if not kept:
-            return []
-        where = f"line {' and '.join(map(str, lines))}: " if lines else ""
-        return [f"{where}a tensor of a loop or branch has no value after it; Python's objects do not keep it"]
+        return lost_sentences(self._kept.lost, self.filenames)
 
     @property
     def reusable(self) -> bool:
@@ -225,20 +219,7 @@ class Traced:
 
     def line_of(self, message: str) -> int | None:
         """Return the program's line that made the first of its operations that an error message names."""
-        operations = {operation.name: operation for operation in self._concrete.graph.get_operations()}
-        for node in re.findall(r"\{\{node ([^}]+)\}\}", message):
-            parts = node.split("/")
-            # An operation within a loop or a branch bears the name of that as a prefix.
-            for end in range(len(parts), 0, -1):
-                operation = operations.get("/".join(parts[:end]))
-                line = None if operation is None else self._line_of(operation)
-                if line:
-                    return line
-        return None
-
-    def _line_of(self, operation: Any) -> int | None:
-        lines = [frame.lineno for frame in operation.traceback if frame.filename in self.filenames]
-        return int(lines[-1]) if lines else None
+        return line_named(message, self._concrete.graph, self.filenames)
 
     @property
     def branches(self) -> bool:
