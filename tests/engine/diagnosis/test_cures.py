@@ -315,6 +315,48 @@ FOUND: dict[str, tuple[str, ...]] = {
         "",
         "",
     ),
+    "half quotient": (
+        "x = tf.Variable([1.0], dtype=tf.float16); d = tf.constant([1e-5], tf.float16)",
+        ("%%grad dy/dx\ny = tf.reduce_sum(x / d)"),
+        "RealDiv.*float16 ends at 65504",
+        "",
+        "",
+    ),
+    "half 1/0": (
+        "x = tf.Variable([0.0], dtype=tf.float16)",
+        ("%%grad dy/dx\ny = tf.reduce_sum(1.0 / x)"),
+        "RealDiv.*divide_no_nan",
+        "",
+        "",
+    ),
+    "silu inf": (
+        "x = tf.Variable([-np.inf, 1.0])",
+        ("%%grad dy/dx\ny = tf.reduce_sum(tf.nn.silu(x))"),
+        "Mul is nan|itself is not finite",
+        "",
+        "swish_impl",
+    ),
+    "gelu far": (
+        "x = tf.Variable([-1000.0, -1000.0])",
+        ("%%grad dy/dx\ny = tf.reduce_sum(tf.nn.gelu(x))"),
+        "^$",
+        "",
+        "swish",
+    ),
+    "silu far": (
+        "x = tf.Variable([-1000.0, -1000.0])",
+        ("%%grad dy/dx\ny = tf.reduce_sum(tf.nn.silu(x))"),
+        "^$",
+        "",
+        "swish",
+    ),
+    "nan in layer norm": (
+        "x = tf.Variable([[np.nan, 1.0]]); ln = keras.layers.LayerNormalization()",
+        ("%%grad dy/dx\ny = tf.reduce_sum(ln(x)**2)"),
+        "x itself is not finite",
+        "",
+        "",
+    ),
 }
 """The cell before, the cell, what a reason is like, what else the report shows, and what not."""
 

@@ -157,6 +157,17 @@ FOUND: dict[str, tuple[str, ...]] = {
         "",
         "",
     ),
+    "keras attention mask": (
+        (
+            "tf.keras.utils.set_random_seed(0); att = keras.layers.MultiHeadAttention(1, 2); x = "
+            "tf.Variable(tf.ones([1,3,2])); m = "
+            "tf.constant([[[True,False,False],[False,False,False],[True,True,True]]])"
+        ),
+        ("%%grad dy/dx\ny = tf.reduce_sum(att(x, x, attention_mask=m)**2)"),
+        "^$",
+        "",
+        "",
+    ),
     "xla": (
         (
             "x = tf.Variable([0.0, 4.0])\n"

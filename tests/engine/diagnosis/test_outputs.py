@@ -238,6 +238,50 @@ FOUND: dict[str, tuple[str, ...]] = {
         "",
         "",
     ),
+    "f32 jvp": (
+        "x = tf.constant([1.0, 0.0]); v = tf.ones(2)",
+        ("%%grad y --jvp x=v\ny = tf.math.log(x)"),
+        "Log",
+        "y itself is −inf",
+        "",
+    ),
+    "jacobian out": (
+        "x = tf.Variable([1.0, 0.0])",
+        ("%%grad y --jacobian --wrt x\ny = tf.math.log(x)"),
+        "",
+        "y itself is −inf",
+        "",
+    ),
+    "two outputs": (
+        "x = tf.Variable([1.0, 0.0])",
+        ("%%grad dy/dx dz/dx\ny = tf.math.log(x)\nz = tf.reduce_sum(x)"),
+        "Log",
+        "y itself is −inf",
+        "z itself",
+    ),
+    "int output": ("x = tf.Variable([1.0, 0.0])", ("%%grad dy/dx\ny = tf.argmax(x)"), "", "", "itself is"),
+    "float output": ("x = tf.Variable([1.0, 0.0])", ("%%grad dy/dx\ny = float(x[0])"), "", "", "itself is"),
+    "complex out": (
+        "x = tf.Variable(0.0)",
+        ("%%grad dy/dx\ny = tf.complex(x, x) / tf.complex(x, x)"),
+        "",
+        "y itself is nan",
+        "",
+    ),
+    "ragged": (
+        "x = tf.Variable([1.0, 0.0])",
+        ("%%grad dy/dx\ny = tf.RaggedTensor.from_row_lengths(tf.math.log(x), [1, 1])"),
+        "",
+        "y itself is −inf",
+        "",
+    ),
+    "bf16": (
+        "x = tf.Variable([1.0, 0.0], dtype=tf.bfloat16)",
+        ("%%grad dy/dx\ny = tf.math.log(x)"),
+        "Log",
+        "y itself is −inf",
+        "",
+    ),
 }
 """The cell before, the cell, what a reason is like, what else the report shows, and what not."""
 
