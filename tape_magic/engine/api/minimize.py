@@ -124,6 +124,11 @@ def minimize(
     MinimizeInterrupted
         A ``KeyboardInterrupt`` with the result so far, after an interrupt of the user's.
 
+    Notes
+    -----
+    What is compiled lives as long as the first variable that the function reaches, or else as the function
+    itself. The next call uses it again if the function's code, what it reads, and the settings are the same.
+
     Examples
     --------
     >>> result = minimize(lambda x: (x - 1) ** 2, {"x": 0.0}, "sgd", lr=0.1)   # doctest: +SKIP

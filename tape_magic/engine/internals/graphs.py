@@ -34,6 +34,17 @@ def caller_with_captures(function: Any) -> Callable[[Sequence[Any], Sequence[Any
     return getattr(function, "_call_flat", None)
 
 
+def copied_operation(graph: Any, operation: Any, inputs: Sequence[Any]) -> Any:
+    """Add the same operation to a graph, on other inputs.
+
+    The public ``create_op`` does the same more slowly, and stands in where the private method is missing.
+    """
+    attributes = {name: value for name, value in operation.node_def.attr.items() if name != "_class"}
+    kinds = [one.dtype for one in operation.outputs]
+    create = getattr(graph, "_create_op_internal", graph.create_op)
+    return create(operation.type, list(inputs), kinds, attrs=attributes, op_def=operation.op_def)
+
+
 def py_function_tensors(attrs: Sequence[Any]) -> tuple[list[Any], list[Any]] | None:
     """Return the tensors that the function of an ``EagerPyFunc``, which has just run, was given and returned.
 
@@ -93,8 +104,8 @@ def function_graph(operation: Any) -> Any:
 CALLING = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
 """Operations that call a function."""
 
-_BRANCHES = frozenset({"Case", "If", "StatelessCase", "StatelessIf"})
-_LOOPS = frozenset({"StatelessWhile", "While"})
+BRANCHES = frozenset({"Case", "If", "StatelessCase", "StatelessIf"})
+LOOPS = frozenset({"StatelessWhile", "While"})
 
 _WITHOUT_WORK = frozenset({"Const", "Identity", "NoOp", "Placeholder"})
 
@@ -118,9 +129,9 @@ def _operation_count(graph: Any, known: dict[int, int]) -> int:
             inner: tuple[Any, ...] = ()
             if kind in CALLING:
                 inner = (function_graph(operation),)
-            elif kind in _LOOPS:
+            elif kind in LOOPS:
                 inner = loop_graphs(operation) or ()
-            elif kind in _BRANCHES:
+            elif kind in BRANCHES:
                 inner = branch_graphs(operation) or ()
             total += 1 + sum(_operation_count(each, known) for each in inner if each is not None)
         known[id(graph)] = total

@@ -27,6 +27,9 @@ class Derivatives:
         A context to differentiate in.
     vectorize
         Whether the rows of a matrix may be computed all at once; otherwise one after the other.
+    columns
+        Computes the Jacobian of residuals by forward mode, or ``None`` where it cannot; see
+        :func:`~tape_magic.engine.minimization.scipy_solver.columns.jacobian_by_columns`.
     """
 
     def __init__(
@@ -36,9 +39,10 @@ class Derivatives:
         backward: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
         *,
         vectorize: bool = False,
+        columns: Callable[[], Any] | None = None,
     ) -> None:
         self._compute, self._flat, self._backward = compute, flat, backward
-        self._vectorize = vectorize
+        self._vectorize, self._columns = vectorize, columns
 
     def loss(self, x: Any) -> Any:
         """Return the loss, a float64 scalar."""
@@ -87,6 +91,8 @@ class Derivatives:
         import tensorflow as tf
 
         self._flat.assign(x)
+        if self._columns is not None and (found := self._columns()) is not None:
+            return found
         with tf.GradientTape(watch_accessed_variables=False, persistent=True) as outer:
             with tf.GradientTape(watch_accessed_variables=False, persistent=True) as tape:
                 self._watch(tape)

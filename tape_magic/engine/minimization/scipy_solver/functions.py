@@ -13,6 +13,7 @@ import numpy as np
 from tape_magic.engine.internals.graphs import operation_count
 from tape_magic.engine.minimization.compiling import BackgroundCompile, CompileWaiter, compile_in_background
 from tape_magic.engine.minimization.engine_choice import xla_pays
+from tape_magic.engine.minimization.scipy_solver.columns import jacobian_by_columns
 from tape_magic.engine.minimization.scipy_solver.derivatives import Derivatives
 from tape_magic.engine.minimization.scipy_solver.vector import Flat, Vector
 from tape_magic.engine.tracing.traced import Traced
@@ -57,7 +58,11 @@ class Functions:
 
         started = time.perf_counter()
         derivatives = Derivatives(
-            lambda: traced.values()[0], flat, traced.backward, vectorize=not traced.branches
+            lambda: traced.values()[0],
+            flat,
+            traced.backward,
+            vectorize=not traced.branches,
+            columns=partial(jacobian_by_columns, traced, flat),
         )
         vector = tf.TensorSpec([flat.size], tf.float64)
         self.engine, self.kinds = engine, tuple(kinds)

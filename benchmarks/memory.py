@@ -1,0 +1,105 @@
+"""Measures the seconds and the peak of memory of ``%%minimize`` beside the same loop by hand.
+
+    python -m benchmarks.memory
+    PYTHONPATH=path/of/another/version python benchmarks/memory.py
+
+Each row runs in a process of its own, which ends itself above a limit of memory.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+
+LIMIT = 8 << 30
+"""Bytes above which a row is given up."""
+
+SECONDS = 600
+"""Seconds after which a row is given up."""
+
+IMPORTS = "import numpy as np\nimport tensorflow as tf\n"
+ARRAYS = (
+    "X = np.random.default_rng(0).normal(size=(60000, 784)).astype('float32')\n"
+    "y = X[:, :1].copy()\nw = tf.Variable(tf.zeros((784, 1)))\n"
+)
+BY_HAND = """
+optimizer = tf.keras.optimizers.Adam(1e-3)
+optimizer.build([w])
+@tf.function
+def steps(X, y):
+    for _ in tf.range(100):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean((X @ w - y)**2)
+        optimizer.apply([tape.gradient(loss, w)], [w])
+steps(tf.constant(X), tf.constant(y))
+"""
+REGRESSION = "%%minimize loss --over w --lr 1e-3 --steps 100 -q\nloss = tf.reduce_mean((X @ w - y)**2)"
+EULER = (
+    "%%minimize loss --over p --lr 0.01 --time 60s -q\nx, v = 1.0, 0.0\nfor _ in range({rounds}):\n"
+    "    x, v = x + 0.01*v, v - 0.01*(p[0]*x + p[1]*v)\nloss = (x - 0.2)**2 + (v + 0.1)**2"
+)
+PARAMETERS = "p = tf.Variable([0.3, 0.2])\n"
+WEIGHTS = (
+    "model = tf.keras.Sequential([tf.keras.layers.Input((4000,)), tf.keras.layers.Dense(5000)])\n"
+    "x, y = tf.ones((8, 4000)), tf.ones((8, 5000))\n"
+)
+MODEL = "%%minimize loss --over model --lr 1e-4 --steps 20{more} -q\nloss = tf.reduce_mean((model(x) - y)**2)"
+
+ROWS: dict[str, tuple[str, str]] = {
+    "60,000 × 784, a NumPy array": (ARRAYS, REGRESSION),
+    "60,000 × 784, `tf.constant`": (ARRAYS + "X, y = tf.constant(X), tf.constant(y)\n", REGRESSION),
+    "60,000 × 784, by hand": (ARRAYS, BY_HAND),
+    "100 Euler steps that Python unrolls": (PARAMETERS, EULER.format(rounds=100)),
+    "200 Euler steps that Python unrolls": (PARAMETERS, EULER.format(rounds=200)),
+    "20 million weights, Adam": (WEIGHTS, MODEL.format(more="")),
+    "20 million weights, Adam, `--keep best`": (WEIGHTS, MODEL.format(more=" --keep best")),
+}
+
+
+def measure(name: str) -> None:
+    """Run one row in this process, and print a line of the table."""
+    import psutil
+    from IPython.core.interactiveshell import InteractiveShell
+
+    process, peak = psutil.Process(), [0]
+
+    def watch() -> None:
+        while True:
+            peak[0] = max(peak[0], process.memory_info().rss)
+            if peak[0] > LIMIT:
+                print(f"| {name} | | more than {LIMIT / 1e9:.1f} GB | |", flush=True)
+                os._exit(1)
+            time.sleep(0.02)
+
+    shell = InteractiveShell.instance()
+    set_up, cell = ROWS[name]
+    shell.run_cell(f"%load_ext tape_magic\n{IMPORTS}{set_up}")
+    before = process.memory_info().rss
+    threading.Thread(target=watch, daemon=True).start()
+    started = time.perf_counter()
+    shell.run_cell(cell)
+    seconds = time.perf_counter() - started
+    more, kept = (peak[0] - before) / 1e6, (process.memory_info().rss - before) / 1e6
+    print(f"| {name} | {seconds:.1f} s | {more:,.0f} MB | {kept:,.0f} MB |", flush=True)
+    os._exit(0)  # XLA may still compile
+
+
+def main() -> None:
+    """Print the table, each row from a process of its own."""
+    print("| cell | seconds | more at its peak | more afterwards |\n|---|---:|---:|---:|", flush=True)
+    for name in ROWS:
+        command = [sys.executable, os.path.abspath(__file__), name]
+        try:
+            subprocess.run(command, timeout=SECONDS, stderr=subprocess.DEVNULL, check=False)
+        except subprocess.TimeoutExpired:
+            print(f"| {name} | more than {SECONDS} s | | |", flush=True)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        measure(sys.argv[1])
+    else:
+        main()
