@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -17,6 +18,9 @@ DRIVER = "libcuda.so.1"
 
 MANAGEMENT = "libnvidia-ml.so.1"
 """The library of NVML."""
+
+_LAST = 120
+"""Seconds, more than any caller waits."""
 
 _LENGTH = 256
 
@@ -26,6 +30,8 @@ _CAPABILITY = 75
 
 def main(folders: list[str], names: list[str]) -> None:
     """Try each name: first in the wheels, then in the places where the system looks."""
+    if hasattr(signal, "alarm"):
+        signal.alarm(_LAST)  # ends the process in a library that hangs, if nobody is left who would
     for name in names:
         files = [str(file) for folder in folders for file in Path(folder).glob(f"nvidia/*/lib/{name}")]
         message: dict[str, object] = {"name": name}
