@@ -96,10 +96,10 @@ class CallReader(ExpressionReader):
             given = {f".{name}": part for name, part in zip(fields, parts, strict=False)}
             return Carried.of_items({**dict(enumerate(parts)), **given, **named})
         marked = id(node) in self.marked
-        if marked and not _stays(function, node.func):
+        if marked and not stays(function, node.func):
             return self.leave(node, carried, home)
         carried.absorb(self._given_functions(node, carried, home))
-        if marked or (carried.computed and not _stays(function, node.func)):
+        if marked or (carried.computed and not stays(function, node.func)):
             carried.perhaps[self.exit_at(node, home)] = None
         return carried
 
@@ -116,11 +116,13 @@ class CallReader(ExpressionReader):
         return made
 
 
-def _stays(function: Any, node: ast.expr) -> bool:
+def stays(function: Any, node: ast.expr) -> bool:
     """Return whether a function gives tensors for tensors, but for those that `leaving_calls` lists."""
     if function is UNRESOLVED:
         return isinstance(node, ast.Attribute) and node.attr in _OF_TAPES
     if is_module(function):
         return True
+    if function is eval or function is exec:
+        return False
     module = getattr(function, "__module__", None) or type(function).__module__
     return str(module).partition(".")[0] in _LIBRARIES

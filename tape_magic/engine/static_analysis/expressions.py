@@ -65,6 +65,8 @@ class ExpressionReader(ABC):
 
     Attributes
     ----------
+    sources
+        The objects that are the source or lead to it.
     marked
         By the identity of nodes, the expressions under which a value of the source left at run time.
     called
@@ -73,6 +75,7 @@ class ExpressionReader(ABC):
 
     def __init__(self, others: Collection[str]) -> None:
         self._others = others
+        self.sources: list[Any] = []
         self.marked: set[int] = set()
         self.called: Mapping[int, list[Any]] = {}
 
@@ -119,8 +122,9 @@ class ExpressionReader(ABC):
         if isinstance(node, ast.Call):
             return found
         if id(node) in self.called:  # a property, or an operator of a class of the user's
-            owner = [self.place(node.value, home)] if isinstance(node, ast.Attribute) else []
-            ran = self.run_noted(node, owner, [found], {}, home)
+            base = node.value if isinstance(node, ast.Attribute | ast.Subscript) else None
+            owner = found if base is None else self.read(base, home)
+            ran = self.run_noted(node, [owner], [found], {}, home)
             found = found.copy().absorb(*([] if ran is None else [ran]))
         return self.leave(node, found, home) if id(node) in self.marked else found
 
@@ -154,8 +158,9 @@ class ExpressionReader(ABC):
 
     def _read_name(self, node: ast.Name, home: Home) -> Carried:
         found = home.find(node.id)
-        if found is None:
-            return Carried()
+        if found is None:  # a closure may hold the source under a name of its own
+            value = home.scope.look_up(node.id)
+            return Carried(computed=any(value is one for one in self.sources))
         if found.perhaps and home.outer is None:
             value = home.scope.namespace.get(node.id)
             if (

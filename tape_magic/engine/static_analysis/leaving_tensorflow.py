@@ -10,13 +10,15 @@ import ast
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from tape_magic.engine.static_analysis.call_reader import stays
 from tape_magic.engine.static_analysis.carried import Carried, TensorFlowExit, together
 from tape_magic.engine.static_analysis.expressions import Home
-from tape_magic.engine.static_analysis.scope import Callee, Scope
+from tape_magic.engine.static_analysis.scope import UNRESOLVED, Callee, Scope
 from tape_magic.engine.static_analysis.spots import CalledFunction, Spots
 from tape_magic.engine.static_analysis.statement_reader import StatementReader
 from tape_magic.engine.static_analysis.statements import function_body, syntax_tree
 from tape_magic.engine.values.calls import Calls
+from tape_magic.engine.values.functions import closure_of
 
 _MAX_DEPTH, _MAX_RUNS = 12, 2_000
 
@@ -51,9 +53,11 @@ class ExitSearch(StatementReader):
         exits: Iterable[Calls] = (),
         arrivals: Sequence[tuple[Calls, Collection[complex | None]]] = (),
     ) -> None:
-        self._sources, self._namespace = set(sources), namespace
-        super().__init__(others, Home(filename, Scope(namespace, {}), self._shared(namespace)))
+        self._sources = set(sources)
+        names = {name: Carried(computed=True) for name in self._sources}
+        super().__init__(others, Home(filename, Scope(namespace, {}), names))
         spots = Spots()
+        self.sources = [namespace[name] for name in self._sources if name in namespace]
         self.marked = {id(node) for node in map(spots.add, exits) if node is not None}
         nodes = [spots.add(calls) for calls, _ in arrivals]
         self.called = spots.called
@@ -94,13 +98,10 @@ class ExitSearch(StatementReader):
             self.root.names[""] = self.read(last.value, self.root)
 
     def _shared(self, namespace: Mapping[str, Any]) -> dict[str, Carried]:
-        """Return the names of a namespace that hold the source."""
-        ours = self._namespace
-        return {
-            name: Carried(computed=True)
-            for name in self._sources
-            if namespace is ours or namespace.get(name, self) is ours.get(name)
-        }
+        """Return the names of another module that hold the source."""
+        ours = self.root.scope.namespace
+        same = [name for name in self._sources if namespace.get(name, self) is ours.get(name)]
+        return {name: Carried(computed=True) for name in same}
 
     # -- arrivals ----------------------------------------------------------------------------------
 
@@ -149,21 +150,26 @@ class ExitSearch(StatementReader):
         """Return what the functions gave that ran under a call; ``None`` where none was seen to run."""
         results: list[Carried] = []
         for function in self.called.get(id(node), ()):
-            results.append(self._run_noted(function, bound, given, named, home))
+            direct = function.direct and calls(node, function.node, home)
+            held = closure_of(home.scope.resolve(node.func)) if direct and isinstance(node, ast.Call) else {}
+            scope = Scope({**function.namespace, **held}, {})
+            results.append(self._run_noted(function, direct, scope, [bound, given], named, home))
         return results[0].copy().absorb(*results[1:]) if results else None
 
     def _run_noted(
         self,
         function: CalledFunction,
-        bound: list[Carried],
-        given: list[Carried],
+        direct: bool,
+        scope: Scope,
+        positional: list[list[Carried]],
         named: Mapping[str, Carried],
         home: Home,
     ) -> Carried:
+        bound, given = positional
         arguments = function.node.args
         parameters = [one.arg for one in [*arguments.posonlyargs, *arguments.args]]
         more = together([*bound, *given, *named.values()])
-        if function.direct:
+        if direct:
             made = [Carried()] if getattr(function.node, "name", "") == "__init__" else None
             owners = (made or bound or [Carried()]) if parameters[:1] in (["self"], ["cls"]) else []
             names = dict(zip(parameters, [*owners, *given], strict=False))
@@ -175,12 +181,12 @@ class ExitSearch(StatementReader):
         names |= {one.arg: more for one in (arguments.vararg, arguments.kwarg) if one is not None}
         same = function.filename == home.filename
         outer = home if same else self._outer(function.namespace)
-        inner = Home(function.filename, Scope(function.namespace, {}), names, outer)
+        inner = Home(function.filename, scope, names, outer)
         result = self._run(function_body(function.node), inner, more)
         return made[0] if made else result
 
     def _outer(self, namespace: Mapping[str, Any]) -> Home:
-        if namespace.get("__name__") == self._namespace.get("__name__"):
+        if namespace.get("__name__") == self.root.scope.namespace.get("__name__"):
             return self.root
         name = str(namespace.get("__name__"))
         if name not in self._modules:
@@ -201,6 +207,17 @@ class ExitSearch(StatementReader):
         if isinstance(last, ast.Expr) and len(tree.body) == 1:  # a lambda
             home.returned.absorb(self.read(last.value, home))
         return home.returned
+
+
+def calls(node: ast.AST, function: ast.AST, home: Home) -> bool:
+    """Return whether an expression calls a function itself, and gives it its own arguments in their order."""
+    name = str(getattr(function, "name", ""))
+    if not isinstance(node, ast.Call):
+        return True
+    if name.startswith("__") and name not in ("__init__", "__call__"):
+        return False
+    resolved = home.scope.resolve(node.func)
+    return resolved is UNRESOLVED or not stays(resolved, node.func)
 
 
 def first_exit(

@@ -58,7 +58,7 @@ class Spots:
             if function is not None and outer is not None and call.code.co_name not in _WITHIN_THE_TEXT:
                 called = CalledFunction(function, call.code.co_filename, call.namespace, around.direct)
                 self._note(outer, called)
-        return nodes[0] if nodes else None
+        return next((node for node in nodes if node is not None), None)
 
     def _note(self, node: ast.AST, function: CalledFunction) -> None:
         known = self.called.setdefault(id(node), [])

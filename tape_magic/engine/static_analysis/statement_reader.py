@@ -14,6 +14,7 @@ from tape_magic.engine.static_analysis.expressions import Home
 from tape_magic.engine.static_analysis.leaving_calls import numeric_function
 from tape_magic.engine.static_analysis.scope import UNRESOLVED, Callee, DefinedFunction
 from tape_magic.engine.static_analysis.statements import base_name
+from tape_magic.engine.values.tensors import is_module, is_tensor, is_variable
 
 _KEEP_LIST = "keep the values in a list, and tf.stack them"
 
@@ -127,21 +128,23 @@ class StatementReader(CallReader):
 
     def _expression(self, value: ast.expr, home: Home) -> None:
         """Read an expression whose value is dropped: what a call is given, it may keep."""
-        self.read(value, home)
+        result = self.read(value, home)
         if not isinstance(value, ast.Call) or id(value) in self.called:
             return
         parts = [*value.args, *(one.value for one in value.keywords)]
         function = home.scope.resolve(value.func)
-        if not parts or Callee.of(function, home.filename) is not None:
+        builtin = isinstance(value.func, ast.Name) and getattr(function, "__module__", "") == "builtins"
+        builtin = builtin and function is not setattr
+        if not parts or builtin or Callee.of(function, home.filename) is not None:
             return  # it was read, and kept what it keeps
-        given = together([self.read(one, home) for one in parts])
+        given = result if result.exits else together([self.read(one, home) for one in parts])
         owner = value.func.value if isinstance(value.func, ast.Attribute) else None
         if owner is not None and not isinstance(home.scope.resolve(owner), types.ModuleType):
             self.place(owner, home).absorb(given)
-        else:
-            for one in parts:
-                if isinstance(one, ast.Name) and not isinstance(home.scope.resolve(one), types.ModuleType):
-                    self.place(one, home).absorb(given)
+            return
+        for one in parts:
+            if isinstance(one, ast.Name) and _may_keep(home.scope.resolve(one)):
+                self.place(one, home).absorb(given)
 
     def _import(self, statement: ast.Import | ast.ImportFrom, home: Home) -> None:
         if home is self.root:
@@ -197,3 +200,9 @@ class StatementReader(CallReader):
         names = base_name(owner)
         kinds = [type(self.root.scope.namespace.get(name)).__module__.partition(".")[0] for name in names]
         return bool(names & self._arrays) or any(kind in ("numpy", "pandas") for kind in kinds)
+
+
+def _may_keep(value: Any) -> bool:
+    """Return whether a function may store something in an object that it is given."""
+    fixed = isinstance(value, types.ModuleType | types.FunctionType | type | str | int | float)
+    return not (fixed or is_tensor(value) or is_variable(value) or is_module(value))

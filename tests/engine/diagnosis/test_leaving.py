@@ -110,6 +110,18 @@ BESIDE = {
     ),
     "a module's function": 'out = users_helpers.loss_and_metric(x, w)\ny = out["loss"]',
     "a module that keeps it": "users_helpers.keep(x)\ny = w * 2.0",
+    "a match": ("match int(x[0]):\n    case 1:\n        y = w * 2.5\n    case _:\n        y = w * 3.5"),
+    "the best so far": "b, n = 10.0, float(tf.norm(x))\nif n < b:\n    b = n\ny = tf.constant(2.0) * w",
+    "a loop's end": (
+        "for i in range(3):\n    y = w * (2.0 + i)\n    if float(tf.norm(x)) < 0.1:\n        break"
+    ),
+    "an accuracy": ("k = np.mean(np.argmax(x.numpy()) == 1)\ny = tf.reduce_mean((w - np.float32(1.0)) ** 2)"),
+    "a grid of NumPy's": (
+        "n = np.linalg.norm(x)\ng = np.sin(np.linspace(0, 1, 5)).astype('float32')\ny = tf.reduce_sum(w * g)"
+    ),
+    "a loss of Keras": (
+        "n = float(tf.norm(x))\ny = keras.losses.Huber()(tf.constant([[1.0]]), tf.reshape(w, (1, 1)))"
+    ),
     "a shape": "n = float(tf.shape(x)[0])\ny = a / n",
 }
 
@@ -262,6 +274,27 @@ BACK = {
         "line 3",
         "f(x)",
     ),
+    "NumPy's copy": (
+        "h = np.zeros(2)\nnp.copyto(h, x)\ny = tf.reduce_sum(tf.constant(h))",
+        "line 3",
+        "np.copyto(h, x)",
+    ),
+    "NumPy's out": (
+        "h = np.zeros(2)\nnp.multiply(x, 2.0, out=h)\ny = tf.reduce_sum(tf.constant(h))",
+        "line 3",
+        "np.multiply(x, 2.0, out=h)",
+    ),
+    "a queue": (
+        "q = collections.deque()\nq.append(float(tf.norm(x)))\ny = w * q[0]",
+        "line 3",
+        "float(tf.norm(x))",
+    ),
+    "the next of a generator": ("y = w * next(float(v) for v in x)", "line 2", "float(v)"),
+    "a branch": (
+        "if w > 0:\n    h = np.sin(x)\nelse:\n    h = tf.zeros(2)\ny = tf.reduce_sum(tf.constant(h))",
+        "line 3",
+        "np.sin(x)",
+    ),
     "an index": ("i = int(x[0])\ny = tf.gather([1.0, 2.0], i) * w", "line 2", "int(x[0])"),
     "a module's array": (
         "y = tf.reduce_sum(tf.constant(to_array(x)))",
@@ -310,6 +343,23 @@ BACK_WITH = {
         "class Norm:\n    def __init__(self, v):\n        self.value = float(tf.norm(v))",
         "n = Norm(x)\ny = w * n.value",
         "line 3 leaves TensorFlow: float(tf.norm(v))",
+    ),
+    "a closure": (
+        "def make(v):\n    def inner():\n        return float(tf.norm(v))\n    return inner",
+        "f = make(x)\ny = w * f()",
+        "line 3 leaves TensorFlow: float(tf.norm(v))",
+    ),
+    "an operator": (
+        "class Norm:\n    def __init__(self, v):\n        self.v = v\n"
+        "    def __matmul__(self, k):\n        return float(tf.norm(self.v)) * k",
+        "y = w * (Norm(x) @ 2)",
+        "line 5 leaves TensorFlow: float(tf.norm(self.v))",
+    ),
+    "an object that is iterated": (
+        "class Values:\n    def __init__(self, v):\n        self.v = v\n"
+        "    def __iter__(self):\n        for one in self.v:\n            yield float(one)",
+        "y = w * sum(Values(x))",
+        "line 6 leaves TensorFlow: float(one)",
     ),
     "a property": (
         "class Norm:\n    def __init__(self, v):\n        self.v = v\n"
