@@ -56,6 +56,10 @@ class TargetError(TapeMagicError):
     """An output that cannot be differentiated, or a loss that cannot be minimised."""
 
 
+class NoTensor(TargetError):
+    """A loss that is no tensor, since nothing that was computed led through TensorFlow."""
+
+
 class CompileError(TapeMagicError):
     """A cell that the engine asked for cannot compile."""
 

@@ -11,6 +11,7 @@ from tape_magic.engine.minimization.control import RunControl
 from tape_magic.engine.minimization.keras_loop.run import KerasRun
 from tape_magic.engine.minimization.log import Minimized
 from tape_magic.engine.minimization.problem import Problem
+from tape_magic.engine.minimization.refusals import named_nothing
 from tape_magic.engine.minimization.reuse import LoopCache, cache_of
 from tape_magic.engine.minimization.scipy_methods import find
 from tape_magic.engine.minimization.scipy_solver.run import ScipyRun
@@ -20,6 +21,7 @@ from tape_magic.engine.program.function import FunctionProgram, as_sources, batc
 from tape_magic.engine.program.program import Namespace, Program
 from tape_magic.engine.values.reach import reachable
 from tape_magic.engine.values.tensors import is_module, is_variable, tf_variable
+from tape_magic.errors import NoTensor
 from tape_magic.results.minimum import MinimizeResult
 from tape_magic.results.steps import Step, Wish
 
@@ -40,7 +42,7 @@ def minimize(
     optimizer: Any = DEFAULT_OPTIMIZER,
     steps: int | None = None,
     *,
-    lr: float | None = None,
+    lr: Any = None,
     tol: float | None = None,
     gtol: float | None = None,
     target: float | None = None,
@@ -77,7 +79,7 @@ def minimize(
     steps
         The most steps; 1,000 by default, and no limit where `data` or `time` is given.
     lr
-        The learning rate, for an optimizer given by its name or class.
+        The learning rate or a schedule, for an optimizer given by its name or class.
     tol, patience
         Stop when the largest loss of the last `patience` steps (10) exceeds the smallest by at most
         tol·max(1, \|loss\|).
@@ -224,6 +226,10 @@ def minimize_program(
                 with control.raising():  # data are made ready by TensorFlow, which may drop an interrupt
                     minimization = kind(problem, cache)
                 minimized = minimization.run(control, on_progress)
+        except NoTensor:
+            if refusal := named_nothing(program, namespace, over):
+                raise refusal from None
+            raise
         finally:
             interrupt.waits = True
             problem.close()

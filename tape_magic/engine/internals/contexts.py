@@ -142,3 +142,21 @@ def run_eagerly_here(wanted: bool) -> None:
         flag = held if isinstance(held, _PerThreadFlag) else _PerThreadFlag(bool(held))
         (flag.threads.add if wanted else flag.threads.discard)(threading.get_ident())
         module.RUN_FUNCTIONS_EAGERLY = flag if flag.threads else flag.elsewhere
+
+
+def strategy_of(variable: Any) -> str:
+    """Return the name of the strategy that made a variable's copies on its devices; empty for any other.
+
+    A graph reads the copy of one device, whose handle knows the variable of all of them by a private
+    attribute (seen in TensorFlow 2.21). Without it, only the variable itself is known.
+    """
+    import tensorflow as tf
+
+    whole = variable
+    if not isinstance(variable, tf.distribute.DistributedValues):
+        container = getattr(getattr(variable, "handle", None), "_distributed_container", None)
+        whole = container() if callable(container) else container
+    if not isinstance(whole, tf.distribute.DistributedValues):
+        return ""
+    strategy = getattr(whole, "distribute_strategy", None)
+    return "distribution strategy" if strategy is None else type(strategy).__name__

@@ -58,7 +58,7 @@ def refuse_large_graph(traced: Traced, operations: int) -> None:
     """Raise :class:`EngineRefused` where XLA would have to compile more operations than :data:`XLA_MOST`."""
     if operations <= XLA_MOST:
         return
-    loop = unrolled_loop(traced.concrete.graph, traced.filenames)
+    loop = unrolled_loop(traced.concrete.graph, traced.lines.filenames)
     why = f"{operations:,} operations would take XLA too long"
     raise EngineRefused(f"{why}; {loop.sentence}" if loop is not None else why)
 

@@ -244,17 +244,19 @@ def fingerprint_of_run(
         return None
     prints = Fingerprints(program.home(namespace))
     lifted = [name for name in over or () if name.isidentifier()]
-    read = dict.fromkeys([*program.names.reads, *(place(name)[0] for name in over or ())])
+    named = [place(name)[0] for name in over or () if name not in settings.sources]
+    read = dict.fromkeys([*program.names.reads, *named])
     try:
         return (
             program.source,
             tuple(prints.of_root(root) for root in roots),
             loss_name,
             tuple(over) if over is not None else None,
-            (_of_optimizer(settings, prints), settings.lr, settings.seed is not None),
+            (_of_optimizer(settings, prints), prints.of(settings.lr), settings.seed is not None),
             (settings.engine == "graph", settings.keep, settings.track, Rules.of(settings)),
             prints.of(dict(settings.bounds)),
-            settings.names,
+            (settings.names, settings.pattern),
+            prints.of(dict(settings.sources)),
             prints.of_names([name for name in read if name not in settings.names], namespace, lifted),
         )
     except Exception:  # whatever an object of the user's raises when it is looked at

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,6 +60,13 @@ def is_optimizer_class(value: Any) -> bool:
     return isinstance(value, type) and issubclass(value, keras.optimizers.Optimizer)
 
 
+def is_schedule(value: Any) -> bool:
+    """Return whether a value is a schedule of learning rates."""
+    import keras
+
+    return isinstance(value, keras.optimizers.schedules.LearningRateSchedule)
+
+
 def is_optimizer(value: Any) -> bool:
     """Return whether a value is a Keras optimizer."""
     import keras
@@ -66,7 +74,7 @@ def is_optimizer(value: Any) -> bool:
     return isinstance(value, keras.optimizers.Optimizer)
 
 
-def resolve(optimizer: Any, lr: float | None = None) -> Any:
+def resolve(optimizer: Any, lr: Any = None) -> Any:
     """Return the Keras optimizer, or the ``Method`` of SciPy, that is meant.
 
     Parameters
@@ -74,7 +82,7 @@ def resolve(optimizer: Any, lr: float | None = None) -> Any:
     optimizer
         A Keras name such as ``"adam"``, an optimizer, a class of optimizers, or a method of SciPy.
     lr
-        The learning rate, for a Keras name or a class; without it, Keras's default.
+        The learning rate or a schedule, for a Keras name or a class; without it, Keras's default.
 
     Raises
     ------
@@ -91,19 +99,22 @@ def resolve(optimizer: Any, lr: float | None = None) -> Any:
     if method is not None:
         scipy_methods.require_scipy(method)
         return method
+    if callable(lr) and not is_schedule(lr):
+        raise LineError(f"the learning rate is {a_kind(lr)}; give a number, or a schedule of Keras's.")
     if is_optimizer(optimizer):
         if lr is not None:
             raise LineError(
-                f"--lr {lr:g} goes with an optimizer's name; {describe(optimizer)} has a rate of its own: "
+                f"--lr goes with an optimizer's name; {describe(optimizer)} has a rate of its own: "
                 "leave one of them out."
             )
         return optimizer
     if isinstance(optimizer, str):
         known = keras_names()
         names = [*known, *scipy_methods.NAMES]
-        if optimizer.lower() not in known:
+        plain = re.sub(r"[-_ ]", "", optimizer).lower()
+        if plain not in known:
             raise LineError(f"unknown optimizer {optimizer!r}{closest(optimizer, names)}")
-        optimizer = known[optimizer.lower()]
+        optimizer = known[plain]
     if not is_optimizer_class(optimizer):
         raise LineError(
             f"the optimizer is {a_kind(optimizer)}; give a Keras optimizer or a name such as adam."

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from tape_magic.engine.minimization import unconnected
+from tape_magic.engine.minimization import refusals, unconnected
 from tape_magic.engine.minimization.bounds import Limits, limits_of, limits_of_constraints, project
 from tape_magic.engine.minimization.fingerprint import fingerprint_of_run
 from tape_magic.engine.minimization.scipy_methods import find
@@ -17,7 +17,7 @@ from tape_magic.engine.program.program import Namespace, Program, Text
 from tape_magic.engine.program.selection import Selection
 from tape_magic.engine.values.leaves import Leaf
 from tape_magic.engine.values.tensors import is_tensor
-from tape_magic.errors import SourceError, TargetError, closest
+from tape_magic.errors import SourceError, TargetError
 from tape_magic.notation import LAST_EXPRESSION
 from tape_magic.syntax import place
 
@@ -119,7 +119,9 @@ class Problem:
             else_by_name=False,
             make=self.lifted.make,
             liftable=liftable,
+            given=settings.sources,
         )
+        self._named = len(over or ())
         self.notes = list(settings.remarks)
         self.leaves: list[Leaf] = []
         self.start_values: list[np.ndarray[Any, Any]] = []
@@ -130,14 +132,20 @@ class Problem:
         for name in [*([self.loss_name] if self.loss_name else []), *self.settings.track]:
             base = place(name)[0]
             if base not in names.assigns and not names.opaque:
-                raise TargetError(f"the cell never assigns {base}{closest(base, names.assigns)}")
+                raise refusals.never_assigned(base, names.assigns, self.namespace)
         for name in over or ():
+            if name in self.settings.sources:
+                continue
             base = place(name)[0]
             if base in names.assigns:
                 raise SourceError(
                     f"line {names.assigns[base]} assigns {base}, which is minimised over: "
                     f"move that line to a cell above."
                 )
+
+    @property
+    def _read(self) -> dict[str, Any]:
+        return {name: self.namespace[name] for name in self.program.names.reads if name in self.namespace}
 
     @property
     def text(self) -> Text:
@@ -196,6 +204,7 @@ class Problem:
         if self.leaves:
             return self.leaves
         self.selection.settle(read)
+        named = self.selection.sources[: self._named]
         by_id = {id(leaf.value): leaf for source in self.selection.sources for leaf in source.leaves}
         for leaf in by_id.values():
             if leaf.value.dtype.is_complex:
@@ -204,9 +213,9 @@ class Problem:
                     "minimise over its real and imaginary parts."
                 )
         if not by_id:
-            raise SourceError(
-                "no trainable variable was read: name what to minimise over, for example --over x."
-            )
+            raise refusals.nothing_over(named, self._read)
+        refusals.refuse_strategies(by_id.values())
+        self.notes += [reason for source in named if (reason := refusals.without_variables(source))]
         self.limits = limits_of(self.settings.bounds, self.selection, self.namespace)
         method = find(self.settings.optimizer)
         if method is not None:
@@ -236,6 +245,15 @@ class Problem:
         lost = [leaf for leaf, has in zip(self.leaves, connected, strict=True) if not has]
         if lost:
             self.notes += self._unconnected(lost, record)
+
+    def note_steps(self, steps: Iterable[tuple[Any, int | None]]) -> None:
+        """Note the leaves that the program steps itself; `steps` are variables, each with the line."""
+        names = {id(leaf.value): leaf.name for leaf in self.leaves}
+        moved = [(names[id(variable)], line) for variable, line in steps if id(variable) in names]
+        if moved:
+            listed = unconnected.Unconnected(tuple(name for name, _ in moved), "").listed
+            line = next((f"line {line}" for _, line in moved if line), "the cell")
+            self.notes.append(f"{line} steps {listed} itself, and so does the optimizer: two steps in one")
 
     def refuse_unconnected(self, reason: str, record: FindRecord) -> NoReturn:
         """Raise :class:`TargetError`, since the loss depends on none of the leaves.

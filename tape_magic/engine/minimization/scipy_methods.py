@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,13 +112,21 @@ METHODS = {
 NAMES = tuple(METHODS)
 
 
-def find(optimizer: Any) -> Method | None:
-    """Return the method of a name, in any case of letters; ``None`` for anything else.
+_PLAIN = {name.replace("-", ""): method for name, method in METHODS.items()} | {
+    "lbfgs": METHODS["l-bfgs-b"],
+    "levenbergmarquardt": METHODS["lm"],
+    "conjugategradient": METHODS["cg"],
+    "simplex": METHODS["nelder-mead"],
+}
 
-    >>> find("L-BFGS-B").name
-    'l-bfgs-b'
+
+def find(optimizer: Any) -> Method | None:
+    """Return the method of a name, however its words are joined; ``None`` for anything else.
+
+    >>> find("L-BFGS-B").name, find("LBFGS").name, find("Nelder_Mead").name
+    ('l-bfgs-b', 'l-bfgs-b', 'nelder-mead')
     """
-    return METHODS.get(optimizer.lower()) if isinstance(optimizer, str) else None
+    return _PLAIN.get(re.sub(r"[-_ ]", "", optimizer).lower()) if isinstance(optimizer, str) else None
 
 
 def require_scipy(method: Method) -> None:
@@ -131,7 +140,7 @@ def check_settings(method: Method, settings: Settings) -> None:
     name = method.name
     if settings.lr is not None:
         raise LineError(
-            f"--lr {settings.lr:g} goes with Keras optimizers; {name} finds its own step lengths."
+            f"--lr goes with Keras optimizers; {name} finds its own step lengths: leave --lr out."
         )
     if settings.data is not None:
         raise LineError(

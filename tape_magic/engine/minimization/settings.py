@@ -61,6 +61,11 @@ def _one_of(known: Sequence[str]) -> Check:
     return check
 
 
+def _rate(value: Any) -> str:
+    """Check a learning rate: a number, or a schedule, which is a function of the step."""
+    return "" if callable(value) else _above_zero(value)
+
+
 _above_zero = _number(lambda number: number > 0, "a number above 0")
 _not_negative = _number(lambda number: number >= 0, "a number, 0 or more")
 
@@ -82,6 +87,10 @@ class Settings:
         Whether an expression on the magic line made the optimizer, so that nobody else holds it.
     names
         The names that the parts of a batch are bound to.
+    pattern
+        The same names in tuples, as the parts of a batch nest; empty where they do not.
+    sources
+        The objects that expressions among the sources gave, by the text of each.
     label
         The name of the data in messages.
     remarks
@@ -100,7 +109,7 @@ class Settings:
 
     optimizer: Any = DEFAULT_OPTIMIZER
     made_here: bool = False
-    lr: float | None = _ranged(_above_zero, called="the learning rate")
+    lr: float | Callable[..., Any] | None = _ranged(_rate, called="the learning rate")  # noqa: RUF009
     steps: int | None = _ranged(_whole(0))
     engine: str = _ranged(_one_of(ENGINES), "auto", "the engine")
     seed: int | None = _ranged(_whole(0, _LARGEST_SEED), called="the seed")
@@ -116,6 +125,8 @@ class Settings:
     checkpoint: str | None = None
     data: Any = None
     names: tuple[str, ...] = ()
+    pattern: tuple[Any, ...] = ()
+    sources: Mapping[str, Any] = field(default_factory=dict)
     label: str = "the data"
     batch: int | None = _ranged(_whole(1))
     epochs: int | None = _ranged(_whole(1))

@@ -71,6 +71,8 @@ class Selection:
         else its floats and arrays.
     make, liftable
         As in :class:`Lifting`; `make` is also given the dtype to lift to.
+    given
+        The objects of sources that are no places, by their names.
 
     Attributes
     ----------
@@ -90,8 +92,10 @@ class Selection:
         else_by_name: bool = True,
         make: Callable[[Any, str], Any] = constant,
         liftable: Callable[[Any], bool] = is_liftable,
+        given: Mapping[str, Any] | None = None,
     ) -> None:
         self._program, self._namespace = program, namespace
+        self._given = given or {}
         self._sources = {name: self._entry(name) for name in names}
         self.defaults: tuple[str, ...] = tuple(self._read_by_name()) if chooses and else_by_name else ()
         for name in self.defaults:
@@ -127,6 +131,8 @@ class Selection:
         return {name: self._namespace[name] for name in self._program.names.reads if name in self._namespace}
 
     def _entry(self, name: str) -> Source:
+        if name in self._given:
+            return self._of_given(name)
         names, base = self._program.names, place(name)[0]
         if names.assigned_first(base) or (base not in self._namespace and names.opaque):
             return Source(name, assigned=True)
@@ -143,6 +149,22 @@ class Selection:
         # A frozen layer stays without trainable variables, unless the program itself makes it trainable.
         stays = is_frozen(value) and not (names.opaque or "trainable" in names.mentions)
         return Source(name, unbuilt=is_unbuilt(value) and not stays, value=value, leaves=leaves)
+
+    def _of_given(self, name: str) -> Source:
+        """Return the source of an object that stands at no place: variables, and what holds them."""
+        value = self._given[name]
+        leaves = leaves_of(value, name)
+        own = {id(tf_variable(held)): key for key, held in self._namespace.items() if is_variable(held)}
+        for leaf in leaves:
+            if not is_variable(leaf.owner):
+                raise SourceError(
+                    f"{name} gives a new tensor, which nothing was computed from: name the variable itself."
+                )
+        named = [
+            leaf if leaf.of_model else leaf.renamed(own.get(id(leaf.value)) or own_name(leaf.owner))
+            for leaf in leaves
+        ]
+        return Source(name, unbuilt=is_unbuilt(value), value=value, leaves=named)
 
     def _within_unbuilt(self, name: str) -> bool:
         """Return whether a place, such as ``layer.kernel``, is in a layer that is not built yet."""
@@ -170,9 +192,10 @@ class Selection:
     def lift(self) -> None:
         """Lift the floats and arrays among the sources; each source's leaves are then known."""
         for source in self.sources:
+            held = is_variable(source.value) or (is_module(source.value) and source.leaves)
             if source.assigned:
                 continue
-            if not (is_variable(source.value) or (is_module(source.value) and source.leaves)):
+            if not held and source.name not in self._given:
                 self.lifting.lift(source.name)
                 self._settle(source)
             if not source.unbuilt:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from typing import Any
 
-from tape_magic.engine.tracing.symbolic import GONE, ContainerCopies, SymbolReplacer, graph_of
+from tape_magic.engine.tracing.symbolic import GONE, ContainerCopies, SymbolReplacer, graph_of, parts_of
 
 _MISSING = object()
 
@@ -116,6 +116,15 @@ class KeptTensors:
                 else:
                     self._home.pop(name, None)
         SymbolReplacer(swap, self._home).swap_within(self._read)
+
+    def left_out(self, line_of: Callable[[Any], int | None]) -> list[str]:
+        """Return a sentence on :attr:`lost`, with the lines of their operations, if there are any."""
+        if not self.lost:
+            return []
+        parts = [part for tensor in self.lost for part in parts_of(tensor)]
+        lines = sorted({line for part in parts if (line := line_of(part.op))})
+        where = f"line {' and '.join(map(str, lines))}: " if lines else ""
+        return [f"{where}a tensor of a loop or branch has no value after it; Python's objects do not keep it"]
 
     def _bound(self) -> list[tuple[str, Any]]:
         """Return the notebook's names that hold something else than before the trace."""

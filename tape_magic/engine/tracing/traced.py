@@ -15,9 +15,9 @@ from tape_magic.engine.internals.graphs import (
 from tape_magic.engine.internals.xla import XlaContext
 from tape_magic.engine.program.program import Namespace, Program, Unpack
 from tape_magic.engine.tracing.evaluation import Evaluation
-from tape_magic.engine.tracing.graph_lines import line_named, lost_sentences
 from tape_magic.engine.tracing.kept_tensors import KeptTensors
 from tape_magic.engine.tracing.loss import named, require_loss, require_scalar
+from tape_magic.engine.tracing.user_lines import UserLines
 from tape_magic.engine.values.functions import OWN, origin_of
 from tape_magic.engine.values.leaves import Leaf
 from tape_magic.errors import TapeMagicError
@@ -58,8 +58,8 @@ class Traced:
         The variables that it assigns itself, such as a counter or the averages of a normalisation.
     size
         How many operations it has; see :func:`operation_count`.
-    filenames
-        The files that the program's lines stand in.
+    lines
+        The lines of the program that the operations of the graph come from.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Traced:
         self._connected: tuple[bool, ...] = ()
         self._missing: LookupError | None = None
         # A cell is traced from a text of its own, which stands in another file than the cell.
-        self.filenames = {program.text(namespace).filename}
+        self.lines = UserLines(program.text(namespace).filename)
         read = [namespace[name] for name in program.names.reads if name in namespace]
         self._kept = KeptTensors(program.home(namespace), [*read, *program.roots()])
         self._autograph = not program.needs_no_autograph(namespace)
@@ -119,7 +119,7 @@ class Traced:
         filename = getattr(code, "co_filename", "")
         # A Python function is called by a function of this package, whose lines are not the user's.
         if origin_of(filename) != OWN:
-            self.filenames.add(filename)
+            self.lines.filenames.add(filename)
         refused: list[TapeMagicError] = []
 
         def tensors_of(returned: Any, tape: Any) -> list[Any]:
@@ -191,7 +191,7 @@ class Traced:
 
     def left_out(self) -> list[str]:
         """Return a sentence on the tensors that :meth:`outputs` could not compute, if there are any."""
-        return lost_sentences(self._kept.lost, self.filenames)
+        return self._kept.left_out(self.lines.of)
 
     @property
     def reusable(self) -> bool:
@@ -219,7 +219,7 @@ class Traced:
 
     def line_of(self, message: str) -> int | None:
         """Return the program's line that made the first of its operations that an error message names."""
-        return line_named(message, self._concrete.graph, self.filenames)
+        return self.lines.of_message(self._concrete.graph, message)
 
     @property
     def branches(self) -> bool:
@@ -227,10 +227,7 @@ class Traced:
         return any(node.op in _BRANCHING for node in self.operations())
 
     def values(self) -> tuple[Any, list[Any], list[Any]]:
-        """Return the loss, the tracked scalars, and what :meth:`outputs` takes, at the variables' values now.
-
-        May be called within another graph.
-        """
+        """Return the loss, the tracked scalars, and what :meth:`outputs` takes, also within another graph."""
         found, front = self._concrete(), 1 + len(self._tracked)
         return found[0], found[1:front], found[front:]
 

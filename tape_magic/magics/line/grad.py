@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from tape_magic.errors import LineError, shorten
@@ -115,6 +116,9 @@ def _plainly_read(words: tuple[str, ...]) -> tuple[Target, ...]:
         return ()
 
 
+_MEANT = dict.fromkeys(("over", "by", "var", "vars", "variables", "argnums", "sources", "x"), "--wrt")
+"""What ``%%minimize`` and other libraries call the options → what to write here."""
+
 GRAD = Magic(
     "grad",
     cell=True,
@@ -198,4 +202,5 @@ GRAD = Magic(
         ("By an input that the cell itself assigns", "%%grad dy/dx\nx = 3.0\ny = tf.sin(x)"),
     ),
     options_class=GradOptions,
+    meant=MappingProxyType(_MEANT),
 )

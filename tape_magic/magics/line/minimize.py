@@ -6,23 +6,29 @@ import ast
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from tape_magic.engine.minimization.optimizers import NAMES
 from tape_magic.engine.minimization.settings import ENGINES, KEEP, Settings
 from tape_magic.errors import LineError, shorten
-from tape_magic.magics.line.parser import NAME, QUIET, Magic, Option, place_name
+from tape_magic.magics.line.parser import NAME, QUIET, Expression, Magic, Option, is_expression, place_name
 from tape_magic.syntax import place, split, unwarned
 
 Bound = tuple[str, str, str]
 """A place, and the expressions of its lower and upper bound; an empty expression for no bound."""
 
 
+Pattern = tuple[Any, ...]
+"""The names of a batch's parts, in tuples as the line nests them."""
+
+
 @dataclass(frozen=True)
 class DataOption:
-    """``xb, yb in train``: the names of a batch's parts, and the expression of the data."""
+    """``(x, z), y in train``: the names of a batch's parts, how they nest, and the expression of the data."""
 
     names: tuple[str, ...]
+    pattern: Pattern
     data: str
 
 
@@ -36,11 +42,40 @@ def _data(word: str) -> DataOption:
         raise LineError(f"{example}, not {shorten(word)!r}.") from None
     if not isinstance(loop, ast.For):
         raise LineError(f"{example}, not {shorten(word)!r}.")
-    targets = loop.target.elts if isinstance(loop.target, ast.Tuple | ast.List) else [loop.target]
-    names = [target.id for target in targets if isinstance(target, ast.Name)]
-    if len(names) < len(targets) or len(set(names)) < len(names):
-        raise LineError(f"{example}: plain names, each once, not {shorten(ast.unparse(loop.target))!r}.")
-    return DataOption(tuple(names), ast.unparse(loop.iter))
+    names: list[str] = []
+
+    def nested(target: ast.expr) -> Any:
+        if isinstance(target, ast.Tuple | ast.List) and target.elts:
+            return tuple(nested(part) for part in target.elts)
+        if not isinstance(target, ast.Name) or target.id in names:
+            raise LineError(f"{example}: plain names, each once, not {shorten(ast.unparse(loop.target))!r}.")
+        names.append(target.id)
+        return target.id
+
+    pattern = nested(loop.target)
+    pattern = pattern if isinstance(pattern, tuple) else (pattern,)
+    return DataOption(tuple(names), pattern, ast.unparse(loop.iter))
+
+
+def _source(word: str) -> str:
+    """Read a place, or an expression that gives variables. Raises :class:`LineError` for anything else."""
+    try:
+        return place_name(word)
+    except LineError:
+        if is_expression(word) and not word[:1].isdigit():
+            return word
+        raise
+
+
+def _listed(word: str) -> list[str]:
+    """Return the places that a list of them names, and any other source as it is."""
+    with unwarned():
+        tree = ast.parse(word, mode="eval").body
+    try:
+        parts = [place_name(ast.unparse(part)) for part in getattr(tree, "elts", ())]
+    except LineError:
+        parts = []
+    return parts or [word]
 
 
 def _bounds(word: str) -> tuple[Bound, ...]:
@@ -99,12 +134,53 @@ class MinimizeOptions:
             raise LineError(
                 f"there can be one loss only, not {len(self.loss)}: {shorten(', '.join(self.loss))}"
             )
-        Settings(**self.arguments)  # refuses what is out of its range before anything runs
+        if self.over is not None:
+            each = [name for word in self.over for name in _listed(word)]
+            object.__setattr__(self, "over", tuple(each))
+        if not any(isinstance(value, Expression) for value in self.arguments.values()):
+            Settings(**self.arguments)  # refuses what is out of its range before anything runs
 
     @property
     def loss_name(self) -> str | None:
         """The name of the loss; ``None`` for the value of the last expression."""
         return self.loss[0] if self.loss else None
+
+
+_MEANT = {
+    word: option
+    for option, words in {
+        "--over": "wrt var vars variable variables param params parameter parameters weights argnums",
+        "--optimizer": "method opt solver algorithm algo optim optimiser",
+        "--lr": "learningrate rate eta stepsize alpha learning",
+        "--steps": "maxiter maxiters maxit niter niters iter iters iterations maxiterations maxsteps nsteps "
+        "numsteps nits nit n step numiterations itermax",
+        "--epochs": "epoch numepochs nepochs nepoch passes",
+        "--batch": "batchsize bs minibatch batches",
+        "--tol": "ftol xtol atol rtol eps epsilon tolerance threshold earlystopping earlystop converge",
+        "--gtol": "gradtol gradienttol pgtol gnorm",
+        "--target": "ftarget targetloss goal until fatol stopat",
+        "--time": "timeout maxtime timelimit seconds duration budget",
+        "--for": "data dataset train dataloader loader ds traindata in each",
+        "--track": "log metrics metric record watch monitor also history",
+        "--bounds": "bound limits limit range box constraints constraint lb ub low high min max clipvalues",
+        "--keep best": "restorebest best restorebestweights savebest keepbest",
+        "--resume": "continue restart warmstart goon",
+        "--checkpoint": "save savedir dir ckpt folder",
+        "--seed": "randomseed randomstate rng rngseed",
+        "--engine xla": "jit xla jitcompile compile",
+        "--engine eager": "eager runeagerly noeager nograph nocompile debug",
+        "%%minimize loss": "loss objective fun function func cost",
+        "-o": "name output out result report save_as as",
+        "-q": "quiet silent noprogress hide",
+        '--optimizer "adam(0.001, clipnorm=1.0)"': "clip clipnorm clipgrad gradclip globalclipnorm clipvalue",
+        '--optimizer "sgd(0.01, momentum=0.9)"': "momentum nesterov",
+        '--optimizer "adamw(0.001, weight_decay=0.01)"': "weightdecay decay wd l2",
+        '--lr "keras.optimizers.schedules.CosineDecay(0.01, 1000)"': "schedule scheduler lrschedule lrdecay",
+        "the negative of it as the loss, such as -y": "maximize maximise max imize maximum ascent",
+    }.items()
+    for word in words.split()
+}
+"""What other libraries call the options, without hyphens → what to write here."""
 
 
 MINIMIZE = Magic(
@@ -120,7 +196,7 @@ MINIMIZE = Magic(
             ("--over",),
             "sources to minimise over; by default, the trainable variables that the cell reads",
             "NAME",
-            place_name,
+            _source,
             many=True,
         ),
         Option(
@@ -130,13 +206,21 @@ MINIMIZE = Magic(
             "NAME|EXPR",
             choices=NAMES,
         ),
-        Option("lr", ("--lr",), "learning rate, for an optimizer given by its name", "RATE", float),
+        Option(
+            "lr",
+            ("--lr",),
+            "learning rate, for an optimizer given by its name",
+            "RATE",
+            float,
+            evaluated=True,
+        ),
         Option(
             "steps",
             ("--steps",),
             "most steps (1000; with --for or --time, no limit)",
             "N",
             int,
+            evaluated=True,
         ),
         Option(
             "tol",
@@ -144,14 +228,26 @@ MINIMIZE = Magic(
             "stop when the loss changes by at most T over --patience steps; relative to losses above 1",
             "T",
             float,
+            evaluated=True,
         ),
-        Option("gtol", ("--gtol",), "stop when the norm of the gradient is at most T", "T", float),
-        Option("target", ("--target",), "stop when the loss is at most this", "LOSS", float),
-        Option("patience", ("--patience",), "number of steps that --tol looks back over (10)", "N", int),
-        Option("time", ("--time",), "stop after this time: 30s, 5m, 1h", "TIME", _seconds),
+        Option(
+            "gtol", ("--gtol",), "stop when the norm of the gradient is at most T", "T", float, evaluated=True
+        ),
+        Option("target", ("--target",), "stop when the loss is at most this", "LOSS", float, evaluated=True),
+        Option(
+            "patience",
+            ("--patience",),
+            "number of steps that --tol looks back over (10)",
+            "N",
+            int,
+            evaluated=True,
+        ),
+        Option("time", ("--time",), "stop after this time: 30s, 5m, 1h", "TIME", _seconds, evaluated=True),
         Option("data", ("--for",), 'a batch of the data at each step: "xb, yb in train"', "FOR", _data),
-        Option("batch", ("--batch",), "rows of a batch, where the data are arrays (32)", "N", int),
-        Option("epochs", ("--epochs",), "passes over the data (1)", "N", int),
+        Option(
+            "batch", ("--batch",), "rows of a batch, where the data are arrays (32)", "N", int, evaluated=True
+        ),
+        Option("epochs", ("--epochs",), "passes over the data (1)", "N", int, evaluated=True),
         Option(
             "track",
             ("--track",),
@@ -187,6 +283,7 @@ MINIMIZE = Magic(
             "seed of the random numbers, so that two runs are the same",
             "N",
             int,
+            evaluated=True,
         ),
         Option(
             "engine",
@@ -208,4 +305,5 @@ MINIMIZE = Magic(
         ),
     ),
     options_class=MinimizeOptions,
+    meant=MappingProxyType(_MEANT),
 )

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import ast
+import itertools
 import keyword
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, NoReturn
 
 from tape_magic.errors import LineError, closest, shorten
-from tape_magic.syntax import place, split
+from tape_magic.syntax import place, split, unwarned
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class Option:
         The values that completion offers.
     closed
         Whether other values than `choices` are refused here; for most options, the engine refuses them.
+    evaluated
+        Whether a word that `convert` refuses may be an expression, whose value in the notebook is meant.
     """
 
     name: str
@@ -46,6 +51,14 @@ class Option:
     many: bool = False
     choices: tuple[str, ...] = ()
     closed: bool = False
+    evaluated: bool = False
+
+
+@dataclass(frozen=True)
+class Expression:
+    """An expression that stands where the line could have a value: ``rate``, ``10*n``."""
+
+    text: str
 
 
 @dataclass(frozen=True)
@@ -60,6 +73,8 @@ class Magic:
         Titles and cells, for the help.
     options_class
         A dataclass for the options that the engine does not know; its attribute `arguments` takes the others.
+    meant
+        Options that other libraries have, by their words without hyphens, and what to write here instead.
     """
 
     name: str
@@ -68,6 +83,7 @@ class Magic:
     options: tuple[Option, ...]
     examples: tuple[tuple[str, str], ...]
     options_class: type
+    meant: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def sign(self) -> str:
@@ -113,6 +129,7 @@ class Magic:
 def _parsed(magic: Magic, line: str) -> Any:
     # Cached, since making the parser takes longer than a small gradient; options are frozen.
     parser = _Parser(prog=magic.sign, add_help=False, allow_abbrev=False)
+    parser.meant = magic.meant
     for option in magic.options:
         parser.add(option)
     values = vars(parser.parse_args([_guarded(word) for word in split(line)]))
@@ -136,7 +153,9 @@ def _guarded(word: str) -> str:
 
 
 class _Parser(argparse.ArgumentParser):
-    """``argparse`` whose errors are one sentence, with the closest option."""
+    """``argparse`` whose errors are one sentence, with the option that is meant, or the closest."""
+
+    meant: Mapping[str, str] = MappingProxyType({})
 
     def add(self, option: Option) -> None:
         """Add an option."""
@@ -156,17 +175,28 @@ class _Parser(argparse.ArgumentParser):
         self.add_argument(*names, **arguments)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        flags = [flag for action in self._actions for flag in action.option_strings]
+        for word in itertools.takewhile(lambda word: word != "--", args or ()):
+            # Before the values of such an option are taken for something else.
+            if word.startswith("--") and word.partition("=")[0] not in flags:
+                raise self._unknown(word, flags)
         known, unknown = self.parse_known_intermixed_args(args, namespace)
         if unknown:
-            flags = [flag for action in self._actions for flag in action.option_strings]
             word = unknown[0].removeprefix(_ESCAPE)
             if word.startswith("-"):
-                word = word.partition("=")[0]
-                raise LineError(f"{self.prog} has no option {shorten(word)}{closest(word, _spelled(flags))}")
+                raise self._unknown(word, flags)
             raise LineError(
                 f"{self.prog} cannot place {shorten(word)!r} on its line; {self.prog}? shows the options"
             )
         return known
+
+    def _unknown(self, word: str, flags: Sequence[str]) -> LineError:
+        word = word.partition("=")[0]
+        meant, near = self.meant.get(_plain(word)), closest(word, _spelled(flags))
+        if meant:
+            named = meant.startswith("-") and '"' not in meant
+            near = f"; did you mean {meant}?" if named else f": write {meant}."
+        return LineError(f"{self.prog} has no option {shorten(word)}{near}")
 
     def error(self, message: str) -> NoReturn:
         message = message.replace(_ESCAPE, "").replace("argument ", "", 1)
@@ -174,6 +204,11 @@ class _Parser(argparse.ArgumentParser):
         if found:
             raise LineError(f"{switch} is a switch, and takes no value such as {shorten(value)}")
         raise LineError(shorten(message, 200))
+
+
+def _plain(word: str) -> str:
+    """Return an option's word without hyphens, in small letters: ``maxiter`` of ``--max-iter``."""
+    return re.sub(r"[-_]", "", word).lower()
 
 
 def _spelled(flags: Sequence[str]) -> list[str]:
@@ -200,9 +235,21 @@ def _converter(option: Option) -> Callable[[str], Any]:
         try:
             return option.convert(word)
         except ValueError:
+            if option.evaluated and is_expression(word):
+                return Expression(word)
             raise LineError(f"{label} takes {option.metavar}, not {shorten(word)!r}") from None
 
     return convert
+
+
+def is_expression(word: str) -> bool:
+    """Return whether a word is an expression of Python's that may have a value of its own."""
+    try:
+        with unwarned():
+            tree = ast.parse(word, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return not (isinstance(tree, ast.Constant) and not isinstance(tree.value, int | float))
 
 
 def identifier(word: str) -> str:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import ast
+import builtins
+import importlib
+from collections.abc import Iterator
 from typing import Any
 
 from tape_magic.engine.minimization.settings import DEFAULT_OPTIMIZER, Settings
 from tape_magic.errors import LineError, describe_error, shorten
 from tape_magic.magics.line.grad import GradOptions
-from tape_magic.magics.line.minimize import MinimizeOptions
+from tape_magic.magics.line.minimize import MINIMIZE, DataOption, MinimizeOptions
+from tape_magic.magics.line.parser import Expression
+from tape_magic.syntax import place
 
 
 def minimize_settings(shell: Any, options: MinimizeOptions, remarks: tuple[str, ...]) -> Settings:
@@ -15,20 +21,71 @@ def minimize_settings(shell: Any, options: MinimizeOptions, remarks: tuple[str, 
 
     Raises :class:`LineError` for an expression that fails.
     """
-    arguments = dict(options.arguments)
+    arguments = {
+        name: _value(shell, name, given) if isinstance(given, Expression) else given
+        for name, given in options.arguments.items()
+    }
     text = arguments.get("optimizer", DEFAULT_OPTIMIZER)
     arguments |= {"optimizer": _optimizer(shell, text), "made_here": not text.isidentifier()}
     if "data" in arguments:
-        names, text = arguments["data"].names, arguments["data"].data
-        data = _evaluate(shell, text, f"--for {', '.join(names)} in {text}")
-        arguments |= {"data": data, "names": names, "label": text}
+        arguments |= _data(shell, arguments["data"])
     arguments["bounds"] = {
         name: tuple(
             _evaluate(shell, text, f"--bounds {name}={low}:{high}") if text else None for text in (low, high)
         )
         for name, low, high in arguments.get("bounds", ())
     }
-    return Settings(**arguments, remarks=remarks)
+    sources = {text: _source(shell, text) for text in options.over or () if not _is_place(text)}
+    return Settings(**arguments, sources=sources, remarks=remarks)
+
+
+def _value(shell: Any, name: str, given: Expression) -> Any:
+    """Return the value of an expression that stands for an option's value, as a number where it is one."""
+    flag = MINIMIZE.flags[name]
+    value = _evaluate(shell, given.text, f"{flag} {given.text}")
+    if hasattr(value, "numpy") and not callable(value):  # a tensor or a variable
+        value = value.numpy()
+    if hasattr(value, "item") and getattr(value, "size", 0) == 1:
+        value = value.item()
+    (option,) = (one for one in MINIMIZE.options if one.name == name)
+    whole = option.convert is int and isinstance(value, float) and value.is_integer()
+    return int(value) if whole else value
+
+
+def _data(shell: Any, option: DataOption) -> dict[str, Any]:
+    """Return the data of ``--for`` as arguments. Raises :class:`LineError` where there are none."""
+    text, written = option.data, f"--for {', '.join(option.names)} in {option.data}"
+
+    def anew() -> Any:
+        return _evaluate(shell, text, written)
+
+    data = anew()
+    if data is None:
+        raise LineError(
+            f"--for: {shorten(text)} is None, and no data; a function that makes the data has to return them."
+        )
+    calls = any(isinstance(node, ast.Call) for node in ast.walk(ast.parse(text, mode="eval")))
+    nested = any(isinstance(part, tuple) for part in option.pattern)
+    return {
+        # What can be read only once is made anew for each epoch.
+        "data": anew if calls and isinstance(data, Iterator) else data,
+        "names": option.names,
+        "pattern": option.pattern if nested else (),
+        "label": text,
+    }
+
+
+def _is_place(text: str) -> bool:
+    try:
+        place(text)
+    except LineError:
+        return False
+    return True
+
+
+def _source(shell: Any, text: str) -> Any:
+    """Return the variables that an expression of ``--over`` gives."""
+    return _evaluate(shell, text, f"--over {text}")
 
 
 def _optimizer(shell: Any, text: str) -> Any:
@@ -42,7 +99,20 @@ def _optimizer(shell: Any, text: str) -> Any:
     if text.isidentifier():
         value = shell.user_ns.get(text)
         return value if is_optimizer(value) or is_optimizer_class(value) else text
-    return _evaluate(shell, text, f"--optimizer {text}")
+    return _evaluate(shell, text, f"--optimizer {text}", _KerasNames(shell.user_ns))
+
+
+class _KerasNames(dict[str, Any]):
+    """The names of a notebook, and for those that it lacks Keras's optimizers: ``adam(0.1)``."""
+
+    def __missing__(self, name: str) -> Any:
+        from tape_magic.engine.minimization.optimizers import keras_names
+
+        if name not in vars(builtins) and name.lower() in keras_names():
+            return keras_names()[name.lower()]
+        if name in ("keras", "tf"):
+            return importlib.import_module({"tf": "tensorflow"}.get(name, name))
+        raise KeyError(name)
 
 
 def request_arguments(shell: Any, options: GradOptions) -> dict[str, Any]:
@@ -61,9 +131,12 @@ def request_arguments(shell: Any, options: GradOptions) -> dict[str, Any]:
     }
 
 
-def _evaluate(shell: Any, text: str, written: str) -> Any:
-    """Return the value of an expression. Raises :class:`LineError`, which quotes what was `written`."""
+def _evaluate(shell: Any, text: str, written: str, names: dict[str, Any] | None = None) -> Any:
+    """Return the value of an expression. Raises :class:`LineError`, which quotes what was `written`.
+
+    `names` are to be used instead of the notebook's.
+    """
     try:
-        return eval(text, shell.user_global_ns, shell.user_ns)
+        return eval(text, shell.user_global_ns, shell.user_ns if names is None else names)
     except Exception as error:
         raise LineError(f"{shorten(written)}: {describe_error(error)}") from None

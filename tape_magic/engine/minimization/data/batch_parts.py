@@ -23,11 +23,14 @@ class BatchParts:
         What messages call the data.
     floats
         The dtype that NumPy's float32 and float64 take.
+    pattern
+        The names in tuples, as the parts nest; empty where each part is bound to a name.
     """
 
     names: tuple[str, ...]
     label: str
     floats: str
+    pattern: tuple[Any, ...] = ()
 
     def columns(self, data: Any) -> tuple[Any, ...]:
         """Return arrays, one structure a name, from one array or a structure of them; see :meth:`values`."""
@@ -39,11 +42,11 @@ class BatchParts:
         `one` says in a message what a batch of one part is. Raises :class:`SourceError` for another number of
         parts, and for values that are no numbers.
         """
-        return tuple(self._structure(part) for part in self._parts(batch, one))
+        return tuple(self._structure(part) for part in self.parts(batch, one))
 
     def check(self, spec: Any) -> None:
         """Raise :class:`SourceError` where elements of such a kind do not fit the names."""
-        self._parts(spec, "gives one value in a batch")
+        self.parts(spec, "gives one value in a batch")
 
     def spec(self, values: Any, known: Any = None) -> Any:
         """Return the specs of the parts of a batch, wide enough for a `known` spec, too.
@@ -85,8 +88,27 @@ class BatchParts:
                     f"{wanted.dtype.name} of shape {tuple(wanted.shape)}: give all of them one form."
                 )
 
-    def _parts(self, batch: Any, one: str) -> tuple[Any, ...]:
-        count, names = len(self.names), ", ".join(self.names)
+    def parts(self, batch: Any, one: str = "gives one value in a batch") -> tuple[Any, ...]:
+        """Return the parts of a batch, one for each name; raises as :meth:`values`."""
+        if not self.pattern:
+            return self._flat(batch, self.names, one)
+        found: list[Any] = []
+
+        def nested(value: Any, pattern: tuple[Any, ...]) -> None:
+            shown = tuple(
+                name if isinstance(name, str) else f"({', '.join(map(str, name))})" for name in pattern
+            )
+            for part, name in zip(self._flat(value, shown, one), pattern, strict=True):
+                if isinstance(name, str):
+                    found.append(part)
+                else:
+                    nested(part, name)
+
+        nested(batch, self.pattern)
+        return tuple(found)
+
+    def _flat(self, batch: Any, of: tuple[str, ...], one: str) -> tuple[Any, ...]:
+        count, names = len(of), ", ".join(of)
         if count == 1:
             return tuple(batch) if isinstance(batch, tuple) and len(batch) == 1 else (batch,)
         if isinstance(batch, Mapping):

@@ -40,6 +40,8 @@ class Feed:
     floats
         The dtype for NumPy's float32 and float64 and Python's floats; by default Keras's ``floatx``, as in
         ``fit``. Tensors and all other types stay as they are.
+    pattern
+        The names in tuples, where the parts of a batch nest: ``(("x", "z"), "y")``; empty otherwise.
 
     Attributes
     ----------
@@ -74,12 +76,13 @@ class Feed:
         *,
         label: str = "the data",
         floats: str | None = None,
+        pattern: tuple[Any, ...] = (),
     ) -> None:
         import keras
 
         self.names, self.epochs, self.label = names, epochs, label
         self.seed = secrets.randbits(32) if seed is None else seed
-        self._batches = BatchParts(names, label, floats or keras.config.floatx())
+        self._batches = BatchParts(names, label, floats or keras.config.floatx(), pattern)
         self._stream = self._stream_of(data, batch)
         self.steps_per_epoch, self.endless = self._stream.steps_per_epoch, self._stream.endless
         if self.steps_per_epoch == 0:
@@ -126,6 +129,10 @@ class Feed:
         if isinstance(data, tf.data.Dataset):
             self._refuse_batch(batch, "a tf.data.Dataset", f"give {self.label}.batch({batch})")
             self._batches.check(data.element_spec)
+            if self._batches.pattern:
+                data = data.map(
+                    lambda *element: self._batches.parts(element if len(element) > 1 else element[0])
+                )
             return streams.DatasetStream(data, single=len(self.names) == 1)
         if isinstance(data, keras.utils.PyDataset):
             self._refuse_batch(batch, "a PyDataset", "set the size in it")

@@ -30,6 +30,7 @@ from tape_magic.engine.minimization.stop_rules import Rules
 from tape_magic.engine.minimization.unconnected import record_of
 from tape_magic.engine.tracing.failures import EngineRefused, compile_failures, trace_failures
 from tape_magic.engine.tracing.loss import require_loss
+from tape_magic.engine.tracing.stepping import lines_of_steps
 from tape_magic.engine.tracing.traced import Traced
 from tape_magic.engine.values.leaves import Leaf
 from tape_magic.engine.values.tensors import read_all
@@ -81,6 +82,7 @@ class LoopBuilder:
         self.optimizer: Any = None if self.made is None else self.made.graph.optimizer
         self._traced: Traced | None = None if self.made is None else self.made.graph.traced
         self.at_rest: CompiledLoop | None = None
+        self._noted = False
 
     @property
     def same(self) -> bool:
@@ -169,6 +171,9 @@ class LoopBuilder:
                     for_xla=problem.settings.engine != "graph",
                 )
         problem.settle(self._traced.variables)
+        if not self._noted:
+            self._noted = True
+            problem.note_steps(lines_of_steps(self._traced))
         problem.begin(within_bounds=self._continuation.saved is None)
 
     def _begin(self, engine: str, waiter: CompileWaiter) -> tuple[CompiledProgram, tuple[str, int]]:

@@ -286,6 +286,7 @@ def _feed_of(problem: Problem, saved: SavedRun | None) -> Feed:
         settings.seed if saved is None else saved.seed,
         label=settings.label,
         floats="float64" if problem.selection.dtype == "float64" else None,
+        pattern=settings.pattern,
     )
     ends = (settings.steps, settings.time, settings.target, settings.tol, settings.gtol)
     if feed.endless and all(end is None for end in ends):

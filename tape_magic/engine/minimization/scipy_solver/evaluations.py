@@ -32,6 +32,7 @@ from tape_magic.engine.minimization.scipy_solver.vector import Flat, Vector
 from tape_magic.engine.minimization.unconnected import Record, record_of
 from tape_magic.engine.tracing.failures import compile_failures, missing_gradients, trace_failures
 from tape_magic.engine.tracing.loss import require_loss, require_residuals
+from tape_magic.engine.tracing.stepping import lines_of_steps
 from tape_magic.engine.tracing.traced import Traced
 from tape_magic.engine.values.sizes import LIMIT
 
@@ -205,6 +206,7 @@ class Evaluations:
                 require=self._require,
             )
         leaves = problem.settle(traced.variables)
+        problem.note_steps(lines_of_steps(traced))
         problem.begin()
         connected: Sequence[bool] = [True] * len(leaves)
         if method.gradient:
@@ -250,6 +252,7 @@ class Evaluations:
         """Go on with what an earlier run compiled."""
         self._traced, self.flat, self.connected = made.traced, made.flat, made.connected
         self._problem.settle(made.traced.variables)
+        self._problem.note_steps(lines_of_steps(made.traced))
         self._problem.begin()
         self._run_graph(made.choice)
 
