@@ -20,7 +20,7 @@ import numpy as np
 
 from tape_magic.engine.internals.keras_layers import inner_layers
 from tape_magic.engine.minimization.optimizers import is_optimizer, settings_of
-from tape_magic.engine.minimization.reuse import CACHE
+from tape_magic.engine.minimization.reuse import ATTRIBUTE
 from tape_magic.engine.minimization.settings import Settings
 from tape_magic.engine.minimization.stop_rules import Rules
 from tape_magic.engine.program.program import Namespace, Program
@@ -149,7 +149,7 @@ class Fingerprints:
     def _contents(self, function: types.FunctionType) -> Hashable:
         reached = reached_from(function, self._home)
         defaults = self.of(function.__defaults__), self.of(function.__kwdefaults__)
-        own = [(name, item) for name, item in vars(function).items() if name != CACHE]
+        own = [(name, item) for name, item in vars(function).items() if name != ATTRIBUTE]
         attributes = tuple((name, self.of(item)) for name, item in own)
         return function.__code__, defaults, attributes, tuple(self.of(item) for item in reached)
 

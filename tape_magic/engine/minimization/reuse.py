@@ -11,9 +11,8 @@ from typing import Any
 CAPACITY = 16
 """The most entries; the least recently used one is forgotten first."""
 
-_ATTRIBUTE = "_tape_magic_loops"
-CACHE = "_tape_magic_cache"
-"""The attribute in which :func:`cache_of` keeps a cache."""
+ATTRIBUTE = "_tape_magic_loops"
+"""The attribute of a variable or a function that holds entries, and the cache of :func:`cache_of`."""
 
 
 class LoopCache:
@@ -61,7 +60,7 @@ class LoopCache:
             if owner is None:
                 self._entries[key] = entry, None
             else:
-                vars(owner).setdefault(_ATTRIBUTE, {})[id(entry)] = entry
+                vars(owner).setdefault(ATTRIBUTE, {})[id(entry)] = entry
                 self._entries[key] = weakref.ref(entry), weakref.ref(owner)
             while len(self._entries) > CAPACITY:
                 self.drop(next(iter(self._entries)))
@@ -72,7 +71,7 @@ class LoopCache:
         entry = held() if isinstance(held, weakref.ref) else None
         alive = None if owner is None else owner()
         if entry is not None and alive is not None:
-            vars(alive).get(_ATTRIBUTE, {}).pop(id(entry), None)
+            vars(alive).get(ATTRIBUTE, {}).pop(id(entry), None)
 
     def clear(self) -> None:
         """Forget all entries."""
@@ -87,7 +86,9 @@ def cache_of(holders: Iterable[Any]) -> LoopCache | None:
     """
     for holder in holders:
         try:
-            cache: LoopCache = vars(holder).setdefault(CACHE, LoopCache(lends=True))
+            cache: LoopCache = (
+                vars(holder).setdefault(ATTRIBUTE, {}).setdefault("calls", LoopCache(lends=True))
+            )
         except (TypeError, AttributeError):  # no attributes, or not writable
             continue
         return cache
