@@ -12,10 +12,10 @@ from tape_magic.engine.diagnosis.evidence import NamedTensors, RunEvidence, at_l
 from tape_magic.engine.diagnosis.replay import BackwardReplay, BackwardStep, CannotReplay
 from tape_magic.engine.values.tensors import to_array
 
-_OFF = "{kind} is off in {units}"
-_SATURATED = "{kind} is saturated in {units}"
+_OFF = "{kind} is off{units}"
+_SATURATED = "{kind} is saturated{units}"
 _GATES = {
-    "ClipByValue": "{kind} clips {units}",
+    "ClipByValue": "{kind} clips{units}",
     "Relu": _OFF,
     "Relu6": _OFF,
     "Sigmoid": _SATURATED,
@@ -80,9 +80,9 @@ class UnitsExplainer:
         entry = self._evidence.flow.entries[step.index]
         (given,) = step.output_gradients[:1]
         asked = to_array(given) != 0
-        units = "its unit" if asked.size == 1 else f"all {asked.size:,} units"
+        units = "" if asked.size == 1 else f" in all {asked.size:,} units"
         if not asked.all():
-            units = f"the {np.count_nonzero(asked):,} of {asked.size:,} units that count"
+            units = f" in the {np.count_nonzero(asked):,} of {asked.size:,} units that count"
         text = _GATES[entry.type].format(kind=entry.type, units=units)
         return f"{text}{at_line(self._evidence.where(entry.frames))}"
 
