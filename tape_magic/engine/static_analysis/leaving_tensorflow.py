@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from tape_magic.engine.static_analysis.call_reader import stays
-from tape_magic.engine.static_analysis.carried import Carried, TensorFlowExit, together
+from tape_magic.engine.static_analysis.carried import Carried, together
 from tape_magic.engine.static_analysis.expressions import Home
 from tape_magic.engine.static_analysis.scope import UNRESOLVED, Callee, Scope
 from tape_magic.engine.static_analysis.spots import CalledFunction, Spots
@@ -218,21 +218,3 @@ def calls(node: ast.AST, function: ast.AST, home: Home) -> bool:
         return False
     resolved = home.scope.resolve(node.func)
     return resolved is UNRESOLVED or not stays(resolved, node.func)
-
-
-def first_exit(
-    filename: str,
-    lines: tuple[int, int],
-    namespace: Mapping[str, Any],
-    sources: set[str],
-    target: str,
-    others: Collection[str] = (),
-) -> TensorFlowExit | None:
-    """Return the first expression through which a value computed from a source leaves TensorFlow.
-
-    Only the values that the target is computed of count. With ``h = np.sin(x)`` on line 3 and
-    ``y = tf.reduce_sum(h)`` on line 4, the exit of ``x`` before ``y`` is ``np.sin(x)`` on line 3. For the
-    parameters see `ExitSearch` and its method `exits_to`.
-    """
-    search = ExitSearch(filename, lines, namespace, sources, others)
-    return next(iter(search.exits_to(target).exits), None)

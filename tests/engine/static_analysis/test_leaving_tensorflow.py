@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from tape_magic.engine.static_analysis.carried import TensorFlowExit
-from tape_magic.engine.static_analysis.leaving_tensorflow import first_exit
+from tape_magic.engine.static_analysis.leaving_tensorflow import ExitSearch
 
 NUMBERS = itertools.count()
 
@@ -26,7 +26,8 @@ def written(text: str) -> str:
 
 def exit_of(text: str, sources: set[str], target: str, **namespace: Any) -> TensorFlowExit | None:
     names = {"tf": tf, "np": np, "math": math, **namespace}
-    return first_exit(written(text), (0, 0), names, sources, target)
+    search = ExitSearch(written(text), (0, 0), names, sources)
+    return next(iter(search.exits_to(target).exits), None)
 
 
 @pytest.mark.parametrize(
