@@ -220,7 +220,6 @@ def test_data_that_fail(shell: Notebook, engine: str) -> None:
         ('--for "xb, yb"', '"xb, yb in train"'),
         ('--for "x.y in train"', "plain names"),
         ('--for "xb, yb in train" --batch 3', "leave out batch"),
-        ('--for "xb, yb in iter(train)"', "only once"),
     ],
 )
 def test_lines_that_are_refused(shell: Notebook, given: str, said: str) -> None:
