@@ -17,7 +17,6 @@ from tape_magic.engine.diagnosis.graph_operations import (
     VARIABLE_READS,
     GraphOperation,
     eager_function,
-    in_order,
     run_heard,
 )
 from tape_magic.engine.diagnosis.loop_expansion import MAX_OPERATIONS, LoopExpansion, TooLarge
@@ -26,6 +25,7 @@ from tape_magic.engine.internals.graphs import (
     converted_from,
     custom_gradient_name,
     function_graph,
+    in_order,
     is_recomputed,
 )
 from tape_magic.engine.internals.operations import key_of

@@ -110,6 +110,25 @@ LOOPS = frozenset({"StatelessWhile", "While"})
 _WITHOUT_WORK = frozenset({"Const", "Identity", "NoOp", "Placeholder"})
 
 
+def in_order(graph: Any) -> list[Any]:
+    """Return the operations of a graph, each behind those that it reads from, else as they were made.
+
+    TensorFlow makes the lists that keep a loop's values for its gradient after the loop that fills them (seen
+    in TensorFlow 2.21).
+    """
+    found: dict[Any, None] = {}
+    for operation in graph.get_operations():
+        stack = [operation]
+        while stack:
+            top = stack[-1]
+            before = [one.op for one in top.inputs if one.op.graph is graph and one.op not in found]
+            if before and top not in found:
+                stack += before
+            else:
+                found[stack.pop()] = None
+    return list(found)
+
+
 def operation_count(graph: Any) -> int:
     """Return how many operations a compiler gets: those of called functions at each call, of loops once.
 

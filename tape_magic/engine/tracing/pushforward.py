@@ -19,6 +19,7 @@ from tape_magic.engine.internals.graphs import (
     copied_operation,
     custom_gradient_name,
     function_graph,
+    in_order,
     loop_graphs,
 )
 
@@ -99,7 +100,7 @@ class Pushforward:
         values = dict(zip((one.name for one in graph.inputs), inputs, strict=True))
         tangents = [dict(zip(values, each, strict=True)) for each in along]
         needed = _needed(outputs)
-        for operation in graph.get_operations():
+        for operation in in_order(graph):
             if operation.name not in needed or operation.type == "Placeholder":
                 continue
             names = [one.name for one in operation.inputs]

@@ -103,7 +103,7 @@ PROGRAMS: dict[str, Callable[[], Any]] = {
         tf.transpose(tf.stack([tf.tile(P[:, None], [1, 4]), tf.broadcast_to(P[0], [3, 4])])), [-1]
     ),
     "cut": lambda: tf.stop_gradient(P[0]) * T * P[1] + tf.round(P[2]) + tf.where(T > 1.0, P[2] * T, T),
-    "steps that count": lambda: tf.gather(P * T[0], tf.argsort(P)[0]) * tf.constant(T),
+    "an index that is computed": lambda: tf.gather(P * T[0], tf.argmin(P)) * tf.constant(T),
     "sums": lambda: tf.cumsum(P[0] * T) + tf.reduce_mean(P) + tf.reduce_sum(P * P) * T,
     "a sum of Gaussians": lambda: tf.reduce_sum(tf.exp(-((T[:, None] - P) ** 2)), 1),
 }
@@ -196,3 +196,19 @@ def test_fits(fit: str, method: str) -> None:
     result = tape_magic.minimize(lambda: FITS[fit](a, b), [a, b], method)
     assert result.converged or fit == "one without a rule"
     np.testing.assert_allclose([float(a), float(b)], [2.0, 0.7], rtol=1e-4)
+
+
+def test_a_loop_that_fills_an_array_of_tensors_as_it_is_minimised() -> None:
+    """TensorFlow makes the lists for the gradient of a loop after the loop that fills them."""
+    times = np.linspace(0.0, 1.0, 6)
+    rate = tf.Variable(0.2, dtype=tf.float64)
+
+    def residuals() -> Any:
+        level, levels = tf.constant(1.0, tf.float64), tf.TensorArray(tf.float64, 6)
+        for step in tf.range(6):
+            levels = levels.write(step, level)
+            level *= tf.exp(-0.2 * rate)
+        return levels.stack() - np.exp(-0.7 * times)
+
+    tape_magic.minimize(residuals, rate, "lm", engine="graph")
+    assert rate.numpy() == pytest.approx(0.7, abs=1e-9)
