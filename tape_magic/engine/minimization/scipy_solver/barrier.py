@@ -1,7 +1,7 @@
 """The point that a search of SciPy's is given in the place of one where the loss is not finite.
 
 A search cannot compute with NaN or infinity: its interpolations become NaN, too, and it takes a step that it
-should shorten, or gives up (seen in SciPy 1.16 and 1.17). So it is given a loss and a slope that it takes for
+should shorten, or gives up (seen in SciPy 1.18). So it is given a loss and a slope that it takes for
 a wall, from which it turns back.
 """
 
