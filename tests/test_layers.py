@@ -577,7 +577,7 @@ PRIVATE_ELSEWHERE = {
     # How the attributes begin that TensorFlow adds to a `tf.Module`; nothing below `values` may be asked.
     "engine/values/objects.py": {"_self_"},
     # The name under which the package leaves compiled loops on a variable of the user's.
-    "engine/minimization/reuse.py": {"_tape_magic_cache", "_tape_magic_loops"},
+    "engine/minimization/reuse.py": {"_tape_magic_loops"},
     # IPython's and ipykernel's, each beside what stands in where a version lacks it.
     "magics/cell/cell.py": {"_filename_map"},
     "magics/comms.py": {"_recv_callback", "_shell_channel_to_main", "_topic"},

@@ -121,7 +121,6 @@ class Problem:
             liftable=liftable,
             given=settings.sources,
         )
-        self._named = len(over or ())
         self.notes = list(settings.remarks)
         self.leaves: list[Leaf] = []
         self.start_values: list[np.ndarray[Any, Any]] = []
@@ -204,7 +203,6 @@ class Problem:
         if self.leaves:
             return self.leaves
         self.selection.settle(read)
-        named = self.selection.sources[: self._named]
         by_id = {id(leaf.value): leaf for source in self.selection.sources for leaf in source.leaves}
         for leaf in by_id.values():
             if leaf.value.dtype.is_complex:
@@ -213,9 +211,8 @@ class Problem:
                     "minimise over its real and imaginary parts."
                 )
         if not by_id:
-            raise refusals.nothing_over(named, self._read)
+            raise refusals.nothing_over(self._read)
         refusals.refuse_strategies(by_id.values())
-        self.notes += [reason for source in named if (reason := refusals.without_variables(source))]
         self.limits = limits_of(self.settings.bounds, self.selection, self.namespace)
         method = find(self.settings.optimizer)
         if method is not None:

@@ -7,7 +7,6 @@ from typing import Any
 
 from tape_magic.engine.internals.contexts import strategy_of
 from tape_magic.engine.program.program import Program
-from tape_magic.engine.program.selection import Source
 from tape_magic.engine.values.introspection import is_a
 from tape_magic.engine.values.leaves import Leaf
 from tape_magic.engine.values.reach import mentions_variables
@@ -30,35 +29,17 @@ def never_assigned(base: str, assigns: Iterable[str], namespace: Mapping[str, An
     )
 
 
-def nothing_over(sources: Sequence[Source], read: Mapping[str, Any]) -> SourceError:
+def nothing_over(read: Mapping[str, Any]) -> SourceError:
     """Return the refusal of a run that has no variable to move.
 
-    `sources` are those that were named; `read` are the objects that the program reads, by name.
+    `read` are the objects that the program reads, by name.
     """
-    reasons = [reason for source in sources if (reason := without_variables(source))]
-    if reasons:
-        return SourceError(f"{'; '.join(reasons)}: so there is nothing to minimise over.")
     names = candidates(read)
     if not names:
         return SourceError(
             "no trainable variable was read: name what to minimise over, for example --over x."
         )
     return SourceError(f"nothing to minimise over was named: --over {' or --over '.join(names)}.")
-
-
-def without_variables(source: Source) -> str:
-    """Return why a source that was named has no variables, in a clause; empty where it has some."""
-    value = source.value
-    if source.leaves or source.assigned or value is None:
-        return ""
-    if is_module(value):
-        if not getattr(value, "trainable", True):
-            return f"{source.name} has no trainable variables ({source.name}.trainable is False)"
-        frozen = bool(getattr(value, "variables", ()))
-        return f"{source.name} has no trainable variables{' (its layers are frozen)' if frozen else ''}"
-    if is_a(value, list | tuple | dict | set) and not len(value):
-        return f"{source.name} is empty"
-    return f"{source.name} has no trainable variables"
 
 
 def candidates(read: Mapping[str, Any]) -> list[str]:
@@ -82,7 +63,7 @@ def named_nothing(
     read = {name: namespace[name] for name in program.names.reads if name in namespace}
     if not candidates(read) or mentions_variables([*read.values(), *program.roots()], namespace):
         return None
-    return nothing_over((), read)
+    return nothing_over(read)
 
 
 def refuse_strategies(leaves: Iterable[Leaf]) -> None:

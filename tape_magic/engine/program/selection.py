@@ -132,7 +132,7 @@ class Selection:
 
     def _entry(self, name: str) -> Source:
         if name in self._given:
-            return self._of_given(name)
+            return _source_of(name, self._given[name], self._namespace)
         names, base = self._program.names, place(name)[0]
         if names.assigned_first(base) or (base not in self._namespace and names.opaque):
             return Source(name, assigned=True)
@@ -149,22 +149,6 @@ class Selection:
         # A frozen layer stays without trainable variables, unless the program itself makes it trainable.
         stays = is_frozen(value) and not (names.opaque or "trainable" in names.mentions)
         return Source(name, unbuilt=is_unbuilt(value) and not stays, value=value, leaves=leaves)
-
-    def _of_given(self, name: str) -> Source:
-        """Return the source of an object that stands at no place: variables, and what holds them."""
-        value = self._given[name]
-        leaves = leaves_of(value, name)
-        own = {id(tf_variable(held)): key for key, held in self._namespace.items() if is_variable(held)}
-        for leaf in leaves:
-            if not is_variable(leaf.owner):
-                raise SourceError(
-                    f"{name} gives a new tensor, which nothing was computed from: name the variable itself."
-                )
-        named = [
-            leaf if leaf.of_model else leaf.renamed(own.get(id(leaf.value)) or own_name(leaf.owner))
-            for leaf in leaves
-        ]
-        return Source(name, unbuilt=is_unbuilt(value), value=value, leaves=named)
 
     def _within_unbuilt(self, name: str) -> bool:
         """Return whether a place, such as ``layer.kernel``, is in a layer that is not built yet."""
@@ -315,6 +299,21 @@ class Selection:
                 else leaf
                 for leaf in source.leaves
             ]
+
+
+def _source_of(name: str, value: Any, namespace: Namespace) -> Source:
+    """Return the source of an object that stands at no place: variables, and what holds them."""
+    leaves = leaves_of(value, name)
+    own = {id(tf_variable(held)): key for key, held in namespace.items() if is_variable(held)}
+    if not all(is_variable(leaf.owner) for leaf in leaves):
+        raise SourceError(
+            f"{name} gives a new tensor, which nothing was computed from: name the variable itself."
+        )
+    named = [
+        leaf if leaf.of_model else leaf.renamed(own.get(id(leaf.value)) or own_name(leaf.owner))
+        for leaf in leaves
+    ]
+    return Source(name, unbuilt=is_unbuilt(value), value=value, leaves=named)
 
 
 def _refuse_empty(source: Source) -> None:

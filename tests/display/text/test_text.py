@@ -177,7 +177,7 @@ def test_what_is_not_finite_is_said_first():
 def test_a_run_to_its_step_limit():
     report = minimum([1.0, 0.5, 0.25, 0.125], {"x": change(0.0, 0.99999857, 2.861e-6)})
     assert lines_of(report) == [
-        "y = 0.125 at step 3 · step limit · 0.19 s, of it compiling 0.18 s",
+        "y = 0.125 at step 3 · step limit · 0.19 s, of it compiling 0.18 s · XLA ·",
         "  SGD(0.01)",
         "1 █▄▂▁ 0.125",
         "variable  start        end    |∂y|",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import keras
@@ -99,8 +99,8 @@ def test_the_place_of_a_source_is_followed_into_any_object(shell: Notebook) -> N
 
 
 def test_a_variable_out_of_sight_is_told_apart_from_one_of_the_cell(shell: Notebook) -> None:
-    shell.ns.update(h=SimpleNamespace(w=tf.Variable(2.0)), tf=tf)
-    shell.ok("%%grad y --check\ny = h.w**3")
+    shell.ns.update(h=MappingProxyType({"w": tf.Variable(2.0)}), tf=tf)
+    shell.ok("%%grad y --check\ny = h['w']**3")
     (check,) = shell.ns["grads"].checks
     assert check.outcome is CheckOutcome.NOT_COMPARED
     assert "stands where --check does not look: name its place with --wrt" in check.note

@@ -1006,16 +1006,15 @@ def test_an_interrupt_in_the_last_chunk_is_not_lost() -> None:
     assert caught.value.result.steps == 5
 
 
-def test_an_interrupt_while_compiling_stops_before_the_first_step() -> None:
+def test_an_interrupt_while_the_program_is_traced_stops_before_the_first_step() -> None:
     x = tf.Variable(3.0)
 
     def loss() -> Any:
         signal.raise_signal(signal.SIGINT)
         return x**2
 
-    with pytest.raises(MinimizeInterrupted) as caught:
+    with pytest.raises(KeyboardInterrupt):
         tape_magic.minimize(loss, None, "sgd", 5, engine="graph")
-    assert caught.value.result.steps == 0
     assert x.numpy() == 3.0
 
 
