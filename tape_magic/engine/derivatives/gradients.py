@@ -19,7 +19,7 @@ from tape_magic.engine.derivatives.outputs import parts_of, structured
 from tape_magic.engine.derivatives.request import Request
 from tape_magic.engine.derivatives.run import Run, Structures
 from tape_magic.engine.diagnosis.elementwise import is_list
-from tape_magic.engine.diagnosis.evidence import NamedTensors, RunEvidence
+from tape_magic.engine.diagnosis.evidence import NamedTensors
 from tape_magic.engine.program.program import Namespace, Program
 from tape_magic.engine.record.recorder import heard_a_write
 from tape_magic.engine.values.leaves import Leaf
@@ -140,12 +140,11 @@ class Gradients(Run):
                 given = self.output(target.name), target.wrt[-1], leaves, target.order
                 self.note(*filter(None, [self.complex_note(target.name, *given)]))
         if heard_a_write(self.tapes.recorder) and tf.executing_eagerly():
-            evidence = RunEvidence(self.tapes.recorder, self.program.text(self.namespace))
             for target in self.asked:
                 leaves = [leaf for combination in self.combinations(target) for leaf in combination]
                 output = named_tensors(target.name, (), self.output(target.name))
                 if self.table[target.name, ()].known_reason is None:
-                    self.note(*assignment_notes(evidence, output, dict.fromkeys(leaves)))
+                    self.note(*assignment_notes(self.evidence, output, dict.fromkeys(leaves)))
 
     def complex_note(self, name: str, output: Any, source: str, leaves: Sequence[Leaf], order: int) -> str:
         """Return what a derivative is where numbers are complex; empty where there is nothing to say."""

@@ -236,9 +236,12 @@ def never_differentiable(op_type: str) -> bool:
 # -- frames of TensorFlow around an operation --------------------------------------------------------
 
 
+_BACKPROP_FILE = os.path.join("eager", "backprop.py")
+
+
 def is_backprop_file(filename: str) -> bool:
     """Return whether a file is the module of TensorFlow from which a tape calls gradients."""
-    return filename.endswith(os.path.join("eager", "backprop.py"))
+    return filename.endswith(_BACKPROP_FILE)
 
 
 def is_gradient_frame(code: Any) -> bool:
