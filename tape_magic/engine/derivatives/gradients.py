@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -110,10 +110,12 @@ class Gradients(Run):
             self.note(f"{', '.join(labels[:_LABELS])}{more}: 0 at this point, since {hint}")
         rows: list[Derivative] = []
         structures: Structures = {}
+        remarks: list[str] = []
         for target in self.asked:
             combinations = self.combinations(target)
             found = [self.row(target.name, leaves) for leaves in combinations]
             rows += found
+            remarks += self._remarks(target, combinations, any(row.connected for row in found))
             values = [row.value for row in found]
             if len(set(target.wrt)) == 1:
                 source = self.selection[target.wrt[0]].value
@@ -126,25 +128,23 @@ class Gradients(Run):
                 "TensorFlow differentiates the sum of what is not a scalar; "
                 "--jacobian keeps its elements apart"
             )
-        self._note_what_they_are()
+        self.note(*remarks)
         return rows, structures
 
-    def _note_what_they_are(self) -> None:
-        """Note where a derivative is not what one may take it for."""
+    def _remarks(self, target: Target, combinations: Sequence[Leaves], connected: bool) -> Iterator[str]:
+        """Yield what the derivatives of a target are, where that is not what one may take them for."""
         import tensorflow as tf
 
-        for target in self.asked:
-            found = self.combinations(target)
-            if any(self.table.derivative(target.name, leaves) is not None for leaves in found):
-                leaves = [leaf for combination in found for leaf in combination]
-                given = self.output(target.name), target.wrt[-1], leaves, target.order
-                self.note(*filter(None, [self.complex_note(target.name, *given)]))
+        leaves = list(dict.fromkeys(itertools.chain.from_iterable(combinations)))
+        output = self.output(target.name)
+        if connected:
+            complex_remark = self.complex_note(target.name, output, target.wrt[-1], leaves, target.order)
+            yield from filter(None, [complex_remark])
         if heard_a_write(self.tapes.recorder) and tf.executing_eagerly():
-            for target in self.asked:
-                leaves = [leaf for combination in self.combinations(target) for leaf in combination]
-                output = named_tensors(target.name, (), self.output(target.name))
-                if self.table[target.name, ()].known_reason is None:
-                    self.note(*assignment_notes(self.evidence, output, dict.fromkeys(leaves)))
+            if self.table[target.name, ()].known_reason is None:
+                yield from assignment_notes(
+                    self.evidence, named_tensors(target.name, (), output), leaves
+                )
 
     def complex_note(self, name: str, output: Any, source: str, leaves: Sequence[Leaf], order: int) -> str:
         """Return what a derivative is where numbers are complex; empty where there is nothing to say."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
+from tape_magic.engine.internals.operations import element_count
 from tape_magic.engine.values.leaves import Leaf, regroup
 from tape_magic.engine.values.tensors import is_inexact, is_module, is_tensor, is_variable, tf_variable
 from tape_magic.errors import a_kind
@@ -23,6 +23,8 @@ def summands(value: Any) -> Any:
     """Return the tensor whose elements a tape sums when it differentiates a tensor, variable or composite."""
     import tensorflow as tf
 
+    if is_tensor(value):
+        return value
     if is_variable(value):
         return tf_variable(value)
     if isinstance(value, tf.IndexedSlices | tf.SparseTensor):
@@ -36,7 +38,7 @@ def size_of(value: Any) -> int:
 
     # The gradient of a lookup stores a few rows, and stands for a tensor whose other rows are 0.
     dense = isinstance(value, tf.IndexedSlices)
-    return math.prod(value.shape if dense else summands(value).shape)
+    return element_count(value if dense else summands(value))
 
 
 def reason_of_type(value: Any, name: str) -> Reason | None:
@@ -56,6 +58,8 @@ def _reason_of_type(value: Any, name: str) -> Reason | None:
 
 def structured(source: Any, leaves: Sequence[Leaf], values: Sequence[Any]) -> Any:
     """Return the structure of a source with a value in the place of each leaf; for a model, a list."""
+    if len(leaves) == 1 and leaves[0].owner is source:
+        return values[0]
     if is_module(source) and all(leaf.of_model for leaf in leaves):
         return list(values)
     by_owner = {id(leaf.owner): value for leaf, value in zip(leaves, values, strict=True)}

@@ -271,12 +271,16 @@ def argument_at(frame: Any, index: int) -> Any:
     Only TensorFlow's generated functions (modules named ``gen_…_ops``) have one argument for each input, in
     order; ``None`` for any other frame.
     """
-    code = frame.f_code
-    if not os.path.basename(code.co_filename).startswith("gen_"):
-        return None
-    held = frame.f_locals
+    names, held = _arguments_of(frame.f_code), frame.f_locals
     flat: list[Any] = []
-    for name in code.co_varnames[: code.co_argcount]:
+    for name in names:
         value = held.get(name)
         flat += value if isinstance(value, list | tuple) else [value]
     return flat[index] if index < len(flat) else None
+
+
+@lru_cache(maxsize=1024)
+def _arguments_of(code: Any) -> tuple[str, ...]:
+    """Return the names of the arguments of a generated function; none for any other."""
+    generated = os.path.basename(code.co_filename).startswith("gen_")
+    return tuple(code.co_varnames[: code.co_argcount]) if generated else ()

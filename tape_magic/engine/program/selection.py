@@ -146,6 +146,8 @@ class Selection:
         if refusal and selects(self._read().values(), names.mentions):
             raise SourceError(refusal)
         leaves = leaves_of(value, name, lifted=False)
+        if len(leaves) == 1 and leaves[0].owner is value:
+            return Source(name, value=value, leaves=leaves)
         # A frozen layer stays without trainable variables, unless the program itself makes it trainable.
         stays = is_frozen(value) and not (names.opaque or "trainable" in names.mentions)
         return Source(name, unbuilt=is_unbuilt(value) and not stays, value=value, leaves=leaves)

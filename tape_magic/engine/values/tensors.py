@@ -142,5 +142,7 @@ def read_all(variables: Iterable[Any]) -> list[Any]:
 
 def is_inexact(tensor: Any) -> bool:
     """Return whether a tensor or variable holds floating-point or complex numbers."""
-    dtype = tf_variable(tensor).dtype if is_variable(tensor) else tensor.dtype
+    import tensorflow as tf
+
+    dtype = tf.as_dtype(tensor.dtype)  # Keras variables have a name in its place
     return bool(dtype.is_floating or dtype.is_complex)
