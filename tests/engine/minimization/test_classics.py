@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from tape_magic.results.minimum import MinimizeResult
 from tests.engine.minimization.classics import CLASSICS, Classic
+from tests.support.covering import covering
 from tests.support.doors import Case, Door
 
 ENGINES = ("xla", "graph", "eager")
@@ -53,14 +54,13 @@ def by_name(classic: Classic) -> str:
     return classic.name
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("classic", CLASSICS, ids=by_name)
+@pytest.mark.parametrize(("classic", "optimizer"), covering(CLASSICS, OPTIMIZERS), ids=str)
 def test_reaches_the_minimum(shell: Any, classic: Classic, optimizer: str) -> None:
     result = minimized(Door("function", shell), classic, OPTIMIZERS[optimizer](classic), "xla")
     check(result, classic)
 
 
-@pytest.mark.parametrize("classic", CLASSICS, ids=by_name)
+@pytest.mark.parametrize("classic", CLASSICS[::4], ids=by_name)
 def test_reaches_the_minimum_in_a_cell_as_a_graph(shell: Any, classic: Classic) -> None:
     result = minimized(Door("magic", shell), classic, OPTIMIZERS["adam"](classic), "graph")
     check(result, classic)
@@ -72,7 +72,7 @@ def test_reaches_the_minimum_step_by_step(door: Door, name: str, rate: float) ->
     check(minimized(door, classic, keras.optimizers.SGD(rate), "eager", 70), classic)
 
 
-@pytest.mark.parametrize("classic", CLASSICS, ids=by_name)
+@pytest.mark.parametrize("classic", CLASSICS[1::3], ids=by_name)
 def test_engines_and_doors_agree_to_rounding(shell: Any, classic: Classic) -> None:
     """Step for step, from the start; a difference of rounding grows, but not far in a few steps."""
     steps = 12

@@ -12,6 +12,7 @@ import tensorflow as tf
 import tape_magic
 from tape_magic.engine.minimization.scipy_methods import METHODS
 from tape_magic.errors import LineError
+from tests.support.covering import covering
 from tests.support.notebook import Notebook
 
 X = np.random.default_rng(0).normal(size=(20, 2)).astype("float32")
@@ -55,8 +56,9 @@ def decaying(wrapped: bool, **excluded: Any) -> Any:
     return keras.optimizers.LossScaleOptimizer(optimizer) if wrapped else optimizer
 
 
-@pytest.mark.parametrize("wrapped", [False, True])
-@pytest.mark.parametrize("names", [["bias"], ["kernel"], ["bias", "kernel"], []])
+@pytest.mark.parametrize(
+    ("names", "wrapped"), covering([["bias"], ["kernel"], ["bias", "kernel"], []], [False, True])
+)
 def test_a_copy_for_another_model_decays_the_same_variables(names: list[str], wrapped: bool) -> None:
     excluded = {"var_names": names} if names else {}
     used = decaying(wrapped, **excluded)
@@ -87,8 +89,7 @@ AVERAGING = {
 }
 
 
-@pytest.mark.parametrize("engine", ["graph", "xla", "eager"])
-@pytest.mark.parametrize("name", AVERAGING)
+@pytest.mark.parametrize(("name", "engine"), covering(AVERAGING, ["graph", "xla", "eager"]))
 def test_averages_are_left_as_fit_leaves_them(name: str, engine: str) -> None:
     fitted, one = model(), model()
     fitted.compile(optimizer=AVERAGING[name](), loss="mse")

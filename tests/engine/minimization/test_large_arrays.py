@@ -50,8 +50,8 @@ def test_a_changed_array_counts_at_the_next_run(shell: Notebook, read: str) -> N
     shell.ok(SET_UP)
     line = "--optimizer sgd --lr 0.5 --steps 2 --engine graph"
     assert minimized(shell, READS[read], line) == pytest.approx(1.0, rel=1e-5)
-    for change in CHANGES.values():
-        shell.ok(change)
+    for name in CHANGES if read == "the array" else ("one element", "another"):
+        shell.ok(CHANGES[name])
         assert minimized(shell, READS[read], line) == pytest.approx(3.0, rel=1e-4)
         shell.ok("X[:] = 1.0")
         assert minimized(shell, READS[read], line) == pytest.approx(1.0, rel=1e-5)

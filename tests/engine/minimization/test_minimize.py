@@ -36,6 +36,7 @@ from tape_magic.errors import LineError, TapeMagicError, TargetError
 from tape_magic.results.minimum import MinimizeResult, StopReason
 from tape_magic.results.steps import Step
 from tests.support.clock import Clock
+from tests.support.covering import covering
 from tests.support.doors import Case, Door
 from tests.support.notebook import Notebook
 
@@ -123,18 +124,19 @@ def valley_by_hand(optimizer: Callable[[], Any]) -> tuple[list[float], np.ndarra
     return losses, values[-1][0]
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(
-    "optimizer",
-    [
-        lambda: keras.optimizers.SGD(1e-4),
-        lambda: keras.optimizers.SGD(1e-4, momentum=0.9, nesterov=True),
-        lambda: keras.optimizers.Adam(0.05, amsgrad=True),
-        lambda: keras.optimizers.RMSprop(0.01, centered=True, momentum=0.5),
-        lambda: keras.optimizers.Adam(keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.5)),
-        lambda: keras.optimizers.SGD(1e-2, clipnorm=1.0),
-    ],
-    ids=["sgd", "momentum", "amsgrad", "rmsprop", "schedule", "clipnorm"],
+    ("optimizer", "engine"),
+    covering(
+        [
+            lambda: keras.optimizers.SGD(1e-4),
+            lambda: keras.optimizers.SGD(1e-4, momentum=0.9, nesterov=True),
+            lambda: keras.optimizers.Adam(0.05, amsgrad=True),
+            lambda: keras.optimizers.RMSprop(0.01, centered=True, momentum=0.5),
+            lambda: keras.optimizers.Adam(keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.5)),
+            lambda: keras.optimizers.SGD(1e-2, clipnorm=1.0),
+        ],
+        ENGINES,
+    ),
 )
 def test_history_is_that_of_a_loop_by_hand(engine: str, optimizer: Callable[[], Any]) -> None:
     losses, end = valley_by_hand(optimizer)
@@ -275,8 +277,10 @@ def test_a_chunk_is_a_twentieth_of_a_second(engine: str, monkeypatch: pytest.Mon
 # -- divergence ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("lost_at", [1, 2, 3, 17, 65, 66, 100])
+@pytest.mark.parametrize(
+    ("engine", "lost_at"),
+    [("xla", 1), ("xla", 65), ("xla", 66), ("graph", 2), ("graph", 65), ("graph", 100), ("eager", 3), ("eager", 66)],
+)
 def test_stops_at_the_very_step_and_puts_the_last_finite_values_back(engine: str, lost_at: int) -> None:
     """x falls by 1 a step, and the loss is NaN from 0 on; chunks end at 1 and 65."""
     x = tf.Variable(float(lost_at))
@@ -297,15 +301,14 @@ def test_stops_at_the_very_step_and_puts_the_last_finite_values_back(engine: str
     assert result.loss == result.best_loss == 1.0
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(
-    ("loss_of", "start", "rate"),
+    ("engine", "loss_of", "start", "rate"),
     [
-        (lambda x: x**4, 1.0, 10.0),
-        (lambda x: -tf.exp(x), 1.0, 0.1),
-        (lambda x: x + tf.math.log(x), 1.0, 0.3),
-        (lambda x: -(x**2), 1.0, 5.0),
-        (lambda x: tf.sqrt(x), 1.0, 2.0),
+        ("xla", lambda x: x**4, 1.0, 10.0),
+        ("graph", lambda x: -tf.exp(x), 1.0, 0.1),
+        ("eager", lambda x: x + tf.math.log(x), 1.0, 0.3),
+        ("graph", lambda x: -(x**2), 1.0, 5.0),
+        ("xla", lambda x: tf.sqrt(x), 1.0, 2.0),
     ],
     ids=["quartic", "exponential", "logarithm", "concave", "root"],
 )
@@ -641,8 +644,7 @@ def test_state_that_the_cell_keeps_in_a_variable_counts_each_evaluation_once(
     assert count.numpy() == 8
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("start", [1.0, 1e5, math.inf])
+@pytest.mark.parametrize(("engine", "start"), covering(ENGINES, [1.0, 1e5, math.inf]))
 def test_divergence_leaves_finite_statistics(engine: str, start: float) -> None:
     """A batch normalisation keeps moving averages beside the variables that are minimised over."""
     x, mean = tf.Variable(start), tf.Variable(0.0, trainable=False)
@@ -762,17 +764,19 @@ def test_two_runs_without_random_numbers_agree_to_the_bit(engine: str) -> None:
     assert run() == run()
 
 
-@pytest.mark.parametrize("engine", ["xla", "graph", "eager"])
 @pytest.mark.parametrize(
-    "cell",
-    [
-        "loss = mean(model(X, training=True))",
-        "loss = mean(dropped(X))",
-        "loss = mean(listed[0](model(X), training=True))",
-        "loss = mean(net.drop(model(X), training=True))",
-        "loss = mean(logged(X))",
-        "loss = mean(model(X) + generator.normal([]))",
-    ],
+    ("cell", "engine"),
+    covering(
+        [
+            "loss = mean(model(X, training=True))",
+            "loss = mean(dropped(X))",
+            "loss = mean(listed[0](model(X), training=True))",
+            "loss = mean(net.drop(model(X), training=True))",
+            "loss = mean(logged(X))",
+            "loss = mean(model(X) + generator.normal([]))",
+        ],
+        ["xla", "graph", "eager"],
+    ),
 )
 def test_a_seed_sets_random_layers_back(shell: Notebook, engine: str, cell: str) -> None:
     """Random layers and generators count the numbers that they gave, from run to run."""
@@ -812,7 +816,7 @@ def test_xla_with_random_numbers_and_a_seed_is_refused(door: Door) -> None:
 # -- refusals -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("engine", [*ENGINES, "auto"])
+@pytest.mark.parametrize("engine", ["graph", "eager"])
 @pytest.mark.parametrize(
     ("cell", "said"),
     [

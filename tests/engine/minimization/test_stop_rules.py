@@ -18,6 +18,7 @@ from tape_magic.errors import LineError, TargetError
 from tape_magic.results.minimum import MinimizeResult, StopReason
 from tape_magic.results.steps import Step
 from tests.support.clock import Clock
+from tests.support.covering import covering
 from tests.support.doors import Case, Door
 
 ENGINES = ("xla", "graph", "eager")
@@ -76,18 +77,14 @@ def stopped_by_hand(written: str, rule: str) -> tuple[list[float], np.ndarray, f
     return loop_until(OPTIMIZERS[written](), 3000, RULES[rule][1])
 
 
-@pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize(
-    ("engine", "written"),
+    ("rule", "engine", "written"),
     [
-        ("xla", "sgd --lr 0.02"),
-        ("graph", "sgd --lr 0.02"),
-        ("xla", "adam --lr 0.05"),
-        ("eager", "adam --lr 0.05"),
+        *((rule, "graph", "sgd --lr 0.02") for rule in RULES),
+        *((rule, "xla", "adam --lr 0.05") for rule in RULES),
+        (next(iter(RULES)), "eager", "adam --lr 0.05"),
     ],
-    ids=["xla-sgd", "graph-sgd", "xla-adam", "eager-adam"],
 )
-@pytest.mark.both_doors("rule")
 def test_a_rule_stops_at_the_step_of_a_plain_loop(door: Door, rule: str, engine: str, written: str) -> None:
     flags, _, reason = RULES[rule]
     losses, end, norm = stopped_by_hand(written, rule)
@@ -184,8 +181,7 @@ def test_the_values_before_a_divergence_can_be_kept(engine: str) -> None:
     assert (x.numpy() - 0.5) ** 2 == pytest.approx(result.best_loss)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("rule", ["target", "divergence"])
+@pytest.mark.parametrize(("engine", "rule"), covering([*ENGINES, "graph"], ["target", "divergence"]))
 def test_the_optimizers_slots_are_those_of_the_step_that_is_reported(engine: str, rule: str) -> None:
     def loss(x: Any) -> Any:
         return tf.where(x > 0.5, x, math.nan) if rule == "divergence" else x
@@ -240,9 +236,7 @@ def test_what_cannot_be_tracked(door: Door, engine: str, cell: str, said: str) -
     assert said in refusal
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("optimizer", ["sgd --lr 0.1", "adam --lr 0.1"])
-@pytest.mark.both_doors("engine")
+@pytest.mark.parametrize(("engine", "optimizer"), covering(ENGINES, ["sgd --lr 0.1", "adam --lr 0.1"]))
 def test_bounds(door: Door, engine: str, optimizer: str) -> None:
     # (x − 3)² + (v₀ + 2)² + (v₁ − 0.5)² within x ≤ 1 and 0 ≤ v ≤ 1: least at 1 and (0, 0.5).
     cell = "y = (x - 3)**2 + (v[0] + 2)**2 + (v[1] - 0.5)**2"
@@ -348,8 +342,10 @@ def test_a_time_alone_is_no_limit_of_steps(monkeypatch: pytest.MonkeyPatch) -> N
     assert result.steps > 1000
 
 
-@pytest.mark.parametrize("over", ["", "--over model", "--over model.layers"])
-@pytest.mark.parametrize("place", ["model.layers[0].kernel", "model.layers[0]"])
+@pytest.mark.parametrize(
+    ("over", "place"),
+    covering(["", "--over model", "--over model.layers"], ["model.layers[0].kernel", "model.layers[0]"]),
+)
 def test_the_bounds_of_a_part(shell: Any, over: str, place: str) -> None:
     """Of w·v·x = 9 for x = 1 with w ≤ 0.5, which lets v alone go to 18."""
     shell.ok(

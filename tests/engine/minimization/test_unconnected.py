@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 import tape_magic
+from tests.support.covering import covering
 from tests.support.doors import Case, Door
 from tests.support.notebook import Notebook
 
@@ -53,8 +54,7 @@ def opening(door: Door) -> str:
     return f"{'loss' if door.name == 'magic' else 'the loss'} does not depend on "
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("name", CUTS)
+@pytest.mark.parametrize(("name", "engine"), covering(CUTS, ["graph", "eager"]))
 def test_a_note_says_why(door: Door, name: str, engine: str) -> None:
     cell, why = CUTS[name]
     if name == "shape" and engine != "eager":
@@ -68,9 +68,9 @@ def test_a_note_says_why(door: Door, name: str, engine: str) -> None:
     assert names["x"].numpy() == pytest.approx(2.0 - 0.1 * 4.0 * (3.0 if name == "shape" else 1.0))
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("name", ["argmax", "stop_gradient", "cast", "not read"])
-@pytest.mark.both_doors("name")
+@pytest.mark.parametrize(
+    ("name", "engine"), covering(["argmax", "stop_gradient", "cast", "not read"], ENGINES)
+)
 def test_a_refusal_says_why(door: Door, name: str, engine: str) -> None:
     cell, why = CUTS[name]
     said = door.refused_minimize(case(cell, namespace(x=tf.constant(2.0)), "w", engine))

@@ -19,6 +19,7 @@ import tape_magic
 from tape_magic.errors import LineError
 from tape_magic.results.minimum import MinimizeResult, StopReason
 from tape_magic.results.steps import Step
+from tests.support.covering import covering
 from tests.support.notebook import Notebook
 
 ENGINES = ("xla", "graph", "eager")
@@ -37,8 +38,7 @@ def minimum(notebook: Notebook) -> MinimizeResult:
     return notebook.ns["minimum"]
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("cut", [1, 7, 30])
+@pytest.mark.parametrize(("engine", "cut"), covering(ENGINES, [1, 7, 30]))
 def test_a_cell_goes_on_where_it_ended(shell: Notebook, engine: str, cut: int) -> None:
     w = valley(shell)
     shell.ok(f"%%minimize {LINE} --steps 40 --engine {engine} -q\n{CELL}")
@@ -249,8 +249,7 @@ def fit(
     return w.numpy(), result
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("data", [False, True], ids=["whole", "batches"])
+@pytest.mark.parametrize(("engine", "data"), covering([*ENGINES, "graph"], [False, True]))
 def test_a_checkpoint_goes_on_bit_for_bit(tmp_path: Path, engine: str, data: bool) -> None:
     end, whole = fit(None, 23, engine, data)
     fit(tmp_path / "run", 9, engine, data)
@@ -300,8 +299,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
             )
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("cut", [7, 20])
+@pytest.mark.parametrize(("engine", "cut"), covering(ENGINES, [7, 20]))
 def test_a_pipeline_that_shuffles_goes_on_with_the_same_batches(
     tmp_path: Path, engine: str, cut: int
 ) -> None:

@@ -24,6 +24,7 @@ from tape_magic.results.minimum import StopReason
 from tape_magic.results.steps import Step
 from tests.engine.minimization.scipy_solver.nist import REFERENCES, Reference
 from tests.support.clock import Clock
+from tests.support.covering import covering
 from tests.support.doors import Case, Door
 from tests.support.notebook import Notebook
 
@@ -91,7 +92,7 @@ HARD = {("cobyla", "rosenbrock"), ("cobyla", "beale")}
 
 @pytest.mark.parametrize(
     ("method", "name"),
-    [(method, name) for method in METHODS for name in CLASSICS if (method, name) not in HARD],
+    [pair for pair in covering(METHODS, CLASSICS) if pair not in HARD],
 )
 def test_known_minima(method: str, name: str) -> None:
     classic = CLASSICS[name]
@@ -111,7 +112,6 @@ def test_known_minima(method: str, name: str) -> None:
     ("method", "engine"),
     [*((method, "graph") for method in METHODS), ("nelder-mead", "xla"), ("nelder-mead", "eager")],
 )
-@pytest.mark.both_doors("method")
 def test_both_doors(door: Door, method: str, engine: str) -> None:
     booth = CLASSICS["booth"]
     x = tf.Variable(booth.start, dtype=tf.float64)
@@ -140,7 +140,7 @@ def chain_residuals(x: Any) -> Any:
     return tf.concat([10 * (x[1:] - x[:-1] ** 2), 1 - x[:-1]], axis=0)
 
 
-@pytest.mark.parametrize("method", [*SMOOTH, *LEAST_SQUARES])
+@pytest.mark.parametrize("method", ["bfgs", "l-bfgs-b", "newton-cg", "tnc", "lm", "trf"])
 def test_rosenbrock_in_a_hundred_dimensions(method: str) -> None:
     """XLA takes seconds for each program, and compiles second derivatives anew at each call."""
     loss = chain_residuals if METHODS[method].residuals else chain
@@ -154,8 +154,10 @@ def test_rosenbrock_in_a_hundred_dimensions(method: str) -> None:
     assert result.variables["x"].gradient_norm < 1e-3
 
 
-@pytest.mark.parametrize("engine", ["xla", "graph", "eager"])
-@pytest.mark.parametrize("method", [name for name in METHODS if name != "nelder-mead"])
+@pytest.mark.parametrize(
+    ("method", "engine"),
+    covering([name for name in METHODS if name != "nelder-mead"], ["graph", "eager", "xla", "graph"]),
+)
 def test_a_matrix_a_vector_and_a_number(method: str, engine: str) -> None:
     """Eight numbers, which are too many for Nelder and Mead's simplex."""
     generator = np.random.default_rng(3)
@@ -345,8 +347,9 @@ def test_a_counter_of_the_cell_counts_losses_alone(engine: str) -> None:
 # -- bounds -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("start", [(0.5, 0.5), (0.0, 3.0), (-4.0, -7.0)], ids=["inside", "edge", "outside"])
-@pytest.mark.parametrize("method", BOUNDED, ids=lambda method: method.name)
+@pytest.mark.parametrize(
+    ("method", "start"), covering(BOUNDED, [(0.5, 0.5), (0.0, 3.0), (-4.0, -7.0), (-4.0, 3.0)])
+)
 def test_the_minimum_on_the_bounds(method: Method, start: tuple[float, float]) -> None:
     """(x − 2)² + (y + 1)² over 0 ≤ x ≤ 1, 0 ≤ y falls towards (1, 0) from everywhere: 2 there."""
 
@@ -408,8 +411,7 @@ def test_bounds_of_arrays_and_models() -> None:
 # -- verdicts -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("steps", [0, 3])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("method", "steps"), [*((method, 3) for method in METHODS), ("bfgs", 0), ("lm", 0)])
 def test_the_step_limit(method: str, steps: int) -> None:
     x = tf.Variable([-1.2, 1.0], dtype=tf.float64)
     cell = CLASSICS["rosenbrock"].residuals if METHODS[method].residuals else CLASSICS["rosenbrock"].cell
@@ -773,7 +775,7 @@ def test_the_report_names_the_method_and_its_message(shell: Notebook) -> None:
         (method, name, start)
         for method in LEAST_SQUARES
         for name in REFERENCES
-        for start in (0, 1)
+        for start in ((0, 1) if method == "lm" else (1,))
         # From the far start, the rectangular region of dogbox leads into another valley.
         if (method, name, start) != ("dogbox", "Rat43", 0)
     ],
@@ -823,8 +825,9 @@ def by_a_loop(p: Any) -> Any:
     return total
 
 
-@pytest.mark.parametrize("engine", ["xla", "graph", "eager"])
-@pytest.mark.parametrize("method", ["trust-exact", "newton-cg", "lm", "trf"])
+@pytest.mark.parametrize(
+    ("method", "engine"), covering(["trust-exact", "newton-cg", "lm", "trf"], ["graph", "eager", "xla"])
+)
 def test_derivatives_of_a_loop_in_single_precision(method: str, engine: str) -> None:
     def residuals(p: Any) -> Any:
         return tf.stack([by_a_loop(p) - 3.0, p[0] - 1.0])

@@ -1,0 +1,20 @@
+"""Few combinations of many values, for tests that would take minutes with all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+
+def covering(*axes: Iterable[Any]) -> list[tuple[Any, ...]]:
+    """Return as many combinations as the longest axis has values, which hold each value of each axis.
+
+    For values that do not depend on each other, such as an engine and a cell: what fails for one engine and
+    one cell alone is left to the tests that are about that engine.
+
+    >>> covering("abcd", [1, 2])
+    [('a', 1), ('b', 2), ('c', 1), ('d', 2)]
+    """
+    lists = [list(axis) for axis in axes]
+    longest = max(map(len, lists))
+    return [tuple(values[index % len(values)] for values in lists) for index in range(longest)]
