@@ -41,6 +41,9 @@ class Kind(enum.Enum):
     JVP = "jvp"
     HVP = "hvp"
     VJP = "vjp"
+    LAPLACIAN = "laplacian"
+    DIVERGENCE = "divergence"
+    PER_EXAMPLE = "per example"
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,14 @@ from tape_magic.notation import Kind, Target, denominator, read_targets, supersc
 from tape_magic.results import views
 from tape_magic.results.check import Check
 from tape_magic.results.curvature import Hessian
+from tape_magic.results.examples import ExampleNorms
 from tape_magic.results.reasons import Reason
 from tape_magic.results.summary import Summary, summarize
 from tape_magic.syntax import split
+
+
+_SIGNS = {Kind.LAPLACIAN: "Δ{}", Kind.DIVERGENCE: "∇·{}", Kind.PER_EXAMPLE: "‖∇{}‖"}
+"""What is computed of an output, in the signs of mathematics."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +38,8 @@ class Derivative:
     value
         The tensor that TensorFlow returned, or ``None``. A gradient has the last source's shape; a
         Jacobian the output's shape followed by each source's; a block of a Hessian the shapes of its two
-        sources; a product with a Jacobian the output's shape, a product with a Hessian its first source's.
+        sources; a product with a Jacobian the output's shape, a product with a Hessian its first source's;
+        a divergence or a Laplacian has one number for each point, norms per example one for each.
     shape
         The shape of the value, also where the value is ``None``.
     dtype
@@ -113,7 +119,10 @@ class Derivative:
         ``∂²y/∂x²`` for scalars, ``∂Σy/∂x`` for the sum of an output's elements, and
         ``∂Σ(∂y/∂w)/∂w`` where the first derivative was summed to be differentiated again. A product
         is a sum over its vectors: ``∂y/∂x·v + ∂y/∂a·w``; an output's vector stands in front: ``v·∂y/∂x``.
+        A Laplacian is ``Δu by x``, a divergence ``∇·F by x``, and norms per example are ``‖∇loss‖ by w``.
         """
+        if self.kind in _SIGNS:
+            return f"{_SIGNS[self.kind].format(self.target)} by {self.wrt[0]}"
         if not self.along:
             return self._label(self.wrt)
         if self.kind is Kind.VJP:
@@ -193,6 +202,8 @@ class GradReport:
         The kind of the derivatives.
     hessians
         The Hessian of each output, in a report on Hessians.
+    examples
+        The norms of the examples' gradients over all sources, for each output of a report on these.
     checks
         The comparisons with central differences, where the user asked for them.
 
@@ -211,6 +222,7 @@ class GradReport:
     notes: tuple[str, ...] = ()
     kind: Kind = Kind.GRADIENT
     hessians: tuple[Hessian, ...] = ()
+    examples: tuple[ExampleNorms, ...] = ()
     checks: tuple[Check, ...] = ()
 
     @property

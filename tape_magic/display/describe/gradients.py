@@ -19,6 +19,7 @@ from tape_magic.display.content.document import (
 from tape_magic.display.describe.checks import checks_verdict
 from tape_magic.display.describe.common import lines, matrix, nested, shown_name, without_empty
 from tape_magic.display.describe.curvature import hessian_parts
+from tape_magic.display.describe.examples import examples_table, examples_verdict
 from tape_magic.display.describe.states import RowState, RowStates, not_finite
 from tape_magic.display.describe.variables import BAR_SCALE, variables_table
 from tape_magic.notation import Kind
@@ -35,10 +36,13 @@ def gradients_document(report: GradReport) -> Document:
     of_model = any(row.of_model for row in report)
     parts: list[Part] = [part for part in (_verdict(report, states), checks_verdict(report.checks)) if part]
     parts += [part for hessian in report.hessians for part in hessian_parts(hessian)]
+    parts += [part for part in map(examples_verdict, report.examples) if part]
     footer = _common_type(report)
     if of_model and report.kind is Kind.GRADIENT:
         parts.append(variables_table(states))
         footer = (_over(report), *footer, BAR_SCALE)
+    elif report.kind is Kind.PER_EXAMPLE:
+        parts.append(examples_table(states))
     elif not _written(report, states):
         parts.append(_derivatives_table(report, states))
     times = (

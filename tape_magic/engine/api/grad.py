@@ -31,6 +31,9 @@ def grad(
     jacobian: bool = False,
     batch_jacobian: bool = False,
     hessian: bool = False,
+    laplacian: bool = False,
+    divergence: bool = False,
+    per_example: bool = False,
     jvp: Mapping[str, Any] | None = None,
     hvp: Mapping[str, Any] | None = None,
     vjp: Mapping[str, Any] | None = None,
@@ -62,6 +65,19 @@ def grad(
         Compute a Jacobian for each row of a batch: for shapes (b, n) and (b, m), one of shape (b, n, m).
     hessian
         Compute all second derivatives, in blocks by the sources: ``report.hessian["x", "a"]``.
+    laplacian
+        Compute Σ ∂²u/∂xᵢ² of each output by each source, without a Hessian. An output of one number has one,
+        over all elements of the source. By a source of shape (n, d), an output of shape (n,) or (n, 1) has
+        one for each row, of its own shape; by one of shape (n,), an output of that shape has one for each
+        element.
+    divergence
+        Compute Σ ∂Fᵢ/∂xᵢ of each output by each source of its shape: for shape (d,) one number, for (n, d)
+        one for each row, of shape (n,).
+    per_example
+        Compute the norm of the gradient of each element of an output of shape (b,) or (b, 1), which has the
+        losses of b examples. ``report["loss", "w"]`` has the b norms by one variable, ``report["loss", "model"]``
+        those over all variables of a model, and ``report["loss"]`` those over all sources, of shape (b,);
+        ``report.examples[0].largest`` is the index of the example with the largest.
     jvp
         Vectors by the names of sources, of the sources' shapes: compute the product of the Jacobian with all
         of them together, in forward mode, of the output's shape.
@@ -90,7 +106,8 @@ def grad(
     ------
     TapeMagicError
         For a source that has no derivative, a target that is not returned, a vector that does not
-        fit its source, a derivative larger than the limit, and a function to be checked that gives
+        fit its source, shapes that have no Laplacian or divergence, rows that are not independent of each
+        other where one is to be computed row by row, a derivative larger than the limit, and a function to be checked that gives
         other results from call to call.
 
     Examples
@@ -106,6 +123,9 @@ def grad(
         Kind.JACOBIAN: jacobian,
         Kind.BATCH_JACOBIAN: batch_jacobian,
         Kind.HESSIAN: hessian,
+        Kind.LAPLACIAN: laplacian,
+        Kind.DIVERGENCE: divergence,
+        Kind.PER_EXAMPLE: per_example,
         Kind.JVP: jvp,
         Kind.HVP: hvp,
         Kind.VJP: vjp,

@@ -31,10 +31,16 @@ from tape_magic.engine.derivatives.request import Request
 from tape_magic.engine.derivatives.run import Run, RunResult
 from tape_magic.engine.internals.contexts import restore_after_interrupt
 from tape_magic.engine.program.program import Namespace, Program
-from tape_magic.errors import CheckError, TapeMagicError
-from tape_magic.notation import LAST_EXPRESSION, read_targets
+from tape_magic.errors import CheckError, LineError, TapeMagicError
+from tape_magic.notation import LAST_EXPRESSION, Kind, read_targets
 from tape_magic.results.check import Check
 from tape_magic.results.gradients import Derivative
+
+_NOT_CHECKED = {
+    Kind.LAPLACIAN: "a Laplacian: check what it sums, with --hessian or --jacobian",
+    Kind.DIVERGENCE: "a divergence: check what it sums, with --jacobian or --batch-jacobian",
+    Kind.PER_EXAMPLE: "norms: check the gradients, without --per-example",
+}
 
 Silence = Callable[[], AbstractContextManager[Any]]
 
@@ -57,9 +63,11 @@ def checked(
     silence
         Makes a context manager that hides what the program displays.
 
-    Raises what ``differentiate`` raises, :class:`CheckError` for a program that gives other results from run
+    Raises what ``differentiate`` raises, :class:`LineError` for a kind that is not compared, :class:`CheckError` for a program that gives other results from run
     to run or cannot run again, and ``KeyboardInterrupt`` with everything put back.
     """
+    if request.kind in _NOT_CHECKED:
+        raise LineError(f"--check cannot compare {_NOT_CHECKED[request.kind]}.")
     rerun = Rerun(program, namespace, _sources(request, program, namespace))
     done = differentiate(program, namespace, request)
     with restore_after_interrupt(), rerun.opened(silence):

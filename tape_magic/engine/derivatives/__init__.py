@@ -1,4 +1,4 @@
-"""Derivatives of one run of a program: gradients of any order, Jacobians, Hessians and products with vectors.
+"""Derivatives of one run of a program: gradients, Jacobians, Hessians, traces, products, norms per example.
 
 Entrances: :func:`~tape_magic.engine.derivatives.differentiate.differentiate`, which runs a program once for a
 ``Request``; and :func:`~tape_magic.engine.derivatives.definition.define`, which compiles a program and its

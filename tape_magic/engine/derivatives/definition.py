@@ -33,6 +33,9 @@ _INSTEAD = {
     Kind.JVP: "take the product outside of it",
     Kind.HVP: "take the product outside of it",
     Kind.VJP: "have the cell compute tf.reduce_sum(v*y), and differentiate that",
+    Kind.LAPLACIAN: "take the trace of what d2u/dx2 with --jacobian gives",
+    Kind.DIVERGENCE: "take the trace of what --jacobian or --batch-jacobian gives",
+    Kind.PER_EXAMPLE: "take the norms of what --jacobian gives",
 }
 
 
@@ -53,7 +56,8 @@ def define(program: Program, namespace: Namespace, request: Request, name: str) 
     that cannot be a parameter.
     """
     if request.kind not in _RUNS:
-        raise LineError(f"a compiled function cannot give a {request.kind.value}: {_INSTEAD[request.kind]}.")
+        what = "norms per example" if request.kind is Kind.PER_EXAMPLE else f"a {request.kind.value.replace('laplacian', 'Laplacian')}"
+        raise LineError(f"a compiled function cannot give {what}: {_INSTEAD[request.kind]}.")
     if "tape" in program.names.reads:
         raise LineError("a compiled function has no tape that the cell could use: tf.stop_gradient can be.")
     known = {*namespace, *program.names.reads, *program.names.assigns}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from tape_magic.engine.derivatives.examples import ExampleGradients
 from tape_magic.engine.derivatives.gradients import Gradients
 from tape_magic.engine.derivatives.hessians import Hessians
 from tape_magic.engine.derivatives.jacobians import BatchJacobians, Jacobians
 from tape_magic.engine.derivatives.products import HessianProducts, JacobianProducts
 from tape_magic.engine.derivatives.request import Request
 from tape_magic.engine.derivatives.run import Run, RunResult
+from tape_magic.engine.derivatives.traces import Divergences, Laplacians
 from tape_magic.engine.derivatives.vector_products import VectorProducts
 from tape_magic.engine.internals.contexts import restore_after_interrupt
 from tape_magic.engine.program.program import Namespace, Program
@@ -25,6 +27,9 @@ _RUNS: Mapping[Kind, Callable[[Program, Namespace, Sequence[Target], Request], R
     Kind.JVP: JacobianProducts,
     Kind.HVP: HessianProducts,
     Kind.VJP: VectorProducts,
+    Kind.LAPLACIAN: Laplacians,
+    Kind.DIVERGENCE: Divergences,
+    Kind.PER_EXAMPLE: ExampleGradients,
 }
 
 

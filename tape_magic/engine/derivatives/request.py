@@ -15,6 +15,9 @@ _ONLY_ORDERS = {
     Kind.HVP: ((1, 2), "a product with a Hessian is of order 2"),
     Kind.JVP: ((1,), "a product with a Jacobian is of order 1; --hvp x=v is the one with a Hessian"),
     Kind.VJP: ((1,), "a product with a Jacobian is of order 1; --hvp x=v is the one with a Hessian"),
+    Kind.LAPLACIAN: ((1, 2), "a Laplacian is of second derivatives"),
+    Kind.DIVERGENCE: ((1,), "a divergence is of first derivatives"),
+    Kind.PER_EXAMPLE: ((1,), "the norms of the examples are those of first derivatives"),
 }
 """The orders that a request may name for a kind of one order, and the reason why there is no other."""
 
@@ -68,6 +71,8 @@ class Request:
         orders, why = _ONLY_ORDERS.get(self.kind, ((), ""))
         if orders and self.order not in orders:
             raise LineError(f"the order is {self.order}, but {why}.")
+        if self.kind is Kind.LAPLACIAN:
+            object.__setattr__(self, "order", 2)
         if not isinstance(self.limit, int) or self.limit <= 0:
             raise ArgumentError("limit", f"is {self.limit!r}; it is a number of bytes above 0.", "the limit")
 

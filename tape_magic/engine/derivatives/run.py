@@ -25,6 +25,7 @@ from tape_magic.engine.values.refusals import emptiness, is_untrained
 from tape_magic.errors import SourceError, TargetError, closest
 from tape_magic.notation import LAST_EXPRESSION, Kind, Target
 from tape_magic.results.curvature import Hessian
+from tape_magic.results.examples import ExampleNorms
 from tape_magic.results.gradients import Derivative, GradReport
 from tape_magic.syntax import place
 
@@ -208,6 +209,10 @@ class Run(ABC):
         """Return the Hessians, where they were asked for."""
         return ()
 
+    def examples(self) -> tuple[ExampleNorms, ...]:
+        """Return the norms of the examples' gradients, where they were asked for."""
+        return ()
+
     # -- outputs and sources -----------------------------------------------------------------------
 
     def outputs(self) -> tuple[Target, ...]:
@@ -289,6 +294,7 @@ class Run(ABC):
             tuple(self.notes),
             self.request.kind,
             self.hessians(),
+            self.examples(),
         )
         bindings = {
             target.binding: structures[target.name, target.wrt] for target in self.targets if target.wrt

@@ -80,11 +80,25 @@ class UnitsExplainer:
         entry = self._evidence.flow.entries[step.index]
         (given,) = step.output_gradients[:1]
         asked = to_array(given) != 0
-        units = "" if asked.size == 1 else f" in all {asked.size:,} units"
-        if not asked.all():
-            units = f" in the {np.count_nonzero(asked):,} of {asked.size:,} units that count"
-        text = _GATES[entry.type].format(kind=entry.type, units=units)
+        text = _GATES[entry.type].format(kind=entry.type, units=_counted(asked))
         return f"{text}{at_line(self._evidence.where(entry.frames))}"
+
+
+def _counted(asked: np.ndarray[Any, Any]) -> str:
+    """Return which units were asked for a derivative, in words: those of the last axis, in rows of these.
+
+    For an array of shape (3, 8), all of it asked: " in all 8 units of every row".
+    """
+    rows = asked.reshape(-1, asked.shape[-1]) if asked.ndim else asked.reshape(1, 1)
+    units = rows.any(axis=0)
+    several, number = len(rows) > 1, int(np.count_nonzero(units))
+    if units.size == 1:
+        whole = " in every row" if several else ""
+        return whole if rows.all() else f" in the {np.count_nonzero(rows):,} of {len(rows):,} rows that count"
+    if number < units.size:
+        return f" in the {number:,} of {units.size:,} units that count"
+    some = " of every row" if rows.all() else ", where they count"
+    return f" in all {units.size:,} units{some if several else ''}"
 
 
 def _is_something(gradient: Any) -> bool:

@@ -49,6 +49,41 @@ def vectorized(fast: Callable[[], Any], slow: Callable[[], Any]) -> Attempt:
         return Attempt(slow(), notes)
 
 
+_FEW = 8
+"""The most indices that are quicker to compute one by one than to trace a function for."""
+
+
+def by_chunks(one: Callable[[Any], Any], count: int, size: int) -> Attempt:
+    """Call a function for each index below `count`, vectorised for `size` indices at once.
+
+    Parameters
+    ----------
+    one
+        Returns a tensor, or a list of tensors, for an index, which is a number or a scalar tensor.
+    count, size
+        The number of indices, at least 1, and the most that are computed together.
+
+    Returns
+    -------
+    Attempt
+        What `one` returns, the tensors of all indices stacked along a new first axis.
+    """
+    import tensorflow as tf
+
+    def together() -> Any:
+        # All chunks have one size, so that they are traced once; the last one repeats the last index.
+        each = min(max(size, 1), count)
+        compiled = tf.function(lambda indices: tf.vectorized_map(one, indices), autograph=False)
+        starts = range(0, count, each)
+        parts = [compiled(tf.minimum(tf.range(start, start + each), count - 1)) for start in starts]
+        return tf.nest.map_structure(lambda *found: tf.concat(found, axis=0)[:count], *parts)
+
+    def apart() -> Any:
+        return tf.nest.map_structure(lambda *found: tf.stack(found), *map(one, range(count)))
+
+    return Attempt(apart()) if count <= _FEW else vectorized(together, apart)
+
+
 def _notes(operations: Iterable[str]) -> tuple[str, ...]:
     return tuple(
         f"not vectorised: TensorFlow has no rule for {operation}" for operation in dict.fromkeys(operations)

@@ -145,6 +145,11 @@ class Recorder:
         self._catch_up()
         return self._entries
 
+    @property
+    def size(self) -> int:
+        """The bytes of the tensors that were heard; at least 1."""
+        return max(1, self._bytes + self._bytes_heard)
+
     def tensor(self, key: int) -> Any:
         """Return a tensor by its key, computed again if it was let go of; ``None`` where it is gone."""
         held = self.tensors.get(key)

@@ -28,7 +28,7 @@ class GradOptions:
     ----------
     targets
         The derivatives, or the outputs, as :func:`~tape_magic.notation.split` gives them.
-    jacobian, batch_jacobian, hessian
+    jacobian, batch_jacobian, hessian, laplacian, divergence, per_example
         Whether that kind of derivative is computed.
     jvp, hvp
         For a product, each source with the expression of its vector.
@@ -52,6 +52,9 @@ class GradOptions:
     jacobian: bool = False
     batch_jacobian: bool = False
     hessian: bool = False
+    laplacian: bool = False
+    divergence: bool = False
+    per_example: bool = False
     jvp: tuple[tuple[str, str], ...] | None = None
     hvp: tuple[tuple[str, str], ...] | None = None
     vjp: tuple[tuple[str, str], ...] | None = None
@@ -91,6 +94,9 @@ class GradOptions:
             ("--jacobian", self.jacobian),
             ("--batch-jacobian", self.batch_jacobian),
             ("--hessian", self.hessian),
+            ("--laplacian", self.laplacian),
+            ("--divergence", self.divergence),
+            ("--per-example", self.per_example),
             ("--jvp", self.jvp),
             ("--hvp", self.hvp),
             ("--vjp", self.vjp),
@@ -176,6 +182,13 @@ GRAD = Magic(
             "NAME=V",
             assignment("--vjp"),
             many=True,
+        ),
+        Option("laplacian", ("--laplacian",), "sum of the second derivatives by each coordinate, row by row"),
+        Option("divergence", ("--divergence",), "divergence of a field of the source's shape, row by row"),
+        Option(
+            "per_example",
+            ("--per-example",),
+            "norms of the gradient of each example's loss, and the example with the largest",
         ),
         Option("check", ("--check",), "compare with central differences, and report the largest error"),
         Option("zero", ("--zero",), "zeros instead of None where the output does not depend on the source"),
