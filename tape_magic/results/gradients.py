@@ -18,7 +18,6 @@ from tape_magic.results.reasons import Reason
 from tape_magic.results.summary import Summary, summarize
 from tape_magic.syntax import split
 
-
 _SIGNS = {Kind.LAPLACIAN: "Δ{}", Kind.DIVERGENCE: "∇·{}", Kind.PER_EXAMPLE: "‖∇{}‖"}
 """What is computed of an output, in the signs of mathematics."""
 

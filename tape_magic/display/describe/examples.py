@@ -21,13 +21,20 @@ def examples_verdict(examples: ExampleNorms) -> Verdict | None:
         return None
     first, name = examples.largest, shown_name(examples.target)
     count = f"{numbers.count(examples.norms.size)} examples"
+    if first is None and np.isnan(examples.norms).all():
+        return None  # which the verdict on the derivatives says
     if first is None:
         norm = numbers.rounded(float(examples.norms[0]))
         return Verdict(Tone.PLAIN, f"the gradients of all {count} have the norm {norm}", _over(examples))
-    norm = float(examples.norms[first])
-    headline = f"{name}[{first}] has the largest gradient of {count}: norm {numbers.rounded(norm)}"
     finite = examples.norms[np.isfinite(examples.norms)]
+    broken = examples.norms.size - finite.size
     median = (f"median {numbers.rounded(float(np.median(finite)))}",) if finite.size else ()
+    norm = numbers.rounded(float(examples.norms[first]))
+    headline = f"{name}[{first}] has the largest gradient of {count}: norm {norm}"
+    if broken:
+        headline = (
+            f"{numbers.count(broken)} of {count} have a gradient that is not finite, first {name}[{first}]"
+        )
     return Verdict(Tone.PLAIN, headline, (*median, *_over(examples)))
 
 

@@ -75,8 +75,8 @@ def grad(
         one for each row, of shape (n,).
     per_example
         Compute the norm of the gradient of each element of an output of shape (b,) or (b, 1), which has the
-        losses of b examples. ``report["loss", "w"]`` has the b norms by one variable, ``report["loss", "model"]``
-        those over all variables of a model, and ``report["loss"]`` those over all sources, of shape (b,);
+        losses of b examples. The norms are of shape (b,): ``report["loss", "w"]`` by one variable,
+        ``report["loss", "model"]`` over all variables of a model, ``report["loss"]`` over all sources.
         ``report.examples[0].largest`` is the index of the example with the largest.
     jvp
         Vectors by the names of sources, of the sources' shapes: compute the product of the Jacobian with all
@@ -106,9 +106,9 @@ def grad(
     ------
     TapeMagicError
         For a source that has no derivative, a target that is not returned, a vector that does not
-        fit its source, shapes that have no Laplacian or divergence, rows that are not independent of each
-        other where one is to be computed row by row, a derivative larger than the limit, and a function to be checked that gives
-        other results from call to call.
+        fit its source, shapes that have no Laplacian or divergence, rows that depend on other rows
+        where it is computed row by row, a derivative larger than the limit, and a function to be
+        checked that gives other results from call to call.
 
     Examples
     --------

@@ -63,8 +63,9 @@ def checked(
     silence
         Makes a context manager that hides what the program displays.
 
-    Raises what ``differentiate`` raises, :class:`LineError` for a kind that is not compared, :class:`CheckError` for a program that gives other results from run
-    to run or cannot run again, and ``KeyboardInterrupt`` with everything put back.
+    Raises what ``differentiate`` raises, :class:`LineError` for a kind that is not compared,
+    :class:`CheckError` for a program that gives other results from run to run or cannot run again, and
+    ``KeyboardInterrupt`` with everything put back.
     """
     if request.kind in _NOT_CHECKED:
         raise LineError(f"--check cannot compare {_NOT_CHECKED[request.kind]}.")

@@ -56,7 +56,9 @@ def define(program: Program, namespace: Namespace, request: Request, name: str) 
     that cannot be a parameter.
     """
     if request.kind not in _RUNS:
-        what = "norms per example" if request.kind is Kind.PER_EXAMPLE else f"a {request.kind.value.replace('laplacian', 'Laplacian')}"
+        what = "norms per example"
+        if request.kind is not Kind.PER_EXAMPLE:
+            what = f"a {request.kind.value.replace('laplacian', 'Laplacian')}"
         raise LineError(f"a compiled function cannot give {what}: {_INSTEAD[request.kind]}.")
     if "tape" in program.names.reads:
         raise LineError("a compiled function has no tape that the cell could use: tf.stop_gradient can be.")

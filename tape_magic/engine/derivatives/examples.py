@@ -16,6 +16,7 @@ from tape_magic.engine.derivatives.request import Request
 from tape_magic.engine.derivatives.run import Structures
 from tape_magic.engine.internals.vectorized import Attempt, by_chunks
 from tape_magic.engine.program.program import Namespace, Program
+from tape_magic.engine.record.recorder import bytes_heard
 from tape_magic.engine.values.leaves import Leaf
 from tape_magic.errors import LineError, TargetError
 from tape_magic.notation import Target
@@ -47,12 +48,12 @@ class ExampleGradients(Gradients):
         losses = one_tensor(record.value, record.output)
         _refuse_other_shapes(record.output, tuple(losses.shape))
         # The gradient of their sum tells which leaves they depend on.
-        whole = tape.gradient(losses, [leaf.value for leaf in record.leaves])
+        whole = list(tape.gradient(losses, [leaf.value for leaf in record.leaves]))
         leaves = [leaf for leaf, one in zip(record.leaves, whole, strict=True) if one is not None]
         if not leaves:
             return whole
         bytes_of_one = sum(math.prod(leaf.shape) * leaf.value.dtype.size for leaf in leaves)
-        size = self.request.limit // (2 * bytes_of_one + self.tapes.recorder.size)
+        size = self.request.limit // (2 * bytes_of_one + bytes_heard(self.tapes.recorder))
         attempt = _norms(tape, losses, [leaf.value for leaf in leaves], size)
         self.note(*attempt.notes)
         norms = iter(attempt.value)
@@ -60,7 +61,9 @@ class ExampleGradients(Gradients):
 
     def shape(self, name: str, leaves: Leaves) -> Shape:
         """Return the shape of the norms by a leaf."""
-        return () if self.table[name, ()].known_reason else tuple(one_tensor(self.output(name), name).shape[:1])
+        return (
+            () if self.table[name, ()].known_reason else tuple(one_tensor(self.output(name), name).shape[:1])
+        )
 
     def row(self, name: str, leaves: Leaves) -> Derivative:
         """Return the row of the norms by a leaf, in which no sum is differentiated."""
@@ -72,7 +75,7 @@ class ExampleGradients(Gradients):
         return ""
 
     def rows(self) -> tuple[list[Derivative], Structures]:
-        """Return a row for each leaf; the norms over all leaves of a source, and of all, are found by these."""
+        """Return a row for each leaf, and the norms over all leaves of a source and of all sources."""
         rows, structures = super().rows()
         for name, wrt in list(structures):
             structures[name, wrt] = self._together(name, self.selection[wrt[0]].leaves)

@@ -16,6 +16,7 @@ from tape_magic.engine.derivatives.request import Request
 from tape_magic.engine.derivatives.run import Structures
 from tape_magic.engine.internals.vectorized import by_chunks
 from tape_magic.engine.program.program import Namespace, Program
+from tape_magic.engine.record.recorder import bytes_heard
 from tape_magic.engine.values.leaves import Leaf
 from tape_magic.engine.values.precision import epsilon
 from tape_magic.errors import LineError, TargetError
@@ -123,8 +124,8 @@ class Divergences(Gradients):
         if _mixes_points(tape, output, leaf.value, points, whole):
             what = self.request.kind.value.replace("laplacian", "Laplacian")
             raise TargetError(
-                f"{name} at one row depends on other rows of {leaf.name}, so it has no {what} row by row: keep "
-                "the rows apart in the cell. BatchNormalization does with training=False."
+                f"{name} at one row depends on other rows of {leaf.name}, so it has no {what} row by row: "
+                "keep the rows apart in the cell. BatchNormalization does with training=False."
             )
 
     def trace(self, tape: Any, field: Any, leaf: Leaf, coordinates: Coordinates) -> tuple[Any, Any]:
@@ -156,7 +157,7 @@ class Divergences(Gradients):
                 one = derivative(index)
                 total, whole = total + at(index, one), whole + one
             return tf.reshape(total, coordinates.result), whole
-        size = self.tapes.recorder.size + math.prod(leaf.shape) * leaf.value.dtype.size
+        size = bytes_heard(self.tapes.recorder) + math.prod(leaf.shape) * leaf.value.dtype.size
         attempt = by_chunks(lambda index: at(index, derivative(index)), count, self.request.limit // size)
         self.note(*attempt.notes)
         return tf.reshape(tf.reduce_sum(attempt.value, axis=0), coordinates.result), whole

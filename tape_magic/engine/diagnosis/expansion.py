@@ -79,6 +79,8 @@ class CallExpansion:
         }
         try:
             results = self.run_graph(entry.graph, entry.inputs, known, entry.frames, entry.taped)
+            for inner in self.entries[before:]:
+                inner.call = entry if inner.operation is not None else None
         except TooLarge as error:
             del self.entries[before:]
             entry.too_long = str(error)
@@ -166,7 +168,7 @@ class CallExpansion:
             ]
             return outputs
         if custom:  # an identity of values; only the user's function knows its gradient
-            entry.type = custom
+            entry.type, entry.operation = custom, operation
             entry.outputs = tuple(map(self._keep_copy, inputs))[: len(operation.outputs)]
         else:
             given = [known.get(key_of(tensor)) for tensor in operation.outputs]

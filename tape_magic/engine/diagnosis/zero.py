@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tape_magic.engine.diagnosis.condition import Condition
 from tape_magic.engine.diagnosis.evidence import NamedTensors, RunEvidence, at_line, too_long_reason
-from tape_magic.engine.diagnosis.flow import ZERO_BY_RULE, Inside
+from tape_magic.engine.diagnosis.flow import ZERO_BY_RULE, DataFlow, Inside
+from tape_magic.engine.diagnosis.graph_gradients import gave_zero
 from tape_magic.engine.diagnosis.missing import MissingExplainer, without_shape_reads
 from tape_magic.engine.diagnosis.replay import BackwardReplay, CannotReplay
+from tape_magic.engine.internals.graphs import custom_gradient_function
 from tape_magic.engine.record.entry import PY_FUNCTION, Entry
 from tape_magic.engine.record.frames import gradient_of
 from tape_magic.results.reasons import Cause, Reason
@@ -18,6 +21,26 @@ _LINEAR_IN_PIECES = frozenset(
     {"Abs", "LeakyRelu", "Max", "MaxPool", "MaxPool3D", "Maximum", "Min", "Minimum", "Relu", "Relu6"}
 )
 """Operations whose gradients are the same all around almost every point."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Custom:
+    """A custom gradient that gave 0.
+
+    Attributes
+    ----------
+    name
+        The name of the function, empty where it is not known.
+    results, given
+        The keys of the tensors that the function returned, and the gradients that arrived at them.
+    inside
+        What goes on within the function.
+    """
+
+    name: str
+    results: Sequence[int]
+    given: Sequence[Any]
+    inside: Inside
 
 
 class ZeroExplainer:
@@ -46,7 +69,7 @@ class ZeroExplainer:
         path = flow.between([key], target.keys)
         if not path:
             return self._explain_opened_py_function(target, source)
-        customs, within = self._custom_gradients_of_zero(path)
+        customs, within = self._custom_gradients_of_zero(path, target)
         carrying, stops = flow.follow_derivative(key, target.keys, path, stop_at_zeros=True, stop_at=customs)
         stops = [index for index in stops if id(flow.entries[index]) not in within]
         if not carrying.isdisjoint(target.keys) or not stops:
@@ -74,7 +97,9 @@ class ZeroExplainer:
 
     # -- custom gradients --------------------------------------------------------------------------
 
-    def _custom_gradients_of_zero(self, path: Sequence[int]) -> tuple[dict[int, Reason], set[int]]:
+    def _custom_gradients_of_zero(
+        self, path: Sequence[int], target: NamedTensors
+    ) -> tuple[dict[int, Reason], set[int]]:
         """Return the custom gradients on a path that gave 0 by construction, each with its reason.
 
         The second are the identities of the entries within these functions.
@@ -83,41 +108,69 @@ class ZeroExplainer:
         found: dict[int, Reason] = {}
         within: set[int] = set()
         for index in path:
-            if _gave_zero(flow.entries[index]):
-                inside = flow.inside_custom(index)
-                reason = None if inside is None else self._explain_custom(flow.entries[index], inside)
-                if inside is not None and reason is not None:
-                    found[index] = reason
-                    within |= inside.entries
+            entry = flow.entries[index]
+            if entry.operation is not None:
+                custom = self._compiled_gradient_of_zero(entry, target)
+            else:
+                custom = self._gradient_of_zero(entry, index)
+            reason = None if custom is None else self._explain_custom(entry, custom)
+            if custom is not None and reason is not None:
+                found[index] = reason
+                within |= custom.inside.entries
         return found, within
 
-    def _explain_custom(self, entry: Entry, inside: Inside) -> Reason | None:
+    def _gradient_of_zero(self, entry: Entry, index: int) -> _Custom | None:
+        """Return the custom gradient of an entry, if it gave 0 for a gradient that is not 0."""
+        inside = self._evidence.flow.inside_custom(index) if _gave_zero(entry) else None
+        if inside is None or entry.custom is None:
+            return None
+        return _Custom(entry.custom.name, entry.outputs, entry.custom.calls[-1][0], inside)
+
+    def _compiled_gradient_of_zero(self, entry: Entry, target: NamedTensors) -> _Custom | None:
+        """Return a custom gradient within a compiled function, if it gave 0 for a gradient that is not 0."""
+        flow, recorder = self._evidence.flow, self._evidence.recorder
+        function = custom_gradient_function(entry.type)
+        if function is None or not gave_zero(entry, function[1], recorder):
+            return None
+        name, count = function
+        results, sources = entry.inputs[:count], entry.inputs[count:]
+        try:
+            replay = BackwardReplay(flow, recorder, entry.outputs[:count], target.keys)
+        except (CannotReplay, LookupError):
+            return None
+        given = [replay.gradient(key) for key in entry.outputs[:count]]
+        if not any(map(_is_something, given)):
+            return None
+        path = [flow.entries[index] for index in flow.between(sources, results)]
+        as_if = DataFlow([replace(one, taped=True) for one in path], recorder)
+        return _Custom(name, results, given, Inside(as_if, list(sources), frozenset(map(id, path))))
+
+    def _explain_custom(self, entry: Entry, custom: _Custom) -> Reason | None:
         """Return why a custom gradient gave 0; ``None`` where the function's own derivative is 0 there, too.
 
         Within ``tf.recompute_grad``, for ``near = tf.round(v)``: "0 wherever it exists: Round, line 4: …".
         """
-        flow = inside.flow
+        inside, flow = custom.inside, custom.inside.flow
         carrying: set[int] = set()
         stops: list[int] = []
         for source in inside.sources:
-            path = flow.between([source], entry.outputs)
-            carried, stopped = flow.follow_derivative(source, entry.outputs, path, stop_at_zeros=True)
+            path = flow.between([source], custom.results)
+            carried, stopped = flow.follow_derivative(source, custom.results, path, stop_at_zeros=True)
             carrying |= carried
             stops += stopped
-        if carrying.isdisjoint(entry.outputs):
+        if carrying.isdisjoint(custom.results):
             stopping = without_shape_reads([flow.entries[index] for index in stops])
             return self._explain_rule(stopping[0]) if stopping else None
-        assert entry.custom is not None
-        given, _ = entry.custom.calls[-1]
+        recorder = self._evidence.recorder
         try:
-            replay = BackwardReplay(flow, self._evidence.recorder, inside.sources, entry.outputs, given)
+            replay = BackwardReplay(flow, recorder, inside.sources, custom.results, custom.given)
         except (CannotReplay, LookupError):
             return None
         if not any(map(_is_something, map(replay.gradient, inside.sources))):
             return None
         where = self._evidence.where(entry.frames)
-        text = f"0 because the custom gradient of {entry.custom.name} returns 0{at_line(where)}"
-        return Reason(Cause.ZERO, text, "", entry.type, where)
+        called = f"the custom gradient of {custom.name}" if custom.name else "a custom gradient"
+        return Reason(Cause.ZERO, f"0 because {called} returns 0{at_line(where)}", "", entry.type, where)
 
     def _explain_closed_call(self, path: Sequence[int]) -> Reason | None:
         """Return that a call which is too long to be looked into gave 0, if one did."""

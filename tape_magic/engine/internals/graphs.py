@@ -172,6 +172,39 @@ def custom_gradient_name(operation: Any) -> str:
     return "" if name in ("PartitionedCall", "StatefulPartitionedCall") else name
 
 
+def backward_graph(backward: Any) -> Any:
+    """Return the graph of a backward function that a tape recorded for a call; ``None`` for any other."""
+    return getattr(_closed_over(backward).get("backward"), "graph", None)
+
+
+def custom_gradient_function(name: str) -> tuple[str, int] | None:
+    """Return the name of the function with a custom gradient of a name, and how many tensors it returns.
+
+    The first is empty where it is not known. ``None`` where this TensorFlow does not tell.
+    """
+    try:
+        from tensorflow.python.framework import ops
+
+        registered = ops._gradient_registry.lookup(name)
+    except (ImportError, AttributeError, LookupError):
+        return None
+    held = _closed_over(_closed_over(registered).get("tape_grad_fn"))
+    if not isinstance(held.get("flat_result_len"), int):
+        return None
+    outer, _, inner = str(getattr(held.get("grad_fn"), "__qualname__", "")).rpartition(".<locals>.")
+    return (outer.rpartition(".")[2] if inner else ""), held["flat_result_len"]
+
+
+def _closed_over(function: Any) -> dict[str, Any]:
+    """Return the variables of a function's closure that have a value, by their names."""
+    found = {}
+    names = getattr(getattr(function, "__code__", None), "co_freevars", ())
+    for name, cell in zip(names, getattr(function, "__closure__", None) or (), strict=False):
+        with contextlib.suppress(ValueError):  # it has no value yet
+            found[name] = cell.cell_contents
+    return found
+
+
 def is_recomputed(name: str) -> bool:
     """Return whether a custom gradient is that of ``tf.recompute_grad``, which is the function's own.
 

@@ -95,6 +95,9 @@ class Entry:
         function returned.
     too_long
         For a call that was not looked into, how long it is: ``more than 2,000 rounds``.
+    operation, call
+        For an operation with a custom gradient within a function that was called, the graph's operation and
+        the entry of the call.
     """
 
     type: str
@@ -108,6 +111,8 @@ class Entry:
     superseded: bool = False
     within: tuple[tuple[int, ...], tuple[int, ...]] | None = None
     too_long: str = ""
+    operation: Any = None
+    call: Entry | None = None
 
     @property
     def changes(self) -> int | None:

@@ -145,11 +145,6 @@ class Recorder:
         self._catch_up()
         return self._entries
 
-    @property
-    def size(self) -> int:
-        """The bytes of the tensors that were heard; at least 1."""
-        return max(1, self._bytes + self._bytes_heard)
-
     def tensor(self, key: int) -> Any:
         """Return a tensor by its key, computed again if it was let go of; ``None`` where it is gone."""
         held = self.tensors.get(key)
@@ -326,6 +321,11 @@ def heard_a_write(recorder: Recorder) -> bool:
     """Return whether an operation of a run changed a variable; this makes no entries."""
     heard = (one[0] for one in recorder._heard)
     return any(map(writes, heard)) or any(writes(entry.type) for entry in recorder._entries)
+
+
+def bytes_heard(recorder: Recorder) -> int:
+    """Return the bytes of the large tensors that a run computed or read; this makes no entries."""
+    return recorder._bytes + recorder._bytes_heard
 
 
 def _held(

@@ -172,7 +172,7 @@ FOUND: dict[str, tuple[str, ...]] = {
         ),
         ("%%grad loss --wrt net\nloss = tf.reduce_sum(net(data))"),
         "",
-        "Relu is off in all 12 units, line 2",
+        "Relu is off in all 4 units of every row, line 2",
         "",
     ),
     "sigmoid sat": (
