@@ -29,8 +29,9 @@ def lift_dtype(program: Program, namespace: Namespace, read: Mapping[str, Any], 
 
     The widest dtype of the float tensors and variables that the program reads counts, since no other goes
     with these; then that of the ones that its functions read. Without any, NumPy's rules hold: the widest of
-    the arrays and NumPy scalars that are lifted or computed with. Where the program makes tensors of float32
-    itself, only lifted arrays count. Where nothing counts, it is TensorFlow's default, float32.
+    the arrays and NumPy scalars that are lifted or computed with, or that the text makes. Where the program
+    makes tensors of float32 itself, only lifted arrays count. Where nothing counts, it is TensorFlow's
+    default, float32.
 
     Parameters
     ----------
@@ -51,6 +52,8 @@ def lift_dtype(program: Program, namespace: Namespace, read: Mapping[str, Any], 
             numbers = [value for value in _flat(lifted) if is_a(value, np.ndarray)]
         else:
             numbers = list(_flat([*lifted, *computed, *within]))
+            if any(_is_of_numpy(name, namespace) for name in program.names.makes_arrays):
+                numbers.append(np.zeros(0))
         dtypes = [dtype for value in numbers for dtype in _array_dtypes(value)]
     return str(max(dtypes, key=lambda dtype: dtype.size).name) if dtypes else NARROW
 
@@ -124,6 +127,16 @@ def _any_of_tensorflow(makes: Iterable[str], names: Mapping[str, Any]) -> bool:
     modules = [names.get(name) for name in makes]
     called = [module.__name__ for module in modules if isinstance(module, types.ModuleType)]
     return any(name.partition(".")[0] in ("tensorflow", "keras") for name in called)
+
+
+def _is_of_numpy(name: str, names: Mapping[str, Any]) -> bool:
+    """Return whether a name stands for NumPy, a module of it, or a generator of its random numbers."""
+    if name not in names:
+        return name in ("np", "numpy")  # which the program itself imports
+    value = names[name]
+    if isinstance(value, types.ModuleType):
+        return value.__name__.partition(".")[0] == "numpy"
+    return isinstance(value, np.random.Generator | np.random.RandomState)
 
 
 def _names_float32(code: types.CodeType) -> bool:

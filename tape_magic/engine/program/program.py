@@ -22,6 +22,16 @@ FLOAT32_OF_LITERALS = frozenset({"Variable", "constant", "convert_to_tensor", "f
 """Functions that make tensors of float32 of the numbers in a program's text."""
 
 
+ALWAYS_FLOAT64 = frozenset(
+    {"eye", "geomspace", "linspace", "logspace", "normal", "ones", "rand", "randn", "random"}
+    | {"standard_normal", "uniform", "zeros"}
+)
+"""Functions of NumPy that make arrays of float64 where no dtype is given."""
+
+FLOAT64_OF_LITERALS = frozenset({"arange", "array", "asarray", "full"})
+"""Functions of NumPy that make arrays of float64 of the numbers in a program's text."""
+
+
 @dataclass(frozen=True)
 class Names:
     """The names that a program reads and assigns, as its text shows.
@@ -44,6 +54,9 @@ class Names:
         The names that the text may compute with: read elsewhere than to be plotted, printed or counted.
     makes
         The first names of functions, such as ``tf`` of ``tf.zeros``, that would make tensors of float32.
+    makes_arrays
+        The first names of functions, such as ``np`` of ``np.linspace``, that would make arrays of float64,
+        where the text may compute with these.
     """
 
     reads: tuple[str, ...] = ()
@@ -54,6 +67,7 @@ class Names:
     mentions: frozenset[str] = field(default=frozenset(), repr=False)
     operands: frozenset[str] = field(default=frozenset(), repr=False)
     makes: frozenset[str] = field(default=frozenset(), repr=False)
+    makes_arrays: frozenset[str] = field(default=frozenset(), repr=False)
 
     @property
     def may_bind_any(self) -> bool:

@@ -1,10 +1,16 @@
-"""What a cell computes with, as opposed to what it plots, prints or counts; and what tensors it makes."""
+"""What a cell computes with, as opposed to what it plots, prints or counts; and what it makes."""
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator, Set
 
-from tape_magic.engine.program.program import ALWAYS_FLOAT32, FLOAT32_OF_LITERALS
+from tape_magic.engine.program.program import (
+    ALWAYS_FLOAT32,
+    ALWAYS_FLOAT64,
+    FLOAT32_OF_LITERALS,
+    FLOAT64_OF_LITERALS,
+)
 
 _COUNTING = frozenset(
     {"bool", "float", "id", "int", "isinstance", "len", "print", "range", "repr", "str", "type"}
@@ -18,15 +24,19 @@ _SHOWING = frozenset({"ax", "axes", "axs", "display", "fig", "plt", "print", "sn
 """Names under which a notebook keeps what draws and shows."""
 
 
-def computing_of(tree: ast.Module) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
-    """Return what the text of a cell mentions, what it computes with, and what makes tensors in it.
+def computing_of(
+    tree: ast.Module,
+) -> tuple[frozenset[str], frozenset[str], frozenset[str], frozenset[str]]:
+    """Return what the text of a cell mentions, what it computes with, and what makes tensors and arrays.
 
     These are the attributes and short strings in the text; the names that may take part in what it computes;
-    and the first names of functions that would make tensors of float32 if these were TensorFlow's.
+    the first names of functions that would make tensors of float32 if these were TensorFlow's; and of those
+    that would make arrays of float64 with which it computes, if these were NumPy's.
     """
     found = _Computing()
     found.visit(tree)
-    return frozenset(found.mentions), frozenset(found.operands), frozenset(found.makes)
+    arrays = {first for first, names in found.arrays if not names or not names.isdisjoint(found.operands)}
+    return frozenset(found.mentions), frozenset(found.operands), frozenset(found.makes), frozenset(arrays)
 
 
 class _Computing(ast.NodeVisitor):
@@ -36,7 +46,9 @@ class _Computing(ast.NodeVisitor):
         self.operands: set[str] = set()
         self.mentions: set[str] = set()
         self.makes: set[str] = set()
+        self.arrays: list[tuple[str, frozenset[str]]] = []
         self._idle = 0
+        self._names: dict[ast.AST, frozenset[str]] = {}
 
     def visit_Name(self, node: ast.Name) -> None:
         if isinstance(node.ctx, ast.Load) and not self._idle:
@@ -52,9 +64,19 @@ class _Computing(ast.NodeVisitor):
 
     def visit_Call(self, node: ast.Call) -> None:
         first = _first_name(node.func)
-        if isinstance(node.func, ast.Attribute) and first and _makes_float32(node, node.func.attr):
+        if first and _makes(node, ALWAYS_FLOAT32, FLOAT32_OF_LITERALS):
             self.makes.add(first)
         self._visit(node, idle=isinstance(node.func, ast.Name) and first in _COUNTING)
+
+        if first and not self._idle and _makes(node, ALWAYS_FLOAT64, FLOAT64_OF_LITERALS):
+            self.arrays.append((first, self._names.get(node, frozenset())))
+
+    def visit_Assign(self, node: ast.Assign) -> None:
+        names = (
+            part.id for target in node.targets for part in ast.walk(target) if isinstance(part, ast.Name)
+        )
+        self._names[_innermost(node.value)] = frozenset(names)
+        self.generic_visit(node)
 
     def visit_Module(self, node: ast.Module) -> None:
         for statement in node.body:
@@ -75,20 +97,56 @@ class _Computing(ast.NodeVisitor):
         self._idle -= idle
 
 
+def _innermost(node: ast.AST) -> ast.AST:
+    """Return what an expression takes parts of, or changes by numbers: ``f(n)`` of ``2*f(n).T[0]``."""
+    while True:
+        if isinstance(node, ast.BinOp) and isinstance(node.right, ast.Constant):
+            node = node.left
+        elif isinstance(node, ast.BinOp) and isinstance(node.left, ast.Constant):
+            node = node.right
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            inner = node.func.value
+            if not isinstance(inner, ast.Call | ast.BinOp | ast.Subscript):
+                return node
+            node = inner
+        elif isinstance(node, ast.Subscript | ast.Attribute):
+            node = node.value
+        elif isinstance(node, ast.UnaryOp):
+            node = node.operand
+        else:
+            return node
+
+
 def _first_name(node: ast.AST) -> str:
     while isinstance(node, ast.Attribute | ast.Call):
         node = node.func if isinstance(node, ast.Call) else node.value
     return node.id if isinstance(node, ast.Name) else ""
 
 
-def _makes_float32(call: ast.Call, function: str) -> bool:
-    """Return whether TensorFlow's function of a name would make a tensor of float32 in a call."""
+def _makes(call: ast.Call, always: Set[str], of_literals: Set[str]) -> bool:
+    """Return whether a call would make floats where no dtype is given: always, or of a number in the call.
+
+    The names are those of TensorFlow's functions for tensors of float32, or NumPy's for arrays of float64.
+    """
+    if not isinstance(call.func, ast.Attribute):
+        return False
     if any(keyword.arg in ("dtype", None) for keyword in call.keywords):
         return False
-    if function in FLOAT32_OF_LITERALS:
-        inside = [part for argument in call.args for part in ast.walk(argument)]
+    function = call.func.attr
+    if function in of_literals:
+        inside = [part for argument in call.args for part in _outside_arrays(argument)]
         literal = any(isinstance(part, ast.Constant) and isinstance(part.value, float) for part in inside)
         return literal and not any(
             isinstance(part, ast.Attribute) and part.attr == "float64" for part in inside
         )
-    return function in ALWAYS_FLOAT32 and not (function in ("ones", "zeros") and len(call.args) > 1)
+    return function in always and not (function in ("ones", "zeros") and len(call.args) > 1)
+
+
+def _outside_arrays(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield the parts of an expression that stand in no call which makes an array of the numbers in it."""
+    function = node.func if isinstance(node, ast.Call) else None
+    if isinstance(function, ast.Attribute) and function.attr in FLOAT64_OF_LITERALS:
+        return
+    yield node
+    for child in ast.iter_child_nodes(node):
+        yield from _outside_arrays(child)

@@ -62,6 +62,15 @@ WIDE: list[tuple[str, dict[str, Any]]] = [
     ("y = x*tf.ones_like(a)", {"a": A64}),
     ("y = x*a*np.zeros(3)", {"a": A64}),
     ("y = x*a*np.linspace(0.0, 1.0, 3)", {"a": A64}),
+    # Arrays that the cell makes.
+    ("t = np.linspace(0, 1, 3)\ny = tf.reduce_sum(x*t)", {}),
+    ("t = np.linspace(0, 1, 3)\ny = tf.reduce_sum(tf.sin(x)*tf.cos(t))", {}),
+    ("t = np.ones((3, 1))[:, 0]*2\ny = x*tf.constant(t)", {}),
+    ("y = x*tf.constant(np.array([1.0, 2.0]))", {}),
+    ("y = x*np.ones(3)", {}),
+    ("import numpy as np\nt = np.arange(0.0, 1.0, 0.5)\ny = tf.exp(x)*tf.exp(t)", {}),
+    ("noise = rng.normal(size=3)\ny = tf.exp(x) + tf.exp(noise)", {"rng": np.random.default_rng(0)}),
+    ("t = np.random.rand(3)\nu = t - 0.5\ny = tf.exp(x*u)", {"a": A32}),
 ]
 
 
@@ -106,6 +115,22 @@ NARROW: list[tuple[str, dict[str, Any]]] = [
     ("y = x*tf.constant(1.0)\nz = a*2", {"a": A64}),
     ("y = x*tf.linspace(0.0, 1.0, 3)\nz = a*2", {"a": A64}),
     ("y = tf.reduce_sum(x*keras.random.normal((3,)))\nz = a*2", {"a": A64}),
+    # Arrays that the cell makes: not of float64, not computed with, or not NumPy's.
+    ("t = np.linspace(0, 1, 3)\nplt.plot(t, t)\ny = x**2", {}),
+    ("plt.plot(np.linspace(0, 1, 3))\ny = x**2", {}),
+    ("t = 2*np.linspace(0, 1, 3).reshape(3, 1)[:, 0] - 1\nplt.plot(t)\ny = x**2", {}),
+    ("t = np.linspace(0, 1, 3).astype('float32')\ny = x*tf.constant(t)", {}),
+    ("t = np.ones(3, dtype=np.float32)\ny = x*tf.constant(t)", {}),
+    ("t = np.zeros(3, np.float32)\ny = x*tf.constant(t)", {}),
+    ("t = np.arange(3)\ny = x*t", {}),
+    ("t = np.array([1, 2, 3])\ny = x*t", {}),
+    ("n = len(np.ones(3))\ny = x*n", {}),
+    ("t = np.linspace(0, 1, 3)\ny = x*tf.cast(t, tf.float32)", {}),
+    ("t = np.linspace(0, 1, 3)\ny = x*tf.ones(3)*t", {}),
+    ("t = np.linspace(0, 1, 3)\ny = x*v*t", {"v": tf.Variable(1.0)}),
+    ("t = np.linspace(0, 1, 3)\ny = tf.reduce_sum(net(x*t[:, None])*x)", {"net": frozen()}),
+    ("t = own.linspace(0, 1, 3)\ny = x*t[0]", {"own": types.SimpleNamespace(linspace=lambda *n: [0.5])}),
+    ("t = tf.linspace(0.0, 1.0, 3)\ny = x*t", {}),
 ]
 
 
