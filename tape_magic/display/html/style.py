@@ -31,6 +31,7 @@ DOT = "&nbsp;·"
 """The dot between two sentences; no line begins with it."""
 
 BREAK = "min-width:9em;overflow-wrap:anywhere;word-break:break-word;"
+CROWDED_BREAK = BREAK.replace("9em", "4.5em")
 
 
 _LEFTWARD = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff]+")
@@ -92,8 +93,8 @@ def code(plain: str, style: str = "") -> str:
 
 
 def name(plain: str) -> str:
-    """Return a name as code: a short one unbroken, a longer path with a break allowed after each slash."""
-    if len(plain) <= WHOLE:
+    """Return a name as code, with a break allowed after each slash, and for a longer one anywhere."""
+    if len(plain) <= WHOLE and "/" not in plain:
         return code(plain, "white-space:nowrap;")
     parts = one_line(plain, NAME, middle=True).split("/")
     return f'<code style="{CODE}">{"/<wbr>".join(map(_isolated, parts))}</code>'

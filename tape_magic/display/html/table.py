@@ -11,6 +11,7 @@ from tape_magic.display.content.width import width
 from tape_magic.display.html.style import (
     BREAK,
     CELL,
+    CROWDED_BREAK,
     HAIRLINE,
     ROW,
     TABLE,
@@ -26,6 +27,20 @@ from tape_magic.display.text.columns import Layout, TextCell, field_lines
 
 _PAGE = 92
 """The characters on a line of 640 pixels, roughly."""
+
+_NARROW, _NARROW_FIGURES = 40, 48
+"""The characters that a row with a reason, or with figures only, may need at least to stand on one line.
+
+The first is what fits on a page of 290 pixels, a window of 420 in JupyterLab. Figures may reach beyond it.
+"""
+
+_PROSE = 13, 20
+"""The least and the most characters of a column of prose on a narrow page; between, its longest word."""
+
+_CROWDED = 4
+"""The columns from which on a table is crowded: it stands closer, and breaks names where it has to."""
+
+_CLOSER = "padding-right:6px;"
 
 _PIXELS, _LARGEST = 7, 9
 """The pixels of a character, roughly, and of a bold character in a wide font."""
@@ -49,7 +64,7 @@ def table_html(table: Table) -> str:
         return ""
     below = _below(table)
     beside = [i for i, _ in enumerate(table.columns) if i not in below]
-    head = "".join(_head(table.columns[i]) for i in beside)
+    head = "".join(_head(table.columns[i], crowded=len(beside) >= _CROWDED) for i in beside)
     spare = _spare(table, beside) if below else ""
     head += f'<th style="{spare}"></th>' if below else ""
     shown = table.rows[: table.shown]
@@ -61,12 +76,29 @@ def table_html(table: Table) -> str:
 
 
 def _below(table: Table) -> list[int]:
-    """Return the columns of prose if their sentences are too long to stand beside the other columns."""
+    """Return the columns of prose if their sentences are too long to stand beside the other columns.
+
+    Long is what does not fit beside them on a wide page, or not even in lines of few words on a narrow one.
+    """
     prose = [i for i, column in enumerate(table.columns) if column.prose]
-    others = _characters(table, [i for i, _ in enumerate(table.columns) if i not in prose])
-    sentences = [sentence for row in table.rows for i in prose for sentence in row[i].sentences]
-    widest = max((width(plain_text(sentence)) for sentence in sentences), default=0)
-    return prose if others + widest > _PAGE else []
+    fields = [row[i] for row in table.rows for i in prose if row[i].sentences]
+    if not fields:
+        return []
+    beside = [i for i, _ in enumerate(table.columns) if i not in prose]
+    texts = [plain_text(sentence) for field in fields for sentence in field.sentences]
+    words = max(width(word) for text in texts for word in text.split() or [""])
+    least = sum(2 + max(_least(row[i]) for row in table.rows[: table.shown]) for i in beside)
+    least += min(max(words, _PROSE[0]), _PROSE[1])
+    figures = all(field.tone is Tone.MUTED for field in fields)
+    long = _characters(table, beside) + max(map(width, texts)) > _PAGE
+    return prose if long or least > (_NARROW_FIGURES if figures else _NARROW) else []
+
+
+def _least(field: Field) -> int:
+    """Return the characters that a field takes at least."""
+    if field.strip or field.line or field.bar is not None:
+        return 3
+    return min(_length(field), WHOLE)
 
 
 def _characters(table: Table, columns: Sequence[int]) -> int:
@@ -88,9 +120,10 @@ def _length(field: Field) -> int:
     return max(map(width, field_lines(field))) if not field.wide else 0
 
 
-def _head(column: Column) -> str:
+def _head(column: Column, *, crowded: bool) -> str:
     align = "right" if column.right else "left"
-    style = f"{CELL}{colour(Tone.MUTED)}text-align:{align};font-weight:normal;white-space:nowrap;"
+    closer = _CLOSER if crowded and not column.prose else ""
+    style = f"{CELL}{closer}{colour(Tone.MUTED)}text-align:{align};font-weight:normal;white-space:nowrap;"
     return f'<th style="{style}">{text(column.heading)}</th>'
 
 
@@ -102,7 +135,8 @@ def _row(
     cells, wide = [], False
     for i in beside:
         if not wide:
-            cells.append(_field(columns[i], row[i], roomy=bool(below)))
+            crowded = len(beside) >= _CROWDED
+            cells.append(_field(columns[i], row[i], roomy=bool(below), crowded=crowded))
         wide = row[i].wide and not wide
     if below:
         cells.append('<td style="padding:0;border:none;background:transparent;"></td>')
@@ -116,13 +150,15 @@ def _row(
     return html
 
 
-def _field(column: Column, field: Field, *, roomy: bool) -> str:
+def _field(column: Column, field: Field, *, roomy: bool, crowded: bool) -> str:
     align = "right" if column.right and not field.wide else "left"
     span = ' colspan="2"' if field.wide else ""
-    return f'<td{span} style="{CELL}text-align:{align};{_wrap(column, field, roomy)}">{_content(field)}</td>'
+    closer = _CLOSER if crowded and not column.prose else ""
+    style = f"{CELL}{closer}text-align:{align};{_wrap(column, field, roomy, crowded)}"
+    return f'<td{span} style="{style}">{_content(field)}</td>'
 
 
-def _wrap(column: Column, field: Field, roomy: bool) -> str:
+def _wrap(column: Column, field: Field, roomy: bool, crowded: bool) -> str:
     """Return the style that lets sentences, long names and arrays take several lines on a narrow page.
 
     In a `roomy` table a short array is not broken: the empty last column would take the room that it freed.
@@ -133,8 +169,8 @@ def _wrap(column: Column, field: Field, roomy: bool) -> str:
         return "white-space:nowrap;" if roomy and len(field.text) <= WHOLE else ""
     if len(field.text) > WHOLE:
         whole = not field.code and max(map(len, field.text.split()), default=0) <= WHOLE
-        return "min-width:6em;" if whole else BREAK
-    return "" if field.aside or field.code else "white-space:nowrap;"
+        return "min-width:6em;" if whole else CROWDED_BREAK if crowded else BREAK
+    return "" if field.aside or field.code or (field.wide and crowded) else "white-space:nowrap;"
 
 
 def _content(field: Field) -> str:

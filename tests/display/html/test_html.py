@@ -253,6 +253,35 @@ def test_a_short_array_stays_whole_where_there_is_room_beside_it():
     assert 200 < int(rest) < 450
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "below"),
+    [
+        ("x", "y does not read x", False),
+        ("params[1]", "y does not read params[1]", True),
+        ("long_name_of_a_variable", "y does not read it", True),
+        ("x", "cut at Round, line 2: z = tf.round(x)", False),
+        ("x", "cut at Round, line 2: z = tf.round(a_long_name)", True),
+    ],
+)
+def test_a_reason_stands_beside_its_row_if_a_narrow_page_has_room_for_it(name, text, below):
+    row = derivative("y", name, value=None, connected=False, reason=Reason(Cause.NOT_READ, text))
+    page = to_html(describe(gradients(row)))
+    assert ("colspan" in page) is below
+    assert text.split()[-1] in page
+
+
+def test_names_give_way_where_columns_are_many():
+    path = "residual_block_0_projection/kernel"
+    model = gradients(derivative("loss", path, value=np.arange(20.0), of_model=True))
+    (style_of_name,) = re.findall(r'<td style="([^"]+)"><code[^>]*>residual', to_html(describe(model)))
+    assert "min-width:4.5em;" in style_of_name
+    few = gradients(derivative("loss", path, value=1.0))
+    (style_of_name,) = re.findall(r'<td style="([^"]+)"><code[^>]*>∂loss', to_html(describe(few)))
+    assert "min-width:9em;" in style_of_name
+    short = to_html(describe(gradients(derivative("y", "dense/kernel", value=1.0))))
+    assert ">∂y/<wbr>∂(dense/<wbr>kernel)</code>" in short
+
+
 LIGHT, DARK = "#ffffff", "#111111"
 """The pages of JupyterLab's two themes; their text is black with an opacity of 0.87, and white."""
 
