@@ -8,6 +8,7 @@ from typing import Any
 
 from tape_magic.engine.derivatives.gradient_table import GradientRecord, Leaves
 from tape_magic.engine.derivatives.gradients import Gradients
+from tape_magic.engine.derivatives.points import mixes_points
 from tape_magic.engine.internals.vectorized import Attempt, vectorized
 from tape_magic.engine.values.leaves import Leaf, items_of
 from tape_magic.engine.values.sizes import refuse_above
@@ -79,6 +80,11 @@ class BatchJacobians(Jacobians):
             attempt = batch_jacobian(tape, tensor, leaf.value)
             self.note(*attempt.notes)
             found.append(attempt.value)
+            if attempt.value is not None and mixes_points(tape, tensor, leaf.value, tuple(tensor.shape[:1])):
+                self.note(
+                    f"{record.output} at one row depends on other rows of {leaf.name}: derivatives by these "
+                    "are summed into each row; --jacobian keeps them apart"
+                )
         return found
 
     def appended(self, shape: Shape, leaf: Leaf) -> Shape:

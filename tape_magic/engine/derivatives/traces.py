@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-
-import numpy as np
 
 from tape_magic.engine.derivatives.gradient_table import GradientRecord, Leaves, tape_gradient
 from tape_magic.engine.derivatives.gradients import Gradients
 from tape_magic.engine.derivatives.jacobians import Shape, one_tensor
+from tape_magic.engine.derivatives.points import mixes_points, weights_of_components
 from tape_magic.engine.derivatives.request import Request
 from tape_magic.engine.derivatives.run import Structures
 from tape_magic.engine.internals.vectorized import by_chunks
 from tape_magic.engine.program.program import Namespace, Program
 from tape_magic.engine.record.recorder import bytes_heard
 from tape_magic.engine.values.leaves import Leaf
-from tape_magic.engine.values.precision import epsilon
 from tape_magic.errors import LineError, TargetError
 from tape_magic.notation import Target
 from tape_magic.results.gradients import Derivative
 
 _ONE_BY_ONE = 32
 """The most coordinates that are differentiated one by one; of more, many at once, which is traced first."""
-
-_WEIGHTS = np.array([sign * 2.0**power for sign in (1, -1) for power in range(-3, 5)])
-"""Factors of points, by which nothing is rounded."""
-
-_ROUNDING = 256
-"""Machine epsilons by which the derivatives of independent points may differ from what they must be."""
 
 
 @dataclass(frozen=True)
@@ -100,10 +92,7 @@ class Divergences(Gradients):
         for leaf in record.leaves:
             self.refuse_complex(record.output, field, leaf)
             coordinates = self.coordinates(record.output, leaf)
-            trace, whole = self.trace(tape, field, leaf, coordinates)
-            if trace is not None:
-                self.refuse_mixed_points(tape, record.output, leaf, whole)
-            found.append(trace)
+            found.append(self.trace(tape, field, leaf, coordinates, record.output))
         return found
 
     def refuse_complex(self, name: str, output: Any, leaf: Leaf) -> None:
@@ -115,23 +104,26 @@ class Divergences(Gradients):
                     "compute with its real and imaginary parts in the cell."
                 )
 
-    def refuse_mixed_points(self, tape: Any, name: str, leaf: Leaf, whole: Any) -> None:
+    def refuse_mixed_points(
+        self, tape: Any, name: str, leaf: Leaf, whole: Any = None, largest: float = 0.0
+    ) -> None:
         """Raise :class:`TargetError` where an output at one point depends on a leaf at others.
 
-        `whole` is the gradient of the sum of the output, as the tape gave it.
+        `whole` and `largest` are as :func:`~tape_magic.engine.derivatives.points.mixes_points` takes them.
         """
         output, points = one_tensor(self.output(name), name), self.coordinates(name, leaf).points
-        if _mixes_points(tape, output, leaf.value, points, whole):
+        if mixes_points(tape, output, leaf.value, points, whole, largest):
             what = self.request.kind.value.replace("laplacian", "Laplacian")
             raise TargetError(
                 f"{name} at one row depends on other rows of {leaf.name}, so it has no {what} row by row: "
                 "keep the rows apart in the cell. BatchNormalization does with training=False."
             )
 
-    def trace(self, tape: Any, field: Any, leaf: Leaf, coordinates: Coordinates) -> tuple[Any, Any]:
-        """Return the sums over the coordinates, and the gradient of the sum of the field.
+    def trace(self, tape: Any, field: Any, leaf: Leaf, coordinates: Coordinates, name: str = "") -> Any:
+        """Return the sums over the coordinates; ``None`` where a field does not depend on the leaf.
 
-        Both are ``None`` where the field, which has the shape of the leaf, does not depend on it.
+        The field has the shape of the leaf. With its `name`, :class:`TargetError` is raised where one of its
+        points depends on other points of the leaf.
         """
         import tensorflow as tf
 
@@ -147,20 +139,38 @@ class Divergences(Gradients):
         def at(index: Any, derivative: Any) -> Any:
             return tf.gather(tf.reshape(derivative, (*points, count)), index, axis=-1)
 
-        few = 0 < count <= _ONE_BY_ONE
-        whole = derivative(0) if few else tf.convert_to_tensor(tape.gradient(field, leaf.value))
+        if not 0 < count <= _ONE_BY_ONE:
+            if tape.gradient(field, leaf.value) is None:
+                return None
+            if name:
+                self.refuse_mixed_points(tape, name, leaf)
+            return self._trace_at_once(lambda index: at(index, derivative(index)), leaf, coordinates)
+        whole = derivative(0)
         if whole is None:
-            return None, None
-        if few:
-            total = at(0, whole)
-            for index in range(1, count):
-                one = derivative(index)
-                total, whole = total + at(index, one), whole + one
-            return tf.reshape(total, coordinates.result), whole
+            return None
+        total, magnitudes = at(0, whole), tf.abs(whole)
+        for index, weight in enumerate(weights_of_components(count)[1:], start=1):
+            one = derivative(index)
+            total += at(index, one)
+            if name and points:
+                whole += weight * one
+                magnitudes = tf.maximum(magnitudes, abs(weight) * tf.abs(one))
+        if name and points and tf.executing_eagerly():
+            finite = tf.where(tf.math.is_finite(magnitudes), magnitudes, tf.zeros_like(magnitudes))
+            largest = float(tf.reduce_max(finite)) if math.prod(leaf.shape) else 0.0
+            self.refuse_mixed_points(tape, name, leaf, whole, largest)
+        return tf.reshape(total, coordinates.result)
+
+    def _trace_at_once(self, one: Callable[[Any], Any], leaf: Leaf, coordinates: Coordinates) -> Any:
+        """Return the sum of what `one` gives for each coordinate, computed for many of these at once."""
+        import tensorflow as tf
+
+        if not coordinates.count:
+            return tf.zeros(coordinates.result, leaf.value.dtype)
         size = bytes_heard(self.tapes.recorder) + math.prod(leaf.shape) * leaf.value.dtype.size
-        attempt = by_chunks(lambda index: at(index, derivative(index)), count, self.request.limit // size)
+        attempt = by_chunks(one, coordinates.count, self.request.limit // max(size, 1))
         self.note(*attempt.notes)
-        return tf.reshape(tf.reduce_sum(attempt.value, axis=0), coordinates.result), whole
+        return tf.reshape(tf.reduce_sum(attempt.value, axis=0), coordinates.result)
 
     def shape(self, name: str, leaves: Leaves) -> Shape:
         """Return the shape of an output's divergence by a leaf."""
@@ -216,7 +226,7 @@ class Laplacians(Divergences):
             return [None if one is None else tf.convert_to_tensor(one) for one in found]
         (leaf,) = record.leaves
         self.refuse_mixed_points(self.tapes.gradient_tapes[0], record.output, leaf, record.value)
-        return [self.trace(tape, record.value, leaf, self.coordinates(record.output, leaf))[0]]
+        return [self.trace(tape, record.value, leaf, self.coordinates(record.output, leaf))]
 
     def shape(self, name: str, leaves: Leaves) -> Shape:
         """Return the shape of an output's Laplacian by a leaf."""
@@ -229,30 +239,3 @@ class Laplacians(Divergences):
             **structures,
             **{(name, wrt[:1]): value for (name, wrt), value in structures.items()},
         }
-
-
-def _mixes_points(tape: Any, output: Any, source: Any, points: Shape, whole: Any) -> bool:
-    """Return whether an output at one point depends on a source at others.
-
-    Where it does not, its Jacobian J has one block for each point, and Jᵀ(w·1) = w·Jᵀ1 for any weight w of
-    each point. `whole` is Jᵀ1, the gradient of the sum of the output; `points` are the leading axes of both.
-    """
-    import tensorflow as tf
-
-    number = math.prod(points)
-    if number < 2 or not tf.executing_eagerly():
-        return False
-    random = np.random.default_rng(0)
-    drawn = [random.permutation(_WEIGHTS) for _ in range(-(-number // len(_WEIGHTS)))]
-    weights = np.concatenate(drawn)[:number].reshape(points)
-    seed, expected = (
-        np.broadcast_to(weights.reshape(*weights.shape, *[1] * (len(shape) - weights.ndim)), shape)
-        for shape in (tuple(output.shape), tuple(source.shape))
-    )
-    found = tape.gradient(output, source, output_gradients=tf.constant(seed, output.dtype))
-    product, gradient = (np.asarray(tf.convert_to_tensor(one), np.float64) for one in (found, whole))
-    finite = np.isfinite(product) & np.isfinite(gradient)
-    size = np.abs(gradient[finite]).max(initial=0.0)
-    eps = max(epsilon(output.dtype.name), epsilon(source.dtype.name))
-    wrong = np.abs(product - expected * gradient)[finite] > _ROUNDING * eps * size
-    return bool(wrong.any())

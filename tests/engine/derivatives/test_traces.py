@@ -169,12 +169,28 @@ def test_rows_that_only_look_so_are_not_refused(shell: Notebook) -> None:
         ("F --divergence --wrt scales", "F = tf.transpose(tf.transpose(scales)**2)"),
         ("F --divergence --wrt half", "F = tf.exp(half)*tf.reduce_sum(half, axis=1, keepdims=True)"),
         ("F --divergence --wrt x", "F = tf.math.log(x*0.0)"),  # nowhere finite
+        ("F --divergence --wrt scales", "F = tf.nn.softmax(scales)"),  # the gradient of the sum is 0
+        ("F --divergence --wrt scales", "F = 1e3*tf.nn.softmax(1e-3*scales) + 1e-6*scales"),
         ("F --divergence --wrt x", "F = tf.vectorized_map(lambda row: row*tf.reduce_sum(row), x)"),
         ("u --laplacian --wrt x", "u = tf.map_fn(lambda row: tf.reduce_prod(row), x)"),
         ("F --divergence --wrt p", "F = p - tf.reduce_mean(p)"),
         ("u --laplacian --wrt x", "u = tf.reduce_mean(x**2)"),
     ]:
         shell.ok(f"%%grad {line}\n{cell}")
+
+
+def test_a_batch_jacobian_says_where_rows_depend_on_others(shell: Notebook) -> None:
+    shell.ns.update(names())
+    for cell, mixes in [
+        ("F = x - tf.reduce_mean(x, axis=0)", True),
+        ("F = tf.cumsum(x)", True),
+        ("F = tf.nn.softmax(x)", False),
+        ("F = x*tf.reduce_sum(x, axis=1, keepdims=True)", False),
+        ("F = x - tf.stop_gradient(tf.reduce_mean(x, axis=0))", False),
+    ]:
+        shell.ok(f"%%grad F --batch-jacobian --wrt x\n{cell}")
+        said = [note for note in shell.ns["grads"].notes if "F at one row depends on other rows of x" in note]
+        assert bool(said) is mixes, cell
 
 
 @pytest.mark.parametrize(
