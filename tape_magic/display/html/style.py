@@ -92,9 +92,12 @@ def code(plain: str, style: str = "") -> str:
     return f'<code style="{CODE}{style}">{text(plain)}</code>'
 
 
-def name(plain: str) -> str:
-    """Return a name as code, with a break allowed after each slash, and for a longer one anywhere."""
-    if len(plain) <= WHOLE and "/" not in plain:
+def name(plain: str, *, crowded: bool = False) -> str:
+    """Return a name as code: a short one unbroken, a longer path with a break allowed after each slash.
+
+    In a `crowded` table, a short path may be broken there, too.
+    """
+    if len(plain) <= WHOLE and not (crowded and "/" in plain):
         return code(plain, "white-space:nowrap;")
     parts = one_line(plain, NAME, middle=True).split("/")
     return f'<code style="{CODE}">{"/<wbr>".join(map(_isolated, parts))}</code>'

@@ -38,7 +38,7 @@ _PROSE = 13, 20
 """The least and the most characters of a column of prose on a narrow page; between, its longest word."""
 
 _CROWDED = 4
-"""The columns from which on a table is crowded: it stands closer, and breaks names where it has to."""
+"""The columns, without prose, of a table that stands closer, and breaks names where it has to."""
 
 _CLOSER = "padding-right:6px;"
 
@@ -64,7 +64,7 @@ def table_html(table: Table) -> str:
         return ""
     below = _below(table)
     beside = [i for i, _ in enumerate(table.columns) if i not in below]
-    head = "".join(_head(table.columns[i], crowded=len(beside) >= _CROWDED) for i in beside)
+    head = "".join(_head(table.columns[i], crowded=_is_crowded(table.columns)) for i in beside)
     spare = _spare(table, beside) if below else ""
     head += f'<th style="{spare}"></th>' if below else ""
     shown = table.rows[: table.shown]
@@ -73,6 +73,10 @@ def table_html(table: Table) -> str:
         f'<table style="{TABLE}"><thead style="border:none;"><tr style="{ROW}border-bottom:{HAIRLINE};">'
         f"{head}</tr></thead><tbody>{rows}</tbody></table>{_folded(table)}"
     )
+
+
+def _is_crowded(columns: Sequence[Column]) -> bool:
+    return sum(not column.prose for column in columns) >= _CROWDED
 
 
 def _below(table: Table) -> list[int]:
@@ -135,7 +139,7 @@ def _row(
     cells, wide = [], False
     for i in beside:
         if not wide:
-            crowded = len(beside) >= _CROWDED
+            crowded = _is_crowded(columns)
             cells.append(_field(columns[i], row[i], roomy=bool(below), crowded=crowded))
         wide = row[i].wide and not wide
     if below:
@@ -155,7 +159,7 @@ def _field(column: Column, field: Field, *, roomy: bool, crowded: bool) -> str:
     span = ' colspan="2"' if field.wide else ""
     closer = _CLOSER if crowded and not column.prose else ""
     style = f"{CELL}{closer}text-align:{align};{_wrap(column, field, roomy, crowded)}"
-    return f'<td{span} style="{style}">{_content(field)}</td>'
+    return f'<td{span} style="{style}">{_content(field, crowded)}</td>'
 
 
 def _wrap(column: Column, field: Field, roomy: bool, crowded: bool) -> str:
@@ -173,7 +177,7 @@ def _wrap(column: Column, field: Field, roomy: bool, crowded: bool) -> str:
     return "" if field.aside or field.code or (field.wide and crowded) else "white-space:nowrap;"
 
 
-def _content(field: Field) -> str:
+def _content(field: Field, crowded: bool) -> str:
     if field.strip:
         return svg.strip(field.strip)
     if field.line:
@@ -185,7 +189,7 @@ def _content(field: Field) -> str:
     if field.sentences:
         html = join_sentences(field.sentences)
     elif field.code and field.text:
-        html = name(field.text)
+        html = name(field.text, crowded=crowded)
     else:
         html = text(field.text)
     html = with_tone(html, field.tone)

@@ -66,7 +66,8 @@ class BatchJacobians(Jacobians):
     """The Jacobian of each row of a batch by the same row of the source, as ``tape.batch_jacobian`` gives it.
 
     An output of shape (batch, m) by a source of shape (batch, n) has a batch Jacobian of shape
-    (batch, m, n). Raises :class:`TargetError` besides where the batch axes differ.
+    (batch, m, n). A note says where a row depends on other rows of the source. Raises :class:`TargetError`
+    besides where the batch axes differ.
     """
 
     def take(self, tape: Any, record: GradientRecord) -> list[Any]:

@@ -80,8 +80,8 @@ class Divergences(Gradients):
         if shape != leaf.shape:
             raise TargetError(
                 f"--divergence needs a field of its source's shape, (d,) or (points, d): {name} is of shape "
-                f"{shape}, {leaf.name} of shape {leaf.shape}. Put all coordinates into one source, and stack "
-                "the components on the last axis."
+                f"{shape}, {leaf.name} of shape {leaf.shape}. Name the source with --wrt; it holds all "
+                "coordinates, and the field all components, on the last axis."
             )
         return Coordinates(shape[:-1], math.prod(shape[-1:]), shape[:-1])
 
@@ -210,7 +210,8 @@ class Laplacians(Divergences):
             return Coordinates(source, 1, shape)
         raise TargetError(
             f"--laplacian needs one number, or one for each row of the source: {name} is of shape {shape}, "
-            f"{leaf.name} of shape {source}. Name one component, such as {name}0 = {name}[..., 0]."
+            f"{leaf.name} of shape {source}. Name one component, such as {name}0 = {name}[..., 0], "
+            "or the source with --wrt."
         )
 
     def take(self, tape: Any, record: GradientRecord) -> list[Any]:

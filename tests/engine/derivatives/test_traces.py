@@ -199,7 +199,8 @@ def test_a_batch_jacobian_says_where_rows_depend_on_others(shell: Notebook) -> N
         ("F --divergence --wrt x", "F = x[:, :2]", "F is of shape (6, 2), x of shape (6, 3)"),
         ("F --divergence --wrt x", "F = tf.reduce_sum(x)", "F is of shape (), x of shape (6, 3)"),
         ("F --divergence --wrt p", "F = {'a': p, 'b': p}", "F is a dict of 2, and this needs one tensor"),
-        ("u --laplacian --wrt x", "u = x**2", "Name one component, such as u0 = u[..., 0]."),
+        ("u --laplacian --wrt x", "u = x**2", "Name one component, such as u0 = u[..., 0], or the source"),
+        ("u --laplacian", "u = x@m", "u is of shape (6, 1), m of shape (3, 1)"),
         ("u --laplacian --wrt x", "u = x[:2, 0]", "u is of shape (2,), x of shape (6, 3)"),
         ("u --laplacian --wrt p", "u = p**2*tf.ones((2, 3), p.dtype)", "u is of shape (2, 3)"),
         ("u --laplacian --wrt z", "u = tf.abs(z)**2", "z is complex, and --laplacian is of real numbers"),
@@ -216,7 +217,7 @@ def test_a_batch_jacobian_says_where_rows_depend_on_others(shell: Notebook) -> N
     ],
 )
 def test_what_is_refused(shell: Notebook, line: str, cell: str, message: str) -> None:
-    shell.ns.update(names(z=tf.constant(1 + 2j)))
+    shell.ns.update(names(z=tf.constant(1 + 2j), m=tf.Variable(P[:3, :1])))
     assert message in shell.refused(f"%%grad {line}\n{cell}")
 
 
