@@ -85,11 +85,14 @@ class Divergence:
         ``loss`` or ``gradient``.
     loss
         The loss at that step.
+    cause
+        Which data made it so: ``X holds nan in row 13: drop or replace it``; empty where no data did.
     """
 
     step: int
     what: str
     loss: float
+    cause: str = ""
 
 
 @dataclass(frozen=True, eq=False, repr=False)

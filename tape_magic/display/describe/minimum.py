@@ -40,11 +40,13 @@ def _minimum_verdict(result: MinimizeResult) -> Verdict:
             if lost.what == "loss"
             else "the gradient is not finite"
         )
-        details = [f"last finite values put back (step {numbers.count(result.steps)})"] if lost.step else []
-        if lost.step and result.learning_rate:
-            details.append(f"try a rate below {numbers.number(result.learning_rate)}")
+        details = [lost.cause] if lost.cause else []
         if not lost.step:
-            return Verdict(Tone.BAD, f"not finite at the start: {what}", ("no step was applied",))
+            details.append("no step was applied")
+            return Verdict(Tone.BAD, f"not finite at the start: {what}", tuple(details))
+        details.append(f"last finite values put back (step {numbers.count(result.steps)})")
+        if result.learning_rate and not lost.cause:
+            details.append(f"try a rate below {numbers.number(result.learning_rate)}")
         return Verdict(Tone.BAD, f"diverged at step {numbers.count(lost.step)}: {what}", tuple(details))
     engine = "XLA" if result.engine == "xla" else result.engine
     compiling = f", of it compiling {numbers.duration(result.compile_seconds)}" if engine != "eager" else ""

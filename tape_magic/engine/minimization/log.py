@@ -12,8 +12,10 @@ import numpy as np
 
 from tape_magic.engine.minimization import optimizers
 from tape_magic.engine.minimization.control import RunControl
+from tape_magic.engine.minimization.data_not_finite import TakenBatch, cause_in_data
 from tape_magic.engine.minimization.problem import Problem, array_of
 from tape_magic.engine.static_analysis import side_effects
+from tape_magic.engine.tracing.traced import Require
 from tape_magic.results.minimum import Divergence, MinimizeResult, StopReason, VariableChange
 from tape_magic.results.steps import Step
 
@@ -223,6 +225,13 @@ class RunLog:
             read_history=lambda: (loss.steps, loss.values),
             read_variables=lambda: {leaf.name: array_of(leaf.value) for leaf in small},
         )
+
+    def explain_divergence(self, require: Require, batch: TakenBatch | None = None) -> None:
+        """Find out whether data made a value that is not finite; see :func:`cause_in_data`."""
+        lost = self.divergence
+        if lost is not None:
+            cause = cause_in_data(self._problem, require, lost.what, batch)
+            self.divergence = replace(lost, cause=cause)
 
     # -- the report --------------------------------------------------------------------------------------
 

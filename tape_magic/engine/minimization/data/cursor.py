@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tape_magic.engine.minimization.data.feed import Feed
@@ -30,6 +31,8 @@ class DataCursor:
         A ``tf.data`` iterator over the batches that are still to be taken.
     last, before
         The batch that was taken last, a part for each name, and the one before it.
+    place
+        The epoch of the last batch, and its place in it; ``None`` before the first.
     over
         Whether there are no more batches.
     """
@@ -38,6 +41,7 @@ class DataCursor:
         self.feed = feed
         self.last: Sequence[Any] | None = None
         self.before: Sequence[Any] | None = None
+        self.place: tuple[int, int] | None = None
         self.over = False
         self.iterator = feed.start(max(taken - 1, 0), count)
         self._behind = taken > 0
@@ -60,13 +64,21 @@ class DataCursor:
 
         self.catch_up()
         try:
-            _, _, batch = next(self.iterator)
-            self.last, self.before = batch, self.last
+            self.note(next(self.iterator), self.last)
         except StopIteration:
             self.over = True
         except tf.errors.OpError as error:
             raise self.failure(error) from None
         return self.any() if self.last is None else self.last
+
+    def note(self, element: Sequence[Any], before: Sequence[Any] | None) -> None:
+        """Note what was taken last from the iterator, and the batch before it."""
+        epoch, index, self.last = element
+        self.place, self.before = (int(epoch), int(index)), before
+
+    def locator(self) -> Callable[[Sequence[int]], tuple[Sequence[int], str]]:
+        """Return what takes rows of the last batch, and returns their numbers and what they are rows of."""
+        return functools.partial(self.feed.located, self.place)
 
     def any(self) -> Sequence[Any]:
         """Return the batch that was last, here or in the run that this one goes on from; else the first."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tape_magic.engine.minimization.data import streams
@@ -117,6 +117,25 @@ class Feed:
         import tensorflow as tf
 
         return iter(self._stream.dataset(self.epochs, taken).take(count).prefetch(tf.data.AUTOTUNE))
+
+    def located(self, place: tuple[int, int] | None, rows: Sequence[int]) -> tuple[Sequence[int], str]:
+        """Return which rows of the data some rows of a batch are, and what they are rows of.
+
+        For arrays, these are rows of the arrays; else they are rows of the batch itself.
+
+        Parameters
+        ----------
+        place
+            The epoch, and the place of the batch in it; ``None`` where it is not known.
+        rows
+            Rows of the batch.
+        """
+        if place is None:
+            return rows, f"a batch of {self.label}"
+        picked = self._stream.picked_rows(*place)
+        if picked is None:
+            return rows, f"batch {place[1] + 1:,} of {self.label}"
+        return [int(picked[row]) for row in rows], self.label
 
     def nothing(self) -> SourceError:
         """Return what to raise when there is no first batch."""

@@ -59,6 +59,15 @@ class ArrayStream:
 
         return tf.data.Dataset.range(first_epoch, epochs).flat_map(of_epoch)
 
+    def picked_rows(self, epoch: int, index: int) -> Any:
+        """Return the rows of the arrays that a batch of an epoch has."""
+        import tensorflow as tf
+
+        order = self._order(tf.constant(epoch, tf.int64))
+        if order is None:
+            return range(self._rows)
+        return order[index * self._batch : (index + 1) * self._batch].numpy()
+
     def _order(self, epoch: Any) -> Any:
         import tensorflow as tf
 
@@ -100,6 +109,9 @@ class DatasetStream:
         spec = dataset.element_spec
         whole = single and not (isinstance(spec, tuple) and len(spec) == 1)
         self._dataset = tf.data.Dataset.zip((dataset,)) if whole else dataset
+
+    def picked_rows(self, epoch: int, index: int) -> None:
+        """Return ``None``: the rows of a batch have no numbers but those in the batch."""
 
     def dataset(self, epochs: int, taken: int) -> Any:
         """Return a dataset of what follows the first `taken` batches, which are read as well."""
@@ -196,6 +208,9 @@ class PythonStream:
             self._spec = batches.spec(values, self._spec if position else None)
         if not self._spec:
             self.steps_per_epoch = 0
+
+    def picked_rows(self, epoch: int, index: int) -> None:
+        """Return ``None``: the rows of a batch have no numbers but those in the batch."""
 
     def dataset(self, epochs: int, taken: int) -> Any:
         """Return a dataset of what follows the first `taken` batches."""

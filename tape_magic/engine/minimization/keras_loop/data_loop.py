@@ -87,8 +87,7 @@ class DataLoop(CompiledLoop):
         data = self._data
         data.over = not more
         if last.has_value():
-            data.before = before.get_value()[2] if before.has_value() else data.last
-            data.last = last.get_value()[2]
+            data.note(last.get_value(), before.get_value()[2] if before.has_value() else data.last)
         return chunk
 
     def return_to(self, step: int, chunk: Chunk) -> Chunk:

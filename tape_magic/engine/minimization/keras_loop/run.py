@@ -14,6 +14,7 @@ from tape_magic.engine.minimization.compiling import CompileWaiter
 from tape_magic.engine.minimization.control import RunControl, StopRequested
 from tape_magic.engine.minimization.data.cursor import DataCursor
 from tape_magic.engine.minimization.data.feed import Feed
+from tape_magic.engine.minimization.data_not_finite import TakenBatch
 from tape_magic.engine.minimization.keras_loop.checkpoint import SavedRun
 from tape_magic.engine.minimization.keras_loop.continuation import Continuation, Trail, saved_run, trail_of
 from tape_magic.engine.minimization.keras_loop.engines import Engines
@@ -25,6 +26,7 @@ from tape_magic.engine.minimization.reuse import LoopCache
 from tape_magic.engine.minimization.stop_rules import GO, GRADIENT_LOST, LOSS_LOST, REASONS, Rules
 from tape_magic.engine.process.interrupts import assign_all
 from tape_magic.engine.program.random_states import RandomStates
+from tape_magic.engine.tracing.loss import require_loss
 from tape_magic.engine.values.tensors import read_all
 from tape_magic.errors import LineError
 from tape_magic.results.minimum import Divergence, StopReason
@@ -52,6 +54,7 @@ class KerasRun:
         self._log = log = RunLog(problem)
         self._continuation = Continuation(problem, cache)
         self._cursor: DataCursor | None = None
+        self._met: TakenBatch | None = None
         log.first_step = self._continuation.step
         if problem.settings.data is not None:
             feed = _feed_of(problem, self._continuation.saved)
@@ -113,6 +116,7 @@ class KerasRun:
         """Leave the program's names at the final values, and report."""
         problem, engines = self._problem, self._engines
         value = engines.loop.finish(self._final, problem)
+        self._log.explain_divergence(require_loss, self._met)
         self._continuation.leave(self._trail, self._builder.made)
         gradients = iter(self._final.gradients)
         norms = {
@@ -190,8 +194,16 @@ class KerasRun:
         log.reason = REASONS[chunk.verdict]
         lost = chunk.verdict == LOSS_LOST
         if log.reason is StopReason.DIVERGED:
-            log.divergence = Divergence(chunk.last, "loss" if lost else "gradient", chunk.loss)
+            self._diverged(chunk.last, chunk.verdict, chunk.loss)
         return self._back_to(max(chunk.last - lost, log.first_step), chunk)
+
+    def _diverged(self, step: int, verdict: int, loss: float) -> None:
+        """Note the step that was not finite, with its batch."""
+        log, cursor = self._log, self._cursor
+        log.reason = StopReason.DIVERGED
+        log.divergence = Divergence(step, "loss" if verdict == LOSS_LOST else "gradient", loss)
+        if cursor is not None:
+            self._met = TakenBatch(cursor.named(cursor.any()), cursor.locator())
 
     def _back_to(self, step: int, chunk: Chunk) -> Position:
         repeated = self._engines.loop.return_to(step, chunk)
@@ -207,8 +219,7 @@ class KerasRun:
         verdict = int(rules.check(position.step, final.loss, final.gradients, position.memory)[0])
         loss = float(final.loss)
         if verdict == LOSS_LOST and log.divergence is None:
-            log.reason = StopReason.DIVERGED
-            log.divergence = Divergence(position.step, "loss", loss)
+            self._diverged(position.step, verdict, loss)
             if position.step > log.first_step:
                 nothing = (Recorded(np.zeros(0, np.int64), np.zeros(0)),) * len(log.series)
                 chunk = Chunk(position, verdict, nothing, loss, position.step - 1)
@@ -216,8 +227,7 @@ class KerasRun:
                 self._save(position)
                 self._final = final = loop.final()
         elif verdict == GRADIENT_LOST and log.divergence is None:
-            log.reason = StopReason.DIVERGED
-            log.divergence = Divergence(position.step, "gradient", loss)
+            self._diverged(position.step, verdict, loss)
         elif verdict != GO and log.reason in (StopReason.STEPS, StopReason.EPOCHS):
             log.reason = REASONS[verdict]
         log.note(position.step, [float(number) for number in (final.loss, *final.tracked)])

@@ -57,13 +57,15 @@ class Evaluations:
         The leaves that have one, as a vector; all leaves for a method that takes no gradient.
     made
         What the next run can use again; ``None`` while nothing is compiled.
+    require
+        Finds the loss, or the residuals, among what the program computes.
     """
 
     flat: Flat
 
     def __init__(self, problem: Problem, method: Method, made: CompiledFunctions | None = None) -> None:
         self._problem, self._method, self.made = problem, method, made
-        self._require = require_residuals if method.residuals else require_loss
+        self.require = require_residuals if method.residuals else require_loss
         self._ladder = Ladder(problem.settings.engine)
         self._traced: Traced | None = None
         self._backend: Backend | None = None
@@ -203,7 +205,7 @@ class Evaluations:
                 problem.loss_name,
                 tracked=problem.settings.track,
                 for_xla=problem.settings.engine != "graph",
-                require=self._require,
+                require=self.require,
             )
         leaves = problem.settle(traced.variables)
         problem.note_steps(lines_of_steps(traced))
@@ -244,7 +246,7 @@ class Evaluations:
 
     def _run_eagerly(self) -> None:
         self._traced = self._backend = None
-        program = EagerProgram(self._problem, self._require)
+        program = EagerProgram(self._problem, self.require)
         self._connect(program.start(gradient=self._method.gradient))
         self._backend = EagerBackend(program, self.flat, self._problem.settings.track, self._ladder.reason)
 

@@ -82,6 +82,7 @@ class ScipyRun:
         """Leave the names at the end, and the compiled functions for the next run; report."""
         evaluations, problem = self._evaluations, self._problem
         value = evaluations.finish(outcome.point.x)
+        self._log.explain_divergence(evaluations.require)
         self._keep()
         # The verdict says "terminated successfully", too.
         if outcome.message and "terminated successfully" not in outcome.message:
