@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 
-LIMIT = 8 << 30
+LIMIT = int(float(os.environ.get("LIMIT_GB", "8")) * (1 << 30))
 """Bytes above which a row is given up."""
 
 SECONDS = 600
@@ -48,6 +48,58 @@ WEIGHTS = (
 )
 MODEL = "%%minimize loss --over model --lr 1e-4 --steps 20{more} -q\nloss = tf.reduce_mean((model(x) - y)**2)"
 
+WEIGHTS_BY_HAND = """
+optimizer = tf.keras.optimizers.Adam(1e-4)
+optimizer.build(model.trainable_variables)
+@tf.function
+def steps():
+    for _ in tf.range(20):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean((model(x) - y)**2)
+        optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
+steps()
+"""
+FIT = """
+model.compile(tf.keras.optimizers.Adam(1e-4), "mse")
+model.fit(x, y, batch_size=8, epochs=20, verbose=0)
+"""
+BATCHES = MODEL.replace("--steps 20", '--for "x, y in batches"')
+
+ORBIT = (
+    "def slope(s, k):\n"
+    "    return tf.stack([s[2], s[3], -k[0]*s[0] - k[2]*s[2], -k[1]*s[1] - k[3]*s[3]])\n"
+    "def rk4(s, k, h=0.05):\n"
+    "    a = slope(s, k); b = slope(s + h/2*a, k); c = slope(s + h/2*b, k); d = slope(s + h*c, k)\n"
+    "    return s + h/6*(a + 2*b + 2*c + d)\n"
+    "s0 = tf.constant([1.0, 0.5, 0.0, 0.3], tf.float64)\n"
+    "seen = np.random.default_rng(0).normal(size=(30, 2))\n"
+    "k = tf.Variable([1.1, 1.9, 0.1, 0.05], dtype=tf.float64)\n"
+)
+UNROLLED = (
+    "%%minimize r --over k --optimizer lm -q\ns, path = s0, []\nfor _ in range(30):\n"
+    "    s = rk4(s, k)\n    path.append(s[:2])\nr = tf.stack(path) - seen"
+)
+LOOP = (
+    "%%minimize r --over k --optimizer lm -q\ns, path = s0, tf.TensorArray(tf.float64, 30)\n"
+    "for i in tf.range(30):\n    s = rk4(s, k)\n    path = path.write(i, s[:2])\nr = path.stack() - seen"
+)
+DIFFERENCES = """
+from scipy.optimize import least_squares
+def residuals(values):
+    k = tf.constant(values)
+    s, path = s0, []
+    for _ in range(30):
+        s = rk4(s, k)
+        path.append(s[:2])
+    return (tf.stack(path) - seen).numpy().ravel()
+least_squares(residuals, k.numpy(), method="lm")
+"""
+ROUNDS = "v = tf.Variable([1.0, 2.0])\nimport tape_magic\nloss = lambda: tf.reduce_sum(v**2)\n"
+CALLS = (
+    "adam = tf.keras.optimizers.Adam(0.01)\n"
+    "for _ in range(20):\n    tape_magic.minimize(loss, v, adam, steps=1)"
+)
+
 ROWS: dict[str, tuple[str, str]] = {
     "60,000 × 784, a NumPy array": (ARRAYS, REGRESSION),
     "60,000 × 784, `tf.constant`": (ARRAYS + "X, y = tf.constant(X), tf.constant(y)\n", REGRESSION),
@@ -56,6 +108,16 @@ ROWS: dict[str, tuple[str, str]] = {
     "200 Euler steps that Python unrolls": (PARAMETERS, EULER.format(rounds=200)),
     "20 million weights, Adam": (WEIGHTS, MODEL.format(more="")),
     "20 million weights, Adam, `--keep best`": (WEIGHTS, MODEL.format(more=" --keep best")),
+    "20 million weights, Adam, over data": (
+        WEIGHTS + "batches = [(x, y)] * 20\n",
+        BATCHES.format(more=""),
+    ),
+    "20 million weights, Adam, by hand": (WEIGHTS, WEIGHTS_BY_HAND),
+    "20 million weights, Adam, `fit`": (WEIGHTS, FIT),
+    "`lm`, 30 rounds of RK4 that Python unrolls": (ORBIT, UNROLLED),
+    "`lm`, 30 rounds of RK4 in `tf.range`": (ORBIT, LOOP),
+    "the same by SciPy, finite differences": (ORBIT, DIFFERENCES),
+    "20 calls of `minimize(steps=1)`": (ROUNDS, CALLS),
 }
 
 

@@ -52,7 +52,8 @@ class VariableChange:
     Attributes
     ----------
     start, end
-        The variable's values before and after the run, NumPy arrays of its shape and dtype.
+        The variable's values before and after the run, NumPy arrays of its shape and dtype. A large `end`
+        cannot be written: it shares its memory with the variable until that changes.
     gradient_norm
         The Euclidean norm of the loss's gradient by the variable at the end; ``None`` where the loss does
         not depend on the variable.

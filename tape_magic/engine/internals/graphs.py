@@ -101,6 +101,18 @@ def function_graph(operation: Any) -> Any:
         return None
 
 
+def called_graphs(operation: Any) -> list[Any]:
+    """Return the graphs that an operation calls or loops over, as far as they can be found."""
+    found: tuple[Any, ...] = ()
+    if operation.type in CALLING:
+        found = (function_graph(operation),)
+    elif operation.type in BRANCHES:
+        found = branch_graphs(operation) or ()
+    elif operation.type in LOOPS:
+        found = loop_graphs(operation) or ()
+    return [graph for graph in found if graph is not None]
+
+
 CALLING = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
 """Operations that call a function."""
 

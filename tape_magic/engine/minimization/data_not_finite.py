@@ -31,6 +31,8 @@ MOST = 6
 SECONDS = 5.0
 """Seconds that one run of the program may take for it to be run once more."""
 
+_UNNAMED = "an array that the loss reads"
+
 LARGEST = 2**30
 """The most bytes of the program's state that are copied."""
 
@@ -230,8 +232,8 @@ def _label_of(problem: Problem, owner: Any, key: Any) -> str:
             return f"{name}.{key}"
     if key == "cell_contents":
         value = owner.cell_contents
-        return next((name for name, held in known.items() if held is value), "an array that the function reads")
-    return "an array that the cell reads"
+        return next((name for name, held in known.items() if held is value), _UNNAMED)
+    return _UNNAMED
 
 
 def _arrays_in(places: Sequence[_Place]) -> dict[int, BadArray]:

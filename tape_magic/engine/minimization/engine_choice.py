@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from tape_magic.engine.program.program import Untraceable
 from tape_magic.engine.tracing.failures import EngineRefused
 from tape_magic.engine.tracing.traced import Traced
 from tape_magic.engine.tracing.unrolled import unrolled_loop
+from tape_magic.engine.values.copies import bytes_of
 from tape_magic.errors import CompileError
 
 XLA_SHARE = 2.0
@@ -30,6 +32,14 @@ Seconds and memory that compiling the loop of a run took on two CPU cores that d
 for 1,200, 16 s and 0.55 GB for 2,400, more than two minutes for 3,600. Vectors of 100 elements: 4 s and
 0.12 GB for 1,100, 5 s and 0.17 GB for 2,200. Matrices: 3 s and 0.13 GB for 1,200. Nothing can end XLA once it
 compiles.
+"""
+
+XLA_MOST_BYTES = 1 << 25
+"""The most bytes of the variables on a CPU with which XLA runs a step unless it is demanded.
+
+What a step changes, the optimizer's slots included, stands in the memory of XLA a second time, and a third
+time while it is compiled: 350 MB more for 20 million weights and Adam, 20 steps of which were no faster
+(TensorFlow 2.21).
 """
 
 EARLY = "over before XLA would have been ready"
@@ -61,6 +71,13 @@ def refuse_large_graph(traced: Traced, operations: int) -> None:
     loop = unrolled_loop(traced.concrete.graph, traced.lines.filenames)
     why = f"{operations:,} operations would take XLA too long"
     raise EngineRefused(f"{why}; {loop.sentence}" if loop is not None else why)
+
+
+def refuse_large_model(variables: Iterable[Any]) -> None:
+    """Raise :class:`EngineRefused` where the variables on the CPU take more than :data:`XLA_MOST_BYTES`."""
+    size = sum(bytes_of(variable) for variable in variables if "GPU" not in variable.device)
+    if size > XLA_MOST_BYTES:
+        raise EngineRefused(f"XLA would hold the {size / 1e6:,.0f} MB of the variables once more")
 
 
 class Ladder:

@@ -16,6 +16,7 @@ from tape_magic.engine.minimization.data_not_finite import TakenBatch, cause_in_
 from tape_magic.engine.minimization.problem import Problem, array_of
 from tape_magic.engine.static_analysis import side_effects
 from tape_magic.engine.tracing.traced import Require
+from tape_magic.engine.values.copies import lasting_array
 from tape_magic.results.minimum import Divergence, MinimizeResult, StopReason, VariableChange
 from tape_magic.results.steps import Step
 
@@ -280,7 +281,9 @@ class RunLog:
             history=history,
             history_steps=steps,
             variables={
-                leaf.name: VariableChange(start, array_of(leaf.value), gradient_norms.get(id(leaf.value)))
+                leaf.name: VariableChange(
+                    start, lasting_array(leaf.value), gradient_norms.get(id(leaf.value))
+                )
                 for leaf, start in zip(problem.leaves, problem.start_values, strict=True)
             },
             tracked={name: values for name, (_, values) in zip(self._track, tracked, strict=True)},
@@ -294,12 +297,20 @@ class RunLog:
 
 def norm_of(value: Any) -> float:
     """Return the Euclidean norm, in float64, since the squares of half precision overflow."""
-    array = array_of(value).astype(np.float64)
-    with np.errstate(over="ignore"):
-        # NumPy's own sum, since BLAS would wake its threads for so little.
-        norm = math.sqrt(np.square(array).sum())
-    if 1e-140 < norm < math.inf or not array.size:
+    flat = np.asarray(value).reshape(-1)
+    pieces = [flat[at : at + _PIECE] for at in range(0, flat.size, _PIECE)]
+    norm = math.sqrt(_sum_of_squares(pieces, 1.0))
+    if 1e-140 < norm < math.inf or not flat.size:
         return norm
     # The squares of large numbers are infinite, and those of small ones zero: scale first.
-    largest = float(np.abs(array).max())
-    return largest * math.sqrt(np.square(array / largest).sum()) if 0 < largest < math.inf else largest
+    largest = float(np.max([np.abs(piece.astype(np.float64)).max() for piece in pieces]))
+    return largest * math.sqrt(_sum_of_squares(pieces, largest)) if 0 < largest < math.inf else largest
+
+
+_PIECE = 1 << 16
+
+
+def _sum_of_squares(pieces: Sequence[_Array], scale: float) -> float:
+    with np.errstate(over="ignore"):
+        # NumPy's own sum, since BLAS would wake its threads for so little.
+        return float(sum(np.square(piece.astype(np.float64) / scale).sum() for piece in pieces))

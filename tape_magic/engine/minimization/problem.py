@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from tape_magic.engine.internals.operations import key_of_variable
 from tape_magic.engine.minimization import refusals, unconnected
 from tape_magic.engine.minimization.bounds import Limits, limits_of, limits_of_constraints, project
 from tape_magic.engine.minimization.fingerprint import fingerprint_of_run
@@ -15,6 +16,8 @@ from tape_magic.engine.minimization.settings import Settings
 from tape_magic.engine.program.lifting import constant, in_original_type, liftable
 from tape_magic.engine.program.program import Namespace, Program, Text
 from tape_magic.engine.program.selection import Selection
+from tape_magic.engine.record.recorder import Recorder
+from tape_magic.engine.tracing.stepping import steps_in_run
 from tape_magic.engine.values.leaves import Leaf
 from tape_magic.engine.values.tensors import is_tensor
 from tape_magic.errors import SourceError, TargetError
@@ -250,7 +253,19 @@ class Problem:
         if moved:
             listed = unconnected.Unconnected(tuple(name for name, _ in moved), "").listed
             line = next((f"line {line}" for _, line in moved if line), "the cell")
-            self.notes.append(f"{line} steps {listed} itself, and so does the optimizer: two steps in one")
+            note = f"{line} steps {listed} itself, and so does the optimizer: two steps in one"
+            if note not in self.notes:
+                self.notes.append(note)
+
+    def note_recorded_steps(self, recorder: Recorder) -> None:
+        """Note the leaves that the program stepped itself in a recorded run."""
+        variables = {key_of_variable(leaf.value): leaf.value for leaf in self.leaves}
+        filename = self.text.filename
+        found = {
+            id(variable): (variable, next((line for name, line in entry.frames if name == filename), None))
+            for variable, entry in steps_in_run(recorder.entries, variables)
+        }
+        self.note_steps(found.values())
 
     def refuse_unconnected(self, reason: str, record: FindRecord) -> NoReturn:
         """Raise :class:`TargetError`, since the loss depends on none of the leaves.
@@ -273,4 +288,4 @@ class Problem:
 
 def array_of(value: Any) -> np.ndarray[Any, Any]:
     """Return a copy of what a tensor or variable holds."""
-    return np.array(value.numpy())
+    return np.asarray(value.numpy())

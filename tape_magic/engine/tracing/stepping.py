@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from tape_magic.engine.internals.graphs import branch_graphs, function_graph, loop_graphs
 from tape_magic.engine.tracing.traced import Traced
 
 _STEPS = frozenset({"AssignAddVariableOp", "AssignSubVariableOp"})
+_APPLYING = ("ResourceApply", "ResourceSparseApply")
 _SUMS = frozenset({"Add", "AddV2", "Sub"})
 _PASSING = frozenset({"Cast", "Identity"})
 
@@ -36,6 +37,45 @@ def lines_of_steps(traced: Traced) -> list[tuple[Any, int | None]]:
     return list({id(one): (one, traced.lines.of(operation)) for one, operation in found}.values())
 
 
+def steps_in_run(entries: Iterable[Any], variables: Mapping[int, Any]) -> Iterator[tuple[Any, Any]]:
+    """Yield each variable that a recorded run adds something to, with the entry of its record.
+
+    Parameters
+    ----------
+    entries
+        The operations that ran, in their order.
+    variables
+        The variables to look at, by the keys of their handles.
+    """
+    makers: dict[int, Any] = {}
+    for entry in entries:
+        if entry.graph is not None:
+            names = zip((tensor.name for tensor in entry.graph.inputs), entry.inputs, strict=False)
+            known = {name: variables[key] for name, key in names if key in variables}
+            yield from ((variable, entry) for variable, _ in _steps_of(entry.graph, known))
+        elif entry.inputs and entry.inputs[0] in variables and _is_recorded_step(entry, makers):
+            yield variables[entry.inputs[0]], entry
+        makers.update(dict.fromkeys(entry.outputs, entry))
+
+
+def _is_recorded_step(entry: Any, makers: Mapping[int, Any]) -> bool:
+    if entry.type in _STEPS or entry.type.startswith(_APPLYING):
+        return True
+    if entry.type != "AssignVariableOp":
+        return False
+
+    def origin(key: int) -> Any:
+        while (maker := makers.get(key)) is not None and maker.type in _PASSING:
+            key = maker.inputs[0]
+        return maker
+
+    value = origin(entry.inputs[1])
+    reads = [origin(key) for key in value.inputs] if value is not None and value.type in _SUMS else []
+    return any(
+        one is not None and one.type == "ReadVariableOp" and one.inputs[0] == entry.inputs[0] for one in reads
+    )
+
+
 def _steps_of(graph: Any, known: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
     for operation in graph.get_operations():
         inputs = list(operation.inputs)
@@ -50,7 +90,7 @@ def _steps_of(graph: Any, known: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]
 
 
 def _is_step(operation: Any) -> bool:
-    if operation.type in _STEPS or operation.type.startswith(("ResourceApply", "ResourceSparseApply")):
+    if operation.type in _STEPS or operation.type.startswith(_APPLYING):
         return True
     if operation.type != "AssignVariableOp":
         return False

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
+
+from tape_magic.engine.internals.graphs import called_graphs
 
 
 class UserLines:
@@ -24,7 +27,10 @@ class UserLines:
         return int(lines[-1]) if lines else None
 
     def of_message(self, graph: Any, message: str) -> int | None:
-        """Return the line of the first operation of a graph that an error message names."""
+        """Return the line of the first operation of a graph that an error message names.
+
+        Where it names a type of operations only, they must all be of one line.
+        """
         operations = {operation.name: operation for operation in graph.get_operations()}
         named = re.findall(r"\{\{node ([^}]+)\}\}|operation '([^']+)'", message)
         for node in (one or other for one, other in named):
@@ -35,4 +41,15 @@ class UserLines:
                 line = None if operation is None else self.of(operation)
                 if line:
                     return line
-        return None
+        kind = re.search(r"no entry for: (\w+)|op type: (\w+)", message)
+        lines = set() if kind is None else set(self._of_type(graph, kind[1] or kind[2]))
+        return lines.pop() if len(lines) == 1 else None
+
+    def _of_type(self, graph: Any, kind: str, outer: int | None = None) -> Iterator[int | None]:
+        """Yield the line of each operation of a type; for a function from elsewhere, that of its call."""
+        for operation in graph.get_operations():
+            line = self.of(operation) or outer
+            if operation.type == kind:
+                yield line
+            for inner in called_graphs(operation):
+                yield from self._of_type(inner, kind, line)

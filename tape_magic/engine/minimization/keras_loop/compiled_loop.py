@@ -22,6 +22,7 @@ from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.minimization.stop_rules import GO
 from tape_magic.engine.minimization.unconnected import Record, record_of
 from tape_magic.engine.process.interrupts import assign_all
+from tape_magic.engine.values.copies import LARGE, bytes_of
 from tape_magic.engine.values.tensors import read_all
 
 ROWS = 1 << 12
@@ -31,9 +32,9 @@ ROWS = 1 << 12
 class CompiledLoop:
     """Runs whole chunks of steps inside TensorFlow.
 
-    A chunk that a rule stops has applied one step too many. Then the variables are put back to where the
-    chunk began, and the steps before are repeated: nothing has to be copied at each step. Where steps cannot
-    be repeated, a careful loop carries copies.
+    A chunk that a rule stops has applied one step too many. Then the variables are put back to where this or
+    an earlier chunk began, and the steps from there are repeated: nothing has to be copied at each step.
+    Where steps cannot be repeated, a careful loop carries copies.
 
     A loop is laid out and compiled before it takes a step; it can evaluate without that.
 
@@ -57,6 +58,9 @@ class CompiledLoop:
         self._call: Any = None
         self.way_back = WayBack()
         self.cursor: DataCursor | None = None
+        self._previous: list[Any] = []
+        if graph.options.careful and not jit and sum(map(bytes_of, self.moved)) >= LARGE:
+            self._previous = [_empty_variable(variable.dtype) for variable in self.moved]
 
     def lay_out(self) -> None:
         """Lay the chunk out for the compiler, which is Python's work."""
@@ -81,7 +85,7 @@ class CompiledLoop:
         count = tf.TensorSpec([], tf.int64)
         begin = self._graph.position(0)
         carried = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in [*begin.memory, *begin.best]]
-        copies = [tf.TensorSpec(v.shape, v.dtype) for v in self.moved] if self._graph.options.careful else []
+        copies = [tf.TensorSpec(v.shape, v.dtype) for v in self.moved] if self._carries_copies else []
         return [count, count, count, carried, copies]
 
     # -- the run, from Python ------------------------------------------------------------------------
@@ -89,6 +93,28 @@ class CompiledLoop:
     def take_over(self, other: Loop) -> None:
         """Go on from where another loop over the same variables stands, and go back as it could."""
         self.way_back = other.way_back
+        if isinstance(other, CompiledLoop) and (before := other.before_last_step):
+            assign_all(zip(self._previous, before, strict=False))
+            if self._carries_copies:
+                self.way_back.copies = [before, before]
+
+    @property
+    def before_last_step(self) -> Sequence[Any]:
+        """For a careful loop, the variables before its last step; empty where it took none."""
+        if self._carries_copies:
+            return self.way_back.copies[0] if self.way_back.copies else ()
+        taken = [copy.read_value() for copy in self._previous]
+        filled = all(one.shape == variable.shape for one, variable in zip(taken, self.moved, strict=False))
+        return taken if filled else ()
+
+    @property
+    def _carries_copies(self) -> bool:
+        """Whether a careful loop carries the variables from before its steps along.
+
+        As a graph, it has large ones in variables of its own instead: a graph that is given copies, or
+        returns some, holds twice as many.
+        """
+        return self._graph.options.careful and not self._previous
 
     def begin(self, step: int = 0) -> Position:
         """Begin a run at a step, from the variables as they are."""
@@ -97,7 +123,11 @@ class CompiledLoop:
 
     def release(self) -> None:
         """Let go of the values and the data of a run that is over."""
+        import tensorflow as tf
+
         self.way_back, self.cursor = WayBack(), None
+        for copy in self._previous:
+            copy.assign(tf.zeros([0], copy.dtype))
 
     def reset(self) -> None:
         """Do nothing: a compiled loop keeps no evaluation."""
@@ -112,9 +142,25 @@ class CompiledLoop:
 
     def advance(self, position: Position, end: int, stretch: int, waiter: CompileWaiter) -> Chunk:
         """Run one chunk, of as many steps as can be recorded; see :meth:`Loop.advance`."""
-        # Reading costs next to nothing: a variable copies itself when it is assigned while it is read.
-        self.way_back.mark(position, read_all(self.moved))
+        if not self._graph.options.careful:
+            self._mark(position)
         return self._called(position, min(end, position.step + self._capacity(stretch)), stretch, waiter)
+
+    def _mark(self, position: Position) -> None:
+        """Remember the variables, so that the steps from here on can be repeated."""
+        if sum(map(bytes_of, self.moved)) < LARGE:
+            # Reading costs next to nothing: a variable copies itself when it is assigned while it is read.
+            self.way_back.mark(position, read_all(self.moved))
+        elif self.way_back.due(position.step) and (not self.way_back.last or self._is_finite()):
+            self.way_back.mark_alone(position, read_all(self.moved))
+
+    def _is_finite(self) -> bool:
+        """Return whether the loss is finite at the variables as they are."""
+        written = self._graph.traced.written
+        before = read_all(written)
+        front, _, _ = self._graph.evaluation.call()
+        assign_all(zip(written, before, strict=True))
+        return math.isfinite(float(front[0]))
 
     def _capacity(self, stretch: int) -> int:
         """Return the most steps of a chunk."""
@@ -122,7 +168,11 @@ class CompiledLoop:
 
     def return_to(self, step: int, chunk: Chunk) -> Chunk:
         """Put the variables back and repeat the steps until `step`; a careful loop has copies."""
-        if self._graph.options.careful:
+        if self._previous:
+            if step < chunk.last:
+                self._assign(self.before_last_step)
+            return chunk
+        if self._carries_copies:
             self._assign(self.way_back.copies[0 if step == chunk.last else 1])
             return chunk
         position, values = self.way_back.before(step)
@@ -165,7 +215,7 @@ class CompiledLoop:
 
         numbers = [tf.constant(number, tf.int64) for number in (position.step, end, stretch)]
         copies: list[Any] = []
-        if self._graph.options.careful:
+        if self._carries_copies:
             copies = self.way_back.copies[0] if self.way_back.copies else read_all(self.moved)
         return [*numbers, [*position.memory, *position.best], copies]
 
@@ -247,19 +297,26 @@ class CompiledLoop:
         """Run a step; a careful loop copies the variables from before it."""
         import tensorflow as tf
 
-        careful = self._graph.options.careful
+        careful = self._carries_copies
         before = [tf.identity(variable.read_value()) for variable in self.moved] if careful else []
-        verdict, loss, recorded, carried = self._graph.step(at, carried)
+        verdict, loss, recorded, carried = self._graph.step(at, carried, previous=self._previous)
         # The copies from before the last step stay: a loss that is not finite leads back to there.
         return verdict, loss, recorded, carried, [before, copies[0]] if careful else copies
 
     def _two(self, copies: list[Any]) -> list[list[Any]]:
-        return [copies, copies] if self._graph.options.careful else []
+        return [copies, copies] if self._carries_copies else []
 
 
 def beyond(values: Any, low: Any) -> Any:
     """Return where `values` is a new minimum. NaN is smaller than any number, and the first NaN is kept."""
     return ~((values >= low) | (low != low))
+
+
+def _empty_variable(dtype: Any) -> Any:
+    """Return a variable that takes a value of any shape later."""
+    import tensorflow as tf
+
+    return tf.Variable(tf.zeros([0], dtype), trainable=False, shape=tf.TensorShape(None))
 
 
 def _nothing() -> Recorded:

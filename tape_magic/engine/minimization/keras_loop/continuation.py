@@ -73,7 +73,7 @@ def saved_run(position: Position, problem: Problem, log: RunLog, seed: int) -> S
         position.step,
         seed,
         [tensor.numpy() for tensor in position.memory],
-        [tensor.numpy() for tensor in position.best],
+        [np.asarray(tensor) for tensor in position.best],
         log.arrays,
         problem.start_values,
         problem.settings.track,

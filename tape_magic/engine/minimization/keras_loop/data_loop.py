@@ -6,6 +6,7 @@ be taken twice, so the loop carries the values from before each step along; a gr
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -41,7 +42,7 @@ class DataLoop(CompiledLoop):
     def _function(self) -> Callable[..., Any]:
         import tensorflow as tf
 
-        step: Callable[..., Any] = self._graph.step
+        step: Callable[..., Any] = functools.partial(self._graph.step, previous=self._previous)
         if self._jit:
             step = tf.function(step, autograph=False, jit_compile=True)
         self._compiled_step = step
@@ -114,7 +115,7 @@ class DataLoop(CompiledLoop):
             batch = iterator.get_next_as_optional()
 
             def taken() -> Any:
-                before = [variable.read_value() for variable in self.moved]
+                before = [variable.read_value() for variable in self.moved] if self._carries_copies else []
                 verdict, loss, recorded, after = self._compiled_step(at, carried, batch.get_value()[2])
                 written = values.write(tf.cast(at - start, tf.int32), recorded)
                 return (
@@ -123,7 +124,7 @@ class DataLoop(CompiledLoop):
                     True,
                     loss,
                     after,
-                    [before, copies[0]],
+                    [before, copies[0]] if self._carries_copies else copies,
                     written,
                     [batch, lasts[0]],
                 )
@@ -143,7 +144,7 @@ class DataLoop(CompiledLoop):
                 tf.constant(True),
                 tf.zeros([], self._graph.dtype),
                 carried,
-                [copies, copies],
+                self._two(copies),
                 tf.TensorArray(self._graph.dtype, ROWS, element_shape=[size]),
                 [nothing, nothing],
             ),

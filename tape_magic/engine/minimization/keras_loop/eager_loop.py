@@ -94,6 +94,7 @@ def first_evaluation(problem: Problem, program: EagerProgram, *, within_bounds: 
         read = tape.watched_variables()
         before = [variable.numpy() for variable in read]
     leaves = problem.settle(read)
+    problem.note_recorded_steps(recorder)
     problem.begin(within_bounds=within_bounds)
     same = functools.partial(np.array_equal, equal_nan=True)
     moved = not all(map(same, before, [variable.numpy() for variable in read]))

@@ -128,7 +128,8 @@ class LeanLoop(CompiledLoop):
             if chunk is not None:
                 return chunk
             self._doubtful = True
-            self._assign(self.way_back.before(position.step)[1])
+            position, values = self.way_back.before(position.step)
+            self._assign(values)
         if self._call is None:
             self._compile_checked_loop(waiter)
         return super()._called(position, min(end, position.step + ROWS * stretch), stretch, waiter)

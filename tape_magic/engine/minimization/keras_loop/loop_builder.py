@@ -12,7 +12,7 @@ from tape_magic.engine.minimization import optimizers
 from tape_magic.engine.minimization.compiling import CompileWaiter, compile_in_background
 from tape_magic.engine.minimization.data.cursor import DataCursor
 from tape_magic.engine.minimization.eager_program import EagerProgram
-from tape_magic.engine.minimization.engine_choice import refuse_large_graph
+from tape_magic.engine.minimization.engine_choice import refuse_large_graph, refuse_large_model
 from tape_magic.engine.minimization.keras_loop.compiled_loop import CompiledLoop
 from tape_magic.engine.minimization.keras_loop.compiled_program import (
     CompiledProgram,
@@ -32,6 +32,7 @@ from tape_magic.engine.tracing.failures import EngineRefused, compile_failures, 
 from tape_magic.engine.tracing.loss import require_loss
 from tape_magic.engine.tracing.stepping import lines_of_steps
 from tape_magic.engine.tracing.traced import Traced
+from tape_magic.engine.values.copies import kept_copy
 from tape_magic.engine.values.leaves import Leaf
 from tape_magic.engine.values.tensors import read_all
 
@@ -152,9 +153,10 @@ class LoopBuilder:
             raise
 
     def refuse_xla_for_size(self) -> None:
-        """Raise :class:`EngineRefused` where nobody demands XLA and the graph is too large for it."""
+        """Raise :class:`EngineRefused` where nobody demands XLA and the graph or the model is too large."""
         if self._traced is not None and self._problem.settings.engine == "auto":
             refuse_large_graph(self._traced, self._traced.size)
+            refuse_large_model(leaf.value for leaf in self._problem.leaves)
 
     def _trace(self, waiter: CompileWaiter) -> None:
         """Trace the program, unless an earlier run did, and settle what is minimised over."""
@@ -238,7 +240,7 @@ class LoopBuilder:
             graph = StepGraph(traced, evaluation, leaves, self.optimizer, options)
             fresh = self._continuation.fresh
             if not fresh and not keeps_state(self._problem.settings, self.optimizer):
-                fresh = read_all(graph.slots)
+                fresh = [kept_copy(value) for value in read_all(graph.slots)]
             self.made = CompiledProgram(graph, self.times, fresh)
         return self.made
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from tape_magic.engine.minimization.compiling import CompileWaiter
@@ -11,6 +11,7 @@ from tape_magic.engine.minimization.log import Recorded
 from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.minimization.stop_rules import Rules
 from tape_magic.engine.minimization.unconnected import Record
+from tape_magic.engine.values.copies import kept_copy
 
 CHUNK_SECONDS = 0.05
 """About how long a chunk lasts: Stop, Ctrl-C and the display are served between chunks."""
@@ -118,6 +119,9 @@ class WayBack:
         For a careful loop, the variables before the last step and before the one before it.
     """
 
+    EVERY = 50
+    """The steps from one mark to the next, where each has a copy of large variables."""
+
     def __init__(self, depth: int = 2) -> None:
         self._depth = depth
         self._marks: list[tuple[Position, list[Any]]] = []
@@ -127,6 +131,16 @@ class WayBack:
         """Remember the variables at a position."""
         self._marks = [*self._marks, (position, values)][-self._depth :]
 
+    def mark_alone(self, position: Position, values: Iterable[Any]) -> None:
+        """Remember copies of the variables at a position, at which all is finite, and nothing before it."""
+        self._marks = []
+        best = tuple(kept_copy(value) for value in position.best)
+        self.mark(replace(position, best=best), [kept_copy(value) for value in values])
+
+    def due(self, step: int) -> bool:
+        """Return whether the last mark is :attr:`EVERY` steps ago, or there is none."""
+        return not self._marks or step - self._marks[-1][0].step >= self.EVERY
+
     @property
     def last(self) -> list[Any]:
         """The variables at the last mark; empty before the first."""
@@ -134,8 +148,10 @@ class WayBack:
 
     def before(self, step: int) -> tuple[Position, list[Any]]:
         """Return the last mark at or before a step."""
-        (*_, found) = (mark for mark in self._marks if mark[0].step <= step)
-        return found
+        import tensorflow as tf
+
+        (*_, (position, values)) = (mark for mark in self._marks if mark[0].step <= step)
+        return replace(position, best=tuple(map(tf.convert_to_tensor, position.best))), values
 
 
 class Loop(Protocol):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tape_magic.engine.minimization.keras_loop.protocol import LoopOptions, Position
 from tape_magic.engine.minimization.optimizers import scaled_for
-from tape_magic.engine.minimization.stop_rules import LOSS_LOST
+from tape_magic.engine.minimization.stop_rules import GO, LOSS_LOST
 from tape_magic.engine.tracing.evaluation import Evaluation
 from tape_magic.engine.tracing.traced import Traced
 from tape_magic.engine.values.leaves import Leaf
@@ -81,7 +81,9 @@ class StepGraph:
 
     # -- in TensorFlow -------------------------------------------------------------------------------
 
-    def step(self, at: Any, carried: Sequence[Any], batch: Sequence[Any] = ()) -> Any:
+    def step(
+        self, at: Any, carried: Sequence[Any], batch: Sequence[Any] = (), previous: Sequence[Any] = ()
+    ) -> Any:
         """Evaluate, look at the rules, and apply the optimizer.
 
         Parameters
@@ -92,6 +94,9 @@ class StepGraph:
             The rules' memory and the best so far, as in :class:`Position`.
         batch
             One structure of tensors for each name that a batch is bound to.
+        previous
+            Variables that take what :attr:`moved` held before the step. With them, the optimizer is applied
+            only if no rule ends the run; else the variables stay as they were.
 
         Returns
         -------
@@ -101,13 +106,41 @@ class StepGraph:
         """
         import tensorflow as tf
 
+        written = self.traced.written if previous else ()
+        before = {id(variable): tf.identity(variable.read_value()) for variable in written}
         (loss, *tracked), gradients, _ = self.evaluation.call(*batch)
         split = len(self._memory)
         verdict, memory = self.options.rules.check(at, loss, gradients, carried[:split])
         best = self._better(loss, verdict, carried[split:])
-        self.apply(gradients)
+        if previous:
+            self._apply_or_stay(verdict, gradients, previous, before)
+        else:
+            self.apply(gradients)
         recorded = [tf.cast(number, self.dtype) for number in (loss, *tracked)]
         return verdict, recorded[0], tf.stack(recorded), [*memory, *best]
+
+    def _apply_or_stay(
+        self, verdict: Any, gradients: Sequence[Any], previous: Sequence[Any], before: Mapping[int, Any]
+    ) -> None:
+        """Apply the optimizer if the verdict is to go on, after `previous` took what the variables held.
+
+        `before` has what the program assigned itself, from before that, by the ids of the variables.
+        """
+        import tensorflow as tf
+
+        def applied() -> Any:
+            for copy, variable in zip(previous, self.moved, strict=True):
+                held = before.get(id(variable))
+                copy.assign(variable.read_value() if held is None else held)
+            self.apply(gradients)
+            return tf.constant(0)
+
+        def stayed() -> Any:
+            for variable in self.traced.written:
+                variable.assign(before[id(variable)])
+            return tf.constant(0)
+
+        tf.cond(tf.equal(verdict, GO), applied, stayed)
 
     def apply(self, gradients: Sequence[Any]) -> None:
         """Apply the optimizer to the leaves, and project these to their bounds."""

@@ -30,6 +30,7 @@ from tape_magic.engine.minimization.scipy_solver.functions import (
 )
 from tape_magic.engine.minimization.scipy_solver.vector import Flat, Vector
 from tape_magic.engine.minimization.unconnected import Record, record_of
+from tape_magic.engine.record.recorder import Recorder
 from tape_magic.engine.tracing.failures import compile_failures, missing_gradients, trace_failures
 from tape_magic.engine.tracing.loss import require_loss, require_residuals
 from tape_magic.engine.tracing.stepping import lines_of_steps
@@ -247,7 +248,11 @@ class Evaluations:
     def _run_eagerly(self) -> None:
         self._traced = self._backend = None
         program = EagerProgram(self._problem, self.require)
-        self._connect(program.start(gradient=self._method.gradient))
+        recorder = Recorder()
+        with recorder.listening():
+            connected = program.start(gradient=self._method.gradient)
+        self._problem.note_recorded_steps(recorder)
+        self._connect(connected)
         self._backend = EagerBackend(program, self.flat, self._problem.settings.track, self._ladder.reason)
 
     def _take_up(self, made: CompiledFunctions) -> None:
