@@ -199,12 +199,12 @@ class Pushforward:
         """Return the places of the loop's values that have a tangent in some round."""
         moving = {index for index, one in enumerate(tangents) if one is not None}
         while True:
-            found = moving | self._moving(body, given, number, moving)
+            found = moving | self.moving(body, given, number, moving)
             if found == moving:
                 return moving
             moving = found
 
-    def _moving(self, graph: Any, given: Sequence[Any], number: int, moving: Collection[int]) -> set[int]:
+    def moving(self, graph: Any, given: Sequence[Any], number: int, moving: Collection[int]) -> set[int]:
         """Return the places of a graph's outputs that may have a tangent along a direction."""
         seeded = self._directions[number]
         moved = set()
@@ -229,7 +229,7 @@ class Pushforward:
         places = []
         for number, each in enumerate(tangents):
             moving = {index for index, one in enumerate(each) if one is not None}
-            found = set().union(*(self._moving(graph, inputs, number, moving) for graph in graphs))
+            found = set().union(*(self.moving(graph, inputs, number, moving) for graph in graphs))
             places += [(number, index) for index in sorted(found)]
 
         def branch(graph: Any) -> list[Any]:
@@ -245,6 +245,25 @@ class Pushforward:
         for (number, index), tangent in zip(places, flat[count:], strict=True):
             results[number][index] = tangent
         return list(flat[:count]), results
+
+
+def passes_gradients(graph: Any, output: Any) -> bool:
+    """Return whether a gradient by what moves passes each operation that leads to a tensor of a graph.
+
+    Not where an operation is a graph by itself, or has a gradient that is not known here.
+    """
+    needed = _needed([output])
+    for operation in graph.get_operations():
+        if operation.name not in needed or operation.type in ("Placeholder", "ReadVariableOp"):
+            continue
+        kind, moves = operation.type, any(_may_move(one) for one in operation.outputs)
+        known = kind in _LINEAR or kind in _BILINEAR or kind in _ELEMENTWISE or kind in _FLAT
+        given = bool(operation.inputs) and any(_may_move(one) for one in operation.inputs)
+        if kind in CALLING or kind in LOOPS or kind in BRANCHES or custom_gradient_name(operation):
+            return False
+        if moves and given and not known:
+            return False
+    return True
 
 
 def _needed(outputs: Sequence[Any]) -> set[str]:

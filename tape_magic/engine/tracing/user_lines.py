@@ -23,14 +23,18 @@ class UserLines:
 
     def of(self, operation: Any) -> int | None:
         """Return the line that made an operation; ``None`` for one that is not the program's."""
-        lines = [frame.lineno for frame in operation.traceback if frame.filename in self.filenames]
+        lines = [frame.lineno for frame in operation.traceback or () if frame.filename in self.filenames]
         return int(lines[-1]) if lines else None
 
     def of_message(self, graph: Any, message: str) -> int | None:
-        """Return the line of the first operation of a graph that an error message names.
+        """Return the line of the operations of the type that an error message names, if it is one line.
 
-        Where it names a type of operations only, they must all be of one line.
+        Else it is that of the first operation of a graph that the message names.
         """
+        kind = re.search(r"no entry for: (\w+)|op type: (\w+)|unsupported operations[^:]*:\s*(\w+)", message)
+        lines = set() if kind is None else set(self._of_type(graph, next(filter(None, kind.groups()))))
+        if len(lines) == 1 and (line := lines.pop()):
+            return line
         operations = {operation.name: operation for operation in graph.get_operations()}
         named = re.findall(r"\{\{node ([^}]+)\}\}|operation '([^']+)'", message)
         for node in (one or other for one, other in named):
@@ -41,9 +45,7 @@ class UserLines:
                 line = None if operation is None else self.of(operation)
                 if line:
                     return line
-        kind = re.search(r"no entry for: (\w+)|op type: (\w+)", message)
-        lines = set() if kind is None else set(self._of_type(graph, kind[1] or kind[2]))
-        return lines.pop() if len(lines) == 1 else None
+        return None
 
     def _of_type(self, graph: Any, kind: str, outer: int | None = None) -> Iterator[int | None]:
         """Yield the line of each operation of a type; for a function from elsewhere, that of its call."""

@@ -15,6 +15,7 @@ import numpy as np
 
 from tape_magic.engine.minimization.compiling import CompileWaiter
 from tape_magic.engine.minimization.data.cursor import DataCursor
+from tape_magic.engine.minimization.keras_loop.previous_values import PreviousValues
 from tape_magic.engine.minimization.keras_loop.protocol import Chunk, Final, Loop, Position, WayBack
 from tape_magic.engine.minimization.keras_loop.step_graph import StepGraph
 from tape_magic.engine.minimization.log import Recorded
@@ -58,9 +59,8 @@ class CompiledLoop:
         self._call: Any = None
         self.way_back = WayBack()
         self.cursor: DataCursor | None = None
-        self._previous: list[Any] = []
-        if graph.options.careful and not jit and sum(map(bytes_of, self.moved)) >= LARGE:
-            self._previous = [_empty_variable(variable.dtype) for variable in self.moved]
+        in_place = graph.options.careful and not jit and sum(map(bytes_of, self.moved)) >= LARGE
+        self._previous = PreviousValues(self.moved if in_place else ())
 
     def lay_out(self) -> None:
         """Lay the chunk out for the compiler, which is Python's work."""
@@ -94,7 +94,7 @@ class CompiledLoop:
         """Go on from where another loop over the same variables stands, and go back as it could."""
         self.way_back = other.way_back
         if isinstance(other, CompiledLoop) and (before := other.before_last_step):
-            assign_all(zip(self._previous, before, strict=False))
+            assign_all(zip(self._previous.copies, before, strict=False))
             if self._carries_copies:
                 self.way_back.copies = [before, before]
 
@@ -103,18 +103,12 @@ class CompiledLoop:
         """For a careful loop, the variables before its last step; empty where it took none."""
         if self._carries_copies:
             return self.way_back.copies[0] if self.way_back.copies else ()
-        taken = [copy.read_value() for copy in self._previous]
-        filled = all(one.shape == variable.shape for one, variable in zip(taken, self.moved, strict=False))
-        return taken if filled else ()
+        return self._previous.taken()
 
     @property
     def _carries_copies(self) -> bool:
-        """Whether a careful loop carries the variables from before its steps along.
-
-        As a graph, it has large ones in variables of its own instead: a graph that is given copies, or
-        returns some, holds twice as many.
-        """
-        return self._graph.options.careful and not self._previous
+        """Whether a careful loop carries the variables from before its steps along, and not in place."""
+        return self._graph.options.careful and not self._previous.copies
 
     def begin(self, step: int = 0) -> Position:
         """Begin a run at a step, from the variables as they are."""
@@ -123,11 +117,8 @@ class CompiledLoop:
 
     def release(self) -> None:
         """Let go of the values and the data of a run that is over."""
-        import tensorflow as tf
-
         self.way_back, self.cursor = WayBack(), None
-        for copy in self._previous:
-            copy.assign(tf.zeros([0], copy.dtype))
+        self._previous.release()
 
     def reset(self) -> None:
         """Do nothing: a compiled loop keeps no evaluation."""
@@ -143,24 +134,8 @@ class CompiledLoop:
     def advance(self, position: Position, end: int, stretch: int, waiter: CompileWaiter) -> Chunk:
         """Run one chunk, of as many steps as can be recorded; see :meth:`Loop.advance`."""
         if not self._graph.options.careful:
-            self._mark(position)
+            self.way_back.note(position, self.moved, self._graph.is_finite)
         return self._called(position, min(end, position.step + self._capacity(stretch)), stretch, waiter)
-
-    def _mark(self, position: Position) -> None:
-        """Remember the variables, so that the steps from here on can be repeated."""
-        if sum(map(bytes_of, self.moved)) < LARGE:
-            # Reading costs next to nothing: a variable copies itself when it is assigned while it is read.
-            self.way_back.mark(position, read_all(self.moved))
-        elif self.way_back.due(position.step) and (not self.way_back.last or self._is_finite()):
-            self.way_back.mark_alone(position, read_all(self.moved))
-
-    def _is_finite(self) -> bool:
-        """Return whether the loss is finite at the variables as they are."""
-        written = self._graph.traced.written
-        before = read_all(written)
-        front, _, _ = self._graph.evaluation.call()
-        assign_all(zip(written, before, strict=True))
-        return math.isfinite(float(front[0]))
 
     def _capacity(self, stretch: int) -> int:
         """Return the most steps of a chunk."""
@@ -168,7 +143,7 @@ class CompiledLoop:
 
     def return_to(self, step: int, chunk: Chunk) -> Chunk:
         """Put the variables back and repeat the steps until `step`; a careful loop has copies."""
-        if self._previous:
+        if self._previous.copies:
             if step < chunk.last:
                 self._assign(self.before_last_step)
             return chunk
@@ -299,7 +274,7 @@ class CompiledLoop:
 
         careful = self._carries_copies
         before = [tf.identity(variable.read_value()) for variable in self.moved] if careful else []
-        verdict, loss, recorded, carried = self._graph.step(at, carried, previous=self._previous)
+        verdict, loss, recorded, carried = self._graph.step(at, carried, previous=self._previous.copies)
         # The copies from before the last step stay: a loss that is not finite leads back to there.
         return verdict, loss, recorded, carried, [before, copies[0]] if careful else copies
 
@@ -310,13 +285,6 @@ class CompiledLoop:
 def beyond(values: Any, low: Any) -> Any:
     """Return where `values` is a new minimum. NaN is smaller than any number, and the first NaN is kept."""
     return ~((values >= low) | (low != low))
-
-
-def _empty_variable(dtype: Any) -> Any:
-    """Return a variable that takes a value of any shape later."""
-    import tensorflow as tf
-
-    return tf.Variable(tf.zeros([0], dtype), trainable=False, shape=tf.TensorShape(None))
 
 
 def _nothing() -> Recorded:

@@ -42,7 +42,7 @@ class DataLoop(CompiledLoop):
     def _function(self) -> Callable[..., Any]:
         import tensorflow as tf
 
-        step: Callable[..., Any] = functools.partial(self._graph.step, previous=self._previous)
+        step: Callable[..., Any] = functools.partial(self._graph.step, previous=self._previous.copies)
         if self._jit:
             step = tf.function(step, autograph=False, jit_compile=True)
         self._compiled_step = step

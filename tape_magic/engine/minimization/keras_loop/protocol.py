@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -11,7 +11,8 @@ from tape_magic.engine.minimization.log import Recorded
 from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.minimization.stop_rules import Rules
 from tape_magic.engine.minimization.unconnected import Record
-from tape_magic.engine.values.copies import kept_copy
+from tape_magic.engine.values.copies import LARGE, bytes_of, kept_copy
+from tape_magic.engine.values.tensors import read_all
 
 CHUNK_SECONDS = 0.05
 """About how long a chunk lasts: Stop, Ctrl-C and the display are served between chunks."""
@@ -130,6 +131,17 @@ class WayBack:
     def mark(self, position: Position, values: list[Any]) -> None:
         """Remember the variables at a position."""
         self._marks = [*self._marks, (position, values)][-self._depth :]
+
+    def note(self, position: Position, variables: Sequence[Any], is_finite: Callable[[], bool]) -> None:
+        """Remember the variables at a position, if the last mark is not enough to repeat steps from.
+
+        `is_finite` tells whether the loss is finite there.
+        """
+        if sum(map(bytes_of, variables)) < LARGE:
+            # Reading costs next to nothing: a variable copies itself when it is assigned while it is read.
+            self.mark(position, read_all(variables))
+        elif self.due(position.step) and (not self._marks or is_finite()):
+            self.mark_alone(position, read_all(variables))
 
     def mark_alone(self, position: Position, values: Iterable[Any]) -> None:
         """Remember copies of the variables at a position, at which all is finite, and nothing before it."""

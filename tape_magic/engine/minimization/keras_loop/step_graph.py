@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tape_magic.engine.minimization.keras_loop.protocol import LoopOptions, Position
 from tape_magic.engine.minimization.optimizers import scaled_for
 from tape_magic.engine.minimization.stop_rules import GO, LOSS_LOST
+from tape_magic.engine.process.interrupts import assign_all
 from tape_magic.engine.tracing.evaluation import Evaluation
 from tape_magic.engine.tracing.traced import Traced
 from tape_magic.engine.values.leaves import Leaf
-from tape_magic.engine.values.tensors import tf_variable
+from tape_magic.engine.values.tensors import read_all, tf_variable
 
 
 class StepGraph:
@@ -78,6 +80,13 @@ class StepGraph:
         # These values stand for the best before there is any.
         values = [tf.zeros(variable.shape, variable.dtype) for variable in self.kept]
         return Position(step, self._memory, (tf.constant(float("inf"), self.evaluation.dtype), *values))
+
+    def is_finite(self) -> bool:
+        """Return whether the loss is finite at the variables as they are; only for a program without data."""
+        before = read_all(self.traced.written)
+        front, _, _ = self.evaluation.call()
+        assign_all(zip(self.traced.written, before, strict=True))
+        return math.isfinite(float(front[0]))
 
     # -- in TensorFlow -------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from tape_magic.engine.minimization.engine_choice import (
 from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.minimization.scipy_methods import Method, refuse_size
 from tape_magic.engine.minimization.scipy_solver.backends import Backend, EagerBackend, GraphBackend
+from tape_magic.engine.minimization.scipy_solver.columns import surely_connected
 from tape_magic.engine.minimization.scipy_solver.functions import (
     ANEW,
     SECOND,
@@ -212,7 +213,7 @@ class Evaluations:
         problem.note_steps(lines_of_steps(traced))
         problem.begin()
         connected: Sequence[bool] = [True] * len(leaves)
-        if method.gradient:
+        if method.gradient and not surely_connected(traced, leaves):
             with missing_gradients(DERIVATIVE_FREE):
                 connected = traced.evaluation(leaves).connected
         self._connect(connected)

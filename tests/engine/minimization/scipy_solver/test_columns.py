@@ -11,7 +11,8 @@ import pytest
 import tensorflow as tf
 
 import tape_magic
-from tape_magic.engine.minimization.scipy_solver.columns import jacobian_by_columns
+from tape_magic.engine.internals.graphs import operation_count
+from tape_magic.engine.minimization.scipy_solver.columns import jacobian_by_columns, surely_connected
 from tape_magic.engine.minimization.scipy_solver.vector import Flat
 from tape_magic.engine.program.function import FunctionProgram
 from tape_magic.engine.tracing.loss import require_residuals
@@ -144,6 +145,36 @@ def test_jacobians(program: str) -> None:
         np.testing.assert_allclose(found(), expected, rtol=1e-6)
         return
     np.testing.assert_allclose(found(), by_rows(read, flat), rtol=1e-10, atol=1e-12)
+
+
+def test_one_parameter_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there are many operations, those of one parameter are laid out, in a loop over all of them."""
+    monkeypatch.setattr("tape_magic.engine.minimization.scipy_solver.columns.FEW_OPERATIONS", 0)
+    for program in ("a loop that Python unrolls", "branches", "a loop"):
+        read = PROGRAMS[program]
+        np.testing.assert_allclose(
+            columns(read, flat_of(P))(), by_rows(read, flat_of(P)), rtol=1e-10, atol=1e-12
+        )
+    graph = columns(unrolled, flat_of(P)).graph
+    assert operation_count(graph) < 4 * traced(unrolled).size
+    assert columns(lambda: doubled(P[0] * T), flat_of(P)).structured_outputs is None
+
+
+def test_what_is_surely_connected() -> None:
+    leaves = flat_of(P, S).leaves
+    for read in (unrolled, lambda: tf.exp(P[0] * T) - T, lambda: tf.stop_gradient(P) + P):
+        assert surely_connected(traced(read), leaves[:1])
+    for read in (
+        lambda: tf.stop_gradient(P) * T[:3],
+        lambda: tf.round(P) * T[:3],
+        lambda: doubled(P[0] * T),
+        lambda: tf.numpy_function(np.exp, [P], tf.float64) + P,
+        lambda: tf.cast(tf.cast(P, tf.int32), tf.float64),
+        lambda: tf.constant(T) * tf.cast(S, tf.float64),
+        looped,
+    ):
+        assert not surely_connected(traced(read), leaves[:1])
+    assert not surely_connected(traced(unrolled), leaves)
 
 
 @pytest.mark.parametrize("program", ["a loop", "branches"])
