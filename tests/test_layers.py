@@ -131,6 +131,7 @@ ROOMS: dict[str, set[str]] = {
     "magics/line": {"engine/minimization", "engine/devices/words.py", "notation", "syntax"},
     "magics": {
         "engine/api",
+        "engine/process/interrupts.py",
         "engine/process/output.py",
         "magics/cell",
         "magics/line",

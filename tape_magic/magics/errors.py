@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 from IPython.core.error import UsageError
 
 from tape_magic.display.content.width import clean
+from tape_magic.engine.process.interrupts import undropped
 from tape_magic.errors import ArgumentError, TapeMagicError, describe_error, shorten
 from tape_magic.magics.cell.cache import CellCache
 from tape_magic.magics.cell.cell import Cell, CellSyntaxError
@@ -55,7 +56,7 @@ def compiled_cell(shell: Any, body: str, magic: Magic, kept: CellCache) -> Itera
 
 
 def interruptible(method: Method) -> Method:
-    """Have an interrupt of a magic's method shown in one line.
+    """Have an interrupt of a magic's method end it, and shown in one line.
 
     It wraps the whole method, since an interrupt can come before the method's first ``with`` is entered.
     """
@@ -63,7 +64,7 @@ def interruptible(method: Method) -> Method:
     @functools.wraps(method)
     def run(*arguments: Any) -> Any:
         try:
-            return method(*arguments)
+            return undropped(lambda: method(*arguments))
         except KeyboardInterrupt as error:
             line = describe_error(error)
             _shown_as(error, lambda: [line])

@@ -102,7 +102,7 @@ class TapeMagics(Magics):
                 except MinimizeInterrupted as interrupted:
                     namespace[name] = interrupted.result
                     if not options.quiet:
-                        progress.finish(interrupted.result)
+                        progress.finish(interrupted.result, at_once=True)
                     # No subclass: front ends look at the name of the exception's class.
                     raise KeyboardInterrupt(str(interrupted)) from None
                 namespace[name] = done.result

@@ -164,12 +164,12 @@ class WidgetProgress:
         self.panel.settle()
         return self.panel.wish
 
-    def finish(self, result: MinimizeResult) -> None:
+    def finish(self, result: MinimizeResult, *, at_once: bool = False) -> None:
         """Replace the panel by the report: a saved notebook would reopen a living widget as an error."""
         if self._handle is None:
             display(result)
             return
-        if not self._seen():
+        if not self._seen(0.0 if at_once else SEEN_SECONDS):
             # A front end that shows no widgets may not be able to change an output, either.
             self._empty()
             display(result)
@@ -179,11 +179,15 @@ class WidgetProgress:
         self._handle.update(bundle, raw=True)
         self._handle = None
 
-    def _seen(self) -> bool:
-        """Return whether a front end shows the panel, or ``True`` where its message could not arrive."""
+    def _seen(self, seconds: float) -> bool:
+        """Return whether a front end shows the panel, or ``True`` where its message could not arrive.
+
+        It may say so until `seconds` after the panel was opened.
+        """
         if self._poll is None or self.panel is None:
             return True
-        while not self.panel.seen and time.monotonic() < self._opened + SEEN_SECONDS:
+        self._poll()
+        while not self.panel.seen and time.monotonic() < self._opened + seconds:
             self._poll()
             time.sleep(0.01)
         return self.panel.seen

@@ -43,8 +43,8 @@ class Progress(Protocol):
     def wish(self) -> Wish:
         """Return whether the user wants the run to go on, to pause or to stop."""
 
-    def finish(self, result: MinimizeResult) -> None:
-        """Show the report of a run that is over."""
+    def finish(self, result: MinimizeResult, *, at_once: bool = False) -> None:
+        """Show the report of a run that is over; `at_once` where the user waits for the end of the cell."""
 
     def close(self) -> None:
         """Close everything that is open, also after an error."""
@@ -60,7 +60,7 @@ class NoProgress:
         """Return the wish to go on, since there is nothing to click."""
         return Wish.GO_ON
 
-    def finish(self, result: MinimizeResult) -> None:
+    def finish(self, result: MinimizeResult, *, at_once: bool = False) -> None:
         """Show the report."""
         display(result)
 

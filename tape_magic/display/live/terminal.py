@@ -44,7 +44,7 @@ class TerminalProgress:
         """Return the wish to go on, since on a terminal Ctrl-C stops a run."""
         return Wish.GO_ON
 
-    def finish(self, result: MinimizeResult) -> None:
+    def finish(self, result: MinimizeResult, *, at_once: bool = False) -> None:
         """Remove the line and print the report."""
         self.close()
         display(result)

@@ -1,14 +1,59 @@
-"""Ctrl-C and the ■ button: deferred to the end of a chunk, or held back while state is restored."""
+"""Ctrl-C and the ■ button: deferred to the end of a chunk, held back while state is restored, never lost."""
 
 from __future__ import annotations
 
+import _thread
 import signal
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol, TypeVar
+
+Result = TypeVar("Result")
+
+AGAIN_SECONDS = 0.001
+"""Seconds after which an interrupt that Python dropped is sent again: the callback has returned by then."""
+
+
+class Hearer(Protocol):
+    """What is told of the interrupts of a block."""
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Hear of an interrupt; may raise ``KeyboardInterrupt``."""
+
+    def dropped(self) -> None:
+        """Hear that Python has dropped what was raised; the interrupt comes again."""
+
+    def note(self) -> None:
+        """Hear of an interrupt that could not raise, since the block was ending."""
+
+
+@dataclass
+class PlainInterrupt:
+    """An interrupt that raises at once, as without a handler.
+
+    Attributes
+    ----------
+    owed
+        Whether an interrupt has yet to raise.
+    """
+
+    owed: bool = False
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Raise ``KeyboardInterrupt``."""
+        self.owed = False
+        raise KeyboardInterrupt
+
+    def dropped(self) -> None:
+        """Note that an interrupt has to raise."""
+        self.owed = True
+
+    note = dropped
 
 
 @dataclass
@@ -23,19 +68,32 @@ class Interrupt:
         Whether the first interrupt raises ``KeyboardInterrupt``, too.
     waits
         Whether no interrupt raises any more, since state is being restored.
+    comes_again
+        Whether the next interrupt is the last one, which Python dropped.
     """
 
     pressed: bool = False
     again: bool = False
     at_once: bool = False
     waits: bool = False
+    comes_again: bool = False
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Note an interrupt; raise ``KeyboardInterrupt`` for the second, or with `at_once` for the first."""
-        self.again = self.pressed
+        if not self.comes_again:
+            self.again = self.pressed
+        self.comes_again = False
         self.pressed = True
         if (self.again or self.at_once) and not self.waits:
             raise KeyboardInterrupt
+
+    def dropped(self) -> None:
+        """Note that the next interrupt is the same one."""
+        self.comes_again = True
+
+    def note(self) -> None:
+        """Note an interrupt."""
+        self.pressed = True
 
     @contextmanager
     def raising(self) -> Iterator[None]:
@@ -68,26 +126,161 @@ class CleanupGuard:
     waits
         Whether an interrupt has to wait from now on.
     pressed
-        Whether an interrupt came while it had to wait.
+        Whether an interrupt has yet to raise at the end.
+    raised
+        Whether one was raised.
     """
 
     waits: bool = False
     pressed: bool = False
+    raised: bool = False
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Raise ``KeyboardInterrupt`` for the first interrupt; what follows it is restored undisturbed."""
-        if self.waits:
+        if self.waits or self.raised:
             self.pressed = True
             return
-        self.waits = True
+        self.raised = True
         raise KeyboardInterrupt
+
+    def dropped(self) -> None:
+        """Have the interrupt raise when it comes again, or at the end."""
+        self.raised, self.pressed = False, True
+
+    def note(self) -> None:
+        """Have an interrupt raise at the end."""
+        self.pressed = True
+
+
+class Listener:
+    """Has someone hear of the interrupts of a block, and sends those again that Python drops.
+
+    Python drops an exception in a callback that nobody waits for, such as that of a weak reference, and says
+    so to ``sys.unraisablehook`` only: without a second interrupt, the cell would run to its end.
+
+    To be entered and left as in :func:`undropped`: Python can raise in any call, but not where an attribute is
+    set. On any other thread than the main one, nothing is installed, since Python delivers no signals there.
+
+    Parameters
+    ----------
+    hearer
+        Who is told.
+
+    Attributes
+    ----------
+    holds
+        Whether an interrupt is noted only, while handlers are installed or put back.
+    """
+
+    def __init__(self, hearer: Hearer) -> None:
+        self.holds = True
+        self._hearer = hearer
+        self._before: Any = None
+        self._opened = self._noted = False
+        self._raised: KeyboardInterrupt | None = None
+        self._again: _thread.LockType | None = None
+
+    def open(self) -> None:
+        """Listen from now on."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        self._thread = threading.get_ident()
+        self._hook = sys.unraisablehook
+        self._opened = True
+        self._before = signal.signal(signal.SIGINT, self._handle)
+        sys.unraisablehook = self._unraisable
+        self.holds = False
+        if self._noted:
+            self._noted = False
+            self._handle(signal.SIGINT, None)
+
+    def close(self) -> None:
+        """Put the handlers from before back, once :attr:`holds` is set."""
+        if not self._opened:
+            return
+        if self._again is not None:
+            self._again.acquire()  # what is sent again arrives while someone hears it
+        self._raised = None
+        if sys.unraisablehook == self._unraisable:
+            sys.unraisablehook = self._hook
+        # `before` is None for a handler that was not set from Python, which Python cannot put back.
+        signal.signal(signal.SIGINT, self._before if self._before is not None else signal.default_int_handler)
+        self._opened = False
+        if self._noted:
+            self._hearer.note()
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.holds:
+            self._noted = True
+            return
+        try:
+            self._hearer.handle(number, frame)
+        except KeyboardInterrupt as error:
+            self._raised = error
+            raise
+
+    def _unraisable(self, dropped: Any) -> None:
+        """Send an interrupt again whose exception Python has dropped; pass all else on."""
+        if self._raised is None or dropped.exc_value is not self._raised:
+            self._hook(dropped)
+            return
+        self._raised = None
+        self._hearer.dropped()
+        if self._again is None or not self._again.locked():
+            self._again = _thread.allocate_lock()
+            self._again.acquire()
+            # No threading.Thread, whose locks the thread that is interrupted may hold.
+            _thread.start_new_thread(self._send_again, (self._again,))
+
+    def _send_again(self, done: _thread.LockType) -> None:
+        try:
+            time.sleep(AGAIN_SECONDS)
+            if sys.platform == "win32":
+                _thread.interrupt_main()
+            else:
+                signal.pthread_kill(self._thread, signal.SIGINT)  # unlike a flag, it ends a sleep
+        finally:
+            done.release()
+
+
+@contextmanager
+def hearing(hearer: Hearer) -> Iterator[None]:
+    """Have someone hear of the interrupts of a block; see :class:`Listener`."""
+    listener = Listener(hearer)
+    try:
+        listener.open()
+        yield
+    finally:
+        listener.holds = True
+        listener.close()
+
+
+def undropped(call: Callable[[], Result]) -> Result:
+    """Call with interrupts as they are without this, but for one whose exception Python drops: it comes again.
+
+    A handler of the user's own stays.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        return call()
+    plain = PlainInterrupt()
+    listener = Listener(plain)
+    # No `with`: an interrupt can raise where it calls `__exit__`, and the handlers would stay.
+    try:
+        listener.open()
+        result = call()
+    finally:
+        listener.holds = True
+        listener.close()
+    if plain.owed:
+        raise KeyboardInterrupt
+    return result
 
 
 @contextmanager
 def deferred_interrupt() -> Iterator[Interrupt]:
     """Note the first interrupt in the block, and raise ``KeyboardInterrupt`` at the second."""
     interrupt = Interrupt()
-    with _handling_interrupts(interrupt.handle):
+    with hearing(interrupt):
         yield interrupt
 
 
@@ -95,27 +288,10 @@ def deferred_interrupt() -> Iterator[Interrupt]:
 def guarded_cleanup() -> Iterator[CleanupGuard]:
     """Let one interrupt raise in the block; hold back those that come while the guard waits until its end."""
     guard = CleanupGuard()
-    with _handling_interrupts(guard.handle):
+    with hearing(guard):
         yield guard
     if guard.pressed:
         raise KeyboardInterrupt
-
-
-@contextmanager
-def _handling_interrupts(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Install a handler of SIGINT for the block.
-
-    On any other thread than the main one, nothing is installed: Python delivers no signals there.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, handler)
-    try:
-        yield
-    finally:
-        # `before` is None for a handler that was not set from Python, which Python cannot put back.
-        signal.signal(signal.SIGINT, before if before is not None else signal.default_int_handler)
 
 
 def assign_all(pairs: Iterable[tuple[Any, Any]]) -> None:

@@ -8,6 +8,7 @@ evaluated there yet.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,7 +17,14 @@ import numpy as np
 from tape_magic.engine.minimization.compiling import CompileWaiter
 from tape_magic.engine.minimization.data.cursor import DataCursor
 from tape_magic.engine.minimization.keras_loop.previous_values import PreviousValues
-from tape_magic.engine.minimization.keras_loop.protocol import Chunk, Final, Loop, Position, WayBack
+from tape_magic.engine.minimization.keras_loop.protocol import (
+    CHUNK_SECONDS,
+    Chunk,
+    Final,
+    Loop,
+    Position,
+    WayBack,
+)
 from tape_magic.engine.minimization.keras_loop.step_graph import StepGraph
 from tape_magic.engine.minimization.log import Recorded
 from tape_magic.engine.minimization.problem import Problem
@@ -28,6 +36,13 @@ from tape_magic.engine.values.tensors import read_all
 
 ROWS = 1 << 12
 """The most values, or stretches of values, that a chunk records of each series."""
+
+LONGEST_SECONDS = 2 * CHUNK_SECONDS
+"""A chunk ends with the step in which so much time has passed, however many were planned.
+
+Steps that wait for data, or for Python, can become slower at any time. Others cannot, and a look at the clock
+would take them 3 µs; XLA has no clock.
+"""
 
 
 class CompiledLoop:
@@ -68,7 +83,7 @@ class CompiledLoop:
 
     def rehearsal(self) -> tuple[Any, Sequence[Any]]:
         """Return the function to compile, and the arguments of a call of no steps."""
-        return self._call, self._arguments(self._graph.position(0), 0, 1)
+        return self._call, self._arguments(self._graph.position(0), 0, 1, math.inf)
 
     def _function(self) -> Callable[..., Any]:
         """Return the chunk as a concrete function, since TensorFlow warns of many traces of other ones."""
@@ -82,11 +97,11 @@ class CompiledLoop:
     def _specs(self) -> list[Any]:
         import tensorflow as tf
 
-        count = tf.TensorSpec([], tf.int64)
+        count, until = tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.float64)
         begin = self._graph.position(0)
         carried = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in [*begin.memory, *begin.best]]
         copies = [tf.TensorSpec(v.shape, v.dtype) for v in self.moved] if self._carries_copies else []
-        return [count, count, count, carried, copies]
+        return [count, count, count, until, carried, copies]
 
     # -- the run, from Python ------------------------------------------------------------------------
 
@@ -135,7 +150,9 @@ class CompiledLoop:
         """Run one chunk, of as many steps as can be recorded; see :meth:`Loop.advance`."""
         if not self._graph.options.careful:
             self.way_back.note(position, self.moved, self._graph.is_finite)
-        return self._called(position, min(end, position.step + self._capacity(stretch)), stretch, waiter)
+        until = time.time() + LONGEST_SECONDS
+        end = min(end, position.step + self._capacity(stretch))
+        return self._called(position, end, stretch, waiter, until)
 
     def _capacity(self, stretch: int) -> int:
         """Return the most steps of a chunk."""
@@ -185,18 +202,20 @@ class CompiledLoop:
     def _assign(self, values: Sequence[Any]) -> None:
         assign_all(zip(self.moved, values, strict=True))
 
-    def _arguments(self, position: Position, end: int, stretch: int) -> list[Any]:
+    def _arguments(self, position: Position, end: int, stretch: int, until: float) -> list[Any]:
         import tensorflow as tf
 
         numbers = [tf.constant(number, tf.int64) for number in (position.step, end, stretch)]
         copies: list[Any] = []
         if self._carries_copies:
             copies = self.way_back.copies[0] if self.way_back.copies else read_all(self.moved)
-        return [*numbers, [*position.memory, *position.best], copies]
+        return [*numbers, tf.constant(until, tf.float64), [*position.memory, *position.best], copies]
 
-    def _called(self, position: Position, end: int, stretch: int, waiter: CompileWaiter) -> Chunk:
+    def _called(
+        self, position: Position, end: int, stretch: int, waiter: CompileWaiter, until: float = math.inf
+    ) -> Chunk:
         step, verdict, loss, rows, carried, recorded, self.way_back.copies = self._call(
-            *self._arguments(position, end, stretch)
+            *self._arguments(position, end, stretch, until)
         )
         reached, code = int(step), int(verdict)
         split = len(position.memory)
@@ -206,12 +225,19 @@ class CompiledLoop:
 
     # -- the run, in TensorFlow --------------------------------------------------------------------
 
-    def _steps(self, start: Any, end: Any, stretch: Any, carried: list[Any], copies: list[Any]) -> Any:
+    def _steps(
+        self, start: Any, end: Any, stretch: Any, until: Any, carried: list[Any], copies: list[Any]
+    ) -> Any:
         """Run step by step, and record the values of each."""
         import tensorflow as tf
 
         size = self._graph.recorded
+        timed = self._graph.options.careful and not self._jit
         values = tf.TensorArray(self._graph.dtype, ROWS, element_shape=[size])
+
+        def goes_on(at: Any, verdict: Any, *_: Any) -> Any:
+            more = (verdict == GO) & (at < end)
+            return more & in_time(at, start, until) if timed else more
 
         def step(at: Any, _: Any, __: Any, carried: Any, copies: Any, values: Any) -> Any:
             verdict, loss, recorded, carried, copies = self._step(at, carried, copies)
@@ -219,13 +245,15 @@ class CompiledLoop:
             return at + 1, verdict, loss, carried, copies, values
 
         at, verdict, loss, carried, copies, values = tf.while_loop(
-            lambda at, verdict, *_: (verdict == GO) & (at < end),
+            goes_on,
             step,
             (start, tf.constant(GO), tf.zeros([], self._graph.dtype), carried, self._two(copies), values),
         )
         return at, verdict, loss, at - start, carried, [values.stack()], copies
 
-    def _stretches(self, start: Any, end: Any, stretch: Any, carried: list[Any], copies: list[Any]) -> Any:
+    def _stretches(
+        self, start: Any, end: Any, stretch: Any, until: Any, carried: list[Any], copies: list[Any]
+    ) -> Any:
         """Run stretches of steps, and record the least and the greatest values of each, with their places.
 
         XLA runs a small inner loop as one piece of machine code, several times faster than one that
@@ -280,6 +308,13 @@ class CompiledLoop:
 
     def _two(self, copies: list[Any]) -> list[list[Any]]:
         return [copies, copies] if self._carries_copies else []
+
+
+def in_time(at: Any, start: Any, until: Any) -> Any:
+    """Return whether a chunk goes on at a step, for the time that it has; its first step is always run."""
+    import tensorflow as tf
+
+    return (at == start) | (tf.timestamp() < until)
 
 
 def beyond(values: Any, low: Any) -> Any:

@@ -7,12 +7,13 @@ be taken twice, so the loop carries the values from before each step along; a gr
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from tape_magic.engine.minimization.compiling import CompileWaiter
 from tape_magic.engine.minimization.data.cursor import DataCursor
-from tape_magic.engine.minimization.keras_loop.compiled_loop import ROWS, CompiledLoop
+from tape_magic.engine.minimization.keras_loop.compiled_loop import ROWS, CompiledLoop, in_time
 from tape_magic.engine.minimization.keras_loop.protocol import Chunk, Position, WayBack
 from tape_magic.engine.minimization.keras_loop.step_graph import StepGraph
 from tape_magic.engine.minimization.stop_rules import GO, LOSS_LOST
@@ -58,7 +59,7 @@ class DataLoop(CompiledLoop):
         """
         begin = self._graph.position(0)
         own = DataCursor(self._data.feed, count=1)
-        return self._chunk, [own.catch_up(), *self._arguments(begin, 1 if self._jit else 0, 1)]
+        return self._chunk, [own.catch_up(), *self._arguments(begin, 1 if self._jit else 0, 1, math.inf)]
 
     def compile(self) -> None:
         """Compile by a call; XLA compiles at the first step, which is taken back."""
@@ -82,8 +83,10 @@ class DataLoop(CompiledLoop):
                 raise self._data.failure(error) from None
             raise
 
-    def _called(self, position: Position, end: int, stretch: int, waiter: CompileWaiter) -> Chunk:
-        chunk = super()._called(position, end, stretch, waiter)
+    def _called(
+        self, position: Position, end: int, stretch: int, waiter: CompileWaiter, until: float = math.inf
+    ) -> Chunk:
+        chunk = super()._called(position, end, stretch, waiter, until)
         *self.way_back.copies, more, last, before = self.way_back.copies
         data = self._data
         data.over = not more
@@ -101,7 +104,14 @@ class DataLoop(CompiledLoop):
         return self._data.any()
 
     def _over_batches(
-        self, iterator: Any, start: Any, end: Any, stretch: Any, carried: list[Any], copies: list[Any]
+        self,
+        iterator: Any,
+        start: Any,
+        end: Any,
+        stretch: Any,
+        until: Any,
+        carried: list[Any],
+        copies: list[Any],
     ) -> Any:
         """Run step by step; return after the copies a flag for more batches, and the last two batches."""
         import tensorflow as tf
@@ -136,7 +146,9 @@ class DataLoop(CompiledLoop):
             )
 
         at, verdict, more, loss, carried, copies, values, lasts = tf.while_loop(
-            lambda at, verdict, more, *_: (verdict == GO) & more & (at < end),
+            lambda at, verdict, more, *_: (
+                (verdict == GO) & more & (at < end) & in_time(at, start, until)
+            ),
             step,
             (
                 start,

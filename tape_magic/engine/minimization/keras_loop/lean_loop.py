@@ -8,6 +8,7 @@ loop that looks at each step repeats it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -122,7 +123,9 @@ class LeanLoop(CompiledLoop):
     def _capacity(self, stretch: int) -> int:
         return ROWS * max(stretch, self._block)
 
-    def _called(self, position: Position, end: int, stretch: int, waiter: CompileWaiter) -> Chunk:
+    def _called(
+        self, position: Position, end: int, stretch: int, waiter: CompileWaiter, until: float = math.inf
+    ) -> Chunk:
         if not self._doubtful:
             chunk = self._leanly(position, end, stretch)
             if chunk is not None:
@@ -132,7 +135,7 @@ class LeanLoop(CompiledLoop):
             self._assign(values)
         if self._call is None:
             self._compile_checked_loop(waiter)
-        return super()._called(position, min(end, position.step + ROWS * stretch), stretch, waiter)
+        return super()._called(position, min(end, position.step + ROWS * stretch), stretch, waiter, until)
 
     def _leanly(self, position: Position, end: int, stretch: int) -> Chunk | None:
         """Run a chunk; return ``None`` where it is not certain that all of it was finite."""
