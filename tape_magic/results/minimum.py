@@ -44,6 +44,9 @@ _CONVERGED = frozenset(
     {StopReason.TOLERANCE, StopReason.GRADIENT, StopReason.TARGET, StopReason.METHOD_CONVERGED}
 )
 
+BY_HAND = frozenset({StopReason.INTERRUPTED, StopReason.STOPPED})
+"""The reasons that are the user's wish."""
+
 
 @dataclass(frozen=True, eq=False)
 class VariableChange:
@@ -172,6 +175,11 @@ class MinimizeResult:
     def converged(self) -> bool:
         """Whether a rule of convergence ended the run."""
         return self.reason.converged
+
+    @property
+    def stepless(self) -> bool:
+        """Whether the user ended the run before its first step."""
+        return self.reason in BY_HAND and self.steps == self.first_step
 
     @property
     def steps_per_second(self) -> float:

@@ -14,8 +14,6 @@ TRACKED_POINTS = 64
 
 _UNFINISHED = (StopReason.INTERRUPTED, StopReason.STOPPED, StopReason.TIME, StopReason.METHOD_FAILED)
 
-_BY_HAND = (StopReason.INTERRUPTED, StopReason.STOPPED)
-
 _SHORT = 8
 """The most characters of a name in the heading of a table."""
 
@@ -51,11 +49,14 @@ def _minimum_verdict(result: MinimizeResult) -> Verdict:
     engine = "XLA" if result.engine == "xla" else result.engine
     compiling = f", of it compiling {numbers.duration(result.compile_seconds)}" if engine != "eager" else ""
     ended = result.reason.sentence
-    if result.reason in _BY_HAND and result.steps == result.first_step:
+    if result.stepless:
         of_this_run = " of this run" if result.first_step else ""
         begin = f"{ended} before the first step{of_this_run}: {name} = {numbers.number(result.loss)}"
         took = f"{numbers.duration(result.seconds)}{compiling}"
-        return Verdict(Tone.WARNING, begin, ("no step was applied", took, engine, result.optimizer))
+        same = all(np.array_equal(one.start, one.end, equal_nan=True) for one in result.variables.values())
+        left = "all variables are at their start values" if same else "no step was applied"
+        again = "run it again to go on" if result.first_step else "run it again to begin"
+        return Verdict(Tone.WARNING, begin, (left, again, took, engine, result.optimizer))
     details = [
         ended,
         f"{numbers.duration(result.seconds)}{compiling}",

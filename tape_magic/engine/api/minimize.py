@@ -32,7 +32,11 @@ class MinimizeInterrupted(KeyboardInterrupt):
     """An interrupt of a run between two steps; :attr:`result` is the result so far."""
 
     def __init__(self, result: MinimizeResult) -> None:
-        super().__init__(f"stopped after {result.steps:,} steps")
+        super().__init__(
+            "stopped before the first step"
+            if result.stepless
+            else f"stopped after {result.steps:,} step{'' if result.steps == 1 else 's'}"
+        )
         self.result = result
 
 
@@ -223,7 +227,7 @@ def minimize_program(
         try:
             with restore_after_interrupt():
                 control = RunControl(interrupt, wish, on_wait)
-                with control.raising():  # data are made ready by TensorFlow, which may drop an interrupt
+                with control.before_anything():  # data are made ready by TensorFlow, which may drop an interrupt
                     minimization = kind(problem, cache)
                 minimized = minimization.run(control, on_progress)
         except NoTensor:

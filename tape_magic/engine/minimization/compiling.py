@@ -159,7 +159,7 @@ class CompileWaiter:
     @contextmanager
     def tracing(self) -> Iterator[None]:
         """Let the first interrupt end the block, which traces the program; there is nothing to report yet."""
-        with self._control.raising():
+        with self._control.before_anything():
             yield
 
     def wait(self, compiling: BackgroundCompile, engine: str) -> None:

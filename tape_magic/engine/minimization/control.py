@@ -14,6 +14,8 @@ from tape_magic.results.steps import Step, Wish
 PAUSE_SECONDS = 0.02
 """Seconds after which a paused run asks again whether to go on."""
 
+NOTHING_CHANGED = "stopped before the first step; no variable was changed"
+
 
 class StopRequested(Exception):
     """The user asked a run to end while it worked for a compiler; :class:`RunControl` says why."""
@@ -86,6 +88,15 @@ class RunControl:
             if self._interrupt.again:
                 raise
             raise StopRequested from None
+
+    @contextmanager
+    def before_anything(self) -> Iterator[None]:
+        """Let the first interrupt end the block, in which nothing has been changed that a report could show."""
+        try:
+            with self.raising():
+                yield
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(NOTHING_CHANGED) from None
 
     @contextmanager
     def raising(self) -> Iterator[None]:

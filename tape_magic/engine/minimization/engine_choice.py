@@ -46,6 +46,11 @@ EARLY = "over before XLA would have been ready"
 """Why a run that began as a graph ended as one."""
 
 
+def still_compiling(engine: str) -> str:
+    """Return what is to be said of an engine that a run was not willing to wait for."""
+    return f"still compiling{'; --engine graph begins sooner' if engine == 'xla' else ''}"
+
+
 def xla_pays(seconds: float, laid_out: float) -> bool:
     """Return whether `seconds` of work as a graph are worth compiling with XLA.
 

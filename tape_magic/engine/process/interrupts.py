@@ -156,7 +156,8 @@ class Listener:
     """Has someone hear of the interrupts of a block, and sends those again that Python drops.
 
     Python drops an exception in a callback that nobody waits for, such as that of a weak reference, and says
-    so to ``sys.unraisablehook`` only: without a second interrupt, the cell would run to its end.
+    so to ``sys.unraisablehook`` only: without a second interrupt, the cell would run to its end. Before that,
+    Cython has ``sys.excepthook`` print it, with its traceback (seen in pyzmq 27).
 
     To be entered and left as in :func:`undropped`: Python can raise in any call, but not where an attribute is
     set. On any other thread than the main one, nothing is installed, since Python delivers no signals there.
@@ -185,10 +186,10 @@ class Listener:
         if threading.current_thread() is not threading.main_thread():
             return
         self._thread = threading.get_ident()
-        self._hook = sys.unraisablehook
+        self._hook, self._print = sys.unraisablehook, sys.excepthook
         self._opened = True
         self._before = signal.signal(signal.SIGINT, self._handle)
-        sys.unraisablehook = self._unraisable
+        sys.unraisablehook, sys.excepthook = self._unraisable, self._uncaught
         self.holds = False
         if self._noted:
             self._noted = False
@@ -203,6 +204,8 @@ class Listener:
         self._raised = None
         if sys.unraisablehook == self._unraisable:
             sys.unraisablehook = self._hook
+        if sys.excepthook == self._uncaught:
+            sys.excepthook = self._print
         # `before` is None for a handler that was not set from Python, which Python cannot put back.
         signal.signal(signal.SIGINT, self._before if self._before is not None else signal.default_int_handler)
         self._opened = False
@@ -218,6 +221,11 @@ class Listener:
         except KeyboardInterrupt as error:
             self._raised = error
             raise
+
+    def _uncaught(self, kind: Any, error: Any, traceback: Any) -> None:
+        """Print an exception, unless it is the interrupt that comes again."""
+        if error is not self._raised:
+            self._print(kind, error, traceback)
 
     def _unraisable(self, dropped: Any) -> None:
         """Send an interrupt again whose exception Python has dropped; pass all else on."""

@@ -250,13 +250,13 @@ class EagerLoop:
 
     # -- evaluations -----------------------------------------------------------------------------------
 
-    def final(self) -> Final:
+    def final(self, *, counts: bool = True) -> Final:
         """Evaluate at the variables as they are, unless the last evaluation did."""
         self._forget_record()
         if self._evaluated is None and self._has_batch and self._applied == self._began:
             self._bind_batch_before()  # a run that goes on from its end has taken one batch too many
         now = self._evaluated or self._evaluate()
-        if not math.isfinite(float(now.loss)):
+        if not counts or not math.isfinite(float(now.loss)):
             assign_all(zip(self._written, self._state, strict=True))  # no statistics of what is not finite
         return Final(now.loss, now.tracked, now.gradients, ())
 

@@ -7,7 +7,13 @@ from functools import partial
 
 from tape_magic.engine.minimization.compiling import CompileWaiter
 from tape_magic.engine.minimization.control import StopRequested
-from tape_magic.engine.minimization.engine_choice import EARLY, Ladder, refusal_of, xla_comes_too_late
+from tape_magic.engine.minimization.engine_choice import (
+    EARLY,
+    Ladder,
+    refusal_of,
+    still_compiling,
+    xla_comes_too_late,
+)
 from tape_magic.engine.minimization.keras_loop.chunks import ChunkPlanner
 from tape_magic.engine.minimization.keras_loop.loop_builder import LoopBuilder
 from tape_magic.engine.minimization.keras_loop.protocol import Chunk, Loop, Position
@@ -78,7 +84,7 @@ class Engines:
             self.reason = self._reason_for(self.engine)
         except StopRequested:
             assert self._builder.at_rest is not None
-            self.loop, self.reason = self._builder.at_rest, ""
+            self.loop, self.reason = self._builder.at_rest, still_compiling(self.engine)
         finally:
             self.compile_seconds += time.perf_counter() - started
         return self.loop.begin(step)

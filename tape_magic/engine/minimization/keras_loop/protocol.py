@@ -212,8 +212,8 @@ class Loop(Protocol):
     def record(self) -> Record:
         """Return the operations of one evaluation; only before the first chunk."""
 
-    def final(self) -> Final:
-        """Evaluate at the variables as they are."""
+    def final(self, *, counts: bool = True) -> Final:
+        """Evaluate at the variables as they are; unless it `counts`, the program itself assigns nothing."""
 
     def finish(self, final: Final, problem: Problem) -> Any:
         """Leave the program's names at the last evaluation; return the value of its last expression."""

@@ -16,6 +16,7 @@ from tape_magic.engine.minimization.engine_choice import (
     Ladder,
     refusal_of,
     refuse_large_graph,
+    still_compiling,
 )
 from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.minimization.scipy_methods import Method, refuse_size
@@ -173,7 +174,8 @@ class Evaluations:
         try:
             self._ladder.climb(attempts, self._problem.run_alone)
         except StopRequested:
-            self._run_graph(Choice(self._functions("graph", CompileWaiter()), None, ""))
+            reason = f"XLA was {still_compiling('xla')}" if demanded == "xla" else ""
+            self._run_graph(Choice(self._functions("graph", CompileWaiter()), None, reason))
         return ready() if self._at is None else self._at  # each function was called at the start
 
     def _take(self, engine: str, ready: Callable[[], Vector], waiter: CompileWaiter) -> None:
