@@ -227,7 +227,7 @@ def minimize_program(
         try:
             with restore_after_interrupt():
                 control = RunControl(interrupt, wish, on_wait)
-                with control.before_anything():  # data are made ready by TensorFlow, which may drop an interrupt
+                with control.before_anything():  # TensorFlow makes data ready, and may drop an interrupt
                     minimization = kind(problem, cache)
                 minimized = minimization.run(control, on_progress)
         except NoTensor:

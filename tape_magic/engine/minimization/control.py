@@ -91,7 +91,7 @@ class RunControl:
 
     @contextmanager
     def before_anything(self) -> Iterator[None]:
-        """Let the first interrupt end the block, in which nothing has been changed that a report could show."""
+        """Let the first interrupt end the block, in which there is nothing yet that a report could show."""
         try:
             with self.raising():
                 yield

@@ -159,8 +159,8 @@ class Listener:
     so to ``sys.unraisablehook`` only: without a second interrupt, the cell would run to its end. Before that,
     Cython has ``sys.excepthook`` print it, with its traceback (seen in pyzmq 27).
 
-    To be entered and left as in :func:`undropped`: Python can raise in any call, but not where an attribute is
-    set. On any other thread than the main one, nothing is installed, since Python delivers no signals there.
+    To be entered and left as in :func:`undropped`: Python can raise in any call, but not where an attribute
+    is set. On any other thread than the main one, nothing is installed, since Python delivers none there.
 
     Parameters
     ----------
@@ -264,7 +264,7 @@ def hearing(hearer: Hearer) -> Iterator[None]:
 
 
 def undropped(call: Callable[[], Result]) -> Result:
-    """Call with interrupts as they are without this, but for one whose exception Python drops: it comes again.
+    """Call with interrupts as they are without this, but one that Python drops comes again.
 
     A handler of the user's own stays.
     """

@@ -212,15 +212,18 @@ def test_a_run_that_was_interrupted():
     [
         (
             {"reason": StopReason.STOPPED},
-            "stopped before the first step: y = 4 · no step was applied · 0.19 s, of it compiling 0.18 s",
+            "stopped before the first step: y = 4 · all variables are at their start values ·"
+            " run it again to begin · 0.19 s, of it compiling 0.18 s",
         ),
         (
             {"reason": StopReason.INTERRUPTED, "engine": "eager"},
-            "interrupted before the first step: y = 4 · no step was applied · 0.19 s · eager · SGD(0.01)",
+            "interrupted before the first step: y = 4 · all variables are at their start values ·"
+            " run it again to begin · 0.19 s",
         ),
         (
             {"reason": StopReason.STOPPED, "first_step": 300, "steps": 300, "engine": "eager"},
-            "stopped before the first step of this run: y = 4 · no step was applied · 0.19 s · eager",
+            "stopped before the first step of this run: y = 4 · all variables are at their start values ·"
+            " run it again to go on",
         ),
         # a limit of no steps, and a start that is the target, are what was asked for
         ({"reason": StopReason.STEPS, "engine": "eager"}, "y = 4 at step 0 · step limit · 0.19 s · eager ·"),
@@ -233,6 +236,13 @@ def test_a_run_that_was_interrupted():
 def test_a_run_that_took_no_step(facts, said):
     shown = " ".join(" ".join(lines_of(minimum([4.0], {"x": change(1.0, 1.0)}, **facts))).split())
     assert shown.startswith(said)
+
+
+def test_a_run_without_a_step_whose_variables_moved_is_not_said_to_have_left_them():
+    facts = {"reason": StopReason.STOPPED, "first_step": 300, "steps": 300}
+    shown = " ".join(lines_of(minimum([4.0], {"x": change(1.0, 2.0)}, **facts)))
+    assert "no step was applied · run it again to go on" in shown
+    assert "start values" not in shown
 
 
 def test_a_loss_that_rose():

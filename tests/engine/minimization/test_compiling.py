@@ -99,7 +99,7 @@ def test_a_stop_ends_the_wait_and_the_next_run_is_like_any_other(gate: Gate, eng
 @pytest.mark.parametrize("engine", COMPILED)
 def test_an_interrupt_ends_the_wait_with_a_report(gate: Gate, engine: str) -> None:
     w = tf.Variable([1.0, 2.0])
-    with pytest.raises(MinimizeInterrupted, match="stopped after 0 steps") as caught:
+    with pytest.raises(MinimizeInterrupted, match="stopped before the first step") as caught:
         minimized(w, while_compiling(press), engine=engine)
     assert (caught.value.result.reason, caught.value.result.loss) == (StopReason.INTERRUPTED, 5.0)
     assert w.numpy().tolist() == [1.0, 2.0]

@@ -146,9 +146,7 @@ class DataLoop(CompiledLoop):
             )
 
         at, verdict, more, loss, carried, copies, values, lasts = tf.while_loop(
-            lambda at, verdict, more, *_: (
-                (verdict == GO) & more & (at < end) & in_time(at, start, until)
-            ),
+            lambda at, verdict, more, *_: (verdict == GO) & more & (at < end) & in_time(at, start, until),
             step,
             (
                 start,

@@ -32,12 +32,14 @@ from tape_magic.engine.minimization.scipy_solver.functions import (
 )
 from tape_magic.engine.minimization.scipy_solver.vector import Flat, Vector
 from tape_magic.engine.minimization.unconnected import Record, record_of
+from tape_magic.engine.process.interrupts import assign_all
 from tape_magic.engine.record.recorder import Recorder
 from tape_magic.engine.tracing.failures import compile_failures, missing_gradients, trace_failures
 from tape_magic.engine.tracing.loss import require_loss, require_residuals
 from tape_magic.engine.tracing.stepping import lines_of_steps
 from tape_magic.engine.tracing.traced import Traced
 from tape_magic.engine.values.sizes import LIMIT
+from tape_magic.engine.values.tensors import read_all
 
 
 class Evaluations:
@@ -62,6 +64,8 @@ class Evaluations:
         What the next run can use again; ``None`` while nothing is compiled.
     require
         Finds the loss, or the residuals, among what the program computes.
+    stopped
+        Whether the user has stopped the run before the functions could be called.
     """
 
     flat: Flat
@@ -74,6 +78,7 @@ class Evaluations:
         self._backend: Backend | None = None
         self._at: Vector | None = None
         self.connected: Sequence[bool] = ()
+        self.stopped = False
 
     @property
     def engine(self) -> str:
@@ -133,6 +138,29 @@ class Evaluations:
         """Leave the variables and the program's names at a vector; return its last expression's value."""
         return self._running.finish(x)
 
+    def at_rest(self, x: Vector) -> tuple[float, Vector | None]:
+        """Return the loss and its gradient at a vector, by the program's graph alone.
+
+        The program itself assigns nothing. ``None`` where an operation has no gradient.
+        """
+        import tensorflow as tf
+
+        self.flat.assign(x)
+        written = self._traced_program.written
+        before = read_all(written)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            for variable in self.flat.variables:
+                tape.watch(variable)
+            loss = self._traced_program.values()[0]
+            if self._method.residuals:
+                loss = 0.5 * tf.reduce_sum(tf.square(tf.cast(loss, tf.float64)))
+        assign_all(zip(written, before, strict=True))
+        try:
+            found = tape.gradient(loss, self.flat.variables, unconnected_gradients="zero")
+        except LookupError:
+            return float(loss), None
+        return float(loss), np.array(self.flat.joined(found))
+
     def reconsider(self, waiter: CompileWaiter) -> None:
         """Change the engine where that pays, between two calls.
 
@@ -140,6 +168,11 @@ class Evaluations:
         """
         if self._at is not None:
             self._running.reconsider(self._at, waiter)
+
+    @property
+    def _traced_program(self) -> Traced:
+        assert self._traced is not None
+        return self._traced
 
     @property
     def _running(self) -> Backend:
@@ -151,7 +184,7 @@ class Evaluations:
     def start(self, ready: Callable[[], Vector], waiter: CompileWaiter) -> Vector:
         """Compile for the fastest engine that runs the program, and call each function once.
 
-        A run that is stopped while it waits can evaluate as a graph.
+        A run that is stopped while it waits can be evaluated by :meth:`at_rest`, and finished.
 
         Parameters
         ----------
@@ -174,8 +207,10 @@ class Evaluations:
         try:
             self._ladder.climb(attempts, self._problem.run_alone)
         except StopRequested:
-            reason = f"XLA was {still_compiling('xla')}" if demanded == "xla" else ""
-            self._run_graph(Choice(self._functions("graph", CompileWaiter()), None, reason))
+            # Nothing is laid out for SciPy any more: a report takes the loss and its gradient only.
+            nothing = Functions(self._traced_program, self.flat, (), order[0], waiter)
+            self._run_graph(Choice(nothing, None, still_compiling(order[0])))
+            self.stopped = True
         return ready() if self._at is None else self._at  # each function was called at the start
 
     def _take(self, engine: str, ready: Callable[[], Vector], waiter: CompileWaiter) -> None:
@@ -212,12 +247,12 @@ class Evaluations:
                 require=self.require,
             )
         leaves = problem.settle(traced.variables)
-        problem.note_steps(lines_of_steps(traced))
-        problem.begin()
         connected: Sequence[bool] = [True] * len(leaves)
         if method.gradient and not surely_connected(traced, leaves):
-            with missing_gradients(DERIVATIVE_FREE):
+            with missing_gradients(DERIVATIVE_FREE), waiter.tracing():
                 connected = traced.evaluation(leaves).connected
+        problem.note_steps(lines_of_steps(traced))
+        problem.begin()
         self._connect(connected)
 
     def _connect(self, connected: Sequence[bool]) -> None:

@@ -208,7 +208,7 @@ class Iterations:
         point = self._points.at(x)
         if self._points.count > 1:  # some methods call it after the first evaluation, too
             self._accept(point)
-            # A simplex that has shrunk to one point asks for known points only, of which nobody else is asked.
+            # A simplex that has shrunk to one point asks for known points only, at which nobody else asks.
             self._allow(False)
 
     def _arrived(self, x: Vector) -> None:

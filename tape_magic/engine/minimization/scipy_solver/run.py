@@ -16,7 +16,9 @@ from tape_magic.engine.minimization.scipy_methods import Method, check_settings
 from tape_magic.engine.minimization.scipy_solver.evaluations import Evaluations
 from tape_magic.engine.minimization.scipy_solver.functions import CompiledFunctions
 from tape_magic.engine.minimization.scipy_solver.iterations import Iterations, RunObserver, SolverOutcome
+from tape_magic.engine.minimization.scipy_solver.points import Point
 from tape_magic.engine.minimization.scipy_solver.vector import Vector
+from tape_magic.results.minimum import StopReason
 from tape_magic.results.steps import Step
 
 
@@ -64,6 +66,8 @@ class ScipyRun:
 
         observer = RunObserver(control, tell, CompileWaiter(control))
         bounds = evaluations.flat.spread(problem.limits)
+        if evaluations.stopped:
+            return self._finish(self._at_rest(start, control), compile_seconds + evaluations.compile_seconds)
         iterations = Iterations(evaluations, self._method, problem.settings, log, bounds, observer)
         outcome = iterations.run(start)
         return self._finish(outcome, compile_seconds + evaluations.compile_seconds)
@@ -77,6 +81,14 @@ class ScipyRun:
         if not flat.size:
             self._problem.refuse_unconnected(self._evaluations.reason, self._evaluations.record)
         return _off_bounds(self._method, flat.read(), *flat.spread(self._problem.limits))
+
+    def _at_rest(self, start: Vector, control: RunControl) -> SolverOutcome:
+        """Return the outcome of a run that the user has stopped before SciPy was called."""
+        log, evaluations = self._log, self._evaluations
+        log.reason = control() or StopReason.INTERRUPTED
+        loss, gradient = evaluations.at_rest(start)
+        log.note(0, [loss, *evaluations.tracked_at(start)])
+        return SolverOutcome(Point(start, loss, gradient), "")
 
     def _finish(self, outcome: SolverOutcome, compile_seconds: float) -> Minimized:
         """Leave the names at the end, and the compiled functions for the next run; report."""
