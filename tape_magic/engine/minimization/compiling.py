@@ -162,6 +162,12 @@ class CompileWaiter:
         with self._control.before_anything():
             yield
 
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Let the first interrupt end the block, in which the program runs for the first time."""
+        with self._control.raising():
+            yield
+
     def wait(self, compiling: BackgroundCompile, engine: str) -> None:
         """Wait until a thread has compiled. Raises :class:`StopRequested` where the user ends the run."""
         with self._counted():

@@ -103,7 +103,8 @@ class Engines:
         """Make the loop of an engine the one that runs. Raises what :meth:`LoopBuilder.compiled` raises."""
         before, self.engine = self.engine, engine
         if engine == "eager":
-            self.loop = self._builder.eager(self._ladder.reason)
+            with self.waiter.running():
+                self.loop = self._builder.eager(self._ladder.reason)
             return
         try:
             self.loop = self._builder.compiled(engine, self.waiter)
