@@ -240,7 +240,7 @@ def test_a_run_that_took_no_step(facts, said):
 
 def test_a_run_without_a_step_whose_variables_moved_is_not_said_to_have_left_them():
     facts = {"reason": StopReason.STOPPED, "first_step": 300, "steps": 300}
-    shown = " ".join(lines_of(minimum([4.0], {"x": change(1.0, 2.0)}, **facts)))
+    shown = " ".join(" ".join(lines_of(minimum([4.0], {"x": change(1.0, 2.0)}, **facts))).split())
     assert "no step was applied · run it again to go on" in shown
     assert "start values" not in shown
 

@@ -139,27 +139,8 @@ class Evaluations:
         return self._running.finish(x)
 
     def at_rest(self, x: Vector) -> tuple[float, Vector | None]:
-        """Return the loss and its gradient at a vector, by the program's graph alone.
-
-        The program itself assigns nothing. ``None`` where an operation has no gradient.
-        """
-        import tensorflow as tf
-
-        self.flat.assign(x)
-        written = self._traced_program.written
-        before = read_all(written)
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            for variable in self.flat.variables:
-                tape.watch(variable)
-            loss = self._traced_program.values()[0]
-            if self._method.residuals:
-                loss = 0.5 * tf.reduce_sum(tf.square(tf.cast(loss, tf.float64)))
-        assign_all(zip(written, before, strict=True))
-        try:
-            found = tape.gradient(loss, self.flat.variables, unconnected_gradients="zero")
-        except LookupError:
-            return float(loss), None
-        return float(loss), np.array(self.flat.joined(found))
+        """Return the loss and its gradient at a vector, by the program's graph alone."""
+        return _loss_of(self._traced_program, self.flat, x, half_squares=bool(self._method.residuals))
 
     def reconsider(self, waiter: CompileWaiter) -> None:
         """Change the engine where that pays, between two calls.
@@ -315,3 +296,26 @@ class Evaluations:
             found = self.call(kind, *vectors)
             if kind == "residuals":
                 refuse_size(self._method, size, len(found), LIMIT)
+
+
+def _loss_of(traced: Traced, flat: Flat, x: Vector, *, half_squares: bool) -> tuple[float, Vector | None]:
+    """Return the loss and its gradient at a vector, for least squares half the sum of the squares.
+
+    The program itself assigns nothing. The gradient is ``None`` where an operation has none.
+    """
+    import tensorflow as tf
+
+    flat.assign(x)
+    before = read_all(traced.written)
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        for variable in flat.variables:
+            tape.watch(variable)
+        loss = traced.values()[0]
+        if half_squares:
+            loss = 0.5 * tf.reduce_sum(tf.square(tf.cast(loss, tf.float64)))
+    assign_all(zip(traced.written, before, strict=True))
+    try:
+        found = tape.gradient(loss, flat.variables, unconnected_gradients="zero")
+    except LookupError:
+        return float(loss), None
+    return float(loss), np.array(flat.joined(found))
