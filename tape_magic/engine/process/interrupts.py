@@ -294,11 +294,14 @@ def deferred_interrupt() -> Iterator[Interrupt]:
 
 @contextmanager
 def guarded_cleanup() -> Iterator[CleanupGuard]:
-    """Let one interrupt raise in the block; hold back those that come while the guard waits until its end."""
+    """Let one interrupt raise in the block; hold back those that come while the guard waits until its end.
+
+    One that something in the block catches, or takes for an error of its own, raises at the end, too.
+    """
     guard = CleanupGuard()
     with hearing(guard):
         yield guard
-    if guard.pressed:
+    if guard.pressed or guard.raised:
         raise KeyboardInterrupt
 
 

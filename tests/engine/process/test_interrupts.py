@@ -99,6 +99,19 @@ def test_an_interrupt_during_cleanup_raises_after_it() -> None:
     assert restored == [True]
 
 
+def test_an_interrupt_that_is_taken_for_an_error_raises_at_the_end() -> None:
+    def run() -> None:
+        with guarded_cleanup():
+            try:
+                press()
+            except KeyboardInterrupt as interrupt:
+                with pytest.raises(TypeError):
+                    raise TypeError from interrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+
+
 @pytest.mark.parametrize("block", [deferred_interrupt, guarded_cleanup])
 def test_another_thread_installs_nothing(block: Callable[[], AbstractContextManager[Any]]) -> None:
     seen: list[Any] = []
