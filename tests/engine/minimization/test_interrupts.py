@@ -401,15 +401,3 @@ def test_nothing_is_laid_out_for_scipy_any_more(
     assert change.gradient_norm == pytest.approx(5**0.5)
     assert (w.numpy().tolist(), kept.numpy()) == ([1.0, 2.0], 0.0)
     assert len(set(laid_out)) == len(laid_out)
-
-
-def test_a_report_that_takes_too_long_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """TensorFlow makes a large graph ready for the evaluation, which nothing can end."""
-    monkeypatch.setattr(run, "REPORT_SECONDS", -1.0)
-    pressing(monkeypatch, CompiledLoop, "lay_out", raised)
-    w = tf.Variable([1.0, 2.0])
-    with pytest.raises(KeyboardInterrupt, match="before the first step; no variable was changed") as caught:
-        minimized(w, engine="graph")
-    assert not isinstance(caught.value, MinimizeInterrupted)
-    assert w.numpy().tolist() == [1.0, 2.0]
-    assert minimized(w, engine="graph").steps == 20

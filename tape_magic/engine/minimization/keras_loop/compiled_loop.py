@@ -14,11 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tape_magic.engine.minimization.compiling import (
-    BackgroundCompile,
-    CompileWaiter,
-    compile_in_background,
-)
+from tape_magic.engine.minimization.compiling import CompileWaiter
 from tape_magic.engine.minimization.data.cursor import DataCursor
 from tape_magic.engine.minimization.keras_loop.previous_values import PreviousValues
 from tape_magic.engine.minimization.keras_loop.protocol import (
@@ -190,15 +186,6 @@ class CompiledLoop:
             for variable, value in zip(self.kept, before, strict=True):
                 variable.assign(value)  # no statistics of what is not finite
         return Final(front[0], front[1:], gradients, rest)
-
-    def rehearse_final(self) -> BackgroundCompile | None:
-        """Begin to make :meth:`final` ready, which TensorFlow does in its first call; see :meth:`rehearsal`.
-
-        ``None`` where a call does more than to compute.
-        """
-        if not self._graph.traced.repeatable:
-            return None
-        return compile_in_background(self._graph.traced.concrete, self._last_batch())
 
     def finish(self, final: Final, problem: Problem) -> Any:
         """Leave the program's names at the last evaluation; return the value of its last expression."""

@@ -11,12 +11,11 @@ import numpy as np
 
 from tape_magic.engine.minimization import optimizers
 from tape_magic.engine.minimization.compiling import CompileWaiter
-from tape_magic.engine.minimization.control import NOTHING_CHANGED, RunControl, StopRequested
+from tape_magic.engine.minimization.control import RunControl, StopRequested
 from tape_magic.engine.minimization.data.cursor import DataCursor
 from tape_magic.engine.minimization.data.feed import Feed
 from tape_magic.engine.minimization.data_not_finite import TakenBatch
 from tape_magic.engine.minimization.keras_loop.checkpoint import SavedRun
-from tape_magic.engine.minimization.keras_loop.compiled_loop import CompiledLoop
 from tape_magic.engine.minimization.keras_loop.continuation import Continuation, Trail, saved_run, trail_of
 from tape_magic.engine.minimization.keras_loop.engines import Engines
 from tape_magic.engine.minimization.keras_loop.loop_builder import LoopBuilder
@@ -32,12 +31,6 @@ from tape_magic.engine.values.tensors import read_all
 from tape_magic.errors import LineError
 from tape_magic.results.minimum import BY_HAND, Divergence, StopReason
 from tape_magic.results.steps import Step
-
-REPORT_SECONDS = 1.0
-"""An interrupt before the first step waits this long for the loss there; then it ends without a report.
-
-The first call of a large graph takes TensorFlow seconds, which nothing can end.
-"""
 
 
 class KerasRun:
@@ -222,10 +215,6 @@ class KerasRun:
         """Evaluate where the run ended, which may still be beyond what is finite, or within a rule."""
         log, loop = self._log, self._engines.loop
         untouched = position.step == log.first_step and log.reason in BY_HAND
-        if untouched and log.reason is StopReason.INTERRUPTED and isinstance(loop, CompiledLoop):
-            begun = loop.rehearse_final()
-            if begun is not None and not begun.wait(REPORT_SECONDS):
-                raise KeyboardInterrupt(NOTHING_CHANGED)
         self._final = final = loop.final(counts=not untouched)
         rules = Rules.of(self._problem.settings)
         verdict = int(rules.check(position.step, final.loss, final.gradients, position.memory)[0])
