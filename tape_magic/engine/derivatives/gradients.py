@@ -140,11 +140,9 @@ class Gradients(Run):
         if connected:
             complex_remark = self.complex_note(target.name, output, target.wrt[-1], leaves, target.order)
             yield from filter(None, [complex_remark])
-        if heard_a_write(self.tapes.recorder) and tf.executing_eagerly():
-            if self.table[target.name, ()].known_reason is None:
-                yield from assignment_notes(
-                    self.evidence, named_tensors(target.name, (), output), leaves
-                )
+        wrote = tf.executing_eagerly() and heard_a_write(self.tapes.recorder)
+        if wrote and self.table[target.name, ()].known_reason is None:
+            yield from assignment_notes(self.evidence, named_tensors(target.name, (), output), leaves)
 
     def complex_note(self, name: str, output: Any, source: str, leaves: Sequence[Leaf], order: int) -> str:
         """Return what a derivative is where numbers are complex; empty where there is nothing to say."""

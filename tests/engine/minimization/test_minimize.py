@@ -279,7 +279,16 @@ def test_a_chunk_is_a_twentieth_of_a_second(engine: str, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize(
     ("engine", "lost_at"),
-    [("xla", 1), ("xla", 65), ("xla", 66), ("graph", 2), ("graph", 65), ("graph", 100), ("eager", 3), ("eager", 66)],
+    [
+        ("xla", 1),
+        ("xla", 65),
+        ("xla", 66),
+        ("graph", 2),
+        ("graph", 65),
+        ("graph", 100),
+        ("eager", 3),
+        ("eager", 66),
+    ],
 )
 def test_stops_at_the_very_step_and_puts_the_last_finite_values_back(engine: str, lost_at: int) -> None:
     """x falls by 1 a step, and the loss is NaN from 0 on; chunks end at 1 and 65."""
