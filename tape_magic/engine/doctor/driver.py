@@ -14,6 +14,7 @@ import site
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from tape_magic.engine.devices.cards import VISIBLE
@@ -46,6 +47,10 @@ class Driver:
     failure
         How the process ended within the driver or NVML, as "cuInit crashed with SIGABRT"; ``None`` where it
         came back.
+    hung
+        Whether it did not end by itself.
+    no_management
+        The loader's message where NVML's library does not load; empty where it does, or was not tried.
     """
 
     path: str | None = None
@@ -54,13 +59,16 @@ class Driver:
     init: int = 0
     status: str = ""
     failure: str | None = None
+    hung: bool = False
+    no_management: str = ""
 
     @property
     def refusal(self) -> str:
         """The sentence for a line that cannot be carried out, since the driver does not come back."""
+        doctor = "asks it again, and says what to do" if self.hung else "says what to do"
         return (
             f"NVIDIA's driver does not come back, and would take this kernel along: in another process,"
-            f" {self.failure}. TensorFlow was not asked for its devices; %tfgpu --doctor says what to do."
+            f" {self.failure}. TensorFlow was not asked for its devices; %tfgpu --doctor {doctor}."
         )
 
     @property
@@ -103,20 +111,37 @@ def ask_if_there() -> Driver | None:
     return ask_driver(os.environ) if there else None
 
 
-def ask_driver(environ: Mapping[str, str]) -> Driver:
+def ask_driver(environ: Mapping[str, str], *, anew: bool = False) -> Driver:
     """Ask the driver in a process of its own what TensorFlow asks it, within seconds.
 
-    A Python that does not get as far as the driver tells nothing of it.
+    A driver that hung is not asked again in the same environment, unless `anew`: each time would take the
+    whole limit. A Python that does not get as far as the driver tells nothing of it.
     """
-    run = probe((DRIVER, MANAGEMENT), environ, SECONDS)
-    told = next((one for one in run.messages if one.get("name") == DRIVER), {})
+    if anew:
+        _hung_or_asked.cache_clear()
+    driver = _hung_or_asked(frozenset(environ.items()))
+    if not driver.hung:
+        _hung_or_asked.cache_clear()
+    return driver
+
+
+@lru_cache(maxsize=1)
+def _hung_or_asked(environ: frozenset[tuple[str, str]]) -> Driver:
+    """Return what the driver says, from memory where :func:`ask_driver` left an answer in it."""
+    run = probe((DRIVER, MANAGEMENT), dict(environ), SECONDS)
+    told, management = (
+        next((one for one in run.messages if one.get("name") == name), {}) for name in (DRIVER, MANAGEMENT)
+    )
+    failure = _failure(run)
     return Driver(
         path=str(told["path"]) if told.get("error", "") is None else None,
         error=str(told.get("error") or ""),
         cuda=int(told.get("cuda", 0)),
         init=int(told.get("init", 0)),
         status=str(told.get("status", "")),
-        failure=_failure(run),
+        failure=failure,
+        hung=failure is not None and run.late,
+        no_management=str(management.get("error") or ""),
     )
 
 

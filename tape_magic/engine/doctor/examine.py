@@ -54,7 +54,7 @@ def examine(machine: Machine | None = None) -> DoctorReport:
     try:
         tf = load_tensorflow()
         version = tf.__version__
-        walk = _walk(tf, machine, ask_driver(machine.environ))
+        walk = _walk(tf, machine, ask_driver(machine.environ, anew=True))
     except TensorFlowMissing as missing:
         walk = iter([_without_tensorflow(missing, machine)])
     for examined, remedy in walk:

@@ -18,11 +18,15 @@ _KILLED = 1.0
 
 @dataclass(frozen=True)
 class IsolatedRun:
-    """The output of a program: its lines of JSON, its log, and how it failed, None if it did not."""
+    """The output of a program: its lines of JSON, its log, and how it failed, None if it did not.
+
+    `late` says whether it was ended at the time limit.
+    """
 
     messages: tuple[dict[str, Any], ...]
     log: tuple[str, ...]
     failure: str | None
+    late: bool = False
 
 
 def run_isolated(program: Path, args: Sequence[str], environ: Mapping[str, str], limit: float) -> IsolatedRun:
@@ -44,7 +48,7 @@ def run_isolated(program: Path, args: Sequence[str], environ: Mapping[str, str],
     except subprocess.TimeoutExpired as late:
         _end(process)
         failure = f"did not end within {limit:.0f} s"
-        return IsolatedRun(_messages(late.stdout or b""), _lines(late.stderr or b""), failure)
+        return IsolatedRun(_messages(late.stdout or b""), _lines(late.stderr or b""), failure, late=True)
     except BaseException:  # an interrupt
         _end(process)
         raise

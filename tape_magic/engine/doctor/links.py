@@ -18,6 +18,7 @@ from tape_magic.engine.devices.cards import VISIBLE
 from tape_magic.engine.devices.machine import Machine
 from tape_magic.engine.doctor.cuda_libraries import WHEELS, install_line, wanted_libraries, wheel_line
 from tape_magic.engine.doctor.driver import NO_DEVICE, Driver, ask_driver, probe, without_choice
+from tape_magic.engine.doctor.probe_program import MANAGEMENT
 from tape_magic.results.doctor import ON_CPU, Examined, Finding, Link
 
 PROBE_SECONDS = 60
@@ -87,6 +88,8 @@ def examine_driver(build: Mapping[str, Any], machine: Machine, driver: Driver) -
         return _no_driver(driver.error or "it says nothing", machine)
     module = machine.driver_module()
     evidence = [driver.path, f"version {module}"] if module else [driver.path]
+    if driver.no_management:
+        evidence.append(f"{MANAGEMENT} does not load, so that no card's memory in use and load are known")
     if driver.init == _STUB:
         evidence.append(driver.outcome)
         cause = "this libcuda.so.1 is no driver, but the stub of CUDA's toolkit for building programs"

@@ -85,7 +85,8 @@ def it_does_not_come_back(way: str, where: str, how: str, folder: str) -> None:
 
     door = Door(way)
     words = f"{f'loading {where}' if where.startswith('lib') else where} {HOW[how]}"
-    with broken(where, how, folder):
+    doctor = "asks it again, and says what to do" if how == "hang" else "says what to do"
+    with broken(where, how, folder), counted() as programs:
         for line, asked in {
             "": {},
             "0 --growth": {"indices": 0, "growth": True},
@@ -93,8 +94,9 @@ def it_does_not_come_back(way: str, where: str, how: str, folder: str) -> None:
         }.items():
             assert door.refused(line, **asked) == (
                 "NVIDIA's driver does not come back, and would take this kernel along: in another process,"
-                f" {words}. TensorFlow was not asked for its devices; %tfgpu --doctor says what to do."
+                f" {words}. TensorFlow was not asked for its devices; %tfgpu --doctor {doctor}."
             )
+        assert len(programs) == (1 if how == "hang" else 3)  # who waited once does not wait again
         report = diagnose()
         assert report.broken is not None
         assert (report.broken.link, report.broken.finding) == (Link.DRIVER, Finding.FAILS)
@@ -106,9 +108,27 @@ def it_does_not_come_back(way: str, where: str, how: str, folder: str) -> None:
         sampler = open_sampler()
         assert sampler.missing is not None
         assert sampler.sample().readings
+        assert len(programs) == (2 if how == "hang" else 5)  # the doctor asked anew
     assert not started()
     install(broken="Driver Not Loaded")
     assert [gpu.product for gpu in door.ask("").gpus] == ["STUB of 4 GiB, 0"]
+
+
+def the_doctor_asks_a_driver_that_hung_again(way: str, folder: str) -> None:
+    """Mended behind the kernel's back, it stays away from lines until the doctor has seen it come back."""
+    from tape_magic.engine.api.devices import diagnose
+
+    door, mended = Door(way), Path(folder, "mended")
+    with broken("cuInit", "hang", folder):
+        for _ in range(2):
+            assert "cuInit did not end" in door.refused("")
+        os.environ["STUB_CUDA_MENDED"] = str(mended)  # in another environment it is asked again
+        assert "cuInit did not end" in door.refused("")
+        mended.touch()
+        assert "cuInit did not end" in door.refused("")
+        report = diagnose()
+        assert report.broken is None or report.broken.evidence != ("cuInit did not end within 0 s",)
+        assert [gpu.product for gpu in door.ask("").gpus] == ["STUB of 4 GiB, 0"]
 
 
 def a_wheel_without_cuda_does_not_ask_it(way: str, folder: str) -> None:

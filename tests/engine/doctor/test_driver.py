@@ -118,6 +118,12 @@ def test_a_wheel_without_cuda(stub_driver: Forks, tmp_path: Path) -> None:
     stub_driver.run("a_wheel_without_cuda_does_not_ask_it", "function", str(tmp_path))
 
 
+def test_a_driver_that_hung_is_asked_again_by_the_doctor(stub_driver: Forks, tmp_path: Path) -> None:
+    for way in ("function", "magic"):
+        (tmp_path / way).mkdir()
+        stub_driver.run("the_doctor_asks_a_driver_that_hung_again", way, str(tmp_path / way))
+
+
 def test_the_doctor_believes_tensorflow(stub_driver: Forks, tmp_path: Path) -> None:
     stub_driver.run("the_doctor_believes_tensorflow", str(tmp_path))
 
@@ -158,6 +164,19 @@ def test_an_error_for_want_of_files_is_told_by_the_files(libraries: Path, tmp_pa
     assert (examined.finding, remedy) == (Finding.OK, None)
     assert examined.evidence[-1] == "cuInit returns 999, CUDA_ERROR_UNKNOWN"
     assert links.examine_files(machine)[1] is not None
+
+
+def test_a_missing_library_of_nvml_is_named(libraries: Path, tmp_path: Path) -> None:
+    """It is no reason for a missing GPU, but for what is not told of it."""
+    equip(tmp_path, *FILES)
+    without = tmp_path / "without"
+    without.mkdir()
+    shutil.copyfile(libraries / "libcuda.so.1", without / "libcuda.so.1")
+    for folder, named in ((libraries, False), (without, True)):
+        machine = Machine(tmp_path, {"LD_LIBRARY_PATH": str(folder)})
+        examined, remedy = links.examine_driver(BUILD, machine, ask_driver(machine.environ))
+        assert (examined.finding, remedy) == (Finding.OK, None)
+        assert any("libnvidia-ml.so.1 does not load" in one for one in examined.evidence) == named
 
 
 @pytest.mark.parametrize("hiding", ["-1", "7", "", "GPU-none"])
