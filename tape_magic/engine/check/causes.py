@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tape_magic.engine.check.holding import Holding
+from tape_magic.engine.check.holding import STRAIGHT, SYMMETRIC, Holding
 from tape_magic.engine.check.precisions import target_of
 from tape_magic.engine.derivatives.run import Run
 from tape_magic.engine.diagnosis.evidence import NamedTensors
 from tape_magic.engine.diagnosis.flow import DataFlow
+from tape_magic.engine.internals.operations import public_name
 from tape_magic.engine.record.entry import Entry, writes
 from tape_magic.engine.record.writes import last_writes
 from tape_magic.results.reasons import Where
@@ -26,13 +27,13 @@ class Suspect:
     Attributes
     ----------
     kind
-        ``stop``, ``write`` or ``custom``.
+        ``operation``, ``write``, ``custom`` or ``pause``.
     where
         The user's line.
     numbers
         Their numbers, as :class:`Holding` counts them.
     name
-        Name of the function with the custom gradient.
+        The type of the operations, or the name of the function with the custom gradient.
     """
 
     kind: str
@@ -42,19 +43,30 @@ class Suspect:
 
     def __str__(self) -> str:
         """What is said where they are the cause: that is known, since without them the two agree."""
-        if self.kind == "stop":
+        name = public_name(self.name)
+        if self.name == "StopGradient":
             return f"the two agree if what tf.stop_gradient gives is held constant, {self.where}"
         if self.kind == "write":
             return f"a variable's state carries no derivative, {self.where}"
-        return f"the custom gradient of {self.name} is not the derivative of what it computes, {self.where}"
+        if self.kind == "pause":
+            return f"what is computed within tape.stop_recording() is constant to the tape, {self.where}"
+        if self.kind == "custom":
+            return f"the custom gradient of {name} is not the derivative of what it computes, {self.where}"
+        if self.name in STRAIGHT:
+            return f"the gradient of {name} leaves out that it rounds, by design, {self.where}"
+        if self.name in SYMMETRIC:
+            mirrored = "and a change of one element as one of its mirror image, too"
+            return f"the gradient of {name} takes its matrix as symmetric, {mirrored}, {self.where}"
+        return f"what {name} gives is constant to the tape, {self.where}"
 
 
 def suspects(run: Run, outputs: Iterable[str], holding: Holding) -> dict[Way, list[Suspect]]:
     """Return the suspects on each way, from a run within which `holding` counted."""
     flow, found = run.evidence.flow, dict[Way, list[Suspect]]()
-    stops = {key: number for number, key in enumerate(holding.stopped)}
+    operated = {key: number for number, key in enumerate(holding.operated)}
     customs = {key: number for number, key in enumerate(holding.customized)}
     written = {id(entry): number for number, entry in enumerate(_writing(run.tapes.recorder.entries))}
+    pauses = run.program.names.opaque or "stop_recording" in run.program.names.mentions
     for output, target in _targets(run, outputs):
         for leaf in _leaves(run):
             groups: dict[tuple[str, Where, str], set[int]] = {}
@@ -63,12 +75,14 @@ def suspects(run: Run, outputs: Iterable[str], holding: Holding) -> dict[Way, li
                 where, key = run.evidence.where(entry.frames), next(iter(entry.outputs), None)
                 if where is None:
                     continue
-                if entry.type == "StopGradient" and key in stops:
-                    groups.setdefault(("stop", where, ""), set()).add(stops[key])
+                if key in operated:
+                    groups.setdefault(("operation", where, entry.type), set()).add(operated[key])
                 elif entry.custom is not None and entry.graph is None and key in customs:
                     groups.setdefault(("custom", where, entry.custom.name), set()).add(customs[key])
                 elif id(entry) in written:
                     groups.setdefault(("write", where, ""), set()).add(written[id(entry)])
+                elif pauses and not entry.taped and not any(kind == "pause" for kind, _, _ in groups):
+                    groups["pause", where, ""] = set()
             found[output, leaf.name] = [
                 Suspect(kind, where, frozenset(numbers), name)
                 for (kind, where, name), numbers in groups.items()

@@ -179,6 +179,8 @@ class _Checker:
         self._rerun.learn(done.leaves)
         dtypes = self._dtypes(own)
         if set(dtypes) <= {DOUBLE}:
+            if self._rerun.assigns_sources:
+                self._run()  # shows which of them the tapes follow before they get their names
             return _Recomputed(found, own, own, became=became)
         why = "the cell does not compute in float64"
         self._rerun.wide = True

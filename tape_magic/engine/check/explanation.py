@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from tape_magic.engine.check.causes import Suspect, Way, suspects
 from tape_magic.engine.check.finite_differences import quick_estimate
-from tape_magic.engine.check.holding import Holding
+from tape_magic.engine.check.holding import STRAIGHT, Holding
 from tape_magic.engine.check.quantities import Quantities, derivative_numbers
 from tape_magic.engine.check.rerun import Deltas, Rerun
 from tape_magic.engine.check.row_check import RowCheck
@@ -32,7 +32,7 @@ class Explanation:
 
     A suspect is the cause where derivative and differences agree without it. For that, what it keeps from
     the tapes is held while the sources move (a stop, a variable's state), or the tapes get to see what a
-    function with a custom gradient computes.
+    function with a custom gradient computes, or what is computed while they pause.
 
     Parameters
     ----------
@@ -48,22 +48,26 @@ class Explanation:
         self._rerun, self._request, self._done, self._observe = rerun, request, done, observe
         self._held = rerun.holding
         self._holdings: dict[tuple[frozenset[int], frozenset[int]], Holding] = {}
-        self._derivatives: dict[frozenset[int], Quantities] = {}
+        self._derivatives: dict[tuple[frozenset[int], bool], Quantities] = {}
         self._sampling = Sampling(rerun, done, observe)
 
     def add_to(self, rows: Iterable[RowCheck]) -> None:
-        """Give each row that does not agree the cause as its reason, where it is found."""
-        wrong = sorted((row for row in rows if row.wrong_directions), key=lambda row: -row.worst)
+        """Give each row that does not agree the cause as its reason, where it is found.
+
+        Of differences that do not settle, only the steps of an operation that rounds are taken for the cause.
+        """
+        wrong = sorted((row for row in rows if row.unexplained), key=lambda row: -row.worst)
         if not wrong:
             return
         started, known = time.perf_counter(), list[Combination]()
         try:
             found = self._suspects(dict.fromkeys(row.row.target for row in wrong))
-            for row in wrong:
-                if time.perf_counter() - started > SECONDS:
+            for number, row in enumerate(wrong):
+                if number and time.perf_counter() - started > SECONDS:
                     return
                 moved = moved_leaves(row.row, self._done)
                 here = [one for leaf in moved for one in found.get((row.row.target, leaf), ())]
+                here = here if row.wrong_directions else [one for one in here if one.name in STRAIGHT]
                 combination = self._cause(row, list(dict.fromkeys(here)), known)
                 if combination:
                     known = list(dict.fromkeys([combination, *known]))
@@ -111,33 +115,36 @@ class Explanation:
         """Return whether a row agrees without some suspects, along the directions where it did not."""
         numbers = {
             kind: frozenset(number for one in without if one.kind == kind for number in one.numbers)
-            for kind in ("stop", "write", "custom")
+            for kind in ("operation", "write", "custom")
         }
-        derivative = self._derivative(numbers["custom"]).get((row.row.target, row.row.wrt))
-        self._hold(numbers["stop"], numbers["write"])
+        records_all = any(one.kind == "pause" for one in without)
+        derivative = self._derivative(numbers["custom"], records_all).get((row.row.target, row.row.wrt))
+        self._hold(numbers["operation"], numbers["write"])
         other = replace(row, recomputed=derivative, reported=derivative)
         return all(
-            self._sampling.judge([other], direction, step_for([row]), quick_estimate)[0].severity <= 1
-            for direction in row.wrong_directions
+            self._sampling.judge([other], direction, min(step, step_for([row])), quick_estimate)[0].severity
+            <= 1
+            for step, direction in row.unexplained
         )
 
-    def _derivative(self, customs: frozenset[int]) -> Quantities:
-        """Return the derivatives without some custom gradients."""
-        if customs not in self._derivatives:
-            self._rerun.holding = Holding(customs=customs)
-            self._derivatives[customs] = self._rerun.run(
+    def _derivative(self, customs: frozenset[int], records_all: bool) -> Quantities:
+        """Return the derivatives without some custom gradients, or without pauses of the tapes."""
+        key = customs, records_all
+        if key not in self._derivatives:
+            self._rerun.holding = Holding(customs=customs, records_all=records_all)
+            self._derivatives[key] = self._rerun.run(
                 lambda program, namespace: derivative_numbers(
                     differentiate(program, namespace, self._request)
                 ),
                 {},
             )
-        return self._derivatives[customs]
+        return self._derivatives[key]
 
-    def _hold(self, stops: frozenset[int], writes: frozenset[int]) -> None:
-        """Hold some stops and writes from here on, as they are with nothing moved."""
-        holding = self._holdings.get((stops, writes))
+    def _hold(self, operations: frozenset[int], writes: frozenset[int]) -> None:
+        """Hold some operations and writes from here on, as they are with nothing moved."""
+        holding = self._holdings.get((operations, writes))
         if holding is None:
-            holding = self._holdings[stops, writes] = Holding(stops, writes)
+            holding = self._holdings[operations, writes] = Holding(operations, writes)
             self._rerun.holding = holding
             self._observe({})
         self._rerun.holding = holding

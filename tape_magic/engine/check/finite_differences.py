@@ -17,6 +17,12 @@ Array = np.ndarray[Any, Any]
 LEVELS = 12
 """Number of steps of a thorough estimate, each half of the one before."""
 
+_LEAP = 16.0
+"""Ratio of two steps where smaller ones are looked at only to see whether anything is different there."""
+
+_GROWING = 3
+"""Number of leaps over which differences that grow in proportion are those of a jump."""
+
 
 @dataclass(frozen=True)
 class Differences:
@@ -63,6 +69,8 @@ class Estimate:
     lasting
         True where the residual is the same at the smallest steps where rounding does not hide it. The
         derivative is wrong there, and no kink nearby makes it seem so.
+    step
+        The largest step that the estimate was made of.
     """
 
     residual: Array
@@ -72,12 +80,12 @@ class Estimate:
     beside: Array
     settled: Array
     lasting: Array
+    step: Array
 
-    def merged(self, other: Estimate) -> Estimate:
-        """Return this estimate, with each component whose error is smaller taken from the other."""
-        surer = other.error < self.error
+    def merged(self, other: Estimate, where: Array) -> Estimate:
+        """Return this estimate, with some components taken from the other."""
         pairs = zip(vars(other).values(), vars(self).values(), strict=True)
-        return Estimate(*(np.where(surer, one, mine) for one, mine in pairs))
+        return Estimate(*(np.where(where, one, mine) for one, mine in pairs))
 
 
 def step_of(eps: float) -> float:
@@ -103,23 +111,63 @@ def quick_estimate(probe: Probe, step: float) -> Estimate:
         settled = _settled([whole.gap, half.gap], [whole.central, half.central])
         gap = _to_zero(whole.gap, half.gap, settled)
         beside = _to_zero(whole.central, half.central, settled)
-    return Estimate(residual, error, broken, gap, beside, settled, np.zeros(residual.shape, bool))
+    lasting = np.zeros(residual.shape, bool)
+    return Estimate(residual, error, broken, gap, beside, settled, lasting, np.full(residual.shape, step))
 
 
-def thorough_estimate(probe: Probe, step: float) -> Estimate:
-    """Return an estimate from a series of steps, and from smaller ones where that is not enough."""
+def thorough_estimate(probe: Probe, step: float, least: float) -> Estimate:
+    """Return an estimate from a series of steps, and from smaller ones where that is not enough.
+
+    `least` is the smallest step that changes the numbers which move.
+    """
     found = [probe(step / 2**level) for level in range(LEVELS)]
-    estimate, last = _estimate(found, step), found[-1]
+    estimate, last = _estimate(found, step, least), found[-1]
     with np.errstate(all="ignore"):
         enough = estimate.error < np.fmax(0.01 * np.abs(estimate.residual), 1e-6 * last.size)
         useless = last.noise > 0.01 * last.size
-    if np.all(estimate.broken | enough | useless):
-        return estimate
-    step /= 2**LEVELS
-    return estimate.merged(_estimate([probe(step / 2**level) for level in range(LEVELS)], step))
+    near = step / 2**LEVELS
+    if not np.all(estimate.broken | enough | useless):
+        other = _series(probe, near, least)
+        estimate = estimate.merged(other, other.error < estimate.error)
+        near /= 2**LEVELS
+    return _at_smaller_scales(probe, estimate, near, least)
 
 
-def _estimate(found: list[Differences], step: float) -> Estimate:
+def _at_smaller_scales(probe: Probe, estimate: Estimate, near: float, least: float) -> Estimate:
+    """Return an estimate, with those components made anew that are others at much smaller steps.
+
+    A narrow peak far from 0, or a fast oscillation, looks flat from afar, and its differences over large
+    steps settle at a slope that is not the one at the point. Whatever agrees is left as it is.
+    """
+    open_, before, growing = ~(estimate.broken & estimate.settled), None, np.zeros(estimate.error.shape, int)
+    while near / _LEAP >= least:
+        near /= _LEAP
+        one = probe(near)
+        with np.errstate(all="ignore"):
+            size = np.fmax(one.size, np.abs(one.central))
+            open_ &= ~(np.abs(estimate.residual) <= 1e-3 * size) & ~(one.noise > 0.01 * size)
+            if before is not None:
+                # At a jump, the differences grow as the steps shrink.
+                grow = np.abs(np.abs(one.central) / np.abs(before) / _LEAP - 1) < 0.2
+                growing = np.where(grow, growing + 1, 0)
+                open_ &= growing < _GROWING
+                away = ~(np.abs(one.central - estimate.residual) < 0.2 * np.abs(estimate.residual))
+                other = open_ & away & (np.abs(one.central - before) < 0.2 * size)
+                if other.any():
+                    anew = _series(probe, near * _LEAP, least)
+                    other &= anew.error < 0.05 * size
+                    estimate = estimate.merged(anew, other)
+        if not open_.any():
+            break
+        before = one.central
+    return estimate
+
+
+def _series(probe: Probe, step: float, least: float) -> Estimate:
+    return _estimate([probe(step / 2**level) for level in range(LEVELS)], step, least)
+
+
+def _estimate(found: list[Differences], step: float, grain: float) -> Estimate:
     """Return the entry with the least error of Ridders' table over a step and its halves.
 
     Kinks nearby, such as those of a network's units, spoil the entries whose steps reach them. The plain
@@ -138,7 +186,8 @@ def _estimate(found: list[Differences], step: float) -> Estimate:
         gaps, residuals = ([getattr(one, name) for one in found] for name in ("gap", "central"))
         gap, beside = _smallest(gaps, [20 * unit / one for one in steps], gaps, residuals)
         broken = (np.abs(gap[2]) > 0.7 * np.abs(gap[1])) & (np.abs(gap[1]) > 0.7 * np.abs(gap[0]))
-        broken |= _jumps(bends, found[-1].noise * steps[-1])
+        # To round a large argument within the program is to move the value, too.
+        broken |= _jumps(bends, found[-1].noise * steps[-1] + grain * found[-1].size)
         settled = _settled(list(gap), list(beside))
         (seen,) = _smallest(residuals, [8 * unit / one for one in steps], residuals)
         lasting = (np.abs(seen[:2] - seen[2]) < 0.2 * np.abs(seen[2])).all(axis=0)
@@ -146,7 +195,7 @@ def _estimate(found: list[Differences], step: float) -> Estimate:
         known = np.isfinite(gap[2])
         gap = np.where(known, _to_zero(gap[1], gap[2], settled), gaps[-1])
         beside = np.where(known, _to_zero(beside[1], beside[2], settled), residuals[-1])
-    return Estimate(residual, least, broken, gap, beside, settled, lasting)
+    return Estimate(residual, least, broken, gap, beside, settled, lasting, np.full(residual.shape, step))
 
 
 def _table(central: list[Array], noise: list[Array]) -> tuple[Array, Array]:

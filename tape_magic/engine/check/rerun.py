@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from tape_magic.engine.check.holding import Holding
+from tape_magic.engine.check.made_tensors import MadeTensors
 from tape_magic.engine.check.moved_program import MovedProgram
 from tape_magic.engine.internals.contexts import run_eagerly_here
 from tape_magic.engine.internals.keras_layers import widen
@@ -97,7 +98,7 @@ class Rerun:
         self._fixed: dict[str, str] = {}
         self._variables: dict[int, Any] = {}
         self.holding: Holding | None = None
-        self._turns: Mapping[str, int] = {}
+        self._made = MadeTensors()
         self._changed = ExitStack()
         self._eagerly = bool(tf.config.functions_run_eagerly())
         self.wide = False
@@ -156,10 +157,16 @@ class Rerun:
         self._changed.close()
         self._before.restore(beside=self._after)
         self._place(deltas or {})
-        moved = MovedProgram(self._program, self._movers(deltas or {}), self._turns)
-        with nullcontext() if self.holding is None else self.holding.during(self._variables):
+        records_all = self.holding is not None and self.holding.records_all
+        movers = self._movers(deltas or {})
+        moved = MovedProgram(self._program, movers, self._made.turns, records_all=records_all)
+        with ExitStack() as stack:
+            if self.holding is not None:
+                stack.enter_context(self.holding.during(self._variables))
+            if movers:
+                stack.enter_context(self._made.during(deltas))
             result = compute(moved, self._namespace)
-        self._turns = moved.turns
+        self._made.turns = moved.turns
         return result
 
     # -- leaves ------------------------------------------------------------------------------------
@@ -177,6 +184,11 @@ class Rerun:
                 self._fixed[name] = "stands where --check does not look: name its place with --wrt"
             else:
                 self._fixed[name] = "is made in the cell itself"
+
+    @property
+    def assigns_sources(self) -> bool:
+        """Whether the program itself assigns a leaf."""
+        return any(leaf.held is None for leaf in self._leaves.values())
 
     def can_move(self, name: str) -> bool:
         """Return whether a leaf can be moved; a variable that the program makes itself cannot."""
@@ -290,8 +302,10 @@ class Rerun:
                 def make(item: Any, name: str = name) -> Any:
                     dtype = self._dtype(name)
                     tensor = tf.cast(item, dtype) if is_tensor(item) else tf.constant(item, dtype)
-                    # The distance is added, so that the moved tensor still depends on the assigned one.
-                    return tensor + tf.cast(deltas[name], dtype) if last and name in deltas else tensor
+                    if not self._made.moves(name, item) and last and name in deltas:
+                        # Added, so that the moved tensor still depends on the assigned one.
+                        return tensor + tf.cast(deltas[name], dtype)
+                    return tensor
 
                 with suppress(SourceError):  # the place does not exist yet
                     Lifting(namespace, make, _is_number).lift(name)

@@ -76,7 +76,8 @@ class RowCheck:
     _worst: float = -1.0
     _found: dict[str, Any] = field(default_factory=dict)
     _lost: bool = False
-    _wrong: list[tuple[float, Direction]] = field(default_factory=list)
+    _wrong: list[tuple[float, float, Direction]] = field(default_factory=list)
+    _unsettled: list[tuple[float, Direction]] = field(default_factory=list)
     _skipped: dict[Skipped, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -173,12 +174,15 @@ class RowCheck:
                 first = self._place(elements[places[0]]), judgement.slopes_beside(int(places[0]), reason)
                 count, *first_of_all = self._skipped.get(reason, (0, *first))
                 self._skipped[reason] = (count + places.size, *first_of_all)
+        if sure and any(one in (Skipped.UNSETTLED, Skipped.COARSE, Skipped.JUMP) for one in reasons):
+            self._unsettled.append((float(np.min(judgement.estimate.step)) / direction.scale, direction))
         kept = ~reasons.astype(bool)
         self._compared[elements[kept & (elements >= 0)]] = True
         ratios = np.where(kept, judgement.ratios, -1.0)
         worst = int(np.argmax(ratios))
         if ratios[worst] > 1:
-            self._wrong.append((float(ratios[worst]), direction))
+            step = float(judgement.estimate.step[worst]) / direction.scale
+            self._wrong.append((float(ratios[worst]), step, direction))
         if ratios[worst] > self._worst:
             self._worst = float(ratios[worst])
             self._found = judgement.finding(worst, direction.unit) | {"place": self._place(elements[worst])}
@@ -190,10 +194,15 @@ class RowCheck:
         return self._worst
 
     @property
-    def wrong_directions(self) -> list[Direction]:
-        """The directions along which the derivative is most wrong, a few of them."""
+    def wrong_directions(self) -> list[tuple[float, Direction]]:
+        """The directions along which the derivative is most wrong, a few of them, with the steps to take."""
         ordered = sorted(self._wrong, key=lambda one: -one[0])
-        return [direction for _, direction in ordered[:_TRIED]]
+        return [(step, direction) for _, step, direction in ordered[:_TRIED]]
+
+    @property
+    def unexplained(self) -> list[tuple[float, Direction]]:
+        """The same, or else the directions along which the differences do not settle, a few of them."""
+        return self.wrong_directions or self._unsettled[:_TRIED]
 
     def check(self) -> Check:
         """Return the comparison of the row."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import numpy as np
 
@@ -29,6 +30,9 @@ DIRECTIONS = 200
 
 THOROUGH = 24
 """Most directions along which a thorough estimate is made."""
+
+_FEW, _TINY = 4.0, 1e-30
+"""Least step, relative to the numbers that move, as a multiple of their precision; the same beside 0."""
 
 SECONDS = 10.0
 """Seconds after which no more differences are taken."""
@@ -71,10 +75,20 @@ class Sampling:
                 else:
                     _add(group, directions[turn], judgements, sure=True)
         doubtful.sort(key=lambda entry: -entry[0])
-        for number, (_, group, direction, judgements) in enumerate(doubtful):
+        smaller, number = dict[int, float](), 0
+        for _, group, direction, judgements in doubtful:
             sure = number < THOROUGH and not self._time_is_up(group)
+            if id(group) in smaller and not self._time_is_up(group):
+                again = self.judge(group, direction, smaller[id(group)], quick_estimate)
+                if max(one.severity for one in again) <= 1:
+                    _add(group, direction, again, sure=True)
+                    continue
             if sure:  # a series that begins at a larger step, and whose smaller steps show kinks
-                judgements = self.judge(group, direction, 4 * step_for(group), thorough_estimate)
+                number += 1
+                judgements = self._judge_thoroughly(group, direction)
+                step = min(float(np.min(one.estimate.step)) for one in judgements) / direction.scale
+                if step < step_for(group):  # what is seen at such steps only is so for its neighbours
+                    smaller[id(group)] = step / 4
             _add(group, direction, judgements, sure=sure)
 
     def _time_is_up(self, group: list[RowCheck]) -> bool:
@@ -170,6 +184,20 @@ class Sampling:
 
         estimates = [estimate(_probe(row, find), step * direction.scale) for row in group]
         return [row.judge(direction, one) for row, one in zip(group, estimates, strict=True)]
+
+    def _judge_thoroughly(self, group: list[RowCheck], direction: Direction) -> list[Judgement]:
+        """Return a judgement for which steps are tried until the differences settle."""
+        least = max(self._least_step(name, delta) for name, delta in direction.deltas.items())
+        estimate = partial(thorough_estimate, least=least)
+        return self.judge(group, direction, 4 * step_for(group), estimate)
+
+    def _least_step(self, name: str, delta: Array) -> float:
+        """Return the step along a direction at which a leaf moves by few of its own steps."""
+        at = self._rerun.value(name)
+        moved = delta != 0
+        size = float(np.max(np.abs(at[moved]), initial=0.0))
+        unit = float(np.max(np.abs(delta), initial=0.0)) or 1.0
+        return max(_FEW * float(np.finfo(at.dtype).eps) * size, _TINY) / unit
 
     def _rounded(self, deltas: Deltas) -> Deltas:
         """Return the distances by which leaves are moved after rounding."""

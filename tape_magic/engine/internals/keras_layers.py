@@ -39,6 +39,11 @@ def widen(parts: Iterable[Any], variables: Iterable[Any], double_of: DoubleOf, b
     import tensorflow as tf
 
     policy = keras.DTypePolicy("float64")
+    if double_of(keras.config.floatx()) is not None:
+        # What the user's code makes meanwhile, as a loss, has this dtype; so have the losses of a model that
+        # was compiled with a name.
+        back.callback(keras.config.set_floatx, keras.config.floatx())
+        keras.config.set_floatx("float64")
     found = {id(variable): variable for variable in variables}
     for part in parts:
         if isinstance(part, keras.Loss):

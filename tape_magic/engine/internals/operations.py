@@ -25,6 +25,19 @@ HearCustom = Callable[[str, Sequence[Any], Sequence[Any], BackwardFunction], Bac
 so that the tape goes by the operations within."""
 
 
+def give_instead(outputs: Any, tensors: Sequence[Any]) -> bool:
+    """Have an operation give other tensors than it computed; return whether that works.
+
+    To be called by a :data:`HearOperation`, with the outputs as they were given to it: they are the list that
+    TensorFlow returns, after the tapes have recorded the operation (seen in TensorFlow 2.21, which documents
+    that callbacks may replace outputs, and that this is "not implemented yet").
+    """
+    if not isinstance(outputs, list) or len(outputs) != len(tensors):
+        return False
+    outputs[:] = tensors
+    return True
+
+
 class _Hook:
     """Stands in for TensorFlow's ``record_operation`` while any thread listens to its own operations.
 
@@ -155,6 +168,16 @@ def watch_sources(tape: Any, sources: Iterable[Any]) -> None:
         tape.watch(list(sources))
 
 
+def is_followed(tensor: Any) -> bool:
+    """Return whether a tape follows a tensor already; False where this TensorFlow does not tell."""
+    try:
+        from tensorflow.python.eager import record
+
+        return bool(record.should_record_backprop([tensor]))
+    except (ImportError, AttributeError):
+        return False
+
+
 @lru_cache(maxsize=1)
 def stopped_reader() -> Callable[[], bool]:
     """Return what tells whether all tapes are stopped, as within a custom gradient's own computation.
@@ -231,6 +254,11 @@ def never_differentiable(op_type: str) -> bool:
         return True
     except (ImportError, AttributeError):
         return False
+
+
+def public_name(name: str) -> str:
+    """Return the name by which users know a function with a custom gradient, if TensorFlow has another."""
+    return "tf.grad_pass_through" if name == "_grad_pass_through_op" else name
 
 
 # -- frames of TensorFlow around an operation --------------------------------------------------------

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from tape_magic.engine.internals.operations import differentiated_by, is_backprop_file, is_gradient_frame
-from tape_magic.engine.internals.stopping import HOOK_FILE
 from tape_magic.engine.values.functions import LIBRARY, OWN, USER, is_users, origin_of
 
 Frame = tuple[str, int]
@@ -74,7 +73,7 @@ class UserFrames:
 
 
 def _kind_of(filename: str) -> int:
-    origin = LIBRARY if filename == HOOK_FILE else origin_of(filename)
+    origin = origin_of(filename)
     return _BACKPROP if origin == LIBRARY and is_backprop_file(filename) else origin
 
 
