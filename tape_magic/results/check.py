@@ -47,8 +47,8 @@ class Check:
         The limits of the comparison, a sentence without a full stop; empty where there are none.
     reason
         What explains the comparison, with the user's line: the cause of a difference, where it was tried and
-        found right (`tf.stop_gradient`, a variable's state, a custom gradient), or which value of a variable
-        the derivative is by; a sentence without a full stop, empty where nothing is known.
+        found right (`tf.stop_gradient`, `tape.stop_recording()`, a variable's state, a custom gradient, an
+        operation that rounds), or which value of a variable the derivative is by; a sentence without a full stop, empty where nothing is known.
     """
 
     key: str
