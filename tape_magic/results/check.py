@@ -48,7 +48,8 @@ class Check:
     reason
         What explains the comparison, with the user's line: the cause of a difference, where it was tried and
         found right (`tf.stop_gradient`, `tape.stop_recording()`, a variable's state, a custom gradient, an
-        operation that rounds), or which value of a variable the derivative is by; a sentence without a full stop, empty where nothing is known.
+        operation that rounds), or which value of a variable the derivative is by; a sentence without a full
+        stop, empty where nothing is known.
     """
 
     key: str
