@@ -18,6 +18,7 @@ from tape_magic.engine.program.program import Namespace, Program, Text
 from tape_magic.engine.program.selection import Selection
 from tape_magic.engine.record.recorder import Recorder
 from tape_magic.engine.tracing.stepping import steps_in_run
+from tape_magic.engine.tracing.traced import Traced
 from tape_magic.engine.values.leaves import Leaf
 from tape_magic.engine.values.tensors import is_tensor
 from tape_magic.errors import SourceError, TargetError
@@ -236,6 +237,13 @@ class Problem:
         self.start_values = [array_of(leaf.value) for leaf in self.leaves]
 
     # -- what the loss does not depend on --------------------------------------------------------------
+
+    def leave_outputs(self, traced: Traced, computed: Sequence[Any]) -> Any:
+        """Leave what a traced program computed in its names; return the value of its last expression."""
+        value, assigned = traced.outputs(computed)
+        self.notes += traced.left_out()
+        self.program.finish(self.namespace, assigned)
+        return value
 
     def note_unconnected(self, connected: Sequence[bool], record: FindRecord) -> None:
         """Note what the loss does not depend on, and why.

@@ -101,7 +101,7 @@ class CompiledLoop:
         begin = self._graph.position(0)
         carried = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in [*begin.memory, *begin.best]]
         copies = [tf.TensorSpec(v.shape, v.dtype) for v in self.moved] if self._carries_copies else []
-        return [count, count, count, until, carried, copies]
+        return [[count, count, count, until], carried, copies]
 
     # -- the run, from Python ------------------------------------------------------------------------
 
@@ -150,9 +150,8 @@ class CompiledLoop:
         """Run one chunk, of as many steps as can be recorded; see :meth:`Loop.advance`."""
         if not self._graph.options.careful:
             self.way_back.note(position, self.moved, self._graph.is_finite)
-        until = time.time() + LONGEST_SECONDS
         end = min(end, position.step + self._capacity(stretch))
-        return self._called(position, end, stretch, waiter, until)
+        return self._called(position, end, stretch, waiter, time.time() + LONGEST_SECONDS)
 
     def _capacity(self, stretch: int) -> int:
         """Return the most steps of a chunk."""
@@ -183,17 +182,12 @@ class CompiledLoop:
         before = read_all(self.kept)
         front, gradients, rest = self._graph.evaluation.call(*self._last_batch())
         if not counts or not math.isfinite(float(front[0])):
-            for variable, value in zip(self.kept, before, strict=True):
-                variable.assign(value)  # no statistics of what is not finite
+            assign_all(zip(self.kept, before, strict=True))  # no statistics of what is not finite
         return Final(front[0], front[1:], gradients, rest)
 
     def finish(self, final: Final, problem: Problem) -> Any:
         """Leave the program's names at the last evaluation; return the value of its last expression."""
-        traced = self._graph.traced
-        value, assigned = traced.outputs(final.rest)
-        problem.notes += traced.left_out()
-        problem.program.finish(problem.namespace, assigned)
-        return value
+        return problem.leave_outputs(self._graph.traced, final.rest)
 
     def _last_batch(self) -> Sequence[Any]:
         """Return the batch that the program is evaluated on at the end."""
@@ -209,7 +203,8 @@ class CompiledLoop:
         copies: list[Any] = []
         if self._carries_copies:
             copies = self.way_back.copies[0] if self.way_back.copies else read_all(self.moved)
-        return [*numbers, tf.constant(until, tf.float64), [*position.memory, *position.best], copies]
+        span = [*numbers, tf.constant(until, tf.float64)]
+        return [span, [*position.memory, *position.best], copies]
 
     def _called(
         self, position: Position, end: int, stretch: int, waiter: CompileWaiter, until: float = math.inf
@@ -225,12 +220,11 @@ class CompiledLoop:
 
     # -- the run, in TensorFlow --------------------------------------------------------------------
 
-    def _steps(
-        self, start: Any, end: Any, stretch: Any, until: Any, carried: list[Any], copies: list[Any]
-    ) -> Any:
+    def _steps(self, span: list[Any], carried: list[Any], copies: list[Any]) -> Any:
         """Run step by step, and record the values of each."""
         import tensorflow as tf
 
+        start, end, _, until = span
         size = self._graph.recorded
         timed = self._graph.options.careful and not self._jit
         values = tf.TensorArray(self._graph.dtype, ROWS, element_shape=[size])
@@ -247,13 +241,11 @@ class CompiledLoop:
         at, verdict, loss, carried, copies, values = tf.while_loop(
             goes_on,
             step,
-            (start, tf.constant(GO), tf.zeros([], self._graph.dtype), carried, self._two(copies), values),
+            (start, tf.constant(GO), tf.zeros([], self._graph.dtype), carried, twice(copies), values),
         )
         return at, verdict, loss, at - start, carried, [values.stack()], copies
 
-    def _stretches(
-        self, start: Any, end: Any, stretch: Any, until: Any, carried: list[Any], copies: list[Any]
-    ) -> Any:
+    def _stretches(self, span: list[Any], carried: list[Any], copies: list[Any]) -> Any:
         """Run stretches of steps, and record the least and the greatest values of each, with their places.
 
         XLA runs a small inner loop as one piece of machine code, several times faster than one that
@@ -261,6 +253,7 @@ class CompiledLoop:
         """
         import tensorflow as tf
 
+        start, end, stretch, _ = span
         size = self._graph.recorded
         extremes = tf.TensorArray(self._graph.dtype, ROWS, element_shape=[2, size])
         places = tf.TensorArray(tf.int32, ROWS, element_shape=[2, size])
@@ -270,11 +263,8 @@ class CompiledLoop:
             at: Any, stop: Any, _: Any, __: Any, carried: Any, low: Any, low_at: Any, high: Any, high_at: Any
         ) -> Any:
             verdict, loss, recorded, carried, _copies = self._step(at, carried, ())
-            offset = tf.cast(at - start, tf.int32)
-            less, more = beyond(recorded, low), beyond(-recorded, -high)
-            low, low_at = tf.where(less, recorded, low), tf.where(less, offset, low_at)
-            high, high_at = tf.where(more, recorded, high), tf.where(more, offset, high_at)
-            return at + 1, stop, verdict, loss, carried, low, low_at, high, high_at
+            found = extended(recorded, tf.cast(at - start, tf.int32), low, low_at, high, high_at)
+            return at + 1, stop, verdict, loss, carried, *found
 
         def several(at: Any, _: Any, loss: Any, row: Any, carried: Any, extremes: Any, places: Any) -> Any:
             offset = tf.fill([size], tf.cast(at - start, tf.int32))
@@ -306,15 +296,27 @@ class CompiledLoop:
         # The copies from before the last step stay: a loss that is not finite leads back to there.
         return verdict, loss, recorded, carried, [before, copies[0]] if careful else copies
 
-    def _two(self, copies: list[Any]) -> list[list[Any]]:
-        return [copies, copies] if self._carries_copies else []
-
 
 def in_time(at: Any, start: Any, until: Any) -> Any:
     """Return whether a chunk goes on at a step, for the time that it has; its first step is always run."""
     import tensorflow as tf
 
     return (at == start) | (tf.timestamp() < until)
+
+
+def twice(copies: list[Any]) -> list[list[Any]]:
+    """Return the copies from before the last step, and those from before the step ahead of it."""
+    return [copies, copies] if copies else []
+
+
+def extended(recorded: Any, offset: Any, low: Any, low_at: Any, high: Any, high_at: Any) -> tuple[Any, ...]:
+    """Return the least and the greatest values so far, each with its place, once more values are recorded."""
+    import tensorflow as tf
+
+    less, more = beyond(recorded, low), beyond(-recorded, -high)
+    low, low_at = tf.where(less, recorded, low), tf.where(less, offset, low_at)
+    high, high_at = tf.where(more, recorded, high), tf.where(more, offset, high_at)
+    return low, low_at, high, high_at
 
 
 def beyond(values: Any, low: Any) -> Any:

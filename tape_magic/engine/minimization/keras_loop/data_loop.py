@@ -13,7 +13,7 @@ from typing import Any
 
 from tape_magic.engine.minimization.compiling import CompileWaiter
 from tape_magic.engine.minimization.data.cursor import DataCursor
-from tape_magic.engine.minimization.keras_loop.compiled_loop import ROWS, CompiledLoop, in_time
+from tape_magic.engine.minimization.keras_loop.compiled_loop import ROWS, CompiledLoop, in_time, twice
 from tape_magic.engine.minimization.keras_loop.protocol import Chunk, Position, WayBack
 from tape_magic.engine.minimization.keras_loop.step_graph import StepGraph
 from tape_magic.engine.minimization.stop_rules import GO, LOSS_LOST
@@ -103,19 +103,11 @@ class DataLoop(CompiledLoop):
     def _last_batch(self) -> Sequence[Any]:
         return self._data.any()
 
-    def _over_batches(
-        self,
-        iterator: Any,
-        start: Any,
-        end: Any,
-        stretch: Any,
-        until: Any,
-        carried: list[Any],
-        copies: list[Any],
-    ) -> Any:
+    def _over_batches(self, iterator: Any, span: list[Any], carried: list[Any], copies: list[Any]) -> Any:
         """Run step by step; return after the copies a flag for more batches, and the last two batches."""
         import tensorflow as tf
 
+        start, end, _, until = span
         size = self._graph.recorded
         nothing = tf.experimental.Optional.empty(self._data.feed.element_spec)
 
@@ -154,7 +146,7 @@ class DataLoop(CompiledLoop):
                 tf.constant(True),
                 tf.zeros([], self._graph.dtype),
                 carried,
-                self._two(copies),
+                twice(copies),
                 tf.TensorArray(self._graph.dtype, ROWS, element_shape=[size]),
                 [nothing, nothing],
             ),

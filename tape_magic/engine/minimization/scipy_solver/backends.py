@@ -138,10 +138,7 @@ class GraphBackend:
         self._flat.assign(x)
         with self._uncounted("outputs"):
             computed = self._traced.values()[2]
-        value, assigned = self._traced.outputs(computed)
-        self._problem.notes += self._traced.left_out()
-        self._problem.program.finish(self._problem.namespace, assigned)
-        return value
+        return self._problem.leave_outputs(self._traced, computed)
 
     def reconsider(self, x: Vector, waiter: CompileWaiter) -> None:
         """Change the engine where that pays, between two calls.

@@ -207,8 +207,7 @@ class Evaluations:
         with trace_failures(self._problem.program):
             if self._traced is None:
                 self._trace(waiter)
-        traced, start = self._traced, ready()
-        assert traced is not None
+        traced, start = self._traced_program, ready()
         with compile_failures(engine, traced.line_of):
             choice = self._choice(engine, waiter)
             self._run_graph(choice)
@@ -241,8 +240,7 @@ class Evaluations:
         self.flat = Flat([leaf for leaf, has in zip(self._problem.leaves, connected, strict=True) if has])
 
     def _functions(self, engine: str, waiter: CompileWaiter) -> Functions:
-        assert self._traced is not None
-        return Functions(self._traced, self.flat, self.kinds, engine, waiter)
+        return Functions(self._traced_program, self.flat, self.kinds, engine, waiter)
 
     def _choice(self, engine: str, waiter: CompileWaiter) -> Choice:
         """Return the functions to begin with, and with them whether XLA may take over."""
@@ -253,16 +251,14 @@ class Evaluations:
             return Choice(functions, None, ANEW)
         if settings.seed is not None:
             return Choice(functions, None, SEEDED)
-        assert self._traced is not None
-        if refusal := refusal_of(partial(refuse_large_graph, self._traced, functions.size)):
+        if refusal := refusal_of(partial(refuse_large_graph, self._traced_program, functions.size)):
             return Choice(functions, None, refusal)
         # Without a reference to this run, since the next run of the cell uses the choice again.
-        lay_out = partial(Functions, self._traced, self.flat, self.kinds, "xla")
+        lay_out = partial(Functions, self._traced_program, self.flat, self.kinds, "xla")
         return Choice(functions, lay_out, EARLY)
 
     def _run_graph(self, choice: Choice) -> None:
-        assert self._traced is not None
-        self._backend = GraphBackend(self._problem, self._traced, self.flat, choice)
+        self._backend = GraphBackend(self._problem, self._traced_program, self.flat, choice)
 
     def _run_eagerly(self) -> None:
         self._traced = self._backend = None
