@@ -22,6 +22,7 @@ from tape_magic.engine.check.quantities import Quantities, lower_key
 from tape_magic.engine.check.rerun import Deltas, Rerun
 from tape_magic.engine.check.row_check import Direction, RowCheck
 from tape_magic.engine.derivatives.run import RunResult
+from tape_magic.engine.values.precision import epsilon
 from tape_magic.notation import Kind
 from tape_magic.results.gradients import Derivative
 
@@ -197,7 +198,7 @@ class Sampling:
         moved = delta != 0
         size = float(np.max(np.abs(at[moved]), initial=0.0))
         unit = float(np.max(np.abs(delta), initial=0.0)) or 1.0
-        return max(_FEW * float(np.finfo(at.dtype).eps) * size, _TINY) / unit
+        return max(_FEW * epsilon(at.dtype.name) * size, _TINY) / unit
 
     def _rounded(self, deltas: Deltas) -> Deltas:
         """Return the distances by which leaves are moved after rounding."""

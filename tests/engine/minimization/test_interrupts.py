@@ -25,6 +25,7 @@ from tape_magic.magics import front_end
 from tape_magic.magics import shell as magics
 from tape_magic.results.minimum import MinimizeResult, StopReason
 from tape_magic.results.steps import Step, Wish
+from tests.support.covering import covering
 from tests.support.notebook import Notebook
 
 
@@ -117,15 +118,13 @@ def is_over(press: Callable[[], None], run: Callable[[Any], MinimizeResult]) -> 
     assert run(w).steps == 20
 
 
-@pytest.mark.parametrize("press", WAYS)
-@pytest.mark.parametrize("engine", KERAS)
+@pytest.mark.parametrize(("press", "engine"), covering(WAYS, KERAS))
 def test_while_the_program_is_traced(engine: str, press: Callable[[], None]) -> None:
     once = Once(press)
     is_over(press, lambda w: minimized(w, once, engine=engine))
 
 
-@pytest.mark.parametrize("press", WAYS)
-@pytest.mark.parametrize("engine", ["graph", "xla"])
+@pytest.mark.parametrize(("press", "engine"), covering(WAYS, ["graph", "xla"]))
 def test_while_the_gradient_is_traced(engine: str, press: Callable[[], None]) -> None:
     once = Once(press)
     is_over(press, lambda w: minimized(w, backward=once, engine=engine))
@@ -141,8 +140,7 @@ def test_while_a_program_is_traced_for_scipy(press: Callable[[], None]) -> None:
     assert minimized(w, once, optimizer="l-bfgs-b").reason is StopReason.METHOD_CONVERGED
 
 
-@pytest.mark.parametrize("press", [raised, dropped])
-@pytest.mark.parametrize("engine", KERAS)
+@pytest.mark.parametrize(("press", "engine"), covering([raised, dropped], KERAS))
 def test_while_the_data_are_made_ready(engine: str, press: Callable[[], None]) -> None:
     once = Once(press)
 
@@ -157,8 +155,7 @@ def test_while_the_data_are_made_ready(engine: str, press: Callable[[], None]) -
     is_over(press, run)
 
 
-@pytest.mark.parametrize("press", WAYS)
-@pytest.mark.parametrize("engine", KERAS)
+@pytest.mark.parametrize(("press", "engine"), covering(WAYS, KERAS))
 def test_while_a_program_over_data_is_traced(engine: str, press: Callable[[], None]) -> None:
     once = Once(press)
     arrays = (tf.ones([80, 2]).numpy(),)
@@ -171,8 +168,7 @@ def test_while_a_program_over_data_is_traced(engine: str, press: Callable[[], No
     is_over(press, run)
 
 
-@pytest.mark.parametrize("press", WAYS)
-@pytest.mark.parametrize("engine", ["graph", "xla"])
+@pytest.mark.parametrize(("press", "engine"), covering(WAYS, ["graph", "xla"]))
 def test_while_the_steps_are_laid_out(engine: str, press: Callable[[], None]) -> None:
     """The program can be evaluated by then, so that there is a report."""
 
@@ -372,8 +368,7 @@ def test_a_run_without_a_step_leaves_what_the_program_assigns_too(engine: str) -
     assert (done.steps, done.stepless, counter.numpy()) == (2, False, 3.0)  # as ever: 2 steps and the end
 
 
-@pytest.mark.parametrize("method", ["lm", "l-bfgs-b", "nelder-mead"])
-@pytest.mark.parametrize("engine", ["graph", "xla"])
+@pytest.mark.parametrize(("method", "engine"), covering(["lm", "l-bfgs-b", "nelder-mead"], ["graph", "xla"]))
 def test_nothing_is_laid_out_for_scipy_any_more(
     method: str, engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

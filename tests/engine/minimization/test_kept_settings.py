@@ -93,8 +93,8 @@ AVERAGING = {
 def test_averages_are_left_as_fit_leaves_them(name: str, engine: str) -> None:
     fitted, one = model(), model()
     fitted.compile(optimizer=AVERAGING[name](), loss="mse")
-    fitted.fit(X, Y, batch_size=20, epochs=20, verbose=0, shuffle=False)
-    result = tape_magic.minimize(loss_of(one), one, AVERAGING[name](), 20, engine=engine)
+    fitted.fit(X, Y, batch_size=20, epochs=6, verbose=0, shuffle=False)
+    result = tape_magic.minimize(loss_of(one), one, AVERAGING[name](), 6, engine=engine)
     same(one.get_weights(), fitted.get_weights())
     assert result.loss == pytest.approx(float(loss_of(one)()), rel=1e-5)
     (note,) = [note for note in result.notes if "use_ema" in note]

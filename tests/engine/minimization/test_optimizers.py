@@ -15,6 +15,7 @@ from tape_magic.engine.minimization import optimizers
 from tape_magic.engine.minimization.scipy_methods import METHODS
 from tape_magic.errors import LineError
 from tape_magic.magics.line.minimize import MINIMIZE
+from tests.support.covering import covering
 from tests.support.doors import Case, Door
 
 NAMES = sorted(optimizers.keras_names())
@@ -55,8 +56,7 @@ def bowl(w: Any) -> Any:
     return tf.reduce_sum(tf.constant([[1.0, 2.0], [3.0, 4.0]]) * w**2)
 
 
-@pytest.mark.parametrize("engine", ["xla", "graph"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "engine"), covering(NAMES, ["xla", "graph"]))
 def test_every_optimizer_of_keras_moves_as_by_hand(name: str, engine: str) -> None:
     w = matrix()
     result = tape_magic.minimize(lambda: bowl(w), None, name, 5, lr=0.01, engine=engine)

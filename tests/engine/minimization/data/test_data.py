@@ -16,6 +16,7 @@ import tape_magic
 from tape_magic.errors import LineError, SourceError
 from tape_magic.results.minimum import StopReason
 from tape_magic.results.steps import Step
+from tests.support.covering import covering
 from tests.support.doors import Case, Door
 from tests.support.notebook import Notebook
 
@@ -71,9 +72,7 @@ def names(data: Any) -> dict[str, Any]:
     return {"tf": tf, "w": tf.Variable([0.0, 0.0, 0.0]), "b": tf.Variable(0.0), "train": data}
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.both_doors("kind")
+@pytest.mark.parametrize(("engine", "kind"), covering(ENGINES, KINDS))
 def test_each_step_takes_the_next_batch(door: Door, engine: str, kind: str) -> None:
     losses, w, b = epochs_by_hand(epochs=3)
     case = Case(CELL, f'{OVER} --for "xb, yb in train" --epochs 3 --engine {engine}', names(KINDS[kind]()))
@@ -84,9 +83,9 @@ def test_each_step_takes_the_next_batch(door: Door, engine: str, kind: str) -> N
     assert result.variables["b"].end == pytest.approx(b, rel=1e-4)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("steps", [0, 4, 5, 6, 12])
-@pytest.mark.both_doors("engine")
+@pytest.mark.parametrize(
+    ("engine", "steps"), [*covering(ENGINES, [0, 5, 6]), ("graph", 4), ("graph", 5), ("eager", 12)]
+)
 def test_a_limit_of_steps(door: Door, engine: str, steps: int) -> None:
     """Without a number of epochs, the data are taken anew until there were so many."""
     line = f'{OVER} --for "xb, yb in train" --steps {steps} --engine {engine}'

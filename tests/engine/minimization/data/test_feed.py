@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from tape_magic.engine.minimization.data.feed import BATCH, Feed
 from tape_magic.errors import LineError, SourceError
+from tests.support.covering import covering
 
 Batch = tuple[int, int, Any]
 
@@ -276,8 +277,7 @@ def test_what_follows_is_the_same_from_any_batch_on(kind: str) -> None:
 # -- in a compiled loop ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("jit", [True, False])
-@pytest.mark.parametrize("kind", REPEATABLE)
+@pytest.mark.parametrize(("jit", "kind"), covering([True, False], REPEATABLE))
 def test_a_loop_in_a_graph_takes_every_batch(kind: str, jit: bool) -> None:
     data = REPEATABLE[kind]()
     feed = Feed(data, ("x", "y"), 3 if isinstance(data, tuple) else None, 3, seed=5)
