@@ -41,6 +41,21 @@ EULER = (
     "%%minimize loss --over p --lr 0.01 --time 60s -q\nx, v = 1.0, 0.0\nfor _ in range({rounds}):\n"
     "    x, v = x + 0.01*v, v - 0.01*(p[0]*x + p[1]*v)\nloss = (x - 0.2)**2 + (v + 0.1)**2"
 )
+EULER_STEPS = EULER.replace("--time 60s", "--steps 1000")
+EULER_BY_HAND = """
+optimizer = tf.keras.optimizers.Adam(0.01)
+optimizer.build([p])
+@tf.function
+def steps():
+    for _ in tf.range(1000):
+        with tf.GradientTape() as tape:
+            x, v = 1.0, 0.0
+            for _ in range({rounds}):
+                x, v = x + 0.01*v, v - 0.01*(p[0]*x + p[1]*v)
+            loss = (x - 0.2)**2 + (v + 0.1)**2
+        optimizer.apply([tape.gradient(loss, p)], [p])
+steps()
+"""
 PARAMETERS = "p = tf.Variable([0.3, 0.2])\n"
 WEIGHTS = (
     "model = tf.keras.Sequential([tf.keras.layers.Input((4000,)), tf.keras.layers.Dense(5000)])\n"
@@ -104,8 +119,10 @@ ROWS: dict[str, tuple[str, str]] = {
     "60,000 × 784, a NumPy array": (ARRAYS, REGRESSION),
     "60,000 × 784, `tf.constant`": (ARRAYS + "X, y = tf.constant(X), tf.constant(y)\n", REGRESSION),
     "60,000 × 784, by hand": (ARRAYS, BY_HAND),
-    "100 Euler steps that Python unrolls": (PARAMETERS, EULER.format(rounds=100)),
-    "200 Euler steps that Python unrolls": (PARAMETERS, EULER.format(rounds=200)),
+    "100 Euler steps that Python unrolls, 60 s": (PARAMETERS, EULER.format(rounds=100)),
+    "200 Euler steps that Python unrolls, 60 s": (PARAMETERS, EULER.format(rounds=200)),
+    "200 Euler steps, 1,000 steps of Adam": (PARAMETERS, EULER_STEPS.format(rounds=200)),
+    "200 Euler steps, 1,000 steps of Adam, by hand": (PARAMETERS, EULER_BY_HAND.format(rounds=200)),
     "20 million weights, Adam": (WEIGHTS, MODEL.format(more="")),
     "20 million weights, Adam, `--keep best`": (WEIGHTS, MODEL.format(more=" --keep best")),
     "20 million weights, Adam, over data": (

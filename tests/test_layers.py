@@ -84,7 +84,7 @@ DOORS = {
 
 LOW = {"engine/values", "engine/internals", "engine/process", "results", "notation", "syntax"}
 RUN = LOW | {"engine/program", "engine/record"}
-MINIMIZATION = RUN | {"engine/diagnosis", "engine/tracing", "engine/static_analysis"}
+MINIMIZATION = RUN | {"engine/diagnosis", "engine/tracing", "engine/static_analysis", "engine/verdict"}
 
 ROOMS: dict[str, set[str]] = {
     "engine/process": set(),
@@ -102,6 +102,7 @@ ROOMS: dict[str, set[str]] = {
         "engine/internals",
         "results",
     },
+    "engine/verdict": RUN | {"engine/diagnosis"},
     "engine/derivatives": RUN | {"engine/diagnosis", "engine/tracing"},
     "engine/check": RUN | {"engine/derivatives", "engine/diagnosis"},
     "engine/minimization": MINIMIZATION,

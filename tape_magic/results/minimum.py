@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tape_magic.results import views
+from tape_magic.results.findings import Finding
 from tape_magic.results.summary import Summary, summarize
 
 
@@ -138,6 +139,8 @@ class MinimizeResult:
         Whether the variables were put back to their values at the lowest loss.
     notes
         Further sentences for the user.
+    findings
+        What kept the run from its minimum, the most telling first; the report shows three.
 
     Examples
     --------
@@ -170,6 +173,7 @@ class MinimizeResult:
     kept_best: bool = False
     first_step: int = 0
     notes: tuple[str, ...] = field(default=())
+    findings: tuple[Finding, ...] = field(default=())
 
     @property
     def converged(self) -> bool:
@@ -207,6 +211,16 @@ class MinimizeResult:
             "seconds": self.seconds,
             "compile_seconds": self.compile_seconds,
             "engine": self.engine,
+            "findings": [
+                {
+                    "kind": finding.kind.name.lower(),
+                    "sentence": finding.sentence,
+                    "evidence": dict(finding.evidence),
+                    "line": None if finding.line is None else str(finding.line),
+                    "cure": finding.cure,
+                }
+                for finding in self.findings
+            ],
             "optimizer": self.optimizer,
             "history": self.history.tolist(),
             "history_steps": self.history_steps.tolist(),

@@ -12,6 +12,9 @@ from tape_magic.results.minimum import MinimizeResult, StopReason, VariableChang
 
 TRACKED_POINTS = 64
 
+FINDINGS = 3
+"""The most findings in a report; all of them are in ``minimum.findings``."""
+
 _UNFINISHED = (StopReason.INTERRUPTED, StopReason.STOPPED, StopReason.TIME, StopReason.METHOD_FAILED)
 
 _SHORT = 8
@@ -23,8 +26,9 @@ def minimum_document(result: MinimizeResult) -> Document:
     notes = list(result.notes)
     if result.engine_reason:
         notes.insert(0, f"{result.engine}: {result.engine_reason}")
+    found = lines([str(finding) for finding in result.findings[:FINDINGS]])
     tables = _changes_table(result), _tracked_table(result)
-    parts = _minimum_verdict(result), _loss_curve(result), *tables, *lines(notes)
+    parts = _minimum_verdict(result), *found, _loss_curve(result), *tables, *lines(notes)
     return Document(tuple(part for part in parts if part is not None))
 
 

@@ -17,6 +17,7 @@ from tape_magic.engine.minimization.problem import Problem, array_of
 from tape_magic.engine.static_analysis import side_effects
 from tape_magic.engine.tracing.traced import Require
 from tape_magic.engine.values.copies import lasting_array
+from tape_magic.results.findings import Finding
 from tape_magic.results.minimum import Divergence, MinimizeResult, StopReason, VariableChange
 from tape_magic.results.steps import Step
 
@@ -244,6 +245,7 @@ class RunLog:
         engine: str,
         engine_reason: str,
         compile_seconds: float,
+        findings: tuple[Finding, ...] = (),
     ) -> MinimizeResult:
         """Return the report of the run.
 
@@ -255,6 +257,8 @@ class RunLog:
             The Euclidean norm of the last gradient by each leaf, by the id of its variable.
         engine, engine_reason, compile_seconds
             Which engine ran at the end, why it is not a faster one, and how long compiling took.
+        findings
+            What was found about the run.
         """
         problem = self._problem
         if engine != "eager":
@@ -292,6 +296,7 @@ class RunLog:
             kept_best=self.kept_best is not None,
             first_step=self.first_step,
             notes=tuple(problem.notes),
+            findings=findings,
         )
 
 

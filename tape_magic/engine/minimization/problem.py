@@ -16,6 +16,7 @@ from tape_magic.engine.minimization.settings import Settings
 from tape_magic.engine.program.lifting import constant, in_original_type, liftable
 from tape_magic.engine.program.program import Namespace, Program, Text
 from tape_magic.engine.program.selection import Selection
+from tape_magic.engine.record.loss_record import LossRecord
 from tape_magic.engine.record.recorder import Recorder
 from tape_magic.engine.tracing.stepping import steps_in_run
 from tape_magic.engine.tracing.traced import Traced
@@ -25,7 +26,7 @@ from tape_magic.errors import SourceError, TargetError
 from tape_magic.notation import LAST_EXPRESSION
 from tape_magic.syntax import place
 
-FindRecord = Callable[[], "unconnected.Record | None"]
+FindRecord = Callable[[], LossRecord | None]
 """Returns the operations of one evaluation of the loss, or ``None`` where they are not known."""
 
 

@@ -95,6 +95,8 @@ class Settings:
         The name of the data in messages.
     remarks
         Sentences for the report.
+    verdict
+        Whether to look for why the run ended where it did, which takes time at its end.
 
     Raises :class:`ArgumentError` for a value out of its range, and for values that do not go together.
 
@@ -131,6 +133,7 @@ class Settings:
     batch: int | None = _ranged(_whole(1))
     epochs: int | None = _ranged(_whole(1))
     remarks: tuple[str, ...] = ()
+    verdict: bool = True
 
     def __post_init__(self) -> None:
         for one in fields(self):

@@ -2,37 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from tape_magic.engine.diagnosis.diagnosis import Diagnosis
 from tape_magic.engine.diagnosis.evidence import NamedTensors, RunEvidence
 from tape_magic.engine.program.program import Text
-from tape_magic.engine.record.entry import Entry
-from tape_magic.engine.record.recorder import Recorder
+from tape_magic.engine.record.loss_record import LossRecord
 from tape_magic.engine.values.leaves import Leaf
 from tape_magic.notation import LAST_EXPRESSION
 from tape_magic.results.reasons import Cause
 
 MOST_NAMES = 8
-
-
-@dataclass(frozen=True, eq=False)
-class Record:
-    """One evaluation of a loss.
-
-    Attributes
-    ----------
-    recorder
-        The operations.
-    loss
-        The loss, a tensor.
-    """
-
-    recorder: Recorder
-    loss: Any
 
 
 @dataclass(frozen=True)
@@ -57,27 +38,9 @@ class Unconnected:
         return ", ".join(self.names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
-def record_of(concrete: Any) -> Record:
-    """Return the record of a graph, without running it.
-
-    Parameters
-    ----------
-    concrete
-        A concrete function whose first output is the loss, and whose captured inputs are its last ones.
-    """
-    import tensorflow as tf
-
-    recorder = Recorder()
-    recorder.start = sys.maxsize  # nothing in a graph was computed outside TensorFlow
-    stand_in = tf.zeros([], concrete.graph.outputs[0].dtype)
-    captured = [recorder.keep(tensor) for tensor in concrete.captured_inputs]
-    given = [-index - 1 - sys.maxsize for index in range(len(concrete.graph.inputs) - len(captured))]
-    outputs = (recorder.keep(stand_in),)
-    recorder.note(Entry("Call", None, (*given, *captured), outputs, (), graph=concrete.graph))
-    return Record(recorder, stand_in)
-
-
-def explained(record: Record, text: Text, loss_name: str | None, leaves: Sequence[Leaf]) -> list[Unconnected]:
+def explained(
+    record: LossRecord, text: Text, loss_name: str | None, leaves: Sequence[Leaf]
+) -> list[Unconnected]:
     """Return the leaves without a gradient, grouped by reason.
 
     Nothing of the program's Python runs again, but TensorFlow's operations may.

@@ -36,7 +36,7 @@ def minimize_settings(shell: Any, options: MinimizeOptions, remarks: tuple[str, 
         for name, low, high in arguments.get("bounds", ())
     }
     sources = {text: _source(shell, text) for text in options.over or () if not _is_place(text)}
-    return Settings(**arguments, sources=sources, remarks=remarks)
+    return Settings(**arguments, sources=sources, remarks=remarks, verdict=not options.quiet)
 
 
 def _value(shell: Any, name: str, given: Expression) -> Any:

@@ -29,8 +29,8 @@ from tape_magic.engine.minimization.keras_loop.step_graph import StepGraph
 from tape_magic.engine.minimization.log import Recorded
 from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.minimization.stop_rules import GO
-from tape_magic.engine.minimization.unconnected import Record, record_of
 from tape_magic.engine.process.interrupts import assign_all
+from tape_magic.engine.record.loss_record import LossRecord, record_of
 from tape_magic.engine.values.copies import LARGE, bytes_of
 from tape_magic.engine.values.tensors import read_all
 
@@ -71,6 +71,7 @@ class CompiledLoop:
         self._graph, self._jit = graph, jit
         self.connected: Sequence[bool] = graph.evaluation.connected
         self.kept, self.moved = graph.kept, graph.moved
+        self.leaves, self.options = graph.leaves, graph.options
         self._call: Any = None
         self.way_back = WayBack()
         self.cursor: DataCursor | None = None
@@ -173,9 +174,22 @@ class CompiledLoop:
         stretch = max(1, -(-(step - position.step) // ROWS))
         return self._called(position, step, stretch, CompileWaiter())
 
-    def record(self) -> Record:
+    def record(self) -> LossRecord:
         """Return the operations of the graph."""
         return record_of(self._graph.traced.concrete)
+
+    def evaluate(self, batch: Sequence[Any] | None = None) -> Final:
+        """Evaluate at the variables as they are, without XLA, and put back what the program assigns."""
+        written = self._graph.traced.written
+        before = read_all(written)
+        given = self._last_batch() if batch is None else batch
+        front, gradients, rest = self._graph.evaluation.call(*given)
+        assign_all(zip(written, before, strict=True))
+        return Final(front[0], front[1:], gradients, rest)
+
+    def recorded(self, batch: Sequence[Any] | None = None) -> LossRecord:
+        """Return the operations of the graph, which run when somebody looks into the record."""
+        return record_of(self._graph.traced.concrete, self._last_batch() if batch is None else batch)
 
     def final(self, *, counts: bool = True) -> Final:
         """Evaluate at the variables as they are, without XLA, which would have to compile that first."""

@@ -28,8 +28,8 @@ from tape_magic.engine.minimization.keras_loop.step_graph import apply_optimizer
 from tape_magic.engine.minimization.log import Recorded
 from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.minimization.stop_rules import GO, LOSS_LOST
-from tape_magic.engine.minimization.unconnected import Record
 from tape_magic.engine.process.interrupts import assign_all
+from tape_magic.engine.record.loss_record import LossRecord
 from tape_magic.engine.record.recorder import Recorder
 from tape_magic.engine.tracing.failures import CreatesVariable, missing_gradients
 from tape_magic.engine.values.leaves import Leaf
@@ -67,7 +67,7 @@ class FirstEvaluation:
     connected: Sequence[bool]
     leaves: Sequence[Leaf]
     written: Sequence[tuple[Any, Any]]
-    record: Record
+    record: LossRecord
 
 
 def first_evaluation(problem: Problem, program: EagerProgram, *, within_bounds: bool) -> FirstEvaluation:
@@ -109,7 +109,7 @@ def first_evaluation(problem: Problem, program: EagerProgram, *, within_bounds: 
     having = [leaf for leaf, has in zip(leaves, connected, strict=True) if has]
     written = list(reached.written(recorder, [leaf.value for leaf in having]))
     evaluated = Evaluated(loss, tracked, _dense(gradients))
-    return FirstEvaluation(evaluated, connected, having, written, Record(recorder, loss))
+    return FirstEvaluation(evaluated, connected, having, written, LossRecord(recorder, loss))
 
 
 class EagerLoop:
@@ -140,13 +140,13 @@ class EagerLoop:
         tracked: Sequence[str],
         cursor: DataCursor | None,
     ) -> None:
-        self._program, self._optimizer, self._options = program, optimizer, options
+        self._program, self._optimizer, self.options = program, optimizer, options
         self._tracked, self._cursor = tracked, cursor
-        self.connected, self._leaves = first.connected, first.leaves
+        self.connected, self.leaves = first.connected, first.leaves
         self._evaluated: Evaluated | None = first.evaluated
         self._written = [variable for variable, _ in first.written]
         self._state = [value for _, value in first.written]
-        self._record: Record | None = first.record
+        self._record: LossRecord | None = first.record
         self._applied = self._began = 0
         self._has_batch = True
         self.way_back = WayBack(1)
@@ -159,15 +159,15 @@ class EagerLoop:
         assert self._evaluated is not None
         dtype = self._evaluated.loss.dtype
         best: tuple[Any, ...] = ()
-        if self._options.keeps_best:
+        if self.options.keeps_best:
             best = (tf.constant(float("inf"), dtype), *read_all(self.kept))
-        return Position(step, self._options.rules.memory(dtype), best)
+        return Position(step, self.options.rules.memory(dtype), best)
 
     def reset(self) -> None:
         """Forget the last evaluation, since someone else has assigned variables."""
         self._evaluated = None
 
-    def record(self) -> Record:
+    def record(self) -> LossRecord:
         """Return the operations of the first evaluation; only before the first chunk."""
         assert self._record is not None
         return self._record
@@ -175,7 +175,7 @@ class EagerLoop:
     @property
     def kept(self) -> list[Any]:
         """The variables that the optimizer moves, and those that the program assigns itself."""
-        return [*(leaf.value for leaf in self._leaves), *self._written]
+        return [*(leaf.value for leaf in self.leaves), *self._written]
 
     @property
     def moved(self) -> list[Any]:
@@ -216,7 +216,7 @@ class EagerLoop:
 
     def _step(self, position: Position) -> tuple[int, Position, list[float]]:
         self._evaluated = now = self._evaluated or self._evaluate()
-        code, memory = self._options.rules.check(position.step, now.loss, now.gradients, position.memory)
+        code, memory = self.options.rules.check(position.step, now.loss, now.gradients, position.memory)
         verdict, best = int(code), position.best
         if best and verdict != LOSS_LOST and float(now.loss) < float(best[0]):
             best = (now.loss, *read_all(self.kept))
@@ -228,11 +228,11 @@ class EagerLoop:
         return verdict, position, [float(number) for number in (now.loss, *now.tracked)]
 
     def _apply(self, position: Position, gradients: Sequence[Any]) -> None:
-        leaves, slots = read_all(leaf.value for leaf in self._leaves), read_all(self._slots)
+        leaves, slots = read_all(leaf.value for leaf in self.leaves), read_all(self._slots)
         # The way back leads to before the evaluation, which is then done once more.
         self.way_back.mark(position, [*leaves, *self._state, *slots])
         try:
-            apply_optimizer(self._optimizer, self._leaves, gradients, self._options)
+            apply_optimizer(self._optimizer, self.leaves, gradients, self.options)
         except BaseException:  # a second interrupt may come between two variables
             self._put_back()
             raise
@@ -264,6 +264,26 @@ class EagerLoop:
         """Return the value of the program's last expression; the names hold what the last run assigned."""
         return self._program.value
 
+    def evaluate(self, batch: Sequence[Any] | None = None) -> Final:
+        """Run the program at the variables as they are, and put back what it assigns to variables."""
+        self._bind(batch)
+        now = self._evaluate()
+        assign_all(zip(self._written, self._state, strict=True))
+        return Final(now.loss, now.tracked, now.gradients, ())
+
+    def recorded(self, batch: Sequence[Any] | None = None) -> LossRecord:
+        """Run the program, and return its operations."""
+        self._bind(batch)
+        recorder, state = Recorder(), read_all(self._written)
+        with recorder.listening(), _watching(self.leaves):
+            loss = self._program.compute()
+        assign_all(zip(self._written, state, strict=True))
+        return LossRecord(recorder, loss)
+
+    def _bind(self, batch: Sequence[Any] | None) -> None:
+        if self._cursor is not None:
+            self._program.bind(self._cursor.named(self._cursor.any() if batch is None else batch))
+
     def _take_batch(self) -> None:
         if self._cursor is not None:
             self._program.bind(self._cursor.named(self._cursor.take()))
@@ -276,9 +296,9 @@ class EagerLoop:
     def _evaluate(self) -> Evaluated:
         self._state = read_all(self._written)
         try:
-            with _watching(self._leaves) as tape:
+            with _watching(self.leaves) as tape:
                 loss, tracked = self._program.compute(), self._program.scalars(self._tracked)
-            return Evaluated(loss, tracked, _dense(_gradients(tape, loss, self._leaves)))
+            return Evaluated(loss, tracked, _dense(_gradients(tape, loss, self.leaves)))
         except BaseException as error:  # an evaluation that was not finished leaves nothing
             assign_all(zip(self._written, self._state, strict=True))
             if isinstance(error, CreatesVariable) and self.way_back.last:
@@ -288,7 +308,7 @@ class EagerLoop:
 
 @contextmanager
 def _watching(leaves: Sequence[Leaf]) -> Iterator[Any]:
-    """Record with a tape that watches the leaves and nothing else."""
+    """LossRecord with a tape that watches the leaves and nothing else."""
     import tensorflow as tf
 
     with tf.GradientTape(watch_accessed_variables=False) as tape:

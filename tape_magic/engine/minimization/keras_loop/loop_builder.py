@@ -27,7 +27,7 @@ from tape_magic.engine.minimization.keras_loop.protocol import LoopOptions
 from tape_magic.engine.minimization.keras_loop.step_graph import StepGraph
 from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.minimization.stop_rules import Rules
-from tape_magic.engine.minimization.unconnected import record_of
+from tape_magic.engine.record.loss_record import record_of
 from tape_magic.engine.tracing.failures import EngineRefused, compile_failures, trace_failures
 from tape_magic.engine.tracing.loss import require_loss
 from tape_magic.engine.tracing.stepping import lines_of_steps

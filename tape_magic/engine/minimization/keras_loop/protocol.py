@@ -10,8 +10,9 @@ from tape_magic.engine.minimization.compiling import CompileWaiter
 from tape_magic.engine.minimization.log import Recorded
 from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.minimization.stop_rules import Rules
-from tape_magic.engine.minimization.unconnected import Record
+from tape_magic.engine.record.loss_record import LossRecord
 from tape_magic.engine.values.copies import LARGE, bytes_of, kept_copy
+from tape_magic.engine.values.leaves import Leaf
 from tape_magic.engine.values.tensors import read_all
 
 CHUNK_SECONDS = 0.05
@@ -182,6 +183,14 @@ class Loop(Protocol):
         """For each leaf, whether the loss has a gradient by it."""
 
     @property
+    def leaves(self) -> Sequence[Leaf]:
+        """The leaves that have a gradient."""
+
+    @property
+    def options(self) -> LoopOptions:
+        """What a step does besides."""
+
+    @property
     def kept(self) -> Sequence[Any]:
         """The variables that the optimizer moves, and those that the program assigns itself."""
 
@@ -209,8 +218,18 @@ class Loop(Protocol):
     def reset(self) -> None:
         """Forget the last evaluation, since someone else has assigned variables."""
 
-    def record(self) -> Record:
+    def record(self) -> LossRecord:
         """Return the operations of one evaluation; only before the first chunk."""
+
+    def evaluate(self, batch: Sequence[Any] | None = None) -> Final:
+        """Evaluate at the variables as they are, and put back what the program assigns itself.
+
+        `batch` has a part for each name; ``None`` for the last one, or without data. A program that runs in
+        Python leaves its names at this evaluation.
+        """
+
+    def recorded(self, batch: Sequence[Any] | None = None) -> LossRecord:
+        """Return the operations of such an evaluation; see :func:`record_of`."""
 
     def final(self, *, counts: bool = True) -> Final:
         """Evaluate at the variables as they are; unless it `counts`, the program itself assigns nothing."""

@@ -18,7 +18,9 @@ from tape_magic.engine.minimization.data_not_finite import TakenBatch
 from tape_magic.engine.minimization.keras_loop.checkpoint import SavedRun
 from tape_magic.engine.minimization.keras_loop.continuation import Continuation, Trail, saved_run, trail_of
 from tape_magic.engine.minimization.keras_loop.engines import Engines
+from tape_magic.engine.minimization.keras_loop.findings import findings_of
 from tape_magic.engine.minimization.keras_loop.loop_builder import LoopBuilder
+from tape_magic.engine.minimization.keras_loop.probe import Failure
 from tape_magic.engine.minimization.keras_loop.protocol import Chunk, Final, Position
 from tape_magic.engine.minimization.log import Minimized, Recorded, RunLog, norm_of
 from tape_magic.engine.minimization.problem import Problem
@@ -55,6 +57,7 @@ class KerasRun:
         self._continuation = Continuation(problem, cache)
         self._cursor: DataCursor | None = None
         self._met: TakenBatch | None = None
+        self._failure: Failure | None = None
         log.first_step = self._continuation.step
         if problem.settings.data is not None:
             feed = _feed_of(problem, self._continuation.saved)
@@ -117,6 +120,7 @@ class KerasRun:
         problem, engines = self._problem, self._engines
         value = engines.loop.finish(self._final, problem)
         self._log.explain_divergence(require_loss, self._met)
+        findings = findings_of(problem, self._log, self._builder, engines, self._cursor, self._failure)
         self._continuation.leave(self._trail, self._builder.made)
         gradients = iter(self._final.gradients)
         norms = {
@@ -130,6 +134,7 @@ class KerasRun:
             engine=engines.engine,
             engine_reason=engines.reason,
             compile_seconds=engines.compile_seconds,
+            findings=findings,
         )
         return Minimized(result, value)
 
@@ -193,9 +198,13 @@ class KerasRun:
         log = self._log
         log.reason = REASONS[chunk.verdict]
         lost = chunk.verdict == LOSS_LOST
-        if log.reason is StopReason.DIVERGED:
-            self._diverged(chunk.last, chunk.verdict, chunk.loss)
-        return self._back_to(max(chunk.last - lost, log.first_step), chunk)
+        if log.reason is not StopReason.DIVERGED:
+            return self._back_to(chunk.last, chunk)
+        self._diverged(chunk.last, chunk.verdict, chunk.loss)
+        last = max(chunk.last - lost, log.first_step)
+        position = self._back_to(last, chunk)
+        self._note_failure(stepped=last < chunk.last)
+        return position
 
     def _diverged(self, step: int, verdict: int, loss: float) -> None:
         """Note the step that was not finite, with its batch."""
@@ -204,6 +213,11 @@ class KerasRun:
         log.divergence = Divergence(step, "loss" if verdict == LOSS_LOST else "gradient", loss)
         if cursor is not None:
             self._met = TakenBatch(cursor.named(cursor.any()), cursor.locator())
+
+    def _note_failure(self, *, stepped: bool) -> None:
+        """Note where the run diverged: here, or one step further where it `stepped`."""
+        batch = None if self._met is None else list(self._met.parts.values())
+        self._failure = Failure(read_all(self._engines.loop.moved), stepped=stepped, batch=batch)
 
     def _back_to(self, step: int, chunk: Chunk) -> Position:
         repeated = self._engines.loop.return_to(step, chunk)
@@ -221,14 +235,17 @@ class KerasRun:
         loss = float(final.loss)
         if verdict == LOSS_LOST and log.divergence is None:
             self._diverged(position.step, verdict, loss)
-            if position.step > log.first_step:
+            stepped = position.step > log.first_step
+            if stepped:
                 nothing = (Recorded(np.zeros(0, np.int64), np.zeros(0)),) * len(log.series)
                 chunk = Chunk(position, verdict, nothing, loss, position.step - 1)
                 position = self._back_to(position.step - 1, chunk)
                 self._save(position)
                 self._final = final = loop.final()
+            self._note_failure(stepped=stepped)
         elif verdict == GRADIENT_LOST and log.divergence is None:
             self._diverged(position.step, verdict, loss)
+            self._note_failure(stepped=False)
         elif verdict != GO and log.reason in (StopReason.STEPS, StopReason.EPOCHS):
             log.reason = REASONS[verdict]
         log.note(position.step, [float(number) for number in (final.loss, *final.tracked)])

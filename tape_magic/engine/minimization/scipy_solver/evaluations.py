@@ -31,8 +31,8 @@ from tape_magic.engine.minimization.scipy_solver.functions import (
     Functions,
 )
 from tape_magic.engine.minimization.scipy_solver.vector import Flat, Vector
-from tape_magic.engine.minimization.unconnected import Record, record_of
 from tape_magic.engine.process.interrupts import assign_all
+from tape_magic.engine.record.loss_record import LossRecord, record_of
 from tape_magic.engine.record.recorder import Recorder
 from tape_magic.engine.tracing.failures import compile_failures, missing_gradients, trace_failures
 from tape_magic.engine.tracing.loss import require_loss, require_residuals
@@ -100,7 +100,7 @@ class Evaluations:
         """Seconds of Python's part of compiling beside it, in all runs so far."""
         return 0.0 if self._backend is None else self._backend.compile_seconds
 
-    def record(self) -> Record | None:
+    def record(self) -> LossRecord | None:
         """Return the operations of the program's graph, if it has one."""
         return None if self._traced is None else record_of(self._traced.concrete)
 

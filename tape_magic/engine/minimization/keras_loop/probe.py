@@ -1,0 +1,146 @@
+"""Asks the loss of a run once more after its end, for the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from tape_magic.engine.internals.random_state import preserve_random_state
+from tape_magic.engine.minimization.data.cursor import DataCursor
+from tape_magic.engine.minimization.keras_loop.protocol import Final, Loop
+from tape_magic.engine.minimization.keras_loop.step_graph import apply_optimizer
+from tape_magic.engine.minimization.problem import Problem
+from tape_magic.engine.process.interrupts import assign_all
+from tape_magic.engine.process.output import hide_output
+from tape_magic.engine.program.snapshot import Snapshot
+from tape_magic.engine.record.loss_record import LossRecord
+from tape_magic.engine.values.tensors import read_all
+from tape_magic.engine.verdict.facts import Array, Evaluated
+
+LARGEST = 2**28
+"""Most bytes of what a program reaches that are copied, so that it can run in Python again."""
+
+
+class Failure:
+    """Where a run diverged.
+
+    Attributes
+    ----------
+    values
+        What :attr:`Loop.moved` held at the last point at which the loss was finite.
+    stepped
+        Whether one more step led to where it was not; else a gradient was not finite at the point itself.
+    batch
+        The batch that was not finite; ``None`` without data.
+    """
+
+    def __init__(self, values: Sequence[Any], *, stepped: bool, batch: Sequence[Any] | None) -> None:
+        self.values, self.stepped, self.batch = values, stepped, batch
+
+
+class LoopProbe:
+    """Asks the loss of a run once more; a context that puts everything back.
+
+    Parameters
+    ----------
+    problem, loop, optimizer
+        What was minimised, by which loop and optimizer.
+    cursor
+        The data; ``None`` without data.
+    failure
+        Where the run diverged; ``None`` where it did not.
+
+    Raises :class:`Unsafe` on entry if the program runs in Python, and what it changes cannot be put back.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        loop: Loop,
+        optimizer: Any,
+        cursor: DataCursor | None,
+        failure: Failure | None,
+        *,
+        in_python: bool,
+    ) -> None:
+        self._problem, self._loop, self._optimizer = problem, loop, optimizer
+        self._cursor, self._failure, self._in_python = cursor, failure, in_python
+        self._stack = ExitStack()
+
+    def __enter__(self) -> LoopProbe:
+        before = read_all(self._loop.moved)
+        with ExitStack() as stack:
+            if self._in_python:
+                problem = self._problem
+                names = [*problem.settings.names, *problem.program.names.assigns]
+                snapshot = Snapshot(problem.program, problem.namespace, names)
+                if snapshot.iterators or snapshot.size > LARGEST:
+                    raise Unsafe
+                stack.callback(snapshot.restore)
+            stack.callback(lambda: assign_all(zip(self._loop.moved, before, strict=True)))
+            stack.enter_context(hide_output())
+            stack.enter_context(preserve_random_state())
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def values(self) -> list[Array]:
+        """Return the values of the leaves as they are."""
+        return [np.array(leaf.value.numpy()) for leaf in self._loop.leaves]
+
+    def place(self, values: Sequence[Array]) -> None:
+        """Assign values to the leaves."""
+        for leaf, value in zip(self._loop.leaves, values, strict=True):
+            leaf.value.assign(np.asarray(value).astype(leaf.value.dtype.as_numpy_dtype))
+
+    def evaluate(self, batch: Sequence[Any] | None = None) -> Evaluated:
+        """Return loss and gradients at the variables as they are."""
+        final = self._final(batch)
+        return Evaluated(float(final.loss), [gradient.numpy() for gradient in final.gradients])
+
+    def step(self) -> None:
+        """Apply one more step of the optimizer, on the last batch."""
+        gradients = self._final(None).gradients
+        apply_optimizer(self._optimizer, self._loop.leaves, gradients, self._loop.options)
+
+    def fail(self) -> Sequence[Any] | None:
+        """Move to the point at which the run diverged, and return its batch; ``None`` without data."""
+        failure = self._failure
+        if failure is None:
+            return None
+        assign_all(zip(self._loop.moved, failure.values, strict=True))
+        if failure.stepped:
+            self.step()
+        return failure.batch
+
+    def batches(self, count: int) -> list[Sequence[Any]]:
+        """Return up to `count` batches from the begin of the data; none without data."""
+        if self._cursor is None:
+            return []
+        cursor = DataCursor(self._cursor.feed, count=count)
+        found: list[Sequence[Any]] = []
+        while len(found) < count:
+            batch = cursor.take()
+            if cursor.over:
+                break
+            found.append(batch)
+        return found
+
+    def record(self, batch: Sequence[Any] | None = None) -> LossRecord:
+        """Return the operations of an evaluation at the variables as they are."""
+        return self._loop.recorded(batch)
+
+    def _final(self, batch: Sequence[Any] | None) -> Final:
+        return self._loop.evaluate(batch)
+
+
+class Unsafe(Exception):
+    """The program runs in Python, and what it changes cannot be put back."""

@@ -1,0 +1,32 @@
+"""The findings of a run, from all kinds of evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from tape_magic.engine.verdict.facts import RunFacts
+from tape_magic.results.findings import Finding, FindingKind
+
+Look = Callable[[RunFacts], Iterable[Finding]]
+"""Takes the facts of a run, and returns what it found; nothing where the evidence is missing."""
+
+LOOKS: tuple[Look, ...] = ()
+"""All kinds of evidence, the most telling and the cheapest first."""
+
+_ORDER = {kind: place for place, kind in enumerate(FindingKind)}
+
+
+def find(facts: RunFacts) -> tuple[Finding, ...]:
+    """Return what was found about a run, the most telling first; within the time of `facts`.
+
+    What goes wrong in a look is no finding: a false alarm is worse than silence.
+    """
+    found: list[Finding] = []
+    for look in LOOKS:
+        if facts.clock.left <= 0:
+            break
+        try:
+            found += look(facts)
+        except Exception:  # whatever the loss does when it is asked again: the run has its report
+            continue
+    return tuple(sorted(found, key=lambda finding: _ORDER[finding.kind]))
