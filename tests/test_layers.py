@@ -105,9 +105,11 @@ ROOMS: dict[str, set[str]] = {
     "engine/verdict": RUN | {"engine/diagnosis"},
     "engine/derivatives": RUN | {"engine/diagnosis", "engine/tracing"},
     "engine/check": RUN | {"engine/derivatives", "engine/diagnosis"},
-    "engine/minimization": MINIMIZATION,
+    "engine/minimization/quasi_newton": {"engine/values"},
+    "engine/minimization": MINIMIZATION | {"engine/minimization/quasi_newton"},
     "engine/minimization/data": {"engine/values"},
-    "engine/minimization/keras_loop": MINIMIZATION | {"engine/minimization", "engine/minimization/data"},
+    "engine/minimization/keras_loop": MINIMIZATION
+    | {"engine/minimization", "engine/minimization/data", "engine/minimization/quasi_newton"},
     "engine/minimization/scipy_solver": MINIMIZATION | {"engine/minimization"},
     "engine/devices": {"engine/internals", "results"},
     "engine/doctor": {"engine/devices", "engine/internals", "results"},

@@ -21,6 +21,7 @@ class StopReason(enum.Enum):
     STEPS = "step limit"
     EPOCHS = "all epochs done"
     TOLERANCE = "the loss has settled (--tol)"
+    SETTLED = "the loss has settled"
     GRADIENT = "the gradient is small (--gtol)"
     TARGET = "target reached"
     METHOD_CONVERGED = "the method converged"
@@ -42,7 +43,13 @@ class StopReason(enum.Enum):
 
 
 _CONVERGED = frozenset(
-    {StopReason.TOLERANCE, StopReason.GRADIENT, StopReason.TARGET, StopReason.METHOD_CONVERGED}
+    {
+        StopReason.TOLERANCE,
+        StopReason.SETTLED,
+        StopReason.GRADIENT,
+        StopReason.TARGET,
+        StopReason.METHOD_CONVERGED,
+    }
 )
 
 BY_HAND = frozenset({StopReason.INTERRUPTED, StopReason.STOPPED})

@@ -6,7 +6,10 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from tape_magic.engine.minimization.problem import Problem
+from tape_magic.engine.process.output import hide_output
 from tape_magic.engine.tracing.failures import creates_a_variable, missing_gradients
 from tape_magic.engine.tracing.loss import require_scalar
 from tape_magic.engine.tracing.traced import Require
@@ -46,6 +49,12 @@ class EagerProgram:
     def bind(self, values: Mapping[str, Any]) -> None:
         """Begin each further run with these values of some names, such as the next batch."""
         self._entry |= values
+
+    def gives_again(self, loss: Any) -> bool:
+        """Run once more, with all output hidden, and return whether the loss is the same to the bit."""
+        with hide_output():
+            again = self.compute()
+        return bool(np.array_equal(again.numpy(), loss.numpy()))
 
     def start(self, *, gradient: bool) -> Sequence[bool]:
         """Run once to find what is minimised over, and return for each leaf whether it has a gradient.

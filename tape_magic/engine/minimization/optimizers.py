@@ -14,6 +14,8 @@ from tape_magic.engine.internals.keras_optimizers import (
     learning_rate_schedule,
 )
 from tape_magic.engine.minimization import scipy_methods
+from tape_magic.engine.minimization.quasi_newton.lbfgs import Lbfgs
+from tape_magic.engine.minimization.settings import DEFAULT_OPTIMIZER
 from tape_magic.errors import LineError, a_kind, closest
 
 KERAS_NAMES = (
@@ -33,7 +35,7 @@ KERAS_NAMES = (
 )
 """Keras 3's optimizers, for completion before Keras is imported; a version may lack some or have more."""
 
-NAMES = (*KERAS_NAMES, *scipy_methods.NAMES)
+NAMES = (DEFAULT_OPTIMIZER, Lbfgs.name, *KERAS_NAMES, *scipy_methods.NAMES)
 """The names that ``--optimizer`` completes."""
 
 
@@ -75,12 +77,13 @@ def is_optimizer(value: Any) -> bool:
 
 
 def resolve(optimizer: Any, lr: Any = None) -> Any:
-    """Return the Keras optimizer, or the ``Method`` of SciPy, that is meant.
+    """Return the Keras optimizer, the L-BFGS, or the ``Method`` of SciPy, that is meant.
 
     Parameters
     ----------
     optimizer
-        A Keras name such as ``"adam"``, an optimizer, a class of optimizers, or a method of SciPy.
+        A Keras name such as ``"adam"``, an optimizer, a class of optimizers, ``"lbfgs"``, or a method of
+        SciPy.
     lr
         The learning rate or a schedule, for a Keras name or a class; without it, Keras's default.
 
@@ -110,8 +113,14 @@ def resolve(optimizer: Any, lr: Any = None) -> Any:
         return optimizer
     if isinstance(optimizer, str):
         known = keras_names()
-        names = [*known, *scipy_methods.NAMES]
+        names = [*known, Lbfgs.name, *scipy_methods.NAMES]
         plain = re.sub(r"[-_ ]", "", optimizer).lower()
+        if plain == Lbfgs.name:
+            if lr is not None:
+                raise LineError(
+                    "--lr goes with Keras optimizers; lbfgs finds its own step lengths: leave --lr out."
+                )
+            return Lbfgs()
         if plain not in known:
             raise LineError(f"unknown optimizer {optimizer!r}{closest(optimizer, names)}")
         optimizer = known[plain]
@@ -159,6 +168,11 @@ def built_for(optimizer: Any, variables: Sequence[Any]) -> tuple[Any, bool]:
     Keras ties an optimizer to the variables of its first use; for other variables, a copy with the same
     settings takes its place.
     """
+    if isinstance(optimizer, Lbfgs):
+        if not optimizer.built or not optimizer.fits(variables):
+            optimizer = Lbfgs()
+            optimizer.build(variables)
+        return optimizer, False
     fresh = optimizer.built and not _fits(optimizer, variables)
     if fresh:
         try:
@@ -225,7 +239,7 @@ def settings_of(optimizer: Any) -> dict[str, Any]:
 
 def learning_rate(optimizer: Any) -> float | None:
     """Return the rate, if it is one number; ``None`` for a schedule, and for SciPy's methods."""
-    if isinstance(optimizer, scipy_methods.Method):
+    if isinstance(optimizer, scipy_methods.Method | Lbfgs):
         return None
     wrapped = getattr(optimizer, "inner_optimizer", None)
     rate = settings_of(optimizer if wrapped is None else wrapped).get("learning_rate")
@@ -234,7 +248,7 @@ def learning_rate(optimizer: Any) -> float | None:
 
 def describe(optimizer: Any) -> str:
     """Return class, rate, and the settings that are no defaults: ``SGD(0.01, momentum=0.9)``."""
-    if isinstance(optimizer, scipy_methods.Method):
+    if isinstance(optimizer, scipy_methods.Method | Lbfgs):
         return optimizer.description
     wrapped = getattr(optimizer, "inner_optimizer", None)
     if is_optimizer(wrapped):

@@ -113,7 +113,6 @@ NAMES = tuple(METHODS)
 
 
 _PLAIN = {name.replace("-", ""): method for name, method in METHODS.items()} | {
-    "lbfgs": METHODS["l-bfgs-b"],
     "levenbergmarquardt": METHODS["lm"],
     "conjugategradient": METHODS["cg"],
     "simplex": METHODS["nelder-mead"],
@@ -123,7 +122,7 @@ _PLAIN = {name.replace("-", ""): method for name, method in METHODS.items()} | {
 def find(optimizer: Any) -> Method | None:
     """Return the method of a name, however its words are joined; ``None`` for anything else.
 
-    >>> find("L-BFGS-B").name, find("LBFGS").name, find("Nelder_Mead").name
+    >>> find("L-BFGS-B").name, find("LBFGSB").name, find("Nelder_Mead").name
     ('l-bfgs-b', 'l-bfgs-b', 'nelder-mead')
     """
     return _PLAIN.get(re.sub(r"[-_ ]", "", optimizer).lower()) if isinstance(optimizer, str) else None

@@ -12,9 +12,11 @@ from tape_magic.errors import ArgumentError, closest, shorten
 
 ENGINES = ("auto", "xla", "graph", "eager")
 KEEP = ("last", "best")
-DEFAULT_OPTIMIZER = "adam"
+DEFAULT_OPTIMIZER = "auto"
 STEPS = 1000
 PATIENCE = 10
+SETTLED_TOL, SETTLED_PATIENCE, SETTLED_STEPS = 1e-6, 100, 100_000
+"""The tolerance, its steps, and the most steps of a run by a Keras optimizer that nothing else bounds."""
 
 _LARGEST_SEED = 2**32 - 1
 """NumPy's random numbers take no larger seed."""
@@ -157,5 +159,11 @@ class Settings:
     def step_limit(self) -> int | None:
         """The largest number of steps; ``None`` where the time or the data end the run."""
         if self.steps is None and self.data is None and self.time is None:
-            return STEPS
+            return SETTLED_STEPS if self.unbounded else STEPS
         return self.steps
+
+    @property
+    def unbounded(self) -> bool:
+        """Whether nothing is asked for that would end the run."""
+        ends = (self.steps, self.time, self.target, self.tol, self.gtol, self.data)
+        return all(end is None for end in ends)

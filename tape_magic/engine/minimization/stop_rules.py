@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tape_magic.engine.minimization.settings import PATIENCE, Settings
+from tape_magic.engine.minimization.settings import PATIENCE, SETTLED_PATIENCE, SETTLED_TOL, Settings
 from tape_magic.results.minimum import StopReason
 
 GO, LOSS_LOST, GRADIENT_LOST = 0, 1, 2
@@ -18,8 +18,11 @@ REASONS = {
     3: StopReason.TARGET,
     4: StopReason.GRADIENT,
     5: StopReason.TOLERANCE,
+    6: StopReason.SETTLED,
+    7: StopReason.METHOD_CONVERGED,
+    8: StopReason.METHOD_FAILED,
 }
-_CODES = {reason: code for code, reason in REASONS.items()}
+CODES = {reason: code for code, reason in REASONS.items() if code > GRADIENT_LOST}
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,9 @@ class Rules:
         Over the last `patience` steps, the largest loss less the smallest is at most
         tol·max(1, \|loss\|).
 
+    natural
+        Whether the user has set no rule, so that `tol` and `patience` are those of a natural end.
+
     Every loop also stops at a loss or gradient that is not finite.
     """
 
@@ -43,10 +49,13 @@ class Rules:
     gtol: float | None = None
     tol: float | None = None
     patience: int = PATIENCE
+    natural: bool = False
 
     @classmethod
-    def of(cls, settings: Settings) -> Rules:
-        """Return the rules that the settings ask for."""
+    def of(cls, settings: Settings, *, searches: bool = False) -> Rules:
+        """Return the rules that the settings ask for; `searches` for an optimizer with a rule of its own."""
+        if settings.unbounded and not searches:
+            return cls(tol=SETTLED_TOL, patience=SETTLED_PATIENCE, natural=True)
         return cls(settings.target, settings.gtol, settings.tol, settings.patience or PATIENCE)
 
     def memory(self, dtype: Any) -> tuple[Any, ...]:
@@ -81,7 +90,8 @@ class Rules:
             memory = (losses := tf.tensor_scatter_nd_update(memory[0], place, [loss]),)
             spread = tf.reduce_max(losses) - tf.reduce_min(losses)
             scale = tf.maximum(tf.abs(loss), tf.ones([], loss.dtype))
-            verdict = _unless(spread <= tf.cast(self.tol, loss.dtype) * scale, StopReason.TOLERANCE, verdict)
+            reason = StopReason.SETTLED if self.natural else StopReason.TOLERANCE
+            verdict = _unless(spread <= tf.cast(self.tol, loss.dtype) * scale, reason, verdict)
         if self.gtol is not None:
             verdict = _unless(norm(gradients) <= self.gtol, StopReason.GRADIENT, verdict)
         if self.target is not None:
@@ -112,4 +122,4 @@ def _finite(gradients: Sequence[Any]) -> Any:
 def _unless(holds: Any, reason: StopReason, verdict: Any) -> Any:
     import tensorflow as tf
 
-    return tf.where(holds, _CODES[reason], verdict)
+    return tf.where(holds, CODES[reason], verdict)

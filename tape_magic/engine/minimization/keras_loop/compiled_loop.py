@@ -78,6 +78,10 @@ class CompiledLoop:
         in_place = graph.options.careful and not jit and sum(map(bytes_of, self.moved)) >= LARGE
         self._previous = PreviousValues(self.moved if in_place else ())
 
+    def prepare(self) -> None:
+        """Make ready for the first step, from the variables as they are."""
+        self._graph.prepare()
+
     def lay_out(self) -> None:
         """Lay the chunk out for the compiler, which is Python's work."""
         self._call = self._function()

@@ -11,11 +11,12 @@ import numpy as np
 from tape_magic.engine.minimization import optimizers
 from tape_magic.engine.minimization.keras_loop.checkpoint import Checkpoints, SavedRun
 from tape_magic.engine.minimization.keras_loop.compiled_program import CompiledProgram
+from tape_magic.engine.minimization.keras_loop.default_optimizer import undecided
 from tape_magic.engine.minimization.keras_loop.protocol import Loop, Position
 from tape_magic.engine.minimization.log import RunLog
 from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.minimization.reuse import LoopCache
-from tape_magic.engine.minimization.settings import Settings
+from tape_magic.engine.minimization.settings import DEFAULT_OPTIMIZER, Settings
 from tape_magic.errors import LineError
 
 
@@ -95,7 +96,7 @@ class Continuation:
     made
         What an earlier run compiled; ``None`` where nothing fits.
     wanted
-        The optimizer that the settings mean.
+        The optimizer that the settings mean; ``None`` where that depends on what is minimised over.
     saved
         How far the run came that this one goes on from; ``None`` for a run that begins anew.
 
@@ -152,6 +153,8 @@ class Continuation:
         """
         if self._trail is None:
             return self.wanted
+        if self.wanted is None:
+            return self._trail.optimizer
         if type(self._trail.optimizer) is not type(self.wanted):
             raise _nothing(f"it ran with {type(self._trail.optimizer).__name__}")
         return self._trail.optimizer
@@ -217,7 +220,10 @@ def _wanted(settings: Settings, made: CompiledProgram | None) -> Any:
     # what was made may not fit the data.
     if made is not None and isinstance(settings.optimizer, str) and settings.data is None:
         return made.graph.optimizer
-    return optimizers.resolve(settings.optimizer, settings.lr)
+    if undecided(settings):
+        return None
+    optimizer = "adam" if settings.optimizer == DEFAULT_OPTIMIZER else settings.optimizer
+    return optimizers.resolve(optimizer, settings.lr)
 
 
 def _nothing(why: str) -> LineError:

@@ -24,9 +24,10 @@ from tape_magic.engine.minimization.keras_loop.protocol import (
     WayBack,
 )
 from tape_magic.engine.minimization.keras_loop.reached_variables import ReachedVariables
-from tape_magic.engine.minimization.keras_loop.step_graph import apply_optimizer
+from tape_magic.engine.minimization.keras_loop.step_graph import apply_optimizer, own_verdict
 from tape_magic.engine.minimization.log import Recorded
 from tape_magic.engine.minimization.problem import Problem
+from tape_magic.engine.minimization.quasi_newton.lbfgs import Lbfgs
 from tape_magic.engine.minimization.stop_rules import GO, LOSS_LOST
 from tape_magic.engine.process.interrupts import assign_all
 from tape_magic.engine.record.loss_record import LossRecord
@@ -163,6 +164,9 @@ class EagerLoop:
             best = (tf.constant(float("inf"), dtype), *read_all(self.kept))
         return Position(step, self.options.rules.memory(dtype), best)
 
+    def prepare(self) -> None:
+        """Do nothing: each step evaluates."""
+
     def reset(self) -> None:
         """Forget the last evaluation, since someone else has assigned variables."""
         self._evaluated = None
@@ -217,25 +221,39 @@ class EagerLoop:
     def _step(self, position: Position) -> tuple[int, Position, list[float]]:
         self._evaluated = now = self._evaluated or self._evaluate()
         code, memory = self.options.rules.check(position.step, now.loss, now.gradients, position.memory)
+        if isinstance(self._optimizer, Lbfgs):
+            code = own_verdict(self._optimizer, code)
         verdict, best = int(code), position.best
         if best and verdict != LOSS_LOST and float(now.loss) < float(best[0]):
             best = (now.loss, *read_all(self.kept))
         if verdict == GO:
-            self._apply(position, now.gradients)
+            self._apply(position, now)
             self._has_batch = False
             self._evaluated, self._applied = None, position.step + 1
             position = Position(position.step + 1, memory, best)
         return verdict, position, [float(number) for number in (now.loss, *now.tracked)]
 
-    def _apply(self, position: Position, gradients: Sequence[Any]) -> None:
+    def _apply(self, position: Position, now: Evaluated) -> None:
         leaves, slots = read_all(leaf.value for leaf in self.leaves), read_all(self._slots)
         # The way back leads to before the evaluation, which is then done once more.
         self.way_back.mark(position, [*leaves, *self._state, *slots])
         try:
-            apply_optimizer(self._optimizer, self.leaves, gradients, self.options)
+            if isinstance(self._optimizer, Lbfgs):
+                options = self.options
+                self._optimizer.move(now.loss, now.gradients, self._tried, options.lower, options.upper)
+            else:
+                apply_optimizer(self._optimizer, self.leaves, now.gradients, self.options)
         except BaseException:  # a second interrupt may come between two variables
             self._put_back()
             raise
+
+    def _tried(self) -> tuple[Any, Sequence[Any]]:
+        """Return loss and gradients at a point that a search tries; what the program assigns is put back."""
+        state, before = self._state, read_all(self._written)
+        now = self._evaluate()
+        assign_all(zip(self._written, before, strict=True))
+        self._state = state
+        return now.loss, now.gradients
 
     def _put_back(self) -> None:
         assign_all(zip(self.moved, self.way_back.last, strict=True))

@@ -21,11 +21,13 @@ from tape_magic.engine.minimization.keras_loop.compiled_program import (
 )
 from tape_magic.engine.minimization.keras_loop.continuation import Continuation
 from tape_magic.engine.minimization.keras_loop.data_loop import DataLoop
+from tape_magic.engine.minimization.keras_loop.default_optimizer import decide, undecided
 from tape_magic.engine.minimization.keras_loop.eager_loop import EagerLoop, first_evaluation
 from tape_magic.engine.minimization.keras_loop.lean_loop import LeanLoop, lean_loop_applies, unroll_factor
 from tape_magic.engine.minimization.keras_loop.protocol import LoopOptions
 from tape_magic.engine.minimization.keras_loop.step_graph import StepGraph
 from tape_magic.engine.minimization.problem import Problem
+from tape_magic.engine.minimization.quasi_newton.lbfgs import Lbfgs
 from tape_magic.engine.minimization.stop_rules import Rules
 from tape_magic.engine.record.loss_record import record_of
 from tape_magic.engine.tracing.failures import EngineRefused, compile_failures, trace_failures
@@ -67,6 +69,8 @@ class LoopBuilder:
         What is known of the engines.
     optimizer
         The optimizer, once it is built.
+    same_loss
+        Whether the loss is the same each time at the same point, once an optimizer is chosen.
     at_rest
         The loop that was to be compiled last: it can evaluate, whether it is compiled or not.
     """
@@ -83,6 +87,7 @@ class LoopBuilder:
         self.optimizer: Any = None if self.made is None else self.made.graph.optimizer
         self._traced: Traced | None = None if self.made is None else self.made.graph.traced
         self.at_rest: CompiledLoop | None = None
+        self.same_loss = self._traced is not None and self._traced.repeatable and not self._traced.written
         self._noted = False
 
     @property
@@ -234,13 +239,14 @@ class LoopBuilder:
             leaves = [leaf for leaf, has in pairs if has]
             if not leaves:
                 self._problem.refuse_unconnected("", partial(record_of, traced.concrete))
-            self.optimizer = build_optimizer(self._problem, leaves, self._continuation)
+            self.same_loss = traced.repeatable and not traced.written
+            self.optimizer = build_optimizer(self._problem, leaves, self._continuation, same=self.same_loss)
             repeatable = self._cursor is None and traced.repeatable
-            options = build_loop_options(self._problem, leaves, repeatable=repeatable)
+            options = build_loop_options(self._problem, leaves, self.optimizer, repeatable=repeatable)
             graph = StepGraph(traced, evaluation, leaves, self.optimizer, options)
             fresh = self._continuation.fresh
             if not fresh and not keeps_state(self._problem.settings, self.optimizer):
-                fresh = [kept_copy(value) for value in read_all(graph.slots)]
+                fresh = [kept_copy(value) for value in read_all(graph.fresh_slots)]
             self.made = CompiledProgram(graph, self.times, fresh)
         return self.made
 
@@ -260,8 +266,9 @@ class LoopBuilder:
         first = first_evaluation(problem, program, within_bounds=self._continuation.saved is None)
         if not first.leaves:
             problem.refuse_unconnected(reason, lambda: first.record)
-        self.optimizer = build_optimizer(problem, first.leaves, self._continuation)
-        options = build_loop_options(problem, first.leaves, repeatable=False)
+        self.same_loss = undecided(problem.settings) and program.gives_again(first.evaluated.loss)
+        self.optimizer = build_optimizer(problem, first.leaves, self._continuation, same=self.same_loss)
+        options = build_loop_options(problem, first.leaves, self.optimizer, repeatable=False)
         return EagerLoop(program, first, self.optimizer, options, problem.settings.track, cursor)
 
     def run_alone(self) -> None:
@@ -275,9 +282,17 @@ class LoopBuilder:
                 variable.assign(value)
 
 
-def build_optimizer(problem: Problem, connected: Sequence[Leaf], continuation: Continuation) -> Any:
-    """Return the optimizer of a run, built for the leaves that have a gradient."""
-    optimizer, fresh = optimizers.built_for(continuation.optimizer, [leaf.owner for leaf in connected])
+def build_optimizer(
+    problem: Problem, connected: Sequence[Leaf], continuation: Continuation, *, same: bool
+) -> Any:
+    """Return the optimizer of a run, built for the leaves that have a gradient.
+
+    `same` says whether the loss is the same each time at the same point, for a run that names no optimizer.
+    """
+    optimizer = continuation.optimizer
+    if optimizer is None:
+        optimizer = optimizers.resolve(decide(connected, same=same))
+    optimizer, fresh = optimizers.built_for(optimizer, [leaf.owner for leaf in connected])
     if fresh and optimizers.is_optimizer(problem.settings.optimizer):
         note = "the optimizer belongs to other variables; a fresh one with its settings was used"
         if note not in problem.notes:
@@ -285,19 +300,21 @@ def build_optimizer(problem: Problem, connected: Sequence[Leaf], continuation: C
     return optimizer
 
 
-def build_loop_options(problem: Problem, connected: Sequence[Leaf], *, repeatable: bool) -> LoopOptions:
+def build_loop_options(
+    problem: Problem, connected: Sequence[Leaf], optimizer: Any, *, repeatable: bool
+) -> LoopOptions:
     """Return what the loops do beside the steps.
 
     Parameters
     ----------
-    problem, connected
-        What is minimised, and the leaves that have a gradient.
+    problem, connected, optimizer
+        What is minimised, the leaves that have a gradient, and the optimizer.
     repeatable
         Whether running steps again from the same variables gives the same, and does nothing else.
     """
     limits = [problem.limits.get(id(leaf.value), (None, None)) for leaf in connected]
     return LoopOptions(
-        Rules.of(problem.settings),
+        Rules.of(problem.settings, searches=isinstance(optimizer, Lbfgs)),
         problem.settings.keep == "best",
         tuple(low for low, _ in limits),
         tuple(high for _, high in limits),

@@ -201,6 +201,9 @@ class Loop(Protocol):
     def begin(self, step: int = 0) -> Position:
         """Begin a run at a step, from the variables as they are."""
 
+    def prepare(self) -> None:
+        """Make ready for the first step, from the variables as they are."""
+
     def advance(self, position: Position, end: int, stretch: int, waiter: CompileWaiter) -> Chunk:
         """Apply steps until `end`, or until a rule holds.
 

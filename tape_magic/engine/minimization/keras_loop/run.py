@@ -17,6 +17,7 @@ from tape_magic.engine.minimization.data.feed import Feed
 from tape_magic.engine.minimization.data_not_finite import TakenBatch
 from tape_magic.engine.minimization.keras_loop.checkpoint import SavedRun
 from tape_magic.engine.minimization.keras_loop.continuation import Continuation, Trail, saved_run, trail_of
+from tape_magic.engine.minimization.keras_loop.default_optimizer import reason_for
 from tape_magic.engine.minimization.keras_loop.engines import Engines
 from tape_magic.engine.minimization.keras_loop.findings import findings_of
 from tape_magic.engine.minimization.keras_loop.loop_builder import LoopBuilder
@@ -24,8 +25,10 @@ from tape_magic.engine.minimization.keras_loop.probe import Failure
 from tape_magic.engine.minimization.keras_loop.protocol import Chunk, Final, Position
 from tape_magic.engine.minimization.log import Minimized, Recorded, RunLog, norm_of
 from tape_magic.engine.minimization.problem import Problem
+from tape_magic.engine.minimization.quasi_newton.lbfgs import Lbfgs
 from tape_magic.engine.minimization.reuse import LoopCache
-from tape_magic.engine.minimization.stop_rules import GO, GRADIENT_LOST, LOSS_LOST, REASONS, Rules
+from tape_magic.engine.minimization.settings import DEFAULT_OPTIMIZER
+from tape_magic.engine.minimization.stop_rules import GO, GRADIENT_LOST, LOSS_LOST, REASONS
 from tape_magic.engine.process.interrupts import assign_all
 from tape_magic.engine.program.random_states import RandomStates
 from tape_magic.engine.tracing.loss import require_loss
@@ -63,6 +66,11 @@ class KerasRun:
             feed = _feed_of(problem, self._continuation.saved)
             self._cursor = DataCursor(feed, log.first_step)
             log.steps_per_epoch = feed.steps_per_epoch
+            if isinstance(self._continuation.wanted, Lbfgs) and feed.steps_per_epoch != 1:
+                raise LineError(
+                    "--for goes with Keras optimizers; lbfgs needs one loss over all of the data at each "
+                    "step: give the data as one batch."
+                )
             if feed.total is not None:
                 log.limit = min(feed.total, log.limit)
         self._builder = LoopBuilder(problem, self._continuation, self._cursor, log.limit)
@@ -102,7 +110,7 @@ class KerasRun:
             if self._continuation.due():
                 self._continuation.save(self._saved(position))
             with contextlib.suppress(StopRequested):
-                engines.reconsider(position, log.limit)
+                engines.reconsider(position, self._expected(position))
         if log.reason is StopReason.STEPS and self._data_are_over(position):
             log.reason = StopReason.EPOCHS
         self._save(position)
@@ -129,7 +137,7 @@ class KerasRun:
             if has
         }
         result = self._log.result(
-            self._continuation.wanted,
+            self._continuation.wanted or self._builder.optimizer,
             norms,
             engine=engines.engine,
             engine_reason=engines.reason,
@@ -144,14 +152,20 @@ class KerasRun:
         """Start the first loop, and go on from where an earlier run left off."""
         log, problem = self._log, self._problem
         position = self._started()
-        loop, saved = self._engines.loop, self._continuation.saved
+        loop, saved, settings = self._engines.loop, self._continuation.saved, problem.settings
+        optimizer = self._builder.optimizer
+        if settings.optimizer == DEFAULT_OPTIMIZER:
+            name = optimizer.name if isinstance(optimizer, Lbfgs) else "adam"
+            problem.notes.append(reason_for(name, settings, loop.leaves, same=self._builder.same_loss))
         problem.note_unconnected(loop.connected, loop.record)
         if saved is None:
             self._builder.reset_optimizer()
         position = self._continuation.go_on(position, loop.moved, self._builder.optimizer)
         if saved is None:
+            loop.prepare()
             return position
         loop.reset()
+        loop.prepare()
         log.restore(saved.tracked, saved.series)
         if position.step >= log.limit:
             by_steps = self._cursor is None or problem.settings.steps is not None
@@ -174,6 +188,11 @@ class KerasRun:
             # The graph reaches more random states: those of modules that the program calls.
             states.reseed(seed, engines.loop.kept)
         return position
+
+    def _expected(self, position: Position) -> int:
+        """Return the step at which the run will end as far as can be told: that of no limit is unknown."""
+        open_end = self._problem.settings.unbounded or isinstance(self._builder.optimizer, Lbfgs)
+        return min(self._log.limit, 2 * position.step + 100) if open_end else self._log.limit
 
     # -- the end -------------------------------------------------------------------------------------
 
@@ -230,7 +249,7 @@ class KerasRun:
         log, loop = self._log, self._engines.loop
         untouched = position.step == log.first_step and log.reason in BY_HAND
         self._final = final = loop.final(counts=not untouched)
-        rules = Rules.of(self._problem.settings)
+        rules = loop.options.rules
         verdict = int(rules.check(position.step, final.loss, final.gradients, position.memory)[0])
         loss = float(final.loss)
         if verdict == LOSS_LOST and log.divergence is None:

@@ -8,12 +8,14 @@ from typing import Any
 
 from tape_magic.engine.minimization.keras_loop.protocol import LoopOptions, Position
 from tape_magic.engine.minimization.optimizers import scaled_for
-from tape_magic.engine.minimization.stop_rules import GO, LOSS_LOST
+from tape_magic.engine.minimization.quasi_newton.lbfgs import Lbfgs
+from tape_magic.engine.minimization.stop_rules import CODES, GO, LOSS_LOST
 from tape_magic.engine.process.interrupts import assign_all
 from tape_magic.engine.tracing.evaluation import Evaluation
 from tape_magic.engine.tracing.traced import Traced
 from tape_magic.engine.values.leaves import Leaf
 from tape_magic.engine.values.tensors import read_all, tf_variable
+from tape_magic.results.minimum import StopReason
 
 
 class StepGraph:
@@ -60,11 +62,19 @@ class StepGraph:
         self.moved: Sequence[Any] = [*self.kept, *self.slots]
         self.dtype = evaluation.dtype if evaluation.dtype.size >= 4 else tf.float32
         self._memory = options.rules.memory(evaluation.dtype)
+        searches = isinstance(optimizer, Lbfgs)
+        # What the last step has found at the point that it moved to need not be computed again.
+        self._remembers = searches and not (evaluation.tracked or traced.written or traced.inputs)
 
     @property
     def slots(self) -> list[Any]:
         """The optimizer's own variables."""
         return [tf_variable(variable) for variable in self.optimizer.variables]
+
+    @property
+    def fresh_slots(self) -> list[Any]:
+        """Those of the optimizer's variables whose first values begin a run anew."""
+        return self.optimizer.first if isinstance(self.optimizer, Lbfgs) else self.slots
 
     @property
     def recorded(self) -> int:
@@ -87,6 +97,12 @@ class StepGraph:
         front, _, _ = self.evaluation.call()
         assign_all(zip(self.traced.written, before, strict=True))
         return math.isfinite(float(front[0]))
+
+    def prepare(self) -> None:
+        """Evaluate once before the first step, for an optimizer that remembers the last evaluation."""
+        if self._remembers:
+            (loss, *_), gradients, _ = self.evaluation.call()
+            self.optimizer.remember(loss, gradients)
 
     # -- in TensorFlow -------------------------------------------------------------------------------
 
@@ -117,19 +133,50 @@ class StepGraph:
 
         written = self.traced.written if previous else ()
         before = {id(variable): tf.identity(variable.read_value()) for variable in written}
-        (loss, *tracked), gradients, _ = self.evaluation.call(*batch)
+        (loss, *tracked), gradients = self._evaluated(batch)
         split = len(self._memory)
         verdict, memory = self.options.rules.check(at, loss, gradients, carried[:split])
+        if isinstance(self.optimizer, Lbfgs):
+            verdict = own_verdict(self.optimizer, verdict)
         best = self._better(loss, verdict, carried[split:])
         if previous:
-            self._apply_or_stay(verdict, gradients, previous, before)
+            self._apply_or_stay(verdict, loss, gradients, batch, previous, before)
         else:
-            self.apply(gradients)
+            self._apply(loss, gradients, batch)
         recorded = [tf.cast(number, self.dtype) for number in (loss, *tracked)]
         return verdict, recorded[0], tf.stack(recorded), [*memory, *best]
 
+    def _evaluated(self, batch: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
+        """Return the loss with the tracked scalars, and the gradients."""
+        if self._remembers:
+            loss, gradients = self.optimizer.remembered(self.evaluation.dtype)
+            return [loss], gradients
+        front, gradients, _ = self.evaluation.call(*batch)
+        return front, gradients
+
+    def _apply(self, loss: Any, gradients: Sequence[Any], batch: Sequence[Any]) -> None:
+        """Apply the optimizer's step."""
+        if not isinstance(self.optimizer, Lbfgs):
+            self.apply(gradients)
+            return
+
+        def evaluate() -> tuple[Any, Sequence[Any]]:
+            written = read_all(self.traced.written)
+            (there, *_), found, _ = self.evaluation.call(*batch)
+            for variable, value in zip(self.traced.written, written, strict=True):
+                variable.assign(value)
+            return there, found
+
+        self.optimizer.move(loss, gradients, evaluate, self.options.lower, self.options.upper)
+
     def _apply_or_stay(
-        self, verdict: Any, gradients: Sequence[Any], previous: Sequence[Any], before: Mapping[int, Any]
+        self,
+        verdict: Any,
+        loss: Any,
+        gradients: Sequence[Any],
+        batch: Sequence[Any],
+        previous: Sequence[Any],
+        before: Mapping[int, Any],
     ) -> None:
         """Apply the optimizer if the verdict is to go on, after `previous` took what the variables held.
 
@@ -141,7 +188,7 @@ class StepGraph:
             for copy, variable in zip(previous, self.moved, strict=True):
                 held = before.get(id(variable))
                 copy.assign(variable.read_value() if held is None else held)
-            self.apply(gradients)
+            self._apply(loss, gradients, batch)
             return tf.constant(0)
 
         def stayed() -> Any:
@@ -167,6 +214,15 @@ class StepGraph:
             lambda: [tf.identity(value) for value in best],
         )
         return chosen
+
+
+def own_verdict(optimizer: Lbfgs, verdict: Any) -> Any:
+    """Return the verdict of the rules, or if they go on that of the optimizer's own rule."""
+    import tensorflow as tf
+
+    codes = [GO, CODES[StopReason.METHOD_CONVERGED], CODES[StopReason.METHOD_FAILED]]
+    ended = tf.gather(codes, optimizer.ended)
+    return tf.where(tf.equal(verdict, GO), ended, verdict)
 
 
 def apply_optimizer(

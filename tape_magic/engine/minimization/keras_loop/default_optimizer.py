@@ -1,0 +1,57 @@
+"""The optimizer of a run that names none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from tape_magic.engine.minimization.quasi_newton.lbfgs import Lbfgs
+from tape_magic.engine.minimization.settings import DEFAULT_OPTIMIZER, Settings
+from tape_magic.engine.values.leaves import Leaf
+from tape_magic.engine.values.tensors import is_keras_variable
+
+MOST = 1_000_000
+"""The most numbers for L-BFGS, which keeps twenty times as many."""
+
+
+def undecided(settings: Settings) -> bool:
+    """Return whether the optimizer depends on what is minimised over."""
+    return settings.optimizer == DEFAULT_OPTIMIZER and settings.lr is None and settings.data is None
+
+
+def decide(leaves: Sequence[Leaf], *, same: bool) -> str:
+    """Return the name of the optimizer to take: L-BFGS, or Adam where :func:`reason_for` has a reason.
+
+    Parameters
+    ----------
+    leaves
+        What is minimised over.
+    same
+        Whether the loss is the same each time at the same point.
+    """
+    of_model = any(leaf.of_model or is_keras_variable(leaf.owner) for leaf in leaves)
+    return "adam" if of_model or not same or _numbers(leaves) > MOST else Lbfgs.name
+
+
+def reason_for(name: str, settings: Settings, leaves: Sequence[Leaf], *, same: bool) -> str:
+    """Return the sentence of a report on the choice."""
+    if name == Lbfgs.name:
+        count = _numbers(leaves)
+        what = "one number is" if count == 1 else f"{count:,} numbers are"
+        return f"L-BFGS, since {what} minimised over and the loss is the same each time"
+    if settings.lr is not None:
+        why = "--lr is given"
+    elif settings.data is not None:
+        why = "each step takes another batch"
+    elif not same:
+        why = "the loss is not the same each time"
+    elif _numbers(leaves) > MOST:
+        why = f"{_numbers(leaves):,} numbers are minimised over"
+    else:
+        model = next(leaf for leaf in leaves if leaf.of_model or is_keras_variable(leaf.owner))
+        why = f"{model.name} belongs to a model"
+    return f"Adam, since {why}"
+
+
+def _numbers(leaves: Sequence[Leaf]) -> int:
+    return sum(math.prod(leaf.shape) for leaf in leaves)
