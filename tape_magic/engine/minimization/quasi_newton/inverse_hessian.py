@@ -9,6 +9,8 @@ import numpy as np
 MEMORY = 10
 """How many pairs of a step and a change of the gradient are kept."""
 
+_RING = MEMORY + 1
+
 
 class InverseHessian:
     r"""An estimate H of the inverse Hessian from the last pairs of a step s and a change y of the gradient.
@@ -31,10 +33,9 @@ class InverseHessian:
 
     Attributes
     ----------
-    state
-        The small variables. With what they hold at first, the estimate is forgotten.
     pairs
-        The variable of all pairs, (2·memory, size): the steps, then the changes, each in a ring.
+        The variable of all pairs, (2·(memory + 1), size): the steps, then the changes, each in a ring with a
+        place to spare, so that a pair can be written before it is known whether it is kept.
     """
 
     def __init__(self, size: int, dtype: Any) -> None:
@@ -43,65 +44,65 @@ class InverseHessian:
         def variable(value: Any) -> Any:
             return tf.Variable(value, trainable=False)
 
-        self._first = [
-            np.eye(MEMORY),
-            np.zeros((MEMORY, MEMORY)),
-            np.ones(MEMORY),
-            np.zeros([], np.int64),
-            np.zeros([], np.bool_),
-        ]
-        # R⁻¹, YᵀY and D, the oldest pair first; how many pairs there were; whether the newest is not yet
-        # in the three.
-        self.state = [variable(value) for value in self._first]
-        self._inverse, self._products, self._diagonal, self._count, self._pending = self.state
-        self.pairs = variable(tf.zeros([2 * MEMORY, size], dtype))
+        # How many pairs there were; whether the newest is not yet in R⁻¹, YᵀY and D, the oldest pair first.
+        self._count, self._pending = variable(np.zeros([], np.int32)), variable(np.zeros([], np.bool_))
+        self._inverse, self._diagonal = variable(np.eye(MEMORY)), variable(np.ones(MEMORY))
+        self._products = variable(np.zeros((MEMORY, MEMORY)))
+        self.pairs = variable(tf.zeros([2 * _RING, size], dtype))
         self._dtype = dtype
 
     @property
+    def first(self) -> list[Any]:
+        """The variables whose first values forget all pairs."""
+        return [self._count, self._pending]
+
+    @property
+    def rest(self) -> list[Any]:
+        """The other variables, which are read only where there are pairs."""
+        return [self._inverse, self._products, self._diagonal, self.pairs]
+
+    @property
     def known(self) -> Any:
-        """How many pairs the estimate rests on, at most :data:`MEMORY`; int64 scalar."""
+        """Whether there is a pair."""
+        return self._count > 0
+
+    def forget(self, holds: Any = True) -> None:
+        """Forget all pairs where a condition holds."""
         import tensorflow as tf
 
-        return tf.minimum(self._count, MEMORY)
+        self._count.assign(tf.where(holds, 0, self._count))
 
-    def forget(self) -> None:
-        """Forget all pairs."""
-        for variable, value in zip(self.state, self._first, strict=True):
-            variable.assign(value)
-
-    def add(self, step: Any, change: Any) -> None:
-        """Keep a pair, in the place of the oldest; its curvature step·change has to be above 0."""
+    def add(self, step: Any, change: Any, useful: Any) -> None:
+        """Keep a pair if it is useful, instead of the oldest; its curvature step·change has to be above 0."""
         import tensorflow as tf
 
-        place = tf.cast(self._count % MEMORY, tf.int32)
-        self.pairs.scatter_nd_update([[place], [MEMORY + place]], tf.stack([step, change]))
-        self._count.assign_add(1)
-        self._pending.assign(True)
+        place = self._count % _RING
+        self.pairs.scatter_nd_update([[place], [_RING + place]], tf.stack([step, change]))
+        self._count.assign_add(tf.cast(useful, tf.int32))
+        self._pending.assign(useful)
 
     def times(self, vector: Any) -> Any:
-        """Return the product of the estimate with a vector; the vector itself where no pair is known."""
+        """Return the product of the estimate with a vector; the vector itself where there is no pair."""
         import tensorflow as tf
 
-        newest = tf.cast((self._count - 1) % MEMORY, tf.int32)
-        ring = (newest + 1 + tf.range(MEMORY)) % MEMORY  # the places of the pairs, the oldest first
-        pairs = self.pairs.read_value()
-        change = tf.gather(pairs, MEMORY + newest)
+        count, pairs = self._count.read_value(), self.pairs.read_value()
+        newest = (count - 1) % _RING
+        change = tf.gather(pairs, _RING + newest)
         products = tf.cast(tf.matmul(pairs, tf.stack([change, vector], 1)), tf.float64)
-        filled = tf.range(MEMORY, dtype=tf.int64) >= MEMORY - self.known
-        by_step, by_change = (
-            tf.where(filled[:, None], tf.gather(products, start + ring), 0.0) for start in (0, MEMORY)
+        # The place to spare is the next one, and comes first.
+        turned = tf.roll(tf.reshape(products, [2, _RING, 2]), -1 - newest, 1)[:, 1:]
+        filled = tf.range(MEMORY) >= MEMORY - count
+        (new_by_step, by_step), (new_by_change, by_change) = (
+            tf.unstack(tf.where(filled[:, None], one, 0.0), axis=1) for one in tf.unstack(turned)
         )
-        inverse, own, diagonal = self._with_newest(by_step[:, 0], by_change[:, 0])
-        scale = tf.where(self._count > 0, by_step[-1, 0] / by_change[-1, 0], 1.0)
-        scale = tf.where(self._count > 0, scale, 1.0)
-        inner = tf.linalg.matvec(inverse, by_step[:, 1])
-        middle = diagonal * inner + scale * (tf.linalg.matvec(own, inner) - by_change[:, 1])
-        weights = [tf.linalg.matvec(inverse, middle, transpose_a=True), -scale * inner]
-        # From the order of time back to the places in the ring.
-        back = (tf.range(MEMORY) - newest - 1) % MEMORY
-        placed = tf.concat([tf.gather(tf.where(filled, one, 0.0), back) for one in weights], 0)
-        combined = tf.linalg.matvec(pairs, tf.cast(placed, self._dtype), transpose_a=True)
-        return tf.cast(scale, self._dtype) * vector + combined
+        inverse, own, diagonal = self._with_newest(new_by_step, new_by_change)
+        scale = tf.where(count > 0, new_by_step[-1] / new_by_change[-1], 1.0)
+        inner = tf.linalg.matvec(inverse, by_step)
+        middle = diagonal * inner + scale * (tf.linalg.matvec(own, inner) - by_change)
+        weights = tf.stack([tf.linalg.matvec(inverse, middle, transpose_a=True), -scale * inner])
+        placed = tf.pad(tf.where(filled, weights, 0.0), [[0, 0], [1, 0]])
+        flat = tf.cast(tf.reshape(tf.roll(placed, 1 + newest, 1), [1, -1]), self._dtype)
+        return tf.cast(scale, self._dtype) * vector + tf.reshape(tf.matmul(flat, pairs), [-1])
 
     def _with_newest(self, by_step: Any, by_change: Any) -> tuple[Any, Any, Any]:
         """Return R⁻¹, YᵀY and D with the newest pair, and keep them.
@@ -110,20 +111,23 @@ class InverseHessian:
         """
         import tensorflow as tf
 
-        pending = self._pending.read_value()
-        curvature = by_step[-1]
-        older = self._inverse[1:, 1:]
-        column = -tf.linalg.matvec(older, by_step[:-1]) / curvature
-        upper = tf.concat([older, column[:, None]], 1)
-        lower = tf.concat([tf.zeros([MEMORY - 1], tf.float64), [1.0 / curvature]], 0)
-        inverse = tf.concat([upper, lower[None]], 0)
-        own = tf.concat([self._products[1:, 1:], by_change[:-1, None]], 1)
-        own = tf.concat([own, by_change[None]], 0)
-        diagonal = tf.concat([self._diagonal[1:], [curvature]], 0)
-        new = (inverse, own, diagonal)
-        old = (self._inverse, self._products, self._diagonal)
-        kept = [tf.where(pending, one, other) for one, other in zip(new, old, strict=True)]
-        for variable, value in zip(old, kept, strict=True):
+        pending, curvature = self._pending.read_value(), by_step[-1:]
+        older = self._inverse.read_value()[1:, 1:]
+        column = tf.linalg.matvec(older, by_step[:-1]) / -curvature
+        inverse = tf.concat(
+            [tf.pad(older, [[0, 1], [0, 0]]), tf.concat([column, 1.0 / curvature], 0)[:, None]], 1
+        )
+        upper = tf.concat([self._products[1:, 1:], by_change[:-1, None]], 1)
+        own = tf.concat([upper, by_change[None]], 0)
+        diagonal = tf.concat([self._diagonal[1:], curvature], 0)
+        kept = []
+        for variable, new in (
+            (self._inverse, inverse),
+            (self._products, own),
+            (self._diagonal, diagonal),
+        ):
+            value = tf.where(pending, new, variable)
             variable.assign(value)
+            kept.append(value)
         self._pending.assign(False)
         return kept[0], kept[1], kept[2]

@@ -71,12 +71,12 @@ class Lbfgs:
     @property
     def variables(self) -> list[Any]:
         """All state, that of :attr:`first` before the rest."""
-        return [*self.first, self._at, self._gradient, self._estimate.pairs]
+        return [*self.first, self._at, self._gradient, *self._estimate.rest]
 
     @property
     def first(self) -> list[Any]:
         """The state whose first values begin a run anew; the rest is not read then."""
-        return [self.ended, self._idle, self._largest, self._loss, *self._estimate.state]
+        return [self.ended, self._idle, self._largest, self._loss, *self._estimate.first]
 
     def fits(self, variables: Sequence[Any]) -> bool:
         """Return whether it was built for these variables, in this order."""
@@ -138,78 +138,66 @@ class Lbfgs:
         at, gradient = vector.read(), vector.of(gradients)
         low, high = vector.spread(lower, -float("inf")), vector.spread(upper, float("inf"))
         free = _free(at, gradient, low, high)
-        slope_along = gradient if free is None else tf.where(free, gradient, 0.0)
-        direction = -estimate.times(slope_along)
+        downhill = gradient if free is None else tf.where(free, gradient, 0.0)
+        direction = -estimate.times(downhill)
         direction = direction if free is None else tf.where(free, direction, 0.0)
-        slope = _dot(slope_along, direction)
-        steepest = ~(slope < 0) | ~tf.math.is_finite(slope)
-        direction = tf.where(steepest, -slope_along, direction)
-        slope = tf.where(steepest, -_dot(slope_along, slope_along), slope)
-        known = ~steepest & (estimate.known > 0)
+        slope, steepest = _dot(downhill, direction), -_dot(downhill, downhill)
+        falls = slope < 0  # not so for NaN
+        direction = tf.where(falls, direction, -downhill)
+        slope = tf.where(falls, slope, steepest)
+        known = falls & estimate.known
         begin = Trial(tf.zeros([], tf.float64), tf.cast(loss, tf.float64), slope, gradient)
         rounding = self._rounding(begin.loss, loss.dtype)
         still = tf.reduce_all(tf.abs(direction) <= 2.0 * _epsilon(vector.dtype) * tf.abs(at))
-        flat = (slope == 0.0) | (known & ((-0.5 * slope <= 1e-4 * rounding) | still))
-        code = tf.where(flat, CONVERGED, GO)
+        arrived = tf.equal(slope, 0.0) | (known & ((-0.5 * slope <= 1e-4 * rounding) | still))
 
         def attempt(length: Any) -> Trial:
             point = at + tf.cast(length, vector.dtype) * direction
-            point = point if low is None else tf.maximum(point, low)
-            vector.assign(point if high is None else tf.minimum(point, high))
-            there, found = evaluate()
-            new = vector.of(found)
             moving = direction
             if low is not None or high is not None:
-                inside = _inside(point, low, high)
-                moving = tf.where(inside, direction, 0.0)
+                moving = tf.where(_inside(point, low, high), direction, 0.0)
+                point = point if low is None else tf.maximum(point, low)
+                point = point if high is None else tf.minimum(point, high)
+            vector.assign(point)
+            there, found = evaluate()
+            new = vector.of(found)
             return Trial(length, tf.cast(there, tf.float64), _dot(new, moving), new)
 
-        def moved() -> Any:
-            size = tf.sqrt(_dot(slope_along, slope_along))
-            first = tf.where(known | (size < 1.0), tf.ones([], tf.float64), 1.0 / size)
-            found, taken = search(begin, first, rounding, attempt)
-            close = -0.5 * slope <= rounding
-            return tf.cond(
-                found,
-                lambda: self._took(begin, at, taken, rounding),
-                lambda: self._stuck(at, known, close),
-            )
+        size = tf.sqrt(-steepest)
+        first = tf.where(known | (size < 1.0), tf.ones([], tf.float64), 1.0 / size)
+        wanted = tf.equal(self.ended, GO) & ~arrived
+        found, taken = search(begin, first, rounding, attempt, wanted)
+        ended = self._took(begin, at, found, taken, rounding, known)
+        code = tf.where(arrived, CONVERGED, GO)
+        self.ended.assign(tf.where(wanted, ended, tf.maximum(code, self.ended)))
 
-        goes_on = tf.equal(code, GO) & tf.equal(self.ended, GO)
-        self.ended.assign(tf.cond(goes_on, moved, lambda: tf.maximum(code, self.ended)))
+    def _took(self, begin: Trial, at: Any, found: Any, taken: Trial, rounding: Any, known: Any) -> Any:
+        """Keep what a search has shown; go back if it found nothing. Return how the own rule ends the run.
 
-    def _took(self, begin: Trial, at: Any, taken: Trial, rounding: Any) -> Any:
-        """Keep what the step has shown, and return whether the run goes on."""
+        Without a lower point, the estimate is forgotten, and the next step is one along the gradient. The run
+        is over if this one was, or if the estimate promises no more than the rounding of the loss.
+        """
         import tensorflow as tf
 
-        now = self._vector.read()
-        step, change = now - at, taken.gradient - begin.gradient
+        vector, estimate = self._vector, self._estimate
+        now = tf.where(found, vector.read(), at)
+        vector.assign(now)
+        gradient = tf.where(found, taken.gradient, begin.gradient)
+        step, change = now - at, gradient - begin.gradient
         curvature, size = _dot(step, change), tf.sqrt(_dot(step, step) * _dot(change, change))
-        useful = curvature > _epsilon(self._vector.dtype) * size
-
-        def add() -> Any:
-            self._estimate.add(step, change)
-            return tf.constant(GO)
-
-        tf.cond(useful, add, lambda: tf.constant(GO))
+        useful = curvature > _epsilon(vector.dtype) * size
+        estimate.add(step, change, useful & tf.math.is_finite(1.0 / curvature))
+        loss = tf.where(found, taken.loss, begin.loss)
         self._at.assign(now)
-        self._loss.assign(taken.loss)
-        self._gradient.assign(taken.gradient)
-        idle = tf.where(begin.loss - taken.loss <= 0.1 * rounding, self._idle + 1, 0)
+        self._loss.assign(loss)
+        self._gradient.assign(gradient)
+        idle = tf.where(found & (begin.loss - loss > 0.1 * rounding), 0, self._idle + 1)
         self._idle.assign(idle)
-        return tf.where(idle >= IDLE, CONVERGED, GO)
-
-    def _stuck(self, at: Any, known: Any, close: Any) -> Any:
-        """Go back and forget the estimate; without one, or `close` to a minimum, return that it is over."""
-        import tensorflow as tf
-
-        self._vector.assign(at)
-
-        def again() -> Any:
-            self._estimate.forget()
-            return tf.constant(GO)
-
-        return tf.cond(known & ~close, again, lambda: tf.where(close, CONVERGED, STUCK))
+        close = -0.5 * begin.slope <= rounding
+        forget = ~found & known & ~close
+        estimate.forget(forget)
+        over = tf.where(found | forget, GO, tf.where(close, CONVERGED, STUCK))
+        return tf.where(idle >= IDLE, CONVERGED, over)
 
     def _rounding(self, loss: Any, dtype: Any) -> Any:
         """Return the differences of losses up to which rounding decides; `dtype` is that of the loss.
@@ -228,7 +216,7 @@ def _dot(one: Any, other: Any) -> Any:
     """Return the product of two vectors, in float64."""
     import tensorflow as tf
 
-    return tf.cast(tf.tensordot(one, other, 1), tf.float64)
+    return tf.cast(tf.reduce_sum(one * other), tf.float64)
 
 
 def _epsilon(dtype: Any) -> float:

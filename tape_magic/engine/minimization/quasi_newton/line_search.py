@@ -57,7 +57,7 @@ class _State(NamedTuple):
     high: tuple[Any, Any, Any]
 
 
-def search(start: Trial, first: Any, rounding: Any, attempt: Try) -> tuple[Any, Trial]:
+def search(start: Trial, first: Any, rounding: Any, attempt: Try, wanted: Any = True) -> tuple[Any, Trial]:
     r"""Return whether a point was found, and the point, to which the variables have moved.
 
     An interval that holds acceptable points is found, then made smaller by cubic interpolation and bisection,
@@ -76,6 +76,8 @@ def search(start: Trial, first: Any, rounding: Any, attempt: Try) -> tuple[Any, 
         The differences of losses up to which rounding decides, float64 scalar.
     attempt
         See :data:`Try`.
+    wanted
+        Whether to search at all, truth value; if not, the start is returned, and nothing is found.
 
     Where no point is acceptable, the lowest that was met is taken, and nothing is found if none is lower.
     """
@@ -103,13 +105,13 @@ def search(start: Trial, first: Any, rounding: Any, attempt: Try) -> tuple[Any, 
         after = tf.where(back, low[0], following)
         return (_State(state.count + 1, done, back, after, last, low, high),)
 
-    never = tf.constant(False)
     low, high = (zero, start.loss, start.slope), (infinite, infinite, zero)
-    begin = _State(tf.constant(1), never, never, first, start, low, high)
+    begin = _State(tf.constant(1), ~tf.convert_to_tensor(wanted), tf.constant(False), first, start, low, high)
     (state,) = tf.while_loop(lambda state: ~state.done, body, (begin,))
     last = state.last
     lower = (last.loss < start.loss) | (tf.abs(last.slope) < -start.slope)
-    return tf.math.is_finite(last.loss) & (last.loss <= start.loss + rounding) & lower, last
+    fits = tf.math.is_finite(last.loss) & (last.loss <= start.loss + rounding) & (last.at > 0)
+    return fits & lower, last
 
 
 def _chosen(holds: Any, one: tuple[Any, ...], other: tuple[Any, ...]) -> tuple[Any, Any, Any]:
@@ -125,7 +127,7 @@ def _beyond(before: tuple[Any, ...], low: tuple[Any, ...]) -> Any:
 
     less = low[2] > before[2]
     secant = low[0] - low[2] * (low[0] - before[0]) / tf.where(less, low[2] - before[2], 1.0)
-    return tf.where(less, tf.clip_by_value(secant, 2.0 * low[0], _WIDEST * low[0]), _WIDEST * low[0])
+    return tf.where(less, tf.minimum(tf.maximum(secant, 2.0 * low[0]), _WIDEST * low[0]), _WIDEST * low[0])
 
 
 def _between(low: tuple[Any, ...], high: tuple[Any, ...], count: Any) -> Any:
@@ -138,7 +140,7 @@ def _between(low: tuple[Any, ...], high: tuple[Any, ...], count: Any) -> Any:
     first = low[2] + high[2] - 3.0 * (high[1] - low[1]) / width
     root = tf.sqrt(tf.maximum(first * first - low[2] * high[2], 0.0))
     cubic = high[0] - width * (high[2] + root - first) / (high[2] - low[2] + 2.0 * root)
-    safe = tf.clip_by_value(cubic, low[0] + 0.1 * width, high[0] - 0.1 * width)
+    safe = tf.minimum(tf.maximum(cubic, low[0] + 0.1 * width), high[0] - 0.1 * width)
     known = tf.math.is_finite(cubic)
     # Where the far end is not finite, the loss may be so in most of the interval.
     short = tf.where(tf.math.is_finite(high[1]), middle, low[0] + 0.2 * width)

@@ -40,7 +40,8 @@ class Vector:
         """Return tensors of the variables' shapes, such as gradients, as one vector."""
         import tensorflow as tf
 
-        flat = [tf.reshape(tf.cast(tensor, self.dtype), [-1]) for tensor in tensors]
+        wide = [tf.cast(tensor, self.dtype) for tensor in tensors]
+        flat = [tensor if tensor.shape.rank == 1 else tf.reshape(tensor, [-1]) for tensor in wide]
         return flat[0] if len(flat) == 1 else tf.concat(flat, 0)
 
     def read(self) -> Any:
