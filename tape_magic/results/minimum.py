@@ -129,6 +129,8 @@ class MinimizeResult:
         ``xla``, ``graph`` or ``eager``, and the reason why it was not a faster one; may be empty.
     optimizer
         The optimizer as text, ``SGD(0.01)``.
+    optimizer_reason
+        Why this optimizer was taken, where none was named; else empty.
     learning_rate
         The optimizer's learning rate; ``None`` for a schedule.
     history, history_steps
@@ -179,6 +181,7 @@ class MinimizeResult:
     divergence: Divergence | None = None
     kept_best: bool = False
     first_step: int = 0
+    optimizer_reason: str = ""
     notes: tuple[str, ...] = field(default=())
     findings: tuple[Finding, ...] = field(default=())
 

@@ -24,6 +24,8 @@ _SHORT = 8
 def minimum_document(result: MinimizeResult) -> Document:
     """Return the outcome, the curve of the loss, and the start and end of each variable."""
     notes = list(result.notes)
+    if result.optimizer_reason:
+        notes.insert(0, result.optimizer_reason)
     if result.engine_reason:
         notes.insert(0, f"{result.engine}: {result.engine_reason}")
     found = lines([str(finding) for finding in result.findings[:FINDINGS]])

@@ -136,6 +136,8 @@ class RunLog:
         Why the run ended, and what stopped being finite.
     kept_best
         The lowest loss, if its variables were put back at the end; else ``None``.
+    choice
+        Why the optimizer was taken, where none was named; else empty.
     averaged
         The loss at the averages of the variables, if these were left at the end; else ``None``.
     """
@@ -152,6 +154,7 @@ class RunLog:
         self.divergence: Divergence | None = None
         self.kept_best: float | None = None
         self.averaged: float | None = None
+        self.choice = ""
         self._started = time.perf_counter()
         self._control: RunControl | None = None
 
@@ -281,6 +284,7 @@ class RunLog:
             engine=engine,
             engine_reason=engine_reason,
             optimizer=optimizers.describe(optimizer),
+            optimizer_reason=self.choice,
             learning_rate=optimizers.learning_rate(optimizer),
             history=history,
             history_steps=steps,

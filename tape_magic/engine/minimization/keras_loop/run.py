@@ -153,10 +153,9 @@ class KerasRun:
         log, problem = self._log, self._problem
         position = self._started()
         loop, saved, settings = self._engines.loop, self._continuation.saved, problem.settings
-        optimizer = self._builder.optimizer
         if settings.optimizer == DEFAULT_OPTIMIZER:
-            name = optimizer.name if isinstance(optimizer, Lbfgs) else "adam"
-            problem.notes.append(reason_for(name, settings, loop.leaves, same=self._builder.same_loss))
+            name = "lbfgs" if isinstance(self._builder.optimizer, Lbfgs) else "adam"
+            log.choice = reason_for(name, settings, loop.leaves, same=self._builder.same_loss)
         problem.note_unconnected(loop.connected, loop.record)
         if saved is None:
             self._builder.reset_optimizer()
