@@ -303,7 +303,7 @@ def test_the_name_of_the_report(notebook: Notebook) -> None:
 
 def test_one_report_is_shown_and_none_when_quiet(notebook: Notebook) -> None:
     notebook.ok("x = tf.Variable(1.0)")
-    run = notebook.ok("%%minimize y --over x --steps 3 --engine graph\ny = x**2")
+    run = notebook.ok("%%minimize y --over x --optimizer adam --steps 3 --engine graph\ny = x**2")
     (shown,) = run.displayed
     assert shown.text.startswith("y = ")
     assert "at step 3" in shown.text
@@ -545,7 +545,7 @@ def test_a_second_interrupt_gets_out_with_everything_given_back(
     press_at(monkeypatch, 3, times=2)
     handler = signal.getsignal(signal.SIGINT)
     notebook.ok("x = 1.0")
-    run = notebook.run("%%minimize y --over x --steps 100_000_000\ny = x**2")
+    run = notebook.run("%%minimize y --over x --optimizer adam --steps 100_000_000\ny = x**2")
     assert isinstance(run.error, KeyboardInterrupt)
     assert signal.getsignal(signal.SIGINT) is handler
     assert type(notebook.ns["x"]) is float

@@ -204,7 +204,8 @@ class RunLog:
         epoch = 0, 0
         if length := self.steps_per_epoch:
             epoch = min(step, self.limit - 1) // length + 1, -(-self.limit // length)
-        steps = 0 if self.limit == UNLIMITED else self.limit
+        open_end = self.limit == UNLIMITED or self._problem.settings.unbounded
+        steps = 0 if open_end else self.limit
         return Step(step, steps, loss, best, self.seconds, engine, *epoch, compiling=compiling)
 
     def last_step(self, engine: str, compiling: str) -> Step:

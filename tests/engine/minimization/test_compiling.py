@@ -238,7 +238,7 @@ def test_a_cell_that_runs_again_waits_for_what_its_last_run_began(
         wait(self, begun, engine)
 
     shell.ok("import tensorflow as tf\nx = tf.Variable(1.0)")
-    cell = "%%minimize y --over x --steps 30 --engine xla\ny = x**2"
+    cell = "%%minimize y --over x --lr 1e-3 --steps 30 --engine xla\ny = x**2"
 
     monkeypatch.setattr(CompileWaiter, "wait", pressed)
     for _ in range(2):

@@ -78,7 +78,7 @@ def test_the_names_are_those_of_keras() -> None:
 
 def test_the_completion_offers_those_that_there_are() -> None:
     (option,) = [option for option in MINIMIZE.options if option.name == "optimizer"]
-    assert {"adam", "sgd", "lion", "l-bfgs-b"} <= set(option.choices) <= {*NAMES, *METHODS}
+    assert {"adam", "sgd", "lion", "l-bfgs-b"} <= set(option.choices) <= {"auto", "lbfgs", *NAMES, *METHODS}
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,9 @@ def test_a_rule_stops_at_the_step_of_a_plain_loop(door: Door, rule: str, engine:
 
 
 def test_a_rule_that_never_holds_leaves_the_limit(door: Door) -> None:
-    case = Case(CELL, "loss --over w --steps 20 --target -100 --gtol 0", {"w": tf.Variable(START)})
+    case = Case(
+        CELL, "loss --over w --optimizer adam --steps 20 --target -100 --gtol 0", {"w": tf.Variable(START)}
+    )
     result = door.minimize(case)
     assert (result.reason, result.steps, result.converged) == (StopReason.STEPS, 20, False)
 

@@ -142,7 +142,7 @@ def test_each_reason_has_its_own_note(door: Door, engine: str) -> None:
 def test_the_program_does_not_run_again_for_it(shell: Notebook, engine: str, times: int) -> None:
     shell.ok("import tensorflow as tf\nx, w, calls = tf.Variable(2.0), tf.Variable([1.0, 3.0]), []")
     shell.ok(
-        f"%%minimize loss --over x w --steps 1 --engine {engine} -q\n"
+        f"%%minimize loss --over x w --lr 1e-3 --steps 1 --engine {engine} -q\n"
         "calls.append(1)\nloss = x**2 + tf.round(w[0])"
     )
     assert len(shell.ns["calls"]) == times
@@ -155,7 +155,7 @@ def test_what_the_program_assigns_is_not_assigned_again_for_it(shell: Notebook, 
     shell.ok("import tensorflow as tf\nx, w = tf.Variable(2.0), tf.Variable([1.0, 3.0])")
     shell.ok("count = tf.Variable(0.0, trainable=False)")
     shell.ok(
-        f"%%minimize loss --over x w --steps 1 --engine {engine} -q\n"
+        f"%%minimize loss --over x w --lr 1e-3 --steps 1 --engine {engine} -q\n"
         "count.assign_add(1.0)\nloss = x**2 + tf.round(w[0])"
     )
     assert shell.ns["count"].numpy() == 2.0  # at the start, and after the one step

@@ -10,7 +10,7 @@ from tests.support.notebook import Notebook
 
 SETUP = "import tensorflow as tf\nx = tf.Variable([2.0, 1.0])"
 LOSS = "loss = tf.reduce_sum(x*x)"
-MINIMIZE = "%%minimize loss --over x --steps 20 --engine graph"
+MINIMIZE = "%%minimize loss --over x --lr 0.1 --steps 20 --engine graph"
 
 
 @pytest.fixture

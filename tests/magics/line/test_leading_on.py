@@ -156,7 +156,7 @@ def test_values_that_do_not_fit(shell: Notebook, options: str, message: str) -> 
         ('"keras.optimizers.Lion(0.01)"', "Lion(0.01)"),
         ('"tf.keras.optimizers.Adam(0.1)"', "Adam(0.1)"),
         ("RMS_prop", "RMSprop(0.001)"),
-        ("LBFGS", "SciPy l-bfgs-b"),
+        ("LBFGS", "L-BFGS"),
         ("L_BFGS_B", "SciPy l-bfgs-b"),
         ("lbfgsb", "SciPy l-bfgs-b"),
         ("Nelder-Mead", "SciPy nelder-mead"),

@@ -135,9 +135,9 @@ def test_another_run_is_refused(shell: Notebook, between: str, line: str, said: 
         ),
         ("x = tf.Variable(3.0)", '--over x --optimizer "tf.keras.optimizers.SGD(0.01)"', "x**2"),
         ("x, o = tf.Variable(3.0), tf.keras.optimizers.Adam()", "--over x --optimizer o", "x**2"),
-        ("p = {'w': 3.0}", "--over p['w']", "p['w']**2"),
-        ("x, n = tf.Variable(3.0), 1.0", "--over x", "n = n + 0.0\nx**2*n"),
-        ("x, k = tf.Variable(3.0), [1.0]", "--over x", "x**2*k[0]"),
+        ("p = {'w': 3.0}", "--over p['w'] --lr 0.1", "p['w']**2"),
+        ("x, n = tf.Variable(3.0), 1.0", "--over x --lr 0.1", "n = n + 0.0\nx**2*n"),
+        ("x, k = tf.Variable(3.0), [1.0]", "--over x --lr 0.1", "x**2*k[0]"),
     ],
     ids=["new model", "expression", "object", "place", "entry", "list"],
 )
@@ -161,8 +161,8 @@ def test_another_rate_is_taken(shell: Notebook) -> None:
 def test_what_is_tracked_goes_by_its_name(shell: Notebook) -> None:
     shell.ns.update(tf=tf, x=tf.Variable(1.0))
     cell = "y = x**2\na = 1.0 + 0*x\nb = 2.0 + 0*x"
-    shell.ok(f"%%minimize y --over x --track a --steps 2 -q\n{cell}")
-    shell.ok(f"%%minimize y --over x --track b a --steps 4 -q --resume\n{cell}")
+    shell.ok(f"%%minimize y --over x --lr 0.1 --track a --steps 2 -q\n{cell}")
+    shell.ok(f"%%minimize y --over x --lr 0.1 --track b a --steps 4 -q --resume\n{cell}")
     tracked = minimum(shell).tracked
     assert (tracked["a"].tolist(), tracked["b"].tolist()) == ([1.0] * 5, [2.0] * 3)
 

@@ -40,9 +40,7 @@ def searched(line: Line, first: float = 1.0, rounding: float = 0.0) -> tuple[boo
 
     loss, slope = (tf.constant(one, tf.float64) for one in line(0.0))
     start = Trial(tf.zeros([], tf.float64), loss, slope, slope[None])
-    found, taken = search(
-        start, tf.constant(first, tf.float64), tf.constant(rounding, tf.float64), attempt
-    )
+    found, taken = search(start, tf.constant(first, tf.float64), tf.constant(rounding, tf.float64), attempt)
     return bool(found), taken, tried
 
 
