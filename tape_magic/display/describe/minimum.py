@@ -49,7 +49,7 @@ def _minimum_verdict(result: MinimizeResult) -> Verdict:
             details.append("no step was applied")
             return Verdict(Tone.BAD, f"not finite at the start: {what}", tuple(details))
         details.append(f"last finite values put back (step {numbers.count(result.steps)})")
-        if result.learning_rate and not lost.cause:
+        if result.learning_rate and not lost.cause and not result.findings:
             details.append(f"try a rate below {numbers.number(result.learning_rate)}")
         return Verdict(Tone.BAD, f"diverged at step {numbers.count(lost.step)}: {what}", tuple(details))
     engine = "XLA" if result.engine == "xla" else result.engine
