@@ -60,7 +60,7 @@ def _reason(
     gradients = [] if lost.what == "loss" else probe.evaluate(batch).gradients
     record = probe.record(batch)
     evidence = RunEvidence(record.recorder, facts.text)
-    loss = _computed(record, evidence)
+    loss = computed_loss(record, evidence)
     if loss is None:
         return None
     target, diagnosis = NamedTensors(facts.name, (loss,)), Diagnosis(evidence)
@@ -85,7 +85,7 @@ def _reason(
     return None
 
 
-def _computed(record: LossRecord, evidence: RunEvidence) -> Any:
+def computed_loss(record: LossRecord, evidence: RunEvidence) -> Any:
     """Return the loss that the record computes: for a graph, the value behind the one that stands for it.
 
     ``None`` where it was not computed.
