@@ -12,7 +12,7 @@ from tape_magic.display.live import progress
 from tape_magic.engine.devices.machine import Machine
 from tape_magic.engine.doctor.examine import examine
 from tape_magic.errors import TapeMagicError
-from tape_magic.results.doctor import Finding
+from tape_magic.results.doctor import LinkState
 from tests.support.notebook import Notebook
 
 SETUP = "import tensorflow as tf\nx = tf.Variable(3.0)"
@@ -144,7 +144,7 @@ def test_a_tensorflow_that_fails_to_import(
     assert said.endswith("run %pip install --force-reinstall tensorflow and restart the kernel.")
     report = examine(Machine(tmp_path, {}))
     assert report.headline == "No GPU: TensorFlow cannot be imported"
-    assert report.links[0].finding is Finding.FAILS
+    assert report.links[0].finding is LinkState.FAILS
     assert report.links[0].evidence[0].startswith(text)
     assert report.command == "%pip install --force-reinstall tensorflow"
 
@@ -153,7 +153,7 @@ def test_the_doctor_without_tensorflow(without: Any, tmp_path: Path) -> None:
     without("tensorflow")
     report = examine(Machine(tmp_path, {}))
     assert report.headline == "No GPU: TensorFlow is not installed"
-    assert [one.finding for one in report.links] == [Finding.MISSING] + [Finding.UNTRIED] * 6
+    assert [one.finding for one in report.links] == [LinkState.MISSING] + [LinkState.UNTRIED] * 6
     assert (report.tensorflow, report.harmless) == ("", False)
     assert "No GPU: TensorFlow is not installed" in without().ok("%tfgpu --doctor").displayed[-1].text
 

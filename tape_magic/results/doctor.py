@@ -23,7 +23,7 @@ class Link(enum.Enum):
     COMPUTATION = "small computation"
 
 
-class Finding(enum.Enum):
+class LinkState(enum.Enum):
     """The state of a link; the value is the state in words."""
 
     OK = "ok"
@@ -42,14 +42,14 @@ class Examined:
     """
 
     link: Link
-    finding: Finding
+    finding: LinkState
     evidence: tuple[str, ...] = ()
-    parts: tuple[tuple[str, Finding, str], ...] = ()
+    parts: tuple[tuple[str, LinkState, str], ...] = ()
 
     @property
     def broken(self) -> bool:
         """Whether the chain ends here."""
-        return self.finding in (Finding.MISSING, Finding.FAILS)
+        return self.finding in (LinkState.MISSING, LinkState.FAILS)
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class DoctorReport:
     def harmless(self) -> bool:
         """Whether there is nothing to repair: the machine has no GPU, and TensorFlow computes on the CPU."""
         broken = self.broken
-        return broken is not None and broken.finding is Finding.MISSING and self.command == ON_CPU
+        return broken is not None and broken.finding is LinkState.MISSING and self.command == ON_CPU
 
     @property
     def headline(self) -> str:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tape_magic.engine.doctor import examine
-from tape_magic.results.doctor import DoctorReport, Examined, Finding, Link
+from tape_magic.results.doctor import DoctorReport, Examined, Link, LinkState
 from tests.support.notebook import Notebook
 
 
@@ -15,14 +15,14 @@ from tests.support.notebook import Notebook
 def examined(monkeypatch: pytest.MonkeyPatch) -> DoctorReport:
     """What the doctor finds, at once and on any machine."""
     links = (
-        Examined(Link.WHEEL, Finding.OK, ("CUDA 12.5.1", "cuDNN 9")),
+        Examined(Link.WHEEL, LinkState.OK, ("CUDA 12.5.1", "cuDNN 9")),
         Examined(
             Link.LIBRARIES,
-            Finding.MISSING,
+            LinkState.MISSING,
             ("1 of 2 found",),
-            (("libcudart.so.12", Finding.OK, "/lib/x"), ("libcudnn.so.9", Finding.MISSING, "not there")),
+            (("libcudart.so.12", LinkState.OK, "/lib/x"), ("libcudnn.so.9", LinkState.MISSING, "not there")),
         ),
-        Examined(Link.VISIBLE, Finding.UNTRIED),
+        Examined(Link.VISIBLE, LinkState.UNTRIED),
     )
     report = DoctorReport(links, "libcudnn.so.9 is missing", "Run", "%pip install x", "2.21.0")
     monkeypatch.setattr(examine, "examine", lambda: report)

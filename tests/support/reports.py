@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tape_magic.results.devices import Device, DeviceReport, Holder, Policy, PolicyKind, SetupOutcome
-from tape_magic.results.doctor import DoctorReport, Examined, Finding, Link
+from tape_magic.results.doctor import DoctorReport, Examined, Link, LinkState
 from tape_magic.results.gradients import Derivative, GradReport
 from tape_magic.results.minimum import Divergence, MinimizeResult, StopReason, VariableChange
 from tape_magic.results.reasons import Cause, Reason
@@ -138,7 +138,7 @@ def hostile_reports(name: str) -> list[Any]:
         machine(outcome=SetupOutcome.NO_GPU, why_no_gpu=name, notes=(name,), settings=(name,)),
         machine(gpu(0, PolicyKind.GROWTH, holders=(Holder(1, 1, name, None), Holder(2, 1, name, name)))),
         DoctorReport(
-            (Examined(Link.DRIVER, Finding.MISSING, (name,), ((name, Finding.MISSING, name),)),),
+            (Examined(Link.DRIVER, LinkState.MISSING, (name,), ((name, LinkState.MISSING, name),)),),
             name,
             name,
             name,

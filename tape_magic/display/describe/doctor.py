@@ -13,9 +13,9 @@ from tape_magic.display.content.document import (
     Words,
     say,
 )
-from tape_magic.results.doctor import DoctorReport, Examined, Finding
+from tape_magic.results.doctor import DoctorReport, Examined, LinkState
 
-_TONES = {Finding.MISSING: Tone.BAD, Finding.FAILS: Tone.BAD, Finding.UNNEEDED: Tone.MUTED}
+_TONES = {LinkState.MISSING: Tone.BAD, LinkState.FAILS: Tone.BAD, LinkState.UNNEEDED: Tone.MUTED}
 
 
 def doctor_document(report: DoctorReport) -> Document:
@@ -30,7 +30,7 @@ def doctor_document(report: DoctorReport) -> Document:
 
 
 def _rows(one: Examined) -> list[tuple[Field, ...]]:
-    tone = Tone.MUTED if one.finding in (Finding.UNTRIED, Finding.UNNEEDED) else Tone.PLAIN
+    tone = Tone.MUTED if one.finding in (LinkState.UNTRIED, LinkState.UNNEEDED) else Tone.PLAIN
     link = (
         Field(one.link.value, tone),
         Field(one.finding.value, _TONES.get(one.finding, Tone.PLAIN)),

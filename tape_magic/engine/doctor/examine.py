@@ -30,7 +30,7 @@ from tape_magic.engine.doctor.links import (
     examine_wheel,
 )
 from tape_magic.engine.internals.loading import TensorFlowMissing, load_tensorflow
-from tape_magic.results.doctor import ON_CPU, DoctorReport, Examined, Finding, Link
+from tape_magic.results.doctor import ON_CPU, DoctorReport, Examined, Link, LinkState
 
 TRIAL_SECONDS = 180
 """The time limit of the small computation: on a GPU newer than the wheel, it compiles kernels for minutes."""
@@ -61,7 +61,7 @@ def examine(machine: Machine | None = None) -> DoctorReport:
         links.append(examined)
         if remedy is not None:
             break
-    links += [Examined(link, Finding.UNTRIED) for link in list(Link)[len(links) :]]
+    links += [Examined(link, LinkState.UNTRIED) for link in list(Link)[len(links) :]]
     if remedy is None:
         advice = "The line for the top of the notebook"
         return DoctorReport(tuple(links), None, advice, FIRST_LINE, version)
@@ -73,7 +73,7 @@ def _without_tensorflow(missing: TensorFlowMissing, machine: Machine) -> Result:
 
     On a machine with a card, the line to run installs CUDA's libraries along with TensorFlow.
     """
-    finding = Finding.FAILS if missing.installed else Finding.MISSING
+    finding = LinkState.FAILS if missing.installed else LinkState.MISSING
     with_cuda = machine.linux and not machine.without_card and not missing.installed
     command = whole_line("") if with_cuda else missing.command
     return Examined(Link.WHEEL, finding, (missing.said,)), Remedy(missing.cause, RUN, command)
@@ -96,15 +96,15 @@ def _walk(tf: Any, machine: Machine, driver: Driver) -> Iterator[Result]:
     )
     if state.gpus and _is_plugin(machine.environ):
         evidence = f"the GPUs come from a plug-in: {machine.environ[_PLUGIN]}"
-        yield Examined(Link.WHEEL, Finding.UNNEEDED, (evidence,)), None
+        yield Examined(Link.WHEEL, LinkState.UNNEEDED, (evidence,)), None
         for link in (Link.DRIVER, Link.FILES, Link.LIBRARIES):
-            yield Examined(link, Finding.UNNEEDED), None
+            yield Examined(link, LinkState.UNNEEDED), None
     else:
         for examine_link in before:
             examined, remedy = examine_link()
             if state.gpus and remedy is not None:
                 # TensorFlow has its GPUs all the same, as on machines with files of other names.
-                examined, remedy = replace(examined, finding=Finding.UNNEEDED), None
+                examined, remedy = replace(examined, finding=LinkState.UNNEEDED), None
             yield examined, remedy
     yield _examine_visible(tf, state, machine, driver)
     yield _examine_settings(tf, state, machine)
@@ -125,29 +125,29 @@ def _examine_visible(tf: Any, state: DeviceState, machine: Machine, driver: Driv
         remedy = Remedy(
             "every GPU is hidden in this notebook", "Restart the kernel, and put first", FIRST_LINE
         )
-        return Examined(Link.VISIBLE, Finding.MISSING, (seen,)), remedy
+        return Examined(Link.VISIBLE, LinkState.MISSING, (seen,)), remedy
     if state.gpus:
-        return Examined(Link.VISIBLE, Finding.OK, _products(tf, state)), None
+        return Examined(Link.VISIBLE, LinkState.OK, _products(tf, state)), None
     if hidden:
         remedy = Remedy(
             f"{VISIBLE}={visible} hides every GPU",
             "Restart the kernel, and run first",
             f'import os; os.environ.pop("{VISIBLE}", None)',
         )
-        return Examined(Link.VISIBLE, Finding.MISSING, (f"{VISIBLE}={visible}",)), remedy
+        return Examined(Link.VISIBLE, LinkState.MISSING, (f"{VISIBLE}={visible}",)), remedy
     trial = _trial(machine, ())
     number = next((int(one["gpus"]) for one in trial.messages if "gpus" in one), 0)
     if number:
         seen = f"a new process sees {number}, this one none"
         remedy = Remedy("this kernel is older than what was set up since", "Do", "Kernel → Restart Kernel")
-        return Examined(Link.VISIBLE, Finding.MISSING, (seen,)), remedy
+        return Examined(Link.VISIBLE, LinkState.MISSING, (seen,)), remedy
     evidence = trial.failure or _last_error(trial)
     remedy = Remedy(
         "TensorFlow skips the GPUs, and its log says why",
         "Run in a terminal",
         'TF_CPP_VMODULE=dso_loader=1 python -c "import tensorflow as tf; tf.config.list_physical_devices()"',
     )
-    return Examined(Link.VISIBLE, Finding.MISSING, (evidence,)), remedy
+    return Examined(Link.VISIBLE, LinkState.MISSING, (evidence,)), remedy
 
 
 def _products(tf: Any, state: DeviceState) -> tuple[str, ...]:
@@ -161,11 +161,11 @@ def _examine_settings(tf: Any, state: DeviceState, machine: Machine) -> Result:
     """Examine whether an environment variable overrides a setting of a line."""
     found = overriding_variable(machine.environ, state)
     if found is None:
-        return Examined(Link.SETTINGS, Finding.OK, ("no variable overrides them",)), None
+        return Examined(Link.SETTINGS, LinkState.OK, ("no variable overrides them",)), None
     sentence, name, value = found
     when = "Restart the kernel, and run first" if has_started(tf) else "Run before the first tensor"
     remedy = Remedy(sentence, when, f"%env {name}={value}")
-    return Examined(Link.SETTINGS, Finding.FAILS, (sentence,)), remedy
+    return Examined(Link.SETTINGS, LinkState.FAILS, (sentence,)), remedy
 
 
 def _examine_computation(tf: Any, state: DeviceState, machine: Machine, driver: Driver) -> Result:
@@ -176,11 +176,11 @@ def _examine_computation(tf: Any, state: DeviceState, machine: Machine, driver: 
     if product is not None and product["right"]:
         shape = f"{trial_program.SIZE}×{trial_program.SIZE}"
         evidence = f"a {shape} product on GPU {index}, right, {product['seconds']:.1f} s"
-        return Examined(Link.COMPUTATION, Finding.OK, (evidence,)), None
+        return Examined(Link.COMPUTATION, LinkState.OK, (evidence,)), None
     error = next((str(one["error"]) for one in trial.messages if "error" in one), "")
     failure = "gives a wrong product" if product is not None else trial.failure or "fails"
     lines = filter(None, (f"GPU {index} {failure}", error or _last_error(trial)))
-    examined = Examined(Link.COMPUTATION, Finding.FAILS, tuple(lines))
+    examined = Examined(Link.COMPUTATION, LinkState.FAILS, tuple(lines))
 
     def holder() -> str:
         card = match_cards(tf, state, driver.unsafe).cards[index]

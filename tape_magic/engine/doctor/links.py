@@ -19,7 +19,7 @@ from tape_magic.engine.devices.machine import Machine
 from tape_magic.engine.doctor.cuda_libraries import WHEELS, install_line, wanted_libraries, wheel_line
 from tape_magic.engine.doctor.driver import NO_DEVICE, Driver, ask_driver, probe, without_choice
 from tape_magic.engine.doctor.probe_program import MANAGEMENT
-from tape_magic.results.doctor import ON_CPU, Examined, Finding, Link
+from tape_magic.results.doctor import ON_CPU, Examined, Link, LinkState
 
 PROBE_SECONDS = 60
 
@@ -50,9 +50,9 @@ def examine_wheel(build: Mapping[str, Any], version: str, machine: Machine) -> R
     if build.get("is_cuda_build"):
         versions = [f"CUDA {build.get('cuda_version', 'of no number')}"]
         versions += [f"cuDNN {build['cudnn_version']}"] if "cudnn_version" in build else []
-        return Examined(Link.WHEEL, Finding.OK, tuple(versions)), None
+        return Examined(Link.WHEEL, LinkState.OK, tuple(versions)), None
     name = _distribution()
-    found = Examined(Link.WHEEL, Finding.MISSING, (f"{name} {version} is built without CUDA",))
+    found = Examined(Link.WHEEL, LinkState.MISSING, (f"{name} {version} is built without CUDA",))
     cause = "this TensorFlow is built without CUDA"
     if not machine.linux:
         system = "macOS" if sys.platform == "darwin" else "Windows"
@@ -63,7 +63,7 @@ def examine_wheel(build: Mapping[str, Any], version: str, machine: Machine) -> R
         return found, remedy
     if machine.without_card:
         seen = f"no NVIDIA card among the {machine.nvidia_cards()[1]} PCI devices"
-        found = Examined(Link.WHEEL, Finding.MISSING, (*found.evidence, seen))
+        found = Examined(Link.WHEEL, LinkState.MISSING, (*found.evidence, seen))
         return found, Remedy(f"{cause}, and this machine shows no NVIDIA card", STAY, ON_CPU)
     if platform.machine() == "aarch64":
         return found, Remedy("TensorFlow's wheels for Linux on aarch64 have no CUDA", STAY, ON_CPU)
@@ -81,7 +81,7 @@ def _distribution() -> str:
 def examine_driver(build: Mapping[str, Any], machine: Machine, driver: Driver) -> Result:
     """Examine whether libcuda.so.1 loads, starts, and is new enough, by what another process learned."""
     if driver.failure is not None:
-        found = Examined(Link.DRIVER, Finding.FAILS, (driver.failure,))
+        found = Examined(Link.DRIVER, LinkState.FAILS, (driver.failure,))
         cause = "NVIDIA's driver does not come back, and TensorFlow would take this kernel along"
         return found, Remedy(cause, *machine.restart())
     if driver.path is None:
@@ -96,22 +96,22 @@ def examine_driver(build: Mapping[str, Any], machine: Machine, driver: Driver) -
         remedy = Remedy(
             cause, "Start Jupyter anew without its folder; in a terminal, first", "unset LD_LIBRARY_PATH"
         )
-        return Examined(Link.DRIVER, Finding.FAILS, tuple(evidence)), remedy
+        return Examined(Link.DRIVER, LinkState.FAILS, tuple(evidence)), remedy
     evidence.append(f"for CUDA up to {driver.cuda // 1000}.{driver.cuda % 1000 // 10}")
     needed = int(str(build.get("cuda_version", "12")).partition(".")[0])
     if driver.cuda // 1000 < needed:
         cause = f"the driver knows CUDA up to {driver.cuda // 1000}, and this TensorFlow needs {needed}"
-        return Examined(Link.DRIVER, Finding.FAILS, tuple(evidence)), Remedy(cause, *machine.renew_driver())
+        return Examined(Link.DRIVER, LinkState.FAILS, tuple(evidence)), Remedy(cause, *machine.renew_driver())
     if driver.init and not _only_hides(driver, machine):
         evidence.append(driver.outcome)
         if driver.init in _MISMATCHES:
             cause = "the driver's library and the driver in the system's kernel are of different versions"
-            return Examined(Link.DRIVER, Finding.FAILS, tuple(evidence)), Remedy(cause, *machine.restart())
+            return Examined(Link.DRIVER, LinkState.FAILS, tuple(evidence)), Remedy(cause, *machine.restart())
         # A driver that lacks its files does not start either, and the next link names the missing ones.
         if examine_files(machine)[1] is None:
             cause = driver.why_no_gpu.replace("NVIDIA's", "the", 1)
-            return Examined(Link.DRIVER, Finding.FAILS, tuple(evidence)), Remedy(cause, *machine.restart())
-    return Examined(Link.DRIVER, Finding.OK, tuple(evidence)), None
+            return Examined(Link.DRIVER, LinkState.FAILS, tuple(evidence)), Remedy(cause, *machine.restart())
+    return Examined(Link.DRIVER, LinkState.OK, tuple(evidence)), None
 
 
 def _only_hides(driver: Driver, machine: Machine) -> bool:
@@ -127,7 +127,7 @@ def _no_driver(error: str, machine: Machine) -> Result:
     if cards is not None:
         named = f"{cards} NVIDIA cards" if cards > 1 else f"{('no', 'one')[cards]} NVIDIA card"
         evidence.append(f"{named} among the {devices} PCI devices")
-    found = Examined(Link.DRIVER, Finding.MISSING, tuple(evidence))
+    found = Examined(Link.DRIVER, LinkState.MISSING, tuple(evidence))
     if machine.host is None and machine.without_card:
         if machine.container:
             cause = "this container is shown no NVIDIA card and no driver"
@@ -145,14 +145,14 @@ def examine_files(machine: Machine) -> Result:
     if machine.wsl:
         file = root / "dev/dxg"
         if file.exists():
-            return Examined(Link.FILES, Finding.OK, ("/dev/dxg",)), None
+            return Examined(Link.FILES, LinkState.OK, ("/dev/dxg",)), None
         remedy = Remedy("Windows hands no GPU to Linux", "Run in Windows", "wsl --update")
-        return Examined(Link.FILES, Finding.MISSING, ("/dev/dxg is not there",)), remedy
+        return Examined(Link.FILES, LinkState.MISSING, ("/dev/dxg is not there",)), remedy
     cards = machine.device_files()
     wanted = [root / "dev/nvidiactl", root / "dev/nvidia-uvm", *(cards or [root / "dev/nvidia0"])]
     missing = [file for file in wanted if not file.exists()]
     if missing:
-        gone = Examined(Link.FILES, Finding.MISSING, (f"{_paths(missing, root)} not there",))
+        gone = Examined(Link.FILES, LinkState.MISSING, (f"{_paths(missing, root)} not there",))
         if machine.container:
             return gone, Remedy("the container has no files of the GPU", *machine.get_driver())
         command = "sudo nvidia-modprobe -c 0 -u"
@@ -165,8 +165,8 @@ def examine_files(machine: Machine) -> Result:
             "Run in a terminal, then log in anew",
             f"sudo usermod -aG {group} $USER",
         )
-        return Examined(Link.FILES, Finding.FAILS, (f"{_paths(closed, root)} not to be opened",)), remedy
-    return Examined(Link.FILES, Finding.OK, (_paths(wanted, root),)), None
+        return Examined(Link.FILES, LinkState.FAILS, (f"{_paths(closed, root)} not to be opened",)), remedy
+    return Examined(Link.FILES, LinkState.OK, (_paths(wanted, root),)), None
 
 
 def _paths(files: Sequence[Path], root: Path) -> str:
@@ -187,15 +187,15 @@ def examine_libraries(build: Mapping[str, Any], version: str, machine: Machine) 
     probed = {str(one["name"]): one for one in run.messages if "name" in one}
     missing = [name for name in names if name not in probed or probed[name].get("error")]
     parts = tuple(
-        (name, Finding.MISSING, _why_missing(name, probed, run.failure))
+        (name, LinkState.MISSING, _why_missing(name, probed, run.failure))
         if name in missing
-        else (name, Finding.OK, str(probed[name]["path"]))
+        else (name, LinkState.OK, str(probed[name]["path"]))
         for name in names
     )
     count = (f"{len(names) - len(missing)} of {len(names)} found",)
     if not missing:
-        return Examined(Link.LIBRARIES, Finding.OK, count, parts), None
-    examined = Examined(Link.LIBRARIES, Finding.MISSING, count, parts)
+        return Examined(Link.LIBRARIES, LinkState.OK, count, parts), None
+    examined = Examined(Link.LIBRARIES, LinkState.MISSING, count, parts)
     what = missing[0] if len(missing) == 1 else f"{missing[0]} and {len(missing) - 1} more"
     cause = f"{what} {'is' if len(missing) == 1 else 'are'} missing"
     return examined, Remedy(cause, RUN, install_line(missing, version))

@@ -22,7 +22,7 @@ SHARE, LEAST = 0.05, 0.1
 
 
 @dataclass(frozen=True, eq=False)
-class Evaluated:
+class LossAt:
     """The loss at a point, with its gradients.
 
     Attributes
@@ -49,7 +49,7 @@ class Probe(Protocol):
     def place(self, values: Sequence[Array]) -> None:
         """Assign values to the leaves."""
 
-    def evaluate(self, batch: Sequence[Any] | None = None) -> Evaluated:
+    def evaluate(self, batch: Sequence[Any] | None = None) -> LossAt:
         """Return loss and gradients at the variables as they are."""
 
     def step(self) -> None:

@@ -873,7 +873,7 @@ def cards_that_are_not_seen(door: Door) -> None:
 def the_doctor(door: Door) -> None:
     from tape_magic.engine.doctor import examine as doctor
     from tape_magic.engine.doctor.isolated import IsolatedRun
-    from tape_magic.results.doctor import Finding, Link
+    from tape_magic.results.doctor import Link, LinkState
 
     door.ask("0 --growth", indices=0, growth=True)
     os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] = "false"
@@ -885,8 +885,8 @@ def the_doctor(door: Door) -> None:
     )
     assert report.advice == "Run before the first tensor"
     assert report.command == "%env TF_FORCE_GPU_ALLOW_GROWTH=true"
-    assert report.links[0].finding is Finding.UNNEEDED
-    assert report.links[-1].finding is Finding.UNTRIED
+    assert report.links[0].finding is LinkState.UNNEEDED
+    assert report.links[-1].finding is LinkState.UNTRIED
     del os.environ["TF_FORCE_GPU_ALLOW_GROWTH"]
 
     # the stub cannot compute, and whatever becomes of the process that tries, this one lives on

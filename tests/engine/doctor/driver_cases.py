@@ -81,7 +81,7 @@ def counted() -> Iterator[list[str]]:
 def it_does_not_come_back(way: str, where: str, how: str, folder: str) -> None:
     """Each line is refused, the doctor names the driver, and once the driver is mended all is well."""
     from tape_magic.engine.api.devices import diagnose, open_sampler
-    from tape_magic.results.doctor import Finding, Link
+    from tape_magic.results.doctor import Link, LinkState
 
     door = Door(way)
     words = f"{f'loading {where}' if where.startswith('lib') else where} {HOW[how]}"
@@ -99,9 +99,9 @@ def it_does_not_come_back(way: str, where: str, how: str, folder: str) -> None:
         assert len(programs) == (1 if how == "hang" else 3)  # who waited once does not wait again
         report = diagnose()
         assert report.broken is not None
-        assert (report.broken.link, report.broken.finding) == (Link.DRIVER, Finding.FAILS)
+        assert (report.broken.link, report.broken.finding) == (Link.DRIVER, LinkState.FAILS)
         assert report.broken.evidence == (words,)
-        assert [one.finding for one in report.links[2:]] == [Finding.UNTRIED] * 5
+        assert [one.finding for one in report.links[2:]] == [LinkState.UNTRIED] * 5
         assert report.command
         module = install(StubCard())
         module.nvmlInit = None  # which is not called
@@ -223,7 +223,7 @@ def the_doctor_believes_tensorflow(folder: str) -> None:
     from tape_magic.engine.devices.machine import Machine
     from tape_magic.engine.doctor import examine as doctor
     from tape_magic.engine.doctor.isolated import IsolatedRun
-    from tape_magic.results.doctor import Finding, Link
+    from tape_magic.results.doctor import Link, LinkState
 
     answers = ({"gpus": 1}, {"right": True, "seconds": 1.0})
     module: Any = doctor
@@ -231,5 +231,5 @@ def the_doctor_believes_tensorflow(folder: str) -> None:
     report = doctor.examine(Machine(Path(folder), dict(os.environ)))
     assert report.headline == "The GPU works"
     found = {one.link: one.finding for one in report.links}
-    assert found[Link.DRIVER] is Finding.OK
-    assert found[Link.FILES] is Finding.UNNEEDED
+    assert found[Link.DRIVER] is LinkState.OK
+    assert found[Link.FILES] is LinkState.UNNEEDED

@@ -18,7 +18,7 @@ from tape_magic.engine.doctor import links, probe_program
 from tape_magic.engine.doctor.cuda_libraries import install_line, wanted_libraries, wheel_line
 from tape_magic.engine.doctor.examine import examine as examine_machine
 from tape_magic.engine.doctor.isolated import run_isolated
-from tape_magic.results.doctor import DoctorReport, Finding, Link
+from tape_magic.results.doctor import DoctorReport, Link, LinkState
 from tests.support import stub_gpu
 
 BUILD = {"is_cuda_build": True, "cuda_version": "12.5.1", "cudnn_version": "9"}
@@ -65,7 +65,7 @@ def examine(root: Path, **environ: str) -> DoctorReport:
     return examine_machine(Machine(root, {**inherited, "LD_LIBRARY_PATH": str(root / "lib"), **environ}))
 
 
-def found(report: DoctorReport) -> dict[Link, Finding]:
+def found(report: DoctorReport) -> dict[Link, LinkState]:
     return {one.link: one.finding for one in report.links}
 
 
@@ -79,7 +79,7 @@ def test_a_machine_without_a_card(root: Path) -> None:
     assert report.command == "%tfgpu --cpu"
     assert report.harmless
     assert report.advice.startswith("Nothing is broken")
-    assert list(found(report).values()) == [Finding.OK, Finding.MISSING, *[Finding.UNTRIED] * 5]
+    assert list(found(report).values()) == [LinkState.OK, LinkState.MISSING, *[LinkState.UNTRIED] * 5]
     assert "no NVIDIA card among the 1 PCI devices" in report.links[1].evidence
     assert any("libcuda.so.1" in one for one in report.links[1].evidence)
 
@@ -138,7 +138,7 @@ def test_a_wheel_without_cuda(root: Path, build: dict[str, Any], monkeypatch: py
     put_on_bus(root, "0000:00:02.0", NVIDIA)
     report = examine(root)
     assert report.cause == "this TensorFlow is built without CUDA"
-    assert found(report)[Link.WHEEL] is Finding.MISSING
+    assert found(report)[Link.WHEEL] is LinkState.MISSING
     whole = f'"tensorflow[and-cuda]=={report.tensorflow}"'
     assert report.command.startswith(f"!pip wheel -w tensorflow-wheels {whole} && pip uninstall")
     assert report.command.endswith(f"&& pip install --no-index -f tensorflow-wheels {whole}")
@@ -232,7 +232,7 @@ def test_a_driver_but_no_cudnn_with_stub_libraries(equipped: Path) -> None:
     assert "version 580.159.03" in driver.evidence
     assert "for CUDA up to 12.8" in driver.evidence
     assert libraries.evidence == ("6 of 7 found",)
-    assert [name for name, finding, _ in libraries.parts if finding is Finding.OK] == list(NAMES[:-1])
+    assert [name for name, finding, _ in libraries.parts if finding is LinkState.OK] == list(NAMES[:-1])
     assert "cannot open shared object file" in libraries.parts[-1][2]
 
 
@@ -240,8 +240,8 @@ def test_a_library_that_crashes_with_stub_libraries(equipped: Path, stubs: Path)
     replace(equipped, "libcufft.so.11", stubs / "crash")
     report = examine(equipped)
     parts = {name: (finding, text) for name, finding, text in report.links[3].parts}
-    assert parts["libcublasLt.so.12"][0] is Finding.OK
-    assert parts["libcufft.so.11"] == (Finding.MISSING, "crashed with SIGABRT")
+    assert parts["libcublasLt.so.12"][0] is LinkState.OK
+    assert parts["libcufft.so.11"] == (LinkState.MISSING, "crashed with SIGABRT")
     assert report.cause == "libcufft.so.11 and 3 more are missing"
     assert report.command == f'%pip install "tensorflow[and-cuda]=={report.tensorflow}"'
 
@@ -314,7 +314,7 @@ def test_the_environment_hides_every_gpu_with_stub_libraries(equipped: Path) -> 
     report = examine(equipped, CUDA_VISIBLE_DEVICES="-1")
     assert report.cause == "CUDA_VISIBLE_DEVICES=-1 hides every GPU"
     assert report.advice == "Restart the kernel, and run first"
-    assert list(found(report).values())[:5] == [*[Finding.OK] * 4, Finding.MISSING]
+    assert list(found(report).values())[:5] == [*[LinkState.OK] * 4, LinkState.MISSING]
 
 
 # -- what it is made of -------------------------------------------------------------------------------------

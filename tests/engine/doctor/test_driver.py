@@ -20,7 +20,7 @@ from tape_magic.engine.doctor.cuda_libraries import wanted_libraries
 from tape_magic.engine.doctor.driver import Driver, ask_driver, ask_if_there
 from tape_magic.engine.doctor.isolated import IsolatedRun, run_isolated
 from tape_magic.engine.internals import device_config
-from tape_magic.results.doctor import Finding
+from tape_magic.results.doctor import LinkState
 from tests.support import stub_gpu
 from tests.support.forks import Forks
 
@@ -151,7 +151,7 @@ def test_each_error_is_told_with_its_number(codes: tuple[int, ...], libraries: P
         asked = ask_driver(environ)
         assert (asked.init, asked.failure) == (code, None)
         examined, remedy = links.examine_driver(BUILD, machine, asked)
-        assert examined.finding is Finding.FAILS, code
+        assert examined.finding is LinkState.FAILS, code
         assert asked.outcome in examined.evidence
         assert remedy is not None
         assert remedy.command == ("unset LD_LIBRARY_PATH" if code == 34 else "sudo reboot")
@@ -161,7 +161,7 @@ def test_an_error_for_want_of_files_is_told_by_the_files(libraries: Path, tmp_pa
     machine = Machine(tmp_path, {"LD_LIBRARY_PATH": str(libraries), "STUB_CUDA_INIT": "999"})
     asked = ask_driver(machine.environ)
     examined, remedy = links.examine_driver(BUILD, machine, asked)
-    assert (examined.finding, remedy) == (Finding.OK, None)
+    assert (examined.finding, remedy) == (LinkState.OK, None)
     assert examined.evidence[-1] == "cuInit returns 999, CUDA_ERROR_UNKNOWN"
     assert links.examine_files(machine)[1] is not None
 
@@ -175,7 +175,7 @@ def test_a_missing_library_of_nvml_is_named(libraries: Path, tmp_path: Path) -> 
     for folder, named in ((libraries, False), (without, True)):
         machine = Machine(tmp_path, {"LD_LIBRARY_PATH": str(folder)})
         examined, remedy = links.examine_driver(BUILD, machine, ask_driver(machine.environ))
-        assert (examined.finding, remedy) == (Finding.OK, None)
+        assert (examined.finding, remedy) == (LinkState.OK, None)
         assert any("libnvidia-ml.so.1 does not load" in one for one in examined.evidence) == named
 
 

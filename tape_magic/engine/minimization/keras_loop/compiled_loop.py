@@ -12,8 +12,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from tape_magic.engine.minimization.compiling import CompileWaiter
 from tape_magic.engine.minimization.data.cursor import DataCursor
 from tape_magic.engine.minimization.keras_loop.previous_values import PreviousValues
@@ -25,17 +23,14 @@ from tape_magic.engine.minimization.keras_loop.protocol import (
     Position,
     WayBack,
 )
+from tape_magic.engine.minimization.keras_loop.recorded_values import ROWS, in_stretches, nothing, series_of
 from tape_magic.engine.minimization.keras_loop.step_graph import StepGraph
-from tape_magic.engine.minimization.log import Recorded
 from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.minimization.stop_rules import GO
 from tape_magic.engine.process.interrupts import assign_all
 from tape_magic.engine.record.loss_record import LossRecord, record_of
 from tape_magic.engine.values.copies import LARGE, bytes_of
 from tape_magic.engine.values.tensors import read_all
-
-ROWS = 1 << 12
-"""The most values, or stretches of values, that a chunk records of each series."""
 
 LONGEST_SECONDS = 2 * CHUNK_SECONDS
 """A chunk ends with the step in which so much time has passed, however many were planned.
@@ -174,7 +169,7 @@ class CompiledLoop:
         position, values = self.way_back.before(step)
         self._assign(values)
         if step == position.step:
-            return Chunk(position, GO, tuple(_nothing() for _ in chunk.series), chunk.loss, step)
+            return Chunk(position, GO, tuple(nothing() for _ in chunk.series), chunk.loss, step)
         stretch = max(1, -(-(step - position.step) // ROWS))
         return self._called(position, step, stretch, CompileWaiter())
 
@@ -233,7 +228,7 @@ class CompiledLoop:
         reached, code = int(step), int(verdict)
         split = len(position.memory)
         after = Position(reached, tuple(carried[:split]), tuple(carried[split:]))
-        series = _series(position.step, int(rows), [tensor.numpy() for tensor in recorded])
+        series = series_of(position.step, int(rows), [tensor.numpy() for tensor in recorded])
         return Chunk(after, code, series, float(loss), reached - 1)
 
     # -- the run, in TensorFlow --------------------------------------------------------------------
@@ -269,40 +264,7 @@ class CompiledLoop:
         XLA runs a small inner loop as one piece of machine code, several times faster than one that
         also writes into a long buffer.
         """
-        import tensorflow as tf
-
-        start, end, stretch, _ = span
-        size = self._graph.recorded
-        extremes = tf.TensorArray(self._graph.dtype, ROWS, element_shape=[2, size])
-        places = tf.TensorArray(tf.int32, ROWS, element_shape=[2, size])
-        infinite = tf.fill([size], tf.constant(float("inf"), self._graph.dtype))
-
-        def step(
-            at: Any, stop: Any, _: Any, __: Any, carried: Any, low: Any, low_at: Any, high: Any, high_at: Any
-        ) -> Any:
-            verdict, loss, recorded, carried, _copies = self._step(at, carried, ())
-            found = extended(recorded, tf.cast(at - start, tf.int32), low, low_at, high, high_at)
-            return at + 1, stop, verdict, loss, carried, *found
-
-        def several(at: Any, _: Any, loss: Any, row: Any, carried: Any, extremes: Any, places: Any) -> Any:
-            offset = tf.fill([size], tf.cast(at - start, tf.int32))
-            stop = tf.minimum(at + stretch, end)
-            at, _, verdict, loss, carried, low, low_at, high, high_at = tf.while_loop(
-                lambda at, stop, verdict, *_: (verdict == GO) & (at < stop),
-                step,
-                (at, stop, tf.constant(GO), loss, carried, infinite, offset, -infinite, offset),
-            )
-            extremes = extremes.write(row, tf.stack([low, high]))
-            places = places.write(row, tf.stack([low_at, high_at]))
-            return at, verdict, loss, row + 1, carried, extremes, places
-
-        zero = tf.constant(0)
-        at, verdict, loss, rows, carried, extremes, places = tf.while_loop(
-            lambda at, verdict, *_: (verdict == GO) & (at < end),
-            several,
-            (start, tf.constant(GO), tf.zeros([], self._graph.dtype), zero, carried, extremes, places),
-        )
-        return at, verdict, loss, rows, carried, [extremes.stack(), places.stack()], copies
+        return in_stretches(self._step, span, carried, copies, self._graph.dtype, self._graph.recorded)
 
     def _step(self, at: Any, carried: Sequence[Any], copies: Sequence[Any]) -> Any:
         """Run a step; a careful loop copies the variables from before it."""
@@ -325,37 +287,3 @@ def in_time(at: Any, start: Any, until: Any) -> Any:
 def twice(copies: list[Any]) -> list[list[Any]]:
     """Return the copies from before the last step, and those from before the step ahead of it."""
     return [copies, copies] if copies else []
-
-
-def extended(recorded: Any, offset: Any, low: Any, low_at: Any, high: Any, high_at: Any) -> tuple[Any, ...]:
-    """Return the least and the greatest values so far, each with its place, once more values are recorded."""
-    import tensorflow as tf
-
-    less, more = beyond(recorded, low), beyond(-recorded, -high)
-    low, low_at = tf.where(less, recorded, low), tf.where(less, offset, low_at)
-    high, high_at = tf.where(more, recorded, high), tf.where(more, offset, high_at)
-    return low, low_at, high, high_at
-
-
-def beyond(values: Any, low: Any) -> Any:
-    """Return where `values` is a new minimum. NaN is smaller than any number, and the first NaN is kept."""
-    return ~((values >= low) | (low != low))
-
-
-def _nothing() -> Recorded:
-    return Recorded(np.zeros(0, np.int64), np.zeros(0))
-
-
-def _series(start: int, rows: int, recorded: list[Any]) -> tuple[Recorded, ...]:
-    """Return what a chunk recorded, by series."""
-    if len(recorded) == 1:
-        values = recorded[0][:rows]
-        return tuple(
-            Recorded(start + np.arange(rows), values[:, number]) for number in range(values.shape[1])
-        )
-    extremes, places = (array[:rows] for array in recorded)
-    found = []
-    for number in range(extremes.shape[2]):
-        steps, first = np.unique(places[:, :, number], return_index=True)
-        found.append(Recorded(start + steps.astype(np.int64), extremes[:, :, number].reshape(-1)[first]))
-    return tuple(found)

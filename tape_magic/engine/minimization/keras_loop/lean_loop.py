@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from tape_magic.engine.minimization.compiling import CompileWaiter, compile_in_background
-from tape_magic.engine.minimization.keras_loop.compiled_loop import ROWS, CompiledLoop
+from tape_magic.engine.minimization.keras_loop.compiled_loop import CompiledLoop
 from tape_magic.engine.minimization.keras_loop.protocol import Chunk, LoopOptions, Position
+from tape_magic.engine.minimization.keras_loop.recorded_values import ROWS
 from tape_magic.engine.minimization.keras_loop.step_graph import StepGraph
 from tape_magic.engine.minimization.log import Recorded
 from tape_magic.engine.minimization.stop_rules import GO, Rules

@@ -19,7 +19,7 @@ from tape_magic.engine.process.output import hide_output
 from tape_magic.engine.program.snapshot import Snapshot
 from tape_magic.engine.record.loss_record import LossRecord
 from tape_magic.engine.values.tensors import read_all
-from tape_magic.engine.verdict.facts import Array, Evaluated
+from tape_magic.engine.verdict.facts import Array, LossAt
 
 LARGEST = 2**28
 """Most bytes of what a program reaches that are copied, so that it can run in Python again."""
@@ -101,10 +101,10 @@ class LoopProbe:
         for leaf, value in zip(self._loop.leaves, values, strict=True):
             leaf.value.assign(np.asarray(value).astype(leaf.value.dtype.as_numpy_dtype))
 
-    def evaluate(self, batch: Sequence[Any] | None = None) -> Evaluated:
+    def evaluate(self, batch: Sequence[Any] | None = None) -> LossAt:
         """Return loss and gradients at the variables as they are."""
         final = self._final(batch)
-        return Evaluated(float(final.loss), [gradient.numpy() for gradient in final.gradients])
+        return LossAt(float(final.loss), [gradient.numpy() for gradient in final.gradients])
 
     def step(self) -> None:
         """Apply one more step of the optimizer, on the last batch."""

@@ -20,6 +20,7 @@ from tape_magic.engine.minimization.keras_loop.continuation import Continuation,
 from tape_magic.engine.minimization.keras_loop.default_optimizer import reason_for
 from tape_magic.engine.minimization.keras_loop.engines import Engines
 from tape_magic.engine.minimization.keras_loop.findings import findings_of
+from tape_magic.engine.minimization.keras_loop.last_values import leave_averages, put_back
 from tape_magic.engine.minimization.keras_loop.loop_builder import LoopBuilder
 from tape_magic.engine.minimization.keras_loop.probe import Failure
 from tape_magic.engine.minimization.keras_loop.protocol import Chunk, Final, Position
@@ -29,7 +30,6 @@ from tape_magic.engine.minimization.quasi_newton.lbfgs import Lbfgs
 from tape_magic.engine.minimization.reuse import LoopCache
 from tape_magic.engine.minimization.settings import DEFAULT_OPTIMIZER
 from tape_magic.engine.minimization.stop_rules import GO, GRADIENT_LOST, LOSS_LOST, REASONS
-from tape_magic.engine.process.interrupts import assign_all
 from tape_magic.engine.program.random_states import RandomStates
 from tape_magic.engine.tracing.loss import require_loss
 from tape_magic.engine.values.tensors import read_all
@@ -274,15 +274,7 @@ class KerasRun:
         problem, loop, optimizer = self._problem, self._engines.loop, self._builder.optimizer
         if position.step == self._log.first_step or not optimizers.keeps_averages(optimizer):
             return
-        loop.reset()
-        assign_all(zip(loop.kept, before, strict=True))  # what the program counts itself, it counts once
-        if optimizers.leave_averages(optimizer, [leaf.owner for leaf in problem.leaves]):
-            last = float(self._final.loss)
-            problem.notes.append(
-                f"the variables hold their averages (use_ema), as after fit; "
-                f"at the last step the {problem.loss_name or 'loss'} was {last:.4g}"
-            )
-        self._final = loop.final()
+        self._final = leave_averages(problem, loop, optimizer, before, float(self._final.loss))
         self._log.averaged = float(self._final.loss)
 
     def _keep_best(self, position: Position) -> None:
@@ -293,12 +285,7 @@ class KerasRun:
         if not float(lowest) < float(self._final.loss):
             return
         self._log.kept_best = float(lowest)
-        problem = self._problem
-        problem.notes = [note for note in problem.notes if "(use_ema)" not in note]
-        loop = self._engines.loop
-        loop.reset()
-        assign_all(zip(loop.kept, values, strict=True))
-        self._final = loop.final()
+        self._final = put_back(self._problem, self._engines.loop, values)
 
     # -- for later runs --------------------------------------------------------------------------------
 
