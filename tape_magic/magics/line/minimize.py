@@ -202,7 +202,7 @@ MINIMIZE = Magic(
         Option(
             "optimizer",
             ("--optimizer",),
-            "a Keras name, a SciPy method, an optimizer of the notebook, or an expression (adam)",
+            "a Keras name, lbfgs, a SciPy method, an optimizer of the notebook, or an expression (auto)",
             "NAME|EXPR",
             choices=NAMES,
         ),
@@ -217,7 +217,7 @@ MINIMIZE = Magic(
         Option(
             "steps",
             ("--steps",),
-            "most steps (1000; with --for or --time, no limit)",
+            "most steps (1000; with --for or --time, no limit; with no rule, until the loss has settled)",
             "N",
             int,
             evaluated=True,

@@ -63,14 +63,9 @@ class KerasRun:
         self._failure: Failure | None = None
         log.first_step = self._continuation.step
         if problem.settings.data is not None:
-            feed = _feed_of(problem, self._continuation.saved)
+            feed = _feed_of(problem, self._continuation)
             self._cursor = DataCursor(feed, log.first_step)
             log.steps_per_epoch = feed.steps_per_epoch
-            if isinstance(self._continuation.wanted, Lbfgs) and feed.steps_per_epoch != 1:
-                raise LineError(
-                    "--for goes with Keras optimizers; lbfgs needs one loss over all of the data at each "
-                    "step: give the data as one batch."
-                )
             if feed.total is not None:
                 log.limit = min(feed.total, log.limit)
         self._builder = LoopBuilder(problem, self._continuation, self._cursor, log.limit)
@@ -90,6 +85,7 @@ class KerasRun:
         engines.waiter = CompileWaiter(control, lambda compiling: log.last_step(engines.engine, compiling))
         position = self._begin()
         best = float(log.series[0].values.min(initial=math.inf))
+        open_end = self._problem.settings.unbounded or isinstance(self._builder.optimizer, Lbfgs)
         while not (cursor is not None and cursor.over) and position.step < log.limit:
             if self._ends(position, control):
                 break
@@ -110,7 +106,7 @@ class KerasRun:
             if self._continuation.due():
                 self._continuation.save(self._saved(position))
             with contextlib.suppress(StopRequested):
-                engines.reconsider(position, self._expected(position))
+                engines.reconsider(position, _expected_end(position.step, log.limit, open_end=open_end))
         if log.reason is StopReason.STEPS and self._data_are_over(position):
             log.reason = StopReason.EPOCHS
         self._save(position)
@@ -151,7 +147,7 @@ class KerasRun:
     def _begin(self) -> Position:
         """Start the first loop, and go on from where an earlier run left off."""
         log, problem = self._log, self._problem
-        position = self._started()
+        position = _started(problem, self._engines, log.first_step, fresh=self._continuation.saved is None)
         loop, saved, settings = self._engines.loop, self._continuation.saved, problem.settings
         if settings.optimizer == DEFAULT_OPTIMIZER:
             name = "lbfgs" if isinstance(self._builder.optimizer, Lbfgs) else "adam"
@@ -171,27 +167,6 @@ class KerasRun:
             more = "--steps" if by_steps else "--epochs"
             problem.notes.append(f"the run stands at step {position.step:,} already: raise {more} to go on")
         return position
-
-    def _started(self) -> Position:
-        """Seed all random numbers, and start the first loop."""
-        problem, engines, step = self._problem, self._engines, self._log.first_step
-        problem.seed(step)
-        problem.open()
-        seed = problem.settings.seed
-        if seed is None or self._continuation.saved is not None:
-            return engines.start(step)
-        states = RandomStates(problem.program, problem.namespace)
-        states.reseed(seed)
-        position = engines.start(step)
-        if engines.engine != "eager":
-            # The graph reaches more random states: those of modules that the program calls.
-            states.reseed(seed, engines.loop.kept)
-        return position
-
-    def _expected(self, position: Position) -> int:
-        """Return the step at which the run will end as far as can be told: that of no limit is unknown."""
-        open_end = self._problem.settings.unbounded or isinstance(self._builder.optimizer, Lbfgs)
-        return min(self._log.limit, 2 * position.step + 100) if open_end else self._log.limit
 
     # -- the end -------------------------------------------------------------------------------------
 
@@ -303,13 +278,34 @@ class KerasRun:
         )
 
 
-def _feed_of(problem: Problem, saved: SavedRun | None) -> Feed:
+def _started(problem: Problem, engines: Engines, step: int, *, fresh: bool) -> Position:
+    """Seed all random numbers, and start the first loop; `fresh` for a run that goes on from no other."""
+    problem.seed(step)
+    problem.open()
+    seed = problem.settings.seed
+    if seed is None or not fresh:
+        return engines.start(step)
+    states = RandomStates(problem.program, problem.namespace)
+    states.reseed(seed)
+    position = engines.start(step)
+    if engines.engine != "eager":
+        # The graph reaches more random states: those of modules that the program calls.
+        states.reseed(seed, engines.loop.kept)
+    return position
+
+
+def _expected_end(step: int, limit: int, *, open_end: bool) -> int:
+    """Return the step at which a run will end as far as can be told; one with an open end doubles."""
+    return min(limit, 2 * step + 100) if open_end else limit
+
+
+def _feed_of(problem: Problem, continuation: Continuation) -> Feed:
     """Return the batches of a run, in the order of the run that it goes on from.
 
-    Raises :class:`LineError` for data without an end where nothing else ends the run, and what :class:`Feed`
-    raises.
+    Raises :class:`LineError` for data without an end where nothing else ends the run, for L-BFGS over several
+    batches, and what :class:`Feed` raises.
     """
-    settings = problem.settings
+    settings, saved = problem.settings, continuation.saved
     feed = Feed(
         settings.data,
         settings.names,
@@ -324,4 +320,9 @@ def _feed_of(problem: Problem, saved: SavedRun | None) -> Feed:
     ends = (settings.steps, settings.time, settings.target, settings.tol, settings.gtol)
     if feed.endless and all(end is None for end in ends):
         raise LineError(f"{settings.label} never ends: say when to stop, with steps or time.")
+    if isinstance(continuation.wanted, Lbfgs) and feed.steps_per_epoch != 1:
+        raise LineError(
+            "--for goes with Keras optimizers; lbfgs needs one loss over all of the data at each step: "
+            "give the data as one batch."
+        )
     return feed
