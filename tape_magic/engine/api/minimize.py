@@ -78,12 +78,12 @@ def minimize(
         and the result holds their final values. By default, the trainable variables that the function reads.
     optimizer
         By default L-BFGS for plain variables, floats and arrays if the loss is the same each time, else Adam.
-        A Keras name, optimizer or class, ``"lbfgs"``, or a SciPy method: ``"bfgs"``, ``"trust-krylov"``, and for least
-        squares ``"lm"``, ``"trf"`` or ``"dogbox"``. SciPy methods take `tol` and `gtol` for tolerances of
-        their own.
+        A Keras name, optimizer or class, ``"lbfgs"``, or a SciPy method: ``"bfgs"``, ``"trust-krylov"``, and
+        for least squares ``"lm"``, ``"trf"`` or ``"dogbox"``. SciPy methods take `tol` and `gtol` for
+        tolerances of their own.
     steps
-        The most steps; 1,000 by default, and no limit where `data` or `time` is given. Without any rule, the run
-        ends once its method has converged, or the loss has changed by at most 10⁻⁶ over 100 steps.
+        The most steps; 1,000 by default, and no limit where `data` or `time` is given. Without any rule, the
+        run ends once its method has converged, or the loss has changed by at most 10⁻⁶ over 100 steps.
     lr
         The learning rate or a schedule, for an optimizer given by its name or class.
     tol, patience
