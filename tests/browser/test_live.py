@@ -24,7 +24,7 @@ CELLS = [
     "from tape_magic.engine.minimization import control; control.PAUSE_SECONDS = 0.5",
     f"%%minimize y {LONG}\n{STEP}y = x**2",
     "n += 1; print('behind', n, minimum.reason.name)",
-    "%%minimize y --over x --steps 20\ny = x**2",
+    "%%minimize y --over x --optimizer adam --steps 20\ny = x**2",
     f"%%minimize z {LONG}\n{STEP}z = x**2",
     "print('never')",
 ]
