@@ -187,8 +187,8 @@ class MinimizeResult:
 
     @property
     def converged(self) -> bool:
-        """Whether a rule of convergence ended the run."""
-        return self.reason.converged
+        """Whether a rule of convergence, a target or the last epoch ended the run, and nothing was found."""
+        return (self.reason.converged or self.reason is StopReason.EPOCHS) and not self.findings
 
     @property
     def stepless(self) -> bool:

@@ -15,8 +15,6 @@ TRACKED_POINTS = 64
 FINDINGS = 3
 """The most findings in a report; all of them are in ``minimum.findings``."""
 
-_UNFINISHED = (StopReason.INTERRUPTED, StopReason.STOPPED, StopReason.TIME, StopReason.METHOD_FAILED)
-
 _SHORT = 8
 """The most characters of a name in the heading of a table."""
 
@@ -77,10 +75,16 @@ def _minimum_verdict(result: MinimizeResult) -> Verdict:
     elif result.best_loss < result.loss:
         best = numbers.pair(result.best_loss, result.loss)[0]
         details.insert(0, f"best {best} at step {numbers.count(result.best_step)}")
-    good = result.reason not in _UNFINISHED and not rose
     step = result.best_step if result.kept_best and result.loss == result.best_loss else result.steps
     headline = f"{name} = {numbers.number(result.loss)} at step {numbers.count(step)}"
-    return Verdict(Tone.GOOD if good else Tone.WARNING, headline, tuple(details))
+    return Verdict(_tone(result, rose=rose), headline, tuple(details))
+
+
+def _tone(result: MinimizeResult, *, rose: bool) -> Tone:
+    """Return good for a run that converged, a warning for one that went wrong, and plain for a mere end."""
+    if result.findings or rose or result.reason is StopReason.METHOD_FAILED:
+        return Tone.WARNING
+    return Tone.GOOD if result.converged else Tone.PLAIN
 
 
 def _loss_curve(result: MinimizeResult) -> Curve | None:
