@@ -19,6 +19,7 @@ from tape_magic.display.live.inspector_html import View, inspector_html
 from tape_magic.display.pictures.heat import heat_picture
 from tape_magic.display.pictures.watch import watch_picture
 from tape_magic.display.text.render import to_text
+from tape_magic.results.minimum import StopReason
 from tape_magic.results.reasons import Cause, Reason, Where
 from tests.support.reports import (
     HOSTILE,
@@ -220,7 +221,9 @@ def test_folded_rows_do_not_repeat_the_advice_above_them():
 
 def test_the_verdict_has_an_edge_in_its_colour():
     assert "border-left:3px solid #d64545" in to_html(describe(diverged()))
-    assert "border-left:3px solid #2f9e62" in to_html(describe(REPORTS[2]))
+    converged = minimum([3.0, 1.0, 0.2], {"x": change(1.0, 2.0)}, reason=StopReason.TARGET)
+    assert "border-left:3px solid #2f9e62" in to_html(describe(converged))
+    assert "#2f9e62" not in to_html(describe(REPORTS[2]))  # the limit of steps is an end, and no success
     assert "border-left" not in to_html(describe(gradients(derivative("y", "x", value=1.0))))
 
 

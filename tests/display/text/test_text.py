@@ -204,7 +204,7 @@ def test_a_run_that_diverged():
 def test_a_run_that_was_interrupted():
     report = minimum([4.0, 2.0, 3.0], {"x": change(1.0, 2.0)}, reason=StopReason.INTERRUPTED)
     assert lines_of(report)[0] == "y = 3 at step 2 · best 2 at step 1 · interrupted ·"
-    assert describe(report).first(Verdict).tone.value == "warning"
+    assert describe(report).first(Verdict).tone.value == "plain"  # an end, and no success
 
 
 @pytest.mark.parametrize(
