@@ -14,21 +14,8 @@ class FindingKind(enum.Enum):
     """The kind of a finding, the most telling first; each member carries its sentence."""
 
     NOT_FINITE = "an operation made infinite or undefined values"
-    RUNAWAY = "the steps grow without bound"
     BROADCAST = "an operation pairs each row with every row"
-    NO_GRADIENT = "the loss does not depend on a variable"
     SOFTMAX_TWICE = "probabilities are given to a loss that takes logits"
-    DEAD_UNITS = "units of a layer give the same for all rows"
-    VANISHING = "the gradient shrinks from layer to layer"
-    EXPLODING = "the gradient grows from layer to layer"
-    UNMOVED = "the steps of a variable are below its rounding"
-    TOO_FAST = "the steps overshoot"
-    SADDLE = "the loss falls along a direction that the gradient does not show"
-    FLAT_POINT = "the loss is flat, and this is not a minimum"
-    AT_BOUND = "the loss falls beyond a bound"
-    ILL_CONDITIONED = "the loss is a narrow valley"
-    NOISE_FLOOR = "what is left is the noise of the batches"
-    TOO_SLOW = "the steps are too short"
     STILL_FALLING = "the loss still falls"
 
     @property
@@ -46,13 +33,13 @@ class Finding:
     kind
         The kind of finding.
     sentence
-        What was found, without a full stop: ``the steps grow: the rate 0.3 is above 2/λ = 0.16``.
+        What was found, without a full stop: ``y became nan at step 1: Log is nan for −2, line 3``.
     evidence
-        The numbers behind it by name, plain Python values: ``{"rate": 0.3, "curvature": 12.4}``.
+        The numbers behind it by name, plain Python values: ``{"step": 1, "operation": "Log"}``.
     line
         The user's line, where there is one.
     cure
-        The change that helps, where it is known: ``--lr 0.1``; empty otherwise.
+        The change that helps, where it is known: ``keep its argument above 0``; empty otherwise.
 
     Examples
     --------

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tape_magic.engine.internals.random_state import preserve_random_state
 from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.process.output import hide_output
 from tape_magic.engine.tracing.failures import creates_a_variable, missing_gradients
@@ -51,8 +52,11 @@ class EagerProgram:
         self._entry |= values
 
     def gives_again(self, loss: Any) -> bool:
-        """Run once more, with all output hidden, and return whether the loss is the same to the bit."""
-        with hide_output():
+        """Run once more, with all output hidden, and return whether the loss is the same to the bit.
+
+        The random numbers that it draws are those that the next run draws.
+        """
+        with hide_output(), preserve_random_state():
             again = self.compute()
         return bool(np.array_equal(again.numpy(), loss.numpy()))
 

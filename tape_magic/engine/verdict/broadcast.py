@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from tape_magic.engine.diagnosis.evidence import NamedTensors, RunEvidence, at_line
+from tape_magic.engine.diagnosis.evidence import at_line
 from tape_magic.engine.diagnosis.flow import DataFlow
+from tape_magic.engine.internals.operations import key_of
 from tape_magic.engine.record.entry import Entry
-from tape_magic.engine.record.loss_record import LossRecord
 from tape_magic.engine.verdict.facts import RunFacts
-from tape_magic.engine.verdict.not_finite import computed_loss
+from tape_magic.engine.verdict.recorded_loss import keys_of
 from tape_magic.results.findings import Finding, FindingKind
 
 _DIFFERENCES = frozenset({"Sub", "SquaredDifference"})
@@ -29,36 +30,11 @@ def look(facts: RunFacts) -> list[Finding]:
     differences are only averaged or added. Distances, kernels and attention have two operands of one kind, an
     axis that the program made, or an operation that keeps the pairs apart.
     """
-    if facts.probe is None or facts.divergence is not None:
+    recorded = facts.recorded
+    if recorded is None or not any(itertools.starmap(_may_pair, recorded.operations())):
         return []
-    record = facts.probe.record()
-    if not any(map(_may_pair, record.recorder.entries)):
-        return []
-    return _found(facts, record)
-
-
-def _may_pair(entry: Entry) -> bool:
-    """Return whether an entry, or an operation of its graph, may subtract (n,) and (n, 1); costs no time."""
-    if entry.graph is None:
-        return entry.type in _DIFFERENCES
-    for operation in entry.graph.get_operations():
-        if operation.type in _DIFFERENCES:
-            ranks = [one.shape.rank for one in operation.inputs]
-            if None in ranks or sorted(ranks) == [1, 2]:
-                return True
-    return False
-
-
-def _found(facts: RunFacts, record: LossRecord) -> list[Finding]:
-    evidence = RunEvidence(record.recorder, facts.text)
-    loss = computed_loss(record, evidence)
-    if loss is None:
-        return []
-    flow = evidence.flow
-    leaves = [key for leaf in facts.leaves for key in NamedTensors(leaf.name, (leaf.value,)).keys]
-    targets = NamedTensors(facts.name, (loss,)).keys
-    downstream = flow.downstream(leaves)
-    path = [flow.entries[index] for index in flow.between(leaves, targets)]
+    flow, evidence, leaves = recorded.flow, recorded.evidence, keys_of(facts.leaves)
+    path, downstream = recorded.way(facts.leaves), flow.downstream(leaves)
     for entry in path:
         shapes = [_shape(flow, key) for key in entry.inputs]
         if entry.type not in _DIFFERENCES or sorted(map(len, shapes)) != [1, 2]:
@@ -72,7 +48,7 @@ def _found(facts: RunFacts, record: LossRecord) -> list[Finding]:
             or depends[0] == depends[1]
             or any(_made_axis(flow, key) for key in entry.inputs)
             or not _predicts(flow, entry.inputs[depends.index(True)], leaves, downstream, rows)
-            or not _only_reduced(flow, path, entry.outputs[0], targets)
+            or not _only_reduced(flow, path, entry.outputs[0], key_of(recorded.loss))
         ):
             continue
         where = evidence.where(entry.frames)
@@ -84,6 +60,14 @@ def _found(facts: RunFacts, record: LossRecord) -> list[Finding]:
         cure = "give both the same shape: add [:, None] to the one of shape " + _word((rows,))
         return [Finding(FindingKind.BROADCAST, text, {"shapes": (one, two), "rows": rows}, where, cure)]
     return []
+
+
+def _may_pair(kind: str, shapes: Sequence[Any]) -> bool:
+    """Return whether an operation may subtract (n,) and (n, 1), by what is known before it runs."""
+    if kind not in _DIFFERENCES or any(shape.rank is None for shape in shapes):
+        return kind in _DIFFERENCES
+    one, two = sorted(shapes, key=len)
+    return (len(one), len(two)) == (1, 2) and two[1] in (1, None) and one.is_compatible_with(two[:1])
 
 
 def _shape(flow: DataFlow, key: int) -> tuple[int, ...]:
@@ -116,7 +100,7 @@ def _is_number(flow: DataFlow, key: int) -> bool:
     return bool(value is not None and (value.dtype.is_floating or value.dtype.is_integer))
 
 
-def _only_reduced(flow: DataFlow, path: Sequence[Entry], key: int, targets: Sequence[int]) -> bool:
+def _only_reduced(flow: DataFlow, path: Sequence[Entry], key: int, target: int) -> bool:
     """Return whether all pairs are taken alike, element by element, until they are added or averaged."""
     open_keys, reduced = {key}, False
     while open_keys:
@@ -125,7 +109,7 @@ def _only_reduced(flow: DataFlow, path: Sequence[Entry], key: int, targets: Sequ
             reduced = True
             continue
         readers = [entry for entry in path if now in entry.inputs]
-        if not readers or now in targets:
+        if not readers or now == target:
             return False
         for entry in readers:
             pairs = len(_shape(flow, now)) == 2

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from tape_magic.engine.program.program import Text
 from tape_magic.engine.record.loss_record import LossRecord
 from tape_magic.engine.values.leaves import Leaf
+from tape_magic.engine.verdict.recorded_loss import RecordedLoss
 from tape_magic.results.minimum import Divergence, StopReason
 
 Array = np.ndarray[Any, Any]
@@ -46,20 +47,11 @@ class Probe(Protocol):
     def values(self) -> list[Array]:
         """Return the values of the leaves as they are."""
 
-    def place(self, values: Sequence[Array]) -> None:
-        """Assign values to the leaves."""
-
     def evaluate(self, batch: Sequence[Any] | None = None) -> LossAt:
         """Return loss and gradients at the variables as they are."""
 
-    def step(self) -> None:
-        """Apply one more step of the run's optimizer, on the last batch."""
-
     def fail(self) -> Sequence[Any] | None:
         """Move to the point at which a run diverged, and return its batch; ``None`` without data."""
-
-    def batches(self, count: int) -> list[Sequence[Any]]:
-        """Return up to `count` batches of the run's data; none without data."""
 
     def record(self, batch: Sequence[Any] | None = None) -> LossRecord:
         """Return the operations of an evaluation; look into them before the variables change."""
@@ -89,28 +81,18 @@ class RunFacts:
         The name of the loss on the line; ``None`` for the last expression.
     leaves
         What was minimised over and has a gradient.
-    lower, upper
-        For each leaf its bounds, numbers or arrays; ``None`` for no bound.
-    starts
-        The value of each leaf before the first step.
     steps, losses
         The history; see :class:`~tape_magic.results.minimum.MinimizeResult`.
-    first_step, step_limit
-        The step that the run began at, and the limit of steps; ``None`` without one.
+    first_step
+        The step that the run began at.
     reason, divergence
         Why the run ended.
-    optimizer
-        The name of the optimizer's class, such as ``SGD``, or of the method.
-    rate, momentum
-        The learning rate at the end, ``None`` where there is none; and the momentum, 0 without.
+    rate
+        The learning rate at the end; ``None`` where there is none.
     of_data
         Whether each step takes a batch of data.
-    batch_rows, steps_per_epoch
-        The rows of a batch and the steps of an epoch; ``None`` without data, or where they are not known.
-    repeatable
-        Whether the loss is the same each time at the same variables, as far as is known.
-    tolerance
-        Whether a tolerance ended the run that the user did not ask for.
+    step_seconds
+        How long a step took that runs in Python; 0 for a compiled one.
     probe
         Asks the loss; ``None`` where that is not safe: the program cannot be run again.
     clock
@@ -120,22 +102,14 @@ class RunFacts:
     text: Text
     loss_name: str | None
     leaves: Sequence[Leaf]
-    lower: Sequence[Any]
-    upper: Sequence[Any]
-    starts: Sequence[Array]
     steps: Array
     losses: Array
     first_step: int
-    step_limit: int | None
     reason: StopReason
     divergence: Divergence | None
-    optimizer: str
     rate: float | None
-    momentum: float
     of_data: bool
-    batch_rows: int | None
-    steps_per_epoch: int | None
-    repeatable: bool
+    step_seconds: float
     probe: Probe | None
     clock: Clock = field(default_factory=lambda: Clock(0.0))
 
@@ -144,7 +118,9 @@ class RunFacts:
         """The name of the loss in sentences."""
         return self.loss_name or "the loss"
 
-    @property
-    def size(self) -> int:
-        """How many numbers were minimised over."""
-        return sum(math.prod(leaf.shape) for leaf in self.leaves)
+    @cached_property
+    def recorded(self) -> RecordedLoss | None:
+        """An evaluation where a run that went well has ended; ``None`` where it cannot be had in the time."""
+        if self.probe is None or self.divergence is not None or self.step_seconds > self.clock.left:
+            return None
+        return RecordedLoss(self.probe.record(), self.text)

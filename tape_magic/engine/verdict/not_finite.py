@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from tape_magic.engine.diagnosis.diagnosis import Diagnosis
-from tape_magic.engine.diagnosis.evidence import NamedTensors, RunEvidence
-from tape_magic.engine.internals.operations import key_of
-from tape_magic.engine.record.loss_record import LossRecord
+from tape_magic.engine.diagnosis.evidence import NamedTensors
 from tape_magic.engine.verdict.facts import Probe, RunFacts
+from tape_magic.engine.verdict.recorded_loss import RecordedLoss
 from tape_magic.results.findings import Finding, FindingKind
 from tape_magic.results.minimum import Divergence
 from tape_magic.results.reasons import Cause, Reason
@@ -58,12 +57,10 @@ def _reason(
     import tensorflow as tf
 
     gradients = [] if lost.what == "loss" else probe.evaluate(batch).gradients
-    record = probe.record(batch)
-    evidence = RunEvidence(record.recorder, facts.text)
-    loss = computed_loss(record, evidence)
-    if loss is None:
+    recorded = RecordedLoss(probe.record(batch), facts.text)
+    if recorded.loss is None:
         return None
-    target, diagnosis = NamedTensors(facts.name, (loss,)), Diagnosis(evidence)
+    target, diagnosis = NamedTensors(facts.name, (recorded.loss,)), Diagnosis(recorded.evidence)
     if lost.what == "loss":
         made = diagnosis.explain_value(target)
         if made is None or not made.operation:
@@ -83,20 +80,6 @@ def _reason(
         if why is not None and why.cause is Cause.NOT_FINITE and why.operation:
             return f"the gradient by {source.name} is not finite", why
     return None
-
-
-def computed_loss(record: LossRecord, evidence: RunEvidence) -> Any:
-    """Return the loss that the record computes: for a graph, the value behind the one that stands for it.
-
-    ``None`` where it was not computed.
-    """
-    key, entries = key_of(record.loss), record.recorder.entries
-    if not any(entry.graph is not None and key in entry.outputs for entry in entries):
-        return record.loss
-    maker = evidence.flow.makers.get(key)
-    if maker is None or maker.type != "Identity":
-        return None
-    return evidence.flow.value(maker.inputs[0])
 
 
 def _ran_away(facts: RunFacts) -> bool:

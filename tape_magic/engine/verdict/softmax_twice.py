@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from tape_magic.engine.diagnosis.evidence import NamedTensors, RunEvidence, at_line
+from tape_magic.engine.diagnosis.evidence import at_line
 from tape_magic.engine.diagnosis.flow import DataFlow
 from tape_magic.engine.record.entry import Entry
-from tape_magic.engine.record.loss_record import LossRecord
 from tape_magic.engine.verdict.facts import RunFacts
-from tape_magic.engine.verdict.not_finite import computed_loss
 from tape_magic.results.findings import Finding, FindingKind
 
 _LOSSES = frozenset({"SoftmaxCrossEntropyWithLogits", "SparseSoftmaxCrossEntropyWithLogits"})
@@ -23,31 +21,14 @@ def look(facts: RunFacts) -> list[Finding]:
     Nothing but a change of shape or of dtype may lie between: probabilities that are scaled are logits of
     their own, and the softmax of a log-softmax is the same softmax.
     """
-    if facts.probe is None or facts.divergence is not None:
+    recorded = facts.recorded
+    if recorded is None:
         return []
-    record = facts.probe.record()
-    if not any(map(_may_be_twice, record.recorder.entries)):
+    kinds = {kind for kind, _ in recorded.operations()}
+    if kinds.isdisjoint(_LOSSES) or kinds.isdisjoint(_PROBABILITIES):
         return []
-    return _found(facts, record)
-
-
-def _may_be_twice(entry: Entry) -> bool:
-    """Return whether an entry, or an operation of its graph, is such a loss; costs no time."""
-    if entry.graph is None:
-        return entry.type in _LOSSES
-    kinds = {operation.type for operation in entry.graph.get_operations()}
-    return not kinds.isdisjoint(_LOSSES) and not kinds.isdisjoint(_PROBABILITIES)
-
-
-def _found(facts: RunFacts, record: LossRecord) -> list[Finding]:
-    evidence = RunEvidence(record.recorder, facts.text)
-    loss = computed_loss(record, evidence)
-    if loss is None:
-        return []
-    flow = evidence.flow
-    leaves = [key for leaf in facts.leaves for key in NamedTensors(leaf.name, (leaf.value,)).keys]
-    for index in flow.between(leaves, NamedTensors(facts.name, (loss,)).keys):
-        entry = flow.entries[index]
+    flow, evidence = recorded.flow, recorded.evidence
+    for entry in recorded.way(facts.leaves):
         source = _maker(flow, entry.inputs[0]) if entry.type in _LOSSES else None
         if source is None or source.type not in _PROBABILITIES:
             continue

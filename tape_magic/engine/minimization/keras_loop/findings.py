@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, suppress
-from typing import Any
 
 from tape_magic.engine.minimization import optimizers
 from tape_magic.engine.minimization.data.cursor import DataCursor
@@ -38,7 +37,7 @@ def findings_of(
     if not problem.settings.verdict or log.reason in BY_HAND:
         return ()
     in_python = engines.engine == "eager"
-    probe = LoopProbe(problem, engines.loop, builder.optimizer, cursor, failure, in_python=in_python)
+    probe = LoopProbe(problem, engines.loop, builder.optimizer, failure, in_python=in_python)
     with ExitStack() as stack:
         asked: Probe | None = None
         with suppress(Unsafe):
@@ -55,40 +54,21 @@ def _facts(
     cursor: DataCursor | None,
     probe: Probe | None,
 ) -> RunFacts:
-    loop, optimizer = engines.loop, builder.optimizer
-    starts = {id(leaf.value): start for leaf, start in zip(problem.leaves, problem.start_values, strict=True)}
+    taken = log.series[0].steps[-1] - log.first_step
+    running = log.seconds - engines.compile_seconds
     steps, losses = log.series[0].thinned()
     return RunFacts(
         text=problem.text,
         loss_name=problem.loss_name,
-        leaves=loop.leaves,
-        lower=loop.options.lower,
-        upper=loop.options.upper,
-        starts=[starts[id(leaf.value)] for leaf in loop.leaves],
+        leaves=engines.loop.leaves,
         steps=steps,
         losses=losses,
         first_step=log.first_step,
-        step_limit=problem.settings.step_limit,
         reason=log.reason,
         divergence=log.divergence,
-        optimizer=type(optimizer).__name__,
-        rate=optimizers.learning_rate(optimizer),
-        momentum=float(getattr(optimizer, "momentum", 0.0) or 0.0),
+        rate=optimizers.learning_rate(builder.optimizer),
         of_data=cursor is not None,
-        batch_rows=_rows(cursor),
-        steps_per_epoch=log.steps_per_epoch,
-        repeatable=not loop.options.careful,
+        step_seconds=running / max(1, taken) if engines.engine == "eager" else 0.0,
         probe=probe,
         clock=Clock(log.seconds),
     )
-
-
-def _rows(cursor: DataCursor | None) -> int | None:
-    """Return how many rows the batches have; ``None`` without data, and where that is not known."""
-    import tensorflow as tf
-
-    if cursor is None or cursor.last is None:
-        return None
-    parts: list[Any] = tf.nest.flatten(list(cursor.last))
-    sizes = {part.shape[0] for part in parts if getattr(part, "shape", None) and part.shape.rank}
-    return sizes.pop() if len(sizes) == 1 else None

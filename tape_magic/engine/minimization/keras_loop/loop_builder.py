@@ -266,7 +266,9 @@ class LoopBuilder:
         first = first_evaluation(problem, program, within_bounds=self._continuation.saved is None)
         if not first.leaves:
             problem.refuse_unconnected(reason, lambda: first.record)
-        self.same_loss = undecided(problem.settings) and program.gives_again(first.evaluated.loss)
+        self.same_loss = (
+            undecided(problem.settings) and not first.written and program.gives_again(first.evaluated.loss)
+        )
         self.optimizer = build_optimizer(problem, first.leaves, self._continuation, same=self.same_loss)
         options = build_loop_options(problem, first.leaves, self.optimizer, repeatable=False)
         return EagerLoop(program, first, self.optimizer, options, problem.settings.track, cursor)

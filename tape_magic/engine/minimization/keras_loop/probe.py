@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from tape_magic.engine.internals.random_state import preserve_random_state
-from tape_magic.engine.minimization.data.cursor import DataCursor
-from tape_magic.engine.minimization.keras_loop.protocol import Final, Loop
+from tape_magic.engine.minimization.keras_loop.protocol import Loop
 from tape_magic.engine.minimization.keras_loop.step_graph import apply_optimizer
 from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.process.interrupts import assign_all
@@ -49,8 +48,6 @@ class LoopProbe:
     ----------
     problem, loop, optimizer
         What was minimised, by which loop and optimizer.
-    cursor
-        The data; ``None`` without data.
     failure
         Where the run diverged; ``None`` where it did not.
 
@@ -62,13 +59,12 @@ class LoopProbe:
         problem: Problem,
         loop: Loop,
         optimizer: Any,
-        cursor: DataCursor | None,
         failure: Failure | None,
         *,
         in_python: bool,
     ) -> None:
         self._problem, self._loop, self._optimizer = problem, loop, optimizer
-        self._cursor, self._failure, self._in_python = cursor, failure, in_python
+        self._failure, self._in_python = failure, in_python
         self._stack = ExitStack()
 
     def __enter__(self) -> LoopProbe:
@@ -96,20 +92,10 @@ class LoopProbe:
         """Return the values of the leaves as they are."""
         return [np.array(leaf.value.numpy()) for leaf in self._loop.leaves]
 
-    def place(self, values: Sequence[Array]) -> None:
-        """Assign values to the leaves."""
-        for leaf, value in zip(self._loop.leaves, values, strict=True):
-            leaf.value.assign(np.asarray(value).astype(leaf.value.dtype.as_numpy_dtype))
-
     def evaluate(self, batch: Sequence[Any] | None = None) -> LossAt:
         """Return loss and gradients at the variables as they are."""
-        final = self._final(batch)
+        final = self._loop.evaluate(batch)
         return LossAt(float(final.loss), [gradient.numpy() for gradient in final.gradients])
-
-    def step(self) -> None:
-        """Apply one more step of the optimizer, on the last batch."""
-        gradients = self._final(None).gradients
-        apply_optimizer(self._optimizer, self._loop.leaves, gradients, self._loop.options)
 
     def fail(self) -> Sequence[Any] | None:
         """Move to the point at which the run diverged, and return its batch; ``None`` without data."""
@@ -118,28 +104,14 @@ class LoopProbe:
             return None
         assign_all(zip(self._loop.moved, failure.values, strict=True))
         if failure.stepped:
-            self.step()
+            apply_optimizer(
+                self._optimizer, self._loop.leaves, self._loop.evaluate().gradients, self._loop.options
+            )
         return failure.batch
-
-    def batches(self, count: int) -> list[Sequence[Any]]:
-        """Return up to `count` batches from the begin of the data; none without data."""
-        if self._cursor is None:
-            return []
-        cursor = DataCursor(self._cursor.feed, count=count)
-        found: list[Sequence[Any]] = []
-        while len(found) < count:
-            batch = cursor.take()
-            if cursor.over:
-                break
-            found.append(batch)
-        return found
 
     def record(self, batch: Sequence[Any] | None = None) -> LossRecord:
         """Return the operations of an evaluation at the variables as they are."""
         return self._loop.recorded(batch)
-
-    def _final(self, batch: Sequence[Any] | None) -> Final:
-        return self._loop.evaluate(batch)
 
 
 class Unsafe(Exception):
