@@ -15,28 +15,7 @@ from tape_magic.engine.internals.keras_optimizers import (
 )
 from tape_magic.engine.minimization import scipy_methods
 from tape_magic.engine.minimization.quasi_newton.lbfgs import Lbfgs
-from tape_magic.engine.minimization.settings import DEFAULT_OPTIMIZER
 from tape_magic.errors import LineError, a_kind, closest
-
-KERAS_NAMES = (
-    "adadelta",
-    "adafactor",
-    "adagrad",
-    "adam",
-    "adamax",
-    "adamw",
-    "ftrl",
-    "lamb",
-    "lion",
-    "muon",
-    "nadam",
-    "rmsprop",
-    "sgd",
-)
-"""Keras 3's optimizers, for completion before Keras is imported; a version may lack some or have more."""
-
-NAMES = (DEFAULT_OPTIMIZER, Lbfgs.name, *KERAS_NAMES, *scipy_methods.NAMES)
-"""The names that ``--optimizer`` completes."""
 
 
 @functools.cache

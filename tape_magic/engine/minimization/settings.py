@@ -165,5 +165,10 @@ class Settings:
     @property
     def unbounded(self) -> bool:
         """Whether nothing is asked for that would end the run."""
-        ends = (self.steps, self.time, self.target, self.tol, self.gtol, self.data)
+        return self.data is None and self.without_end
+
+    @property
+    def without_end(self) -> bool:
+        """Whether nothing but the data would end the run."""
+        ends = (self.steps, self.time, self.target, self.tol, self.gtol)
         return all(end is None for end in ends)

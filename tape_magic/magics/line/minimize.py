@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from tape_magic.engine.minimization.optimizers import NAMES
+from tape_magic.engine.minimization.optimizer_names import NAMES
 from tape_magic.engine.minimization.settings import ENGINES, KEEP, Settings
 from tape_magic.errors import LineError, shorten
 from tape_magic.magics.line.parser import NAME, QUIET, Expression, Magic, Option, is_expression, place_name

@@ -317,8 +317,7 @@ def _feed_of(problem: Problem, continuation: Continuation) -> Feed:
         floats="float64" if problem.selection.dtype == "float64" else None,
         pattern=settings.pattern,
     )
-    ends = (settings.steps, settings.time, settings.target, settings.tol, settings.gtol)
-    if feed.endless and all(end is None for end in ends):
+    if feed.endless and settings.without_end:
         raise LineError(f"{settings.label} never ends: say when to stop, with steps or time.")
     if isinstance(continuation.wanted, Lbfgs) and feed.steps_per_epoch != 1:
         raise LineError(

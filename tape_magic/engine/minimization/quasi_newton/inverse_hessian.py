@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 MEMORY = 10
 """How many pairs of a step and a change of the gradient are kept."""
 
@@ -37,7 +39,6 @@ class InverseHessian:
     """
 
     def __init__(self, size: int, dtype: Any) -> None:
-        import numpy as np
         import tensorflow as tf
 
         def variable(value: Any) -> Any:

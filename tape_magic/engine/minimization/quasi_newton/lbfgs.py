@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from tape_magic.engine.minimization.quasi_newton.inverse_hessian import InverseHessian
 from tape_magic.engine.minimization.quasi_newton.line_search import Trial, search
 from tape_magic.engine.minimization.quasi_newton.vector import Vector
+from tape_magic.engine.values.precision import epsilon
 
 GO, CONVERGED, STUCK = 0, 1, 2
 """How an optimizer's own rule ends a run: it does not; at a minimum; no lower point was found."""
@@ -97,8 +100,6 @@ class Lbfgs:
 
         Where the same point has another loss, something else has changed, and the state is forgotten.
         """
-        import numpy as np
-
         at, value = self._vector.read(), float(loss)
         here = bool(np.array_equal(at, self._at.numpy()))
         if here and abs(value - float(self._loss)) <= 1e-4 * abs(value):
@@ -148,7 +149,7 @@ class Lbfgs:
         known = falls & estimate.known
         begin = Trial(tf.zeros([], tf.float64), tf.cast(loss, tf.float64), slope, gradient)
         rounding = self._rounding(begin.loss, loss.dtype)
-        still = tf.reduce_all(tf.abs(direction) <= 2.0 * _epsilon(vector.dtype) * tf.abs(at))
+        still = tf.reduce_all(tf.abs(direction) <= 2.0 * epsilon(vector.dtype.name) * tf.abs(at))
         arrived = tf.equal(slope, 0.0) | (known & ((-0.5 * slope <= 1e-4 * rounding) | still))
 
         def attempt(length: Any) -> Trial:
@@ -185,7 +186,7 @@ class Lbfgs:
         gradient = tf.where(found, taken.gradient, begin.gradient)
         step, change = now - at, gradient - begin.gradient
         curvature, size = _dot(step, change), tf.sqrt(_dot(step, step) * _dot(change, change))
-        useful = curvature > _epsilon(vector.dtype) * size
+        useful = curvature > epsilon(vector.dtype.name) * size
         estimate.add(step, change, useful & tf.math.is_finite(1.0 / curvature))
         loss = tf.where(found, taken.loss, begin.loss)
         self._at.assign(now)
@@ -206,10 +207,10 @@ class Lbfgs:
         """
         import tensorflow as tf
 
-        epsilon, size = _epsilon(dtype), tf.abs(loss)
+        unit, size = epsilon(dtype.name), tf.abs(loss)
         largest = tf.maximum(self._largest, size)
         self._largest.assign(largest)
-        return 10.0 * epsilon * tf.maximum(size, 10.0 * epsilon * largest)
+        return 10.0 * unit * tf.maximum(size, 10.0 * unit * largest)
 
 
 def _dot(one: Any, other: Any) -> Any:
@@ -217,11 +218,6 @@ def _dot(one: Any, other: Any) -> Any:
     import tensorflow as tf
 
     return tf.cast(tf.reduce_sum(one * other), tf.float64)
-
-
-def _epsilon(dtype: Any) -> float:
-    """Return the rounding of numbers near 1."""
-    return {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10}.get(dtype.name, 2.0**-7)
 
 
 def _free(at: Any, gradient: Any, low: Any, high: Any) -> Any:

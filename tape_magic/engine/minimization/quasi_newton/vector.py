@@ -6,6 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
+from tape_magic.engine.values.tensors import tf_variable
+
 
 class Vector:
     """Some variables as one vector.
@@ -25,8 +29,6 @@ class Vector:
 
     def __init__(self, variables: Sequence[Any]) -> None:
         import tensorflow as tf
-
-        from tape_magic.engine.values.tensors import tf_variable  # which brings NumPy along
 
         self._variables = [tf_variable(variable) for variable in variables]
         self._sizes = [math.prod(variable.shape) for variable in self._variables]
@@ -63,7 +65,6 @@ class Vector:
 
     def spread(self, limits: Sequence[Any], none: float) -> Any:
         """Return a limit for each element, `none` where a variable has none; ``None`` if no variable has."""
-        import numpy as np
         import tensorflow as tf
 
         if all(limit is None for limit in limits):
