@@ -14,9 +14,21 @@ class FindingKind(enum.Enum):
     """The kind of a finding, the most telling first; each member carries its sentence."""
 
     NOT_FINITE = "an operation made infinite or undefined values"
+    RUNAWAY = "the steps grow"
     BROADCAST = "an operation pairs each row with every row"
+    DEAD_UNITS = "units do not react to the data"
+    VANISHING = "the gradient shrinks from layer to layer"
+    EXPLODING = "the gradient grows from layer to layer"
+    UNMOVED = "the steps are lost in rounding"
     SOFTMAX_TWICE = "probabilities are given to a loss that takes logits"
+    TOO_FAST = "the steps go back and forth"
+    TOO_SLOW = "the steps are far shorter than they could be"
+    FLAT_POINT = "it settled where the loss is nearly flat, not at a minimum"
+    SADDLE = "it settled at a saddle"
+    ILL_CONDITIONED = "the loss is a narrow valley"
+    NOISE_FLOOR = "what is left is the noise of the batches"
     STILL_FALLING = "the loss still falls"
+    AT_BOUND = "a bound holds a variable"
 
     @property
     def sentence(self) -> str:

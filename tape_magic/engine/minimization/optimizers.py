@@ -225,6 +225,25 @@ def learning_rate(optimizer: Any) -> float | None:
     return float(rate) if isinstance(rate, float) else None
 
 
+def stability(optimizer: Any) -> float | None:
+    """Return the number c: steps along a direction of curvature λ are stable below the rate c/λ.
+
+    It is 2 for gradient descent, 2(1 + β) with momentum β and (2 + 2β)/(1 + 2β) with Nesterov's: where the
+    roots of the recursion on ½λx² leave the unit circle. ``None`` for optimizers that scale their steps.
+    """
+    import keras
+
+    if type(optimizer) is not keras.optimizers.SGD:
+        return None
+    config = settings_of(optimizer)
+    changed = ("weight_decay", "clipnorm", "clipvalue", "global_clipnorm", "gradient_accumulation_steps")
+    if any(config.get(key) for key in changed):
+        return None
+    momentum = float(config["momentum"])
+    wide = 2 * (1 + momentum)
+    return wide / (1 + 2 * momentum) if config["nesterov"] else wide
+
+
 def describe(optimizer: Any) -> str:
     """Return class, rate, and the settings that are no defaults: ``SGD(0.01, momentum=0.9)``."""
     if isinstance(optimizer, scipy_methods.Method | Lbfgs):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
@@ -50,6 +50,21 @@ class Probe(Protocol):
     def evaluate(self, batch: Sequence[Any] | None = None) -> LossAt:
         """Return loss and gradients at the variables as they are."""
 
+    def place(self, values: Sequence[Array]) -> None:
+        """Move the leaves to other values."""
+
+    def step(self, batch: Sequence[Any] | None = None, *, rate: float | None = None) -> LossAt:
+        """Take a step of the optimizer from here, by `rate` in place of its own; return the loss before it.
+
+        Only for a Keras optimizer, and a `rate` only where :attr:`RunFacts.rate` is one.
+        """
+
+    def back(self) -> None:
+        """Put everything back to where the run ended."""
+
+    def batches(self, count: int) -> Iterator[Sequence[Any]]:
+        """Yield the first batches of the data, at most `count`; nothing without data."""
+
     def fail(self) -> Sequence[Any] | None:
         """Move to the point at which a run diverged, and return its batch; ``None`` without data."""
 
@@ -89,6 +104,11 @@ class RunFacts:
         Why the run ended.
     rate
         The learning rate at the end; ``None`` where there is none.
+    stability
+        A step along a direction of curvature λ is stable below ``stability / λ``: 2 for gradient descent;
+        ``None`` where there is no such number.
+    by_name
+        Whether the optimizer was given by its name, so that its rate is ``--lr``.
     of_data
         Whether each step takes a batch of data.
     step_seconds
@@ -108,6 +128,8 @@ class RunFacts:
     reason: StopReason
     divergence: Divergence | None
     rate: float | None
+    stability: float | None
+    by_name: bool
     of_data: bool
     step_seconds: float
     probe: Probe | None

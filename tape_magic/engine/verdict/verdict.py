@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 from tape_magic.engine.verdict import broadcast, not_finite, softmax_twice, still_falling
 from tape_magic.engine.verdict.facts import RunFacts
@@ -26,8 +27,8 @@ def find(facts: RunFacts) -> tuple[Finding, ...]:
     for look in LOOKS:
         if facts.clock.left <= 0:
             break
-        try:
+        with suppress(Exception):  # whatever the loss does when it is asked again: the run has its report
             found += look(facts)
-        except Exception:  # whatever the loss does when it is asked again: the run has its report
-            continue
+        if facts.probe is not None:
+            facts.probe.back()
     return tuple(sorted(found, key=lambda finding: _ORDER[finding.kind]))

@@ -37,7 +37,7 @@ def findings_of(
     if not problem.settings.verdict or log.reason in BY_HAND:
         return ()
     in_python = engines.engine == "eager"
-    probe = LoopProbe(problem, engines.loop, builder.optimizer, failure, in_python=in_python)
+    probe = LoopProbe(problem, engines.loop, builder.optimizer, cursor, failure, in_python=in_python)
     with ExitStack() as stack:
         asked: Probe | None = None
         with suppress(Unsafe):
@@ -67,6 +67,8 @@ def _facts(
         reason=log.reason,
         divergence=log.divergence,
         rate=optimizers.learning_rate(builder.optimizer),
+        stability=optimizers.stability(builder.optimizer),
+        by_name=isinstance(problem.settings.optimizer, str),
         of_data=cursor is not None,
         step_seconds=running / max(1, taken) if engines.engine == "eager" else 0.0,
         probe=probe,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from tape_magic.engine.internals.random_state import preserve_random_state
-from tape_magic.engine.minimization.keras_loop.protocol import Loop
+from tape_magic.engine.minimization.data.cursor import DataCursor
+from tape_magic.engine.minimization.keras_loop.protocol import Final, Loop
 from tape_magic.engine.minimization.keras_loop.step_graph import apply_optimizer
 from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.process.interrupts import assign_all
@@ -46,8 +47,8 @@ class LoopProbe:
 
     Parameters
     ----------
-    problem, loop, optimizer
-        What was minimised, by which loop and optimizer.
+    problem, loop, optimizer, cursor
+        What was minimised, by which loop and optimizer; over which data, ``None`` without.
     failure
         Where the run diverged; ``None`` where it did not.
 
@@ -59,16 +60,18 @@ class LoopProbe:
         problem: Problem,
         loop: Loop,
         optimizer: Any,
+        cursor: DataCursor | None,
         failure: Failure | None,
         *,
         in_python: bool,
     ) -> None:
         self._problem, self._loop, self._optimizer = problem, loop, optimizer
-        self._failure, self._in_python = failure, in_python
+        self._cursor, self._failure, self._in_python = cursor, failure, in_python
+        self._before: Sequence[Any] = ()
         self._stack = ExitStack()
 
     def __enter__(self) -> LoopProbe:
-        before = read_all(self._loop.moved)
+        self._before = read_all(self._loop.moved)
         with ExitStack() as stack:
             if self._in_python:
                 problem = self._problem
@@ -77,7 +80,7 @@ class LoopProbe:
                 if snapshot.iterators or snapshot.size > LARGEST:
                     raise Unsafe
                 stack.callback(snapshot.restore)
-            stack.callback(lambda: assign_all(zip(self._loop.moved, before, strict=True)))
+            stack.callback(self.back)
             stack.enter_context(hide_output())
             stack.enter_context(preserve_random_state())
             self._stack = stack.pop_all()
@@ -94,8 +97,35 @@ class LoopProbe:
 
     def evaluate(self, batch: Sequence[Any] | None = None) -> LossAt:
         """Return loss and gradients at the variables as they are."""
+        return _loss_at(self._loop.evaluate(batch))
+
+    def place(self, values: Sequence[Array]) -> None:
+        """Move the leaves to other values."""
+        assign_all(zip((leaf.value for leaf in self._loop.leaves), values, strict=True))
+
+    def step(self, batch: Sequence[Any] | None = None, *, rate: float | None = None) -> LossAt:
+        """Take a step of the optimizer from here, by `rate` in place of its own; return the loss before."""
         final = self._loop.evaluate(batch)
-        return LossAt(float(final.loss), [gradient.numpy() for gradient in final.gradients])
+        if rate is not None:
+            inner = getattr(self._optimizer, "inner_optimizer", self._optimizer)
+            inner.learning_rate = rate  # one of the optimizer's variables: back() puts it back
+        apply_optimizer(self._optimizer, self._loop.leaves, final.gradients, self._loop.options)
+        return _loss_at(final)
+
+    def back(self) -> None:
+        """Put everything back to where the run ended."""
+        assign_all(zip(self._loop.moved, self._before, strict=True))
+
+    def batches(self, count: int) -> Iterator[Sequence[Any]]:
+        """Yield the first batches of the data, at most `count`; nothing without data."""
+        if self._cursor is None:
+            return
+        first = DataCursor(self._cursor.feed, count=count)
+        while True:
+            batch = first.take()
+            if first.over:
+                return
+            yield batch
 
     def fail(self) -> Sequence[Any] | None:
         """Move to the point at which the run diverged, and return its batch; ``None`` without data."""
@@ -116,3 +146,7 @@ class LoopProbe:
 
 class Unsafe(Exception):
     """The program runs in Python, and what it changes cannot be put back."""
+
+
+def _loss_at(final: Final) -> LossAt:
+    return LossAt(float(final.loss), [gradient.numpy() for gradient in final.gradients])
