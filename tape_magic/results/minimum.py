@@ -99,12 +99,15 @@ class Divergence:
         The loss at that step.
     cause
         Which data made it so: ``X holds nan in row 13: drop or replace it``; empty where no data did.
+    values_of
+        The step whose values the variables were put back to.
     """
 
     step: int
     what: str
     loss: float
     cause: str = ""
+    values_of: int = 0
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -46,7 +46,7 @@ def _minimum_verdict(result: MinimizeResult) -> Verdict:
         if not lost.step:
             details.append("no step was applied")
             return Verdict(Tone.BAD, f"not finite at the start: {what}", tuple(details))
-        details.append(f"last finite values put back (step {numbers.count(result.steps)})")
+        details.append(_put_back(result, lost.values_of))
         if result.learning_rate and not lost.cause and not result.findings:
             details.append(f"try a rate below {numbers.number(result.learning_rate)}")
         return Verdict(Tone.BAD, f"diverged at step {numbers.count(lost.step)}: {what}", tuple(details))
@@ -78,6 +78,17 @@ def _minimum_verdict(result: MinimizeResult) -> Verdict:
     step = result.best_step if result.kept_best and result.loss == result.best_loss else result.steps
     headline = f"{name} = {numbers.number(result.loss)} at step {numbers.count(step)}"
     return Verdict(_tone(result, rose=rose), headline, tuple(details))
+
+
+def _put_back(result: MinimizeResult, step: int) -> str:
+    """Return which values a run that diverged has put back."""
+    if step == result.best_step:
+        what = "the best"
+    elif step == result.steps:
+        what = "the last finite values"
+    else:
+        what = "the best that was kept"
+    return f"put back to {what}, step {numbers.count(step)}"
 
 
 def _tone(result: MinimizeResult, *, rose: bool) -> Tone:

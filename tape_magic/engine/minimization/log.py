@@ -134,8 +134,8 @@ class RunLog:
         Batches in an epoch; ``None`` without data, or where the number is not known.
     reason, divergence
         Why the run ended, and what stopped being finite.
-    kept_best
-        The lowest loss, if its variables were put back at the end; else ``None``.
+    put_back
+        The step whose variables were put back at the end for its low loss, and the loss; else ``None``.
     choice
         Why the optimizer was taken, where none was named; else empty.
     averaged
@@ -152,7 +152,7 @@ class RunLog:
         self.steps_per_epoch: int | None = None
         self.reason = StopReason.STEPS
         self.divergence: Divergence | None = None
-        self.kept_best: float | None = None
+        self.put_back: tuple[int, float] | None = None
         self.averaged: float | None = None
         self.choice = ""
         self._started = time.perf_counter()
@@ -187,10 +187,20 @@ class RunLog:
         for series in self.series:
             series.drop_from(step)
 
+    def arrays_before(self, step: int) -> list[_Array]:
+        """Return steps and values before a step in turn, for each series, as :meth:`restore` takes them."""
+        counts = [int(np.searchsorted(series.steps, step)) for series in self.series]
+        pairs = zip(self.series, counts, strict=True)
+        return [array[:count] for series, count in pairs for array in (series.steps, series.values)]
+
     @property
-    def arrays(self) -> list[_Array]:
-        """Steps and values in turn, for each series, as :meth:`restore` takes them."""
-        return [array for series in self.series for array in (series.steps, series.values)]
+    def lowest(self) -> tuple[int, float]:
+        """The step of the lowest loss, and that loss; the first that there is where none is finite."""
+        steps, losses = self.series[0].thinned()
+        # The start may be the one value that is not finite: then it is the best there is.
+        finite = np.where(np.isfinite(losses), losses, np.inf) if len(losses) > 1 else losses
+        place = int(np.argmin(finite))
+        return int(steps[place]), float(finite[place])
 
     def restore(self, tracked: Sequence[str], arrays: Sequence[_Array]) -> None:
         """Begin with what an earlier run recorded; a scalar that only this run tracks begins now."""
@@ -268,15 +278,17 @@ class RunLog:
         if engine != "eager":
             problem.notes += side_effects.notes(problem.text)
         (steps, history), *tracked = [series.thinned() for series in self.series]
-        # The start may be the one value that is not finite: then it is the best there is.
-        left = self.averaged if self.kept_best is None else self.kept_best
-        finite = np.where(np.isfinite(history), history, np.inf) if len(history) > 1 else history
+        left = self.averaged if self.put_back is None else self.put_back[1]
+        best_step, best_loss = self.lowest
+        if self.divergence is not None:
+            values_of = int(steps[-1]) if self.put_back is None else self.put_back[0]
+            self.divergence = replace(self.divergence, values_of=values_of)
         return MinimizeResult(
             loss_name=problem.shown_name,
             loss=float(history[-1]) if left is None else left,
             start_loss=float(history[0]),
-            best_loss=float(finite.min()),
-            best_step=int(steps[np.argmin(finite)]),
+            best_loss=best_loss,
+            best_step=best_step,
             steps=int(steps[-1]),
             steps_asked=int(steps[-1]) if self.limit == UNLIMITED else self.limit,
             reason=self.reason,
@@ -298,7 +310,7 @@ class RunLog:
             tracked={name: values for name, (_, values) in zip(self._track, tracked, strict=True)},
             tracked_steps={name: at for name, (at, _) in zip(self._track, tracked, strict=True)},
             divergence=self.divergence,
-            kept_best=self.kept_best is not None,
+            kept_best=self.put_back is not None and self.put_back[0] == best_step,
             first_step=self.first_step,
             notes=tuple(problem.notes),
             findings=findings,

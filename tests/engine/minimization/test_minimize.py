@@ -30,7 +30,8 @@ from tape_magic.engine.minimization.keras_loop import chunks, eager_loop, engine
 from tape_magic.engine.minimization.keras_loop.compiled_loop import CompiledLoop
 from tape_magic.engine.minimization.keras_loop.eager_loop import EagerLoop
 from tape_magic.engine.minimization.keras_loop.loop_builder import LoopBuilder
-from tape_magic.engine.minimization.keras_loop.protocol import Chunk, Position
+from tape_magic.engine.minimization.keras_loop.protocol import Chunk
+from tape_magic.engine.minimization.keras_loop.way_back import Position
 from tape_magic.engine.program.lifting import Lifting
 from tape_magic.errors import LineError, TapeMagicError, TargetError
 from tape_magic.results.minimum import MinimizeResult, StopReason

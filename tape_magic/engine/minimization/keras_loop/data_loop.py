@@ -14,9 +14,10 @@ from typing import Any
 from tape_magic.engine.minimization.compiling import CompileWaiter
 from tape_magic.engine.minimization.data.cursor import DataCursor
 from tape_magic.engine.minimization.keras_loop.compiled_loop import CompiledLoop, in_time, twice
-from tape_magic.engine.minimization.keras_loop.protocol import Chunk, Position, WayBack
+from tape_magic.engine.minimization.keras_loop.protocol import Chunk
 from tape_magic.engine.minimization.keras_loop.recorded_values import ROWS
 from tape_magic.engine.minimization.keras_loop.step_graph import StepGraph
+from tape_magic.engine.minimization.keras_loop.way_back import Position, WayBack
 from tape_magic.engine.minimization.stop_rules import GO, LOSS_LOST
 from tape_magic.engine.values.tensors import read_all
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,16 +12,21 @@ import numpy as np
 from tape_magic.engine.minimization.compiling import CompileWaiter
 from tape_magic.engine.minimization.data.cursor import DataCursor
 from tape_magic.engine.minimization.eager_program import EagerProgram
+from tape_magic.engine.minimization.keras_loop.first_evaluation import (
+    Evaluated,
+    FirstEvaluation,
+    dense,
+    gradients_by,
+    watching,
+)
 from tape_magic.engine.minimization.keras_loop.protocol import (
     CHUNK_SECONDS,
     Chunk,
     Final,
     LoopOptions,
-    Position,
-    WayBack,
 )
-from tape_magic.engine.minimization.keras_loop.reached_variables import ReachedVariables
 from tape_magic.engine.minimization.keras_loop.step_graph import apply_optimizer, own_verdict
+from tape_magic.engine.minimization.keras_loop.way_back import Position, WayBack
 from tape_magic.engine.minimization.log import Recorded
 from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.minimization.quasi_newton.lbfgs import Lbfgs
@@ -32,85 +34,8 @@ from tape_magic.engine.minimization.stop_rules import GO, LOSS_LOST
 from tape_magic.engine.process.interrupts import assign_all
 from tape_magic.engine.record.loss_record import LossRecord
 from tape_magic.engine.record.recorder import Recorder
-from tape_magic.engine.tracing.failures import CreatesVariable, missing_gradients
-from tape_magic.engine.values.leaves import Leaf
+from tape_magic.engine.tracing.failures import CreatesVariable
 from tape_magic.engine.values.tensors import read_all, tf_variable
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """One evaluation: the loss, the tracked scalars, and a dense gradient for each leaf that has one."""
-
-    loss: Any
-    tracked: list[Any]
-    gradients: list[Any]
-
-
-@dataclass(frozen=True)
-class FirstEvaluation:
-    """The first evaluation of a program, which shows what is minimised over.
-
-    Attributes
-    ----------
-    evaluated
-        The loss and its gradients.
-    connected
-        For each leaf of the problem, whether it has a gradient.
-    leaves
-        The leaves that have one.
-    written
-        The variables that the program assigns itself, each with its value before the evaluation.
-    record
-        The operations.
-    """
-
-    evaluated: Evaluated
-    connected: Sequence[bool]
-    leaves: Sequence[Leaf]
-    written: Sequence[tuple[Any, Any]]
-    record: LossRecord
-
-
-def first_evaluation(problem: Problem, program: EagerProgram, *, within_bounds: bool) -> FirstEvaluation:
-    """Run a program once, or as if once, to find what is minimised over.
-
-    Parameters
-    ----------
-    problem
-        What is minimised; settled and begun afterwards.
-    program
-        The program, bound to a batch if there are data.
-    within_bounds
-        See :meth:`Problem.begin`.
-    """
-    import tensorflow as tf
-
-    if problem.leaves:  # a trace that failed has found them
-        problem.begin(within_bounds=within_bounds)
-    recorder = Recorder()
-    reached = ReachedVariables(problem.program, problem.namespace)
-    with recorder.listening(), tf.GradientTape() as tape:
-        loss, tracked = program.compute(), program.scalars(problem.settings.track)
-        # A tape watches a variable as it is read, unless the variable is not trainable.
-        read = tape.watched_variables()
-        before = [variable.numpy() for variable in read]
-    leaves = problem.settle(read)
-    problem.note_recorded_steps(recorder)
-    problem.begin(within_bounds=within_bounds)
-    same = functools.partial(np.array_equal, equal_nan=True)
-    moved = not all(map(same, before, [variable.numpy() for variable in read]))
-    if moved or any(not getattr(leaf.value, "trainable", True) for leaf in leaves):
-        # The state goes back, so that all is as if the program had run once, from within the bounds.
-        assign_all(reached.written(recorder, [leaf.value for leaf in leaves] if moved else ()))
-        recorder = Recorder()
-        with recorder.listening(), _watching(leaves) as tape:
-            loss, tracked = program.compute(), program.scalars(problem.settings.track)
-    gradients = _gradients(tape, loss, leaves)
-    connected = [gradient is not None for gradient in gradients]
-    having = [leaf for leaf, has in zip(leaves, connected, strict=True) if has]
-    written = list(reached.written(recorder, [leaf.value for leaf in having]))
-    evaluated = Evaluated(loss, tracked, _dense(gradients))
-    return FirstEvaluation(evaluated, connected, having, written, LossRecord(recorder, loss))
 
 
 class EagerLoop:
@@ -195,6 +120,8 @@ class EagerLoop:
     def advance(self, position: Position, end: int, stretch: int, waiter: CompileWaiter) -> Chunk:
         """Run steps for about the time of a chunk, and record each."""
         self._forget_record()
+        if self._cursor is not None and not self.options.keeps_best:
+            self.way_back.stretches.begin(position, self.moved, self._values_here())
         recorded: list[list[float]] = []
         start, verdict, loss = position.step, GO, float("nan")
         deadline = time.perf_counter() + CHUNK_SECONDS
@@ -211,6 +138,7 @@ class EagerLoop:
         rows = np.array(recorded).reshape(len(recorded), 1 + len(self._tracked))
         steps = start + np.arange(len(rows))
         series = tuple(Recorded(steps, rows[:, number]) for number in range(rows.shape[1]))
+        self.way_back.stretches.add(rows[:, 0])
         return Chunk(position, verdict, series, loss, start + len(rows) - 1)
 
     def _forget_record(self) -> None:
@@ -223,20 +151,27 @@ class EagerLoop:
         code, memory = self.options.rules.check(position.step, now.loss, now.gradients, position.memory)
         if isinstance(self._optimizer, Lbfgs):
             code = own_verdict(self._optimizer, code)
+        numbers = [float(number) for number in (now.loss, *now.tracked)]
         verdict, best = int(code), position.best
         if best and verdict != LOSS_LOST and float(now.loss) < float(best[0]):
             best = (now.loss, *read_all(self.kept))
         if verdict == GO:
             self._apply(position, now)
+            if self._cursor is None and numbers[0] < self.way_back.lowest:
+                self.way_back.hold(position.step, numbers[0], self.moved)
             self._has_batch = False
             self._evaluated, self._applied = None, position.step + 1
             position = Position(position.step + 1, memory, best)
-        return verdict, position, [float(number) for number in (now.loss, *now.tracked)]
+        return verdict, position, numbers
+
+    def _values_here(self) -> Iterator[Any]:
+        """Yield what :attr:`moved` holds before the evaluation here, which is done once more to go on."""
+        yield from read_all(leaf.value for leaf in self.leaves)
+        yield from self._state if self._evaluated is not None else read_all(self._written)
+        yield from read_all(self._slots)
 
     def _apply(self, position: Position, now: Evaluated) -> None:
-        leaves, slots = read_all(leaf.value for leaf in self.leaves), read_all(self._slots)
-        # The way back leads to before the evaluation, which is then done once more.
-        self.way_back.mark(position, [*leaves, *self._state, *slots])
+        self.way_back.mark(position, list(self._values_here()))
         try:
             if isinstance(self._optimizer, Lbfgs):
                 options = self.options
@@ -266,6 +201,19 @@ class EagerLoop:
             self._bind_batch_before()
         return chunk
 
+    def return_to_lowest(self, loss: float) -> Position | None:
+        """Go back to the lowest loss; over data, to where the best stretch of steps began."""
+        way = self.way_back
+        if self._cursor is not None:
+            mark = way.stretches.best()
+        else:
+            mark = way.before(way.lowest_step) if way.lowest < loss else None
+        if mark is None:
+            return None
+        assign_all(zip(self.moved, mark[1], strict=True))
+        self._evaluated, self._applied = None, mark[0].step
+        return mark[0]
+
     # -- evaluations -----------------------------------------------------------------------------------
 
     def final(self, *, counts: bool = True) -> Final:
@@ -293,7 +241,7 @@ class EagerLoop:
         """Run the program, and return its operations."""
         self._bind(batch)
         recorder, state = Recorder(), read_all(self._written)
-        with recorder.listening(), _watching(self.leaves):
+        with recorder.listening(), watching(self.leaves):
             loss = self._program.compute()
         assign_all(zip(self._written, state, strict=True))
         return LossRecord(recorder, loss)
@@ -314,34 +262,11 @@ class EagerLoop:
     def _evaluate(self) -> Evaluated:
         self._state = read_all(self._written)
         try:
-            with _watching(self.leaves) as tape:
+            with watching(self.leaves) as tape:
                 loss, tracked = self._program.compute(), self._program.scalars(self._tracked)
-            return Evaluated(loss, tracked, _dense(_gradients(tape, loss, self.leaves)))
+            return Evaluated(loss, tracked, dense(gradients_by(tape, loss, self.leaves)))
         except BaseException as error:  # an evaluation that was not finished leaves nothing
             assign_all(zip(self._written, self._state, strict=True))
             if isinstance(error, CreatesVariable) and self.way_back.last:
                 self._put_back()
             raise
-
-
-@contextmanager
-def _watching(leaves: Sequence[Leaf]) -> Iterator[Any]:
-    """LossRecord with a tape that watches the leaves and nothing else."""
-    import tensorflow as tf
-
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        for leaf in leaves:
-            tape.watch(leaf.value)
-        yield tape
-
-
-def _gradients(tape: Any, loss: Any, leaves: Sequence[Leaf]) -> list[Any]:
-    with missing_gradients():
-        return list(tape.gradient(loss, [leaf.value for leaf in leaves]))
-
-
-def _dense(gradients: Sequence[Any]) -> list[Any]:
-    """Return the gradients that there are, those of lookups as full tensors."""
-    import tensorflow as tf
-
-    return [tf.convert_to_tensor(gradient) for gradient in gradients if gradient is not None]

@@ -16,9 +16,10 @@ import numpy as np
 
 from tape_magic.engine.minimization.compiling import CompileWaiter, compile_in_background
 from tape_magic.engine.minimization.keras_loop.compiled_loop import CompiledLoop
-from tape_magic.engine.minimization.keras_loop.protocol import Chunk, LoopOptions, Position
+from tape_magic.engine.minimization.keras_loop.protocol import Chunk, LoopOptions
 from tape_magic.engine.minimization.keras_loop.recorded_values import ROWS
 from tape_magic.engine.minimization.keras_loop.step_graph import StepGraph
+from tape_magic.engine.minimization.keras_loop.way_back import Position
 from tape_magic.engine.minimization.log import Recorded
 from tape_magic.engine.minimization.stop_rules import GO, Rules
 from tape_magic.engine.values.leaves import Leaf

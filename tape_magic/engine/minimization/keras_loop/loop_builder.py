@@ -22,7 +22,8 @@ from tape_magic.engine.minimization.keras_loop.compiled_program import (
 from tape_magic.engine.minimization.keras_loop.continuation import Continuation
 from tape_magic.engine.minimization.keras_loop.data_loop import DataLoop
 from tape_magic.engine.minimization.keras_loop.default_optimizer import decide, undecided
-from tape_magic.engine.minimization.keras_loop.eager_loop import EagerLoop, first_evaluation
+from tape_magic.engine.minimization.keras_loop.eager_loop import EagerLoop
+from tape_magic.engine.minimization.keras_loop.first_evaluation import first_evaluation
 from tape_magic.engine.minimization.keras_loop.lean_loop import LeanLoop, lean_loop_applies, unroll_factor
 from tape_magic.engine.minimization.keras_loop.protocol import LoopOptions
 from tape_magic.engine.minimization.keras_loop.step_graph import StepGraph

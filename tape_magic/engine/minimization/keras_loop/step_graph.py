@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tape_magic.engine.minimization.keras_loop.protocol import LoopOptions, Position
+from tape_magic.engine.minimization.keras_loop.protocol import LoopOptions
+from tape_magic.engine.minimization.keras_loop.way_back import Position
 from tape_magic.engine.minimization.optimizers import scaled_for
 from tape_magic.engine.minimization.quasi_newton.lbfgs import Lbfgs
 from tape_magic.engine.minimization.stop_rules import CODES, GO, LOSS_LOST

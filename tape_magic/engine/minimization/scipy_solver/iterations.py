@@ -126,8 +126,9 @@ class Iterations:
             self._put_back()
             raise
         self._tell(always=True)
-        best = self._settings.keep == "best" and self._best.loss < self._accepted.loss
-        log.kept_best = self._best.loss if best else None
+        wanted = "best" if log.reason is StopReason.DIVERGED else "last"
+        best = (self._settings.keep or wanted) == "best" and self._best.loss < self._accepted.loss
+        log.put_back = log.lowest if best else None
         return SolverOutcome(self._points.with_gradient(self._best if best else self._accepted), message)
 
     def _record(self, point: Point) -> None:

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tape_magic.engine.minimization.engine_choice import XLA_MOST_BYTES, refuse_large_model
-from tape_magic.engine.minimization.keras_loop.protocol import Position, WayBack
+from tape_magic.engine.minimization.keras_loop.way_back import Position, WayBack
 from tape_magic.engine.tracing.failures import EngineRefused
 from tape_magic.engine.values.copies import LARGE, kept_copy, lasting_array
 from tests.support.notebook import Notebook
