@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 
 from tape_magic.engine.minimization import optimizers
 from tape_magic.engine.minimization.data.cursor import DataCursor
@@ -40,9 +40,12 @@ def findings_of(
     probe = LoopProbe(problem, engines.loop, builder.optimizer, cursor, failure, in_python=in_python)
     with ExitStack() as stack:
         asked: Probe | None = None
-        with suppress(Unsafe):
+        unsafe: Unsafe | None = None
+        try:
             asked = stack.enter_context(probe)
-        return find(_facts(problem, log, builder, engines, cursor, asked))
+        except Unsafe as error:
+            unsafe = error
+        return find(_facts(problem, log, builder, engines, cursor, asked, unsafe))
     return ()
 
 
@@ -53,6 +56,7 @@ def _facts(
     engines: Engines,
     cursor: DataCursor | None,
     probe: Probe | None,
+    unsafe: Unsafe | None,
 ) -> RunFacts:
     taken = log.series[0].steps[-1] - log.first_step
     running = log.seconds - engines.compile_seconds
@@ -72,5 +76,7 @@ def _facts(
         of_data=cursor is not None,
         step_seconds=running / max(1, taken) if engines.engine == "eager" else 0.0,
         probe=probe,
+        unsafe="" if unsafe is None else str(unsafe),
+        unsafe_line=None if unsafe is None else unsafe.where,
         clock=Clock(log.seconds),
     )

@@ -16,10 +16,13 @@ from tape_magic.engine.minimization.keras_loop.step_graph import apply_optimizer
 from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.process.interrupts import assign_all
 from tape_magic.engine.process.output import hide_output
+from tape_magic.engine.program.program import Text
 from tape_magic.engine.program.snapshot import Snapshot
 from tape_magic.engine.record.loss_record import LossRecord
+from tape_magic.engine.static_analysis.lasting import changing_line, lasting_call
 from tape_magic.engine.values.tensors import read_all
 from tape_magic.engine.verdict.facts import Array, LossAt
+from tape_magic.results.reasons import Where
 
 LARGEST = 2**28
 """Most bytes of what a program reaches that are copied, so that it can run in Python again."""
@@ -76,9 +79,11 @@ class LoopProbe:
             if self._in_python:
                 problem = self._problem
                 names = [*problem.settings.names, *problem.program.names.assigns]
+                if (call := lasting_call(problem.text)) is not None:
+                    where = Where(call.line, call.text, call.label)
+                    raise Unsafe(f"{call.place} would happen once more: {call.text}", where)
                 snapshot = Snapshot(problem.program, problem.namespace, names)
-                if snapshot.iterators or snapshot.size > LARGEST:
-                    raise Unsafe
+                _require_copied(snapshot, problem.text)
                 stack.callback(snapshot.restore)
             stack.callback(self.back)
             stack.enter_context(hide_output())
@@ -145,7 +150,26 @@ class LoopProbe:
 
 
 class Unsafe(Exception):
-    """The program runs in Python, and what it changes cannot be put back."""
+    """The program runs in Python, and what it changes cannot be put back.
+
+    The message says what that is; `where` is the line, if it is known.
+    """
+
+    def __init__(self, why: str, where: Where | None = None) -> None:
+        super().__init__(why)
+        self.where = where
+
+
+def _require_copied(snapshot: Snapshot, text: Text) -> None:
+    """Raise :class:`Unsafe` where a snapshot lacks something that a program changes, or is too large."""
+    if snapshot.iterators:
+        iterator = snapshot.iterators[0]
+        found = changing_line(text, iterator)
+        if found is None:
+            raise Unsafe(f"it changes a {type(iterator).__name__}")
+        raise Unsafe(f"line {found[0]} changes {found[1]}", Where(found[0]))
+    if snapshot.size > LARGEST:
+        raise Unsafe(f"it reaches {snapshot.size / 2**20:,.0f} MiB, which would have to be copied")
 
 
 def _loss_at(final: Final) -> LossAt:
