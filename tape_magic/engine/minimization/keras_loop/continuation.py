@@ -17,9 +17,9 @@ from tape_magic.engine.minimization.keras_loop.protocol import Loop
 from tape_magic.engine.minimization.keras_loop.way_back import Position
 from tape_magic.engine.minimization.log import RunLog
 from tape_magic.engine.minimization.problem import Problem
-from tape_magic.engine.minimization.quasi_newton.lbfgs import Lbfgs
 from tape_magic.engine.minimization.reuse import LoopCache
 from tape_magic.engine.minimization.settings import DEFAULT_OPTIMIZER, Settings
+from tape_magic.engine.minimization.steppers import method_name
 from tape_magic.errors import LineError
 
 
@@ -220,8 +220,8 @@ class Continuation:
 def feed_of(problem: Problem, continuation: Continuation) -> Feed:
     """Return the batches of a run, in the order of the run that it goes on from.
 
-    Raises :class:`LineError` for data without an end where nothing else ends the run, for L-BFGS over several
-    batches, and what :class:`Feed` raises.
+    Raises :class:`LineError` for data without an end where nothing else ends the run, for a method of this
+    package over several batches, and what :class:`Feed` raises.
     """
     settings, saved = problem.settings, continuation.saved
     feed = Feed(
@@ -237,9 +237,9 @@ def feed_of(problem: Problem, continuation: Continuation) -> Feed:
     )
     if feed.endless and settings.without_end:
         raise LineError(f"{settings.label} never ends: say when to stop, with steps or time.")
-    if isinstance(continuation.wanted, Lbfgs) and feed.steps_per_epoch != 1:
+    if (name := method_name(continuation.wanted)) and feed.steps_per_epoch != 1:
         raise LineError(
-            "--for goes with Keras optimizers; lbfgs needs one loss over all of the data at each step: "
+            f"--for goes with Keras optimizers; {name} needs one loss over all of the data at each step: "
             "give the data as one batch."
         )
     return feed

@@ -25,17 +25,16 @@ from tape_magic.engine.minimization.keras_loop.protocol import (
     Final,
     LoopOptions,
 )
-from tape_magic.engine.minimization.keras_loop.step_graph import apply_optimizer, own_verdict
 from tape_magic.engine.minimization.keras_loop.way_back import Position, WayBack
 from tape_magic.engine.minimization.log import Recorded
 from tape_magic.engine.minimization.problem import Problem
-from tape_magic.engine.minimization.quasi_newton.lbfgs import Lbfgs
+from tape_magic.engine.minimization.steppers import own_verdict, stepper_of
 from tape_magic.engine.minimization.stop_rules import GO, LOSS_LOST
 from tape_magic.engine.process.interrupts import assign_all
 from tape_magic.engine.record.loss_record import LossRecord
 from tape_magic.engine.record.recorder import Recorder
 from tape_magic.engine.tracing.failures import CreatesVariable
-from tape_magic.engine.values.tensors import read_all, tf_variable
+from tape_magic.engine.values.tensors import read_all
 
 
 class EagerLoop:
@@ -48,7 +47,7 @@ class EagerLoop:
     first
         Its first evaluation.
     optimizer
-        A Keras optimizer, built for the leaves that have a gradient.
+        Built for the leaves that have a gradient.
     options
         What a step does besides.
     tracked
@@ -66,9 +65,10 @@ class EagerLoop:
         tracked: Sequence[str],
         cursor: DataCursor | None,
     ) -> None:
-        self._program, self._optimizer, self.options = program, optimizer, options
+        self._program, self.options = program, options
         self._tracked, self._cursor = tracked, cursor
         self.connected, self.leaves = first.connected, first.leaves
+        self._stepper = stepper_of(optimizer, first.leaves)
         self._evaluated: Evaluated | None = first.evaluated
         self._written = [variable for variable, _ in first.written]
         self._state = [value for _, value in first.written]
@@ -109,11 +109,7 @@ class EagerLoop:
     @property
     def moved(self) -> list[Any]:
         """All variables that a step may change, the optimizer's slots included."""
-        return [*self.kept, *self._slots]
-
-    @property
-    def _slots(self) -> list[Any]:
-        return [tf_variable(variable) for variable in self._optimizer.variables]
+        return [*self.kept, *self._stepper.variables]
 
     # -- steps ---------------------------------------------------------------------------------------
 
@@ -149,10 +145,8 @@ class EagerLoop:
     def _step(self, position: Position) -> tuple[int, Position, list[float]]:
         self._evaluated = now = self._evaluated or self._evaluate()
         code, memory = self.options.rules.check(position.step, now.loss, now.gradients, position.memory)
-        if isinstance(self._optimizer, Lbfgs):
-            code = own_verdict(self._optimizer, code)
         numbers = [float(number) for number in (now.loss, *now.tracked)]
-        verdict, best = int(code), position.best
+        verdict, best = int(own_verdict(self._stepper, code)), position.best
         if best and verdict != LOSS_LOST and float(now.loss) < float(best[0]):
             best = (now.loss, *read_all(self.kept))
         if verdict == GO:
@@ -168,16 +162,13 @@ class EagerLoop:
         """Yield what :attr:`moved` holds before the evaluation here, which is done once more to go on."""
         yield from read_all(leaf.value for leaf in self.leaves)
         yield from self._state if self._evaluated is not None else read_all(self._written)
-        yield from read_all(self._slots)
+        yield from read_all(self._stepper.variables)
 
     def _apply(self, position: Position, now: Evaluated) -> None:
         self.way_back.mark(position, list(self._values_here()))
         try:
-            if isinstance(self._optimizer, Lbfgs):
-                options = self.options
-                self._optimizer.move(now.loss, now.gradients, self._tried, options.lower, options.upper)
-            else:
-                apply_optimizer(self._optimizer, self.leaves, now.gradients, self.options)
+            lower, upper = self.options.lower, self.options.upper
+            self._stepper.move(now.loss, now.gradients, self._tried, lower, upper)
         except BaseException:  # a second interrupt may come between two variables
             self._put_back()
             raise

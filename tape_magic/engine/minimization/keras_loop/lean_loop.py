@@ -212,7 +212,7 @@ class LeanLoop(CompiledLoop):
         recorded = []
         for number in range(block):
             (loss, *tracked), gradients, _ = self._graph.evaluation.call()
-            self._graph.apply(gradients)
+            self._graph.apply(loss, gradients)
             values = tf.stack([tf.cast(value, self._graph.dtype) for value in (loss, *tracked)])
             # 0 as long as all values are finite, and NaN from then on.
             lost += 0.0 * values

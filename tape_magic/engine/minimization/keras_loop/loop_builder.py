@@ -28,7 +28,7 @@ from tape_magic.engine.minimization.keras_loop.lean_loop import LeanLoop, lean_l
 from tape_magic.engine.minimization.keras_loop.protocol import LoopOptions
 from tape_magic.engine.minimization.keras_loop.step_graph import StepGraph
 from tape_magic.engine.minimization.problem import Problem
-from tape_magic.engine.minimization.quasi_newton.lbfgs import Lbfgs
+from tape_magic.engine.minimization.steppers import method_name
 from tape_magic.engine.minimization.stop_rules import Rules
 from tape_magic.engine.record.loss_record import record_of
 from tape_magic.engine.tracing.failures import EngineRefused, compile_failures, trace_failures
@@ -317,7 +317,7 @@ def build_loop_options(
     """
     limits = [problem.limits.get(id(leaf.value), (None, None)) for leaf in connected]
     return LoopOptions(
-        Rules.of(problem.settings, searches=isinstance(optimizer, Lbfgs)),
+        Rules.of(problem.settings, searches=bool(method_name(optimizer))),
         problem.settings.keep == "best",
         tuple(low for low, _ in limits),
         tuple(high for _, high in limits),

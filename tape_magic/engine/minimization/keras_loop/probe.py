@@ -12,8 +12,8 @@ import numpy as np
 from tape_magic.engine.internals.random_state import preserve_random_state
 from tape_magic.engine.minimization.data.cursor import DataCursor
 from tape_magic.engine.minimization.keras_loop.protocol import Final, Loop
-from tape_magic.engine.minimization.keras_loop.step_graph import apply_optimizer
 from tape_magic.engine.minimization.problem import Problem
+from tape_magic.engine.minimization.steppers import stepper_of
 from tape_magic.engine.process.interrupts import assign_all
 from tape_magic.engine.process.output import hide_output
 from tape_magic.engine.program.program import Text
@@ -114,8 +114,18 @@ class LoopProbe:
         if rate is not None:
             inner = getattr(self._optimizer, "inner_optimizer", self._optimizer)
             inner.learning_rate = rate  # one of the optimizer's variables: back() puts it back
-        apply_optimizer(self._optimizer, self._loop.leaves, final.gradients, self._loop.options)
+        self._apply(final, batch)
         return _loss_at(final)
+
+    def _apply(self, final: Final, batch: Sequence[Any] | None = None) -> None:
+        """Take the optimizer's step from an evaluation."""
+
+        def evaluate() -> tuple[Any, Sequence[Any]]:
+            there = self._loop.evaluate(batch)
+            return there.loss, there.gradients
+
+        stepper, options = stepper_of(self._optimizer, self._loop.leaves), self._loop.options
+        stepper.move(final.loss, final.gradients, evaluate, options.lower, options.upper)
 
     def back(self) -> None:
         """Put everything back to where the run ended."""
@@ -139,9 +149,7 @@ class LoopProbe:
             return None
         assign_all(zip(self._loop.moved, failure.values, strict=True))
         if failure.stepped:
-            apply_optimizer(
-                self._optimizer, self._loop.leaves, self._loop.evaluate().gradients, self._loop.options
-            )
+            self._apply(self._loop.evaluate())
         return failure.batch
 
     def record(self, batch: Sequence[Any] | None = None) -> LossRecord:

@@ -31,9 +31,9 @@ from tape_magic.engine.minimization.keras_loop.recorded_values import nothing
 from tape_magic.engine.minimization.keras_loop.way_back import Position
 from tape_magic.engine.minimization.log import Minimized, Recorded, RunLog, Series, norm_of
 from tape_magic.engine.minimization.problem import Problem
-from tape_magic.engine.minimization.quasi_newton.lbfgs import Lbfgs
 from tape_magic.engine.minimization.reuse import LoopCache
 from tape_magic.engine.minimization.settings import DEFAULT_OPTIMIZER
+from tape_magic.engine.minimization.steppers import method_name
 from tape_magic.engine.minimization.stop_rules import GO, GRADIENT_LOST, LOSS_LOST, REASONS
 from tape_magic.engine.program.random_states import RandomStates
 from tape_magic.engine.tracing.loss import require_loss
@@ -89,7 +89,7 @@ class KerasRun:
         engines.waiter = CompileWaiter(control, lambda compiling: log.last_step(engines.engine, compiling))
         position = self._begin()
         best = float(log.series[0].values.min(initial=math.inf))
-        open_end = self._problem.settings.unbounded or isinstance(self._builder.optimizer, Lbfgs)
+        open_end = bool(self._problem.settings.unbounded or method_name(self._builder.optimizer))
         while not (cursor is not None and cursor.over) and position.step < log.limit:
             if self._ends(position, control):
                 break
@@ -155,7 +155,7 @@ class KerasRun:
         position = _started(problem, self._engines, log.first_step, fresh=self._continuation.saved is None)
         loop, saved, settings = self._engines.loop, self._continuation.saved, problem.settings
         if settings.optimizer == DEFAULT_OPTIMIZER:
-            name = "lbfgs" if isinstance(self._builder.optimizer, Lbfgs) else "adam"
+            name = method_name(self._builder.optimizer) or "adam"
             log.choice = reason_for(name, settings, loop.leaves, same=self._builder.same_loss)
         problem.note_unconnected(loop.connected, loop.record)
         if saved is None:

@@ -8,15 +8,13 @@ from typing import Any
 
 from tape_magic.engine.minimization.keras_loop.protocol import LoopOptions
 from tape_magic.engine.minimization.keras_loop.way_back import Position
-from tape_magic.engine.minimization.optimizers import scaled_for
-from tape_magic.engine.minimization.quasi_newton.lbfgs import Lbfgs
-from tape_magic.engine.minimization.stop_rules import CODES, GO, LOSS_LOST
+from tape_magic.engine.minimization.steppers import own_verdict, stepper_of
+from tape_magic.engine.minimization.stop_rules import GO, LOSS_LOST
 from tape_magic.engine.process.interrupts import assign_all
 from tape_magic.engine.tracing.evaluation import Evaluation
 from tape_magic.engine.tracing.traced import Traced
 from tape_magic.engine.values.leaves import Leaf
-from tape_magic.engine.values.tensors import read_all, tf_variable
-from tape_magic.results.minimum import StopReason
+from tape_magic.engine.values.tensors import read_all
 
 
 class StepGraph:
@@ -31,7 +29,7 @@ class StepGraph:
     leaves
         The leaves that have a gradient.
     optimizer
-        A Keras optimizer, built for these leaves.
+        Built for these leaves.
     options
         What a step does besides.
 
@@ -57,25 +55,26 @@ class StepGraph:
 
         self.traced, self.evaluation = traced, evaluation
         self.leaves, self.optimizer, self.options = leaves, optimizer, options
+        self._stepper = stepper_of(optimizer, leaves)
         own = {id(leaf.value) for leaf in leaves}
         written = [variable for variable in traced.written if id(variable) not in own]
         self.kept: Sequence[Any] = [*(leaf.value for leaf in leaves), *written]
         self.moved: Sequence[Any] = [*self.kept, *self.slots]
         self.dtype = evaluation.dtype if evaluation.dtype.size >= 4 else tf.float32
         self._memory = options.rules.memory(evaluation.dtype)
-        searches = isinstance(optimizer, Lbfgs)
         # What the last step has found at the point that it moved to need not be computed again.
-        self._remembers = searches and not (evaluation.tracked or traced.written or traced.inputs)
+        more = evaluation.tracked or traced.written or traced.inputs
+        self._remembers = self._stepper.ended is not None and not more
 
     @property
-    def slots(self) -> list[Any]:
+    def slots(self) -> Sequence[Any]:
         """The optimizer's own variables."""
-        return [tf_variable(variable) for variable in self.optimizer.variables]
+        return self._stepper.variables
 
     @property
-    def fresh_slots(self) -> list[Any]:
+    def fresh_slots(self) -> Sequence[Any]:
         """Those of the optimizer's variables whose first values begin a run anew."""
-        return self.optimizer.first if isinstance(self.optimizer, Lbfgs) else self.slots
+        return self._stepper.first
 
     @property
     def recorded(self) -> int:
@@ -137,13 +136,12 @@ class StepGraph:
         (loss, *tracked), gradients = self._evaluated(batch)
         split = len(self._memory)
         verdict, memory = self.options.rules.check(at, loss, gradients, carried[:split])
-        if isinstance(self.optimizer, Lbfgs):
-            verdict = own_verdict(self.optimizer, verdict)
+        verdict = own_verdict(self._stepper, verdict)
         best = self._better(loss, verdict, carried[split:])
         if previous:
             self._apply_or_stay(verdict, loss, gradients, batch, previous, before)
         else:
-            self._apply(loss, gradients, batch)
+            self.apply(loss, gradients, batch)
         recorded = [tf.cast(number, self.dtype) for number in (loss, *tracked)]
         return verdict, recorded[0], tf.stack(recorded), [*memory, *best]
 
@@ -155,11 +153,8 @@ class StepGraph:
         front, gradients, _ = self.evaluation.call(*batch)
         return front, gradients
 
-    def _apply(self, loss: Any, gradients: Sequence[Any], batch: Sequence[Any]) -> None:
-        """Apply the optimizer's step."""
-        if not isinstance(self.optimizer, Lbfgs):
-            self.apply(gradients)
-            return
+    def apply(self, loss: Any, gradients: Sequence[Any], batch: Sequence[Any] = ()) -> None:
+        """Apply the optimizer to the leaves, and project these to their bounds."""
 
         def evaluate() -> tuple[Any, Sequence[Any]]:
             written = read_all(self.traced.written)
@@ -168,7 +163,7 @@ class StepGraph:
                 variable.assign(value)
             return there, found
 
-        self.optimizer.move(loss, gradients, evaluate, self.options.lower, self.options.upper)
+        self._stepper.move(loss, gradients, evaluate, self.options.lower, self.options.upper)
 
     def _apply_or_stay(
         self,
@@ -189,7 +184,7 @@ class StepGraph:
             for copy, variable in zip(previous, self.moved, strict=True):
                 held = before.get(id(variable))
                 copy.assign(variable.read_value() if held is None else held)
-            self._apply(loss, gradients, batch)
+            self.apply(loss, gradients, batch)
             return tf.constant(0)
 
         def stayed() -> Any:
@@ -198,10 +193,6 @@ class StepGraph:
             return tf.constant(0)
 
         tf.cond(tf.equal(verdict, GO), applied, stayed)
-
-    def apply(self, gradients: Sequence[Any]) -> None:
-        """Apply the optimizer to the leaves, and project these to their bounds."""
-        apply_optimizer(self.optimizer, self.leaves, gradients, self.options)
 
     def _better(self, loss: Any, verdict: Any, best: Sequence[Any]) -> list[Any]:
         import tensorflow as tf
@@ -215,26 +206,3 @@ class StepGraph:
             lambda: [tf.identity(value) for value in best],
         )
         return chosen
-
-
-def own_verdict(optimizer: Lbfgs, verdict: Any) -> Any:
-    """Return the verdict of the rules, or if they go on that of the optimizer's own rule."""
-    import tensorflow as tf
-
-    codes = [GO, CODES[StopReason.METHOD_CONVERGED], CODES[StopReason.METHOD_FAILED]]
-    ended = tf.gather(codes, optimizer.ended)
-    return tf.where(tf.equal(verdict, GO), ended, verdict)
-
-
-def apply_optimizer(
-    optimizer: Any, leaves: Sequence[Leaf], gradients: Sequence[Any], options: LoopOptions
-) -> None:
-    """Apply an optimizer's step to leaves, and project these to their bounds."""
-    import tensorflow as tf
-
-    optimizer.apply(scaled_for(optimizer, gradients), [leaf.owner for leaf in leaves])
-    for leaf, low, high in zip(leaves, options.lower, options.upper, strict=False):
-        if low is not None or high is not None:
-            value = leaf.value.read_value()
-            value = value if low is None else tf.maximum(value, tf.cast(low, value.dtype))
-            leaf.value.assign(value if high is None else tf.minimum(value, tf.cast(high, value.dtype)))

@@ -1,4 +1,4 @@
-"""What a run that diverges puts back: the values of its lowest loss, as near as its steps lead there again."""
+"""What a run that diverges puts back: the values of its lowest loss, as near as steps lead there again."""
 
 from __future__ import annotations
 
