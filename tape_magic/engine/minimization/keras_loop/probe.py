@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from tape_magic.engine.internals.random_state import preserve_random_state
 from tape_magic.engine.minimization.data.cursor import DataCursor
 from tape_magic.engine.minimization.keras_loop.protocol import Final, Loop
-from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.minimization.steppers import stepper_of
 from tape_magic.engine.process.interrupts import assign_all
-from tape_magic.engine.process.output import hide_output
-from tape_magic.engine.program.program import Text
-from tape_magic.engine.program.snapshot import Snapshot
 from tape_magic.engine.record.loss_record import LossRecord
-from tape_magic.engine.static_analysis.lasting import changing_line, lasting_call
 from tape_magic.engine.values.tensors import read_all
 from tape_magic.engine.verdict.facts import Array, LossAt
-from tape_magic.results.reasons import Where
-
-LARGEST = 2**28
-"""Most bytes of what a program reaches that are copied, so that it can run in Python again."""
 
 
 class Failure:
@@ -46,55 +34,26 @@ class Failure:
 
 
 class LoopProbe:
-    """Asks the loss of a run once more; a context that puts everything back.
+    """Asks the loss of a run once more.
 
     Parameters
     ----------
-    problem, loop, optimizer, cursor
-        What was minimised, by which loop and optimizer; over which data, ``None`` without.
+    loop, optimizer, cursor
+        By which loop and optimizer it was minimised; over which data, ``None`` without.
     failure
         Where the run diverged; ``None`` where it did not.
-
-    Raises :class:`Unsafe` on entry if the program runs in Python, and what it changes cannot be put back.
     """
 
     def __init__(
         self,
-        problem: Problem,
         loop: Loop,
         optimizer: Any,
         cursor: DataCursor | None,
         failure: Failure | None,
-        *,
-        in_python: bool,
     ) -> None:
-        self._problem, self._loop, self._optimizer = problem, loop, optimizer
-        self._cursor, self._failure, self._in_python = cursor, failure, in_python
-        self._before: Sequence[Any] = ()
-        self._stack = ExitStack()
-
-    def __enter__(self) -> LoopProbe:
-        self._before = read_all(self._loop.moved)
-        with ExitStack() as stack:
-            if self._in_python:
-                problem = self._problem
-                names = [*problem.settings.names, *problem.program.names.assigns]
-                if (call := lasting_call(problem.text)) is not None:
-                    where = Where(call.line, call.text, call.label)
-                    raise Unsafe(f"{call.place} would happen once more: {call.text}", where)
-                snapshot = Snapshot(problem.program, problem.namespace, names)
-                _require_copied(snapshot, problem.text)
-                stack.callback(snapshot.restore)
-            stack.callback(self.back)
-            stack.enter_context(hide_output())
-            stack.enter_context(preserve_random_state())
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
+        self._loop, self._optimizer = loop, optimizer
+        self._cursor, self._failure = cursor, failure
+        self._before = read_all(loop.moved)
 
     def values(self) -> list[Array]:
         """Return the values of the leaves as they are."""
@@ -155,29 +114,6 @@ class LoopProbe:
     def record(self, batch: Sequence[Any] | None = None) -> LossRecord:
         """Return the operations of an evaluation at the variables as they are."""
         return self._loop.recorded(batch)
-
-
-class Unsafe(Exception):
-    """The program runs in Python, and what it changes cannot be put back.
-
-    The message says what that is; `where` is the line, if it is known.
-    """
-
-    def __init__(self, why: str, where: Where | None = None) -> None:
-        super().__init__(why)
-        self.where = where
-
-
-def _require_copied(snapshot: Snapshot, text: Text) -> None:
-    """Raise :class:`Unsafe` where a snapshot lacks something that a program changes, or is too large."""
-    if snapshot.iterators:
-        iterator = snapshot.iterators[0]
-        found = changing_line(text, iterator)
-        if found is None:
-            raise Unsafe(f"it changes a {type(iterator).__name__}")
-        raise Unsafe(f"line {found[0]} changes {found[1]}", Where(found[0]))
-    if snapshot.size > LARGEST:
-        raise Unsafe(f"it reaches {snapshot.size / 2**20:,.0f} MiB, which would have to be copied")
 
 
 def _loss_at(final: Final) -> LossAt:
