@@ -196,6 +196,7 @@ class EagerLoop:
         """Run steps for about the time of a chunk, and record each."""
         self._forget_record()
         recorded: list[list[float]] = []
+        places: list[Any] = []
         start, verdict, loss = position.step, GO, float("nan")
         deadline = time.perf_counter() + CHUNK_SECONDS
         while position.step < end and (not recorded or time.perf_counter() < deadline):
@@ -205,13 +206,14 @@ class EagerLoop:
                     break
             verdict, position, numbers = self._step(position)
             recorded.append(numbers)
+            places.append(() if self._cursor is None else self._cursor.place)
             loss = numbers[0]
             if verdict != GO:
                 break
         rows = np.array(recorded).reshape(len(recorded), 1 + len(self._tracked))
         steps = start + np.arange(len(rows))
         series = tuple(Recorded(steps, rows[:, number]) for number in range(rows.shape[1]))
-        return Chunk(position, verdict, series, loss, start + len(rows) - 1)
+        return Chunk(position, verdict, series, loss, start + len(rows) - 1, np.array(places))
 
     def _forget_record(self) -> None:
         if self._record is not None:

@@ -227,7 +227,7 @@ class LoopBuilder:
 
     @property
     def _inputs(self) -> Mapping[str, Any]:
-        return {} if self._cursor is None else self._cursor.named(self._cursor.feed.element_spec[2])
+        return {} if self._cursor is None else self._cursor.named(self._cursor.feed.element_spec[1])
 
     def _program(self, waiter: CompileWaiter) -> CompiledProgram:
         if self.made is None:

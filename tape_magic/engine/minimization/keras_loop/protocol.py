@@ -55,6 +55,9 @@ class Chunk:
         The loss that was evaluated last.
     last
         The step that this loss belongs to.
+    places
+        For each step that is recorded, the epoch of its batch, the index in it, and the rows, (steps, 3);
+        ``None`` without data.
     """
 
     position: Position
@@ -62,6 +65,7 @@ class Chunk:
     series: tuple[Recorded, ...]
     loss: float
     last: int
+    places: Any = None
 
 
 @dataclass(frozen=True)

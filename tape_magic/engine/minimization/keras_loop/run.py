@@ -65,7 +65,7 @@ class KerasRun:
         if problem.settings.data is not None:
             feed = _feed_of(problem, self._continuation)
             self._cursor = DataCursor(feed, log.first_step)
-            log.steps_per_epoch = feed.steps_per_epoch
+            log.over_data(feed.steps_per_epoch)
             if feed.total is not None:
                 log.limit = min(feed.total, log.limit)
         self._builder = LoopBuilder(problem, self._continuation, self._cursor, log.limit)
@@ -98,7 +98,7 @@ class KerasRun:
             if chunk.verdict != GO:
                 position = self._stopped(chunk)
                 break
-            log.record(chunk.series)
+            log.record(chunk.series, chunk.places)
             if chunk.last < began:
                 continue  # the data were over
             best = min(best, float(chunk.series[0].values.min()))
@@ -107,8 +107,8 @@ class KerasRun:
                 self._continuation.save(self._saved(position))
             with contextlib.suppress(StopRequested):
                 engines.reconsider(position, _expected_end(position.step, log.limit, open_end=open_end))
-        if log.reason is StopReason.STEPS and self._data_are_over(position):
-            log.reason = StopReason.EPOCHS
+        if self._data_are_over(position):
+            log.data_over()
         self._save(position)
         before = read_all(engines.loop.kept)
         position = self._evaluate(position)
@@ -161,7 +161,7 @@ class KerasRun:
             return position
         loop.reset()
         loop.prepare()
-        log.restore(saved.tracked, saved.series)
+        log.restore(saved.tracked, saved.series, saved.means)
         if position.step >= log.limit:
             by_steps = self._cursor is None or problem.settings.steps is not None
             more = "--steps" if by_steps else "--epochs"
@@ -214,7 +214,7 @@ class KerasRun:
 
     def _back_to(self, step: int, chunk: Chunk) -> Position:
         repeated = self._engines.loop.return_to(step, chunk)
-        self._log.record(repeated.series)
+        self._log.record(repeated.series, repeated.places)
         self._log.drop_from(step)
         return Position(step, repeated.position.memory, repeated.position.best)
 
