@@ -255,7 +255,7 @@ class RunLog:
         epochs, stretches = (None, None) if self.means is None else self.means.read(self._track)
         means = shown_means(epochs)
         if means is not None:
-            left = float(means.loss[-1])
+            left = float(means.loss[-1]) if self.kept_best is None else self.kept_best
             best = float(means.loss[means.best]), int(means.steps[means.best])
         return MinimizeResult(
             loss_name=problem.shown_name,
