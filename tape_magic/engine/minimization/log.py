@@ -211,6 +211,14 @@ class RunLog:
         epochs, stretches = self.means.read(self._track)
         return shown_means(epochs), shown_means(stretches or epochs)
 
+    @property
+    def epoch_here(self) -> float:
+        """The mean of the epoch that ends where the run does; an infinity where none does."""
+        assert self.means is not None
+        epochs, _ = self.means.read(self._track)
+        here = epochs.whole and len(epochs) and epochs.steps[-1] == self.series[0].steps[-1]
+        return float(epochs.loss[-1]) if here else math.inf
+
     def explain_divergence(self, require: Require, batch: TakenBatch | None = None) -> None:
         """Find out whether data made a value that is not finite; see :func:`cause_in_data`."""
         lost = self.divergence
@@ -255,7 +263,7 @@ class RunLog:
         epochs, stretches = (None, None) if self.means is None else self.means.read(self._track)
         means = shown_means(epochs)
         if means is not None:
-            left = float(means.loss[-1]) if self.kept_best is None else self.kept_best
+            left = float(means.loss[-1 if self.kept_best is None else means.best])
             best = float(means.loss[means.best]), int(means.steps[means.best])
         return MinimizeResult(
             loss_name=problem.shown_name,

@@ -68,8 +68,8 @@ class RunningMeans:
             return
         self.drop_from(int(steps[0]))
         rows = np.column_stack([steps, places, values]).astype(np.float64)
-        if not len(self._epochs) and not len(self._last):
-            # A run that goes on from one that kept no sums begins them with its next epoch.
+        if steps[0] != self._end:
+            # A run that went back, or goes on from one that kept no sums, begins them with its next epoch.
             first = np.flatnonzero(rows[:, _INDEX] == 0)
             rows = rows[first[0] if len(first) else len(rows) :]
         rows = np.concatenate([self._last, rows])
@@ -77,10 +77,18 @@ class RunningMeans:
         self._epochs, self._pieces = self._with(settled)
 
     def drop_from(self, step: int) -> None:
-        """Forget a step and all after it; no more than the last two can be."""
-        kept = self._last[:, _STEP] < step
-        if not kept.all():
-            self._last, self.over = self._last[kept], False
+        """Forget a step and all after it; beyond the last two, whole epochs go."""
+        if step < self._end:
+            self.over = False
+        self._last = self._last[self._last[:, _STEP] < step]
+        if step < self._end:
+            self._epochs, self._pieces = (one[one[:, _END] <= step] for one in (self._epochs, self._pieces))
+
+    @property
+    def _end(self) -> int:
+        """The number of steps so far."""
+        ends = self._last[-1:, _STEP] + 1, self._epochs[-1:, _END]
+        return int(max(map(float, np.concatenate(ends)), default=0))
 
     @property
     def arrays(self) -> list[_Array]:

@@ -121,7 +121,7 @@ class DataLoop(CompiledLoop):
             def taken() -> Any:
                 before = [variable.read_value() for variable in self.moved] if self._carries_copies else []
                 place, parts = batch.get_value()
-                verdict, loss, recorded, after = self._compiled_step(at, carried, parts)
+                verdict, loss, recorded, after = self._compiled_step(at, carried, parts, place)
                 row = tf.cast(at - start, tf.int32)
                 return (
                     at + 1,

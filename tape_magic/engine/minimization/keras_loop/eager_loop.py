@@ -15,6 +15,7 @@ import numpy as np
 from tape_magic.engine.minimization.compiling import CompileWaiter
 from tape_magic.engine.minimization.data.cursor import DataCursor
 from tape_magic.engine.minimization.eager_program import EagerProgram
+from tape_magic.engine.minimization.keras_loop.best_values import best_after, no_best
 from tape_magic.engine.minimization.keras_loop.protocol import (
     CHUNK_SECONDS,
     Chunk,
@@ -28,7 +29,7 @@ from tape_magic.engine.minimization.keras_loop.step_graph import apply_optimizer
 from tape_magic.engine.minimization.log import Recorded
 from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.minimization.quasi_newton.lbfgs import Lbfgs
-from tape_magic.engine.minimization.stop_rules import GO, LOSS_LOST
+from tape_magic.engine.minimization.stop_rules import GO
 from tape_magic.engine.process.interrupts import assign_all
 from tape_magic.engine.record.loss_record import LossRecord
 from tape_magic.engine.record.recorder import Recorder
@@ -154,14 +155,12 @@ class EagerLoop:
 
     def begin(self, step: int = 0) -> Position:
         """Begin a run at a step, with the first evaluation."""
-        import tensorflow as tf
-
         self._applied = self._began = step
         assert self._evaluated is not None
         dtype = self._evaluated.loss.dtype
         best: tuple[Any, ...] = ()
         if self.options.keeps_best:
-            best = (tf.constant(float("inf"), dtype), *read_all(self.kept))
+            best = no_best(read_all(self.kept), dtype, by_epoch=self.options.by_epoch)
         return Position(step, self.options.rules.memory(dtype), best)
 
     def prepare(self) -> None:
@@ -206,7 +205,7 @@ class EagerLoop:
                     break
             verdict, position, numbers = self._step(position)
             recorded.append(numbers)
-            places.append(() if self._cursor is None else self._cursor.place)
+            places.append(self._cursor and self._cursor.place)
             loss = numbers[0]
             if verdict != GO:
                 break
@@ -225,9 +224,9 @@ class EagerLoop:
         code, memory = self.options.rules.check(position.step, now.loss, now.gradients, position.memory)
         if isinstance(self._optimizer, Lbfgs):
             code = own_verdict(self._optimizer, code)
-        verdict, best = int(code), position.best
-        if best and verdict != LOSS_LOST and float(now.loss) < float(best[0]):
-            best = (now.loss, *read_all(self.kept))
+        verdict = int(code)
+        place = self._cursor and self._cursor.place
+        best = best_after(position.best, self.kept, now.loss, verdict, place)
         if verdict == GO:
             self._apply(position, now)
             self._has_batch = False

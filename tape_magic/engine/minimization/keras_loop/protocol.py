@@ -31,7 +31,8 @@ class Position:
         What the rules remember of the steps before.
     best
         The lowest loss so far, an infinity before the first, and the variables there; empty where
-        these are not kept.
+        these are not kept. By epochs, it is the lowest mean, the variables at the end of its epoch, and the
+        sum and the rows of the epoch that goes on.
     """
 
     step: int
@@ -98,6 +99,8 @@ class LoopOptions:
         When to stop.
     keeps_best
         Whether the variables at the lowest loss are kept.
+    by_epoch
+        Whether this goes by the means of epochs.
     lower, upper
         For each leaf with a gradient, the bounds that a step is projected to; ``None`` for no bound.
     careful
@@ -106,6 +109,7 @@ class LoopOptions:
 
     rules: Rules
     keeps_best: bool = False
+    by_epoch: bool = False
     lower: tuple[Any, ...] = ()
     upper: tuple[Any, ...] = ()
     careful: bool = False

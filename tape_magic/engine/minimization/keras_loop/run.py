@@ -257,9 +257,14 @@ class KerasRun:
         if self._problem.settings.keep != "best" or not position.best:
             return
         lowest, *values = position.best
-        if not float(lowest) < float(self._final.loss):
+        by_epoch = self._engines.loop.options.by_epoch
+        here = self._log.epoch_here if by_epoch else float(self._final.loss)
+        if not float(lowest) < here:
+            if here == math.inf:
+                self._problem.notes.append("--keep best goes by whole epochs, and none was finished")
             return
         self._log.kept_best = float(lowest)
+        values = values[:-2] if by_epoch else values
         self._final = put_back(self._problem, self._engines.loop, values)
 
     # -- for later runs --------------------------------------------------------------------------------
