@@ -35,7 +35,7 @@ def loss_curve(
     positive = y[y > 0]
     log = bool((y >= 0).all() and positive.size > y.size / 2 and positive.max() / positive.min() >= 1e3)
     first, last, pale, of = history[0], history[-1], _NO_BAND, ""
-    if means is not None:
+    if means is not None and (np.isfinite(means[1]) & ((means[1] > 0) | (not log))).any():
         pale = band(steps.astype(float), history, points // 3, positive=log)
         x, y = decimate(*means[:2], points)
         first, last, of = y[0], y[-1], means[2]

@@ -87,9 +87,11 @@ def _rose(result: MinimizeResult) -> bool:
     means = result.drawn_means
     if means is None:
         return result.loss > result.start_loss
-    # One batch is above another by luck, and so is the mean of few.
-    last = result.history_steps >= means.steps[-1] - means.lengths[-1]
-    scatter = float(np.std(result.history[last]))
+    if result.kept_best:
+        return False
+    # The first batch is below the others by luck, within their scatter.
+    with np.errstate(over="ignore", invalid="ignore"):
+        scatter = float(np.std(result.history[result.history_steps < means.steps[0]]))
     return bool(means.loss[-1] > max(means.loss[0], result.start_loss + 3 * scatter))
 
 

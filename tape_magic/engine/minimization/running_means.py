@@ -153,8 +153,9 @@ def _added(groups: _Array, ids: _Array, rows: _Array) -> _Array:
     groups = np.concatenate([groups, np.zeros((np.count_nonzero(new), groups.shape[1]))])
     groups[place, _ID], groups[place, _END], groups[place, _LAST] = ids, rows[:, _STEP] + 1, rows[:, _INDEX]
     weights = rows[:, _ROWS]
-    for column, values in ((_WEIGHT, weights), *enumerate((rows[:, 4:] * weights[:, None]).T, 4)):
-        np.add.at(groups[:, column], place, values)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is tracked may be anything
+        for column, values in ((_WEIGHT, weights), *enumerate((rows[:, 4:] * weights[:, None]).T, 4)):
+            np.add.at(groups[:, column], place, values)
     return groups
 
 
@@ -164,7 +165,8 @@ def _joined(groups: _Array, ids: _Array) -> _Array:
         return groups
     starts = np.flatnonzero(np.diff(ids, prepend=-1))
     ends = np.append(starts[1:], len(groups)) - 1
-    sums = np.add.reduceat(groups[:, _WEIGHT:], starts)
+    with np.errstate(over="ignore", invalid="ignore"):
+        sums = np.add.reduceat(groups[:, _WEIGHT:], starts)
     return np.column_stack([ids[starts], groups[ends, _END], groups[ends, _LAST], sums])
 
 

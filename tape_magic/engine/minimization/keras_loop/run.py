@@ -260,7 +260,7 @@ class KerasRun:
         by_epoch = self._engines.loop.options.by_epoch
         here = self._log.epoch_here if by_epoch else float(self._final.loss)
         if not float(lowest) < here:
-            if here == math.inf:
+            if by_epoch and here == math.inf:
                 self._problem.notes.append("--keep best goes by whole epochs, and none was finished")
             return
         self._log.kept_best = float(lowest)
