@@ -114,7 +114,7 @@ class RunningMeans:
         if finished and not self.over and groups[-1, _LAST] + 1 != self._length:
             finished -= 1  # the last one goes on
         epochs = _means(groups[:finished], groups[:finished, _ID] + 1, names)
-        if finished > 1 or not len(groups):
+        if finished > 1 or not len(pieces):
             return epochs, None
         stretches = _stretches(pieces)
         ones = np.ones(len(stretches))

@@ -123,7 +123,7 @@ def test_the_last_steps_can_be_taken_back() -> None:
     assert same(means.read(NAMES)[0], fed(run, 5).read(NAMES)[0])
 
 
-@pytest.mark.parametrize("back", [3, 10, 13])
+@pytest.mark.parametrize("back", [0, 3, 5, 10, 13])
 def test_a_run_that_goes_far_back_knows_the_epochs_that_it_has_wholly(back: int) -> None:
     run, means = Run(30, 5), fed(Run(30, 5), 5)
     means.drop_from(back)
