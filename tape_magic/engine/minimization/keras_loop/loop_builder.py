@@ -81,10 +81,9 @@ class LoopBuilder:
         self._problem, self._continuation = problem, continuation
         self._cursor, self._limit = cursor, limit
         made = continuation.made
-        several = cursor is not None and cursor.feed.steps_per_epoch != 1
-        self._by_epoch = several and problem.settings.keep == "best"
-        fits = made is not None and made.takes(self._inputs, by_epoch=self._by_epoch)
-        self.made = made if fits else None
+        keeps = problem.settings.keep == "best"
+        self._by_epoch = keeps and cursor is not None and cursor.feed.steps_per_epoch != 1
+        self.made = made if made and made.takes(self._inputs, by_epoch=self._by_epoch) else None
         self.reused = self.made is not None
         self.times = EngineTimes() if self.made is None else self.made.times
         self.optimizer: Any = None if self.made is None else self.made.graph.optimizer
