@@ -36,7 +36,7 @@ def loss_curve(
     log = bool((y >= 0).all() and positive.size > y.size / 2 and positive.max() / positive.min() >= 1e3)
     first, last, pale, of = history[0], history[-1], _NO_BAND, ""
     if means is not None and (np.isfinite(means[1]) & ((means[1] > 0) | (not log))).any():
-        pale = band(steps.astype(float), history, points // 3, positive=log)
+        pale = band(steps.astype(float), history, positive=log)
         x, y = decimate(*means[:2], points)
         first, last, of = y[0], y[-1], means[2]
     if log:
@@ -57,11 +57,11 @@ def loss_curve(
 
 _NO_BAND: Band = ((), (), ())
 
-_FEW = 150
-"""So many values are drawn as they are, and more as a band of at least four to a stretch."""
+_FEW, _STRETCHES, _LEAST = 150, 100, 4
+"""More values than the first are drawn as a band of at most so many stretches, each of so many values or more."""
 
 
-def band(x: _Array, y: _Array, stretches: int, *, positive: bool) -> Band:
+def band(x: _Array, y: _Array, *, positive: bool) -> Band:
     """Return the least and the greatest value of each of some equal stretches; each value where they are few.
 
     With `positive`, all others are left out.
@@ -69,7 +69,7 @@ def band(x: _Array, y: _Array, stretches: int, *, positive: bool) -> Band:
     kept = np.isfinite(y) & ((y > 0) | (not positive))
     x, y = x[kept], y[kept]
     if len(y) > _FEW:
-        place = ((x - x[0]) / (x[-1] - x[0]) * min(stretches, len(y) // 4)).astype(int)
+        place = ((x - x[0]) / (x[-1] - x[0]) * min(_STRETCHES, len(y) // _LEAST)).astype(int)
         starts = np.flatnonzero(np.diff(place[:-1], prepend=-1))  # the last value is within the last stretch
         low, high = np.minimum.reduceat(y, starts), np.maximum.reduceat(y, starts)
         # Each stands in the middle of its stretch, and those at the ends at the ends.

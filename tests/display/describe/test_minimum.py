@@ -165,7 +165,7 @@ def test_the_plot_shows_means_too():
 @pytest.mark.parametrize("steps", [3, 150, 151, 1000, 20_000])
 def test_every_loss_is_within_the_band(steps: int):
     losses = np.random.default_rng(steps).normal(size=steps)
-    x, low, high = map(np.array, band(np.arange(float(steps)), losses, 100, positive=False))
+    x, low, high = map(np.array, band(np.arange(float(steps)), losses, positive=False))
     assert len(x) <= (steps if steps <= 150 else 100)
     assert (np.diff(x) > 0).all()
     assert (x[0], x[-1], low.min(), high.max()) == (0, steps - 1, losses.min(), losses.max())
@@ -175,7 +175,7 @@ def test_every_loss_is_within_the_band(steps: int):
 def test_any_band_can_be_drawn():
     """Losses that are not finite, and those that a logarithmic axis cannot show, are left out."""
     losses = np.array([1.0, np.nan, np.inf, 0.0, 2.0])
-    assert band(np.arange(5.0), losses, 100, positive=True) == ((0.0, 4.0), (1.0, 2.0), (1.0, 2.0))
+    assert band(np.arange(5.0), losses, positive=True) == ((0.0, 4.0), (1.0, 2.0), (1.0, 2.0))
     huge = np.where(np.arange(401) % 2, 1.7e308, -1.7e308)
     means = Epochs(np.array([1, 2]), np.array([200, 400]), np.array([1e308, -1e308]), {"error": np.zeros(2)})
     for one in (means, replace(means, loss=np.array([np.inf, np.nan]))):
