@@ -58,7 +58,7 @@ def loss_curve(
 _NO_BAND: Band = ((), (), ())
 
 _FEW, _STRETCHES, _LEAST = 150, 100, 4
-"""More values than this are drawn as a band, of at most so many stretches, each of at least so many values."""
+"""More values than this are drawn as a band, of at most so many stretches, each of so many values or more."""
 
 
 def band(x: _Array, y: _Array, *, positive: bool) -> Band:

@@ -89,9 +89,10 @@ def _rose(result: MinimizeResult) -> bool:
         return result.loss > result.start_loss
     if result.kept_best:
         return False
-    # The first batch is below the others by luck, within their scatter.
+    # The first batch may be below the others by luck, within their scatter, which few of them tell badly.
+    first = result.history[result.history_steps < means.steps[0]]
     with np.errstate(over="ignore", invalid="ignore"):
-        scatter = float(np.std(result.history[result.history_steps < means.steps[0]]))
+        scatter = float(np.std(first)) * (1 + 8 / len(first))
     return bool(means.loss[-1] > max(means.loss[0], result.start_loss + 3 * scatter))
 
 
