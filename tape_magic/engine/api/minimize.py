@@ -102,8 +102,9 @@ def minimize(
         For names of `variables`, the lower and the upper bound that each step is projected to:
         ``{"x": (0.0, None)}``; numbers, or arrays of the variable's shape.
     keep
-        Leave the variables at the ``"last"`` step, or at the lowest loss, ``"best"``; without it, at the last
-        step, and after a divergence at the lowest loss.
+        Leave the variables at the ``"last"`` step, or at the lowest loss, ``"best"``; over data, that is the
+        end of the epoch with the lowest mean. Without it, at the last step, and after a divergence at the
+        lowest loss.
     data
         A ``tf.data.Dataset``, a Keras ``PyDataset``, a tuple of arrays, or an iterable that gives its batches
         each time. At each step, the function takes the parts of the next batch after the variables.

@@ -81,6 +81,7 @@ def saved_run(position: Position, problem: Problem, log: RunLog, seed: int) -> S
         log.arrays_before(position.step),
         problem.start_values,
         problem.settings.track,
+        [] if log.means is None else log.means.arrays,
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from tape_magic.engine.minimization.compiling import CompileWaiter
 from tape_magic.engine.minimization.data.cursor import DataCursor
 from tape_magic.engine.minimization.eager_program import EagerProgram
+from tape_magic.engine.minimization.keras_loop.best_values import best_after, no_best
 from tape_magic.engine.minimization.keras_loop.first_evaluation import (
     Evaluated,
     FirstEvaluation,
@@ -29,7 +30,7 @@ from tape_magic.engine.minimization.keras_loop.way_back import Position, WayBack
 from tape_magic.engine.minimization.log import Recorded
 from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.minimization.steppers import own_verdict, stepper_of
-from tape_magic.engine.minimization.stop_rules import GO, LOSS_LOST
+from tape_magic.engine.minimization.stop_rules import GO
 from tape_magic.engine.process.interrupts import assign_all
 from tape_magic.engine.record.loss_record import LossRecord
 from tape_magic.engine.record.recorder import Recorder
@@ -79,14 +80,12 @@ class EagerLoop:
 
     def begin(self, step: int = 0) -> Position:
         """Begin a run at a step, with the first evaluation."""
-        import tensorflow as tf
-
         self._applied = self._began = step
         assert self._evaluated is not None
         dtype = self._evaluated.loss.dtype
         best: tuple[Any, ...] = ()
         if self.options.keeps_best:
-            best = (tf.constant(float("inf"), dtype), *read_all(self.kept))
+            best = no_best(read_all(self.kept), dtype, by_epoch=self.options.by_epoch)
         return Position(step, self.options.rules.memory(dtype), best)
 
     def prepare(self) -> None:
@@ -119,6 +118,7 @@ class EagerLoop:
         if self._cursor is not None and not self.options.keeps_best:
             self.way_back.stretches.begin(position, self.moved, self._values_here())
         recorded: list[list[float]] = []
+        places: list[Any] = []
         start, verdict, loss = position.step, GO, float("nan")
         deadline = time.perf_counter() + CHUNK_SECONDS
         while position.step < end and (not recorded or time.perf_counter() < deadline):
@@ -128,6 +128,7 @@ class EagerLoop:
                     break
             verdict, position, numbers = self._step(position)
             recorded.append(numbers)
+            places.append(self._cursor and self._cursor.place)
             loss = numbers[0]
             if verdict != GO:
                 break
@@ -135,7 +136,7 @@ class EagerLoop:
         steps = start + np.arange(len(rows))
         series = tuple(Recorded(steps, rows[:, number]) for number in range(rows.shape[1]))
         self.way_back.stretches.add(rows[:, 0])
-        return Chunk(position, verdict, series, loss, start + len(rows) - 1)
+        return Chunk(position, verdict, series, loss, start + len(rows) - 1, np.array(places))
 
     def _forget_record(self) -> None:
         if self._record is not None:
@@ -146,9 +147,9 @@ class EagerLoop:
         self._evaluated = now = self._evaluated or self._evaluate()
         code, memory = self.options.rules.check(position.step, now.loss, now.gradients, position.memory)
         numbers = [float(number) for number in (now.loss, *now.tracked)]
-        verdict, best = int(own_verdict(self._stepper, code)), position.best
-        if best and verdict != LOSS_LOST and float(now.loss) < float(best[0]):
-            best = (now.loss, *read_all(self.kept))
+        verdict = int(own_verdict(self._stepper, code))
+        place = self._cursor and self._cursor.place
+        best = best_after(position.best, self.kept, now.loss, verdict, place)
         if verdict == GO:
             self._apply(position, now)
             if self._cursor is None and numbers[0] < self.way_back.lowest:

@@ -34,6 +34,9 @@ class Chunk:
         The loss that was evaluated last.
     last
         The step that this loss belongs to.
+    places
+        For each step that is recorded, the epoch of its batch, the index in it, and the rows, (steps, 3);
+        ``None`` without data.
     """
 
     position: Position
@@ -41,6 +44,7 @@ class Chunk:
     series: tuple[Recorded, ...]
     loss: float
     last: int
+    places: Any = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,8 @@ class LoopOptions:
         When to stop.
     keeps_best
         Whether the variables at the lowest loss are kept.
+    by_epoch
+        Whether this goes by the means of epochs.
     lower, upper
         For each leaf with a gradient, the bounds that a step is projected to; ``None`` for no bound.
     careful
@@ -81,6 +87,7 @@ class LoopOptions:
 
     rules: Rules
     keeps_best: bool = False
+    by_epoch: bool = False
     lower: tuple[Any, ...] = ()
     upper: tuple[Any, ...] = ()
     careful: bool = False

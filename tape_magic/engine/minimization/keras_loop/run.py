@@ -29,9 +29,10 @@ from tape_magic.engine.minimization.keras_loop.probe import Failure
 from tape_magic.engine.minimization.keras_loop.protocol import Chunk, Final
 from tape_magic.engine.minimization.keras_loop.recorded_values import nothing
 from tape_magic.engine.minimization.keras_loop.way_back import Position
-from tape_magic.engine.minimization.log import Minimized, Recorded, RunLog, Series, norm_of
+from tape_magic.engine.minimization.log import Minimized, Recorded, RunLog, norm_of
 from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.minimization.reuse import LoopCache
+from tape_magic.engine.minimization.series import Series
 from tape_magic.engine.minimization.settings import DEFAULT_OPTIMIZER
 from tape_magic.engine.minimization.steppers import method_name
 from tape_magic.engine.minimization.stop_rules import GO, GRADIENT_LOST, LOSS_LOST, REASONS
@@ -69,7 +70,7 @@ class KerasRun:
         if problem.settings.data is not None:
             feed = feed_of(problem, self._continuation)
             self._cursor = DataCursor(feed, log.first_step)
-            log.steps_per_epoch = feed.steps_per_epoch
+            log.over_data(feed.steps_per_epoch)
             if feed.total is not None:
                 log.limit = min(feed.total, log.limit)
         self._builder = LoopBuilder(problem, self._continuation, self._cursor, log.limit)
@@ -102,7 +103,7 @@ class KerasRun:
             if chunk.verdict != GO:
                 position = self._stopped(chunk)
                 break
-            log.record(chunk.series)
+            log.record(chunk.series, chunk.places)
             if chunk.last < began:
                 continue  # the data were over
             best = min(best, float(chunk.series[0].values.min()))
@@ -111,8 +112,8 @@ class KerasRun:
                 self._continuation.save(self._saved(position))
             with contextlib.suppress(StopRequested):
                 engines.reconsider(position, _expected_end(position.step, log.limit, open_end=open_end))
-        if log.reason is StopReason.STEPS and self._data_are_over(position):
-            log.reason = StopReason.EPOCHS
+        if self._data_are_over(position):
+            log.data_over()
         self._save(position)
         before = read_all(engines.loop.kept)
         position = self._evaluate(position)
@@ -166,7 +167,7 @@ class KerasRun:
             return position
         loop.reset()
         loop.prepare()
-        log.restore(saved.tracked, saved.series)
+        log.restore(saved.tracked, saved.series, saved.means)
         if position.step >= log.limit:
             by_steps = self._cursor is None or problem.settings.steps is not None
             more = "--steps" if by_steps else "--epochs"
@@ -217,7 +218,7 @@ class KerasRun:
 
     def _back_to(self, step: int, chunk: Chunk) -> Position:
         repeated = self._engines.loop.return_to(step, chunk)
-        self._log.record(repeated.series)
+        self._log.record(repeated.series, repeated.places)
         self._log.drop_from(step)
         return Position(step, repeated.position.memory, repeated.position.best)
 
@@ -284,9 +285,14 @@ class KerasRun:
         if self._problem.settings.keep != "best" or not position.best:
             return
         lowest, *values = position.best
-        if not float(lowest) < float(self._final.loss):
+        by_epoch = self._engines.loop.options.by_epoch
+        here = self._log.epoch_here if by_epoch else float(self._final.loss)
+        if not float(lowest) < here:
+            if by_epoch and here == math.inf:
+                self._problem.notes.append("--keep best goes by whole epochs, and none was finished")
             return
         self._log.put_back = self._log.lowest[0], float(lowest)
+        values = values[:-2] if by_epoch else values
         self._final = put_back(self._problem, self._engines.loop, values)
 
     # -- for later runs --------------------------------------------------------------------------------

@@ -6,10 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tape_magic.engine.minimization.keras_loop.best_values import best_after, no_best
 from tape_magic.engine.minimization.keras_loop.protocol import LoopOptions
 from tape_magic.engine.minimization.keras_loop.way_back import Position
 from tape_magic.engine.minimization.steppers import own_verdict, stepper_of
-from tape_magic.engine.minimization.stop_rules import GO, LOSS_LOST
+from tape_magic.engine.minimization.stop_rules import GO
 from tape_magic.engine.process.interrupts import assign_all
 from tape_magic.engine.tracing.evaluation import Evaluation
 from tape_magic.engine.tracing.traced import Traced
@@ -89,7 +90,9 @@ class StepGraph:
             return Position(step, self._memory)
         # These values stand for the best before there is any.
         values = [tf.zeros(variable.shape, variable.dtype) for variable in self.kept]
-        return Position(step, self._memory, (tf.constant(float("inf"), self.evaluation.dtype), *values))
+        return Position(
+            step, self._memory, no_best(values, self.evaluation.dtype, by_epoch=self.options.by_epoch)
+        )
 
     def is_finite(self) -> bool:
         """Return whether the loss is finite at the variables as they are; only for a program without data."""
@@ -107,7 +110,12 @@ class StepGraph:
     # -- in TensorFlow -------------------------------------------------------------------------------
 
     def step(
-        self, at: Any, carried: Sequence[Any], batch: Sequence[Any] = (), previous: Sequence[Any] = ()
+        self,
+        at: Any,
+        carried: Sequence[Any],
+        batch: Sequence[Any] = (),
+        place: Any = None,
+        previous: Sequence[Any] = (),
     ) -> Any:
         """Evaluate, look at the rules, and apply the optimizer.
 
@@ -119,6 +127,8 @@ class StepGraph:
             The rules' memory and the best so far, as in :class:`Position`.
         batch
             One structure of tensors for each name that a batch is bound to.
+        place
+            The epoch of the batch, its place in it, and its rows.
         previous
             Variables that take what :attr:`moved` held before the step. With them, the optimizer is applied
             only if no rule ends the run; else the variables stay as they were.
@@ -137,7 +147,7 @@ class StepGraph:
         split = len(self._memory)
         verdict, memory = self.options.rules.check(at, loss, gradients, carried[:split])
         verdict = own_verdict(self._stepper, verdict)
-        best = self._better(loss, verdict, carried[split:])
+        best = best_after(carried[split:], self.kept, loss, verdict, place)
         if previous:
             self._apply_or_stay(verdict, loss, gradients, batch, previous, before)
         else:
@@ -193,16 +203,3 @@ class StepGraph:
             return tf.constant(0)
 
         tf.cond(tf.equal(verdict, GO), applied, stayed)
-
-    def _better(self, loss: Any, verdict: Any, best: Sequence[Any]) -> list[Any]:
-        import tensorflow as tf
-
-        if not best:
-            return []
-        better = (loss < best[0]) & (verdict != LOSS_LOST)
-        chosen: list[Any] = tf.cond(
-            better,
-            lambda: [loss, *(tf.identity(variable.read_value()) for variable in self.kept)],
-            lambda: [tf.identity(value) for value in best],
-        )
-        return chosen

@@ -28,7 +28,8 @@ class Position:
         What the rules remember of the steps before.
     best
         The lowest loss so far, an infinity before the first, and the variables there; empty where
-        these are not kept.
+        these are not kept. By epochs, it is the lowest mean, the variables at the end of its epoch, and the
+        sum and the rows of the epoch that goes on.
     """
 
     step: int
