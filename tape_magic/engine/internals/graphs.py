@@ -330,16 +330,22 @@ def written_inputs(graph: Any) -> list[int]:
     places = {tensor.name: index for index, tensor in enumerate(graph.inputs) if is_handle(tensor)}
     found: dict[int, None] = {}
     for operation in graph.get_operations():
-        if operation.type in READING_OPERATIONS:
-            continue
-        try:
-            only_read = operation.get_attr("_read_only_resource_inputs")
-        except ValueError:  # most kinds of operations lack it
-            only_read = ()
-        for index, tensor in enumerate(operation.inputs):
-            if tensor.name in places and index not in only_read:
-                found[places[tensor.name]] = None
+        for handle in written_by(operation):
+            if handle.name in places:
+                found[places[handle.name]] = None
     return list(found)
+
+
+def written_by(operation: Any) -> list[Any]:
+    """Return the handles among an operation's inputs that it, or a function that it calls, may assign through."""
+    handles = [index for index, tensor in enumerate(operation.inputs) if is_handle(tensor)]
+    if not handles or operation.type in READING_OPERATIONS:
+        return []
+    try:
+        only_read = operation.get_attr("_read_only_resource_inputs")
+    except ValueError:  # most kinds of operations lack it
+        only_read = ()
+    return [operation.inputs[index] for index in handles if index not in only_read]
 
 
 def is_handle(tensor: Any) -> bool:

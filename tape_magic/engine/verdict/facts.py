@@ -145,4 +145,4 @@ class RunFacts:
         """An evaluation where a run that went well has ended; ``None`` where it cannot be had in the time."""
         if self.probe is None or self.divergence is not None or self.step_seconds > self.clock.left:
             return None
-        return RecordedLoss(self.probe.record(), self.text)
+        return RecordedLoss(self.probe.record(), self.text, lambda: self.clock.left)

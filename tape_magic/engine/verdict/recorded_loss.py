@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
 from tape_magic.engine.diagnosis.evidence import NamedTensors, RunEvidence
 from tape_magic.engine.diagnosis.flow import DataFlow
+from tape_magic.engine.internals.graphs import called_graphs
 from tape_magic.engine.internals.operations import key_of
 from tape_magic.engine.program.program import Text
 from tape_magic.engine.record.entry import Entry
 from tape_magic.engine.record.loss_record import LossRecord
+from tape_magic.engine.record.writes import operations_of
 from tape_magic.engine.values.leaves import Leaf
+
+
+SECONDS = 0.0005
+"""How long an operation of a graph takes to be run by itself, with its line and its attributes, at most."""
 
 
 class RecordedLoss:
     """One evaluation of a loss; the operations of a graph run once somebody asks for their values.
+
+    Calls that hold more operations than there is time for stay closed: then there is no loss, and no way to it.
 
     Parameters
     ----------
@@ -24,28 +32,29 @@ class RecordedLoss:
         The operations.
     text
         The user's code.
+    time_left
+        Returns how many seconds there are for it.
     """
 
-    def __init__(self, record: LossRecord, text: Text) -> None:
-        self._record, self._text = record, text
+    def __init__(self, record: LossRecord, text: Text, time_left: Callable[[], float]) -> None:
+        self._record, self._text, self._time_left = record, text, time_left
 
     def operations(self) -> Iterator[tuple[str, list[Any]]]:
         """Yield the type and the static input shapes of each operation, before any runs: this costs no time.
 
-        The shapes are ``tf.TensorShape``. Of a function that the program calls, only the call is known.
+        The shapes are ``tf.TensorShape``. Those within functions, branches and loops come once.
         """
         for entry in self._record.recorder.entries:
             if entry.graph is None:
                 tensors = map(self._record.recorder.tensor, entry.inputs)
                 yield entry.type, [tensor.shape for tensor in tensors if tensor is not None]
             else:
-                for one in entry.graph.get_operations():
-                    yield one.type, [tensor.shape for tensor in one.inputs]
+                yield from _operations(operations_of(entry), set())
 
     @cached_property
     def evidence(self) -> RunEvidence:
         """The record joined to the text."""
-        return RunEvidence(self._record.recorder, self._text)
+        return RunEvidence(self._record.recorder, self._text, int(self._time_left() / SECONDS))
 
     @property
     def flow(self) -> DataFlow:
@@ -68,6 +77,15 @@ class RecordedLoss:
         if self.loss is None:
             return []
         return [self.flow.entries[index] for index in self.flow.between(keys_of(leaves), [key_of(self.loss)])]
+
+
+def _operations(operations: Iterable[Any], seen: set[int]) -> Iterator[tuple[str, list[Any]]]:
+    for one in operations:
+        yield one.type, [tensor.shape for tensor in one.inputs]
+        for graph in called_graphs(one):
+            if id(graph) not in seen:
+                seen.add(id(graph))
+                yield from _operations(graph.get_operations(), seen)
 
 
 def keys_of(leaves: Sequence[Leaf]) -> list[int]:
