@@ -10,8 +10,9 @@ from tape_magic.engine.diagnosis.evidence import at_line
 from tape_magic.engine.diagnosis.flow import DataFlow
 from tape_magic.engine.internals.operations import key_of
 from tape_magic.engine.record.entry import Entry
+from tape_magic.engine.values.leaves import Leaf
 from tape_magic.engine.verdict.facts import RunFacts
-from tape_magic.engine.verdict.recorded_loss import keys_of
+from tape_magic.engine.verdict.recorded_loss import RecordedLoss, keys_of
 from tape_magic.results.findings import Finding, FindingKind
 
 _ADDITIVE = frozenset({"Add", "AddN", "AddV2", "Cast", "Identity", "Maximum", "Mul", "Neg", "Relu", "Sub"})
@@ -48,9 +49,8 @@ def look(facts: RunFacts) -> list[Finding]:
     recorded = facts.recorded
     if recorded is None or not any(itertools.starmap(_may_pair, recorded.operations())):
         return []
-    flow, leaves = recorded.flow, keys_of(facts.leaves)
-    path, downstream = recorded.way(facts.leaves), flow.downstream(leaves)
-    found = [entry for entry in path if _pairs(flow, entry, leaves, downstream)]
+    flow, path = recorded.flow, recorded.way(facts.leaves)
+    found = [entry for entry in path if _pairs(recorded, entry, facts.leaves)]
     if not found or not _only_reduced(flow, path, found, key_of(recorded.loss)):
         return []
     entry, where = found[0], recorded.evidence.where(found[0].frames)
@@ -74,20 +74,20 @@ def _may_pair(kind: str, shapes: Sequence[Any]) -> bool:
     return (len(one), len(two)) == (1, 2) and two[1] in (1, None) and one.is_compatible_with(two[:1])
 
 
-def _pairs(flow: DataFlow, entry: Entry, leaves: Sequence[int], downstream: set[int]) -> bool:
+def _pairs(recorded: RecordedLoss, entry: Entry, leaves: Sequence[Leaf]) -> bool:
     """Return whether an operation joins predictions (n, 1) with targets (n,), or the other way round."""
+    flow = recorded.flow
     shapes = [_shape(flow, key) for key in entry.inputs]
     if entry.type not in _JOINS or sorted(map(len, shapes)) != [1, 2]:
         return False
     rows = max(shapes[0])
-    depends = [key in downstream for key in entry.inputs]
-    return (
-        rows > 1
-        and set(shapes) == {(rows,), (rows, 1)}
-        and depends[0] != depends[1]
-        and not any(_made_axis(flow, key) for key in entry.inputs)
-        and _predicts(flow, entry.inputs[depends.index(True)], leaves, downstream, rows)
-    )
+    if rows < 2 or set(shapes) != {(rows,), (rows, 1)} or any(_made_axis(flow, key) for key in entry.inputs):
+        return False
+    depends = [key in flow.downstream(keys_of(leaves)) for key in entry.inputs]
+    if depends[0] == depends[1]:
+        return False
+    predictions = entry.inputs[depends.index(True)]
+    return any(shape[:1] == (rows,) for shape in recorded.data_behind(predictions, leaves))
 
 
 def _shape(flow: DataFlow, key: int) -> tuple[int, ...]:
@@ -100,22 +100,6 @@ def _made_axis(flow: DataFlow, key: int) -> bool:
     if maker is None or maker.type not in _NEW_AXIS:
         return False
     return maker.type == "Transpose" or len(_shape(flow, maker.inputs[0])) < len(_shape(flow, key))
-
-
-def _predicts(flow: DataFlow, key: int, leaves: Sequence[int], downstream: set[int], rows: int) -> bool:
-    """Return whether a tensor is computed from data of so many rows, and not from variables alone."""
-    upstream = flow.upstream([key])
-    return any(
-        one not in downstream and _shape(flow, one)[:1] == (rows,) and _is_number(flow, one)
-        for entry in flow.entries
-        if not upstream.isdisjoint(entry.outputs) and not downstream.isdisjoint(entry.outputs)
-        for one in entry.inputs
-    )
-
-
-def _is_number(flow: DataFlow, key: int) -> bool:
-    value: Any = flow.value(key)
-    return bool(value is not None and (value.dtype.is_floating or value.dtype.is_integer))
 
 
 def _only_reduced(flow: DataFlow, path: Sequence[Entry], joins: Sequence[Entry], target: int) -> bool:

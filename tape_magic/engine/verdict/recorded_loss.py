@@ -79,6 +79,24 @@ class RecordedLoss:
         return [self.flow.entries[index] for index in self.flow.between(keys_of(leaves), [key_of(self.loss)])]
 
 
+    def data_behind(self, key: int, leaves: Sequence[Leaf]) -> list[tuple[int, ...]]:
+        """Return the shapes of the numbers that are no leaf's, from which a tensor is computed with leaves."""
+        flow, downstream = self.flow, self.flow.downstream(keys_of(leaves))
+        upstream = flow.upstream([key])
+        found = {
+            one: flow.value(one)
+            for entry in flow.entries
+            if not upstream.isdisjoint(entry.outputs) and not downstream.isdisjoint(entry.outputs)
+            for one in entry.inputs
+            if one not in downstream
+        }
+        return [
+            tuple(value.shape)
+            for value in found.values()
+            if value is not None and (value.dtype.is_floating or value.dtype.is_integer)
+        ]
+
+
 def _operations(operations: Iterable[Any], seen: set[int]) -> Iterator[tuple[str, list[Any]]]:
     for one in operations:
         yield one.type, [tensor.shape for tensor in one.inputs]
