@@ -16,9 +16,9 @@ from tape_magic.engine.verdict.recorded_loss import RecordedLoss, keys_of
 from tape_magic.results.findings import Finding, FindingKind
 
 _ADDITIVE = frozenset({"Add", "AddN", "AddV2", "Cast", "Identity", "Maximum", "Mul", "Neg", "Relu", "Sub"})
-_COMPARING = frozenset({"Greater", "GreaterEqual", "Less", "LessEqual", "SelectV2"})
+_COMPARING = frozenset({"Greater", "GreaterEqual", "Less", "LessEqual", "Select", "SelectV2"})
 _OF_DIFFERENCES = frozenset(
-    {"Abs", "Cosh", "Log", "Log1p", "Minimum", "Pow", "Sqrt", "Square", *_ADDITIVE, *_COMPARING}
+    {"Abs", "Cosh", "Log", "Log1p", "Minimum", "Pow", "RealDiv", "Sqrt", "Square", *_ADDITIVE, *_COMPARING}
 )
 _OF_PRODUCTS = frozenset({"Softplus", *_ADDITIVE})
 _JOINS = {
@@ -114,6 +114,8 @@ def _only_reduced(flow: DataFlow, path: Sequence[Entry], joins: Sequence[Entry],
             reduced = reduced or scalar
             sums.update(() if scalar else entry.outputs)
         elif not sums.isdisjoint(reads) or entry.type not in allowed:
+            return False
+        elif entry.type == "RealDiv" and entry.inputs[0] not in pairs:  # 1 / (1 + d²) is a kernel
             return False
         elif any(_shape(flow, key) for key in entry.inputs if key not in pairs):
             return False

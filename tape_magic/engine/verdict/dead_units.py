@@ -16,7 +16,7 @@ from tape_magic.engine.record.entry import Entry
 from tape_magic.engine.values.leaves import Leaf
 from tape_magic.engine.values.tensors import to_array
 from tape_magic.engine.verdict.facts import Array, RunFacts
-from tape_magic.engine.verdict.recorded_loss import RecordedLoss, keys_of
+from tape_magic.engine.verdict.recorded_loss import RecordedLoss, keys_of, layer_of
 from tape_magic.results.findings import Finding, FindingKind
 
 FEWEST_ROWS = 8
@@ -87,10 +87,10 @@ def look(facts: RunFacts) -> Iterator[Finding]:
         )
     except (CannotReplay, LookupError):
         return
-    for layer in closed:
-        if _is_asked(facts, recorded.flow, layer, replay) and _stays(facts, layer):
-            yield _finding(facts, recorded, layer)
-            return
+    asked = [layer for layer in closed if _is_asked(facts, recorded.flow, layer, replay)]
+    if asked and _stays(facts, asked[0]):
+        # Behind a layer that is off, others are off as well, and hear nothing of the loss.
+        yield _finding(facts, recorded, next(one for one in closed if one.behind <= asked[0].behind))
 
 
 def _is_high(facts: RunFacts) -> bool:
@@ -235,12 +235,16 @@ def _is_asked(facts: RunFacts, flow: DataFlow, layer: _Layer, replay: BackwardRe
 
 
 def _reach(flow: DataFlow, layer: _Layer, entry: Entry) -> Any:
-    """Return how far units would go: as far as what a rectifier is given varies over the rows."""
+    """Return how far units would go: as far as what a rectifier is given varies over the rows.
+
+    Where it does not vary, since the layer before is off as well, that is not known, and 1 is common.
+    """
     if entry.type in _FLAT:
         return 1.0
     given = _rectified(flow, entry)
     assert given is not None
-    return to_array(flow.value(given)).std(axis=layer.axis, keepdims=True)
+    spread = to_array(flow.value(given)).std(axis=layer.axis, keepdims=True)
+    return spread if spread.any() else 1.0
 
 
 def _stays(facts: RunFacts, layer: _Layer) -> bool:
@@ -265,8 +269,7 @@ def _finding(facts: RunFacts, recorded: RecordedLoss, layer: _Layer) -> Finding:
     output = to_array(flow.value(entry.outputs[0]))
     units = int(output.shape[-1 if layer.axis == 0 else 0]) if output.ndim > 1 else 1
     where = recorded.evidence.where(entry.frames)
-    path = layer.leaf.name.split("/")
-    name = f" of {path[-2]}" if len(path) > 1 else ""
+    name = f" of {layer_of(layer.leaf)}" if "/" in layer.leaf.name else ""
     evidence: dict[str, Any] = {"units": units, "rows": layer.rows, "operation": entry.type}
     if entry.type in _OFF:
         text = f"0 of {units:,} units{name} fire on these {layer.rows:,} rows"
@@ -280,7 +283,7 @@ def _finding(facts: RunFacts, recorded: RecordedLoss, layer: _Layer) -> Finding:
     if size > 3:
         cure = f"scale the input, which is about {size:.2g}, to about 1"
         evidence["input"] = size
-    elif float(facts.losses.max()) > 2 * float(facts.losses[0]):
+    elif float(facts.losses.max()) > 5 * float(facts.losses[0]):
         cure = "start again with a smaller --lr" if facts.by_name else "start again with a smaller learning rate"
     elif entry.type in _OFF:
         cure = "start with a bias of 0 and weights by he_normal, or take a leaky_relu"

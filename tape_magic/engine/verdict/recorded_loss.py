@@ -109,3 +109,8 @@ def _operations(operations: Iterable[Any], seen: set[int]) -> Iterator[tuple[str
 def keys_of(leaves: Sequence[Leaf]) -> list[int]:
     """Return the keys of leaves in a record."""
     return [key for leaf in leaves for key in NamedTensors(leaf.name, (leaf.value,)).keys]
+
+
+def layer_of(leaf: Leaf) -> str:
+    """Return the name of a leaf's layer: ``dense_1`` for ``dense_1/kernel``, and ``w`` for ``w``."""
+    return leaf.name.split("/")[-2] if "/" in leaf.name else leaf.name

@@ -55,8 +55,9 @@ def _logits(flow: DataFlow, entry: Entry) -> int | None:
     below = flow.makers.get(exponential.inputs[0]) if exponential and exponential.type == "Exp" else None
     if below is None:
         return None
-    made = flow.makers.get(below.inputs[-2] if below.type == "SelectV2" else below.inputs[0])
-    if below.type == "SelectV2" and made and made.type == "Neg" and made.inputs == below.inputs[-1:]:
+    chosen = below.type in ("Select", "SelectV2")
+    made = flow.makers.get(below.inputs[1 if chosen else 0])
+    if chosen and made and made.type == "Neg" and made.inputs == below.inputs[2:]:
         return below.inputs[-1]
     return made.inputs[0] if below.type == "Neg" and made and made.type == "Abs" else None
 
