@@ -217,13 +217,13 @@ class CallExpansion:
         return self._key_or_unknown(None if tensor is None else self._recorder.keep(tf.identity(tensor)))
 
     def _repeatable(self, operation: Any, inputs: Sequence[int]) -> bool:
-        """Return whether a stateful operation reads a variable as it was, or draws what nobody drew before."""
+        """Return whether a stateful operation reads a known variable, or draws what nobody drew before."""
         if operation.type in RANDOM:
             return self._pending
         return operation.type in VARIABLE_READS and self._is_unchanged(inputs[0])
 
     def _is_unchanged(self, key: int) -> bool:
-        """Return whether nothing assigns a variable from the call on; before here, where the call did not run."""
+        """Return whether nothing assigns a variable from the call on; if it did not run, nothing before."""
         if self._pending:
             return key not in self._written
         return self._assigned.get(key, -1) < self._position

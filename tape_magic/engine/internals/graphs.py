@@ -154,17 +154,9 @@ def _operation_count(graph: Any, known: dict[int, int]) -> int:
         known[id(graph)] = 0  # while it is counted
         total = 0
         for operation in graph.get_operations():
-            kind = operation.type
-            if kind in _WITHOUT_WORK:
+            if operation.type in _WITHOUT_WORK:
                 continue
-            inner: tuple[Any, ...] = ()
-            if kind in CALLING:
-                inner = (function_graph(operation),)
-            elif kind in LOOPS:
-                inner = loop_graphs(operation) or ()
-            elif kind in BRANCHES:
-                inner = branch_graphs(operation) or ()
-            total += 1 + sum(_operation_count(each, known) for each in inner if each is not None)
+            total += 1 + sum(_operation_count(each, known) for each in called_graphs(operation))
         known[id(graph)] = total
     return known[id(graph)]
 
@@ -337,7 +329,7 @@ def written_inputs(graph: Any) -> list[int]:
 
 
 def written_by(operation: Any) -> list[Any]:
-    """Return the handles among an operation's inputs that it, or a function that it calls, may assign through."""
+    """Return the handles that an operation, or a function that it calls, may assign through."""
     handles = [index for index, tensor in enumerate(operation.inputs) if is_handle(tensor)]
     if not handles or operation.type in READING_OPERATIONS:
         return []

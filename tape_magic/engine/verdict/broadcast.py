@@ -26,9 +26,9 @@ _JOINS = {
     "Sub": ("subtracts {1} from {0}", _OF_DIFFERENCES),
     "SquaredDifference": ("subtracts {1} from {0}", _OF_DIFFERENCES),
 }
-"""Operations of predictions with targets: what they do, and by what such a loss may go on, element by element.
+"""What operations do with predictions and targets, and what a loss may go on with, element by element.
 
-Exponentials of differences are kernels, and are not among it.
+Exponentials of differences are kernels, and are not among these.
 """
 
 _REDUCTIONS = frozenset({"Mean", "Sum"})
@@ -107,18 +107,16 @@ def _only_reduced(flow: DataFlow, path: Sequence[Entry], joins: Sequence[Entry],
     pairs, sums, reduced = {entry.outputs[0] for entry in joins}, set[int](), False
     allowed = _JOINS[joins[0].type][1]
     for entry in path:
-        if entry in joins or not (reads := (pairs | sums).intersection(entry.inputs)):
+        if entry in joins or (pairs | sums).isdisjoint(entry.inputs):
             continue
         if entry.type in _REDUCTIONS:
             scalar = _shape(flow, entry.outputs[0]) == ()
             reduced = reduced or scalar
             sums.update(() if scalar else entry.outputs)
-        elif not sums.isdisjoint(reads) or entry.type not in allowed:
+            continue
+        others = [key for key in entry.inputs if key not in pairs]
+        kernel = entry.type == "RealDiv" and entry.inputs[0] in others  # such as 1 / (1 + d²)
+        if kernel or entry.type not in allowed or any(_shape(flow, key) for key in others):
             return False
-        elif entry.type == "RealDiv" and entry.inputs[0] not in pairs:  # 1 / (1 + d²) is a kernel
-            return False
-        elif any(_shape(flow, key) for key in entry.inputs if key not in pairs):
-            return False
-        else:
-            pairs.update(entry.outputs)
+        pairs.update(entry.outputs)
     return reduced and target not in pairs | sums

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +10,7 @@ import numpy as np
 
 from tape_magic.engine.diagnosis.evidence import at_line
 from tape_magic.engine.diagnosis.flow import DataFlow
-from tape_magic.engine.diagnosis.replay import BackwardReplay, CannotReplay
-from tape_magic.engine.internals.operations import key_of
+from tape_magic.engine.diagnosis.replay import BackwardReplay
 from tape_magic.engine.record.entry import Entry
 from tape_magic.engine.values.leaves import Leaf
 from tape_magic.engine.values.tensors import to_array
@@ -20,7 +19,7 @@ from tape_magic.engine.verdict.recorded_loss import RecordedLoss, keys_of, layer
 from tape_magic.results.findings import Finding, FindingKind
 
 FEWEST_ROWS = 8
-"""Of a batch with fewer rows, all may be on one side by accident; without batches, the rows are all there are."""
+"""Of a batch with fewer rows, all may be on one side by accident; without batches, two rows are enough."""
 
 MORE_BATCHES = 3
 """On so many further batches no unit may react either."""
@@ -29,15 +28,18 @@ CLOSED = 1e-3
 """A unit passes nothing on where its slope is below this share of the largest."""
 
 SATURATED = 0.95
-"""The share of all outputs of an activation that are saturated: of unscaled data, a few are not by accident."""
+"""The share of outputs that are saturated where a layer is: of unscaled data, a few are not by accident."""
 
 ASKED = 0.01
-"""By this share of itself the loss would fall, to first order, if the units went where it wants them to go."""
+"""By this share of itself the loss would fall, to first order, if the units went where they are wanted."""
 
 LEARNT = 0.1
 """A run whose loss fell below this share of the first learns, although its units are saturated."""
 
-_OFF, _FLAT = ("Relu", "Relu6", "Maximum"), ("Sigmoid", "Tanh")
+DONE = 1e-5
+"""Below this share of the first loss, nothing is left to be learnt."""
+
+_OFF, _FLAT = frozenset({"Maximum", "Relu", "Relu6"}), frozenset({"Sigmoid", "Tanh"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,22 +72,18 @@ def look(facts: RunFacts) -> Iterator[Finding]:
     arrives there asks for the other direction than that in which the unit is at its end. So nothing is said
     of a hinge that all rows satisfy, of a clipped value, or of probabilities that are rightly 0 and 1.
     """
+    if not abs(facts.losses[-1]) > DONE * abs(facts.losses[0]):
+        return
     cut = _cut(facts)
     recorded = facts.recorded if cut or _is_high(facts) else None
     if recorded is None:
         return
-    kinds = {kind for kind, _ in recorded.operations()}
-    if kinds.isdisjoint(_FLAT) and (not cut or kinds.isdisjoint(_OFF)):
+    flat = _is_high(facts) and not _FLAT.isdisjoint(kind for kind, _ in recorded.operations())
+    if not flat and not any(behind <= cut for behind in recorded.leaves_behind(_OFF | _FLAT, facts.leaves)):
         return
     closed = [layer for layer in _layers(facts, recorded) if _is_closed(recorded.flow, layer, cut)]
-    if not closed:
-        return
-    keys = keys_of(facts.leaves)
-    try:
-        replay = BackwardReplay(
-            recorded.flow, recorded.evidence.recorder, keys, [key_of(recorded.loss)], anew=True
-        )
-    except (CannotReplay, LookupError):
+    replay = recorded.replay(facts.leaves) if closed else None
+    if replay is None:
         return
     asked = [layer for layer in closed if _is_asked(facts, recorded.flow, layer, replay)]
     if asked and _stays(facts, asked[0]):
@@ -99,7 +97,7 @@ def _is_high(facts: RunFacts) -> bool:
 
 
 def _cut(facts: RunFacts) -> frozenset[int]:
-    """Return the indices of the leaves that no gradient of the data reaches, but at most that of a penalty."""
+    """Return the indices of the leaves that no gradient reaches, but that of a penalty on them."""
     if facts.probe is None or facts.divergence is not None or facts.step_seconds > facts.clock.left:
         return frozenset()
     return _without_gradient(facts.probe.values(), facts.probe.evaluate().gradients)
@@ -134,7 +132,7 @@ def _layers(facts: RunFacts, recorded: RecordedLoss) -> list[_Layer]:
     by_key = {key: index for index, leaf in enumerate(facts.leaves) for key in keys_of([leaf])}
     found: dict[tuple[str, int], list[Entry]] = {}
     for entry in path:
-        if entry.type in (*_OFF, *_FLAT) and _rectified(flow, entry) is not None:
+        if entry.type in _OFF | _FLAT and _rectified(flow, entry) is not None:
             nearest = _nearest_leaf(flow, _rectified(flow, entry), by_key)
             if nearest is not None and not _is_gate(flow, path, entry):
                 found.setdefault((entry.type, nearest), []).append(entry)
@@ -164,7 +162,7 @@ def _rectified(flow: DataFlow, entry: Entry) -> int | None:
 
 
 def _nearest_leaf(flow: DataFlow, key: int | None, leaves: dict[int, int]) -> int | None:
-    """Return the index of the leaf that is fewest operations away from a tensor, none of them an activation."""
+    """Return the index of the leaf that is fewest operations away, none of them an activation."""
     now, seen = [key], set[int | None]()
     while now:
         for one in now:
@@ -172,7 +170,7 @@ def _nearest_leaf(flow: DataFlow, key: int | None, leaves: dict[int, int]) -> in
                 return leaves[one]
         seen.update(now)
         makers = [flow.makers[one] for one in now if one in flow.makers]
-        inner = [maker for maker in makers if maker.type not in (*_OFF, *_FLAT)]
+        inner = [maker for maker in makers if maker.type not in _OFF | _FLAT]
         now = [one for maker in inner for one in maker.inputs if one not in seen]
     return None
 
@@ -211,17 +209,16 @@ def _closed_share(kind: str, output: Array) -> float:
 
 def _slope(kind: str, output: Array) -> Array:
     """Return the slope of an activation as a share of its largest, from what it gave."""
-    slopes: dict[str, Callable[[Array], Array]] = {
-        "Relu6": lambda out: (out > 0) & (out < 6),
-        "Sigmoid": lambda out: 4 * out * (1 - out),
-        "Tanh": lambda out: 1 - out * out,
-    }
-    return slopes.get(kind, lambda out: out > 0)(output)
+    if kind == "Sigmoid":
+        return np.asarray(4 * output * (1 - output))
+    if kind == "Tanh":
+        return np.asarray(1 - output * output)
+    return (output > 0) & (output < (6 if kind == "Relu6" else np.inf))
 
 
 def _is_asked(facts: RunFacts, flow: DataFlow, layer: _Layer, replay: BackwardReplay) -> bool:
     """Return whether the loss would fall if the units went the way that they can go."""
-    gain, moves = 0.0, False
+    gain, moves, units = 0.0, False, 1
     for entry in layer.entries:
         gradient = replay.gradient(entry.outputs[0])
         if gradient is None:
@@ -230,8 +227,10 @@ def _is_asked(facts: RunFacts, flow: DataFlow, layer: _Layer, replay: BackwardRe
         middle = {"Relu6": 3.0, "Sigmoid": 0.5}.get(entry.type, 0.0)
         way = np.where(output > middle, -1.0, 1.0)  # a rectifier is at 0 here
         gain += float((np.maximum(0.0, wanted * way) * _reach(flow, layer, entry)).sum())
+        units = output.shape[-1 if layer.axis == 0 else 0] if output.ndim > 1 else 1
         moves = moves or bool(output.std(axis=layer.axis).max() > CLOSED)
-    return gain > ASKED * abs(facts.losses[-1]) and (not moves or _is_high(facts))
+    single = layer.entries[0].type in _FLAT and units == 1  # as in the fit of a curve that levels off
+    return gain > ASKED * abs(facts.losses[-1]) and (not (moves or single) or _is_high(facts))
 
 
 def _reach(flow: DataFlow, layer: _Layer, entry: Entry) -> Any:
@@ -284,7 +283,9 @@ def _finding(facts: RunFacts, recorded: RecordedLoss, layer: _Layer) -> Finding:
         cure = f"scale the input, which is about {size:.2g}, to about 1"
         evidence["input"] = size
     elif float(facts.losses.max()) > 5 * float(facts.losses[0]):
-        cure = "start again with a smaller --lr" if facts.by_name else "start again with a smaller learning rate"
+        cure = (
+            "start again with a smaller --lr" if facts.by_name else "start again with a smaller learning rate"
+        )
     elif entry.type in _OFF:
         cure = "start with a bias of 0 and weights by he_normal, or take a leaky_relu"
     else:
@@ -293,7 +294,7 @@ def _finding(facts: RunFacts, recorded: RecordedLoss, layer: _Layer) -> Finding:
 
 
 def _input_size(facts: RunFacts, flow: DataFlow, layer: _Layer) -> float:
-    """Return the size of the data that a layer multiplies by its weights; 0 where another layer gives them."""
+    """Return the size of the data that a layer multiplies by its weights; 0 if another layer gives them."""
     downstream = flow.downstream(keys_of(facts.leaves))
     makers, seen = [flow.makers.get(key) for key in layer.entries[0].inputs], 0
     while makers and seen < 10:

@@ -1,4 +1,4 @@
-"""Whether the gradient shrinks, or grows, from layer to layer, so that the first layers stand still or jump."""
+"""Whether the gradient shrinks, or grows, from layer to layer, so that the first do not learn."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from tape_magic.engine.diagnosis.replay import BackwardReplay, CannotReplay
-from tape_magic.engine.internals.operations import key_of
 from tape_magic.engine.record.entry import Entry
 from tape_magic.engine.values.leaves import Leaf
 from tape_magic.engine.values.tensors import to_array
@@ -18,20 +16,23 @@ from tape_magic.results.findings import Finding, FindingKind
 FEWEST = 4
 """So many layers in a row are needed to see what happens from each to the next."""
 
-DECADES = 4.0
-"""The gradients of the first and last layer differ by so many powers of ten; in healthy nets, by one or two."""
+DECADES = 3.0
+"""The gradients of the first and last layer differ by so many powers of ten; in healthy nets, by one."""
 
 STEADY = 0.75
 """The share of layers from each of which to the next the gradient changes in the same direction."""
 
 LARGEST_JUMP = 0.5
-"""No pair of layers makes more than this share of the change: a dead layer would, or a scale on one of them."""
+"""No pair of layers makes more than this share of the change: a dead layer would, or a scale on one."""
 
 SMALL = 1e-4
 """A layer's gradient is small where doubling its weights would change the loss by less than this share."""
 
 STANDS = 0.01
 """A layer stands still if as many steps as the run took would change it by less than this share."""
+
+LARGE = 0.1
+"""A step is large that changes a layer by more than this share of it."""
 
 LEARNT, LOST = 0.01, 0.9
 """A loss below the one share of the first has been learnt; one above the other has not come down."""
@@ -41,10 +42,9 @@ def look(facts: RunFacts) -> Iterator[Finding]:
     """Find that the back-propagated gradient changes geometrically along a chain of layers.
 
     Compared is what arrives at the outputs of each layer, row by row: the gradients by weights are sums over
-    the rows, and nearly 0 in all layers once the last have settled. It vanishes where the first layer stands
-    still at this, by the optimizer's own steps, since Adam makes up for small gradients. It explodes where the
-    loss did not come down. Only matrices, and kernels, of one rank are layers of one kind, and no tables of
-    embeddings.
+    the rows, and nearly 0 in all layers once the last have settled. It vanishes where a layer also stands
+    still, by the optimizer's own steps: Adam makes up for small gradients. It explodes where the loss did not
+    come down, and steps are large. Only weights of one rank are layers of one kind, and no tables of embeddings.
     """
     probe = facts.probe
     if probe is None or facts.step_seconds > facts.clock.left:
@@ -76,18 +76,29 @@ def _stands_still(facts: RunFacts, probe: Probe, chains: Sequence[Sequence[int]]
     layers = [index for chain in chains for index in chain if _norm(before[index])]
     if not any(effects[index] < SMALL * abs(at.loss) for index in layers):
         return False
-    probe.step()
-    after = probe.values()
-    probe.back()
-    share = min(_norm(after[index] - before[index]) / _norm(before[index]) for index in layers)
-    return share * (int(facts.steps[-1]) - facts.first_step) < STANDS
+    steps = _relative_steps(probe, before)
+    taken = int(facts.steps[-1]) - facts.first_step
+    return min(steps[index] for index in layers) * taken < STANDS
 
 
 def _is_lost(facts: RunFacts, probe: Probe) -> bool:
     """Return whether the loss did not come down, and whether this is no place that it ran away to."""
-    if facts.divergence is None and facts.losses[-1] < LOST * facts.losses[0]:
+    first = facts.losses[:1]
+    if probe.evaluate().loss > 2 * float(first.sum() or np.inf):
         return False
-    return len(facts.losses) == 0 or probe.evaluate().loss <= 2 * float(facts.losses[0])
+    if facts.divergence is not None:
+        return True
+    return bool(facts.losses[-1] > LOST * first[0]) and max(_relative_steps(probe, probe.values())) > LARGE
+
+
+def _relative_steps(probe: Probe, before: Sequence[Array]) -> list[float]:
+    """Return the share of itself by which the optimizer's next step would change each leaf."""
+    probe.step()
+    after = probe.values()
+    probe.back()
+    return [
+        _norm(new - old) / _norm(old) if _norm(old) else 0.0 for new, old in zip(after, before, strict=True)
+    ]
 
 
 def _norm(array: Array) -> float:
@@ -99,10 +110,8 @@ def _changes(
 ) -> Iterator[Finding]:
     recorded = facts.recorded or RecordedLoss(probe.record(), facts.text, lambda: facts.clock.left)
     uses = _uses(facts, recorded)
-    flow, keys = recorded.flow, keys_of(facts.leaves)
-    try:
-        replay = BackwardReplay(flow, recorded.evidence.recorder, keys, [key_of(recorded.loss)], anew=True)
-    except (CannotReplay, LookupError):
+    replay = recorded.replay(facts.leaves)
+    if replay is None:
         return
     for chain in chains:
         used = [(facts.leaves[index], entry) for index, entry in uses.items() if index in chain]
@@ -131,9 +140,7 @@ def _uses(facts: RunFacts, recorded: RecordedLoss) -> dict[int, Entry]:
 def _is_geometric(sizes: Array, kind: FindingKind) -> bool:
     """Return whether gradients change from each layer to the next, and by powers of ten in all."""
     up = np.diff(np.log10(sizes)) * (1 if kind is FindingKind.VANISHING else -1)
-    return bool(
-        up.sum() >= DECADES and (up > 0).mean() >= STEADY and up.max() <= LARGEST_JUMP * up.sum()
-    )
+    return bool(up.sum() >= DECADES and (up > 0).mean() >= STEADY and up.max() <= LARGEST_JUMP * up.sum())
 
 
 def _finding(
