@@ -98,9 +98,9 @@ def _is_high(facts: RunFacts) -> bool:
 
 def _cut(facts: RunFacts) -> frozenset[int]:
     """Return the indices of the leaves that no gradient reaches, but that of a penalty on them."""
-    if facts.probe is None or facts.divergence is not None or facts.step_seconds > facts.clock.left:
+    if facts.probe is None or facts.divergence is not None or facts.at_end is None:
         return frozenset()
-    return _without_gradient(facts.probe.values(), facts.probe.evaluate().gradients)
+    return _without_gradient(facts.probe.values(), facts.at_end.gradients)
 
 
 def _without_gradient(values: Sequence[Array], gradients: Sequence[Array]) -> frozenset[int]:

@@ -9,7 +9,7 @@ import numpy as np
 from tape_magic.engine.record.entry import Entry
 from tape_magic.engine.values.leaves import Leaf
 from tape_magic.engine.values.tensors import to_array
-from tape_magic.engine.verdict.facts import Array, Probe, RunFacts
+from tape_magic.engine.verdict.facts import Array, LossAt, Probe, RunFacts
 from tape_magic.engine.verdict.recorded_loss import RecordedLoss, keys_of, layer_of
 from tape_magic.results.findings import Finding, FindingKind
 
@@ -44,21 +44,17 @@ def look(facts: RunFacts) -> Iterator[Finding]:
     Compared is what arrives at the outputs of each layer, row by row: the gradients by weights are sums over
     the rows, and nearly 0 in all layers once the last have settled. It vanishes where a layer also stands
     still, by the optimizer's own steps: Adam makes up for small gradients. It explodes where the loss did not
-    come down, and steps are large. Only weights of one rank are layers of one kind, and no tables of embeddings.
+    come down, and steps are large. Only weights of one rank are layers of one kind, and no tables of
+    embeddings.
     """
-    probe = facts.probe
-    if probe is None or facts.step_seconds > facts.clock.left:
-        return
     chains = [chain for rank in (2, 3, 4, 5) if (chain := _of_rank(facts.leaves, rank))]
-    if not chains:
+    if not chains or facts.probe is None or facts.at_end is None:
         return
-    for kind, suspicious in (
-        (FindingKind.VANISHING, _stands_still(facts, probe, chains)),
-        (FindingKind.EXPLODING, _is_lost(facts, probe)),
-    ):
-        if suspicious:
-            yield from _changes(facts, probe, chains, kind)
-            return
+    layers = [index for chain in chains for index in chain]
+    if _stands_still(facts, facts.probe, facts.at_end, layers):
+        yield from _changes(facts, facts.probe, chains, FindingKind.VANISHING)
+    elif _is_lost(facts, facts.probe, facts.at_end, layers):
+        yield from _changes(facts, facts.probe, chains, FindingKind.EXPLODING)
 
 
 def _of_rank(leaves: Sequence[Leaf], rank: int) -> list[int]:
@@ -67,38 +63,33 @@ def _of_rank(leaves: Sequence[Leaf], rank: int) -> list[int]:
     return found if len(found) >= FEWEST else []
 
 
-def _stands_still(facts: RunFacts, probe: Probe, chains: Sequence[Sequence[int]]) -> bool:
+def _stands_still(facts: RunFacts, probe: Probe, end: LossAt, layers: Sequence[int]) -> bool:
     """Return whether some layer hardly moves, although the loss has not come down to next to nothing."""
     if facts.divergence is not None or facts.losses[-1] < LEARNT * facts.losses[0]:
         return False
-    before, at = probe.values(), probe.evaluate()
-    effects = [_norm(gradient) * _norm(value) for gradient, value in zip(at.gradients, before, strict=True)]
-    layers = [index for chain in chains for index in chain if _norm(before[index])]
-    if not any(effects[index] < SMALL * abs(at.loss) for index in layers):
+    values = probe.values()
+    effects = [_norm(end.gradients[index]) * _norm(values[index]) for index in layers if values[index].any()]
+    if min(effects, default=np.inf) >= SMALL * abs(end.loss):
         return False
-    steps = _relative_steps(probe, before)
-    taken = int(facts.steps[-1]) - facts.first_step
-    return min(steps[index] for index in layers) * taken < STANDS
+    return min(_relative_steps(probe, layers)) * (int(facts.steps[-1]) - facts.first_step) < STANDS
 
 
-def _is_lost(facts: RunFacts, probe: Probe) -> bool:
-    """Return whether the loss did not come down, and whether this is no place that it ran away to."""
-    first = facts.losses[:1]
-    if probe.evaluate().loss > 2 * float(first.sum() or np.inf):
+def _is_lost(facts: RunFacts, probe: Probe, end: LossAt, layers: Sequence[int]) -> bool:
+    """Return whether the loss did not come down for long steps, from where it has not run away to."""
+    if not len(facts.losses) or end.loss > 2 * facts.losses[0]:
         return False
     if facts.divergence is not None:
         return True
-    return bool(facts.losses[-1] > LOST * first[0]) and max(_relative_steps(probe, probe.values())) > LARGE
+    return bool(facts.losses[-1] > LOST * facts.losses[0]) and max(_relative_steps(probe, layers)) > LARGE
 
 
-def _relative_steps(probe: Probe, before: Sequence[Array]) -> list[float]:
-    """Return the share of itself by which the optimizer's next step would change each leaf."""
+def _relative_steps(probe: Probe, layers: Sequence[int]) -> list[float]:
+    """Return the shares of themselves by which the next step would change layers that are not 0."""
+    before = probe.values()
     probe.step()
     after = probe.values()
     probe.back()
-    return [
-        _norm(new - old) / _norm(old) if _norm(old) else 0.0 for new, old in zip(after, before, strict=True)
-    ]
+    return [_norm(after[one] - before[one]) / _norm(before[one]) for one in layers if before[one].any()]
 
 
 def _norm(array: Array) -> float:

@@ -86,14 +86,14 @@ class RecordedLoss:
     def leaves_behind(self, kinds: frozenset[str], leaves: Sequence[Leaf]) -> Iterator[frozenset[int]]:
         """Yield the indices of the leaves that each operation of some kinds depends on, before any runs.
 
-        Of operations within a function, branch or loop, none are known.
+        Of operations within a function, branch or loop, these are not known, and none are given.
         """
         known = {key: frozenset([index]) for index, leaf in enumerate(leaves) for key in keys_of([leaf])}
         for entry in self._record.recorder.entries:
             if entry.graph is None:
                 behind = _union(known.get(key) for key in entry.inputs)
                 known.update(dict.fromkeys(entry.outputs, behind))
-                if entry.type in kinds:
+                if behind and entry.type in kinds:
                     yield behind
                 continue
             of = {
@@ -104,7 +104,7 @@ class RecordedLoss:
                 behind = _union(of.get(id(tensor)) for tensor in one.inputs)
                 for tensor in one.outputs:
                     of.setdefault(id(tensor), behind)
-                if one.type in kinds:
+                if behind and one.type in kinds:
                     yield behind
                 elif not kinds.isdisjoint(kind for kind, _ in _within(one, set())):
                     yield frozenset()
