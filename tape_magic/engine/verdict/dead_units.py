@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +56,8 @@ class _Layer:
         The indices of all such leaves.
     rows, axis
         The rows of data that it is computed of, and the axis on which they lie.
+    last
+        Whether no further leaves come behind it.
     """
 
     entries: Sequence[Entry]
@@ -63,6 +65,7 @@ class _Layer:
     behind: frozenset[int]
     rows: int
     axis: int
+    last: bool
 
 
 def look(facts: RunFacts) -> Iterator[Finding]:
@@ -144,8 +147,27 @@ def _layers(facts: RunFacts, recorded: RecordedLoss) -> list[_Layer]:
         if axis is None or shape[axis] < (FEWEST_ROWS if facts.of_data else 2):
             continue
         behind = frozenset(by_key[key] for key in flow.upstream(entries[0].inputs) if key in by_key)
-        layers.append(_Layer(entries, facts.leaves[nearest], behind, shape[axis], axis))
+        last = _is_last(flow, path, entries, by_key)
+        layers.append(_Layer(entries, facts.leaves[nearest], behind, shape[axis], axis, last))
     return layers
+
+
+def _is_last(
+    flow: DataFlow, path: Sequence[Entry], entries: Sequence[Entry], leaves: Collection[int]
+) -> bool:
+    """Return whether what some operations give meets no leaves on its way, but in a penalty that is added."""
+    behind, of_leaves = (
+        flow.downstream(key for one in entries for key in one.outputs),
+        flow.downstream(leaves),
+    )
+    met = (
+        flow.value(key)
+        for entry in path
+        if not behind.isdisjoint(entry.inputs)
+        for key in entry.inputs
+        if key in of_leaves and key not in behind
+    )
+    return all(value is not None and value.shape.rank == 0 for value in met)
 
 
 def _is_axis_of(data: Sequence[tuple[int, ...]], shape: tuple[int, ...], axis: int) -> bool:
@@ -199,7 +221,7 @@ def _is_closed(flow: DataFlow, layer: _Layer, cut: frozenset[int]) -> bool:
     shares = [_closed_share(entry.type, to_array(flow.value(entry.outputs[0]))) for entry in layer.entries]
     if layer.entries[0].type in _OFF:
         return min(shares) == 1 and layer.behind <= cut
-    return min(shares) >= SATURATED
+    return min(shares) >= (1 if layer.last else SATURATED)  # a picture may be black but for a few pixels
 
 
 def _closed_share(kind: str, output: Array) -> float:
@@ -230,7 +252,10 @@ def _is_asked(facts: RunFacts, flow: DataFlow, layer: _Layer, replay: BackwardRe
         units = output.shape[-1 if layer.axis == 0 else 0] if output.ndim > 1 else 1
         moves = moves or bool(output.std(axis=layer.axis).max() > CLOSED)
     single = layer.entries[0].type in _FLAT and units == 1  # as in the fit of a curve that levels off
-    return gain > ASKED * abs(facts.losses[-1]) and (not (moves or single) or _is_high(facts))
+    sizes = np.abs(facts.losses)
+    return gain > ASKED * max(sizes[-1], float(np.median(sizes))) and (
+        not (moves or single) or _is_high(facts)
+    )
 
 
 def _reach(flow: DataFlow, layer: _Layer, entry: Entry) -> Any:
