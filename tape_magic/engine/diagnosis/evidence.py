@@ -10,6 +10,7 @@ from typing import Any
 
 from tape_magic.engine.diagnosis.expansion import CallExpansion
 from tape_magic.engine.diagnosis.flow import DataFlow
+from tape_magic.engine.diagnosis.loop_expansion import MAX_OPERATIONS
 from tape_magic.engine.internals.operations import calls_gradient, key_of, key_of_variable
 from tape_magic.engine.internals.xla import is_compiled_by_xla
 from tape_magic.engine.program.program import Text
@@ -54,10 +55,12 @@ class RunEvidence:
         The record of the run, and of the derivatives that were differentiated again.
     text
         The user's code.
+    most
+        Most operations within calls that are looked at.
     """
 
-    def __init__(self, recorder: Recorder, text: Text) -> None:
-        self.recorder, self.text = recorder, text
+    def __init__(self, recorder: Recorder, text: Text, most: int = MAX_OPERATIONS) -> None:
+        self.recorder, self.text, self._most = recorder, text, most
 
     @cached_property
     def flow(self) -> DataFlow:
@@ -66,7 +69,7 @@ class RunEvidence:
         It is made when the first reason is looked for, so that a derivative that is fine costs nothing.
         """
         self.recorder.byte_limit = BYTES_FOR_DIAGNOSIS
-        expansion = CallExpansion(self.recorder, self._graph_frames)
+        expansion = CallExpansion(self.recorder, self._graph_frames, self._most)
         for position, entry in splice_py_functions(self.recorder.entries):
             if entry.graph is not None:
                 expansion.expand(entry, position)
@@ -108,7 +111,7 @@ class RunEvidence:
 
     def _graph_frames(self, operation: Any) -> tuple[Frame, ...]:
         """Return the user's lines in the traceback that TensorFlow keeps of a graph's operation."""
-        stack = operation.traceback or ()
+        stack = list(operation.traceback or ())  # of objects that are made anew each time
         frames = [(str(frame.filename), int(frame.lineno)) for frame in stack]
         lines = tuple(frame for frame in reversed(frames) if is_users(frame[0]))
         return BackwardFrames(lines) if any(map(calls_gradient, stack)) else lines

@@ -14,6 +14,7 @@ from tape_magic.engine.diagnosis.graph_operations import (
     CALLS,
     CONDITIONALS,
     LOOPS,
+    RANDOM,
     VARIABLE_READS,
     GraphOperation,
     eager_function,
@@ -32,7 +33,7 @@ from tape_magic.engine.internals.operations import key_of
 from tape_magic.engine.record.entry import Entry, writes
 from tape_magic.engine.record.frames import Frame
 from tape_magic.engine.record.recorder import Recorder
-from tape_magic.engine.record.writes import last_writes
+from tape_magic.engine.record.writes import last_writes, operations_of
 
 
 class CallExpansion:
@@ -47,21 +48,29 @@ class CallExpansion:
         The record. It keeps the tensors that are computed here.
     frames_of
         Gives the user's lines in the traceback of a graph's operation.
+    most
+        Most operations that are looked at; calls that hold more stay closed.
 
     Attributes
     ----------
-    entries, count
-        The entries so far, and the number of operations that were looked at.
+    entries, count, most
+        The entries so far, the number of operations that were looked at, and the most of them.
     """
 
-    def __init__(self, recorder: Recorder, frames_of: Callable[[Any], tuple[Frame, ...]]) -> None:
+    def __init__(
+        self,
+        recorder: Recorder,
+        frames_of: Callable[[Any], tuple[Frame, ...]],
+        most: int = MAX_OPERATIONS,
+    ) -> None:
         self._recorder = recorder
         self._frames_of = frames_of
-        self.count = 0
+        self.count, self.most = 0, most
         self._loops = LoopExpansion(self, recorder, self._is_unchanged)
         self.entries: list[Entry] = []
         # The value of a variable at a call is known only if nothing assigns it from there on.
         self._assigned, self._position = last_writes(recorder), 0
+        self._pending, self._written = False, set[int]()  # by a call that did not run itself
         self._operations: dict[Any, GraphOperation] = {}
         self._orders: dict[int, tuple[Any, list[Any]]] = {}
         self._unknown_keys = itertools.count(-1, -1)
@@ -71,13 +80,14 @@ class CallExpansion:
 
         `position` is the call's place in the record.
         """
-        self._position = position
+        self._position, self._pending = position, entry.pending
         before = len(self.entries)
         known = {
             key_of(tensor): self._recorder.tensor(key)
             for tensor, key in zip(entry.graph.outputs, entry.outputs, strict=False)
         }
         try:
+            self._orders[id(entry.graph)] = entry.graph, operations_of(entry)
             results = self.run_graph(entry.graph, entry.inputs, known, entry.frames, entry.taped)
             for inner in self.entries[before:]:
                 inner.call = entry if inner.operation is not None else None
@@ -115,13 +125,13 @@ class CallExpansion:
             Whether a tape recorded the call.
         """
         keys = {key_of(inner): key for inner, key in zip(graph.inputs, inputs, strict=False)}
-        size = len(graph.get_operations())
-        if size > MAX_OPERATIONS:
-            raise TooLarge(f"{size:,} operations")
-        for operation in self._operations_in_order(graph):
+        operations = self._operations_in_order(graph)
+        if len(operations) > self.most:
+            raise TooLarge(f"{len(operations):,} operations")
+        for operation in operations:
             self.count += 1
-            if self.count > MAX_OPERATIONS:
-                raise TooLarge(f"more than {MAX_OPERATIONS:,} operations")
+            if self.count > self.most:
+                raise TooLarge(f"more than {self.most:,} operations")
             assigns = writes(operation.type)
             if not assigns and (not operation.outputs or key_of(operation.outputs[0]) in keys):
                 continue
@@ -129,6 +139,7 @@ class CallExpansion:
             frames = self._properties(operation).frames or around
             entry = Entry(operation.type, None, arguments, (), frames, taped)
             if assigns:  # recorded, but not done again
+                self._written.add(entry.inputs[0])
                 self.entries.append(entry)
                 continue
             results = self._run_operation(operation, entry, known)
@@ -153,7 +164,7 @@ class CallExpansion:
         found = self._run_control_flow(operation, entry)
         if found is not None:
             return found
-        stateful = operation.op_def.is_stateful and not self._reads_known_variable(operation, entry.inputs)
+        stateful = operation.op_def.is_stateful and not self._repeatable(operation, entry.inputs)
         inputs = [self._recorder.tensor(key) for key in entry.inputs]
         custom = self._properties(operation).custom_gradient
         if not custom and not stateful and all(tensor is not None for tensor in inputs):
@@ -205,12 +216,16 @@ class CallExpansion:
 
         return self._key_or_unknown(None if tensor is None else self._recorder.keep(tf.identity(tensor)))
 
-    def _reads_known_variable(self, operation: Any, inputs: Sequence[int]) -> bool:
-        """Return whether an operation reads a variable that is not assigned from the call on."""
+    def _repeatable(self, operation: Any, inputs: Sequence[int]) -> bool:
+        """Return whether a stateful operation reads a known variable, or draws what nobody drew before."""
+        if operation.type in RANDOM:
+            return self._pending
         return operation.type in VARIABLE_READS and self._is_unchanged(inputs[0])
 
     def _is_unchanged(self, key: int) -> bool:
-        """Return whether nothing assigns a variable from the call on."""
+        """Return whether nothing assigns a variable from the call on; if it did not run, nothing before."""
+        if self._pending:
+            return key not in self._written
         return self._assigned.get(key, -1) < self._position
 
     def _properties(self, operation: Any) -> GraphOperation:

@@ -6,16 +6,31 @@ import inspect
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from tape_magic.engine.internals.graphs import branch_graphs, function_graph, loop_graphs
-from tape_magic.engine.internals.operations import key_of
+from tape_magic.engine.internals.operations import key_of, listening_to_operations
 from tape_magic.engine.record.frames import Frame
-from tape_magic.engine.record.recorder import Recorder
 
 CONDITIONALS = frozenset({"If", "StatelessIf", "Case", "StatelessCase"})
 LOOPS = frozenset({"While", "StatelessWhile"})
 CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
+RANDOM = frozenset(
+    {
+        "Multinomial",
+        "ParameterizedTruncatedNormal",
+        "RandomGamma",
+        "RandomPoissonV2",
+        "RandomShuffle",
+        "RandomStandardNormal",
+        "RandomUniform",
+        "RandomUniformInt",
+        "TruncatedNormal",
+    }
+)
+"""Stateful operations that draw random numbers, and leave nothing behind that a program can read."""
+
 VARIABLE_READS = frozenset({"ReadVariableOp", "ResourceGather"})
 
 
@@ -75,12 +90,15 @@ def run_heard(
     kind: str, run: Callable[[Sequence[Any]], Any], inputs: Sequence[Any]
 ) -> tuple[Any, tuple[Any, ...]]:
     """Run an operation of a kind; return its outputs, and its attributes as they were heard."""
-    heard = Recorder()
-    heard.start = 1
-    with heard.listening(()):
+    heard: list[tuple[Any, ...]] = []
+
+    def hear(op_type: str | bytes, _: Any, attrs: tuple[Any, ...], *__: Any) -> None:
+        if (op_type if isinstance(op_type, str) else op_type.decode()) == kind:
+            heard.append(attrs)
+
+    with listening_to_operations(hear, lambda *recorded: recorded[-1]):
         outputs = run(inputs)
-    last = next((one for one in reversed(heard.entries) if one.type == kind), None)
-    return outputs, (last.attrs or ()) if last is not None else ()
+    return outputs, heard[-1] if heard else ()
 
 
 def eager_function(operation: Any) -> Callable[[Sequence[Any]], Any]:
@@ -105,7 +123,7 @@ def eager_function(operation: Any) -> Callable[[Sequence[Any]], Any]:
     function = getattr(tf.raw_ops, operation.type)
     # Some arguments have other names in Python: the input reduction_indices of Sum is called axis there, in
     # TensorFlow 2.21 too. They stand in the same order.
-    parameters = [name for name in inspect.signature(function).parameters if name != "name"]
+    parameters = _parameters(function)
     given = [*counts, *attributes]
     free = iter([name for name in parameters if name not in given])
     renamed = {name: name if name in parameters else next(free) for name in given}
@@ -118,3 +136,8 @@ def eager_function(operation: Any) -> Callable[[Sequence[Any]], Any]:
         return function(**{renamed[name]: value for name, value in arguments.items()})
 
     return run
+
+
+@lru_cache(maxsize=1024)
+def _parameters(function: Callable[..., Any]) -> list[str]:
+    return [name for name in inspect.signature(function).parameters if name != "name"]

@@ -35,6 +35,7 @@ class RunsGraphs(Protocol):
 
     entries: list[Entry]
     count: int
+    most: int
 
     def run_graph(
         self,
@@ -85,7 +86,7 @@ class LoopExpansion:
                 if number == _ROUNDS_AT_FIRST:
                     loop = self._run_again(operation, body, entry)
                     rounds = 0 if loop is None else loop.rounds
-                    left = (MAX_OPERATIONS - count) / self._rounds_open
+                    left = (self._calls.most - count) / self._rounds_open
                     if rounds * (self._calls.count - count) / number > left:
                         raise TooLarge(f"{rounds:,} rounds")
             raise TooLarge(f"more than {MAX_ROUNDS:,} rounds")

@@ -154,17 +154,9 @@ def _operation_count(graph: Any, known: dict[int, int]) -> int:
         known[id(graph)] = 0  # while it is counted
         total = 0
         for operation in graph.get_operations():
-            kind = operation.type
-            if kind in _WITHOUT_WORK:
+            if operation.type in _WITHOUT_WORK:
                 continue
-            inner: tuple[Any, ...] = ()
-            if kind in CALLING:
-                inner = (function_graph(operation),)
-            elif kind in LOOPS:
-                inner = loop_graphs(operation) or ()
-            elif kind in BRANCHES:
-                inner = branch_graphs(operation) or ()
-            total += 1 + sum(_operation_count(each, known) for each in inner if each is not None)
+            total += 1 + sum(_operation_count(each, known) for each in called_graphs(operation))
         known[id(graph)] = total
     return known[id(graph)]
 
@@ -330,16 +322,22 @@ def written_inputs(graph: Any) -> list[int]:
     places = {tensor.name: index for index, tensor in enumerate(graph.inputs) if is_handle(tensor)}
     found: dict[int, None] = {}
     for operation in graph.get_operations():
-        if operation.type in READING_OPERATIONS:
-            continue
-        try:
-            only_read = operation.get_attr("_read_only_resource_inputs")
-        except ValueError:  # most kinds of operations lack it
-            only_read = ()
-        for index, tensor in enumerate(operation.inputs):
-            if tensor.name in places and index not in only_read:
-                found[places[tensor.name]] = None
+        for handle in written_by(operation):
+            if handle.name in places:
+                found[places[handle.name]] = None
     return list(found)
+
+
+def written_by(operation: Any) -> list[Any]:
+    """Return the handles that an operation, or a function that it calls, may assign through."""
+    handles = [index for index, tensor in enumerate(operation.inputs) if is_handle(tensor)]
+    if not handles or operation.type in READING_OPERATIONS:
+        return []
+    try:
+        only_read = operation.get_attr("_read_only_resource_inputs")
+    except ValueError:  # most kinds of operations lack it
+        only_read = ()
+    return [operation.inputs[index] for index in handles if index not in only_read]
 
 
 def is_handle(tensor: Any) -> bool:

@@ -84,8 +84,9 @@ class Entry:
         The user's innermost line that it was called from, if there is one.
     taped
         Whether the tapes recorded it.
-    graph
-        The graph of the function, if the entry is a call of one.
+    graph, pending
+        The graph of the function, if the entry is a call of one; whether that call did not run, so that
+        variables are as they were before it.
     custom
         The backward function that a tape used in place of the operation's own.
     superseded
@@ -107,6 +108,7 @@ class Entry:
     frames: tuple[Frame, ...]
     taped: bool = True
     graph: Any = None
+    pending: bool = False
     custom: CustomBackward | None = None
     superseded: bool = False
     within: tuple[tuple[int, ...], tuple[int, ...]] | None = None

@@ -50,5 +50,5 @@ def record_of(concrete: Any, batch: Sequence[Any] | None = None) -> LossRecord:
     if batch is not None:
         given = [recorder.keep(tensor) for tensor in tf.nest.flatten(list(batch), expand_composites=True)]
     outputs = (recorder.keep(stand_in),)
-    recorder.note(Entry("Call", None, (*given, *captured), outputs, (), graph=concrete.graph))
+    recorder.note(Entry("Call", None, (*given, *captured), outputs, (), graph=concrete.graph, pending=True))
     return LossRecord(recorder, stand_in)

@@ -146,8 +146,15 @@ class RunFacts:
         return self.loss_name or "the loss"
 
     @cached_property
+    def at_end(self) -> LossAt | None:
+        """Loss and gradients where the variables are left; ``None`` where they cannot be had in the time."""
+        if self.probe is None or self.step_seconds > self.clock.left:
+            return None
+        return self.probe.evaluate()
+
+    @cached_property
     def recorded(self) -> RecordedLoss | None:
         """An evaluation where a run that went well has ended; ``None`` where it cannot be had in the time."""
         if self.probe is None or self.divergence is not None or self.step_seconds > self.clock.left:
             return None
-        return RecordedLoss(self.probe.record(), self.text)
+        return RecordedLoss(self.probe.record(), self.text, lambda: self.clock.left)

@@ -57,7 +57,7 @@ def _reason(
     import tensorflow as tf
 
     gradients = [] if lost.what == "loss" else probe.evaluate(batch).gradients
-    recorded = RecordedLoss(probe.record(batch), facts.text)
+    recorded = RecordedLoss(probe.record(batch), facts.text, lambda: facts.clock.left)
     if recorded.loss is None:
         return None
     target, diagnosis = NamedTensors(facts.name, (recorded.loss,)), Diagnosis(recorded.evidence)
