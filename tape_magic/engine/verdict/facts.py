@@ -38,6 +38,27 @@ class LossAt:
     gradients: Sequence[Array]
 
 
+@dataclass(frozen=True, eq=False)
+class Domain:
+    """Where a run could move its leaves.
+
+    Attributes
+    ----------
+    start
+        The values that it began with.
+    lower, upper
+        The bounds of each leaf; ``None`` for none.
+    plain
+        Whether the loss alone moves the leaves, and the program changes no variables itself: no weight
+        decay, no constraint, no statistics, no random numbers of Keras's.
+    """
+
+    start: Sequence[Array]
+    lower: Sequence[Any]
+    upper: Sequence[Any]
+    plain: bool
+
+
 class Probe(Protocol):
     """Asks a loss once more, after its run. What it moves, it puts back when it is closed.
 
@@ -46,6 +67,9 @@ class Probe(Protocol):
 
     def values(self) -> list[Array]:
         """Return the values of the leaves as they are."""
+
+    def domain(self) -> Domain:
+        """Return where the run could move the leaves."""
 
     def evaluate(self, batch: Sequence[Any] | None = None) -> LossAt:
         """Return loss and gradients at the variables as they are."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tape_magic.engine.internals.random_state import preserve_random_state
+from tape_magic.engine.minimization import optimizers
 from tape_magic.engine.minimization.data.cursor import DataCursor
 from tape_magic.engine.minimization.keras_loop.protocol import Final, Loop
 from tape_magic.engine.minimization.keras_loop.step_graph import apply_optimizer
@@ -19,7 +20,7 @@ from tape_magic.engine.process.output import hide_output
 from tape_magic.engine.program.snapshot import Snapshot
 from tape_magic.engine.record.loss_record import LossRecord
 from tape_magic.engine.values.tensors import read_all
-from tape_magic.engine.verdict.facts import Array, LossAt
+from tape_magic.engine.verdict.facts import Array, Domain, LossAt
 
 LARGEST = 2**28
 """Most bytes of what a program reaches that are copied, so that it can run in Python again."""
@@ -94,6 +95,20 @@ class LoopProbe:
     def values(self) -> list[Array]:
         """Return the values of the leaves as they are."""
         return [np.array(leaf.value.numpy()) for leaf in self._loop.leaves]
+
+    def domain(self) -> Domain:
+        """Return where the run could move the leaves."""
+        loop, problem = self._loop, self._problem
+        starts = {
+            id(leaf.value): start for leaf, start in zip(problem.leaves, problem.start_values, strict=True)
+        }
+        plain = (
+            len(loop.kept) == len(loop.leaves)
+            and not optimizers.decays(self._optimizer)
+            and not any(getattr(leaf.owner, "constraint", None) for leaf in loop.leaves)
+        )
+        start = [starts[id(leaf.value)] for leaf in loop.leaves]
+        return Domain(start, loop.options.lower, loop.options.upper, plain)
 
     def evaluate(self, batch: Sequence[Any] | None = None) -> LossAt:
         """Return loss and gradients at the variables as they are."""

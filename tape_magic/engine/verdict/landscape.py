@@ -1,0 +1,341 @@
+"""The loss around a point, asked by values and gradients alone: curvatures, and ways down."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from tape_magic.engine.verdict.facts import Array, Clock, Domain, Probe, RunFacts
+
+SMALL = 8
+"""Over at most so many numbers, all second derivatives are taken."""
+
+KRYLOV = 24
+"""The most products with the Hessian for one spectrum."""
+
+AGREED = 0.2
+"""By how much of itself a curvature may change when it is taken over a quarter of the distance."""
+
+DOUBLINGS = 40
+"""The most steps of a search along a line, each twice as long as the one before."""
+
+FARTHEST = 100.0
+"""How far a search along a line goes, by the size of the point or of the run, whichever is larger."""
+
+
+_PRECISE = frozenset({"float32", "float64"})
+
+
+class OutOfTime(Exception):
+    """The time of all evidence is over."""
+
+
+class Unclear(Exception):
+    """The loss has no curvature that differences of gradients show: kinks, noise, or rounding."""
+
+
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    """Curvatures along directions of length 1 that are at right angles to each other.
+
+    Attributes
+    ----------
+    values, vectors
+        The curvatures, the least first, and the directions as columns.
+    slopes
+        The slope of the loss along each.
+    """
+
+    values: Array
+    vectors: Array
+    slopes: Array
+
+    @property
+    def largest(self) -> float:
+        """The curvature that is farthest from zero."""
+        return float(np.abs(self.values).max())
+
+    @property
+    def gains(self) -> Array:
+        """By how much the loss falls along each direction, to second order."""
+        return self.slopes**2 / (2 * self._sizes)
+
+    @property
+    def newton(self) -> Array:
+        """The step to the minimum of the second-order model, with all curvatures taken as positive."""
+        return np.asarray(-self.vectors @ (self.slopes / self._sizes))
+
+    @property
+    def _sizes(self) -> Array:
+        # Below a ten-millionth of the largest, differences of gradients are rounding.
+        return np.maximum(np.abs(self.values), max(1e-7 * self.largest, 1e-300))
+
+
+@dataclass(frozen=True, eq=False)
+class Descent:
+    """A way down along a line, on which the loss never rose.
+
+    Attributes
+    ----------
+    gain
+        By how much the loss is lower at its end.
+    distance
+        How far that is.
+    steepest
+        The steepest slope on the way, by the slope at its beginning.
+    curvature
+        The largest curvature on the way.
+    """
+
+    gain: float
+    distance: float
+    steepest: float
+    curvature: float
+
+
+class Landscape:
+    """The loss around a point.
+
+    Second derivatives are central differences of gradients, over ε^(1/3) of the size of the point. Each
+    question raises :class:`OutOfTime` rather than take longer than there is time, and :class:`Unclear` where
+    the answer would not hold.
+
+    Parameters
+    ----------
+    probe
+        Asks the loss; whoever makes a landscape puts the leaves back.
+    values, domain
+        Where to look, and where the run could move the leaves.
+    clock
+        The time that is left.
+
+    Attributes
+    ----------
+    point
+        All numbers of the leaves in a row, where to look.
+    travelled
+        How far that is from the beginning of the run.
+    """
+
+    def __init__(self, probe: Probe, values: Sequence[Array], domain: Domain, clock: Clock) -> None:
+        self._probe, self._clock, self._cost = probe, clock, 0.0
+        self._like = [(np.shape(value), value.dtype) for value in values]
+        self.point = _flat(values)
+        self.travelled = float(np.linalg.norm(self.point - _flat(domain.start)))
+        self._low = _flat(_full(domain.lower, values, -np.inf))
+        self._high = _flat(_full(domain.upper, values, np.inf))
+
+    @classmethod
+    def of(cls, facts: RunFacts, *, most: int, at_start: bool = False) -> Landscape | None:
+        """Return the loss around the end or the start of a run; ``None`` for what is no such loss.
+
+        It is one over at most so many numbers, in float32 or float64, that the leaves alone decide: without
+        data, and with nothing else that moves the leaves.
+        """
+        probe = facts.probe
+        if probe is None or facts.of_data or any(leaf.dtype not in _PRECISE for leaf in facts.leaves):
+            return None
+        if sum(math.prod(leaf.shape) for leaf in facts.leaves) > most:
+            return None
+        domain = probe.domain()
+        if not domain.plain:
+            return None
+        return cls(probe, domain.start if at_start else probe.values(), domain, facts.clock)
+
+    @property
+    def size(self) -> int:
+        """How many numbers the loss depends on."""
+        return self.point.size
+
+    @cached_property
+    def scale(self) -> float:
+        """The size of the point or of the way to it, whichever is larger; 1 where both are 0."""
+        return max(float(np.linalg.norm(self.point)), self.travelled) or 1.0
+
+    @cached_property
+    def here(self) -> tuple[float, Array]:
+        """Loss and gradient at the point; :class:`Unclear` where two evaluations differ."""
+        (loss, gradient), (again, same) = self.at(self.point), self.at(self.point)
+        if not abs(loss - again) <= self.rounding(loss) or not np.allclose(gradient, same, rtol=1e-3):
+            raise Unclear
+        return loss, np.where(self._free(gradient), gradient, 0.0)
+
+    @cached_property
+    def along_gradient(self) -> Spectrum:
+        """The curvatures in the directions that descent takes."""
+        _, gradient = self.here
+        return self.overall if self.size <= SMALL or not gradient.any() else self._krylov(gradient)
+
+    @cached_property
+    def overall(self) -> Spectrum:
+        """The extreme curvatures; all of them over few numbers."""
+        if self.size <= SMALL:
+            return self._whole()
+        return self._krylov(np.random.default_rng(0).standard_normal(self.size))
+
+    @property
+    def largest(self) -> float:
+        """The largest curvature."""
+        return float(self._steepest.values[-1])
+
+    @property
+    def steepest(self) -> Array:
+        """The direction of the largest curvature."""
+        return np.asarray(self._steepest.vectors[:, -1])
+
+    @property
+    def _steepest(self) -> Spectrum:
+        return max(self.overall, self.along_gradient, key=lambda spectrum: float(spectrum.values[-1]))
+
+    def at(self, point: Array) -> tuple[float, Array]:
+        """Return loss and gradient at a point."""
+        if self._clock.left < self._cost:
+            raise OutOfTime
+        began = time.perf_counter()
+        parts = np.split(point, np.cumsum([math.prod(shape) for shape, _ in self._like])[:-1])
+        pieces = zip(parts, self._like, strict=True)
+        self._probe.place([part.reshape(shape).astype(dtype) for part, (shape, dtype) in pieces])
+        found = self._probe.evaluate()
+        gradient = _flat(found.gradients)
+        if not (math.isfinite(found.loss) and np.isfinite(gradient).all()):
+            raise Unclear
+        self._cost = max(0.5 * self._cost, time.perf_counter() - began)
+        return found.loss, gradient
+
+    def rounding(self, loss: float) -> float:
+        """Return how far two losses may differ by rounding alone."""
+        return 100 * self._epsilon * abs(loss)
+
+    def confirm(self, direction: Array, curvature: float) -> None:
+        """Raise :class:`Unclear` unless a direction has its curvature over a quarter of the distance, too."""
+        again = float(direction @ self._product(direction, 0.25))
+        if not abs(again - curvature) <= AGREED * abs(curvature):
+            raise Unclear
+
+    def descend(self, step: Array, worth: float) -> Descent | None:
+        """Return a way down along a line that lowers the loss by as much as is worth it; ``None`` for none.
+
+        The search begins with the step, and doubles it for as long as the slope leads down. Where the loss
+        rises at once, it begins with less.
+        """
+        loss, gradient = self.here
+        first, length = float(gradient @ step), float(np.linalg.norm(step))
+        if not first < 0 or not length or not math.isfinite(length):
+            return None
+        t = min(1.0, FARTHEST * self.scale / length)
+        slopes, times, lowest = [first], [0.0], loss
+        for _ in range(DOUBLINGS):
+            moved = np.clip(self.point + t * step, self._low, self._high)
+            there, around = self.at(moved)
+            slope = float(around @ np.where(moved == self.point + t * step, step, 0.0))
+            if there > lowest + self.rounding(loss):
+                if len(times) > 1 or t < 1e-3:
+                    return None
+                t /= 4
+                continue
+            slopes.append(slope)
+            times.append(t)
+            lowest = there
+            if loss - there >= worth:
+                bends = np.diff(slopes) / np.diff(times) / length**2
+                return Descent(loss - there, t * length, float(min(slopes) / first), float(bends.max()))
+            t *= 2
+            if slope >= 0 or t * length > FARTHEST * self.scale:
+                return None
+        return None
+
+    def falls(self, direction: Array, worth: float) -> bool:
+        """Return whether the loss falls by as much as is worth it in a direction, without rising before."""
+        loss, _ = self.here
+        lowest, t = loss, self._distance
+        while t <= FARTHEST * self.scale:
+            there, _ = self.at(np.clip(self.point + t * direction, self._low, self._high))
+            if loss - there >= worth:
+                return True
+            if there > lowest + self.rounding(loss):
+                return False
+            lowest, t = min(there, lowest), 2 * t
+        return False
+
+    # -- second derivatives ----------------------------------------------------------------------------
+
+    @property
+    def _epsilon(self) -> float:
+        return float(max(np.finfo(dtype).eps for _, dtype in self._like))
+
+    @property
+    def _distance(self) -> float:
+        return self._epsilon ** (1 / 3) * self.scale
+
+    def _product(self, direction: Array, part: float = 1.0) -> Array:
+        """Return the Hessian times a direction of length 1, over a part of the distance."""
+        distance = part * self._distance
+        _, ahead = self.at(self.point + distance * direction)
+        _, behind = self.at(self.point - distance * direction)
+        return np.where(self._held, 0.0, (ahead - behind) / (2 * distance))
+
+    @cached_property
+    def _held(self) -> Array:
+        """Which numbers a bound holds."""
+        _, gradient = self.here
+        return ~self._free(gradient)
+
+    def _free(self, gradient: Array) -> Array:
+        at_low = (self.point <= self._low) & (gradient >= 0)
+        return ~(at_low | ((self.point >= self._high) & (gradient <= 0)))
+
+    def _whole(self) -> Spectrum:
+        """Return the spectrum of the whole Hessian."""
+        free = np.flatnonzero(~self._held)
+        if not free.size:
+            raise Unclear
+        unit = np.eye(self.size)[free]
+        hessian = np.stack([self._product(direction)[free] for direction in unit])
+        if np.abs(hessian - hessian.T).max() > 0.1 * np.abs(hessian).max():
+            raise Unclear
+        values, vectors = np.linalg.eigh((hessian + hessian.T) / 2)
+        return self._spectrum(values, unit.T @ vectors)
+
+    def _krylov(self, first: Array) -> Spectrum:
+        """Return a spectrum by Lanczos's method with full orthogonalisation, from a first direction."""
+        first = np.where(self._held, 0.0, first)
+        basis = [first / np.linalg.norm(first)]
+        diagonal: list[float] = []
+        beside: list[float] = []
+        while True:
+            product = self._product(basis[-1])
+            diagonal.append(float(basis[-1] @ product))
+            known = np.stack(basis)
+            for _ in range(2):
+                product = product - known.T @ (known @ product)
+            rest = float(np.linalg.norm(product))
+            values, inner = np.linalg.eigh(np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1))
+            errors = rest * np.abs(inner[-1])
+            size = np.abs(values).max()
+            exact = max(errors[0], errors[-1]) <= 0.01 * size or rest <= 1e-4 * size
+            if exact or len(basis) == min(KRYLOV, self.size):
+                return self._spectrum(values, known.T @ inner)
+            basis.append(product / rest)
+            beside.append(rest)
+
+    def _spectrum(self, values: Array, vectors: Array) -> Spectrum:
+        _, gradient = self.here
+        return Spectrum(values, vectors, vectors.T @ gradient)
+
+
+def _flat(values: Sequence[Any]) -> Array:
+    return np.concatenate([np.asarray(value, np.float64).reshape(-1) for value in values])
+
+
+def _full(bounds: Sequence[Any], values: Sequence[Array], none: float) -> list[Array]:
+    given = bounds or [None] * len(values)
+    return [
+        np.broadcast_to(none if bound is None else bound, np.shape(value))
+        for bound, value in zip(given, values, strict=True)
+    ]
