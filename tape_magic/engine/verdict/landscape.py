@@ -16,14 +16,26 @@ from tape_magic.engine.verdict.facts import Array, Clock, Domain, Probe, RunFact
 SMALL = 8
 """Over at most so many numbers, all second derivatives are taken."""
 
-KRYLOV = 24
-"""The most products with the Hessian for one spectrum."""
+FEWEST, PRODUCTS = 4, 12
+"""The fewest and the most products with the Hessian for the extreme curvatures."""
+
+DESCENT_PRODUCTS = 24
+"""The most for the way down, which lies along small curvatures, too."""
+
+BATCHES = 4
+"""Over data, the loss is the mean over so many batches."""
 
 AGREED = 0.2
 """By how much of itself a curvature may change when it is taken over a quarter of the distance."""
 
 DOUBLINGS = 40
 """The most steps of a search along a line, each twice as long as the one before."""
+
+EXACT = 0.02
+"""Up to this share of the largest, the extreme curvatures need not be exact."""
+
+SHORTEST = 1e-3
+"""The least part of a step at which a search along its line gives up."""
 
 FARTHEST = 100.0
 """How far a search along a line goes, by the size of the point or of the run, whichever is larger."""
@@ -83,16 +95,17 @@ class Descent:
 
     Attributes
     ----------
-    gain
-        By how much the loss is lower at its end.
+    end, gain
+        Where it ends, and by how much the loss is lower there.
     distance
-        How far that is.
+        How far that is, but at most the length of Newton's step: minima may be at infinity.
     steepest
         The steepest slope on the way, by the slope at its beginning.
     curvature
         The largest curvature on the way.
     """
 
+    end: Array
     gain: float
     distance: float
     steepest: float
@@ -112,6 +125,8 @@ class Landscape:
         Asks the loss; whoever makes a landscape puts the leaves back.
     values, domain
         Where to look, and where the run could move the leaves.
+    batches
+        What the loss is the mean over; ``None`` in it stands for no data.
     clock
         The time that is left.
 
@@ -123,30 +138,44 @@ class Landscape:
         How far that is from the beginning of the run.
     """
 
-    def __init__(self, probe: Probe, values: Sequence[Array], domain: Domain, clock: Clock) -> None:
-        self._probe, self._clock, self._cost = probe, clock, 0.0
+    def __init__(
+        self,
+        probe: Probe,
+        values: Sequence[Array],
+        domain: Domain,
+        batches: Sequence[Sequence[Any] | None],
+        clock: Clock,
+    ) -> None:
+        self._probe, self._batches, self._clock, self._cost = probe, batches, clock, 0.0
         self._like = [(np.shape(value), value.dtype) for value in values]
-        self.point = _flat(values)
-        self.travelled = float(np.linalg.norm(self.point - _flat(domain.start)))
-        self._low = _flat(_full(domain.lower, values, -np.inf))
-        self._high = _flat(_full(domain.upper, values, np.inf))
+        self.point = flat(values)
+        self.travelled = float(np.linalg.norm(self.point - flat(domain.start)))
+        self._low = flat(_full(domain.lower, values, -np.inf))
+        self._high = flat(_full(domain.upper, values, np.inf))
 
     @classmethod
-    def of(cls, facts: RunFacts, *, most: int, at_start: bool = False) -> Landscape | None:
+    def of(
+        cls, facts: RunFacts, *, most: int, at_start: bool = False, first_batch: int = 0
+    ) -> Landscape | None:
         """Return the loss around the end or the start of a run; ``None`` for what is no such loss.
 
-        It is one over at most so many numbers, in float32 or float64, that the leaves alone decide: without
-        data, and with nothing else that moves the leaves.
+        It is one over at most so many numbers, in float32 or float64, that the leaves alone decide, with
+        nothing else that moves these; over data, the mean over some batches from `first_batch` on.
         """
         probe = facts.probe
-        if probe is None or facts.of_data or any(leaf.dtype not in _PRECISE for leaf in facts.leaves):
+        if probe is None or any(leaf.dtype not in _PRECISE for leaf in facts.leaves):
             return None
         if sum(math.prod(leaf.shape) for leaf in facts.leaves) > most:
             return None
         domain = probe.domain()
         if not domain.plain:
             return None
-        return cls(probe, domain.start if at_start else probe.values(), domain, facts.clock)
+        batches: Sequence[Any] = list(probe.batches(first_batch + BATCHES))[first_batch:]
+        if facts.of_data and not batches:
+            return None
+        return cls(
+            probe, domain.start if at_start else probe.values(), domain, batches or [None], facts.clock
+        )
 
     @property
     def size(self) -> int:
@@ -170,14 +199,16 @@ class Landscape:
     def along_gradient(self) -> Spectrum:
         """The curvatures in the directions that descent takes."""
         _, gradient = self.here
-        return self.overall if self.size <= SMALL or not gradient.any() else self._krylov(gradient)
+        if self.size <= SMALL or not gradient.any():
+            return self.overall
+        return self._krylov(gradient, DESCENT_PRODUCTS)
 
     @cached_property
     def overall(self) -> Spectrum:
         """The extreme curvatures; all of them over few numbers."""
         if self.size <= SMALL:
             return self._whole()
-        return self._krylov(np.random.default_rng(0).standard_normal(self.size))
+        return self._krylov(np.random.default_rng(0).standard_normal(self.size), PRODUCTS)
 
     @property
     def largest(self) -> float:
@@ -201,12 +232,13 @@ class Landscape:
         parts = np.split(point, np.cumsum([math.prod(shape) for shape, _ in self._like])[:-1])
         pieces = zip(parts, self._like, strict=True)
         self._probe.place([part.reshape(shape).astype(dtype) for part, (shape, dtype) in pieces])
-        found = self._probe.evaluate()
-        gradient = _flat(found.gradients)
-        if not (math.isfinite(found.loss) and np.isfinite(gradient).all()):
+        found = [self._probe.evaluate(batch) for batch in self._batches]
+        loss = sum(one.loss for one in found) / len(found)
+        gradient = np.mean([flat(one.gradients) for one in found], axis=0)
+        if not (math.isfinite(loss) and np.isfinite(gradient).all()):
             raise Unclear
         self._cost = max(0.5 * self._cost, time.perf_counter() - began)
-        return found.loss, gradient
+        return loss, gradient
 
     def rounding(self, loss: float) -> float:
         """Return how far two losses may differ by rounding alone."""
@@ -214,41 +246,53 @@ class Landscape:
 
     def confirm(self, direction: Array, curvature: float) -> None:
         """Raise :class:`Unclear` unless a direction has its curvature over a quarter of the distance, too."""
-        again = float(direction @ self._product(direction, 0.25))
-        if not abs(again - curvature) <= AGREED * abs(curvature):
+        if not abs(self.nearby(direction) - curvature) <= AGREED * abs(curvature):
             raise Unclear
 
-    def descend(self, step: Array, worth: float) -> Descent | None:
-        """Return a way down along a line that lowers the loss by as much as is worth it; ``None`` for none.
+    def nearby(self, direction: Array) -> float:
+        """Return the curvature along a direction over a quarter of the distance."""
+        return float(direction @ self._product(direction, 0.25))
 
-        The search begins with the step, and doubles it for as long as the slope leads down. Where the loss
+    def along(self, step: Array, times: float) -> tuple[float, float]:
+        """Return loss and slope at some times a step from the point."""
+        loss, gradient = self.at(self.point + times * step)
+        return loss, float(gradient @ step)
+
+    def descend(self, worth: float) -> Descent | None:
+        """Return a way down that lowers the loss by as much as is worth it; ``None`` for none.
+
+        It goes along Newton's step, which is doubled for as long as the slope leads down. Where the loss
         rises at once, it begins with less.
         """
         loss, gradient = self.here
+        step = self.along_gradient.newton
         first, length = float(gradient @ step), float(np.linalg.norm(step))
         if not first < 0 or not length or not math.isfinite(length):
             return None
         t = min(1.0, FARTHEST * self.scale / length)
-        slopes, times, lowest = [first], [0.0], loss
+        slopes, times, losses = [first], [0.0], [loss]
         for _ in range(DOUBLINGS):
-            moved = np.clip(self.point + t * step, self._low, self._high)
+            straight = self.point + t * step
+            moved = np.clip(straight, self._low, self._high)
             there, around = self.at(moved)
-            slope = float(around @ np.where(moved == self.point + t * step, step, 0.0))
-            if there > lowest + self.rounding(loss):
-                if len(times) > 1 or t < 1e-3:
-                    return None
+            if there > losses[-1] + self.rounding(loss):
+                if len(times) > 1 or t < SHORTEST:
+                    break
                 t /= 4
                 continue
-            slopes.append(slope)
+            slopes.append(float(around @ np.where(moved == straight, step, 0.0)))
             times.append(t)
-            lowest = there
-            if loss - there >= worth:
-                bends = np.diff(slopes) / np.diff(times) / length**2
-                return Descent(loss - there, t * length, float(min(slopes) / first), float(bends.max()))
+            losses.append(there)
             t *= 2
-            if slope >= 0 or t * length > FARTHEST * self.scale:
-                return None
-        return None
+            if slopes[-1] >= 0 or t * length > FARTHEST * self.scale:
+                break
+        if loss - losses[-1] < worth:
+            return None
+        bends = np.diff(slopes) / np.diff(times) / length**2
+        steepest = float(min(slopes) / first)
+        end = np.clip(self.point + times[-1] * step, self._low, self._high)
+        distance = min(1.0, times[-1]) * length
+        return Descent(end, loss - losses[-1], distance, steepest, float(bends.max()))
 
     def falls(self, direction: Array, worth: float) -> bool:
         """Return whether the loss falls by as much as is worth it in a direction, without rising before."""
@@ -271,7 +315,7 @@ class Landscape:
 
     @property
     def _distance(self) -> float:
-        return self._epsilon ** (1 / 3) * self.scale
+        return float(self._epsilon ** (1 / 3) * self.scale)
 
     def _product(self, direction: Array, part: float = 1.0) -> Array:
         """Return the Hessian times a direction of length 1, over a part of the distance."""
@@ -302,7 +346,7 @@ class Landscape:
         values, vectors = np.linalg.eigh((hessian + hessian.T) / 2)
         return self._spectrum(values, unit.T @ vectors)
 
-    def _krylov(self, first: Array) -> Spectrum:
+    def _krylov(self, first: Array, most: int) -> Spectrum:
         """Return a spectrum by Lanczos's method with full orthogonalisation, from a first direction."""
         first = np.where(self._held, 0.0, first)
         basis = [first / np.linalg.norm(first)]
@@ -316,10 +360,9 @@ class Landscape:
                 product = product - known.T @ (known @ product)
             rest = float(np.linalg.norm(product))
             values, inner = np.linalg.eigh(np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1))
-            errors = rest * np.abs(inner[-1])
-            size = np.abs(values).max()
-            exact = max(errors[0], errors[-1]) <= 0.01 * size or rest <= 1e-4 * size
-            if exact or len(basis) == min(KRYLOV, self.size):
+            errors, size = rest * np.abs(inner[-1]), float(np.abs(values).max())
+            exact = most == PRODUCTS and len(basis) >= FEWEST and max(errors[0], errors[-1]) <= EXACT * size
+            if exact or rest <= 1e-4 * size or len(basis) == min(most, self.size):
                 return self._spectrum(values, known.T @ inner)
             basis.append(product / rest)
             beside.append(rest)
@@ -329,8 +372,10 @@ class Landscape:
         return Spectrum(values, vectors, vectors.T @ gradient)
 
 
-def _flat(values: Sequence[Any]) -> Array:
-    return np.concatenate([np.asarray(value, np.float64).reshape(-1) for value in values])
+def flat(values: Sequence[Any]) -> Array:
+    """Return all numbers of some values in a row, float64."""
+    row: Array = np.concatenate([np.asarray(value, np.float64).reshape(-1) for value in values])
+    return row
 
 
 def _full(bounds: Sequence[Any], values: Sequence[Array], none: float) -> list[Array]:

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from tape_magic.engine.verdict import pace
 from tape_magic.engine.verdict.facts import Array, RunFacts
-from tape_magic.engine.verdict.landscape import Descent, Landscape, Spectrum
-from tape_magic.engine.verdict.words import number, rate_cure, rounded_down
+from tape_magic.engine.verdict.landscape import BATCHES, SMALL, Descent, Landscape
+from tape_magic.engine.verdict.words import number
 from tape_magic.results.findings import Finding, FindingKind
 from tape_magic.results.minimum import StopReason
 
@@ -16,34 +17,29 @@ MOST = 10_000
 """The most numbers for which an end is checked."""
 
 SHARE = 0.05
-"""What is left is worth it from this share of what the run has gained, or of the loss."""
+"""What is left is worth it from this share of the loss, and of what the run has gained."""
 
 LEAST = 1e-3
 """What is left at a point where a run settled is worth it from this share of the loss, or of 1."""
 
+FAR, FAR_OF_SETTLED = 0.05, 0.5
+"""A way down is worth it, too, if it is as long as this share of the way that the run took."""
+
 NEGATIVE = 1e-3
 """A curvature below zero by this share of the largest leads down."""
 
-TIMES = 10.0
-"""Steps are too short where they could be at least so many times as long."""
+FLAT = 10.0
+"""A point is flat if the way down becomes so many times as steep as it begins."""
 
-NARROW = 1_000.0
-"""A valley is narrow where its curvatures are at least so many times as large across it as along it."""
+SLOW, SLOW_IN_VALLEY = 1e-4, 5e-3
+"""The shares of the loss that a slow step changes it by, at most."""
 
-SLOW = 1e-4
-"""A run is slow if a step changes the loss by less than this share of itself."""
-
-SLOW_IN_VALLEY = 1e-3
-
-FEWEST = 50
-"""A run of fewer steps was not meant to get anywhere."""
-
-_CHECKED = frozenset(
+_SETTLED = frozenset(
     {StopReason.TOLERANCE, StopReason.SETTLED, StopReason.GRADIENT, StopReason.METHOD_CONVERGED}
 )
 _CUT_OFF = frozenset({StopReason.STEPS, StopReason.TIME})
 
-_CURES = {
+_LOWER = {
     StopReason.TOLERANCE: "lower --tol",
     StopReason.SETTLED: "set a lower --tol",
     StopReason.GRADIENT: "lower --gtol",
@@ -53,122 +49,105 @@ _CURES = {
 def look(facts: RunFacts) -> Iterator[Finding]:
     """Find what kept a run from its minimum, by a way down that is really there.
 
-    A run that a rule ended is always asked; one that its limit cut off only where its loss fell slowly.
+    Where a rule ended the run, the point is always checked; where the limit did, only if the loss fell
+    slowly. Over data, whose losses scatter, nothing but too short steps is found.
     """
-    settled = facts.reason in _CHECKED
-    if not settled and (facts.reason not in _CUT_OFF or facts.rate is None or _speed(facts) > SLOW_IN_VALLEY):
-        return
+    if facts.of_data:
+        yield from _slow_over_data(facts)
+    elif facts.reason in _SETTLED:
+        yield from _settled(facts)
+    elif facts.reason in _CUT_OFF and facts.rate is not None:
+        yield from _cut_off(facts)
+
+
+def _settled(facts: RunFacts) -> Iterator[Finding]:
     landscape = Landscape.of(facts, most=MOST)
     if landscape is None:
         return
     loss, _ = landscape.here
-    worth = _worth(facts, loss, settled=settled)
-    if settled and (finding := _saddle(facts, landscape, worth)) is not None:
-        yield finding
+    worth = LEAST * max(1.0, abs(loss))
+    if (saddle := _saddle(facts, landscape, worth)) is not None:
+        yield saddle
         return
-    spectrum = landscape.along_gradient
-    if not spectrum.slopes.any():
+    way = landscape.descend(worth)
+    if way is None:
+        if _falls_from_flat(landscape, worth):
+            yield _flat(facts, landscape, "it settled at a flat point", "start elsewhere")
+    elif way.steepest >= FLAT:
+        yield _flat(facts, landscape, "it settled at a flat point", "start elsewhere")
+    elif _matters(facts, landscape, way, FAR_OF_SETTLED):
+        yield (
+            pace.too_slow(facts, landscape, way)
+            or pace.narrow_valley(facts, landscape)
+            or _flat(facts, landscape, "it settled where the loss still falls", "")
+        )
+
+
+def _cut_off(facts: RunFacts) -> Iterator[Finding]:
+    speed = pace.speed(facts)
+    if speed > SLOW_IN_VALLEY or (landscape := Landscape.of(facts, most=MOST)) is None:
         return
-    way = landscape.descend(spectrum.newton, worth)
-    if way is None or not _matters(facts, landscape, way, loss, settled=settled):
+    way = landscape.descend(SHARE * abs(landscape.here[0]))
+    if way is None or not _matters(facts, landscape, way, FAR):
         return
-    flat = way.steepest >= TIMES
-    if settled and flat:
-        yield _flat(facts, landscape, "it settled at a flat point", "start elsewhere, or ")
-    elif (finding := _too_slow(facts, landscape, way, settled=settled)) is not None:
-        yield finding
-    elif (finding := _valley(facts, landscape, spectrum)) is not None:
-        yield finding
-    elif settled:
-        yield _flat(facts, landscape, "it settled where the loss still falls", "")
+    found = pace.too_slow(facts, landscape, way) if speed <= SLOW else None
+    if found := found or pace.narrow_valley(facts, landscape):
+        yield found
 
 
-def _speed(facts: RunFacts) -> float:
-    """Return the share of itself by which a step changes the loss at the end; infinite if it does not fall."""
-    first, last = facts.first_step, int(facts.steps[-1])
-    if last - first < FEWEST:
-        return np.inf
-    tail = facts.steps >= last - (last - first) / 10
-    losses = facts.losses[tail]
-    if (np.diff(losses) <= 0).mean() < 0.95:
-        return np.inf
-    steps = int(facts.steps[-1] - facts.steps[tail][0])
-    return float(losses[0] - losses[-1]) / max(1, steps) / max(abs(float(losses[-1])), 1e-300)
+def _slow_over_data(facts: RunFacts) -> Iterator[Finding]:
+    if facts.rate is None or pace.speed(facts) > SLOW:
+        return
+    landscape = Landscape.of(facts, most=MOST)
+    if landscape is None:
+        return
+    way = landscape.descend(SHARE * abs(landscape.here[0]))
+    if way is None or not _matters(facts, landscape, way, FAR):
+        return
+    others = Landscape.of(facts, most=MOST, first_batch=BATCHES)
+    if others is not None:  # what leads down for some batches alone is no way down
+        loss, _ = others.here
+        if loss - others.at(way.end)[0] < SHARE * abs(loss):
+            return
+    if found := pace.too_slow(facts, landscape, way):
+        yield found
 
 
-def _worth(facts: RunFacts, loss: float, *, settled: bool) -> float:
-    """Return by how much the loss could be lower where that is worth a word."""
-    if settled:
-        return LEAST * max(1.0, abs(loss))
-    return SHARE * abs(loss)
-
-
-def _matters(
-    facts: RunFacts, landscape: Landscape, way: Descent, loss: float, *, settled: bool
-) -> bool:
-    """Return whether a way down is worth it beside what the run has gained, or has moved."""
-    gained = float(facts.losses[0]) - loss
-    far = 0.5 if settled else 0.1
+def _matters(facts: RunFacts, landscape: Landscape, way: Descent, far: float) -> bool:
+    """Return whether a way down is worth it beside what the run has gained, or how far it has come."""
+    gained = float(facts.losses[0]) - landscape.here[0]
     return way.gain >= SHARE * gained or way.distance >= far * landscape.travelled
 
 
 def _saddle(facts: RunFacts, landscape: Landscape, worth: float) -> Finding | None:
     spectrum = landscape.overall
-    least = float(spectrum.values[0])
+    least, direction = float(spectrum.values[0]), spectrum.vectors[:, 0]
     if least >= -NEGATIVE * spectrum.largest:
         return None
-    direction = spectrum.vectors[:, 0]
     if not (landscape.falls(direction, worth) and landscape.falls(-direction, worth)):
         return None
     landscape.confirm(direction, least)
-    name = _name_along(facts, direction)
-    along = f"along {name}" if name else "along one direction"
-    text = f"it settled at a saddle: the loss falls both ways {along} (curvature {number(least)})"
+    name = _name_along(facts, direction) or "one direction"
+    text = f"it settled at a saddle: the loss falls both ways along {name} (curvature {number(least)})"
     return Finding(FindingKind.SADDLE, text, {"curvature": least}, None, "start elsewhere")
 
 
-def _flat(facts: RunFacts, landscape: Landscape, what: str, front: str) -> Finding:
-    _, gradient = landscape.here
-    size = float(np.linalg.norm(gradient))
+def _falls_from_flat(landscape: Landscape, worth: float) -> bool:
+    """Return whether the loss falls from a point where slopes and curvatures are zero, as x³ does at 0."""
+    spectrum = landscape.overall
+    if landscape.size > SMALL or spectrum.slopes.any() or spectrum.largest * landscape.scale**2 > worth:
+        return False
+    unit = np.eye(landscape.size)
+    return any(landscape.falls(sign * direction, worth) for direction in unit for sign in (1.0, -1.0))
+
+
+def _flat(facts: RunFacts, landscape: Landscape, what: str, first: str) -> Finding:
+    size = float(np.linalg.norm(landscape.here[1]))
     curvature = landscape.along_gradient.largest
     text = f"{what} (|∂| = {number(size, 2)}, curvature {number(curvature, 2)}), not at a minimum"
-    cure = front + _CURES[facts.reason] if facts.reason in _CURES else "start elsewhere"
+    cures = [first, _LOWER.get(facts.reason, "")]
+    cure = ", or ".join(filter(None, cures)) or "start elsewhere"
     return Finding(FindingKind.FLAT_POINT, text, {"gradient": size, "curvature": curvature}, None, cure)
-
-
-def _too_slow(
-    facts: RunFacts, landscape: Landscape, way: Descent, *, settled: bool
-) -> Finding | None:
-    """Find that the steps could be ten times as long, which every curvature on the way allows."""
-    if facts.rate is None or facts.stability is None or not (settled or _speed(facts) <= SLOW):
-        return None
-    curvature = max(landscape.largest, way.curvature)
-    if curvature <= 0 or 1 / curvature < TIMES * facts.rate:
-        return None
-    rate = rounded_down(1 / curvature)
-    times = rate / facts.rate
-    text = f"each step could be {number(rounded_down(times, 2))} times as long"
-    evidence = {"rate": facts.rate, "curvature": curvature, "times": times}
-    return Finding(FindingKind.TOO_SLOW, text, evidence, None, rate_cure(facts, rate))
-
-
-def _valley(facts: RunFacts, landscape: Landscape, spectrum: Spectrum) -> Finding | None:
-    """Find that most of what is left lies along curvatures that are far below the largest."""
-    if facts.rate is None:
-        return None
-    gains, sizes = spectrum.gains, np.abs(spectrum.values)
-    largest = landscape.largest
-    low = sizes <= largest / NARROW
-    if gains[low].sum() < 0.5 * gains.sum() or not low.any():
-        return None
-    along = float(np.average(sizes[low], weights=gains[low]))
-    landscape.confirm(landscape.steepest, largest)
-    ratio = largest / max(along, 1e-7 * largest)
-    names = [leaf.name for leaf in facts.leaves]
-    what = f"{', '.join(names[:-1])} and {names[-1]}" if 1 < len(names) < 4 else "the variables"
-    text = f"a narrow valley: 1 : {rounded_down(ratio, 2):,.0f}"
-    evidence = {"ratio": ratio, "largest": largest, "along": along}
-    return Finding(FindingKind.ILL_CONDITIONED, text, evidence, None, f"lbfgs, or scale {what} alike")
 
 
 def _name_along(facts: RunFacts, direction: Array) -> str:

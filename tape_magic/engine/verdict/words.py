@@ -21,7 +21,7 @@ def number(value: float, digits: int = 3) -> str:
     front = front.rstrip("0").rstrip(".") if "." in front else front
     times = "" if front in ("1", "-1") else f"{front}·"
     sign = "−" if front == "-1" else ""
-    return f"{sign}{times}10{superscript(int(power))}".replace("-", "−")
+    return f"{sign}{times}10{superscript(int(power)).replace('-', '⁻')}".replace("-", "−")
 
 
 def rounded_down(value: float, digits: int = 1) -> float:
@@ -31,7 +31,7 @@ def rounded_down(value: float, digits: int = 1) -> float:
     (0.04, 0.16)
     """
     places = digits - 1 - math.floor(math.log10(value))
-    return float(f"{math.floor(value * 10**places * (1 + 1e-9)) / 10**places:.{digits}g}")
+    return float(f"{math.floor(value * 10**places * (1 + 1e-6)) / 10**places:.{digits}g}")
 
 
 def rate_cure(facts: RunFacts, rate: float) -> str:
