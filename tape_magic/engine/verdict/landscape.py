@@ -31,14 +31,17 @@ AGREED = 0.2
 DOUBLINGS = 40
 """The most steps of a search along a line, each twice as long as the one before."""
 
-EXACT = 0.02
-"""Up to this share of the largest, the extreme curvatures need not be exact."""
+SAME = 0.02
+"""By how much of itself, at most, two more products change what is known well enough."""
 
 SHORTEST = 1e-3
 """The least part of a step at which a search along its line gives up."""
 
 FARTHEST = 100.0
-"""How far a search along a line goes, by the size of the point or of the run, whichever is larger."""
+"""How far a search along a line begins at most, by :attr:`Landscape.scale`; it ends as many times as far."""
+
+FROM_ZERO = 0.1
+"""The least size of a run that began at 0."""
 
 
 _PRECISE = frozenset({"float32", "float64"})
@@ -62,11 +65,14 @@ class Spectrum:
         The curvatures, the least first, and the directions as columns.
     slopes
         The slope of the loss along each.
+    error
+        Curvatures below this share of the largest are rounding.
     """
 
     values: Array
     vectors: Array
     slopes: Array
+    error: float
 
     @property
     def largest(self) -> float:
@@ -76,7 +82,7 @@ class Spectrum:
     @property
     def gains(self) -> Array:
         """By how much the loss falls along each direction, to second order."""
-        return self.slopes**2 / (2 * self._sizes)
+        return np.asarray(self.slopes**2 / (2 * self._sizes))
 
     @property
     def newton(self) -> Array:
@@ -85,8 +91,7 @@ class Spectrum:
 
     @property
     def _sizes(self) -> Array:
-        # Below a ten-millionth of the largest, differences of gradients are rounding.
-        return np.maximum(np.abs(self.values), max(1e-7 * self.largest, 1e-300))
+        return np.maximum(np.abs(self.values), max(self.error * self.largest, 1e-300))
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,9 +120,10 @@ class Descent:
 class Landscape:
     """The loss around a point.
 
-    Second derivatives are central differences of gradients, over ε^(1/3) of the size of the point. Each
-    question raises :class:`OutOfTime` rather than take longer than there is time, and :class:`Unclear` where
-    the answer would not hold.
+    Second derivatives are differences of gradients, over ε^(1/3) of the size of the point: they are those of
+    places nearby, and what follows from them is looked at by the loss itself. Each question raises
+    :class:`OutOfTime` rather than take longer than there is time, and :class:`Unclear` where the answer would
+    not hold.
 
     Parameters
     ----------
@@ -184,8 +190,12 @@ class Landscape:
 
     @cached_property
     def scale(self) -> float:
-        """The size of the point or of the way to it, whichever is larger; 1 where both are 0."""
-        return max(float(np.linalg.norm(self.point)), self.travelled) or 1.0
+        """The size of the point or of the way to it, whichever is larger.
+
+        A run that began at 0 and did not get far has none, and gets one of its own.
+        """
+        size = float(np.linalg.norm(self.point))
+        return max(size, self.travelled, FROM_ZERO if size == self.travelled else 0.0)
 
     @cached_property
     def here(self) -> tuple[float, Array]:
@@ -213,16 +223,12 @@ class Landscape:
     @property
     def largest(self) -> float:
         """The largest curvature."""
-        return float(self._steepest.values[-1])
+        return float(self.overall.values[-1])
 
     @property
     def steepest(self) -> Array:
         """The direction of the largest curvature."""
-        return np.asarray(self._steepest.vectors[:, -1])
-
-    @property
-    def _steepest(self) -> Spectrum:
-        return max(self.overall, self.along_gradient, key=lambda spectrum: float(spectrum.values[-1]))
+        return np.asarray(self.overall.vectors[:, -1])
 
     def at(self, point: Array) -> tuple[float, Array]:
         """Return loss and gradient at a point."""
@@ -284,7 +290,7 @@ class Landscape:
             times.append(t)
             losses.append(there)
             t *= 2
-            if slopes[-1] >= 0 or t * length > FARTHEST * self.scale:
+            if slopes[-1] >= 0 or t * length > FARTHEST**2 * self.scale:
                 break
         if loss - losses[-1] < worth:
             return None
@@ -321,8 +327,7 @@ class Landscape:
         """Return the Hessian times a direction of length 1, over a part of the distance."""
         distance = part * self._distance
         _, ahead = self.at(self.point + distance * direction)
-        _, behind = self.at(self.point - distance * direction)
-        return np.where(self._held, 0.0, (ahead - behind) / (2 * distance))
+        return np.where(self._held, 0.0, (ahead - self.here[1]) / distance)
 
     @cached_property
     def _held(self) -> Array:
@@ -347,11 +352,15 @@ class Landscape:
         return self._spectrum(values, unit.T @ vectors)
 
     def _krylov(self, first: Array, most: int) -> Spectrum:
-        """Return a spectrum by Lanczos's method with full orthogonalisation, from a first direction."""
+        """Return a spectrum by Lanczos's method with full orthogonalisation, from a first direction.
+
+        It has enough directions once the extreme curvatures stay, and what the loss would gain does.
+        """
         first = np.where(self._held, 0.0, first)
         basis = [first / np.linalg.norm(first)]
         diagonal: list[float] = []
         beside: list[float] = []
+        before = [np.zeros(3)] * 2
         while True:
             product = self._product(basis[-1])
             diagonal.append(float(basis[-1] @ product))
@@ -360,16 +369,19 @@ class Landscape:
                 product = product - known.T @ (known @ product)
             rest = float(np.linalg.norm(product))
             values, inner = np.linalg.eigh(np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1))
-            errors, size = rest * np.abs(inner[-1]), float(np.abs(values).max())
-            exact = most == PRODUCTS and len(basis) >= FEWEST and max(errors[0], errors[-1]) <= EXACT * size
-            if exact or rest <= 1e-4 * size or len(basis) == min(most, self.size):
-                return self._spectrum(values, known.T @ inner)
+            found = self._spectrum(values, known.T @ inner)
+            now = np.array([values[0], values[-1], found.gains.sum()])
+            scale = np.array([found.largest, found.largest, now[2]])
+            stays = len(basis) >= FEWEST and all(np.all(np.abs(now - one) <= SAME * scale) for one in before)
+            if stays or rest <= 1e-4 * found.largest or len(basis) == min(most, self.size):
+                return found
+            before = [before[1], now]
             basis.append(product / rest)
             beside.append(rest)
 
     def _spectrum(self, values: Array, vectors: Array) -> Spectrum:
         _, gradient = self.here
-        return Spectrum(values, vectors, vectors.T @ gradient)
+        return Spectrum(values, vectors, vectors.T @ gradient, float(0.1 * self._epsilon ** (2 / 3)))
 
 
 def flat(values: Sequence[Any]) -> Array:

@@ -16,7 +16,7 @@ from tape_magic.results.minimum import StopReason
 MOST = 10_000
 """The most numbers for which an end is checked."""
 
-SHARE = 0.05
+SHARE, SHARE_OF_SETTLED = 0.05, 0.2
 """What is left is worth it from this share of the loss, and of what the run has gained."""
 
 LEAST = 1e-3
@@ -75,7 +75,7 @@ def _settled(facts: RunFacts) -> Iterator[Finding]:
             yield _flat(facts, landscape, "it settled at a flat point", "start elsewhere")
     elif way.steepest >= FLAT:
         yield _flat(facts, landscape, "it settled at a flat point", "start elsewhere")
-    elif _matters(facts, landscape, way, FAR_OF_SETTLED):
+    elif _matters(facts, landscape, way, SHARE_OF_SETTLED, FAR_OF_SETTLED):
         yield (
             pace.too_slow(facts, landscape, way)
             or pace.narrow_valley(facts, landscape)
@@ -88,7 +88,7 @@ def _cut_off(facts: RunFacts) -> Iterator[Finding]:
     if speed > SLOW_IN_VALLEY or (landscape := Landscape.of(facts, most=MOST)) is None:
         return
     way = landscape.descend(SHARE * abs(landscape.here[0]))
-    if way is None or not _matters(facts, landscape, way, FAR):
+    if way is None or not _matters(facts, landscape, way, SHARE, FAR):
         return
     found = pace.too_slow(facts, landscape, way) if speed <= SLOW else None
     if found := found or pace.narrow_valley(facts, landscape):
@@ -102,7 +102,7 @@ def _slow_over_data(facts: RunFacts) -> Iterator[Finding]:
     if landscape is None:
         return
     way = landscape.descend(SHARE * abs(landscape.here[0]))
-    if way is None or not _matters(facts, landscape, way, FAR):
+    if way is None or not _matters(facts, landscape, way, SHARE, FAR):
         return
     others = Landscape.of(facts, most=MOST, first_batch=BATCHES)
     if others is not None:  # what leads down for some batches alone is no way down
@@ -113,10 +113,10 @@ def _slow_over_data(facts: RunFacts) -> Iterator[Finding]:
         yield found
 
 
-def _matters(facts: RunFacts, landscape: Landscape, way: Descent, far: float) -> bool:
+def _matters(facts: RunFacts, landscape: Landscape, way: Descent, share: float, far: float) -> bool:
     """Return whether a way down is worth it beside what the run has gained, or how far it has come."""
     gained = float(facts.losses[0]) - landscape.here[0]
-    return way.gain >= SHARE * gained or way.distance >= far * landscape.travelled
+    return way.gain >= share * gained or way.distance >= far * landscape.travelled
 
 
 def _saddle(facts: RunFacts, landscape: Landscape, worth: float) -> Finding | None:
