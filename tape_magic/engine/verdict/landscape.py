@@ -176,6 +176,7 @@ class Landscape:
         domain = probe.domain()
         if not domain.plain:
             return None
+        probe.back()
         batches: Sequence[Any] = list(probe.batches(first_batch + BATCHES))[first_batch:]
         if facts.of_data and not batches:
             return None
@@ -284,7 +285,7 @@ class Landscape:
             if there > losses[-1] + self.rounding(loss):
                 if len(times) > 1 or t < SHORTEST:
                     break
-                t /= 4
+                t /= 2
                 continue
             slopes.append(float(around @ np.where(moved == straight, step, 0.0)))
             times.append(t)

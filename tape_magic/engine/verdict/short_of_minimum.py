@@ -22,7 +22,7 @@ SHARE, SHARE_OF_SETTLED = 0.05, 0.2
 LEAST = 1e-3
 """What is left at a point where a run settled is worth it from this share of the loss, or of 1."""
 
-FAR, FAR_OF_SETTLED = 0.05, 0.5
+FAR, FAR_OF_SETTLED = 0.03, 0.5
 """A way down is worth it, too, if it is as long as this share of the way that the run took."""
 
 NEGATIVE = 1e-3
