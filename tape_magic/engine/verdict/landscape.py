@@ -133,8 +133,8 @@ class Landscape:
         Where to look, and where the run could move the leaves.
     batches
         What the loss is the mean over; ``None`` in it stands for no data.
-    clock
-        The time that is left.
+    clock, cost
+        The time that is left, and how long an evaluation is thought to take before there was one.
 
     Attributes
     ----------
@@ -151,8 +151,9 @@ class Landscape:
         domain: Domain,
         batches: Sequence[Sequence[Any] | None],
         clock: Clock,
+        cost: float,
     ) -> None:
-        self._probe, self._batches, self._clock, self._cost = probe, batches, clock, 0.0
+        self._probe, self._batches, self._clock, self._cost = probe, batches, clock, cost
         self._like = [(np.shape(value), value.dtype) for value in values]
         self.point = flat(values)
         self.travelled = float(np.linalg.norm(self.point - flat(domain.start)))
@@ -180,9 +181,8 @@ class Landscape:
         batches: Sequence[Any] = list(probe.batches(first_batch + BATCHES))[first_batch:]
         if facts.of_data and not batches:
             return None
-        return cls(
-            probe, domain.start if at_start else probe.values(), domain, batches or [None], facts.clock
-        )
+        values = domain.start if at_start else probe.values()
+        return cls(probe, values, domain, batches or [None], facts.clock, facts.step_seconds)
 
     @property
     def size(self) -> int:
@@ -238,7 +238,8 @@ class Landscape:
         began = time.perf_counter()
         parts = np.split(point, np.cumsum([math.prod(shape) for shape, _ in self._like])[:-1])
         pieces = zip(parts, self._like, strict=True)
-        self._probe.place([part.reshape(shape).astype(dtype) for part, (shape, dtype) in pieces])
+        with np.errstate(over="ignore"):  # what is too large for float32 is no place to look
+            self._probe.place([part.reshape(shape).astype(dtype) for part, (shape, dtype) in pieces])
         found = [self._probe.evaluate(batch) for batch in self._batches]
         loss = sum(one.loss for one in found) / len(found)
         gradient = np.mean([flat(one.gradients) for one in found], axis=0)

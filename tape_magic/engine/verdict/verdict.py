@@ -21,11 +21,11 @@ Look = Callable[[RunFacts], Iterable[Finding]]
 
 LOOKS: tuple[Look, ...] = (
     not_finite.look,
-    still_falling.look,
     runaway.look,
-    short_of_minimum.look,
     broadcast.look,
     softmax_twice.look,
+    still_falling.look,
+    short_of_minimum.look,
 )
 """All kinds of evidence, the most telling and the cheapest first."""
 
