@@ -12,15 +12,17 @@ from typing import Any
 import numpy as np
 
 from tape_magic.engine.verdict.facts import Array, Clock, Domain, Probe, RunFacts
+from tape_magic.engine.verdict.spectrum import (
+    DESCENT_PRODUCTS,
+    PRODUCTS,
+    Spectrum,
+    Unclear,
+    lanczos,
+    whole,
+)
 
 SMALL = 8
 """Over at most so many numbers, all second derivatives are taken."""
-
-FEWEST, PRODUCTS = 4, 12
-"""The fewest and the most products with the Hessian for the extreme curvatures."""
-
-DESCENT_PRODUCTS = 24
-"""The most for the way down, which lies along small curvatures, too."""
 
 BATCHES = 4
 """Over data, the loss is the mean over so many batches."""
@@ -30,9 +32,6 @@ AGREED = 0.2
 
 DOUBLINGS = 40
 """The most steps of a search along a line, each twice as long as the one before."""
-
-SAME = 0.02
-"""By how much of itself, at most, two more products change what is known well enough."""
 
 SHORTEST = 1e-3
 """The least part of a step at which a search along its line gives up."""
@@ -49,49 +48,6 @@ _PRECISE = frozenset({"float32", "float64"})
 
 class OutOfTime(Exception):
     """The time of all evidence is over."""
-
-
-class Unclear(Exception):
-    """The loss has no curvature that differences of gradients show: kinks, noise, or rounding."""
-
-
-@dataclass(frozen=True, eq=False)
-class Spectrum:
-    """Curvatures along directions of length 1 that are at right angles to each other.
-
-    Attributes
-    ----------
-    values, vectors
-        The curvatures, the least first, and the directions as columns.
-    slopes
-        The slope of the loss along each.
-    error
-        Curvatures below this share of the largest are rounding.
-    """
-
-    values: Array
-    vectors: Array
-    slopes: Array
-    error: float
-
-    @property
-    def largest(self) -> float:
-        """The curvature that is farthest from zero."""
-        return float(np.abs(self.values).max())
-
-    @property
-    def gains(self) -> Array:
-        """By how much the loss falls along each direction, to second order."""
-        return np.asarray(self.slopes**2 / (2 * self._sizes))
-
-    @property
-    def newton(self) -> Array:
-        """The step to the minimum of the second-order model, with all curvatures taken as positive."""
-        return np.asarray(-self.vectors @ (self.slopes / self._sizes))
-
-    @property
-    def _sizes(self) -> Array:
-        return np.maximum(np.abs(self.values), max(self.error * self.largest, 1e-300))
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,8 +76,8 @@ class Descent:
 class Landscape:
     """The loss around a point.
 
-    Second derivatives are differences of gradients, over ε^(1/3) of the size of the point: they are those of
-    places nearby, and what follows from them is looked at by the loss itself. Each question raises
+    Second derivatives are differences of gradients, over ε^(1/3) of the size of the point; what follows from
+    them is looked at by the loss itself. Each question raises
     :class:`OutOfTime` rather than take longer than there is time, and :class:`Unclear` where the answer would
     not hold.
 
@@ -212,14 +168,16 @@ class Landscape:
         _, gradient = self.here
         if self.size <= SMALL or not gradient.any():
             return self.overall
-        return self._krylov(gradient, DESCENT_PRODUCTS)
+        return lanczos(self._product, gradient, gradient, DESCENT_PRODUCTS, self._error)
 
     @cached_property
     def overall(self) -> Spectrum:
         """The extreme curvatures; all of them over few numbers."""
+        _, gradient = self.here
         if self.size <= SMALL:
-            return self._whole()
-        return self._krylov(np.random.default_rng(0).standard_normal(self.size), PRODUCTS)
+            return whole(self._exact_product, gradient, ~self._held, self._error)
+        anywhere = np.random.default_rng(0).standard_normal(self.size)
+        return lanczos(self._product, gradient, np.where(self._held, 0.0, anywhere), PRODUCTS, self._error)
 
     @property
     def largest(self) -> float:
@@ -302,6 +260,10 @@ class Landscape:
         distance = min(1.0, times[-1]) * length
         return Descent(end, loss - losses[-1], distance, steepest, float(bends.max()))
 
+    def bends_from_level(self, direction: Array, curvature: float) -> bool:
+        """Return whether it is its curvature, and no slope, that a direction of length 1 owes its way down to."""
+        return abs(float(self.here[1] @ direction)) <= AGREED * abs(curvature) * self._distance
+
     def falls(self, direction: Array, worth: float) -> bool:
         """Return whether the loss falls by as much as is worth it in a direction, without rising before."""
         loss, _ = self.here
@@ -325,11 +287,20 @@ class Landscape:
     def _distance(self) -> float:
         return float(self._epsilon ** (1 / 3) * self.scale)
 
+    @property
+    def _error(self) -> float:
+        """The share of the largest curvature below which others are rounding."""
+        return float(0.1 * self._epsilon ** (2 / 3))
+
     def _product(self, direction: Array, part: float = 1.0) -> Array:
         """Return the Hessian times a direction of length 1, over a part of the distance."""
         distance = part * self._distance
         _, ahead = self.at(self.point + distance * direction)
         return np.where(self._held, 0.0, (ahead - self.here[1]) / distance)
+
+    def _exact_product(self, direction: Array) -> Array:
+        """Return the same by central differences, for which small curvatures are not lost in large ones."""
+        return np.asarray(self._product(direction) - self._product(-direction)) / 2
 
     @cached_property
     def _held(self) -> Array:
@@ -340,50 +311,6 @@ class Landscape:
     def _free(self, gradient: Array) -> Array:
         at_low = (self.point <= self._low) & (gradient >= 0)
         return ~(at_low | ((self.point >= self._high) & (gradient <= 0)))
-
-    def _whole(self) -> Spectrum:
-        """Return the spectrum of the whole Hessian."""
-        free = np.flatnonzero(~self._held)
-        if not free.size:
-            raise Unclear
-        unit = np.eye(self.size)[free]
-        hessian = np.stack([self._product(direction)[free] for direction in unit])
-        if np.abs(hessian - hessian.T).max() > 0.1 * np.abs(hessian).max():
-            raise Unclear
-        values, vectors = np.linalg.eigh((hessian + hessian.T) / 2)
-        return self._spectrum(values, unit.T @ vectors)
-
-    def _krylov(self, first: Array, most: int) -> Spectrum:
-        """Return a spectrum by Lanczos's method with full orthogonalisation, from a first direction.
-
-        It has enough directions once the extreme curvatures stay, and what the loss would gain does.
-        """
-        first = np.where(self._held, 0.0, first)
-        basis = [first / np.linalg.norm(first)]
-        diagonal: list[float] = []
-        beside: list[float] = []
-        before = [np.zeros(3)] * 2
-        while True:
-            product = self._product(basis[-1])
-            diagonal.append(float(basis[-1] @ product))
-            known = np.stack(basis)
-            for _ in range(2):
-                product = product - known.T @ (known @ product)
-            rest = float(np.linalg.norm(product))
-            values, inner = np.linalg.eigh(np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1))
-            found = self._spectrum(values, known.T @ inner)
-            now = np.array([values[0], values[-1], found.gains.sum()])
-            scale = np.array([found.largest, found.largest, now[2]])
-            stays = len(basis) >= FEWEST and all(np.all(np.abs(now - one) <= SAME * scale) for one in before)
-            if stays or rest <= 1e-4 * found.largest or len(basis) == min(most, self.size):
-                return found
-            before = [before[1], now]
-            basis.append(product / rest)
-            beside.append(rest)
-
-    def _spectrum(self, values: Array, vectors: Array) -> Spectrum:
-        _, gradient = self.here
-        return Spectrum(values, vectors, vectors.T @ gradient, float(0.1 * self._epsilon ** (2 / 3)))
 
 
 def flat(values: Sequence[Any]) -> Array:

@@ -25,8 +25,8 @@ LEAST = 1e-3
 FAR, FAR_OF_SETTLED = 0.03, 0.5
 """A way down is worth it, too, if it is as long as this share of the way that the run took."""
 
-NEGATIVE = 1e-3
-"""A curvature below zero by this share of the largest leads down."""
+NEGATIVE, STRONG = 1e-3, 0.1
+"""A curvature below zero by these shares of the largest leads down; from the second on, however little."""
 
 FLAT = 10.0
 """A point is flat if the way down becomes so many times as steep as it begins."""
@@ -75,12 +75,14 @@ def _settled(facts: RunFacts) -> Iterator[Finding]:
             yield _flat(facts, landscape, "it settled at a flat point", "start elsewhere")
     elif way.steepest >= FLAT:
         yield _flat(facts, landscape, "it settled at a flat point", "start elsewhere")
-    elif _matters(facts, landscape, way, SHARE_OF_SETTLED, FAR_OF_SETTLED):
+    elif way.gain >= SHARE_OF_SETTLED * _gained(facts, landscape):
         yield (
             pace.too_slow(facts, landscape, way)
             or pace.narrow_valley(facts, landscape)
             or _flat(facts, landscape, "it settled where the loss still falls", "")
         )
+    elif way.distance >= FAR_OF_SETTLED * landscape.travelled:
+        yield from filter(None, [pace.narrow_valley(facts, landscape)])
 
 
 def _cut_off(facts: RunFacts) -> Iterator[Finding]:
@@ -88,7 +90,7 @@ def _cut_off(facts: RunFacts) -> Iterator[Finding]:
     if speed > SLOW_IN_VALLEY or (landscape := Landscape.of(facts, most=MOST)) is None:
         return
     way = landscape.descend(SHARE * abs(landscape.here[0]))
-    if way is None or not _matters(facts, landscape, way, SHARE, FAR):
+    if way is None or not _matters(facts, landscape, way):
         return
     found = pace.too_slow(facts, landscape, way) if speed <= SLOW else None
     if found := found or pace.narrow_valley(facts, landscape):
@@ -102,7 +104,7 @@ def _slow_over_data(facts: RunFacts) -> Iterator[Finding]:
     if landscape is None:
         return
     way = landscape.descend(SHARE * abs(landscape.here[0]))
-    if way is None or not _matters(facts, landscape, way, SHARE, FAR):
+    if way is None or not _matters(facts, landscape, way):
         return
     others = Landscape.of(facts, most=MOST, first_batch=BATCHES)
     if others is not None:  # what leads down for some batches alone is no way down
@@ -113,22 +115,30 @@ def _slow_over_data(facts: RunFacts) -> Iterator[Finding]:
         yield found
 
 
-def _matters(facts: RunFacts, landscape: Landscape, way: Descent, share: float, far: float) -> bool:
+def _gained(facts: RunFacts, landscape: Landscape) -> float:
+    return float(facts.losses[0]) - landscape.here[0]
+
+
+def _matters(facts: RunFacts, landscape: Landscape, way: Descent) -> bool:
     """Return whether a way down is worth it beside what the run has gained, or how far it has come."""
-    gained = float(facts.losses[0]) - landscape.here[0]
-    return way.gain >= share * gained or way.distance >= far * landscape.travelled
+    return way.gain >= SHARE * _gained(facts, landscape) or way.distance >= FAR * landscape.travelled
 
 
 def _saddle(facts: RunFacts, landscape: Landscape, worth: float) -> Finding | None:
+    """Find a direction of negative curvature in which the loss falls, by much if it curves little."""
     spectrum = landscape.overall
     least, direction = float(spectrum.values[0]), spectrum.vectors[:, 0]
     if least >= -NEGATIVE * spectrum.largest:
         return None
-    if not (landscape.falls(direction, worth) and landscape.falls(-direction, worth)):
+    if least >= -STRONG * spectrum.largest:
+        worth = max(worth, SHARE * _gained(facts, landscape))
+    ways = [landscape.falls(sign * direction, worth) for sign in (1.0, -1.0)]
+    if not (all(ways) or (any(ways) and landscape.bends_from_level(direction, least))):
         return None
     landscape.confirm(direction, least)
     name = _name_along(facts, direction) or "one direction"
-    text = f"it settled at a saddle: the loss falls both ways along {name} (curvature {number(least)})"
+    both = "both ways " if all(ways) else ""
+    text = f"it settled at a saddle: the loss falls {both}along {name} (curvature {number(least)})"
     return Finding(FindingKind.SADDLE, text, {"curvature": least}, None, "start elsewhere")
 
 
