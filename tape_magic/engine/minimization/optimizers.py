@@ -230,6 +230,15 @@ def stability(optimizer: Any) -> float | None:
     return wide / (1 + 2 * momentum) if config["nesterov"] else wide
 
 
+def decays(optimizer: Any) -> bool:
+    """Return whether an optimizer makes the variables smaller besides following the gradient."""
+    if isinstance(optimizer, scipy_methods.Method) or method_name(optimizer):
+        return False
+    config = settings_of(getattr(optimizer, "inner_optimizer", optimizer))
+    ways = "weight_decay", "l1_regularization_strength", "l2_regularization_strength"
+    return any(config.get(way) for way in ways)
+
+
 def describe(optimizer: Any) -> str:
     """Return class, rate, and the settings that are no defaults: ``SGD(0.01, momentum=0.9)``."""
     if isinstance(optimizer, scipy_methods.Method) or method_name(optimizer):

@@ -13,6 +13,7 @@ from tape_magic.engine.process.output import hide_output
 from tape_magic.engine.program.program import Text
 from tape_magic.engine.program.snapshot import Snapshot
 from tape_magic.engine.static_analysis.lasting import changing_line, lasting_call
+from tape_magic.engine.values.leaves import Leaf
 from tape_magic.engine.values.tensors import read_all
 from tape_magic.engine.verdict.facts import Probe
 from tape_magic.results.reasons import Where
@@ -74,6 +75,19 @@ def undone(problem: Problem, variables: Sequence[Any], *, in_python: bool) -> It
         stack.enter_context(hide_output())
         stack.enter_context(preserve_random_state())
         yield
+
+
+def known_of(problem: Problem, leaves: Sequence[Leaf]) -> dict[str, Any]:
+    """Return the facts of a run on the program, and on where the run began and could move some leaves."""
+    starts = zip(problem.leaves, problem.start_values, strict=True)
+    start = {id(leaf.value): value for leaf, value in starts}
+    return {
+        "text": problem.text,
+        "loss_name": problem.loss_name,
+        "leaves": leaves,
+        "start": [start[id(leaf.value)] for leaf in leaves],
+        "limits": [problem.limits.get(id(leaf.value), (None, None)) for leaf in leaves],
+    }
 
 
 def asked_by(asked: Probe | Unsafe) -> dict[str, Any]:

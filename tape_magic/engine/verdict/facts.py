@@ -95,8 +95,13 @@ class RunFacts:
         The user's code.
     loss_name
         The name of the loss on the line; ``None`` for the last expression.
-    leaves
-        What was minimised over and has a gradient.
+    leaves, start
+        What was minimised over and has a gradient, and the values of these before the run.
+    limits
+        The lower and the upper bound of each leaf, an array or ``None``.
+    plain
+        Whether the loss alone moves the leaves, and the program changes no variables itself: no weight decay,
+        no constraint, no statistics, no random numbers of Keras's.
     steps, losses
         The history; see :class:`~tape_magic.results.minimum.MinimizeResult`.
     first_step
@@ -125,6 +130,9 @@ class RunFacts:
     text: Text
     loss_name: str | None
     leaves: Sequence[Leaf]
+    start: Sequence[Array]
+    limits: Sequence[tuple[Any, Any]]
+    plain: bool
     steps: Array
     losses: Array
     first_step: int

@@ -10,6 +10,8 @@ from tape_magic.engine.verdict import (
     dead_units,
     layer_gradients,
     not_finite,
+    runaway,
+    short_of_minimum,
     softmax_twice,
     still_falling,
 )
@@ -21,11 +23,13 @@ Look = Callable[[RunFacts], Iterable[Finding]]
 
 LOOKS: tuple[Look, ...] = (
     not_finite.look,
+    runaway.look,
     broadcast.look,
     softmax_twice.look,
     dead_units.look,
     layer_gradients.look,
     still_falling.look,
+    short_of_minimum.look,
 )
 """All kinds of evidence, the most telling and the cheapest first."""
 

@@ -1,4 +1,4 @@
-"""Evidence that does not go by the clock."""
+"""Evidence takes the time that it takes: no test here goes by the clock."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from tape_magic.engine.minimization.keras_loop.loop_builder import LoopBuilder
 from tape_magic.engine.minimization.keras_loop.probe import Failure, LoopProbe
 from tape_magic.engine.minimization.log import RunLog
 from tape_magic.engine.minimization.problem import Problem
-from tape_magic.engine.minimization.undone import Unsafe, asked_by, undone
+from tape_magic.engine.minimization.undone import Unsafe, asked_by, known_of, undone
 from tape_magic.engine.verdict.facts import Clock, RunFacts
 from tape_magic.engine.verdict.verdict import find
 from tape_magic.results.findings import Finding
@@ -54,10 +54,15 @@ def _facts(
     taken = log.series[0].steps[-1] - log.first_step
     running = log.seconds - engines.compile_seconds
     steps, losses = log.series[0].thinned()
+    loop = engines.loop
+    plain = (
+        len(loop.kept) == len(loop.leaves)
+        and not optimizers.decays(builder.optimizer)
+        and not any(getattr(leaf.owner, "constraint", None) for leaf in loop.leaves)
+    )
     return RunFacts(
-        text=problem.text,
-        loss_name=problem.loss_name,
-        leaves=engines.loop.leaves,
+        **known_of(problem, loop.leaves),
+        plain=plain,
         steps=steps,
         losses=losses,
         first_step=log.first_step,

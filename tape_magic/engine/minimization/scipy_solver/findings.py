@@ -11,7 +11,7 @@ from tape_magic.engine.minimization.log import RunLog
 from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.minimization.scipy_solver.evaluations import Evaluations
 from tape_magic.engine.minimization.scipy_solver.vector import Vector
-from tape_magic.engine.minimization.undone import Unsafe, asked_by, undone
+from tape_magic.engine.minimization.undone import Unsafe, asked_by, known_of, undone
 from tape_magic.engine.process.interrupts import assign_all
 from tape_magic.engine.record.loss_record import LossRecord
 from tape_magic.engine.verdict.facts import Array, Clock, LossAt, RunFacts
@@ -88,9 +88,8 @@ def findings_of(
 def _facts(problem: Problem, log: RunLog, evaluations: Evaluations, asked: SolverProbe | Unsafe) -> RunFacts:
     steps, losses = log.series[0].thinned()
     return RunFacts(
-        text=problem.text,
-        loss_name=problem.loss_name,
-        leaves=evaluations.flat.leaves,
+        **known_of(problem, evaluations.flat.leaves),
+        plain=False,
         steps=steps,
         losses=losses,
         first_step=0,
