@@ -5,14 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from tape_magic.engine.verdict import broadcast, not_finite, softmax_twice, still_falling
+from tape_magic.engine.verdict import (
+    at_bound,
+    broadcast,
+    noise_floor,
+    not_finite,
+    softmax_twice,
+    still_falling,
+    too_fast,
+    unmoved,
+)
 from tape_magic.engine.verdict.facts import RunFacts
 from tape_magic.results.findings import Finding, FindingKind
 
 Look = Callable[[RunFacts], Iterable[Finding]]
 """Takes the facts of a run, and returns what it found; nothing where the evidence is missing."""
 
-LOOKS: tuple[Look, ...] = (not_finite.look, broadcast.look, softmax_twice.look, still_falling.look)
+LOOKS: tuple[Look, ...] = (
+    not_finite.look,
+    broadcast.look,
+    softmax_twice.look,
+    unmoved.look,
+    too_fast.look,
+    noise_floor.look,
+    still_falling.look,
+    at_bound.look,
+)
 """All kinds of evidence, the most telling and the cheapest first."""
 
 _ORDER = {kind: place for place, kind in enumerate(FindingKind)}

@@ -190,6 +190,17 @@ class CompiledLoop:
         """Return the operations of the graph, which run when somebody looks into the record."""
         return record_of(self._graph.traced.concrete, self._last_batch() if batch is None else batch)
 
+    def walk(self, count: int, cursor: DataCursor | None) -> Any:
+        """Take `count` steps after the run, over the batches of a cursor; return the loss before each.
+
+        There are fewer where a rule holds, or where the data are over.
+        """
+        before, self.cursor = self.cursor, cursor
+        try:
+            return self.advance(self.begin(), count, 1, CompileWaiter()).series[0].values
+        finally:
+            self.cursor = before
+
     def final(self, *, counts: bool = True) -> Final:
         """Evaluate at the variables as they are, without XLA, which would have to compile that first."""
         before = read_all(self.kept)

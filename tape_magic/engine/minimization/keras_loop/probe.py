@@ -11,6 +11,7 @@ import numpy as np
 
 from tape_magic.engine.internals.random_state import preserve_random_state
 from tape_magic.engine.minimization.data.cursor import DataCursor
+from tape_magic.engine.minimization.keras_loop.compiled_loop import CompiledLoop
 from tape_magic.engine.minimization.keras_loop.protocol import Final, Loop
 from tape_magic.engine.minimization.keras_loop.step_graph import apply_optimizer
 from tape_magic.engine.minimization.problem import Problem
@@ -68,6 +69,7 @@ class LoopProbe:
         self._problem, self._loop, self._optimizer = problem, loop, optimizer
         self._cursor, self._failure, self._in_python = cursor, failure, in_python
         self._before: Sequence[Any] = ()
+        self._ahead: DataCursor | None = None
         self._stack = ExitStack()
 
     def __enter__(self) -> LoopProbe:
@@ -106,14 +108,33 @@ class LoopProbe:
     def step(self, batch: Sequence[Any] | None = None, *, rate: float | None = None) -> LossAt:
         """Take a step of the optimizer from here, by `rate` in place of its own; return the loss before."""
         final = self._loop.evaluate(batch)
-        if rate is not None:
-            inner = getattr(self._optimizer, "inner_optimizer", self._optimizer)
-            inner.learning_rate = rate  # one of the optimizer's variables: back() puts it back
+        self._set(rate)
         apply_optimizer(self._optimizer, self._loop.leaves, final.gradients, self._loop.options)
         return _loss_at(final)
 
+    def walk(self, count: int, *, rate: float | None = None) -> Array:
+        """Take steps from here as the run did; return the loss before each."""
+        self._set(rate)
+        if self._cursor is not None and self._ahead is None:
+            self._ahead = DataCursor(self._cursor.feed)
+        if isinstance(self._loop, CompiledLoop):
+            return np.array(self._loop.walk(count, self._ahead), np.float64)
+        losses: list[float] = []
+        while len(losses) < count:
+            batch = None if self._ahead is None else self._ahead.take()
+            if self._ahead is not None and self._ahead.over:
+                break
+            losses.append(self.step(batch).loss)
+        return np.array(losses)
+
+    def _set(self, rate: float | None) -> None:
+        if rate is not None:
+            inner = getattr(self._optimizer, "inner_optimizer", self._optimizer)
+            inner.learning_rate = rate  # one of the optimizer's variables: back() puts it back
+
     def back(self) -> None:
         """Put everything back to where the run ended."""
+        self._ahead = None
         assign_all(zip(self._loop.moved, self._before, strict=True))
 
     def batches(self, count: int) -> Iterator[Sequence[Any]]:

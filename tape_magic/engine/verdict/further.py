@@ -1,0 +1,105 @@
+"""How the loss went at the end of a run, and where further steps lead."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tape_magic.engine.values.leaves import Leaf
+from tape_magic.engine.values.precision import epsilon
+from tape_magic.engine.verdict.facts import Array, RunFacts
+
+FEWEST = 10
+"""A run of fewer steps was not meant to get anywhere."""
+
+STEPS, STRAIGHT = 12, 2
+"""How many steps are taken, and how many may fail to turn back; half of them do where only chance decides."""
+
+LOST = 100
+"""Steps of no more than so many roundings of what they move are no steps."""
+
+
+def lower_rate(rate: float) -> float:
+    """Return a round number that is about a quarter of a rate.
+
+    >>> lower_rate(0.1), lower_rate(0.035)
+    (0.03, 0.009)
+    """
+    return float(f"{rate / 4:.0e}")
+
+
+def fell(facts: RunFacts) -> float:
+    """Return by which share of itself the loss fell from the third quarter of the steps to the last."""
+    first, last = facts.first_step, int(facts.steps[-1])
+    edges = [first + part * (last - first) for part in (0.5, 0.75, 1.0)]
+    third, fourth = (
+        float(facts.losses[(facts.steps >= begin) & (facts.steps < end)].mean())
+        for begin, end in zip(edges[:-1], edges[1:], strict=True)
+    )
+    return (third - fourth) / abs(third) if third else 0.0
+
+
+@dataclass(frozen=True)
+class Reversals:
+    """Some steps that turn back.
+
+    Attributes
+    ----------
+    turned
+        How many of them turned back, of all but the first.
+    losses
+        The loss before each.
+    last, end
+        The point before the last one, and the point after it.
+    """
+
+    turned: int
+    losses: Array
+    last: Sequence[Array]
+    end: Sequence[Array]
+
+    @property
+    def text(self) -> str:
+        """The steps in words."""
+        return f"{self.turned} of {STEPS - 1} further steps turn back"
+
+
+def reversals(facts: RunFacts) -> Reversals | None:
+    """Take steps, and return them; ``None`` once some go on in one direction, or are lost in rounding."""
+    probe, losses, turned, before = facts.probe, list[float](), 0, None
+    assert probe is not None
+    last = end = probe.values()
+    for taken in range(STEPS):
+        losses += probe.walk(1).tolist()
+        last, end = end, probe.values()
+        step = _vector(end) - _vector(last)
+        lost = all(map(_is_lost, facts.leaves, last, end)) if not taken else False
+        turned += before is not None and float(step @ before) < 0
+        if lost or len(losses) <= taken or taken - turned > STRAIGHT or facts.clock.left <= 0:
+            return None
+        before = step
+    return Reversals(turned, np.array(losses), last, end)
+
+
+def _vector(values: Sequence[Array]) -> Array:
+    return np.concatenate([value.ravel().astype(np.float64) for value in values])
+
+
+def _is_lost(leaf: Leaf, one: Array, other: Array) -> bool:
+    """Return whether a leaf has moved by no more than some roundings of its largest element."""
+    moved, size = (np.abs(value).max(initial=0.0) for value in (_vector([other]) - _vector([one]), _vector([one])))
+    return bool(moved <= LOST * epsilon(leaf.dtype) * size)
+
+
+def curvature(facts: RunFacts, steps: Reversals) -> float:
+    """Return the curvature along the last step: how much the gradient changed, by how far it went."""
+    probe = facts.probe
+    assert probe is not None
+    gradients = []
+    for point in (steps.last, steps.end):
+        probe.place(point)
+        gradients.append(_vector(probe.evaluate().gradients))
+    step = _vector(steps.end) - _vector(steps.last)
+    return float((gradients[1] - gradients[0]) @ step / (step @ step))

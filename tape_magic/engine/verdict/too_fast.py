@@ -1,0 +1,53 @@
+"""Whether steps go back and forth across a valley, where a lower rate would lead down it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tape_magic.engine.verdict.facts import RunFacts
+from tape_magic.engine.verdict.figures import figure
+from tape_magic.engine.verdict.further import FEWEST, STEPS, curvature, fell, lower_rate, reversals
+from tape_magic.results.findings import Finding, FindingKind
+
+FALLS, GROWS = 1 / 3, 1 / 2
+"""A loss that falls by this share over these steps is on its way; one that grows by more runs away."""
+
+LIMIT = 0.9
+"""The rate is at least this part of the largest stable one."""
+
+LAST = 4
+"""So many losses are averaged, since those of two steps back and forth need not be equal."""
+
+
+def look(facts: RunFacts) -> Iterator[Finding]:
+    """Find that further steps turn back and stay as high as they are, where a lower rate gets down.
+
+    A loss that all the same has fallen by more in the last quarter of the run than a lower rate gains at once
+    is well served by its rate: such is a network's at the edge of stability.
+    """
+    probe, rate = facts.probe, facts.rate
+    if probe is None or rate is None or (facts.of_data and facts.steps_per_epoch != 1):
+        return
+    if facts.steps[-1] - facts.first_step < FEWEST or not facts.repeats:
+        return
+    steps = reversals(facts)
+    if steps is None or facts.clock.left < STEPS * facts.step_seconds:
+        return
+    begin, before = float(steps.losses[:LAST].mean()), float(steps.losses[-LAST:].mean())
+    if not -GROWS * abs(begin) <= begin - before <= FALLS * abs(begin):
+        return
+    sharp, limit = curvature(facts, steps), facts.stability
+    if limit is not None and rate * sharp < LIMIT * limit:
+        return
+    probe.back()
+    slower = lower_rate(rate)
+    after = float(probe.walk(STEPS, rate=slower)[-LAST:].mean())
+    gain = before - after
+    if not facts.worth(before, after) or gain < fell(facts) * abs(before):
+        return
+    if limit is None:
+        what = f"at a rate of {slower:g} the loss falls by {gain / abs(before):.0%}"
+    else:
+        what = f"the rate is {figure(rate * sharp)}/λ, and the limit {figure(limit)}/λ"
+    evident = {"turned": steps.turned, "curvature": sharp, "loss": before, "rate": slower, "after": after}
+    yield Finding(FindingKind.TOO_FAST, f"{steps.text}: {what}", evident, None, facts.cure(slower))
