@@ -76,6 +76,8 @@ def _size(value: Array, low: Any, high: Any) -> float:
 
 def _sentence(name: str, held: Array, size: int) -> str:
     bounds = np.unique(held.astype(np.float64))
-    who, its = (f"{name} stays", "its") if size == 1 else (f"{held.size:,} of {size:,} in {name} stay", "their")
+    who, its = (
+        (f"{name} stays", "its") if size == 1 else (f"{held.size:,} of {size:,} in {name} stay", "their")
+    )
     at = f"{its} bound {figure(bounds[0])}" if bounds.size == 1 else f"{its} bounds"
     return f"{who} at {at}; the loss falls beyond {'it' if bounds.size == 1 else 'them'}"

@@ -67,16 +67,18 @@ class Probe(Protocol):
     def walk(self, count: int, *, rate: float | None = None) -> Array:
         """Take steps from here as fast as the run did, and return the loss before each.
 
-        They take the batches of the data from the first on, and later walks go on from there until
-        :meth:`back`. There are fewer than `count` where a rule holds, or where the data are over. Otherwise as
-        :meth:`step`.
+        They take :meth:`batches` of the data. There are fewer than `count` where a rule holds, or where the
+        data are over. Otherwise as :meth:`step`.
         """
 
     def back(self) -> None:
         """Put everything back to where the run ended."""
 
     def batches(self, count: int) -> Iterator[Sequence[Any]]:
-        """Yield the first batches of the data, at most `count`; nothing without data."""
+        """Yield batches of the data, at most `count`; nothing without data.
+
+        They begin with the first, and go on where the last call of this method or of :meth:`walk` has ended.
+        """
 
     def fail(self) -> Sequence[Any] | None:
         """Move to the point at which a run diverged, and return its batch; ``None`` without data."""
@@ -107,8 +109,8 @@ class RunFacts:
         The user's code.
     loss_name
         The name of the loss on the line; ``None`` for the last expression.
-    leaves
-        What was minimised over and has a gradient.
+    leaves, start
+        What was minimised over and has a gradient, and the values of these before the run.
     steps, losses
         The history; see :class:`~tape_magic.results.minimum.MinimizeResult`.
     first_step
@@ -144,6 +146,7 @@ class RunFacts:
     text: Text
     loss_name: str | None
     leaves: Sequence[Leaf]
+    start: Sequence[Array]
     steps: Array
     losses: Array
     first_step: int
@@ -184,7 +187,7 @@ class RunFacts:
         return f"--lr {rate:g}" if self.by_name else f"learning_rate={rate:g}"
 
     def worth(self, before: float, after: float) -> bool:
-        """Return whether a loss that is lower is worth a word: by a good part of itself, or of what was gained.
+        """Return whether a lower loss is worth a word: lower by a good part of itself, or of what was gained.
 
         A tiny part of what was gained is none, as where x² has come down from 1 to 10⁻⁹. A loss that can be
         negative has no size of its own.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -36,7 +37,7 @@ def fell(facts: RunFacts) -> float:
     edges = [first + part * (last - first) for part in (0.5, 0.75, 1.0)]
     third, fourth = (
         float(facts.losses[(facts.steps >= begin) & (facts.steps < end)].mean())
-        for begin, end in zip(edges[:-1], edges[1:], strict=True)
+        for begin, end in itertools.pairwise(edges)
     )
     return (third - fourth) / abs(third) if third else 0.0
 
@@ -75,7 +76,7 @@ def reversals(facts: RunFacts) -> Reversals | None:
         losses += probe.walk(1).tolist()
         last, end = end, probe.values()
         step = _vector(end) - _vector(last)
-        lost = all(map(_is_lost, facts.leaves, last, end)) if not taken else False
+        lost = not taken and all(map(_is_lost, facts.leaves, last, end))
         turned += before is not None and float(step @ before) < 0
         if lost or len(losses) <= taken or taken - turned > STRAIGHT or facts.clock.left <= 0:
             return None
@@ -89,8 +90,9 @@ def _vector(values: Sequence[Array]) -> Array:
 
 def _is_lost(leaf: Leaf, one: Array, other: Array) -> bool:
     """Return whether a leaf has moved by no more than some roundings of its largest element."""
-    moved, size = (np.abs(value).max(initial=0.0) for value in (_vector([other]) - _vector([one]), _vector([one])))
-    return bool(moved <= LOST * epsilon(leaf.dtype) * size)
+    before, after = _vector([one]), _vector([other])
+    size = np.abs(before).max(initial=0.0)
+    return bool(np.abs(after - before).max(initial=0.0) <= LOST * epsilon(leaf.dtype) * size)
 
 
 def curvature(facts: RunFacts, steps: Reversals) -> float:

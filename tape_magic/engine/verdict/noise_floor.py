@@ -8,20 +8,21 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from tape_magic.engine.verdict.facts import Array, Probe, RunFacts
-from tape_magic.engine.verdict.further import fell, lower_rate, reversals
+from tape_magic.engine.verdict.further import STEPS, fell, lower_rate, reversals
 from tape_magic.results.findings import Finding, FindingKind
 
 EPOCHS = 4
 """Of fewer epochs nobody can say that the loss no longer falls."""
 
-LEVEL = 0.02
-"""The most by which the last quarter of the steps lowers a loss that no longer falls, as a share of itself."""
+LEVEL, SCATTER = 0.02, 0.1
+"""The share of itself by which the last quarter of the steps may lower a loss that no longer falls; and the most
+share where the means of epochs scatter by as much."""
 
-FEWEST, MOST = 32, 1000
-"""How many steps are taken at each rate."""
+FEWEST, MOST = 32, 3000
+"""The fewest steps to compare, and the most to take."""
 
-ERRORS = 4.0
-"""So many standard errors lie between the losses at both rates, over the same batches."""
+ERRORS, BLOCKS = 3.0, 8
+"""So many standard errors lie between the losses at both rates, by the means of so many stretches of each."""
 
 BATCHES, SIGNAL = 8, 0.4
 """How many batches are asked for their gradients, and the most that these have in common: the square of their
@@ -31,30 +32,52 @@ mean by the mean of their squares. At a rate r along a curvature λ it is rλ / 
 def look(facts: RunFacts) -> Iterator[Finding]:
     """Find that the loss of epochs stays, gradients of batches disagree, and a lower rate is better at once.
 
-    Where the further steps nearly all turn back, the rate is too high for the loss of each batch.
+    Where gradients agree and steps turn back, it is the rate that is too high, and not the noise.
     """
     probe, rate, epoch = facts.probe, facts.rate, facts.steps_per_epoch
     if probe is None or rate is None or epoch is None or epoch < 2:
         return
-    if facts.steps[-1] - facts.first_step < EPOCHS * epoch or fell(facts) > LEVEL or not facts.repeats:
+    if (
+        facts.steps[-1] - facts.first_step < EPOCHS * epoch
+        or not _is_level(facts, epoch)
+        or not facts.repeats
+    ):
         return
     batches = list(probe.batches(BATCHES))
-    if _signal(probe, batches) > SIGNAL:
+    noise = _signal(probe, batches) < SIGNAL
+    back = None if noise else reversals(facts)
+    if not (noise or back):
         return
+    probe.back()
     slower = lower_rate(rate)
-    both = _both(facts, probe, 2 * epoch, slower)
+    both = _both(facts, probe, epoch, slower)
     if both is None:
         return
-    here, there = both
-    gain, before = here - there, float(here.mean())
-    error = float(gain.std()) / np.sqrt(len(gain))
-    if gain.mean() < ERRORS * error or not facts.worth(before, float(there.mean())):
+    before, after = (float(losses.mean()) for losses in both)
+    gain, error = before - after, float(np.sqrt(sum(map(_variance, both))))
+    if gain < max(ERRORS * error, 2 * fell(facts) * abs(before)) or not facts.worth(before, after):
+        return
+    evident = {"loss": before, "rate": slower, "after": after}
+    if back:
+        text = f"{back.text}: at a rate of {slower:g} the loss falls by {gain / abs(before):.0%}"
+        yield Finding(
+            FindingKind.TOO_FAST, text, {"turned": back.turned, **evident}, None, facts.cure(slower)
+        )
         return
     rows = facts.batch or _rows(batches[0])
     text = "what is left is the noise of batches" + (f" of {rows:,}" if rows else "")
     larger = "raise --batch" if facts.batch and facts.by_name else "take larger batches"
-    evident = {"loss": before, "rate": slower, "after": float(there.mean())}
     yield Finding(FindingKind.NOISE_FLOOR, text, evident, None, f"{facts.cure(slower)}, or {larger}")
+
+
+def _is_level(facts: RunFacts, epoch: int) -> bool:
+    """Return whether the means of epochs did not fall from the third quarter of the run to the last."""
+    fallen, last = fell(facts), int(facts.steps[-1])
+    numbers = (last - 1 - facts.steps) // epoch  # of an epoch, counted from the end
+    half = range((last - facts.first_step) // (2 * epoch))
+    means = [float(facts.losses[numbers == number].mean()) for number in half]
+    error = 2 * np.sqrt(2.0) * np.std(means) / np.sqrt(len(means) / 2) / abs(np.mean(means))
+    return bool(fallen <= max(LEVEL, min(error, SCATTER)))
 
 
 def _signal(probe: Probe, batches: Sequence[Sequence[object]]) -> float:
@@ -68,20 +91,32 @@ def _signal(probe: Probe, batches: Sequence[Sequence[object]]) -> float:
     return (count * float(mean @ mean) / squares - 1) / (count - 1) if squares and count > 1 else 1.0
 
 
-def _both(facts: RunFacts, probe: Probe, wanted: int, slower: float) -> tuple[Array, Array] | None:
-    """Return the losses over the same batches at the rate and at a lower one, after as many steps as those."""
-    began = time.perf_counter()
-    tried = len(probe.walk(FEWEST))
-    probe.back()
+def _both(facts: RunFacts, probe: Probe, epoch: int, slower: float) -> tuple[Array, Array] | None:
+    """Return the losses of the last half of the run, and those of some steps after as many at a lower rate.
+
+    The steps are those of whole epochs where there is time for so many; ``None`` where there is none at all.
+    """
+    began, tried = time.perf_counter(), len(probe.walk(BATCHES))
     each = (time.perf_counter() - began) / max(tried, 1)
-    count = int(min(wanted, MOST, facts.clock.left / (2.5 * each)))
+    run = int(facts.steps[-1]) - facts.first_step
+    left = run - BATCHES - STEPS - BATCHES  # of the batches
+    count = min(int(facts.clock.left / (1.5 * each)), MOST, left) // 2
+    count = count // epoch * epoch or count
     if count < FEWEST:
         return None
-    here = probe.walk(count)
     probe.back()
-    there = probe.walk(len(here), rate=slower)
-    half = len(there) // 2
-    return (here[half : len(there)], there[half:]) if half >= FEWEST // 2 else None
+    half = facts.losses[facts.steps >= facts.steps[-1] - run // 2][:-1]  # the last is no step's
+    here = half if len(half) == run // 2 else probe.walk(count)
+    probe.back()
+    probe.walk(count, rate=slower)
+    there = probe.walk(count)
+    return (here, there) if len(there) >= FEWEST else None
+
+
+def _variance(losses: Array) -> float:
+    """Return the variance of the mean of losses, of which neighbours may be alike."""
+    means = [float(part.mean()) for part in np.array_split(losses, BLOCKS)]
+    return float(np.var(means, ddof=1)) / BLOCKS
 
 
 def _rows(batch: Sequence[object]) -> int:

@@ -48,6 +48,6 @@ def look(facts: RunFacts) -> Iterator[Finding]:
     if limit is None:
         what = f"at a rate of {slower:g} the loss falls by {gain / abs(before):.0%}"
     else:
-        what = f"the rate is {figure(rate * sharp)}/λ, and the limit {figure(limit)}/λ"
+        what = f"the rate is {figure(rate * sharp)}/λ, its limit {figure(limit)}/λ"
     evident = {"turned": steps.turned, "curvature": sharp, "loss": before, "rate": slower, "after": after}
     yield Finding(FindingKind.TOO_FAST, f"{steps.text}: {what}", evident, None, facts.cure(slower))

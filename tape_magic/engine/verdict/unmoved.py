@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
-from tape_magic.engine.values.precision import double_of
-from tape_magic.engine.verdict.facts import Array, Probe, RunFacts
+from tape_magic.engine.values.precision import double_of, epsilon
+from tape_magic.engine.verdict.facts import Array, LossAt, Probe, RunFacts
 from tape_magic.engine.verdict.figures import figure
 from tape_magic.results.findings import Finding, FindingKind
 
 SHARE = 0.9
 """At least this share of the elements that have a gradient stay what they are."""
 
+COARSE = 1e-4
+"""In a dtype of a larger epsilon, a variable may come to a halt on its way; else it never moved."""
+
 LARGER = tuple(2.0**power for power in (8, 20, 32, 44))
 """By how much the rate is raised until a step shows."""
 
+PATIENT = 64
+"""The most steps of which an optimizer may take one only: it adds the gradients of the others up."""
+
 LENGTHS = 1e-2, 1e-1, 1.0
 """How far the variable is then moved along its step, as parts of its size."""
-
-_WIDER = {"float16": "float32", "bfloat16": "float32"}
 
 
 def look(facts: RunFacts) -> Iterator[Finding]:
@@ -34,37 +37,51 @@ def look(facts: RunFacts) -> Iterator[Finding]:
     if probe is None or not rate or facts.divergence is not None:
         return
     values = probe.values()
-    if not len(probe.walk(1)):
+    halts = [
+        epsilon(leaf.dtype) > COARSE or np.equal(start, value).mean() >= SHARE
+        for leaf, start, value in zip(facts.leaves, facts.start, values, strict=True)
+    ]
+    if not any(halts) or not facts.repeats:
         return
+    here = probe.step()
     stays = [np.equal(one, other) for one, other in zip(values, probe.values(), strict=True)]
     probe.back()
-    if not any(stay.any() for stay in stays) or not facts.repeats:
+    for place, gradient in enumerate(here.gradients):
+        lost = (gradient != 0) & stays[place]
+        promise = np.abs(gradient[lost].astype(np.float64) * values[place][lost].astype(np.float64)).sum()
+        if not (halts[place] and lost.sum() >= SHARE * (gradient != 0).sum()):
+            continue
+        if facts.worth(here.loss, here.loss - float(promise)):
+            yield from _found(facts, probe, values, place, lost, here)
+
+
+def _found(
+    facts: RunFacts, probe: Probe, values: Sequence[Array], place: int, lost: Array, here: LossAt
+) -> Iterator[Finding]:
+    """Find that elements of one leaf that were `lost` in a step would lead to a lower loss."""
+    leaf, value, rate = facts.leaves[place], values[place], facts.rate
+    assert rate is not None
+    step = np.where(lost, _step(probe, place, value, rate), 0.0)
+    none = not step.any() and epsilon(leaf.dtype) > COARSE and _stays(probe, place, value, rate)
+    along = -np.where(lost, here.gradients[place].astype(np.float64), 0.0) if none else step
+    moved = _lower(facts, probe, values, place, along, here.loss)
+    if moved is None:
         return
-    batch = next(iter(probe.batches(1)), None)  # the one of that step
-    here = probe.evaluate(batch)
-    for place, (leaf, value, gradient) in enumerate(zip(facts.leaves, values, here.gradients, strict=True)):
-        pulled = gradient != 0
-        lost = pulled & stays[place]
-        promise = float(np.abs(gradient[lost].astype(np.float64) * value[lost].astype(np.float64)).sum())
-        if lost.sum() < SHARE * pulled.sum() or not facts.worth(here.loss, here.loss - promise):
-            continue
-        step = np.where(lost, _step(probe, place, value, rate, batch), 0.0)
-        moved = _lower(facts, values, place, step, here.loss, batch)
-        if moved is None:
-            continue
-        largest = np.argmax(np.abs(step))
-        length, at = abs(float(step.flat[largest])), float(value.flat[largest])
-        text = (
-            f"{leaf.name} does not move: its steps ({figure(length, 1)}) are below {leaf.dtype}'s rounding "
-            f"of {figure(at)}"
-        )
-        wider = _WIDER.get(leaf.dtype) or double_of(leaf.dtype)
-        cures = ["raise --lr" if facts.by_name else "raise the rate", *([f"make it {wider}"] if wider else [])]
-        evident = {"step": length, "value": at, "loss": here.loss, "moved": moved}
-        yield Finding(FindingKind.UNMOVED, text, evident, None, ", or ".join(cures))
+    largest = np.argmax(np.abs(step))
+    length, at = abs(float(step.flat[largest])), float(value.flat[largest])
+    steps = f"its steps ({figure(length, 1)}) are below {leaf.dtype}'s rounding of {figure(at)}"
+    if none:
+        steps = f"its steps are 0 in {leaf.dtype}"  # as Adam's, whose 0.999 is 1 in bfloat16
+    wider = "float32" if epsilon(leaf.dtype) > COARSE else double_of(leaf.dtype)
+    cures = [] if none else ["raise --lr" if facts.by_name else "raise the rate"]
+    cures += [f"make it {wider}"] if wider else []
+    evident = {"step": length, "value": at, "loss": here.loss, "moved": moved}
+    yield Finding(
+        FindingKind.UNMOVED, f"{leaf.name} does not move: {steps}", evident, None, ", or ".join(cures)
+    )
 
 
-def _step(probe: Probe, place: int, value: Array, rate: float, batch: Sequence[Any] | None) -> Array:
+def _step(probe: Probe, place: int, value: Array, rate: float) -> Array:
     """Return the step of each element as if nothing were rounded; 0 where none shows.
 
     Steps are in proportion to the rate. So a larger rate shows them: the larger, the more exactly, as long as
@@ -72,7 +89,7 @@ def _step(probe: Probe, place: int, value: Array, rate: float, batch: Sequence[A
     """
     before, found = value.astype(np.float64), np.zeros(value.shape)
     for larger in LARGER:
-        probe.step(batch, rate=rate * larger)
+        probe.step(rate=rate * larger)
         moved = probe.values()[place].astype(np.float64) - before
         probe.back()
         better = np.isfinite(moved) & (moved != 0) & ((found == 0) | (np.abs(moved) < np.abs(before)))
@@ -80,21 +97,23 @@ def _step(probe: Probe, place: int, value: Array, rate: float, batch: Sequence[A
     return found
 
 
+def _stays(probe: Probe, place: int, value: Array, rate: float) -> bool:
+    """Return whether a leaf stays where it is for many steps at a far larger rate."""
+    probe.walk(PATIENT, rate=rate * LARGER[1])
+    stays = bool(np.equal(value, probe.values()[place]).all())
+    probe.back()
+    return stays
+
+
 def _lower(
-    facts: RunFacts,
-    values: Sequence[Array],
-    place: int,
-    step: Array,
-    loss: float,
-    batch: Sequence[Any] | None,
+    facts: RunFacts, probe: Probe, values: Sequence[Array], place: int, along: Array, loss: float
 ) -> float | None:
-    """Return a loss further along the step of one leaf that is worth a word; ``None`` where none is found."""
-    value, largest, probe = values[place].astype(np.float64), float(np.abs(step).max()), facts.probe
-    assert probe is not None
+    """Return a loss further along a way of one leaf that is worth a word; ``None`` where none is found."""
+    value, largest = values[place].astype(np.float64), float(np.abs(along).max())
     for length in LENGTHS if largest else ():
-        there = value + length * float(np.abs(value).max()) / largest * step
+        there = value + length * float(np.abs(value).max()) / largest * along
         probe.place([*values[:place], there.astype(values[place].dtype), *values[place + 1 :]])
-        moved = probe.evaluate(batch).loss
+        moved = probe.evaluate().loss
         if np.isfinite(moved) and facts.worth(loss, moved):
             return moved
     return None

@@ -33,6 +33,11 @@ LOOKS: tuple[Look, ...] = (
 )
 """All kinds of evidence, the most telling and the cheapest first."""
 
+STEPS = frozenset(
+    {FindingKind.TOO_FAST, FindingKind.UNMOVED, FindingKind.TOO_SLOW, FindingKind.ILL_CONDITIONED}
+)
+"""The kinds that say how the steps should be; that the loss still falls says no more then."""
+
 _ORDER = {kind: place for place, kind in enumerate(FindingKind)}
 
 
@@ -49,4 +54,6 @@ def find(facts: RunFacts) -> tuple[Finding, ...]:
             found += look(facts)
         if facts.probe is not None:
             facts.probe.back()
+    if any(finding.kind in STEPS for finding in found):
+        found = [finding for finding in found if finding.kind is not FindingKind.STILL_FALLING]
     return tuple(sorted(found, key=lambda finding: _ORDER[finding.kind]))

@@ -57,10 +57,12 @@ def _facts(
     taken = log.series[0].steps[-1] - log.first_step
     running = log.seconds - engines.compile_seconds
     steps, losses = log.series[0].thinned()
+    start = {id(leaf.value): one for leaf, one in zip(problem.leaves, problem.start_values, strict=True)}
     return RunFacts(
         text=problem.text,
         loss_name=problem.loss_name,
         leaves=engines.loop.leaves,
+        start=[start[id(leaf.value)] for leaf in engines.loop.leaves],
         steps=steps,
         losses=losses,
         first_step=log.first_step,

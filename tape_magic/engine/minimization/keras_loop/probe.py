@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from functools import cached_property
 from types import TracebackType
 from typing import Any
 
@@ -69,7 +71,6 @@ class LoopProbe:
         self._problem, self._loop, self._optimizer = problem, loop, optimizer
         self._cursor, self._failure, self._in_python = cursor, failure, in_python
         self._before: Sequence[Any] = ()
-        self._ahead: DataCursor | None = None
         self._stack = ExitStack()
 
     def __enter__(self) -> LoopProbe:
@@ -115,17 +116,15 @@ class LoopProbe:
     def walk(self, count: int, *, rate: float | None = None) -> Array:
         """Take steps from here as the run did; return the loss before each."""
         self._set(rate)
-        if self._cursor is not None and self._ahead is None:
-            self._ahead = DataCursor(self._cursor.feed)
         if isinstance(self._loop, CompiledLoop):
             return np.array(self._loop.walk(count, self._ahead), np.float64)
-        losses: list[float] = []
-        while len(losses) < count:
-            batch = None if self._ahead is None else self._ahead.take()
-            if self._ahead is not None and self._ahead.over:
-                break
-            losses.append(self.step(batch).loss)
-        return np.array(losses)
+        batches = itertools.repeat(None, count) if self._ahead is None else self.batches(count)
+        return np.array([self.step(batch).loss for batch in batches])
+
+    @cached_property
+    def _ahead(self) -> DataCursor | None:
+        """The data once more, from the first batch on; to begin with them takes tens of milliseconds."""
+        return None if self._cursor is None else DataCursor(self._cursor.feed)
 
     def _set(self, rate: float | None) -> None:
         if rate is not None:
@@ -134,17 +133,15 @@ class LoopProbe:
 
     def back(self) -> None:
         """Put everything back to where the run ended."""
-        self._ahead = None
         assign_all(zip(self._loop.moved, self._before, strict=True))
 
     def batches(self, count: int) -> Iterator[Sequence[Any]]:
-        """Yield the first batches of the data, at most `count`; nothing without data."""
-        if self._cursor is None:
-            return
-        first = DataCursor(self._cursor.feed, count=count)
-        while True:
-            batch = first.take()
-            if first.over:
+        """Yield the next batches of the data, at most `count`; nothing without data."""
+        for _ in range(count):
+            if self._ahead is None:
+                return
+            batch = self._ahead.take()
+            if self._ahead.over:
                 return
             yield batch
 
