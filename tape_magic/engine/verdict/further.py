@@ -23,12 +23,13 @@ LOST = 100
 
 
 def lower_rate(rate: float) -> float:
-    """Return a round number that is about a quarter of a rate.
+    """Return the largest number of one digit that is at most a quarter of a rate.
 
-    >>> lower_rate(0.1), lower_rate(0.035)
-    (0.03, 0.009)
+    >>> lower_rate(0.1), lower_rate(0.3), lower_rate(4e-5)
+    (0.02, 0.07, 1e-05)
     """
-    return float(f"{rate / 4:.0e}")
+    digit, exponent = f"{rate / 4:.5e}".split("e")
+    return float(f"{digit[0]}e{exponent}")
 
 
 def fell(facts: RunFacts) -> float:

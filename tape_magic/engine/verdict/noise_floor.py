@@ -14,9 +14,9 @@ from tape_magic.results.findings import Finding, FindingKind
 EPOCHS = 4
 """Of fewer epochs nobody can say that the loss no longer falls."""
 
-LEVEL, SCATTER = 0.02, 0.1
-"""The share of itself by which the last quarter of the steps may lower a loss that no longer falls; and the most
-share where the means of epochs scatter by as much."""
+LEVEL, SCATTER = 0.02, 0.3
+"""A loss that no longer falls loses at most the one share of itself in the last quarter of the steps, and at
+most the other where the means of epochs scatter by as much."""
 
 FEWEST, MOST = 32, 3000
 """The fewest steps to compare, and the most to take."""
@@ -59,7 +59,7 @@ def look(facts: RunFacts) -> Iterator[Finding]:
         return
     evident = {"loss": before, "rate": slower, "after": after}
     if back:
-        text = f"{back.text}: at a rate of {slower:g} the loss falls by {gain / abs(before):.0%}"
+        text = f"{back.text}: at a rate of {slower:g} the loss falls by {100 * gain / abs(before):.0f} %"
         yield Finding(
             FindingKind.TOO_FAST, text, {"turned": back.turned, **evident}, None, facts.cure(slower)
         )

@@ -46,7 +46,7 @@ def look(facts: RunFacts) -> Iterator[Finding]:
     if not facts.worth(before, after) or gain < fell(facts) * abs(before):
         return
     if limit is None:
-        what = f"at a rate of {slower:g} the loss falls by {gain / abs(before):.0%}"
+        what = f"at a rate of {slower:g} the loss falls by {100 * gain / abs(before):.0f} %"
     else:
         what = f"the rate is {figure(rate * sharp)}/λ, its limit {figure(limit)}/λ"
     evident = {"turned": steps.turned, "curvature": sharp, "loss": before, "rate": slower, "after": after}

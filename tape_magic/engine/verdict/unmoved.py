@@ -23,6 +23,9 @@ LARGER = tuple(2.0**power for power in (8, 20, 32, 44))
 PATIENT = 64
 """The most steps of which an optimizer may take one only: it adds the gradients of the others up."""
 
+MOST = 1e6
+"""A rate that had to be raised by more is not what is wrong."""
+
 LENGTHS = 1e-2, 1e-1, 1.0
 """How far the variable is then moved along its step, as parts of its size."""
 
@@ -73,7 +76,8 @@ def _found(
     if none:
         steps = f"its steps are 0 in {leaf.dtype}"  # as Adam's, whose 0.999 is 1 in bfloat16
     wider = "float32" if epsilon(leaf.dtype) > COARSE else double_of(leaf.dtype)
-    cures = [] if none else ["raise --lr" if facts.by_name else "raise the rate"]
+    far = length * MOST < epsilon(leaf.dtype) * abs(at)  # as on a plateau
+    cures = [] if far else ["raise --lr" if facts.by_name else "raise the rate"]
     cures += [f"make it {wider}"] if wider else []
     evident = {"step": length, "value": at, "loss": here.loss, "moved": moved}
     yield Finding(
