@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -55,12 +56,15 @@ class Reversals:
         The loss before each.
     last, end
         The point before the last one, and the point after it.
+    seconds
+        How long one took.
     """
 
     turned: int
     losses: Array
     last: Sequence[Array]
     end: Sequence[Array]
+    seconds: float
 
     @property
     def text(self) -> str:
@@ -72,7 +76,7 @@ def reversals(facts: RunFacts) -> Reversals | None:
     """Take steps, and return them; ``None`` once some go on in one direction, or are lost in rounding."""
     probe, losses, turned, before = facts.probe, list[float](), 0, None
     assert probe is not None
-    last = end = probe.values()
+    began, last, end = time.perf_counter(), probe.values(), probe.values()
     for taken in range(STEPS):
         losses += probe.walk(1).tolist()
         last, end = end, probe.values()
@@ -82,7 +86,8 @@ def reversals(facts: RunFacts) -> Reversals | None:
         if lost or len(losses) <= taken or taken - turned > STRAIGHT or facts.clock.left <= 0:
             return None
         before = step
-    return Reversals(turned, np.array(losses), last, end)
+    seconds = (time.perf_counter() - began) / STEPS
+    return Reversals(turned, np.array(losses), last, end, seconds)
 
 
 def _vector(values: Sequence[Array]) -> Array:

@@ -15,6 +15,9 @@ FALLS, GROWS = 1 / 3, 1 / 2
 LIMIT = 0.9
 """The rate is at least this part of the largest stable one."""
 
+SETTLED = 100
+"""The most steps at a lower rate: what momentum has gathered takes some tens to pass."""
+
 LAST = 4
 """So many losses are averaged, since those of two steps back and forth need not be equal."""
 
@@ -31,7 +34,7 @@ def look(facts: RunFacts) -> Iterator[Finding]:
     if facts.steps[-1] - facts.first_step < FEWEST or not facts.repeats:
         return
     steps = reversals(facts)
-    if steps is None or facts.clock.left < STEPS * facts.step_seconds:
+    if steps is None:
         return
     begin, before = float(steps.losses[:LAST].mean()), float(steps.losses[-LAST:].mean())
     if not -GROWS * abs(begin) <= begin - before <= FALLS * abs(begin):
@@ -40,8 +43,10 @@ def look(facts: RunFacts) -> Iterator[Finding]:
     if limit is not None and rate * sharp < LIMIT * limit:
         return
     probe.back()
-    slower = lower_rate(rate)
-    after = float(probe.walk(STEPS, rate=slower)[-LAST:].mean())
+    slower, count = lower_rate(rate), int(min(SETTLED, facts.clock.left / steps.seconds))
+    if count < STEPS:
+        return
+    after = float(probe.walk(count, rate=slower)[-LAST:].mean())
     gain = before - after
     if not facts.worth(before, after) or gain < fell(facts) * abs(before):
         return

@@ -47,7 +47,7 @@ def test_momentum_has_a_limit_of_its_own() -> None:
     x = tf.Variable(1.0, dtype=tf.float64)
     (one,) = found(lambda: x**2, keras.optimizers.SGD(1.9, momentum=0.9), 50)
     assert "its limit 3.8/λ" in one.sentence
-    assert one.cure == "learning_rate=0.5"
+    assert one.cure == "learning_rate=0.4"
 
 
 @pytest.mark.parametrize(
