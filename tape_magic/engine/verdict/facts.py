@@ -195,7 +195,7 @@ class RunFacts:
         finite = self.losses[np.isfinite(self.losses)]
         gained, size = max(float(finite[0]) - before, 0.0), abs(before)
         if finite.min() < 0:
-            gained = size = float(finite.max() - finite.min())
+            gained = size = float(finite.max() - finite.min()) or size
         least = WORTH * (gained if WORTH * size < gained < size else size)
         return before - after > max(least, TINY * gained, self.rounding * size)
 

@@ -16,8 +16,8 @@ from tape_magic.engine.verdict.facts import Array, RunFacts
 FEWEST = 10
 """A run of fewer steps was not meant to get anywhere."""
 
-STEPS, STRAIGHT = 12, 2
-"""How many steps are taken, and how many may fail to turn back; half of them do where only chance decides."""
+STEPS, STRAIGHT = 12, 0.25
+"""How many steps are taken, and the most of them that do not turn back; by chance it would be a half."""
 
 LOST = 100
 """Steps of no more than so many roundings of what they move are no steps."""
@@ -83,7 +83,7 @@ def reversals(facts: RunFacts) -> Reversals | None:
         step = _vector(end) - _vector(last)
         lost = not taken and all(map(_is_lost, facts.leaves, last, end))
         turned += before is not None and float(step @ before) < 0
-        if lost or len(losses) <= taken or taken - turned > STRAIGHT or facts.clock.left <= 0:
+        if lost or len(losses) <= taken or taken - turned > STRAIGHT * taken or facts.clock.left <= 0:
             return None
         before = step
     seconds = (time.perf_counter() - began) / STEPS

@@ -57,12 +57,10 @@ def look(facts: RunFacts) -> Iterator[Finding]:
     gain, error = before - after, float(np.sqrt(sum(map(_variance, both))))
     if gain < max(ERRORS * error, 2 * fell(facts) * abs(before)) or not facts.worth(before, after):
         return
-    evident = {"loss": before, "rate": slower, "after": after}
+    evident = {"rate": rate, "loss": before, "lower_rate": slower, "loss_there": after}
     if back:
         text = f"{back.text}: at a rate of {slower:g} the loss falls by {100 * gain / abs(before):.0f} %"
-        yield Finding(
-            FindingKind.TOO_FAST, text, {"turned": back.turned, **evident}, None, facts.cure(slower)
-        )
+        yield Finding(FindingKind.TOO_FAST, text, evident, None, facts.cure(slower))
         return
     rows = facts.batch or _rows(batches[0])
     text = "what is left is the noise of batches" + (f" of {rows:,}" if rows else "")
@@ -74,7 +72,7 @@ def _is_level(facts: RunFacts, epoch: int) -> bool:
     """Return whether the means of epochs did not fall from the third quarter of the run to the last."""
     fallen, last = fell(facts), int(facts.steps[-1])
     numbers = (last - 1 - facts.steps) // epoch  # of an epoch, counted from the end
-    half = range((last - facts.first_step) // (2 * epoch))
+    half = set(numbers.tolist()) & set(range((last - facts.first_step) // (2 * epoch)))
     means = [float(facts.losses[numbers == number].mean()) for number in half]
     error = 2 * np.sqrt(2.0) * np.std(means) / np.sqrt(len(means) / 2) / abs(np.mean(means))
     return bool(fallen <= max(LEVEL, min(error, SCATTER)))

@@ -54,5 +54,5 @@ def look(facts: RunFacts) -> Iterator[Finding]:
         what = f"at a rate of {slower:g} the loss falls by {100 * gain / abs(before):.0f} %"
     else:
         what = f"the rate is {figure(rate * sharp)}/λ, its limit {figure(limit)}/λ"
-    evident = {"turned": steps.turned, "curvature": sharp, "loss": before, "rate": slower, "after": after}
+    evident = {"rate": rate, "curvature": sharp, "loss": before, "lower_rate": slower, "loss_there": after}
     yield Finding(FindingKind.TOO_FAST, f"{steps.text}: {what}", evident, None, facts.cure(slower))

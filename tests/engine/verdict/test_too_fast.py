@@ -29,7 +29,7 @@ def test_a_rate_at_the_limit(engine: str) -> None:
     (one,) = result.findings
     assert str(one) == "11 of 11 further steps turn back: the rate is 2/λ, its limit 2/λ · --lr 0.002"
     assert one.evidence["curvature"] == pytest.approx(200, rel=1e-3)
-    assert one.evidence["after"] < 1e-3 * one.evidence["loss"]
+    assert one.evidence["loss_there"] < 1e-3 * one.evidence["loss"]
     assert x.numpy() == pytest.approx(1.0)  # and all is where the run ended
 
 

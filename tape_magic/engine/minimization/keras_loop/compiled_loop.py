@@ -190,24 +190,6 @@ class CompiledLoop:
         """Return the operations of the graph, which run when somebody looks into the record."""
         return record_of(self._graph.traced.concrete, self._last_batch() if batch is None else batch)
 
-    def walk(self, count: int, cursor: DataCursor | None) -> list[float]:
-        """Take `count` steps after the run, over the batches of a cursor; return the loss before each.
-
-        There are fewer where a rule holds, or where the data are over.
-        """
-        before, self.cursor = self.cursor, cursor
-        position, losses = self.begin(), list[float]()
-        try:
-            while len(losses) < count:
-                chunk = self.advance(position, count, 1, CompileWaiter())
-                losses += chunk.series[0].values.tolist()
-                if chunk.verdict != GO or chunk.position.step == position.step:
-                    break
-                position = chunk.position
-        finally:
-            self.cursor = before
-        return losses
-
     def final(self, *, counts: bool = True) -> Final:
         """Evaluate at the variables as they are, without XLA, which would have to compile that first."""
         before = read_all(self.kept)

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 
 from tape_magic.engine.internals.random_state import preserve_random_state
+from tape_magic.engine.minimization.compiling import CompileWaiter
 from tape_magic.engine.minimization.data.cursor import DataCursor
 from tape_magic.engine.minimization.keras_loop.compiled_loop import CompiledLoop
 from tape_magic.engine.minimization.keras_loop.protocol import Final, Loop
 from tape_magic.engine.minimization.keras_loop.step_graph import apply_optimizer
 from tape_magic.engine.minimization.problem import Problem
+from tape_magic.engine.minimization.stop_rules import GO
 from tape_magic.engine.process.interrupts import assign_all
 from tape_magic.engine.process.output import hide_output
 from tape_magic.engine.program.snapshot import Snapshot
@@ -117,7 +119,7 @@ class LoopProbe:
         """Take steps from here as the run did; return the loss before each."""
         self._set(rate)
         if isinstance(self._loop, CompiledLoop):
-            return np.array(self._loop.walk(count, self._ahead), np.float64)
+            return np.array(_steps_of(self._loop, count, self._ahead))
         batches = itertools.repeat(None, count) if self._ahead is None else self.batches(count)
         return np.array([self.step(batch).loss for batch in batches])
 
@@ -164,6 +166,22 @@ class LoopProbe:
 
 class Unsafe(Exception):
     """The program runs in Python, and what it changes cannot be put back."""
+
+
+def _steps_of(loop: CompiledLoop, count: int, cursor: DataCursor | None) -> list[float]:
+    """Have a loop take steps after its run, over the batches of a cursor; return the loss before each."""
+    before, loop.cursor = loop.cursor, cursor
+    position, losses = loop.begin(), list[float]()
+    try:
+        while len(losses) < count:
+            chunk = loop.advance(position, count, 1, CompileWaiter())
+            losses += chunk.series[0].values.tolist()
+            if chunk.verdict != GO or chunk.position.step == position.step:
+                break
+            position = chunk.position
+    finally:
+        loop.cursor = before
+    return losses
 
 
 def _loss_at(final: Final) -> LossAt:
