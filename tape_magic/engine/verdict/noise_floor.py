@@ -24,7 +24,7 @@ FEWEST, MOST = 32, 3000
 ERRORS, BLOCKS = 3.0, 8
 """So many standard errors lie between the losses at both rates, by the means of so many stretches of each."""
 
-BATCHES, SIGNAL = 8, 0.4
+BATCHES, SIGNAL = 16, 0.5
 """How many batches are asked for their gradients, and the most that these have in common: the square of their
 mean by the mean of their squares. At a rate r along a curvature λ it is rλ / (2 + rλ) at the noise floor."""
 

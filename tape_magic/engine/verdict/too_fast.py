@@ -18,6 +18,10 @@ LIMIT = 0.9
 SETTLED = 100
 """The most steps at a lower rate: what momentum has gathered takes some tens to pass."""
 
+LEVEL, STILL = 0.02, 1e-3
+"""The share of itself by which a loss that stays fell in the last quarter of the run at most; and by which it
+falls at most at a lower rate that has led to its end."""
+
 LAST = 4
 """So many losses are averaged, since those of two steps back and forth need not be equal."""
 
@@ -25,8 +29,8 @@ LAST = 4
 def look(facts: RunFacts) -> Iterator[Finding]:
     """Find that further steps turn back and stay as high as they are, where a lower rate gets down.
 
-    A loss that all the same has fallen by more in the last quarter of the run than a lower rate gains at once
-    is well served by its rate: such is a network's at the edge of stability.
+    Where the loss has fallen all the same in the long run, a lower rate must lead to its end: a network at the
+    edge of stability goes back and forth, too, while it is on its way along other directions.
     """
     probe, rate = facts.probe, facts.rate
     if probe is None or rate is None or (facts.of_data and facts.steps_per_epoch != 1):
@@ -46,12 +50,13 @@ def look(facts: RunFacts) -> Iterator[Finding]:
     slower, count = lower_rate(rate), int(min(SETTLED, facts.clock.left / steps.seconds))
     if count < STEPS:
         return
-    after = float(probe.walk(count, rate=slower)[-LAST:].mean())
-    gain = before - after
-    if not facts.worth(before, after) or gain < fell(facts) * abs(before):
+    there = probe.walk(count, rate=slower)
+    midway, after = (float(there[:end][-LAST:].mean()) for end in (len(there) // 2, len(there)))
+    arrives = midway - after <= STILL * abs(before)
+    if not facts.worth(before, after) or not (arrives or fell(facts) <= LEVEL):
         return
     if limit is None:
-        what = f"at a rate of {slower:g} the loss falls by {100 * gain / abs(before):.0f} %"
+        what = f"at a rate of {slower:g} the loss falls by {100 * (before - after) / abs(before):.0f} %"
     else:
         what = f"the rate is {figure(rate * sharp)}/λ, its limit {figure(limit)}/λ"
     evident = {"rate": rate, "curvature": sharp, "loss": before, "lower_rate": slower, "loss_there": after}

@@ -123,6 +123,23 @@ def test_nothing_is_said(healthy: Callable[[], tuple[Callable[[], Any], Any, int
     assert found(loss, optimizer, steps, lr=rate) == []
 
 
+def test_a_network_at_the_edge_of_stability() -> None:
+    """Full batches at a fixed rate sharpen the loss up to 2/λ, from where on they bounce and still learn."""
+    random = np.random.default_rng(1)
+    x = random.normal(size=(64, 4)).astype("float32")
+    y = (np.sin(x[:, :1]) + x[:, 1:2] * x[:, 2:3]).astype("float32")
+    start = [
+        random.normal(0, size, shape) for size, shape in ((0.5, (4, 24)), (0.2, (24, 24)), (0.2, (24, 1)))
+    ]
+    weights = [tf.Variable(one.astype("float32")) for one in start]
+
+    def loss() -> Any:
+        hidden = tf.tanh(tf.tanh(x @ weights[0]) @ weights[1])
+        return tf.reduce_mean((hidden @ weights[2] - y) ** 2)
+
+    assert found(loss, "sgd", 400, lr=0.3) == []
+
+
 def test_momentum_swings_over_and_comes_back() -> None:
     x = tf.Variable(3.0)
     assert found(lambda: (x - 1) ** 2, keras.optimizers.SGD(0.1, momentum=0.9), 60) == []
