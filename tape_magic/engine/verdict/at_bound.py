@@ -31,13 +31,15 @@ def look(facts: RunFacts) -> Iterator[Finding]:
     if not any(side.any() for side in sides) or not facts.repeats:
         return
     batches: Sequence[Any] = list(probe.batches(BATCHES)) or [None]
-    here = [probe.evaluate(batch) for batch in batches]
+    here = [probe.evaluate(batch) for batch in facts.within(batches)]
+    if len(here) < len(batches):
+        return
     for place, (leaf, value, side) in enumerate(zip(facts.leaves, values, sides, strict=True)):
         pushed = side * _certain([one.gradients[place] for one in here]) < 0
         if not pushed.any():
             continue
         before, size = _mean(here), _size(value, *facts.limits[place])
-        for step in STEPS:
+        for step in facts.within(STEPS):
             beyond = (value + np.where(pushed, side * step * size, 0.0)).astype(value.dtype)
             probe.place([*values[:place], beyond, *values[place + 1 :]])
             after = _mean([probe.evaluate(batch) for batch in batches])

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from tape_magic.engine.verdict.recorded_loss import RecordedLoss
 from tape_magic.results.minimum import Divergence, StopReason
 
 Array = np.ndarray[Any, Any]
+Item = TypeVar("Item")
 
 SHARE, LEAST = 0.05, 0.1
 """The most time of all evidence together: this share of the run's, or so many seconds, whichever is more."""
@@ -179,8 +180,17 @@ class RunFacts:
         """Whether the loss is the same each time at the same point."""
         if self.probe is None or self.divergence is not None or not self.same_loss:
             return False
+        if 2 * self.step_seconds > self.clock.left:
+            return False
         once, again = self.probe.evaluate().loss, self.probe.evaluate().loss
         return abs(once - again) <= self.rounding * abs(once)
+
+    def within(self, items: Iterable[Item]) -> Iterator[Item]:
+        """Yield items as long as there is time to do something with the next."""
+        for item in items:
+            if self.clock.left <= self.step_seconds:
+                return
+            yield item
 
     def cure(self, rate: float) -> str:
         """Return how to ask for another rate."""

@@ -44,7 +44,7 @@ def look(facts: RunFacts) -> Iterator[Finding]:
     ):
         return
     batches = list(probe.batches(BATCHES))
-    noise = _signal(probe, batches) < SIGNAL
+    noise = _signal(facts, probe, batches) < SIGNAL
     back = None if noise else reversals(facts)
     if not (noise or back):
         return
@@ -78,15 +78,17 @@ def _is_level(facts: RunFacts, epoch: int) -> bool:
     return bool(fallen <= max(LEVEL, min(error, SCATTER)))
 
 
-def _signal(probe: Probe, batches: Sequence[Sequence[object]]) -> float:
+def _signal(facts: RunFacts, probe: Probe, batches: Sequence[Sequence[object]]) -> float:
     """Return the part of the gradients of batches that they have in common, without bias."""
     each = [
         np.concatenate([one.ravel().astype(np.float64) for one in probe.evaluate(batch).gradients])
-        for batch in batches
+        for batch in facts.within(batches)
     ]
-    count, squares = len(each), float(np.mean([one @ one for one in each]))
+    count, squares = len(each), sum(float(one @ one) for one in each)
+    if count < 2 or not squares:
+        return 1.0
     mean = np.mean(each, 0)
-    return (count * float(mean @ mean) / squares - 1) / (count - 1) if squares and count > 1 else 1.0
+    return (count**2 * float(mean @ mean) / squares - 1) / (count - 1)
 
 
 def _both(facts: RunFacts, probe: Probe, epoch: int, slower: float) -> tuple[Array, Array] | None:

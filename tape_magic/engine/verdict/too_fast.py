@@ -29,8 +29,8 @@ LAST = 4
 def look(facts: RunFacts) -> Iterator[Finding]:
     """Find that further steps turn back and stay as high as they are, where a lower rate gets down.
 
-    Where the loss has fallen all the same in the long run, a lower rate must lead to its end. A network at the
-    edge of stability goes back and forth, too, and is on its way along other directions.
+    Where the loss has fallen all the same in the long run, a lower rate must lead to its end. A network at
+    the edge of stability goes back and forth, too, and is on its way along other directions.
     """
     probe, rate = facts.probe, facts.rate
     if probe is None or rate is None or (facts.of_data and facts.steps_per_epoch != 1):

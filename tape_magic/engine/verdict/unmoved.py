@@ -64,7 +64,7 @@ def _found(
     """Find that elements of one leaf that were `lost` in a step would lead to a lower loss."""
     leaf, value, rate = facts.leaves[place], values[place], facts.rate
     assert rate is not None
-    step = np.where(lost, _step(probe, place, value, rate), 0.0)
+    step = np.where(lost, _step(facts, probe, place, value, rate), 0.0)
     none = not step.any() and epsilon(leaf.dtype) > COARSE and _stays(probe, place, value, rate)
     along = -np.where(lost, here.gradients[place].astype(np.float64), 0.0) if none else step
     moved = _lower(facts, probe, values, place, along, here.loss)
@@ -85,14 +85,14 @@ def _found(
     )
 
 
-def _step(probe: Probe, place: int, value: Array, rate: float) -> Array:
+def _step(facts: RunFacts, probe: Probe, place: int, value: Array, rate: float) -> Array:
     """Return the step of each element as if nothing were rounded; 0 where none shows.
 
     Steps are in proportion to the rate. So a larger rate shows them: the larger, the more exactly, as long as
     they are small beside the value.
     """
     before, found = value.astype(np.float64), np.zeros(value.shape)
-    for larger in LARGER:
+    for larger in facts.within(LARGER):
         probe.step(rate=rate * larger)
         moved = probe.values()[place].astype(np.float64) - before
         probe.back()
@@ -114,7 +114,7 @@ def _lower(
 ) -> float | None:
     """Return a loss further along a way of one leaf that is worth a word; ``None`` where none is found."""
     value, largest = values[place].astype(np.float64), float(np.abs(along).max())
-    for length in LENGTHS if largest else ():
+    for length in facts.within(LENGTHS if largest else ()):
         there = value + length * float(np.abs(value).max()) / largest * along
         probe.place([*values[:place], there.astype(values[place].dtype), *values[place + 1 :]])
         moved = probe.evaluate().loss

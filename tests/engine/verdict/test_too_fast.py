@@ -45,7 +45,9 @@ def test_a_rate_below_the_limit_is_named_and_more_of_it_not_advised(engine: str)
 def test_momentum_has_a_limit_of_its_own() -> None:
     """With momentum β, the limit is 2(1 + β)/λ: 3.8/λ = 1.9 for x² and 0.9."""
     x = tf.Variable(1.0, dtype=tf.float64)
-    (one,) = found(lambda: x**2, keras.optimizers.SGD(1.9, momentum=0.9), 50)
+    optimizer = keras.optimizers.SGD(1.9, momentum=0.9)
+    (one,) = found(lambda: x**2, optimizer, 50)
+    assert float(optimizer.learning_rate) == pytest.approx(1.9)
     assert "its limit 3.8/λ" in one.sentence
     assert one.cure == "learning_rate=0.4"
 

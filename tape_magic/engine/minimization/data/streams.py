@@ -23,6 +23,11 @@ class ArrayStream:
         Determines, with the number of an epoch, the order of its rows.
     label
         What messages call the data.
+
+    Attributes
+    ----------
+    batch
+        Rows in a batch, no more than there are.
     """
 
     endless = False
