@@ -119,7 +119,8 @@ class RunFacts:
     reason, divergence
         Why the run ended.
     rate
-        The learning rate at the end; ``None`` where there is none.
+        The learning rate at the end; ``None`` where there is none, and where averages of the variables were
+        left, from which no step was taken.
     stability
         A step along a direction of curvature λ is stable below ``stability / λ``: 2 for gradient descent;
         ``None`` where there is no such number.

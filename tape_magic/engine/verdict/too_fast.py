@@ -58,6 +58,6 @@ def look(facts: RunFacts) -> Iterator[Finding]:
     if limit is None:
         what = f"at a rate of {slower:g} the loss falls by {100 * (before - after) / abs(before):.0f} %"
     else:
-        what = f"the rate is {figure(rate * sharp)}/λ, its limit {figure(limit)}/λ"
+        what = f"the rate is {figure(rate * sharp, 4)}/λ, its limit {figure(limit)}/λ"
     evident = {"rate": rate, "curvature": sharp, "loss": before, "lower_rate": slower, "loss_there": after}
     yield Finding(FindingKind.TOO_FAST, f"{steps.text}: {what}", evident, None, facts.cure(slower))

@@ -147,6 +147,12 @@ def test_momentum_swings_over_and_comes_back() -> None:
     assert found(lambda: (x - 1) ** 2, keras.optimizers.SGD(0.1, momentum=0.9), 60) == []
 
 
+def test_averages_that_were_left_are_the_cure() -> None:
+    x = tf.Variable(3.0)
+    averaging = keras.optimizers.SGD(1.0, use_ema=True, ema_momentum=0.5)
+    assert found(lambda: x**2, averaging, 30) == []
+
+
 def test_a_schedule_is_left_alone() -> None:
     x = tf.Variable(3.0)
     schedule = keras.optimizers.schedules.ExponentialDecay(1.0, 100, 0.99)

@@ -68,7 +68,7 @@ def _facts(
         first_step=log.first_step,
         reason=log.reason,
         divergence=log.divergence,
-        rate=optimizers.learning_rate(builder.optimizer),
+        rate=optimizers.learning_rate(builder.optimizer) if log.averaged is None else None,
         stability=optimizers.stability(builder.optimizer),
         by_name=isinstance(problem.settings.optimizer, str),
         same_loss=builder.same_loss,
