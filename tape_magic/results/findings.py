@@ -35,10 +35,15 @@ class FindingKind(enum.Enum):
         """The kind in words."""
         return str(self.value)
 
+    @property
+    def fault(self) -> bool:
+        """Whether something went wrong; the minimum within bounds is what was asked for."""
+        return self is not FindingKind.AT_BOUND
+
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that kept a run from its minimum.
+    """Something that was found about a run: what kept it from its minimum, or which bound does.
 
     Attributes
     ----------

@@ -160,7 +160,7 @@ class MinimizeResult:
     notes
         Further sentences for the user.
     findings
-        What kept the run from its minimum, the most telling first; the report shows three.
+        What was found about the run, the most telling first; the report shows three.
 
     Examples
     --------
@@ -206,8 +206,13 @@ class MinimizeResult:
 
     @property
     def converged(self) -> bool:
-        """Whether a rule of convergence, a target or the last epoch ended the run, and nothing was found."""
-        return (self.reason.converged or self.reason is StopReason.EPOCHS) and not self.findings
+        """Whether a rule of convergence, a target or the last epoch ended the run, and no fault was found."""
+        return (self.reason.converged or self.reason is StopReason.EPOCHS) and not self.faulty
+
+    @property
+    def faulty(self) -> bool:
+        """Whether something that was found is a fault; a bound that holds a variable is none."""
+        return any(finding.kind.fault for finding in self.findings)
 
     @property
     def means(self) -> Epochs | None:

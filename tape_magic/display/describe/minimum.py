@@ -141,7 +141,7 @@ def _part(means: Epochs, place: int) -> str:
 
 def _tone(result: MinimizeResult, *, rose: bool) -> Tone:
     """Return good for a run that converged, a warning for one that went wrong, and plain for a mere end."""
-    if result.findings or rose or result.reason is StopReason.METHOD_FAILED:
+    if result.faulty or rose or result.reason is StopReason.METHOD_FAILED:
         return Tone.WARNING
     return Tone.GOOD if result.converged else Tone.PLAIN
 

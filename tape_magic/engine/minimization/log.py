@@ -316,7 +316,7 @@ class RunLog:
 
 def norm_of(value: Any) -> float:
     """Return the Euclidean norm, in float64, since the squares of half precision overflow."""
-    flat = np.asarray(value).reshape(-1)
+    flat = np.asarray(value.numpy()).reshape(-1)
     pieces = [flat[at : at + _PIECE] for at in range(0, flat.size, _PIECE)]
     norm = math.sqrt(_sum_of_squares(pieces, 1.0))
     if 1e-140 < norm < math.inf or not flat.size:

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from tape_magic.engine.program.program import Text
 from tape_magic.engine.record.loss_record import LossRecord
 from tape_magic.engine.values.leaves import Leaf
+from tape_magic.engine.values.precision import epsilon
 from tape_magic.engine.verdict.recorded_loss import RecordedLoss
 from tape_magic.results.minimum import Divergence, StopReason
 from tape_magic.results.reasons import Where
 
 Array = np.ndarray[Any, Any]
+Item = TypeVar("Item")
 
 SHARE, LEAST = 0.05, 0.1
 """The most time of all evidence together: this share of the run's, or so many seconds, whichever is more."""
+
+WORTH, TINY = 0.05, 1e-4
+"""The least part of a loss, or of what a run has gained, that is worth a word; a part that never is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,14 +62,25 @@ class Probe(Protocol):
     def step(self, batch: Sequence[Any] | None = None, *, rate: float | None = None) -> LossAt:
         """Take a step of the optimizer from here, by `rate` in place of its own; return the loss before it.
 
-        Only for a Keras optimizer, and a `rate` only where :attr:`RunFacts.rate` is one.
+        Only for a Keras optimizer, and a `rate` only where :attr:`RunFacts.rate` is one; it holds until
+        :meth:`back`.
+        """
+
+    def walk(self, count: int, *, rate: float | None = None) -> Array:
+        """Take steps from here as fast as the run did, and return the loss before each.
+
+        They take :meth:`batches` of the data. There are fewer than `count` where a rule holds, or where the
+        data are over. Otherwise as :meth:`step`.
         """
 
     def back(self) -> None:
         """Put everything back to where the run ended."""
 
     def batches(self, count: int) -> Iterator[Sequence[Any]]:
-        """Yield the first batches of the data, at most `count`; nothing without data."""
+        """Yield batches of the data, at most `count`; nothing without data.
+
+        They begin with the first, and go on where the last call of this method or of :meth:`walk` has ended.
+        """
 
     def fail(self) -> Sequence[Any] | None:
         """Move to the point at which a run diverged, and return its batch; ``None`` without data."""
@@ -109,14 +125,22 @@ class RunFacts:
     reason, divergence
         Why the run ended.
     rate
-        The learning rate at the end; ``None`` where there is none.
+        The learning rate at the end; ``None`` where there is none, and where averages of the variables were
+        left, from which no step was taken.
     stability
         A step along a direction of curvature λ is stable below ``stability / λ``: 2 for gradient descent;
         ``None`` where there is no such number.
     by_name
         Whether the optimizer was given by its name, so that its rate is ``--lr``.
+    same_loss
+        Whether the loss may be the same each time at the same point and batch: its graph draws no numbers and
+        assigns nothing. :attr:`repeats` is certain.
     of_data
         Whether each step takes a batch of data.
+    steps_per_epoch
+        Batches in an epoch; ``None`` without data, or where the number is not known.
+    batch
+        Rows in a batch, where ``--batch`` can say so; else ``None``.
     step_seconds
         How long a step took that runs in Python; 0 for a compiled one.
     probe
@@ -141,7 +165,10 @@ class RunFacts:
     rate: float | None
     stability: float | None
     by_name: bool
+    same_loss: bool
     of_data: bool
+    steps_per_epoch: int | None
+    batch: int | None
     step_seconds: float
     probe: Probe | None
     unsafe: str = ""
@@ -152,6 +179,45 @@ class RunFacts:
     def name(self) -> str:
         """The name of the loss in sentences."""
         return self.loss_name or "the loss"
+
+    @property
+    def rounding(self) -> float:
+        """What counts as rounding of a loss, relative to it: ten times that of the coarsest dtype."""
+        return 10 * max((epsilon(leaf.dtype) for leaf in self.leaves), default=0.0)
+
+    @cached_property
+    def repeats(self) -> bool:
+        """Whether the loss is the same each time at the same point."""
+        if self.probe is None or self.divergence is not None or not self.same_loss:
+            return False
+        if 2 * self.step_seconds > self.clock.left:
+            return False
+        once, again = self.probe.evaluate().loss, self.probe.evaluate().loss
+        return abs(once - again) <= self.rounding * abs(once)
+
+    def within(self, items: Iterable[Item]) -> Iterator[Item]:
+        """Yield items as long as there is time to do something with the next."""
+        for item in items:
+            if self.clock.left <= self.step_seconds:
+                return
+            yield item
+
+    def cure(self, rate: float) -> str:
+        """Return how to ask for another rate."""
+        return f"--lr {rate:g}" if self.by_name else f"learning_rate={rate:g}"
+
+    def worth(self, before: float, after: float) -> bool:
+        """Return whether a lower loss is worth a word: lower by a good part of itself, or of what was gained.
+
+        A tiny part of what was gained is none, as where x² has come down from 1 to 10⁻⁹. A loss that can be
+        negative has no size of its own.
+        """
+        finite = self.losses[np.isfinite(self.losses)]
+        gained, size = max(float(finite[0]) - before, 0.0), abs(before)
+        if finite.min() < 0:
+            gained = size = float(finite.max() - finite.min()) or size
+        least = WORTH * (gained if WORTH * size < gained < size else size)
+        return before - after > max(least, TINY * gained, self.rounding * size)
 
     @cached_property
     def at_end(self) -> LossAt | None:

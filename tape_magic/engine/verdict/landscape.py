@@ -122,7 +122,7 @@ class Landscape:
         if sum(math.prod(leaf.shape) for leaf in facts.leaves) > most:
             return None
         probe.back()
-        batches = list(probe.batches(BATCHES))
+        batches: list[Any] = list(probe.batches(BATCHES))
         if facts.of_data and not batches:
             return None
         return cls(facts, probe, facts.start if at_start else probe.values(), batches or [None])

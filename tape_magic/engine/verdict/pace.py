@@ -6,7 +6,7 @@ import numpy as np
 
 from tape_magic.engine.verdict.facts import Array, RunFacts
 from tape_magic.engine.verdict.landscape import SMALL, Descent, Landscape, flat
-from tape_magic.engine.verdict.words import number, rate_cure, rounded_down
+from tape_magic.engine.verdict.words import number, rounded_down
 from tape_magic.results.findings import Finding, FindingKind
 
 TIMES = 10.0
@@ -57,7 +57,7 @@ def too_slow(facts: RunFacts, landscape: Landscape, way: Descent) -> Finding | N
         return None
     text = f"each step could be {number(rounded_down(times, 2))} times as long"
     evidence = {"rate": facts.rate, "times": times}
-    return Finding(FindingKind.TOO_SLOW, text, evidence, None, rate_cure(facts, rate))
+    return Finding(FindingKind.TOO_SLOW, text, evidence, None, facts.cure(rate))
 
 
 def _longer(facts: RunFacts, landscape: Landscape) -> float:

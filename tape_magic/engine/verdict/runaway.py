@@ -8,7 +8,7 @@ import numpy as np
 
 from tape_magic.engine.verdict.facts import RunFacts
 from tape_magic.engine.verdict.landscape import Landscape
-from tape_magic.engine.verdict.words import number, rate_cure, rounded_down
+from tape_magic.engine.verdict.words import number, rounded_down
 from tape_magic.results.findings import Finding, FindingKind
 
 MOST = 1_000_000
@@ -51,7 +51,7 @@ def look(facts: RunFacts) -> Iterator[Finding]:
             f"below {number(rounded_down(bound, 2))} it would not"
         )
         evidence = {"rate": facts.rate, "curvature": curvature, "bound": bound}
-        cure = rate_cure(facts, rounded_down(bound / 2))
+        cure = facts.cure(rounded_down(bound / 2))
         yield Finding(FindingKind.RUNAWAY, text, evidence, None, cure)
         return
 

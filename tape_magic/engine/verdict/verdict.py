@@ -6,14 +6,18 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from tape_magic.engine.verdict import (
+    at_bound,
     broadcast,
     dead_units,
     layer_gradients,
+    noise_floor,
     not_finite,
     runaway,
     short_of_minimum,
     softmax_twice,
     still_falling,
+    too_fast,
+    unmoved,
 )
 from tape_magic.engine.verdict.facts import RunFacts
 from tape_magic.results.findings import Finding, FindingKind
@@ -26,12 +30,21 @@ LOOKS: tuple[Look, ...] = (
     runaway.look,
     broadcast.look,
     softmax_twice.look,
+    unmoved.look,
     dead_units.look,
     layer_gradients.look,
+    too_fast.look,
+    noise_floor.look,
     still_falling.look,
+    at_bound.look,
     short_of_minimum.look,
 )
 """All kinds of evidence, the most telling and the cheapest first."""
+
+STEPS = frozenset(
+    {FindingKind.TOO_FAST, FindingKind.UNMOVED, FindingKind.TOO_SLOW, FindingKind.ILL_CONDITIONED}
+)
+"""The kinds that say how the steps should be; that the loss still falls says no more then."""
 
 _ORDER = {kind: place for place, kind in enumerate(FindingKind)}
 
@@ -49,4 +62,6 @@ def find(facts: RunFacts) -> tuple[Finding, ...]:
             found += look(facts)
         if facts.probe is not None:
             facts.probe.back()
+    if any(finding.kind in STEPS for finding in found):
+        found = [finding for finding in found if finding.kind is not FindingKind.STILL_FALLING]
     return tuple(sorted(found, key=lambda finding: _ORDER[finding.kind]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-from tape_magic.engine.verdict.facts import RunFacts
 from tape_magic.notation import superscript
 
 
@@ -32,8 +31,3 @@ def rounded_down(value: float, digits: int = 1) -> float:
     """
     places = digits - 1 - math.floor(math.log10(value))
     return float(f"{math.floor(value * 10**places * 1.002) / 10**places:.{digits}g}")
-
-
-def rate_cure(facts: RunFacts, rate: float) -> str:
-    """Return what sets the learning rate: ``--lr 0.04``, or an argument of the user's own optimizer."""
-    return f"--lr {rate:g}" if facts.by_name else f"learning_rate={rate:g}"

@@ -55,6 +55,8 @@ class Feed:
         Batches in an epoch; ``None`` where only the end of the first epoch tells.
     endless
         Whether the first epoch never ends, as with ``dataset.repeat()``.
+    batch
+        Rows in a batch, where the data do not make batches of their own; else ``None``.
 
     Raises :class:`LineError` for a `batch` that does not go with the data. Raises :class:`SourceError` for
     data that are no batches, are empty, can be read only once, or do not fit the names.
@@ -86,9 +88,11 @@ class Feed:
         self._batches = BatchParts(names, label, floats or keras.config.floatx(), pattern)
         self._stream = self._stream_of(data, batch)
         self.steps_per_epoch, self.endless = self._stream.steps_per_epoch, self._stream.endless
+        self.batch = self._stream.batch if isinstance(self._stream, streams.ArrayStream) else None
         if self.steps_per_epoch == 0:
             raise self.nothing()
-        self.element_spec = self._stream.dataset(epochs, 0).element_spec
+        self._whole = self._stream.dataset(epochs, 0)  # takes tens of milliseconds, and an iterator few
+        self.element_spec = self._whole.element_spec
 
     @property
     def total(self) -> int | None:
@@ -117,7 +121,8 @@ class Feed:
         """
         import tensorflow as tf
 
-        return iter(self._stream.dataset(self.epochs, taken).take(count).prefetch(tf.data.AUTOTUNE))
+        rest = self._stream.dataset(self.epochs, taken) if taken else self._whole
+        return iter(rest.take(count).prefetch(tf.data.AUTOTUNE))
 
     def located(self, place: Sequence[int] | None, rows: Sequence[int]) -> tuple[Sequence[int], str]:
         """Return which rows of the data some rows of a batch are, and what they are rows of.

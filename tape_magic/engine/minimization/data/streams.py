@@ -29,6 +29,11 @@ class ArrayStream:
         Determines, with the number of an epoch, the order of its rows.
     label
         What messages call the data.
+
+    Attributes
+    ----------
+    batch
+        Rows in a batch, no more than there are.
     """
 
     endless = False
@@ -47,8 +52,8 @@ class ArrayStream:
             raise SourceError(
                 f"{label} has arrays of {' and '.join(map(str, rows))} rows: give as many of each."
             )
-        self._rows, self._batch, self._seed = rows[0], min(batch, max(rows[0], 1)), seed
-        self.steps_per_epoch: int | None = -(-self._rows // self._batch)
+        self._rows, self.batch, self._seed = rows[0], min(batch, max(rows[0], 1)), seed
+        self.steps_per_epoch: int | None = -(-self._rows // self.batch)
 
     def dataset(self, epochs: int, taken: int) -> Any:
         """Return a dataset of what follows the first `taken` batches."""
@@ -75,12 +80,12 @@ class ArrayStream:
         order = self._order(tf.constant(epoch, tf.int64))
         if order is None:
             return range(self._rows)
-        return order[index * self._batch : (index + 1) * self._batch].numpy()
+        return order[index * self.batch : (index + 1) * self.batch].numpy()
 
     def _order(self, epoch: Any) -> Any:
         import tensorflow as tf
 
-        if self._batch == self._rows:  # one batch has all rows, so their order does not matter
+        if self.batch == self._rows:  # one batch has all rows, so their order does not matter
             return None
         seed = tf.stack([tf.constant(self._seed, tf.int64), epoch])
         return tf.random.experimental.stateless_shuffle(tf.range(self._rows, dtype=tf.int64), seed)
@@ -90,9 +95,9 @@ class ArrayStream:
 
         if order is None:
             return self._columns
-        rows = order[index * self._batch : (index + 1) * self._batch]
-        if self._rows % self._batch == 0:
-            rows = tf.ensure_shape(rows, [self._batch])
+        rows = order[index * self.batch : (index + 1) * self.batch]
+        if self._rows % self.batch == 0:
+            rows = tf.ensure_shape(rows, [self.batch])
         return tf.nest.map_structure(lambda column: tf.gather(column, rows), self._columns)
 
 

@@ -71,7 +71,8 @@ class LoopBuilder:
     optimizer
         The optimizer, once it is built.
     same_loss
-        Whether the loss is the same each time at the same point, once an optimizer is chosen.
+        Whether the loss is the same each time at the same point, once an optimizer is chosen; for a program
+        that runs in Python and an optimizer that was named, whether it may be.
     at_rest
         The loop that was to be compiled last: it can evaluate, whether it is compiled or not.
     """
@@ -271,8 +272,8 @@ class LoopBuilder:
         first = first_evaluation(problem, program, within_bounds=self._continuation.saved is None)
         if not first.leaves:
             problem.refuse_unconnected(reason, lambda: first.record)
-        self.same_loss = (
-            undecided(problem.settings) and not first.written and program.gives_again(first.evaluated.loss)
+        self.same_loss = not first.written and (
+            not undecided(problem.settings) or program.gives_again(first.evaluated.loss)
         )
         self.optimizer = build_optimizer(problem, first.leaves, self._continuation, same=self.same_loss)
         options = build_loop_options(

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from tape_magic.engine.minimization.compiling import CompileWaiter
 from tape_magic.engine.minimization.data.cursor import DataCursor
+from tape_magic.engine.minimization.keras_loop.compiled_loop import CompiledLoop
 from tape_magic.engine.minimization.keras_loop.protocol import Final, Loop
 from tape_magic.engine.minimization.steppers import stepper_of
+from tape_magic.engine.minimization.stop_rules import GO
 from tape_magic.engine.process.interrupts import assign_all
 from tape_magic.engine.record.loss_record import LossRecord
 from tape_magic.engine.values.tensors import read_all
@@ -70,11 +75,27 @@ class LoopProbe:
     def step(self, batch: Sequence[Any] | None = None, *, rate: float | None = None) -> LossAt:
         """Take a step of the optimizer from here, by `rate` in place of its own; return the loss before."""
         final = self._loop.evaluate(batch)
+        self._set(rate)
+        self._apply(final, batch)
+        return _loss_at(final)
+
+    def walk(self, count: int, *, rate: float | None = None) -> Array:
+        """Take steps from here as the run did; return the loss before each."""
+        self._set(rate)
+        if isinstance(self._loop, CompiledLoop):
+            return np.array(_steps_of(self._loop, count, self._ahead))
+        batches = itertools.repeat(None, count) if self._ahead is None else self.batches(count)
+        return np.array([self.step(batch).loss for batch in batches])
+
+    @cached_property
+    def _ahead(self) -> DataCursor | None:
+        """The data once more, from the first batch on; to begin with them takes tens of milliseconds."""
+        return None if self._cursor is None else DataCursor(self._cursor.feed)
+
+    def _set(self, rate: float | None) -> None:
         if rate is not None:
             inner = getattr(self._optimizer, "inner_optimizer", self._optimizer)
             inner.learning_rate = rate  # one of the optimizer's variables: back() puts it back
-        self._apply(final, batch)
-        return _loss_at(final)
 
     def _apply(self, final: Final, batch: Sequence[Any] | None = None) -> None:
         """Take the optimizer's step from an evaluation."""
@@ -91,13 +112,12 @@ class LoopProbe:
         assign_all(zip(self._loop.moved, self._before, strict=True))
 
     def batches(self, count: int) -> Iterator[Sequence[Any]]:
-        """Yield the first batches of the data, at most `count`; nothing without data."""
-        if self._cursor is None:
-            return
-        first = DataCursor(self._cursor.feed, count=count)
-        while True:
-            batch = first.take()
-            if first.over:
+        """Yield the next batches of the data, at most `count`; nothing without data."""
+        for _ in range(count):
+            if self._ahead is None:
+                return
+            batch = self._ahead.take()
+            if self._ahead.over:
                 return
             yield batch
 
@@ -114,6 +134,22 @@ class LoopProbe:
     def record(self, batch: Sequence[Any] | None = None) -> LossRecord:
         """Return the operations of an evaluation at the variables as they are."""
         return self._loop.recorded(batch)
+
+
+def _steps_of(loop: CompiledLoop, count: int, cursor: DataCursor | None) -> list[float]:
+    """Have a loop take steps after its run, over the batches of a cursor; return the loss before each."""
+    before, loop.cursor = loop.cursor, cursor
+    position, losses = loop.begin(), list[float]()
+    try:
+        while len(losses) < count:
+            chunk = loop.advance(position, count, 1, CompileWaiter())
+            losses += chunk.series[0].values.tolist()
+            if chunk.verdict != GO or chunk.position.step == position.step:
+                break
+            position = chunk.position
+    finally:
+        loop.cursor = before
+    return losses
 
 
 def _loss_at(final: Final) -> LossAt:

@@ -53,6 +53,10 @@ class SolverProbe:
         """Raise, since a method of SciPy takes no single step."""
         raise NotImplementedError
 
+    def walk(self, count: int, *, rate: float | None = None) -> Array:
+        """Raise, as :meth:`step`."""
+        raise NotImplementedError
+
     def back(self) -> None:
         """Put the leaves back to where the run ended."""
         self._flat.assign(self._end)
@@ -98,7 +102,10 @@ def _facts(problem: Problem, log: RunLog, evaluations: Evaluations, asked: Solve
         rate=None,
         stability=None,
         by_name=True,
+        same_loss=True,
         of_data=False,
+        steps_per_epoch=None,
+        batch=None,
         step_seconds=log.seconds / len(steps) if evaluations.engine == "eager" else 0.0,
         clock=Clock(log.seconds),
         **asked_by(asked),

@@ -1,0 +1,126 @@
+"""Whether what is left of a loss over batches is their noise, which a lower rate would average."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from tape_magic.engine.verdict.facts import Array, Probe, RunFacts
+from tape_magic.engine.verdict.further import STEPS, fell, lower_rate, reversals
+from tape_magic.results.findings import Finding, FindingKind
+
+EPOCHS = 4
+"""Of fewer epochs nobody can say that the loss no longer falls."""
+
+LEVEL, SCATTER = 0.02, 0.3
+"""A loss that no longer falls loses at most the one share of itself in the last quarter of the steps, and at
+most the other where the means of epochs scatter by as much."""
+
+FEWEST, MOST = 32, 3000
+"""The fewest steps to compare, and the most to take."""
+
+ERRORS, BLOCKS = 3.0, 8
+"""So many standard errors lie between the losses at both rates, by the means of so many stretches of each."""
+
+BATCHES, SIGNAL = 16, 0.5
+"""How many batches are asked for their gradients, and the most that these have in common: the square of their
+mean by the mean of their squares. At a rate r along a curvature λ it is rλ / (2 + rλ) at the noise floor."""
+
+
+def look(facts: RunFacts) -> Iterator[Finding]:
+    """Find that the loss of epochs stays, gradients of batches disagree, and a lower rate is better at once.
+
+    Where gradients agree and steps turn back, it is the rate that is too high, and not the noise.
+    """
+    probe, rate, epoch = facts.probe, facts.rate, facts.steps_per_epoch
+    if probe is None or rate is None or epoch is None or epoch < 2:
+        return
+    if (
+        facts.steps[-1] - facts.first_step < EPOCHS * epoch
+        or not _is_level(facts, epoch)
+        or not facts.repeats
+    ):
+        return
+    batches = list(probe.batches(BATCHES))
+    noise = _signal(facts, probe, batches) < SIGNAL
+    back = None if noise else reversals(facts)
+    if not (noise or back):
+        return
+    probe.back()
+    slower = lower_rate(rate)
+    both = _both(facts, probe, epoch, slower)
+    if both is None:
+        return
+    before, after = (float(losses.mean()) for losses in both)
+    gain, error = before - after, float(np.sqrt(sum(map(_variance, both))))
+    if gain < max(ERRORS * error, 2 * fell(facts) * abs(before)) or not facts.worth(before, after):
+        return
+    evident = {"rate": rate, "loss": before, "lower_rate": slower, "loss_there": after}
+    if back:
+        text = f"{back.text}: at a rate of {slower:g} the loss falls by {100 * gain / abs(before):.0f} %"
+        yield Finding(FindingKind.TOO_FAST, text, evident, None, facts.cure(slower))
+        return
+    rows = facts.batch or _rows(batches[0])
+    text = "what is left is the noise of batches" + (f" of {rows:,}" if rows else "")
+    larger = "raise --batch" if facts.batch and facts.by_name else "take larger batches"
+    yield Finding(FindingKind.NOISE_FLOOR, text, evident, None, f"{facts.cure(slower)}, or {larger}")
+
+
+def _is_level(facts: RunFacts, epoch: int) -> bool:
+    """Return whether the means of epochs did not fall from the third quarter of the run to the last."""
+    fallen, last = fell(facts), int(facts.steps[-1])
+    numbers = (last - 1 - facts.steps) // epoch  # of an epoch, counted from the end
+    half = set(numbers.tolist()) & set(range((last - facts.first_step) // (2 * epoch)))
+    means = [float(facts.losses[numbers == number].mean()) for number in half]
+    error = 2 * np.sqrt(2.0) * np.std(means) / np.sqrt(len(means) / 2) / abs(np.mean(means))
+    return bool(fallen <= max(LEVEL, min(error, SCATTER)))
+
+
+def _signal(facts: RunFacts, probe: Probe, batches: Sequence[Sequence[object]]) -> float:
+    """Return the part of the gradients of batches that they have in common, without bias."""
+    each = [
+        np.concatenate([one.ravel().astype(np.float64) for one in probe.evaluate(batch).gradients])
+        for batch in facts.within(batches)
+    ]
+    count, squares = len(each), sum(float(one @ one) for one in each)
+    if count < 2 or not squares:
+        return 1.0
+    mean = np.mean(each, 0)
+    return (count**2 * float(mean @ mean) / squares - 1) / (count - 1)
+
+
+def _both(facts: RunFacts, probe: Probe, epoch: int, slower: float) -> tuple[Array, Array] | None:
+    """Return the losses of the last half of the run, and those of some steps after as many at a lower rate.
+
+    The steps are those of whole epochs where there is time for so many; ``None`` where there is none at all.
+    """
+    began, tried = time.perf_counter(), len(probe.walk(BATCHES))
+    each = (time.perf_counter() - began) / max(tried, 1)
+    run = int(facts.steps[-1]) - facts.first_step
+    left = run - BATCHES - STEPS - BATCHES  # of the batches
+    count = min(int(facts.clock.left / (1.5 * each)), MOST, left) // 2
+    count = count // epoch * epoch or count
+    if count < FEWEST:
+        return None
+    probe.back()
+    half = facts.losses[facts.steps >= facts.steps[-1] - run // 2][:-1]  # the last is no step's
+    here = half if len(half) == run // 2 else probe.walk(count)
+    probe.back()
+    probe.walk(count, rate=slower)
+    there = probe.walk(count)
+    return (here, there) if len(there) >= FEWEST else None
+
+
+def _variance(losses: Array) -> float:
+    """Return the variance of the mean of losses, of which neighbours may be alike."""
+    means = [float(part.mean()) for part in np.array_split(losses, BLOCKS)]
+    return float(np.var(means, ddof=1)) / BLOCKS
+
+
+def _rows(batch: Sequence[object]) -> int:
+    import tensorflow as tf
+
+    shapes = [part.shape for part in tf.nest.flatten(batch)]
+    return int(shapes[0][0]) if shapes and shapes[0].rank else 0
