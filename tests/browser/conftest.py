@@ -27,7 +27,7 @@ if not _installed() or not (chromium() or os.environ.get("CI")):
     collect_ignore_glob = ["test_*.py"]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """JupyterLab and Notebook on one server, apart from the settings of whoever runs the tests."""
     folder: Path = tmp_path_factory.mktemp("browser")
@@ -36,7 +36,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """Chromium without a window."""
     from playwright.sync_api import sync_playwright

@@ -15,8 +15,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import nbformat
-
 PATIENCE = 300  # seconds until something counts as lost; no test waits for them to pass
 TOKEN = "browser"
 
@@ -103,6 +101,8 @@ class Server:
 
     def write(self, name: str, cells: Sequence[str]) -> Path:
         """A notebook of these cells."""
+        import nbformat  # takes seconds, which only the tests that need it are to pay
+
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
         notebook.metadata["kernelspec"] = {
             "name": "python3",
