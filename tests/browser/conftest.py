@@ -27,7 +27,7 @@ if not _installed() or not (chromium() or os.environ.get("CI")):
     collect_ignore_glob = ["test_*.py"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """JupyterLab and Notebook on one server, apart from the settings of whoever runs the tests."""
     folder: Path = tmp_path_factory.mktemp("browser")

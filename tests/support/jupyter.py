@@ -143,6 +143,15 @@ def until(holds: Callable[[], Any], what: str, every: float = 0.05) -> Any:
     raise AssertionError(f"never came: {what}")
 
 
+def exported(path: Path) -> Path:
+    """The page that nbconvert makes of a notebook."""
+    from nbconvert import HTMLExporter
+
+    page = path.with_suffix(".html")
+    page.write_text(HTMLExporter().from_filename(str(path))[0], encoding="utf-8")
+    return page
+
+
 class Page:
     """A notebook in a browser."""
 
@@ -211,7 +220,7 @@ class Page:
             found = holds()
             if found:
                 return found
-            self.page.wait_for_timeout(30)
+            self.page.wait_for_timeout(100)
         said = self.page.locator("body").inner_text()
         raise AssertionError(f"never came: {what}; the page says\n{said}")
 
