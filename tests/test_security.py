@@ -114,6 +114,8 @@ def traces(tmp_path_factory: pytest.TempPathFactory) -> Traces:
         path.mkdir()
     environment = os.environ | {name: str(path) for name, path in names.items()}
     environment |= {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    # Python would keep the compiled form of what AutoGraph writes, beside it.
+    environment |= {"PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(folder / "cells.json")],
         cwd=folder / "work",
