@@ -33,7 +33,7 @@ settings.load_profile("tests")
 
 @pytest.hookimpl(tryfirst=True)  # before the order is drawn anew
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the second runs through the magic, and where there is no card of NVIDIA's, what needs one."""
+    """Leave out the second runs of a case, and where there is no card of NVIDIA's, what needs one."""
     kept = through_the_magic_once(items)
     if not Path("/dev/nvidia0").exists():
         kept = [item for item in kept if not item.get_closest_marker("gpu")]
@@ -102,10 +102,10 @@ def no_xla_beside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(params=["function", "magic"])
 def door(request: pytest.FixtureRequest, shell: Notebook) -> Door:
-    """Return a way in: the Python function for all cases of a test, the magic for its first case.
+    """Return a way in: the magic for the first case of a test, the Python function for the others.
 
-    With the mark ``both_doors``, the magic runs the first case for each value of the parameters that the
-    mark names. The two ways meet at ``grad_program`` and ``minimize_program``: what lies behind these is
+    An only case goes both ways. With the mark ``both_doors``, so it is for each value of the parameters that
+    the mark names. The two ways meet at ``grad_program`` and ``minimize_program``: what lies behind these is
     tested once.
     """
     return Door(request.param, shell)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 
@@ -447,9 +446,9 @@ def test_any_text_is_read_or_refused(text: str, names: str) -> None:
     ids=lambda line: shorten(line, 20),
 )
 def test_time_is_bounded(line: str) -> None:
-    seconds = math.inf
-    for _ in range(2):
+    for _ in range(2):  # a second time only where the first was slow
         started = time.process_time()
         attempt(line, "dx".__contains__)
-        seconds = min(seconds, time.process_time() - started)
-    assert seconds < 10
+        if time.process_time() - started < 10:
+            return
+    raise AssertionError("ten seconds, twice")

@@ -10,7 +10,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import nbformat
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -104,10 +103,10 @@ def traces(tmp_path_factory: pytest.TempPathFactory) -> Traces:
     # What the notebook on devices sets up holds until the process ends.
     paths = sorted((ROOT / "examples").glob("*.ipynb"), key=lambda path: path.stem == "devices")
     cells = [
-        cell.source
+        "".join(cell["source"])
         for path in paths
-        for cell in nbformat.read(path, as_version=4).cells
-        if cell.cell_type == "code" and "raises-exception" not in cell.metadata.get("tags", [])
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]
+        if cell["cell_type"] == "code" and "raises-exception" not in cell["metadata"].get("tags", [])
     ]
     (folder / "cells.json").write_text(json.dumps(cells + MORE))
     names = {name: folder / name.lower() for name in ("HOME", "TMPDIR", "IPYTHONDIR", "KERAS_HOME")}
@@ -115,6 +114,8 @@ def traces(tmp_path_factory: pytest.TempPathFactory) -> Traces:
         path.mkdir()
     environment = os.environ | {name: str(path) for name, path in names.items()}
     environment |= {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    # Python would keep the compiled form of what AutoGraph writes, beside it.
+    environment |= {"PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(folder / "cells.json")],
         cwd=folder / "work",

@@ -6,14 +6,10 @@ Each test is one sitting at one notebook, since starting TensorFlow takes longer
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-import nbformat
-
-from tests.support.jupyter import Page, Server
+from tests.support.jupyter import Page, Server, exported
 
 LONG = "--over x --optimizer sgd --lr 1e-4 --steps 1_000_000 --engine eager"
 STEP = "time.sleep(0.001); "
@@ -155,14 +151,11 @@ def the_report_is_shown(page: Page, cell: int) -> None:
     assert "Loading widget" not in page.page.locator("body").inner_text()
 
 
-def exported(browser: Any, path: Path) -> None:
+def the_export_shows_it(browser: Any, path: Path) -> None:
     """As HTML, with no network."""
-    subprocess.run(
-        [sys.executable, "-m", "nbconvert", "--to", "html", "--log-level=ERROR", str(path)], check=True
-    )
     context = browser.new_context(offline=True)
     page = context.new_page()
-    page.goto(path.with_suffix(".html").as_uri())
+    page.goto(exported(path).as_uri())
     images = page.locator(".jp-OutputArea img")
     assert images.count() >= 2
     assert images.first.evaluate("image => image.naturalWidth") > 0
@@ -200,6 +193,8 @@ def test_in_jupyterlab(server: Server, browser: Any) -> None:
     page.close()
     server.end_kernels()
 
+    import nbformat
+
     notebook = nbformat.read(path, 4)
     notebook.cells.append(nbformat.v4.new_code_cell("1"))  # so that nobody has signed it
     untrusted = path.with_name("untrusted.ipynb")
@@ -208,7 +203,7 @@ def test_in_jupyterlab(server: Server, browser: Any) -> None:
     the_report_is_shown(page, 1)
     page.close()
     server.end_kernels()
-    exported(browser, path)
+    the_export_shows_it(browser, path)
 
 
 def test_in_notebook(server: Server, browser: Any) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
 
 MAX_BYTES = 200_000
@@ -57,6 +56,8 @@ def assert_the_same(committed: Any, fresh: Any, machine: Collection[str] = ()) -
 
 def assert_clean(notebook: Any) -> None:
     """Assert that a notebook is valid and small, and that all of it shows when it is opened again."""
+    import nbformat
+
     nbformat.validate(notebook)
     text = nbformat.writes(notebook)
     assert len(text.encode()) < MAX_BYTES
@@ -70,4 +71,6 @@ def assert_clean(notebook: Any) -> None:
 
 def read(path: Path) -> Any:
     """Read a notebook from a file."""
+    import nbformat  # takes seconds, which only the tests that need it are to pay
+
     return nbformat.read(path, as_version=4)

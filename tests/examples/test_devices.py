@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import papermill
 import pytest
 from jupyter_client.kernelspec import KernelSpecManager
 
@@ -46,6 +45,8 @@ def cell_called(notebook: Any, name: str) -> Any:
 @pytest.fixture(scope="module")
 def run_by_papermill(kernels: KernelSpecManager, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The notebook run from top to bottom, by papermill."""
+    import papermill
+
     path = tmp_path_factory.mktemp("executed") / NOTEBOOK.name
     papermill.execute_notebook(str(NOTEBOOK), str(path), kernel_name="python3", progress_bar=False)
     return read(path)

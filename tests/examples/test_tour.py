@@ -8,8 +8,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import nbclient
-import nbformat
 import pytest
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
@@ -28,6 +26,9 @@ def cell_called(notebook: Any, name: str) -> Any:
 @pytest.fixture(scope="module")
 def run_tour(kernels: KernelSpecManager) -> Any:
     """The tour run from top to bottom, and at its end the namespace's numbers."""
+    import nbclient
+    import nbformat
+
     notebook = read(TOUR)
     for cell in code_cells(notebook):
         cell.outputs, cell.execution_count = [], None

@@ -1,10 +1,10 @@
-"""Stop and the interrupt while XLA compiles, in a kernel of its own: nothing waits for XLA."""
+"""Stop, the interrupt and the end of the kernel while XLA compiles: nothing waits for XLA."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from tests.support.kernels import PATIENCE, Kernel, Live, started, state
+from tests.support.kernels import PATIENCE, WIDGET, Kernel, Live, started, state
 
 CELL = "%%minimize y --over x --optimizer sgd --lr 1e-9 --steps 5 --engine xla\ny = tf.reduce_sum(x**2)*{0}"
 
@@ -97,15 +97,23 @@ y = tf.reduce_sum(y**2)"""
 
 
 def test_a_kernel_that_compiles_can_be_shut_down(apart: Path) -> None:
-    """Nothing waits for XLA then, either."""
+    """Nothing waits for XLA then, either, and the browser of derivatives that is left open goes."""
     kernel = started(apart, HOLDING)
     try:
+        report, browser = kernel.ok("%%grad y --wrt x --inspect\ny = tf.reduce_sum(x**2)").of("display_data")
+        assert "∂y/∂x" in report.content["data"]["text/plain"]
+        assert WIDGET in browser.content["data"]
         kernel.ok("hold()")
         live = Live(kernel, LARGE)
         live.click("Stop")
         live.finish()
         kernel.ok("let_go(); gate.set()")  # XLA begins now
         kernel.client.shutdown()
+        message = kernel.client.get_iopub_msg(timeout=PATIENCE)
+        while message["msg_type"] != "update_display_data":
+            message = kernel.client.get_iopub_msg(timeout=PATIENCE)
+        assert message["content"]["transient"] == browser.content["transient"]
+        assert message["content"]["data"] == {"text/plain": ""}
         assert kernel.manager.provisioner.process.wait(PATIENCE) == 0
     finally:
         kernel.close()

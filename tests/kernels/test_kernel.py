@@ -6,8 +6,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import nbclient
-import nbformat
 import pytest
 
 from tests.support.kernels import LONG, PATIENCE, WIDGET, Kernel, Live, Ran
@@ -250,6 +248,9 @@ NOTEBOOK = [
 
 @pytest.fixture(scope="module")
 def run_by_nbclient(apart: Path) -> Any:
+    import nbclient  # takes seconds, which only the tests that need it are to pay
+    import nbformat
+
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in NOTEBOOK])
     client = nbclient.NotebookClient(
         notebook,

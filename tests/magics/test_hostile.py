@@ -13,6 +13,7 @@ import pytest
 from tape_magic.engine.devices import report
 from tape_magic.magics import shell
 from tape_magic.magics.line import parser
+from tests.support.covering import covering
 from tests.support.notebook import Notebook
 
 PATIENCE = 300  # seconds until a cell counts as hung; no test waits for them to pass
@@ -44,16 +45,19 @@ def hostile(shell: Notebook) -> Notebook:
     return shell
 
 
-@pytest.mark.parametrize("bystander", ["bad", "lazy", "Bad()", "Lazy()", "[bad, lazy]", "{'k': lazy}"])
 @pytest.mark.parametrize(
-    "line",
-    [
-        "%%grad y",
-        "%%grad dy/dx --check",
-        "%%grad y --wrt x --hessian",
-        "%%minimize y --over x --steps 2 --engine eager",
-        "%%minimize y --steps 2 --engine graph",
-    ],
+    ("bystander", "line"),
+    covering(
+        ["bad", "lazy", "Bad()", "Lazy()", "[bad, lazy]", "{'k': lazy}"],
+        [
+            "%%grad y",
+            "%%grad dy/dx --check",
+            "%%grad y --wrt x --hessian",
+            "%%minimize y --over x --steps 2 --engine eager",
+            "%%minimize y --steps 2 --engine graph",
+        ],
+        times=2,
+    ),
 )
 def test_who_stands_by_does_no_harm(hostile: Notebook, line: str, bystander: str) -> None:
     run = hostile.ok(f"{line}\ny = x*x; other = {bystander}")
@@ -106,8 +110,8 @@ def hanging(hostile: Notebook) -> Iterator[Notebook]:
         "%%grad dy/dx --check",
         "%%grad dy/dx --def f",
         "%%minimize y --over x --steps 2 --engine eager",
-        "%%minimize y --steps 2 --seed 1",
-        "%%minimize y --steps 2 --resume",
+        "%%minimize y --steps 2 --seed 1 --engine graph",
+        "%%minimize y --steps 2 --resume --engine graph",
         "%%minimize y --steps 2 --for 'row in ([1.0, 2.0],)' --batch 1",
     ],
 )
@@ -118,7 +122,7 @@ def test_who_stands_by_is_not_asked(hanging: Notebook, line: str) -> None:
         ways += ["y = x*x*k; kept = objects, [objects[1]]"]
     for cell in ways:
         if "--resume" in line:
-            hanging.ok(f"%%minimize y --steps 1\n{cell}")
+            hanging.ok(f"%%minimize y --steps 1 --engine graph\n{cell}")
         hanging.ok(f"{line}\n{cell}")
         hanging.ok(f"{line}\n{cell}")
         assert hanging.ns["asked"] == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.support.covering import covering
 from tests.support.notebook import Notebook
 
 SETUP = "import keras, numpy as np, tensorflow as tf\nx = tf.Variable(3.0)\n"
@@ -194,32 +195,32 @@ def by_hand(rows: int, epochs: int = 2, lr: float = 0.001) -> list[float]:
     return [float(one) for one in w]
 
 
-@pytest.mark.parametrize("engine", ["graph", "eager"])
-@pytest.mark.parametrize(
-    ("loop", "rows"),
-    [
-        ("a, y in gen()", 2),
-        ("a, y in gen", 2),
-        ("a, y in iter(list(gen()))", 2),
-        ("a, y in zip(X, t)", 1),
-        ("i, (a, y) in enumerate(ds)", 2),
-        ("i, (a, y) in enumerate(gen())", 2),
-        ("(a, z), y in nested", 2),
-        ("((a,), (z, y)) in deeper", 2),
-        ("(a, z), y in [((one, two), two) for one, two in gen()]", 2),
-        ("[a, y] in ds", 2),
-        ("a, y in ds", 2),
-        ("a, y in list(gen())", 2),
-    ],
-)  # fmt: skip
-def test_loops_as_in_python(shell: Notebook, loop: str, rows: int, engine: str) -> None:
+LOOPS = [
+    ("a, y in gen()", 2),
+    ("a, y in gen", 2),
+    ("a, y in iter(list(gen()))", 2),
+    ("a, y in zip(X, t)", 1),
+    ("i, (a, y) in enumerate(ds)", 2),
+    ("i, (a, y) in enumerate(gen())", 2),
+    ("(a, z), y in nested", 2),
+    ("((a,), (z, y)) in deeper", 2),
+    ("(a, z), y in [((one, two), two) for one, two in gen()]", 2),
+    ("[a, y] in ds", 2),
+    ("a, y in ds", 2),
+    ("a, y in list(gen())", 2),
+]
+
+
+@pytest.mark.parametrize(("loop", "engine"), covering(LOOPS, ["graph", "eager"]))
+def test_loops_as_in_python(shell: Notebook, loop: tuple[str, int], engine: str) -> None:
+    written, rows = loop
     shell.ok(
         f"{DATA}nested = tf.data.Dataset.from_tensor_slices(((X, t), t)).batch(2)\n"
         "deeper = tf.data.Dataset.from_tensor_slices(((X,), (t, t))).batch(2)"
     )
     shell.ok(
-        f'%%minimize loss --over w --optimizer sgd --lr 1e-3 --epochs 2 --engine {engine} -q --for "{loop}"\n'
-        f"{STEP}"
+        "%%minimize loss --over w --optimizer sgd --lr 1e-3 --epochs 2 "
+        f'--engine {engine} -q --for "{written}"\n{STEP}'
     )
     assert shell.ns["minimum"].steps == 12 // rows
     np.testing.assert_allclose(shell.ns["w"].numpy(), by_hand(rows), rtol=1e-4)

@@ -88,23 +88,27 @@ class Door:
 
 
 def through_the_magic_once(items: Iterable[pytest.Item]) -> list[pytest.Item]:
-    """Return the items without those that repeat a test through the magic.
+    """Return the items with one door for each case, and both doors for each test.
 
-    A test goes through the magic in its first case; with the mark ``both_doors``, in the first case for each
-    value of the parameters that the mark names.
+    The first case goes through the magic, and the others through the function; an only case goes through
+    both. With the mark ``both_doors``, so it is for each value of the parameters that the mark names.
     """
-    kept, seen = [], set()
+    items = list(items)
+    groups: dict[Any, dict[str, list[pytest.Item]]] = {}
     for item in items:
         call = getattr(item, "callspec", None)
-        if call is not None and call.params.get("door") == "magic":
+        if call is not None and "door" in call.params:
             mark = item.get_closest_marker("both_doors")
             values = tuple(id(call.params[name]) for name in (mark.args if mark else ()))
-            case = (item.nodeid.partition("[")[0], values)
-            if case in seen:
-                continue
-            seen.add(case)
-        kept.append(item)
-    return kept
+            doors = groups.setdefault((item.nodeid.partition("[")[0], values), {})
+            doors.setdefault(call.params["door"], []).append(item)
+    left_out: set[pytest.Item] = set()
+    for doors in groups.values():
+        magic, function = doors.get("magic", []), doors.get("function", [])
+        left_out.update(magic[1:])
+        if magic and len(function) > 1:
+            left_out.add(function[0])
+    return [item for item in items if item not in left_out]
 
 
 def function_of(cell: str, parameters: Sequence[str], namespace: Mapping[str, Any], returns: str) -> Any:

@@ -6,6 +6,7 @@ and a fork takes milliseconds. What the children share is what an import leaves:
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -24,6 +25,7 @@ PRELOADED = (
     "IPython.core.interactiveshell",
     "pytest",
     "tape_magic.engine.api.devices",
+    "tape_magic.magics.shell",
 )
 
 
@@ -79,6 +81,8 @@ def main(module: str, output: str) -> None:
     for name in PRELOADED:
         importlib.import_module(name)
     cases = importlib.import_module(module)
+    # A child that looked through what was imported would copy all of it.
+    gc.freeze()
     from tensorflow.python.eager import context
 
     assert context.context()._context_handle is None, "importing must not start TensorFlow"

@@ -15,8 +15,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import nbformat
-
 PATIENCE = 300  # seconds until something counts as lost; no test waits for them to pass
 TOKEN = "browser"
 
@@ -103,6 +101,8 @@ class Server:
 
     def write(self, name: str, cells: Sequence[str]) -> Path:
         """A notebook of these cells."""
+        import nbformat  # takes seconds, which only the tests that need it are to pay
+
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
         notebook.metadata["kernelspec"] = {
             "name": "python3",
@@ -141,6 +141,15 @@ def until(holds: Callable[[], Any], what: str, every: float = 0.05) -> Any:
             return found
         time.sleep(every)
     raise AssertionError(f"never came: {what}")
+
+
+def exported(path: Path) -> Path:
+    """The page that nbconvert makes of a notebook."""
+    from nbconvert import HTMLExporter
+
+    page = path.with_suffix(".html")
+    page.write_text(HTMLExporter().from_filename(str(path))[0], encoding="utf-8")
+    return page
 
 
 class Page:
@@ -211,7 +220,7 @@ class Page:
             found = holds()
             if found:
                 return found
-            self.page.wait_for_timeout(30)
+            self.page.wait_for_timeout(100)
         said = self.page.locator("body").inner_text()
         raise AssertionError(f"never came: {what}; the page says\n{said}")
 

@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -39,6 +39,7 @@ def test_the_ends_the_least_and_the_greatest_stay(history):
         assert (history[x.astype(int)] == y).all()
 
 
+@settings(max_examples=30)
 @given(arrays("float64", st.integers(301, 2000), elements=st.integers(-9, 9).map(float)))
 @example(np.cos(np.arange(600.0)))
 def test_of_each_stretch_the_first_least_and_the_first_greatest_stay(history):

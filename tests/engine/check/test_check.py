@@ -210,6 +210,7 @@ def test_a_derivative_lost_to_rounding(door: Door) -> None:
     np.testing.assert_allclose(check.difference, -1e-3 / 12, rtol=1e-4)
 
 
+@pytest.mark.parametrize("door", ["function"], indirect=True)
 def test_a_sample_of_many(door: Door) -> None:
     x = tf.constant(np.linspace(0, 3, 5000), tf.float32)
     (check,) = door.grad(case("y = tf.reduce_sum(tf.sin(x)*x)", "dy/dx", x=x)).checks

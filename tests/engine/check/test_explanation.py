@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from tape_magic.results.check import Check, CheckOutcome
+from tests.support.covering import covering
 from tests.support.doors import Case, Door
 from tests.support.notebook import Notebook
 
@@ -170,9 +171,9 @@ CUSTOMS = [
 ]
 
 
-@pytest.mark.parametrize(("cell", "name", "where"), CUSTOMS)
-@pytest.mark.parametrize("line", ["y --wrt x", "y --wrt x --jacobian"])
-def test_a_custom_gradient_is_named(shell: Notebook, cell: str, name: str, where: str, line: str) -> None:
+@pytest.mark.parametrize(("custom", "line"), covering(CUSTOMS, ["y --wrt x", "y --wrt x --jacobian"]))
+def test_a_custom_gradient_is_named(shell: Notebook, custom: tuple[str, str, str], line: str) -> None:
+    cell, name, where = custom
     check = check_of(shell, line, cell, x=pair())
     assert check.outcome is CheckOutcome.DIFFERS
     assert check.reason == f"the custom gradient of {name} is not the derivative of what it computes, {where}"
@@ -285,11 +286,11 @@ ASSIGNED = [
 ]
 
 
-@pytest.mark.parametrize(("cell", "slope", "reason"), ASSIGNED)
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("assigned", "dtype"), covering(ASSIGNED, ["float32", "float64"]))
 def test_variables_that_the_cell_assigns(
-    shell: Notebook, cell: str, slope: float | None, reason: str | None, dtype: str
+    shell: Notebook, assigned: tuple[str, float | None, str | None], dtype: str
 ) -> None:
+    cell, slope, reason = assigned
     w, v = tf.Variable(2.0, dtype=dtype), tf.Variable(0.5, dtype=dtype)
     check = check_of(shell, "y --wrt w", cell, w=w, v=v)
     assert check.agrees, check

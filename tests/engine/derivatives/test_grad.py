@@ -17,6 +17,7 @@ import tensorflow as tf
 import tape_magic
 from tape_magic.errors import LineError, SourceError, TapeMagicError, TargetError
 from tests.support.clock import Clock
+from tests.support.covering import covering
 from tests.support.doors import Case, Door
 
 TAN, TANH, SIGMOID = np.tan, np.tanh, lambda x: 1 / (1 + np.exp(-x))
@@ -199,8 +200,7 @@ def assert_numbers_close(value: Any, expected: Any, tolerance: float = 1e-5) -> 
     assert numbers(value).shape == np.shape(expected)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize(("name", "kind"), covering(FUNCTIONS, KINDS, times=2))
 @pytest.mark.both_doors("kind")
 def test_functions(door: Door, name: str, kind: str) -> None:
     known, (make, dtype) = FUNCTIONS[name], KINDS[kind]
@@ -274,8 +274,7 @@ MIXED = {
 }
 
 
-@pytest.mark.parametrize("name", MIXED)
-@pytest.mark.parametrize("make", [tf.Variable, tf.constant, float])
+@pytest.mark.parametrize(("name", "make"), covering(MIXED, [tf.Variable, tf.constant, float]))
 @pytest.mark.both_doors("make")
 def test_mixed_partials(door: Door, name: str, make: Callable[[float], Any]) -> None:
     cell, expected = MIXED[name]
@@ -319,8 +318,7 @@ ARRAYS = {
 }
 
 
-@pytest.mark.parametrize("name", ARRAYS)
-@pytest.mark.parametrize("make", [tf.Variable, tf.constant, np.array])
+@pytest.mark.parametrize(("name", "make"), covering(ARRAYS, [tf.Variable, tf.constant, np.array]))
 @pytest.mark.both_doors("make")
 def test_arrays(door: Door, name: str, make: Callable[[Any], Any]) -> None:
     cell, line, expected = ARRAYS[name]

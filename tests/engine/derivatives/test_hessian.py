@@ -14,6 +14,7 @@ import tape_magic
 from tape_magic.errors import SourceError
 from tape_magic.results.curvature import Curvature
 from tests.support.arrays import assert_close
+from tests.support.covering import covering
 from tests.support.doors import Case, Door
 from tests.support.notebook import Notebook
 
@@ -36,8 +37,9 @@ KNOWN = {
 }
 
 
-@pytest.mark.parametrize("make", [tf.Variable, tf.constant, np.array, keras_variable])
-@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize(
+    ("name", "make"), covering(KNOWN, [tf.Variable, tf.constant, np.array, keras_variable])
+)
 @pytest.mark.both_doors("make")
 def test_known_hessians(door: Door, name: str, make: Callable[[Any], Any]) -> None:
     cell, expected = KNOWN[name]

@@ -16,6 +16,7 @@ import tape_magic
 from tape_magic.engine.internals.vectorized import vectorized
 from tape_magic.errors import LineError
 from tests.support.arrays import assert_close
+from tests.support.covering import covering
 from tests.support.doors import Case, Door
 from tests.support.notebook import Notebook
 
@@ -63,8 +64,7 @@ KNOWN = {
 }
 
 
-@pytest.mark.parametrize("make", MAKERS)
-@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize(("name", "make"), covering(KNOWN, MAKERS))
 @pytest.mark.both_doors("make")
 def test_known_jacobians(door: Door, name: str, make: Callable[[Any], Any]) -> None:
     cell, line, expected = KNOWN[name]

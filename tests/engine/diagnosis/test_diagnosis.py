@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from tape_magic.results.gradients import Derivative
 from tape_magic.results.reasons import Cause
 from tests.support.cells import elsewhere
+from tests.support.covering import covering
 from tests.support.doors import Case, Door
 
 
@@ -115,6 +116,10 @@ SETTINGS: list[Callable[[str], Written]] = [
 EAGER = [straight, function, layer, cond, loop]
 
 
+def named(value: Any) -> str:
+    return getattr(value, "__name__", str(value))
+
+
 def derivative(door: Door, written: Written, x: Any, line: str = "dy/dx") -> Derivative:
     (row,) = door.grad(Case(written.cell, line, {**written.namespace, "x": x}))
     return row
@@ -143,8 +148,7 @@ CUTS = {
 }
 
 
-@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.__name__)
-@pytest.mark.parametrize("name", CUTS)
+@pytest.mark.parametrize(("name", "setting"), covering(CUTS, SETTINGS, times=3), ids=named)
 @pytest.mark.both_doors("setting")
 def test_where_a_derivative_is_cut(door: Door, name: str, setting: Callable[[str], Written]) -> None:
     body, operation, cause = CUTS[name]
@@ -343,8 +347,7 @@ NOT_FINITE = {
 }
 
 
-@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.__name__)
-@pytest.mark.parametrize("name", NOT_FINITE)
+@pytest.mark.parametrize(("name", "setting"), covering(NOT_FINITE, SETTINGS, times=3), ids=named)
 @pytest.mark.both_doors("setting")
 def test_what_made_a_derivative_infinite(door: Door, name: str, setting: Callable[[str], Written]) -> None:
     body, point, operation, cure = NOT_FINITE[name]
@@ -421,8 +424,7 @@ LOOK_ALIKES = {
 }
 
 
-@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.__name__)
-@pytest.mark.parametrize("name", LOOK_ALIKES)
+@pytest.mark.parametrize(("name", "setting"), covering(LOOK_ALIKES, SETTINGS, times=3), ids=named)
 @pytest.mark.both_doors("setting")
 def test_nothing_is_said_where_nothing_is_wrong(
     door: Door, name: str, setting: Callable[[str], Written]

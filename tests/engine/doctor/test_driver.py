@@ -22,6 +22,7 @@ from tape_magic.engine.doctor.isolated import IsolatedRun, run_isolated
 from tape_magic.engine.internals import device_config
 from tape_magic.results.doctor import LinkState
 from tests.support import stub_gpu
+from tests.support.covering import covering
 from tests.support.forks import Forks
 
 LIBRARIES = ("libcuda.so.1", "libnvidia-ml.so.1", *wanted_libraries("12.5.1", "9"))
@@ -66,6 +67,8 @@ def nothing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
     forks.close()
 
 
+WAYS = ("function", "magic")
+
 BREAKS = [
     *(("cuInit", how) for how in ("abort", "segv", "exit", "hang")),
     *(("libcuda.so.1", how) for how in ("abort", "hang")),
@@ -74,13 +77,14 @@ BREAKS = [
 ]
 
 
-@pytest.mark.parametrize(("where", "how"), BREAKS)
-def test_a_driver_that_does_not_come_back(where: str, how: str, stub_driver: Forks, tmp_path: Path) -> None:
-    for way in ("function", "magic"):
-        stub_driver.run("it_does_not_come_back", way, where, how, str(tmp_path))
+@pytest.mark.parametrize(("broken", "way"), covering(BREAKS, WAYS))
+def test_a_driver_that_does_not_come_back(
+    broken: tuple[str, str], way: str, stub_driver: Forks, tmp_path: Path
+) -> None:
+    stub_driver.run("it_does_not_come_back", way, *broken, str(tmp_path))
 
 
-@pytest.mark.parametrize("way", ["function", "magic"])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
     "case",
     [
@@ -95,22 +99,21 @@ def test_a_driver_that_is_well(case: str, way: str, stub_driver: Forks) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("way", "code", "said"),
     [
-        (100, "NVIDIA's driver finds no GPU: cuInit returns 100, CUDA_ERROR_NO_DEVICE"),
-        (999, "NVIDIA's driver does not start: cuInit returns 999, CUDA_ERROR_UNKNOWN"),
-        (804, "NVIDIA's driver does not start: cuInit returns 804"),
-        (3, "NVIDIA's driver does not start: cuInit returns 3"),
+        ("function", 100, "NVIDIA's driver finds no GPU: cuInit returns 100, CUDA_ERROR_NO_DEVICE"),
+        ("magic", 999, "NVIDIA's driver does not start: cuInit returns 999, CUDA_ERROR_UNKNOWN"),
+        ("function", 804, "NVIDIA's driver does not start: cuInit returns 804"),
+        ("magic", 3, "NVIDIA's driver does not start: cuInit returns 3"),
     ],
 )
-def test_a_driver_that_returns_an_error(code: int, said: str, stub_driver: Forks) -> None:
-    for way in ("function", "magic"):
-        stub_driver.run("a_status", way, code, said)
+def test_a_driver_that_returns_an_error(way: str, code: int, said: str, stub_driver: Forks) -> None:
+    stub_driver.run("a_status", way, code, said)
 
 
 @no_driver_here
 def test_without_a_driver_no_process_is_started(nothing: Forks) -> None:
-    for way in ("function", "magic"):
+    for way in WAYS:
         nothing.run("there_is_no_driver", way)
 
 
@@ -119,7 +122,7 @@ def test_a_wheel_without_cuda(stub_driver: Forks, tmp_path: Path) -> None:
 
 
 def test_a_driver_that_hung_is_asked_again_by_the_doctor(stub_driver: Forks, tmp_path: Path) -> None:
-    for way in ("function", "magic"):
+    for way in WAYS:
         (tmp_path / way).mkdir()
         stub_driver.run("the_doctor_asks_a_driver_that_hung_again", way, str(tmp_path / way))
 

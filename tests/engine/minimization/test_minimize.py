@@ -8,11 +8,8 @@ import math
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -267,10 +264,10 @@ def test_a_chunk_is_a_twentieth_of_a_second(engine: str, monkeypatch: pytest.Mon
     seen: list[int] = []
     x = tf.Variable(1.0)
     tape_magic.minimize(
-        lambda: x**2, None, "sgd", 2000, lr=1e-3, engine=engine, on_progress=lambda now: seen.append(now.step)
+        lambda: x**2, None, "sgd", 1000, lr=1e-3, engine=engine, on_progress=lambda now: seen.append(now.step)
     )
     chunks = np.diff(seen)[2:-2]
-    assert len(chunks) > 30
+    assert len(chunks) > 12
     assert 49 <= chunks.min() <= chunks.max() <= 51
 
 
@@ -512,6 +509,7 @@ def xla_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("xla_at_once")
+@pytest.mark.parametrize("door", ["function"], indirect=True)
 def test_auto_steps_down_to_a_graph_and_says_why(door: Door) -> None:
     cell = "z = 1.0\ny = tf.strings.to_number(tf.strings.as_string(x)) + (x - z)**2"
     result = door.minimize(
@@ -545,6 +543,7 @@ def test_an_engine_that_was_asked_for_and_cannot_is_refused_with_the_line(shell:
     assert x.numpy() == 2.0
 
 
+@pytest.mark.parametrize("door", ["function"], indirect=True)
 def test_xla_that_was_asked_for_and_lacks_a_kernel_is_refused_with_operation_and_line(door: Door) -> None:
     x = tf.Variable(2.0)
     cell = "z = 1.0\ny = tf.strings.to_number(tf.strings.as_string(x)) + (x - z)**2"
@@ -1043,49 +1042,32 @@ def test_off_the_main_thread_it_runs_without_signals() -> None:
     assert found[0].steps == 3
 
 
-SCRIPT = """
-import signal, sys
-import tensorflow as tf
-import tape_magic
-from tape_magic.engine.api.minimize import MinimizeInterrupted
-
-# What starts this in the background has it ignore interrupts.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-x = tf.Variable(1.0, dtype=tf.float64)
-said = []
-def tell(step):
-    if step.step and not said:
-        said.append(step)
-        print("running", flush=True)
-try:
-    tape_magic.minimize(lambda: x**2, None, "sgd", 10**15, lr=1e-9, engine="xla", on_progress=tell)
-except MinimizeInterrupted as interrupted:
-    result = interrupted.result
-assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-y = tf.Variable(1.0, dtype=tf.float64)
-tape_magic.minimize(lambda: y**2, None, "sgd", result.steps, lr=1e-9, engine="xla")
-print(result.reason.name, result.steps > 0, x.numpy() == y.numpy())
-"""
-
-
 def test_a_signal_from_outside() -> None:
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
-    process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-        cwd=Path(__file__).resolve().parents[3],
-    )
-    assert process.stdout is not None
-    try:
-        assert process.stdout.readline().strip() == "running"
-        process.send_signal(signal.SIGINT)
-        assert process.stdout.readline().strip() == "INTERRUPTED True True"
-        assert process.wait(300) == 0
-    finally:
-        process.kill()
-        process.wait()
+    """It comes at any moment of a compiled run, and finds a whole step."""
+    x, y = (tf.Variable(1.0, dtype=tf.float64) for _ in range(2))
+    running = threading.Event()
+
+    def send() -> None:
+        assert running.wait(300)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def tell(step: Step) -> None:
+        if step.step:
+            running.set()
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(MinimizeInterrupted) as caught:
+        # Weeks on any machine: the signal finds it running.
+        tape_magic.minimize(lambda: x**2, None, "sgd", 10**15, lr=1e-9, engine="xla", on_progress=tell)
+    sender.join()
+    result = caught.value.result
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert result.reason is StopReason.INTERRUPTED
+    assert result.steps > 0
+    tape_magic.minimize(lambda: y**2, None, "sgd", result.steps, lr=1e-9, engine="xla")
+    assert x.numpy() == y.numpy()
 
 
 # -- the result -----------------------------------------------------------------------------------------

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -35,17 +36,14 @@ CELL = "loss = (1 - w[0])**2 + 5*(w[1] - w[0]**2)**2 - 3.0\nslope = w[0] - w[1]"
 START = [-0.5, 1.0]
 
 
-def loop_until(optimizer: Any, steps: int, rule: Rule) -> tuple[list[float], np.ndarray, float]:
-    """The losses, the variable and the norm of the gradient where the rule holds for the first time."""
+def plain_loop(optimizer: Any) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
+    """At each step the loss, the variable and the gradient."""
     w = tf.Variable(START, dtype=tf.float64)
-    losses: list[float] = []
     while True:
         with tf.GradientTape() as tape:
             loss = loss_of(w)
         gradient = tape.gradient(loss, w).numpy()
-        losses.append(float(loss))
-        if len(losses) > steps or rule(losses, gradient):
-            return losses, w.numpy(), float(np.linalg.norm(gradient))
+        yield float(loss), w.numpy(), gradient
         optimizer.apply_gradients([(tf.constant(gradient), w)])
 
 
@@ -72,9 +70,26 @@ OPTIMIZERS: dict[str, Callable[[], Any]] = {
 
 
 @functools.cache
+def walk(written: str) -> tuple[list[tuple[float, np.ndarray, np.ndarray]], Iterator[Any]]:
+    """The steps that the plain loop has taken, and those that are to come."""
+    return [], plain_loop(OPTIMIZERS[written]())
+
+
 def stopped_by_hand(written: str, rule: str) -> tuple[list[float], np.ndarray, float]:
-    """The plain loop that each engine and door is held against: hundreds of steps, once."""
-    return loop_until(OPTIMIZERS[written](), 3000, RULES[rule][1])
+    """The losses, the variable and the norm of the gradient where the rule holds for the first time.
+
+    All rules, engines and doors are held against one plain loop, which takes its hundreds of steps once.
+    """
+    taken, further = walk(written)
+    losses: list[float] = []
+    for step in itertools.count():
+        if step == len(taken):
+            taken.append(next(further))
+        loss, values, gradient = taken[step]
+        losses.append(loss)
+        if step == 3000 or RULES[rule][1](losses, gradient):
+            return losses, values, float(np.linalg.norm(gradient))
+    raise AssertionError
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ from tests.support.doors import Case, Door
 from tests.support.notebook import Notebook
 
 ENGINES = ("xla", "graph", "eager")
+WAYS = ("graph", "eager")
+"""For what XLA, which compiles the same graph, cannot make different."""
 
 # `x` has a gradient, `w` has none. Line 1 is the magic's.
 CUTS = {
@@ -87,7 +89,7 @@ def test_what_leaves_tensorflow_on_the_way(door: Door) -> None:
     assert "line 2 leaves TensorFlow: np.mean(w); use tf.reduce_mean; so there is nothing" in said
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", WAYS)
 def test_within_a_function_that_the_cell_calls(shell: Notebook, engine: str) -> None:
     shell.ok("import tensorflow as tf\nx, w = tf.Variable(2.0), tf.Variable([1.0, 3.0])")
     number = shell.shell.execution_count
@@ -100,7 +102,7 @@ def test_within_a_function_that_the_cell_calls(shell: Notebook, engine: str) -> 
     assert note == f"loss does not depend on w: cut at ArgMax, cell {number}, line 2: return tf.argmax(v)"
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", WAYS)
 def test_within_branches_and_compiled_functions(shell: Notebook, engine: str) -> None:
     shell.ok("import tensorflow as tf\nx, w = tf.Variable(2.0), tf.Variable([1.0, 3.0])")
     shell.ok("@tf.function\ndef pick(v):\n    if x > 1e9:\n        return v[0]\n    return tf.round(v[0])")
@@ -111,7 +113,7 @@ def test_within_branches_and_compiled_functions(shell: Notebook, engine: str) ->
     assert "tf.stop_gradient, line 2" in note or "cut at Round" in note
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", WAYS)
 def test_the_weights_of_a_model_have_one_note_together(engine: str) -> None:
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2), keras.layers.Dense(2)])
     x = tf.Variable(1.0)
@@ -127,7 +129,7 @@ def test_the_weights_of_a_model_have_one_note_together(engine: str) -> None:
     assert note.count("cut at ArgMax") == 1
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", WAYS)
 def test_each_reason_has_its_own_note(door: Door, engine: str) -> None:
     cell = "i = tf.argmax(w)\nloss = x**2 + tf.gather([1.0, 2.0, 3.0], i)"
     names = namespace(u=tf.Variable(1.0), v=tf.Variable(1.0))
@@ -170,7 +172,7 @@ def test_an_older_object_is_named(shell: Notebook) -> None:
     assert note.startswith("loss does not depend on w: it reads kept[0]")
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", WAYS)
 def test_a_loss_without_a_name(door: Door, engine: str) -> None:
     line = f"--over x w --optimizer sgd --steps 1 --engine {engine}"
     result = door.minimize(Case("i = tf.round(w)\nx**2 + i[0]", line, namespace()))

@@ -80,7 +80,7 @@ SQUARES = [([0, 1], [0, 1]), ([2, 3], [4, 9]), ([4], [16])]
 # -- arrays ----------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=12)
 @given(
     rows=st.integers(1, 40),
     batch=st.integers(1, 45),
@@ -266,10 +266,10 @@ REPEATABLE: dict[str, Callable[[], Any]] = {
 def test_what_follows_is_the_same_from_any_batch_on(kind: str) -> None:
     def fresh() -> Feed:
         batch = 3 if isinstance(REPEATABLE[kind](), tuple) else None
-        return Feed(REPEATABLE[kind](), ("x", "y"), batch, 3, seed=5)
+        return Feed(REPEATABLE[kind](), ("x", "y"), batch, 2, seed=5)
 
     whole = batches(fresh())
-    assert len(whole) >= 3
+    assert len(whole) >= 2
     for taken in range(len(whole) + 1):
         assert batches(fresh(), taken) == whole[taken:]
 
