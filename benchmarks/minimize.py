@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
+from unittest import mock
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # else PyTorch's threads spin while others run
@@ -34,6 +35,7 @@ from traitlets.config import Config
 
 from benchmarks.problems import Problem, Run, by_hand, by_jax, by_torch, problems, tensors
 from benchmarks.side_by_side import Race, RaceTimes, environment, run
+from tape_magic.engine.minimization.keras_loop import run as keras_run
 
 OURS = "%%minimize"
 HAND, RECORDING, JAX, JAX_RECORDING, TORCH, FIT = (
@@ -44,6 +46,7 @@ HAND, RECORDING, JAX, JAX_RECORDING, TORCH, FIT = (
     "PyTorch, eager",
     "keras.Model.fit",
 )
+WITHOUT = "%%minimize without a verdict"
 ENGINES = ("auto", "xla", "graph", "eager")
 SLOWER = {TORCH: 200, "eager": 400}
 """The divisor of the number of steps for contestants that run step by step; they make 20 at the least."""
@@ -92,6 +95,13 @@ def pipeline_part(notebook: Notebook, *, quick: bool) -> Tables:
     yield ("over a pipeline", "ours", "theirs", "ratio"), [pipeline_row(2 if quick else 7, quick=quick)]
 
 
+def verdict_part(notebook: Notebook, *, quick: bool) -> Tables:
+    """Give the table of runs whose report has a verdict beside runs without."""
+    races = [(problem, verdict_race(notebook, problem, _rounds(quick))) for problem in problems(quick=quick)]
+    head = "work", "µs/step", "without, µs/step", "ratio", "added at the end", "of a run of"
+    yield head, verdict_rows(races)
+
+
 def growth_part(notebook: Notebook, *, quick: bool) -> Tables:
     """Give the tables of time and memory against the number of parameters and of steps."""
     head = "parameters", "µs/step", "ns/step and parameter", "peak memory"
@@ -104,6 +114,7 @@ PARTS = {
     "engines": engines_part,
     "cold": cold_part,
     "pipeline": pipeline_part,
+    "verdict": verdict_part,
     "growth": growth_part,
 }
 
@@ -188,6 +199,18 @@ def engines_race(notebook: Notebook, problem: Problem, rounds: int) -> RaceTimes
     return race_of(problem.name, runs, {name: steps_of(problem, name) for name in runs}, rounds)
 
 
+def verdict_race(notebook: Notebook, problem: Problem, rounds: int) -> RaceTimes:
+    """Time the same cell, and the same cell where nobody asks why the run ended where it did."""
+    once = notebook.minimizing(problem)
+
+    def without(steps: int) -> object:
+        with mock.patch.object(keras_run, "findings_of", return_value=()):
+            return once(steps)
+
+    runs: dict[str, Run] = {OURS: once, WITHOUT: without}
+    return race_of(problem.name, runs, dict.fromkeys(runs, problem.steps), rounds)
+
+
 # -- rows ------------------------------------------------------------------------------------------------
 
 
@@ -218,6 +241,15 @@ def engines_row(problem: Problem, times: RaceTimes) -> Row:
     best = min(ENGINES[1:], key=lambda name: statistics.median(by_engine[name]))
     cells = (_micro(by_engine[name]) for name in ENGINES)
     return problem.name, *cells, f"{_ratio(by_engine['auto'], by_engine[best])} ({best})"
+
+
+def verdict_rows(races: Sequence[tuple[Problem, RaceTimes]]) -> Iterator[Row]:
+    """Yield the time per step with and without the verdict, and what it takes once."""
+    for problem, times in races:
+        ours, bare = (step_times(times, name, problem.steps) for name in (OURS, WITHOUT))
+        long, without = times.seconds[f"{OURS}, long"], times.seconds[f"{WITHOUT}, long"]
+        added = [a - b for a, b in zip(long, without, strict=True)]
+        yield problem.name, _micro(ours), _micro(bare), _ratio(ours, bare), _milli(added), _milli(without)
 
 
 TUTORIAL = """

@@ -13,7 +13,7 @@ from tape_magic.display.content import numbers
 from tape_magic.display.content.document import ACCENT, GREY
 from tape_magic.display.content.reduction import loss_curve
 from tape_magic.display.content.width import LABEL, one_line
-from tape_magic.display.describe.common import names, shown_name
+from tape_magic.display.describe.common import line_of, names, shown_name
 from tape_magic.results.curvature import Hessian
 from tape_magic.results.gradients import Derivative, GradReport
 from tape_magic.results.minimum import MinimizeResult
@@ -74,18 +74,22 @@ def plot_minimum(result: MinimizeResult, ax: Any = None) -> Any:
     """Draw the loss over the steps and mark its lowest value; return the axes.
 
     The axis of the loss is logarithmic where the loss spans three decades. Tracked scalars are drawn in grey,
-    on an axis on the right.
+    on an axis on the right. Over data, the lines go through means, and the losses of the batches are pale.
     """
     ax = _axes(ax)
     name = shown_name(result.loss_name, "loss")
-    curve = loss_curve(name, result.history_steps, result.history, POINTS)
+    means = line_of(result.drawn_means)
+    curve = loss_curve(name, result.history_steps, result.history, POINTS, means)
     x, y = (curve.x, curve.y) if curve is not None else (result.history_steps, result.history)
+    if curve is not None and means is not None:
+        ax.fill_between(*curve.pale, color=ACCENT, alpha=0.22, linewidth=1.0)
     ax.plot(x, y, color=ACCENT)
     if curve is not None and curve.log:
         ax.set_yscale("log")
     if result.best_step < result.steps and (curve is None or not curve.log or result.best_loss > 0):
         label = f"best, {numbers.number(result.best_loss)}"
-        ax.plot([result.best_step], [result.best_loss], "o", color=ACCENT, label=label)
+        at = result.best_step if result.means is None else result.means.middles[result.means.best]
+        ax.plot([at], [result.best_loss], "o", color=ACCENT, label=label)
     ax.set_xlabel("steps")
     ax.set_ylabel(name, **_AS_WRITTEN)
     if result.tracked:
@@ -99,12 +103,11 @@ def plot_minimum(result: MinimizeResult, ax: Any = None) -> Any:
 
 def _tracked(ax: Any, result: MinimizeResult) -> None:
     """Draw the tracked scalars; several have different dashes and labels, many have colours too."""
-    curves = {
-        name: loss_curve(name, result.tracked_steps[name], values, POINTS)
-        for name, values in result.tracked.items()
-    }
+    points = {name: (result.tracked_steps[name], values) for name, values in result.tracked.items()}
+    points |= {name: line[:2] for name in points if (line := line_of(result.drawn_means, name)) is not None}
+    curves = {name: loss_curve(name, *line, POINTS) for name, line in points.items()}
     for index, (name, curve) in enumerate(curves.items()):
-        x, y = (curve.x, curve.y) if curve else (result.tracked_steps[name], result.tracked[name])
+        x, y = (curve.x, curve.y) if curve else points[name]
         color = GREY if len(curves) <= len(_DASHES) else f"C{1 + index}"
         label = shown_name(name) if len(curves) > 1 else None
         ax.plot(x, y, color=color, linestyle=_DASHES[index % len(_DASHES)], label=label)

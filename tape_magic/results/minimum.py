@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tape_magic.results import views
+from tape_magic.results.epochs import Epochs, shown_means
 from tape_magic.results.findings import Finding
 from tape_magic.results.summary import Summary, summarize
 
@@ -99,12 +100,15 @@ class Divergence:
         The loss at that step.
     cause
         Which data made it so: ``X holds nan in row 13: drop or replace it``; empty where no data did.
+    values_of
+        The step whose values the variables were put back to.
     """
 
     step: int
     what: str
     loss: float
     cause: str = ""
+    values_of: int = 0
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -116,9 +120,12 @@ class MinimizeResult:
     loss_name
         The name of the loss in the cell; ``_`` for the last expression.
     loss, start_loss, best_loss
-        The loss at the variables' final values, at the start, and the lowest of the history.
+        The loss at the variables' final values, at the start, and the lowest of the history. Over data,
+        where a loss is that of one batch, `loss` and `best_loss` are the last and the lowest mean of
+        `epochs`, `start_loss` is the loss of the first batch, and ``history[-1]`` that of the last one at the
+        final values; unless each epoch is one batch.
     steps, best_step
-        The number of steps, and the step of the lowest loss.
+        The number of steps, and the step of the lowest loss, or at the end of its epoch.
     steps_asked
         The limit of steps.
     reason
@@ -138,6 +145,10 @@ class MinimizeResult:
         steps up to k = 10,000; at most 10,000 later steps are kept, the lowest and highest losses among them.
     variables
         The change of each variable, by its name.
+    epochs
+        The means over each epoch of the data, of the loss and of what is tracked; ``None`` without data.
+    stretches
+        The means over at most 16 equal stretches, while fewer than two epochs are finished; else ``None``.
     tracked, tracked_steps
         The history of each tracked scalar by its name, and its steps.
     divergence
@@ -157,6 +168,12 @@ class MinimizeResult:
     >>> result = tape_magic.minimize(lambda x: (x - 1) ** 2, {"x": 0.0}, "sgd")    # doctest: +SKIP
     >>> float(result.history[0]), result.converged                                 # doctest: +SKIP
     (1.0, False)
+
+    Over data, with an epoch for each mean:
+
+    >>> result = tape_magic.minimize(loss, model, data=(x, y), epochs=3)           # doctest: +SKIP
+    >>> result.epochs.epoch, result.epochs.loss                                    # doctest: +SKIP
+    (array([1, 2, 3]), array([0.912, 0.448, 0.371]))
     """
 
     loss_name: str
@@ -184,11 +201,23 @@ class MinimizeResult:
     optimizer_reason: str = ""
     notes: tuple[str, ...] = field(default=())
     findings: tuple[Finding, ...] = field(default=())
+    epochs: Epochs | None = None
+    stretches: Epochs | None = None
 
     @property
     def converged(self) -> bool:
         """Whether a rule of convergence, a target or the last epoch ended the run, and nothing was found."""
         return (self.reason.converged or self.reason is StopReason.EPOCHS) and not self.findings
+
+    @property
+    def means(self) -> Epochs | None:
+        """The means that the report's numbers are; ``None`` where they are those of steps."""
+        return shown_means(self.epochs)
+
+    @property
+    def drawn_means(self) -> Epochs | None:
+        """The means that a picture's line goes through; ``None`` where it goes through the steps."""
+        return shown_means(self.stretches or self.epochs)
 
     @property
     def stepless(self) -> bool:
@@ -234,6 +263,7 @@ class MinimizeResult:
             "optimizer": self.optimizer,
             "history": self.history.tolist(),
             "history_steps": self.history_steps.tolist(),
+            "epochs": None if self.epochs is None else self.epochs.to_dict(),
             "tracked": {name: values.tolist() for name, values in self.tracked.items()},
             "variables": {
                 name: {
@@ -246,11 +276,17 @@ class MinimizeResult:
         }
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw the loss over the steps by Matplotlib, into `ax` or a new figure, and return the axes."""
+        """Draw the loss over the steps by Matplotlib, into `ax` or a new figure, and return the axes.
+
+        Over data, the line goes through the means of the epochs, above the pale losses of the batches.
+        """
         return views.plot_minimum(self, ax)
 
     def to_frame(self) -> Any:
-        """Return a ``pandas.DataFrame`` of the history and the tracked scalars by step; needs pandas."""
+        """Return a ``pandas.DataFrame`` of the history and the tracked scalars by step; needs pandas.
+
+        Over data, ``minimum.epochs.to_frame()`` has the means by epoch.
+        """
         try:
             import pandas
         except ImportError:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tape_magic.notation import LAST_EXPRESSION
+from tape_magic.results.epochs import Epochs
 
 _Array = np.ndarray[Any, Any]
 
@@ -41,7 +42,8 @@ class Step:
         The number of steps before the last evaluation of the loss, and the limit; the limit is 0 where
         it is known at the end of the data only.
     loss, best_loss
-        The loss after these steps, and the lowest loss so far.
+        The loss after these steps, and the lowest loss so far. Over data, they are means, as those of
+        :class:`~tape_magic.results.epochs.Epochs`.
     seconds
         The time since the run began, without pauses.
     engine
@@ -57,6 +59,8 @@ class Step:
     compiling
         The engine that is being compiled; empty where there is none. Before the first step, the losses
         are NaN meanwhile.
+    means
+        The means that a picture's line goes through; ``None`` without data, and where an epoch is one batch.
     more_variables
         The number of variables besides those that `variables` holds.
     read_history, read_variables
@@ -75,6 +79,7 @@ class Step:
     first_step: int = 0
     tracked: Mapping[str, float] = field(default_factory=dict, compare=False, repr=False)
     compiling: str = ""
+    means: Epochs | None = field(default=None, compare=False, repr=False)
     more_variables: int = field(default=0, compare=False, repr=False)
     read_history: Callable[[], tuple[_Array, _Array]] = field(default=_no_history, compare=False, repr=False)
     read_variables: Callable[[], Mapping[str, _Array]] = field(default=_nothing, compare=False, repr=False)

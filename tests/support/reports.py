@@ -68,7 +68,7 @@ def diverged() -> MinimizeResult:
         loss_name="loss",
         steps=811,
         reason=StopReason.DIVERGED,
-        divergence=Divergence(812, "loss", float("inf")),
+        divergence=Divergence(812, "loss", float("inf"), values_of=811),
     )
 
 

@@ -129,6 +129,10 @@ class Table:
     shown: int = 20
 
 
+Band = tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]
+"""The area between two curves: coordinates, the lower and the upper heights."""
+
+
 @dataclass(frozen=True)
 class Curve:
     """A curve over the steps of a run.
@@ -147,6 +151,11 @@ class Curve:
         The values at both ends, also for a last 0, which a logarithmic axis cannot show.
     steps
         The length of the run; the last points may be missing where the axis cannot show them.
+    pale
+        The values themselves, behind a curve that goes through their means: coordinates, the lowest and the
+        highest value at each, the same where all can be drawn; empty for any other curve.
+    means
+        What these are means of, as in "20 epochs"; else empty.
     """
 
     x: tuple[float, ...]
@@ -157,6 +166,8 @@ class Curve:
     first: float
     last: float
     steps: int
+    pale: Band = ((), (), ())
+    means: str = ""
 
 
 @dataclass(frozen=True)

@@ -9,21 +9,36 @@ from typing import Any
 import numpy as np
 
 from tape_magic.display.content import numbers
-from tape_magic.display.content.document import Curve, HeatMap, Span
+from tape_magic.display.content.document import Band, Curve, HeatMap, Span
 
 CURVE_POINTS = 300
 
 
+_Array = np.ndarray[Any, Any]
+
+
 def loss_curve(
-    name: str, steps: np.ndarray[Any, Any], history: np.ndarray[Any, Any], points: int
+    name: str,
+    steps: _Array,
+    history: _Array,
+    points: int,
+    means: tuple[_Array, _Array, str] | None = None,
 ) -> Curve | None:
-    """Return the curve of losses, logarithmic where they span three decades; ``None`` for a flat one."""
+    """Return the curve of losses, logarithmic where they span three decades; ``None`` for a flat one.
+
+    With steps, values and a name of `means`, the curve goes through these, and the losses are pale behind it.
+    """
     x, y = decimate(steps.astype(float), history, points)
     if len(y) < 3 or y.min() == y.max():
         return None
     # A loss that ends at exactly 0 still gets a logarithmic axis, which leaves the 0 out.
     positive = y[y > 0]
     log = bool((y >= 0).all() and positive.size > y.size / 2 and positive.max() / positive.min() >= 1e3)
+    first, last, pale, of = history[0], history[-1], _NO_BAND, ""
+    if means is not None and (np.isfinite(means[1]) & ((means[1] > 0) | (not log))).any():
+        pale = band(steps.astype(float), history, positive=log)
+        x, y = decimate(*means[:2], points)
+        first, last, of = y[0], y[-1], means[2]
     if log:
         x, y = x[y > 0], y[y > 0]
     return Curve(
@@ -32,10 +47,38 @@ def loss_curve(
         log,
         "steps",
         name,
-        history[0],
-        history[-1],
+        first,
+        last,
         int(steps[-1]),
+        pale,
+        of,
     )
+
+
+_NO_BAND: Band = ((), (), ())
+
+_FEW, _STRETCHES, _LEAST = 150, 100, 4
+"""More values than this are drawn as a band, of at most so many stretches, each of so many values or more."""
+
+
+def band(x: _Array, y: _Array, *, positive: bool) -> Band:
+    """Return the least and the greatest value of each of some equal stretches; each value where they are few.
+
+    With `positive`, all others are left out.
+    """
+    kept = np.isfinite(y) & ((y > 0) | (not positive))
+    x, y = x[kept], y[kept]
+    if len(y) > _FEW:
+        place = ((x - x[0]) / (x[-1] - x[0]) * min(_STRETCHES, len(y) // _LEAST)).astype(int)
+        starts = np.flatnonzero(np.diff(place[:-1], prepend=-1))  # the last value is within the last stretch
+        low, high = np.minimum.reduceat(y, starts), np.maximum.reduceat(y, starts)
+        # Each stands in the middle of its stretch, and those at the ends at the ends.
+        ends = x[0], x[-1]
+        x = (x[starts] + np.append(x[starts[1:]], x[-1])) / 2
+        x[0], x[-1] = ends
+    else:
+        low = high = y
+    return tuple(x.tolist()), tuple(low.tolist()), tuple(high.tolist())
 
 
 def decimate(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from tape_magic.display.content import numbers
 from tape_magic.display.content.document import Column, Field, Line, Table, Tone, say
 from tape_magic.display.content.width import NAME, one_line
 from tape_magic.notation import LAST_EXPRESSION
+from tape_magic.results.epochs import Epochs
 from tape_magic.results.gradients import GradReport
 
 
@@ -26,6 +28,17 @@ _NAME = 60
 def shown_name(name: str, unnamed: str = "output") -> str:
     """Return a name cut for a sentence, or the word `unnamed` for the value of the last expression."""
     return unnamed if name == LAST_EXPRESSION else one_line(name, _NAME, middle=True)
+
+
+def line_of(means: Epochs | None, name: str = "") -> tuple[Any, Any, str] | None:
+    """Return the line of a picture through means, of the loss or of a tracked scalar: steps, values, of what.
+
+    ``None`` where there are too few for a line.
+    """
+    if means is None or len(means) < 2:
+        return None
+    what = f"{numbers.count(len(means))} {'epochs' if means.whole else 'stretches'}"
+    return means.middles, means.tracked[name] if name else means.loss, what
 
 
 def lines(notes: Sequence[str]) -> tuple[Line, ...]:

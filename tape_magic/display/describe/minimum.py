@@ -7,7 +7,8 @@ import numpy as np
 from tape_magic.display.content import numbers
 from tape_magic.display.content.document import Column, Curve, Document, Field, Table, Tone, Verdict
 from tape_magic.display.content.reduction import CURVE_POINTS, loss_curve
-from tape_magic.display.describe.common import lines, nested_pair, shown_name
+from tape_magic.display.describe.common import line_of, lines, nested_pair, shown_name
+from tape_magic.results.epochs import Epochs
 from tape_magic.results.minimum import MinimizeResult, StopReason, VariableChange
 
 TRACKED_POINTS = 64
@@ -46,7 +47,7 @@ def _minimum_verdict(result: MinimizeResult) -> Verdict:
         if not lost.step:
             details.append("no step was applied")
             return Verdict(Tone.BAD, f"not finite at the start: {what}", tuple(details))
-        details.append(f"last finite values put back (step {numbers.count(result.steps)})")
+        details.append(_put_back(result, lost.values_of))
         if result.learning_rate and not lost.cause and not result.findings:
             details.append(f"try a rate below {numbers.number(result.learning_rate)}")
         return Verdict(Tone.BAD, f"diverged at step {numbers.count(lost.step)}: {what}", tuple(details))
@@ -67,17 +68,75 @@ def _minimum_verdict(result: MinimizeResult) -> Verdict:
         engine,
         result.optimizer,
     ]
-    rose = result.loss > result.start_loss
+    rose = _rose(result)
     if rose:
         details.insert(0, f"above the start, {numbers.number(result.start_loss)}")
     elif result.kept_best and result.loss == result.best_loss:
-        details.insert(0, f"the lowest of {numbers.count(result.steps)} steps was kept")
+        details.insert(0, _kept(result))
     elif result.best_loss < result.loss:
         best = numbers.pair(result.best_loss, result.loss)[0]
-        details.insert(0, f"best {best} at step {numbers.count(result.best_step)}")
+        details.insert(0, f"best {best} {_best_place(result)}")
     step = result.best_step if result.kept_best and result.loss == result.best_loss else result.steps
-    headline = f"{name} = {numbers.number(result.loss)} at step {numbers.count(step)}"
+    mean = f" ({_mean_of(result.means, _shown_mean(result))})" if result.means else ""
+    headline = f"{name} = {numbers.number(result.loss)}{mean} at step {numbers.count(step)}"
     return Verdict(_tone(result, rose=rose), headline, tuple(details))
+
+
+def _put_back(result: MinimizeResult, step: int) -> str:
+    """Return which values a run that diverged has put back."""
+    if step == result.best_step:
+        what = "the best"
+    elif step == result.steps:
+        what = "the last finite values"
+    else:
+        what = "the best that was kept"
+    return f"put back to {what}, step {numbers.count(step)}"
+
+
+def _rose(result: MinimizeResult) -> bool:
+    """Return whether the loss ended above its start."""
+    means = result.drawn_means
+    if means is None:
+        return result.loss > result.start_loss
+    if result.kept_best:
+        return False
+    # The first batch may be below the others by luck, within their scatter, which few of them tell badly.
+    first = result.history[result.history_steps < means.steps[0]]
+    with np.errstate(over="ignore", invalid="ignore"):
+        scatter = float(np.std(first)) * (1 + 8 / len(first))
+    return bool(means.loss[-1] > max(means.loss[0], result.start_loss + 3 * scatter))
+
+
+def _kept(result: MinimizeResult) -> str:
+    means = result.means
+    if means is None:
+        return f"the lowest of {numbers.count(result.steps)} steps was kept"
+    return f"the values after it were kept, the best of {numbers.count(len(means))} epochs"
+
+
+def _best_place(result: MinimizeResult) -> str:
+    means = result.means
+    if means is None or not means.whole:
+        return f"at step {numbers.count(result.best_step)}"
+    return f"in epoch {numbers.count(means.epoch[means.best])}"
+
+
+def _shown_mean(result: MinimizeResult) -> int:
+    """Return the place of the mean that is the loss of the report."""
+    return result.means.best if result.means is not None and result.kept_best else -1
+
+
+def _mean_of(means: Epochs, place: int) -> str:
+    """Return what one of the means is of: ``mean of epoch 7``."""
+    return f"mean of {_part(means, place)}"
+
+
+def _part(means: Epochs, place: int) -> str:
+    """Return which part of a run one of the means is of."""
+    if means.whole:
+        return f"epoch {numbers.count(means.epoch[place])}"
+    which = "last" if place else "first"
+    return f"the {which} {numbers.count(means.lengths[place])} batches"
 
 
 def _tone(result: MinimizeResult, *, rose: bool) -> Tone:
@@ -89,7 +148,8 @@ def _tone(result: MinimizeResult, *, rose: bool) -> Tone:
 
 def _loss_curve(result: MinimizeResult) -> Curve | None:
     name = shown_name(result.loss_name, "loss")
-    return loss_curve(name, result.history_steps, result.history, CURVE_POINTS)
+    means = line_of(result.drawn_means)
+    return loss_curve(name, result.history_steps, result.history, CURVE_POINTS, means)
 
 
 def _changes_table(result: MinimizeResult) -> Table:
@@ -102,7 +162,11 @@ def _changes_table(result: MinimizeResult) -> Table:
 
 def _tracked_table(result: MinimizeResult) -> Table:
     """Return a row for each tracked scalar: its start, its end, and a small curve."""
-    columns = Column("tracked"), Column("start", True), Column("end", True), Column("")
+    heads = "start", "end"
+    if result.means is not None and result.drawn_means is not None:
+        ends = _part(result.drawn_means, 0), _part(result.means, _shown_mean(result))
+        heads = ends[0].removeprefix("the "), ends[1].removeprefix("the ")
+    columns = Column("tracked"), *(Column(head, True) for head in heads), Column("")
     return Table(columns, tuple(_tracked_row(name, result) for name in result.tracked))
 
 
@@ -110,10 +174,14 @@ def _tracked_row(name: str, result: MinimizeResult) -> tuple[Field, ...]:
     values, steps = result.tracked[name], result.tracked_steps.get(name)
     if not len(values):
         return Field(name, code=True), Field(), Field(), Field()
-    start, end = numbers.pair(float(values[0]), float(values[-1]))
     at = np.arange(len(values)) if steps is None else steps
+    first, last = float(values[0]), float(values[-1])
+    if result.means is not None and result.drawn_means is not None:
+        at, values = result.drawn_means.middles, result.drawn_means.tracked[name]
+        first, last = float(values[0]), float(result.means.tracked[name][_shown_mean(result)])
+    start, end = numbers.pair(first, last)
     curve = loss_curve(name, at, values, CURVE_POINTS)
-    tone = Tone.PLAIN if np.isfinite(values[-1]) else Tone.BAD
+    tone = Tone.PLAIN if np.isfinite(last) else Tone.BAD
     return Field(name, code=True), Field(start), Field(end, tone), Field(line=_heights(curve))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from tape_magic.display.content import numbers
 from tape_magic.display.content.document import ACCENT, FAINT, Tone
 from tape_magic.display.content.reduction import loss_curve
-from tape_magic.display.describe.common import nested, shown_name
+from tape_magic.display.describe.common import line_of, nested, shown_name
 from tape_magic.display.html import style
 from tape_magic.display.html.style import BREAK, CODE, attribute, colour, text
 from tape_magic.display.live.progress import DIGITS, figures, has_no_loss_yet, lowest_loss
@@ -51,7 +51,8 @@ def panel_html(step: Step, rate: float, *, state: str = "", hint: str = "") -> s
         The sentence on how to stop, for a front end without working buttons.
     """
     parts = [_figures(step, rate, state)]
-    curve = loss_curve(shown_name(step.loss_name, "loss"), *step.history, CURVE_POINTS)
+    name = shown_name(step.loss_name, "loss")
+    curve = loss_curve(name, *step.history, CURVE_POINTS, line_of(step.means))
     parts += [inline_curve(curve)] if curve is not None else []
     parts += [_values(step)]
     parts += [f'<div style="{_LINE}{colour(Tone.MUTED)}">{text(hint)}</div>'] if hint else []

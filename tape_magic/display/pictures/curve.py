@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 
 from tape_magic.display.content import numbers
@@ -21,6 +21,9 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 10, 24
 
 _NARROW = 280
 """Pixels of the narrowest page that holds the whole curve in WebKit, which leaves a margin on wide pages."""
+
+_DOTS = 24
+"""The most means that are marked by dots."""
 
 _HAIR = 1e-9
 _DIGIT, _GAP = 6, 8
@@ -43,9 +46,12 @@ def inline_curve(picture: Curve) -> str:
 
 def _axes_and_line(picture: Curve) -> str:
     """Return the axes and the line between them; the labels keep their size in a picture of any width."""
-    heights = [math.log10(value) for value in picture.y] if picture.log else list(picture.y)
-    ticks = log_ticks(min(heights), max(heights)) if picture.log else linear_ticks(min(heights), max(heights))
-    low, high = min(*heights, ticks[0][0]), max(*heights, ticks[-1][0])
+    heights, lowest, highest = (
+        [math.log10(y) if picture.log else y for y in ys] for ys in (picture.y, *picture.pale[1:])
+    )
+    least, most = min(*heights, *lowest, math.inf), max(*heights, *highest, -math.inf)
+    ticks = log_ticks(least, most) if picture.log else linear_ticks(least, most)
+    low, high = min(least, ticks[0][0]), max(most, ticks[-1][0])
     # A wide label, such as −1.25e−12, needs room of its own.
     left = max(_LEFT, 8 + 7 * max(len(label) for _, label in ticks))
     tall, wide = _HEIGHT - _TOP - _BOTTOM, _WIDTH - left - _RIGHT
@@ -58,7 +64,11 @@ def _axes_and_line(picture: Curve) -> str:
 
     levels = [(down(value), text) for value, text in ticks]
     along = step_ticks(picture.steps, picture.unit)
-    points = " ".join(f"{x * across:.5g},{down(y):.5g}" for x, y in zip(picture.x, heights, strict=True))
+    places = [x * across for x in picture.x], [down(y) for y in heights]
+    drawn = _line(*places, 'stroke-width="1.6"')
+    if picture.means:
+        sides = ([down(y) for y in ys] for ys in (lowest, highest))
+        drawn = _behind([x * across for x in picture.pale[0]], *sides) + drawn + _dots(*places)
     # WebKit ignores the width in the style below, and uses this share, which fits on a narrow page as well.
     share = 100 * (1 - (left + _RIGHT) / _NARROW)
     stretched = f' viewBox="0 0 {wide} {tall}" preserveAspectRatio="none"'
@@ -68,9 +78,37 @@ def _axes_and_line(picture: Curve) -> str:
         f'style="width:calc(100% - {left + _RIGHT}px);overflow:visible;">{_svg(tall)}'
         f"{hairlines(*((0, y, '100%', y) for y, _ in levels))}"
         f"{labels(*(label(-6, y + 4, 'end', text) for y, text in levels), *_steps(along, left, tall + 18))}"
-        f"{_svg(tall, stretched)}"
-        f'<polyline points="{points}" fill="none" stroke="{ACCENT}" stroke-width="1.6" '
-        'stroke-linejoin="round" vector-effect="non-scaling-stroke"/></svg></svg></foreignObject>'
+        f"{_svg(tall, stretched)}{drawn}</svg></svg></foreignObject>"
+    )
+
+
+def _behind(across: Sequence[float], low: Sequence[float], high: Sequence[float]) -> str:
+    """Return pale values: a line, or the area from the lowest to the highest, since a line would scribble."""
+    if low == high:
+        return _line(across, low, 'stroke-width="1" stroke-opacity="0.4"')
+    outline = [*zip(across, high, strict=True), *reversed([*zip(across, low, strict=True)])]
+    return f'<polygon points="{_points(outline)}" fill="{ACCENT}" fill-opacity="0.22"/>'
+
+
+def _points(places: Iterable[tuple[float, float]]) -> str:
+    return " ".join(f"{x:.5g},{y:.5g}" for x, y in places)
+
+
+def _dots(across: Sequence[float], down: Sequence[float]) -> str:
+    """Return a dot at each place, unless these are many."""
+    if len(across) > _DOTS:
+        return ""
+    # Lines without a length and with round ends: circles would become ellipses.
+    dots = "".join(f"M{x:.5g} {y:.5g}h0" for x, y in zip(across, down, strict=True))
+    style = 'stroke-width="5" stroke-linecap="round" vector-effect="non-scaling-stroke"'
+    return f'<path d="{dots}" stroke="{ACCENT}" {style}/>'
+
+
+def _line(across: Sequence[float], down: Sequence[float], style: str) -> str:
+    """Return a line through places; only its width does not follow that of the picture."""
+    return (
+        f'<polyline points="{_points(zip(across, down, strict=True))}" fill="none" stroke="{ACCENT}" {style} '
+        'stroke-linejoin="round" vector-effect="non-scaling-stroke"/>'
     )
 
 
@@ -117,7 +155,8 @@ def rooms(ticks: Sequence[tuple[float, str]]) -> list[float]:
 
 def _in_words(picture: Curve) -> str:
     first, last = numbers.pair(picture.first, picture.last)
-    return f"{picture.name} from {first} to {last} over {numbers.count(picture.steps)} {picture.unit}"
+    means = f", the means of {picture.means}" if picture.means else ""
+    return f"{picture.name} from {first} to {last} over {numbers.count(picture.steps)} {picture.unit}{means}"
 
 
 def log_ticks(low: float, high: float) -> list[tuple[float, str]]:

@@ -54,7 +54,7 @@ def minimize(
     time: float | None = None,
     track: Sequence[str] = (),
     bounds: Mapping[str, tuple[Any, Any]] | None = None,
-    keep: str = "last",
+    keep: str | None = None,
     data: Any = None,
     batch: int | None = None,
     epochs: int | None = None,
@@ -102,7 +102,9 @@ def minimize(
         For names of `variables`, the lower and the upper bound that each step is projected to:
         ``{"x": (0.0, None)}``; numbers, or arrays of the variable's shape.
     keep
-        Leave the variables at the ``"last"`` step, or at the lowest loss, ``"best"``.
+        Leave the variables at the ``"last"`` step, or at the lowest loss, ``"best"``; over data, that is the
+        end of the epoch with the lowest mean. Without it, at the last step, and after a divergence at the
+        lowest loss.
     data
         A ``tf.data.Dataset``, a Keras ``PyDataset``, a tuple of arrays, or an iterable that gives its batches
         each time. At each step, the function takes the parts of the next batch after the variables.

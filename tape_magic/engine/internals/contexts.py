@@ -1,8 +1,9 @@
 """TensorFlow's eager contexts: restored after an interrupt, handed to a thread, `tf.function` run eagerly.
 
 Python can raise ``KeyboardInterrupt`` at the return from ``__enter__``, before the ``with`` statement has
-noted that the context is entered. If that context is a graph, the thread stays in the graph for as long as
-the traceback lives, and the operations of later cells become nodes of the graph instead of running.
+noted that the context is entered, and at the call of ``__exit__``. If that context is a graph, the thread
+stays in the graph for as long as the traceback lives, or leaves it for one that is gone, and the operations
+of later cells become nodes of a graph instead of running.
 TensorFlow has no public way to leave such a graph (seen in TensorFlow 2.21). Where a version lacks one of the
 private parts used here, the contexts are left as they are.
 """
@@ -29,7 +30,7 @@ def restore_after_interrupt(pressed: Callable[[], bool] = lambda: False) -> Iter
         yield
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt) or pressed():
-            _close_half_entered(error)
+            _close_interrupted(error)
             restore()
         raise
 
@@ -53,9 +54,14 @@ def capture_call_context() -> Callable[[], AbstractContextManager[None]]:
     return entered
 
 
-def _close_half_entered(error: BaseException) -> None:
-    """Close the context managers whose ``__enter__`` an interrupt cut short, the innermost first."""
-    enter = contextlib._GeneratorContextManager.__enter__.__code__
+def _close_interrupted(error: BaseException) -> None:
+    """Close the context managers whose ``__enter__`` or ``__exit__`` an interrupt cut short, innermost first.
+
+    Else they would leave their contexts when the traceback is thrown away, and put back what held within
+    another context that is long left.
+    """
+    manager = contextlib._GeneratorContextManager
+    codes = manager.__enter__.__code__, manager.__exit__.__code__
     managers = []
     links: list[BaseException] = []
     link: BaseException | None = error
@@ -63,14 +69,17 @@ def _close_half_entered(error: BaseException) -> None:
         links.append(link)
         traceback = link.__traceback__
         while traceback is not None:
-            if traceback.tb_frame.f_code is enter:
+            if traceback.tb_frame.f_code in codes:
                 managers.append(traceback.tb_frame.f_locals.get("self"))
             traceback = traceback.tb_next
         link = link.__context__
-    for manager in reversed(managers):
-        generator = getattr(manager, "gen", None)
+    for one in reversed(managers):
+        generator = getattr(one, "gen", None)
         if generator is not None:
-            generator.close()
+            with contextlib.suppress(
+                Exception
+            ):  # such as TensorFlow's on contexts that are left out of order
+                generator.close()
 
 
 def _context_restorer() -> Callable[[], None]:

@@ -14,81 +14,17 @@ from tape_magic.engine.minimization import optimizers
 from tape_magic.engine.minimization.control import RunControl
 from tape_magic.engine.minimization.data_not_finite import TakenBatch, cause_in_data
 from tape_magic.engine.minimization.problem import Problem, array_of
+from tape_magic.engine.minimization.running_means import RunningMeans
+from tape_magic.engine.minimization.series import Series
 from tape_magic.engine.static_analysis import side_effects
 from tape_magic.engine.tracing.traced import Require
 from tape_magic.engine.values.copies import lasting_array
+from tape_magic.results.epochs import Epochs, shown_means
 from tape_magic.results.findings import Finding
 from tape_magic.results.minimum import Divergence, MinimizeResult, StopReason, VariableChange
 from tape_magic.results.steps import Step
 
-EXACT = 10_000
-"""Every step up to this one keeps its value."""
-
-THINNED = 10_000
-"""The most values that are kept of all later steps."""
-
 _Array = np.ndarray[Any, Any]
-
-
-class Series:
-    """One number a step: each of the first steps, then the least and the greatest of each stretch.
-
-    >>> series = Series()
-    >>> series.extend(np.arange(3), np.array([4.0, 1.0, 2.0]))
-    >>> series.steps.tolist(), series.values.tolist()
-    ([0, 1, 2], [4.0, 1.0, 2.0])
-    """
-
-    def __init__(self, steps: _Array | None = None, values: _Array | None = None) -> None:
-        self.steps: _Array = np.zeros(0, np.int64) if steps is None else steps
-        self.values: _Array = np.zeros(0) if values is None else values
-        self._width = 1
-
-    def __len__(self) -> int:
-        return len(self.steps)
-
-    def extend(self, steps: _Array, values: _Array) -> None:
-        """Add the values of later steps, in their order."""
-        self.steps = np.concatenate([self.steps, steps.astype(np.int64)])
-        self.values = np.concatenate([self.values, values.astype(np.float64)])
-        if len(self.steps) > EXACT + 1 + 2 * THINNED:
-            self._thin()
-
-    def drop_from(self, step: int) -> None:
-        """Forget a step and all after it."""
-        count = int(np.searchsorted(self.steps, step))
-        self.steps, self.values = self.steps[:count], self.values[:count]
-
-    def thinned(self) -> tuple[_Array, _Array]:
-        """Return steps and values, at most :data:`EXACT` + 1 + :data:`THINNED` of them."""
-        if len(self.steps) > EXACT + 1 + THINNED:
-            self._thin()
-        return self.steps, self.values
-
-    def _thin(self) -> None:
-        head = int(np.searchsorted(self.steps, EXACT, side="right"))
-        steps, values = self.steps[head:], self.values[head:]
-        # Two values of each stretch stay, and the last value. A stretch grows only where there are too many:
-        # the values since the last time are denser than the thinned ones before.
-        keep = _extremes(steps // self._width, values)
-        while len(keep) > THINNED:
-            self._width *= 2
-            keep = _extremes(steps // self._width, values)
-        steps, values = steps[keep], values[keep]
-        self.steps = np.concatenate([self.steps[:head], steps])
-        self.values = np.concatenate([self.values[:head], values])
-
-
-def _extremes(stretch: _Array, values: _Array) -> _Array:
-    """Return the places of the first least and first greatest value of each stretch, and the last place."""
-    starts = np.flatnonzero(np.diff(stretch, prepend=stretch[0] - 1))
-    counts = np.diff(np.append(starts, len(stretch)))
-    keep = {len(stretch) - 1}
-    for extreme in (np.minimum, np.maximum):
-        least = np.repeat(extreme.reduceat(values, starts), counts)
-        places = np.flatnonzero(values == least)
-        keep.update(places[np.unique(stretch[places], return_index=True)[1]].tolist())
-    return np.array(sorted(keep))
 
 
 @dataclass(frozen=True)
@@ -132,10 +68,12 @@ class RunLog:
         The step that the run goes on from; 0 for a run that begins anew.
     steps_per_epoch
         Batches in an epoch; ``None`` without data, or where the number is not known.
+    means
+        The means of a run over data; ``None`` without data.
     reason, divergence
         Why the run ended, and what stopped being finite.
-    kept_best
-        The lowest loss, if its variables were put back at the end; else ``None``.
+    put_back
+        The step whose variables were put back at the end for its low loss, and the loss; else ``None``.
     choice
         Why the optimizer was taken, where none was named; else empty.
     averaged
@@ -150,13 +88,26 @@ class RunLog:
         self.limit = UNLIMITED if limit is None else limit
         self.first_step = 0
         self.steps_per_epoch: int | None = None
+        self.means: RunningMeans | None = None
         self.reason = StopReason.STEPS
         self.divergence: Divergence | None = None
-        self.kept_best: float | None = None
+        self.put_back: tuple[int, float] | None = None
         self.averaged: float | None = None
         self.choice = ""
         self._started = time.perf_counter()
         self._control: RunControl | None = None
+
+    def over_data(self, steps_per_epoch: int | None) -> None:
+        """Record a run over data, with as many batches in an epoch, if that is known."""
+        self.steps_per_epoch = steps_per_epoch
+        self.means = RunningMeans(len(self.series), steps_per_epoch)
+
+    def data_over(self) -> None:
+        """Note that there are no more data: the last epoch is finished."""
+        if self.reason is StopReason.STEPS:
+            self.reason = StopReason.EPOCHS
+        if self.means is not None:
+            self.means.over = True
 
     def follow(self, control: RunControl) -> None:
         """Leave the pauses that the user asks for out of the clock."""
@@ -170,8 +121,14 @@ class RunLog:
 
     # -- the series ------------------------------------------------------------------------------------
 
-    def record(self, recorded: Sequence[Recorded]) -> None:
-        """Add the values of some steps, one item a series; they replace the same and later steps."""
+    def record(self, recorded: Sequence[Recorded], places: _Array | None = None) -> None:
+        """Add the values of some steps, one item a series; they replace the same and later steps.
+
+        `places` has those of their batches, as :meth:`RunningMeans.extend` takes them.
+        """
+        if self.means is not None and places is not None:
+            values = np.stack([part.values for part in recorded], axis=1)
+            self.means.extend(recorded[0].steps, places, values)
         for series, part in zip(self.series, recorded, strict=True):
             if len(part.steps):
                 series.drop_from(int(part.steps[0]))
@@ -186,16 +143,32 @@ class RunLog:
         """Forget a step and all after it."""
         for series in self.series:
             series.drop_from(step)
+        if self.means is not None:
+            self.means.drop_from(step)
+
+    def arrays_before(self, step: int) -> list[_Array]:
+        """Return steps and values before a step in turn, for each series, as :meth:`restore` takes them."""
+        counts = [int(np.searchsorted(series.steps, step)) for series in self.series]
+        pairs = zip(self.series, counts, strict=True)
+        return [array[:count] for series, count in pairs for array in (series.steps, series.values)]
 
     @property
-    def arrays(self) -> list[_Array]:
-        """Steps and values in turn, for each series, as :meth:`restore` takes them."""
-        return [array for series in self.series for array in (series.steps, series.values)]
+    def lowest(self) -> tuple[int, float]:
+        """The step of the lowest loss, and that loss; the first that there is where none is finite."""
+        steps, losses = self.series[0].thinned()
+        # The start may be the one value that is not finite: then it is the best there is.
+        finite = np.where(np.isfinite(losses), losses, np.inf) if len(losses) > 1 else losses
+        place = int(np.argmin(finite))
+        return int(steps[place]), float(finite[place])
 
-    def restore(self, tracked: Sequence[str], arrays: Sequence[_Array]) -> None:
+    def restore(self, tracked: Sequence[str], arrays: Sequence[_Array], means: Sequence[_Array]) -> None:
         """Begin with what an earlier run recorded; a scalar that only this run tracks begins now."""
+        names = ("", *self._track)
         earlier = dict(zip(("", *tracked), zip(arrays[::2], arrays[1::2], strict=True), strict=True))
-        self.series = [Series(*earlier.get(name, ())) for name in ("", *self._track)]
+        self.series = [Series(*earlier.get(name, ())) for name in names]
+        if self.means is not None:
+            places = {name: place for place, name in enumerate(earlier)}
+            self.means.restore(means, [places.get(name) for name in names])
 
     # -- where the run stands ----------------------------------------------------------------------------
 
@@ -217,20 +190,44 @@ class RunLog:
         return self.shown(self.step(step, loss, best, engine, compiling))
 
     def shown(self, step: Step) -> Step:
-        """Return a step with the history, the tracked scalars, and a way to read the variables."""
+        """Return a step with the history, the tracked scalars, and a way to read the variables.
+
+        Over data, its numbers are means.
+        """
         loss, *tracked = self.series
         leaves = self._problem.leaves
         small = [leaf for leaf in leaves if math.prod(leaf.shape) <= SMALL][:SHOWN]
         pairs = zip(self._track, tracked, strict=True)
+        last = {name: float(one.values[-1]) for name, one in pairs if len(one)}
+        means, drawn = self._means()
+        if means is not None:
+            step = replace(step, loss=float(means.loss[-1]), best_loss=float(means.loss[means.best]))
+            last = {name: float(values[-1]) for name, values in means.tracked.items()}
         return replace(
             step,
             loss_name=self._problem.shown_name,
             first_step=self.first_step,
-            tracked={name: float(one.values[-1]) for name, one in pairs if len(one)},
+            tracked=last,
+            means=drawn,
             more_variables=len(leaves) - len(small),
             read_history=lambda: (loss.steps, loss.values),
             read_variables=lambda: {leaf.name: array_of(leaf.value) for leaf in small},
         )
+
+    def _means(self) -> tuple[Epochs | None, Epochs | None]:
+        """Return the means to show in numbers and in pictures; ``None`` where each is that of one step."""
+        if self.means is None or self.steps_per_epoch == 1:
+            return None, None
+        epochs, stretches = self.means.read(self._track)
+        return shown_means(epochs), shown_means(stretches or epochs)
+
+    @property
+    def epoch_here(self) -> float:
+        """The mean of the epoch that ends where the run does; an infinity where none does."""
+        assert self.means is not None
+        epochs, _ = self.means.read(self._track)
+        here = epochs.whole and len(epochs) and epochs.steps[-1] == self.series[0].steps[-1]
+        return float(epochs.loss[-1]) if here else math.inf
 
     def explain_divergence(self, require: Require, batch: TakenBatch | None = None) -> None:
         """Find out whether data made a value that is not finite; see :func:`cause_in_data`."""
@@ -268,15 +265,25 @@ class RunLog:
         if engine != "eager":
             problem.notes += side_effects.notes(problem.text)
         (steps, history), *tracked = [series.thinned() for series in self.series]
-        # The start may be the one value that is not finite: then it is the best there is.
-        left = self.averaged if self.kept_best is None else self.kept_best
-        finite = np.where(np.isfinite(history), history, np.inf) if len(history) > 1 else history
+        best_step, best_loss = self.lowest
+        left = self.averaged if self.put_back is None else self.put_back[1]
+        epochs, stretches = (None, None) if self.means is None else self.means.read(self._track)
+        means = shown_means(epochs)
+        if means is not None:
+            best_step, best_loss = int(means.steps[means.best]), float(means.loss[means.best])
+        kept_best = self.put_back is not None
+        if self.divergence is not None:
+            values_of = int(steps[-1]) if self.put_back is None else self.put_back[0]
+            self.divergence = replace(self.divergence, values_of=values_of)
+            kept_best = values_of == best_step and kept_best
+        elif means is not None:
+            left = float(means.loss[means.best if kept_best else -1])
         return MinimizeResult(
             loss_name=problem.shown_name,
             loss=float(history[-1]) if left is None else left,
             start_loss=float(history[0]),
-            best_loss=float(finite.min()),
-            best_step=int(steps[np.argmin(finite)]),
+            best_loss=best_loss,
+            best_step=best_step,
             steps=int(steps[-1]),
             steps_asked=int(steps[-1]) if self.limit == UNLIMITED else self.limit,
             reason=self.reason,
@@ -298,10 +305,12 @@ class RunLog:
             tracked={name: values for name, (_, values) in zip(self._track, tracked, strict=True)},
             tracked_steps={name: at for name, (at, _) in zip(self._track, tracked, strict=True)},
             divergence=self.divergence,
-            kept_best=self.kept_best is not None,
+            kept_best=kept_best,
             first_step=self.first_step,
             notes=tuple(problem.notes),
             findings=findings,
+            epochs=epochs,
+            stretches=stretches,
         )
 
 

@@ -14,7 +14,7 @@ from tape_magic.engine.internals.keras_optimizers import (
     learning_rate_schedule,
 )
 from tape_magic.engine.minimization import scipy_methods
-from tape_magic.engine.minimization.quasi_newton.lbfgs import Lbfgs
+from tape_magic.engine.minimization.steppers import METHODS, method_name
 from tape_magic.errors import LineError, a_kind, closest
 
 
@@ -56,7 +56,7 @@ def is_optimizer(value: Any) -> bool:
 
 
 def resolve(optimizer: Any, lr: Any = None) -> Any:
-    """Return the Keras optimizer, the L-BFGS, or the ``Method`` of SciPy, that is meant.
+    """Return the Keras optimizer, the method of this package, or the ``Method`` of SciPy, that is meant.
 
     Parameters
     ----------
@@ -92,14 +92,14 @@ def resolve(optimizer: Any, lr: Any = None) -> Any:
         return optimizer
     if isinstance(optimizer, str):
         known = keras_names()
-        names = [*known, Lbfgs.name, *scipy_methods.NAMES]
+        names = [*known, *METHODS, *scipy_methods.NAMES]
         plain = re.sub(r"[-_ ]", "", optimizer).lower()
-        if plain == Lbfgs.name:
+        if plain in METHODS:
             if lr is not None:
                 raise LineError(
-                    "--lr goes with Keras optimizers; lbfgs finds its own step lengths: leave --lr out."
+                    f"--lr goes with Keras optimizers; {plain} finds its own step lengths: leave --lr out."
                 )
-            return Lbfgs()
+            return METHODS[plain]()
         if plain not in known:
             raise LineError(f"unknown optimizer {optimizer!r}{closest(optimizer, names)}")
         optimizer = known[plain]
@@ -127,29 +127,15 @@ def _require_tensorflow() -> None:
         )
 
 
-def scaled_for(optimizer: Any, gradients: Sequence[Any]) -> list[Any]:
-    """Return the gradients as the optimizer expects them.
-
-    An optimizer that scales the loss divides the gradients by the same factor, so they are multiplied by it.
-    """
-    import keras
-    import tensorflow as tf
-
-    own = type(optimizer).scale_loss is not keras.optimizers.Optimizer.scale_loss
-    if not own and optimizer.loss_scale_factor is None:
-        return list(gradients)
-    return [tf.cast(optimizer.scale_loss(gradient), gradient.dtype) for gradient in gradients]
-
-
 def built_for(optimizer: Any, variables: Sequence[Any]) -> tuple[Any, bool]:
     """Return the optimizer with its slots for the variables, and whether it had to be a fresh copy.
 
     Keras ties an optimizer to the variables of its first use; for other variables, a copy with the same
     settings takes its place.
     """
-    if isinstance(optimizer, Lbfgs):
+    if method_name(optimizer):
         if not optimizer.built or not optimizer.fits(variables):
-            optimizer = Lbfgs()
+            optimizer = type(optimizer)()
             optimizer.build(variables)
         return optimizer, False
     fresh = optimizer.built and not _fits(optimizer, variables)
@@ -218,7 +204,7 @@ def settings_of(optimizer: Any) -> dict[str, Any]:
 
 def learning_rate(optimizer: Any) -> float | None:
     """Return the rate, if it is one number; ``None`` for a schedule, and for SciPy's methods."""
-    if isinstance(optimizer, scipy_methods.Method | Lbfgs):
+    if isinstance(optimizer, scipy_methods.Method) or method_name(optimizer):
         return None
     wrapped = getattr(optimizer, "inner_optimizer", None)
     rate = settings_of(optimizer if wrapped is None else wrapped).get("learning_rate")
@@ -246,8 +232,8 @@ def stability(optimizer: Any) -> float | None:
 
 def describe(optimizer: Any) -> str:
     """Return class, rate, and the settings that are no defaults: ``SGD(0.01, momentum=0.9)``."""
-    if isinstance(optimizer, scipy_methods.Method | Lbfgs):
-        return optimizer.description
+    if isinstance(optimizer, scipy_methods.Method) or method_name(optimizer):
+        return str(optimizer.description)
     wrapped = getattr(optimizer, "inner_optimizer", None)
     if is_optimizer(wrapped):
         return f"{type(optimizer).__name__}({describe(wrapped)})"

@@ -124,7 +124,7 @@ class Settings:
     time: float | None = _ranged(_not_negative)
     track: tuple[str, ...] = ()
     bounds: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
-    keep: str = _ranged(_one_of(KEEP), "last")
+    keep: str | None = _ranged(_one_of(KEEP))
     resume: bool = False
     checkpoint: str | None = None
     data: Any = None

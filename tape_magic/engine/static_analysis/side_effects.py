@@ -34,17 +34,23 @@ class SideEffect:
 
     Attributes
     ----------
-    place
-        ``line 3``, or ``cell 2, line 3`` in a function that the program calls.
+    label, line
+        The line, and ``cell 2`` in a function that the program calls; empty in the program itself.
     text
         The expression or statement: ``log.append(y)``.
     cure
         The advice.
     """
 
-    place: str
+    label: str
+    line: int
     text: str
     cure: Advice
+
+    @property
+    def place(self) -> str:
+        """The line in words: ``line 3``, or ``cell 2, line 3``."""
+        return f"{self.label}, line {self.line}" if self.label else f"line {self.line}"
 
     def __str__(self) -> str:
         return (
@@ -97,11 +103,9 @@ class _SideEffectVisitor(ast.NodeVisitor):
         """Note a side effect, unless there is no advice on it."""
         if advice is None:
             return
-        label = self._text.label(self._filename)
-        line = getattr(node, "lineno", 0)
-        place = f"{label}, line {line}" if label else f"line {line}"
         shown = shorten(" ".join(ast.unparse(node).split()))
-        self.found.setdefault((place, shown), SideEffect(place, shown, advice))
+        effect = SideEffect(self._text.label(self._filename), getattr(node, "lineno", 0), shown, advice)
+        self.found.setdefault((effect.place, shown), effect)
 
     def begin_cell(self, tree: ast.Module) -> None:
         """Take the names that a cell assigns, which begin anew at each step, ``global`` or not."""

@@ -15,6 +15,7 @@ from tape_magic.engine.record.loss_record import LossRecord
 from tape_magic.engine.values.leaves import Leaf
 from tape_magic.engine.verdict.recorded_loss import RecordedLoss
 from tape_magic.results.minimum import Divergence, StopReason
+from tape_magic.results.reasons import Where
 
 Array = np.ndarray[Any, Any]
 
@@ -115,6 +116,8 @@ class RunFacts:
         How long a step took that runs in Python; 0 for a compiled one.
     probe
         Asks the loss; ``None`` where that is not safe: the program cannot be run again.
+    unsafe, unsafe_line
+        What is not safe then, ``line 2 changes rows``, and the line.
     clock
         The time that is left.
     """
@@ -133,6 +136,8 @@ class RunFacts:
     of_data: bool
     step_seconds: float
     probe: Probe | None
+    unsafe: str = ""
+    unsafe_line: Where | None = None
     clock: Clock = field(default_factory=lambda: Clock(0.0))
 
     @property

@@ -29,8 +29,8 @@ def look(facts: RunFacts) -> list[Finding]:
     if lost is None or lost.cause or _ran_away(facts):
         return []
     if facts.probe is None:
-        sentence = "not looked into: the program cannot be run again without changing something"
-        return [Finding(FindingKind.NOT_FINITE, sentence, {"step": lost.step})]
+        sentence = f"not looked into: {facts.unsafe}"
+        return [Finding(FindingKind.NOT_FINITE, sentence, {"step": lost.step}, facts.unsafe_line)]
     batch = facts.probe.fail()
     if not all(np.isfinite(value).all() for value in facts.probe.values()):
         return []  # the step itself went there, and no operation of the loss

@@ -145,15 +145,23 @@ class Cell:
         if tape is not None:
             lent[_TAPE] = tape
         kept = {name: namespace[name] for name in lent if name in namespace}
-        namespace.update(lent)
-        try:
-            exec(code, self._shell.user_global_ns, namespace)
-            return None if last is None else eval(last, self._shell.user_global_ns, namespace)
-        finally:
+
+        def take_back() -> None:
             for name, object_ in lent.items():
                 if namespace.get(name) is object_:
                     del namespace[name]
                     namespace.update({name: kept[name]} if name in kept else {})
+
+        try:
+            namespace.update(lent)
+            exec(code, self._shell.user_global_ns, namespace)
+            return None if last is None else eval(last, self._shell.user_global_ns, namespace)
+        finally:
+            try:
+                take_back()
+            except KeyboardInterrupt:
+                take_back()
+                raise
 
     @property
     def has_value(self) -> bool:

@@ -266,7 +266,7 @@ MINIMIZE = Magic(
         Option(
             "keep",
             ("--keep",),
-            "leave the variables at the last step, or at the lowest loss: last or best (last)",
+            "leave the variables at the last step or at the lowest loss: last or best (last; diverged: best)",
             "WHICH",
             choices=KEEP,
         ),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -193,12 +195,26 @@ def test_a_loss_that_ends_at_zero_keeps_its_logarithmic_axis():
 def test_a_run_that_diverged():
     assert lines_of(diverged()) == [
         "diverged at step 812: the loss became inf ·",
-        "  last finite values put back (step 811) · try a rate below 0.01",
+        "  put back to the last finite values, step 811 · try a rate below 0.01",
         "1 ▁▂▅█ 100,000 (logarithmic)",
         "variable  start         end  |∂loss|",
         "w 100×1   ‖w‖ 0  ‖w‖ 3.1e37   8.8e37",
         "b             0     −1.2e36     4e36",
     ]
+
+
+@pytest.mark.parametrize(
+    ("values_of", "said"),
+    [
+        (0, "put back to the best, step 0"),
+        (811, "put back to the last finite values, step 811"),
+        (640, "put back to the best that was kept, step 640"),
+    ],
+)
+def test_a_run_that_diverged_says_what_was_put_back(values_of: int, said: str):
+    report = diverged()
+    lost = replace(report.divergence, values_of=values_of)
+    assert said in lines_of(replace(report, divergence=lost))[1]
 
 
 def test_a_run_that_was_interrupted():

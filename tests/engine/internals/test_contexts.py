@@ -41,6 +41,7 @@ def entered() -> tuple[Any, ...]:
 PRESSED = """
 import contextlib, dis, sys
 import tensorflow as tf
+from tensorflow.python.eager import context
 
 @tf.autograph.experimental.do_not_convert
 def pressed(manager):
@@ -55,14 +56,24 @@ def pressed(manager):
     with manager:
         pass
 
+@tf.autograph.experimental.do_not_convert
+def pressed_on_leaving():
+    def trace(frame, event, argument):
+        if frame.f_code is contextlib._GeneratorContextManager.__exit__.__code__:
+            raise KeyboardInterrupt
+    with tf.Graph().as_default(), context.graph_mode():
+        sys.settrace(trace)
+
 x = tf.Variable(1.0)
 """
-"""An interrupt at the return from ``__enter__``, where Python looks for signals before ``with`` goes on."""
+"""An interrupt at the return from ``__enter__``, where Python looks for signals before ``with`` goes on, and
+at the call of ``__exit__``, before the context is left."""
 
 
-INTERRUPTED = "\ny = x*x\nwith tf.device('CPU:0'):\n    pressed(tf.Graph().as_default())"
+INTERRUPTED = "\ny = x*x\nwith tf.device('CPU:0'):\n    {}"
 
 
+@pytest.mark.parametrize("pressed", ["pressed(tf.Graph().as_default())", "pressed_on_leaving()"])
 @pytest.mark.parametrize(
     "line",
     [
@@ -73,14 +84,16 @@ INTERRUPTED = "\ny = x*x\nwith tf.device('CPU:0'):\n    pressed(tf.Graph().as_de
         "%%minimize y --over x --optimizer bfgs",
     ],
 )
-def test_nothing_stays_entered(shell: Notebook, unraised: list[Any], line: str) -> None:
+def test_nothing_stays_entered(shell: Notebook, unraised: list[Any], line: str, pressed: str) -> None:
     before = entered()
     shell.ok(PRESSED)
-    run = shell.run(line + INTERRUPTED)
+    run = shell.run(line + INTERRUPTED.format(pressed))
     assert isinstance(run.error, KeyboardInterrupt)
     assert entered() == before
     assert float(shell.ok("float(x*3)").out) == 3.0
     del run
+    for name in ("last_exc", "last_value", "last_traceback"):  # IPython leaves the traceback there
+        vars(sys).pop(name, None)
     gc.collect()
     assert unraised == []
     assert entered() == before

@@ -30,7 +30,8 @@ from tape_magic.engine.minimization.keras_loop import chunks, eager_loop, engine
 from tape_magic.engine.minimization.keras_loop.compiled_loop import CompiledLoop
 from tape_magic.engine.minimization.keras_loop.eager_loop import EagerLoop
 from tape_magic.engine.minimization.keras_loop.loop_builder import LoopBuilder
-from tape_magic.engine.minimization.keras_loop.protocol import Chunk, Position
+from tape_magic.engine.minimization.keras_loop.protocol import Chunk
+from tape_magic.engine.minimization.keras_loop.way_back import Position
 from tape_magic.engine.program.lifting import Lifting
 from tape_magic.errors import LineError, TapeMagicError, TargetError
 from tape_magic.results.minimum import MinimizeResult, StopReason
@@ -326,7 +327,7 @@ def test_diverges_where_a_loop_by_hand_does(
     hand, x = tf.Variable(start), tf.Variable(start)
     losses, values, lost_at = steps_by_hand(lambda: loss_of(hand), [hand], keras.optimizers.SGD(rate), 500)
     assert lost_at, "the case does not diverge"
-    result = tape_magic.minimize(lambda: loss_of(x), None, "sgd", 500, lr=rate, engine=engine)
+    result = tape_magic.minimize(lambda: loss_of(x), None, "sgd", 500, lr=rate, engine=engine, keep="last")
     what = "gradient" if math.isfinite(losses[-1]) else "loss"
     last = lost_at if what == "gradient" else lost_at - 1
     assert result.reason is StopReason.DIVERGED

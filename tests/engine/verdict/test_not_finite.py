@@ -85,9 +85,49 @@ def test_nothing_is_found_where_no_operation_is_to_blame(
     assert _found(shell, setup, line, body) == ()
 
 
-def test_a_program_that_cannot_run_again_is_not_looked_into(shell: Notebook) -> None:
-    setup = "x = tf.Variable(1.0); rows = iter(tf.data.Dataset.range(100))"
-    body = "n = next(rows)\ny = tf.math.log(2 * x) + 0 * tf.cast(n, tf.float32)"
+GENERATOR = """
+def ones():
+    while True:
+        yield 1.0
+rows = ones()
+"""
+LOADER = """
+class Loader:
+    def __init__(self):
+        self.rows = iter([1.0] * 100)
+    def take(self):
+        return next(self.rows)
+loader = Loader()
+"""
+
+
+@pytest.mark.parametrize(
+    ("setup", "first", "said"),
+    [
+        ("rows = iter(tf.data.Dataset.range(100))", "n = next(rows)", "line 2 changes rows"),
+        (GENERATOR, "n = next(rows)", "line 2 changes rows"),
+        (GENERATOR + "def draw():\n    return next(rows)", "n = draw()", "line 2 changes rows"),
+        (LOADER, "n = loader.take()", "line 2 changes loader.rows"),
+        ("", "n = time.sleep(0)", "line 2 would happen once more: time.sleep(0)"),
+    ],
+    ids=["pipeline", "generator", "within a function", "within an object", "a call"],
+)
+def test_a_program_that_cannot_run_again_is_not_looked_into(
+    shell: Notebook, setup: str, first: str, said: str
+) -> None:
+    body = f"{first}\ny = tf.math.log(2 * x)"
+    setup = f"import time\nx = tf.Variable(1.0)\n{setup}"
     (found,) = _found(shell, setup, "--over x --lr 2 --steps 5 --engine eager", body)
-    assert found.sentence.startswith("not looked into: ")
+    assert found.sentence == f"not looked into: {said}"
+    assert found.line is not None
+    assert found.line.line == 2
     assert "try a rate" not in str(shell.ns["minimum"])
+
+
+def test_a_list_is_put_back_after_it_was_looked_into(shell: Notebook) -> None:
+    line = "--over x --lr 2 --steps 5 --engine eager"
+    (found,) = _found(
+        shell, "x = tf.Variable(1.0); seen = []", line, "seen.append(float(x))\ny = tf.math.log(2 * x)"
+    )
+    assert "Log is nan for −2, line 3" in found.sentence
+    assert shell.ns["seen"] == [1.0, -1.0, 1.0]  # at the start, the step, and where it went back to

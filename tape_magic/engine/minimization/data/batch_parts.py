@@ -160,6 +160,25 @@ def is_composite(value: Any) -> bool:
     return isinstance(value, tf.RaggedTensor | tf.SparseTensor)
 
 
+def rows_of(batch: Any) -> Any:
+    """Return the number of rows of a batch, those of its first part; 1 for a part without rows.
+
+    >>> rows_of((np.zeros([3, 2]), np.zeros([3])))
+    3
+    """
+    import tensorflow as tf
+
+    first = next(iter(tf.nest.flatten(batch)), None)
+    if isinstance(first, np.ndarray | np.generic):
+        return len(np.atleast_1d(first))
+    if isinstance(first, tf.RaggedTensor):
+        return tf.cast(first.nrows(), tf.int64)
+    if isinstance(first, tf.SparseTensor):
+        return first.dense_shape[0]
+    # Of the shape of a scalar no rows are left, and their product is 1.
+    return tf.reduce_prod(tf.shape(first, tf.int64)[:1]) if tf.is_tensor(first) else tf.ones([], tf.int64)
+
+
 def _numeric(value: Any) -> bool:
     """Return whether a list holds nothing but numbers, however deep."""
     return all(_numeric(item) if isinstance(item, list) else isinstance(item, int | float) for item in value)

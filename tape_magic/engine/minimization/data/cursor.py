@@ -32,7 +32,7 @@ class DataCursor:
     last, before
         The batch that was taken last, a part for each name, and the one before it.
     place
-        The epoch of the last batch, and its place in it; ``None`` before the first.
+        The epoch of the last batch, its place in it, and its rows; ``None`` before the first.
     over
         Whether there are no more batches.
     """
@@ -41,7 +41,7 @@ class DataCursor:
         self.feed = feed
         self.last: Sequence[Any] | None = None
         self.before: Sequence[Any] | None = None
-        self.place: tuple[int, int] | None = None
+        self.place: Sequence[int] | None = None
         self.over = False
         self.iterator = feed.start(max(taken - 1, 0), count)
         self._behind = taken > 0
@@ -73,8 +73,8 @@ class DataCursor:
 
     def note(self, element: Sequence[Any], before: Sequence[Any] | None) -> None:
         """Note what was taken last from the iterator, and the batch before it."""
-        epoch, index, self.last = element
-        self.place, self.before = (int(epoch), int(index)), before
+        place, self.last = element
+        self.place, self.before = place.numpy().tolist(), before
 
     def locator(self) -> Callable[[Sequence[int]], tuple[Sequence[int], str]]:
         """Return what takes rows of the last batch, and returns their numbers and what they are rows of."""
@@ -85,7 +85,7 @@ class DataCursor:
         self.catch_up()
         if self.last is None:
             try:
-                self.last = next(self.feed.start())[2]
+                self.last = next(self.feed.start())[1]
             except StopIteration:
                 raise self.feed.nothing() from None
         assert self.last is not None

@@ -48,8 +48,9 @@ class Feed:
     seed
         The seed that was given or drawn; with it and `taken`, a later process goes on with the same rows.
     element_spec
-        The spec of what :meth:`start` gives: the epoch and the place in it, both int64 scalars, and one
-        structure of tensors for each name. The first dimension of a batch is unknown where it varies.
+        The spec of what :meth:`start` gives: the epoch, the place in it and the number of rows as an int64
+        vector, and one structure of tensors for each name. The first dimension of a batch is unknown where it
+        varies.
     steps_per_epoch
         Batches in an epoch; ``None`` where only the end of the first epoch tells.
     endless
@@ -62,8 +63,8 @@ class Feed:
     >>> feed = Feed((np.arange(5), np.arange(5) ** 2), ("xb", "yb"), 2, epochs=3, seed=1)
     >>> feed.steps_per_epoch, feed.total
     (3, 9)
-    >>> [(int(epoch), int(index), xb.shape[0]) for epoch, index, (xb, yb) in feed.start(taken=7)]
-    [(2, 1, 2), (2, 2, 1)]
+    >>> [(place.numpy().tolist(), xb.shape) for place, (xb, yb) in feed.start(taken=7)]
+    [([2, 1, 2], TensorShape([2])), ([2, 2, 1], TensorShape([1]))]
     """
 
     def __init__(
@@ -118,7 +119,7 @@ class Feed:
 
         return iter(self._stream.dataset(self.epochs, taken).take(count).prefetch(tf.data.AUTOTUNE))
 
-    def located(self, place: tuple[int, int] | None, rows: Sequence[int]) -> tuple[Sequence[int], str]:
+    def located(self, place: Sequence[int] | None, rows: Sequence[int]) -> tuple[Sequence[int], str]:
         """Return which rows of the data some rows of a batch are, and what they are rows of.
 
         For arrays, these are rows of the arrays; else they are rows of the batch itself.
@@ -126,13 +127,13 @@ class Feed:
         Parameters
         ----------
         place
-            The epoch, and the place of the batch in it; ``None`` where it is not known.
+            The epoch, and the place of the batch in it; ``None`` where they are not known.
         rows
             Rows of the batch.
         """
         if place is None:
             return rows, f"a batch of {self.label}"
-        picked = self._stream.picked_rows(*place)
+        picked = self._stream.picked_rows(*place[:2])
         if picked is None:
             return rows, f"batch {place[1] + 1:,} of {self.label}"
         return [int(picked[row]) for row in rows], self.label

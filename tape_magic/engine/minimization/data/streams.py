@@ -1,4 +1,8 @@
-"""Streams of ``(epoch, index, batch)`` out of each kind of data, from any batch on."""
+"""Streams of ``(place, batch)`` out of each kind of data, from any batch on.
+
+A place is the epoch, the index in it, and the number of rows: one int64 vector, so that a loop records it by
+one small write.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,9 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from tape_magic.engine.minimization.data.batch_parts import BatchParts
+import numpy as np
+
+from tape_magic.engine.minimization.data.batch_parts import BatchParts, rows_of
 from tape_magic.errors import SourceError
 
 
@@ -53,9 +59,12 @@ class ArrayStream:
         def of_epoch(epoch: Any) -> Any:
             start = tf.where(tf.equal(epoch, first_epoch), tf.constant(first, tf.int64), 0)
             order = self._order(epoch)
-            return tf.data.Dataset.range(start, self.steps_per_epoch).map(
-                lambda index: (epoch, index, self._picked(order, index))
-            )
+
+            def of_index(index: Any) -> Any:
+                batch = self._picked(order, index)
+                return tf.stack([epoch, index, rows_of(batch)]), batch
+
+            return tf.data.Dataset.range(start, self.steps_per_epoch).map(of_index)
 
         return tf.data.Dataset.range(first_epoch, epochs).flat_map(of_epoch)
 
@@ -120,7 +129,7 @@ class DatasetStream:
         def counted(epoch: Any, element: Any) -> Any:
             index, batch = element
             epoch += tf.cast(tf.equal(index, 0), tf.int64)
-            return epoch, (epoch, index, batch)
+            return epoch, (tf.stack([epoch, index, rows_of(batch)]), batch)
 
         # repeat() and not a dataset for each epoch within flat_map, which tf.data does not tune.
         numbered = tf.data.Dataset.zip((tf.data.Dataset.counter(), self._dataset)).repeat(epochs)
@@ -216,9 +225,9 @@ class PythonStream:
         """Return a dataset of what follows the first `taken` batches."""
         import tensorflow as tf
 
-        count = tf.TensorSpec([], tf.int64)
         return tf.data.Dataset.from_generator(
-            lambda: self._elements(epochs, taken), output_signature=(count, count, self._spec)
+            lambda: self._elements(epochs, taken),
+            output_signature=(tf.TensorSpec([3], tf.int64), self._spec),
         )
 
     def _elements(self, epochs: int, taken: int) -> Iterator[Any]:
@@ -233,7 +242,7 @@ class PythonStream:
                     if seen > 0:
                         values = self._batches.values(batch)
                         self._batches.refuse_unlike(values, self._spec, index)
-                        yield epoch, index, values
+                        yield np.array([epoch, index, int(rows_of(values))], np.int64), values
                 epoch, start = epoch + 1, 0
         except Exception as error:
             self.failure = error

@@ -45,6 +45,8 @@ class SavedRun:
         The values of the leaves before the first step.
     tracked
         The names of the tracked scalars.
+    means
+        The sums of :class:`~tape_magic.engine.minimization.running_means.RunningMeans`; empty without data.
     """
 
     step: int
@@ -54,6 +56,7 @@ class SavedRun:
     series: Arrays
     starts: Arrays
     tracked: tuple[str, ...] = ()
+    means: Arrays = ()
 
 
 class Checkpoints:
@@ -198,7 +201,7 @@ class Checkpoints:
         self._step, self.trouble = saved.step, ""
 
 
-_LISTS = ("memory", "best", "series", "starts")
+_LISTS = ("memory", "best", "series", "starts", "means")
 
 
 def _packed(saved: SavedRun, described: Mapping[str, Any]) -> bytes:

@@ -6,7 +6,7 @@ import math
 
 from tape_magic.engine.minimization.keras_loop.compiled_program import EngineTimes
 from tape_magic.engine.minimization.keras_loop.protocol import CHUNK_SECONDS
-from tape_magic.engine.minimization.log import EXACT
+from tape_magic.engine.minimization.series import EXACT
 
 STRETCHES = 512
 """A chunk aims at this many stretches of steps."""

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from tape_magic.engine.minimization.compiling import CompileWaiter
 from tape_magic.engine.minimization.data.cursor import DataCursor
 from tape_magic.engine.minimization.keras_loop.previous_values import PreviousValues
@@ -20,11 +22,10 @@ from tape_magic.engine.minimization.keras_loop.protocol import (
     Chunk,
     Final,
     Loop,
-    Position,
-    WayBack,
 )
 from tape_magic.engine.minimization.keras_loop.recorded_values import ROWS, in_stretches, nothing, series_of
 from tape_magic.engine.minimization.keras_loop.step_graph import StepGraph
+from tape_magic.engine.minimization.keras_loop.way_back import Position, WayBack
 from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.minimization.stop_rules import GO
 from tape_magic.engine.process.interrupts import assign_all
@@ -148,10 +149,24 @@ class CompiledLoop:
 
     def advance(self, position: Position, end: int, stretch: int, waiter: CompileWaiter) -> Chunk:
         """Run one chunk, of as many steps as can be recorded; see :meth:`Loop.advance`."""
-        if not self._graph.options.careful:
-            self.way_back.note(position, self.moved, self._graph.is_finite)
+        options, way = self._graph.options, self.way_back
+        if not options.careful:
+            way.note(position, self.moved, self._graph.is_finite)
+        elif not options.keeps_best:
+            way.stretches.begin(position, self.moved, (variable.read_value() for variable in self.moved))
         end = min(end, position.step + self._capacity(stretch))
-        return self._called(position, end, stretch, waiter, time.time() + LONGEST_SECONDS)
+        chunk = self._called(position, end, stretch, waiter, time.time() + LONGEST_SECONDS)
+        self._note_losses(chunk)
+        return chunk
+
+    def _note_losses(self, chunk: Chunk) -> None:
+        """Note the losses of a chunk, for :meth:`return_to_lowest`."""
+        steps, losses = chunk.series[0].steps, chunk.series[0].values
+        if self._graph.options.careful:
+            self.way_back.stretches.add(losses)
+        elif len(losses):
+            place = int(np.argmin(np.where(np.isfinite(losses), losses, np.inf)))
+            self.way_back.hold(int(steps[place]), float(losses[place]), self.moved)
 
     def _capacity(self, stretch: int) -> int:
         """Return the most steps of a chunk."""
@@ -166,10 +181,27 @@ class CompiledLoop:
         if self._carries_copies:
             self._assign(self.way_back.copies[0 if step == chunk.last else 1])
             return chunk
+        again = self._repeated(step)
+        self._note_losses(again)
+        return again
+
+    def return_to_lowest(self, loss: float) -> Position | None:
+        """Go back to the lowest loss; of steps that cannot be repeated, to where their best stretch began."""
+        if not self._graph.options.careful:
+            way = self.way_back
+            return self._repeated(way.lowest_step).position if way.lowest < loss else None
+        mark = self.way_back.stretches.best()
+        if mark is None:
+            return None
+        self._assign(mark[1])
+        return mark[0]
+
+    def _repeated(self, step: int) -> Chunk:
+        """Put the variables back to the last mark, and repeat the steps from there until `step`."""
         position, values = self.way_back.before(step)
         self._assign(values)
         if step == position.step:
-            return Chunk(position, GO, tuple(nothing() for _ in chunk.series), chunk.loss, step)
+            return Chunk(position, GO, tuple(nothing() for _ in range(self._graph.recorded)), math.nan, step)
         stretch = max(1, -(-(step - position.step) // ROWS))
         return self._called(position, step, stretch, CompileWaiter())
 

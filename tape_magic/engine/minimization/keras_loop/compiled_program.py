@@ -96,9 +96,10 @@ class CompiledProgram:
     begun: dict[tuple[str, int], tuple[CompiledLoop, BackgroundCompile]] = field(default_factory=dict)
     lifted: Sequence[Any] = ()
 
-    def takes(self, inputs: Mapping[str, Any]) -> bool:
-        """Return whether the program was traced for batches of the same kind."""
-        return list(self.graph.traced.inputs.values()) == list(inputs.values())
+    def takes(self, inputs: Mapping[str, Any], *, by_epoch: bool) -> bool:
+        """Return whether the program was traced for batches of the same kind, and keeps the same values."""
+        same = list(self.graph.traced.inputs.values()) == list(inputs.values())
+        return same and self.graph.options.by_epoch == by_epoch
 
     def fits_next_run(self, problem: Problem) -> bool:
         """Return whether a later run of the same cell can use it again."""

@@ -9,14 +9,17 @@ from typing import Any
 import numpy as np
 
 from tape_magic.engine.minimization import optimizers
+from tape_magic.engine.minimization.data.feed import Feed
 from tape_magic.engine.minimization.keras_loop.checkpoint import Checkpoints, SavedRun
 from tape_magic.engine.minimization.keras_loop.compiled_program import CompiledProgram
 from tape_magic.engine.minimization.keras_loop.default_optimizer import undecided
-from tape_magic.engine.minimization.keras_loop.protocol import Loop, Position
+from tape_magic.engine.minimization.keras_loop.protocol import Loop
+from tape_magic.engine.minimization.keras_loop.way_back import Position
 from tape_magic.engine.minimization.log import RunLog
 from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.minimization.reuse import LoopCache
 from tape_magic.engine.minimization.settings import DEFAULT_OPTIMIZER, Settings
+from tape_magic.engine.minimization.steppers import method_name
 from tape_magic.errors import LineError
 
 
@@ -61,7 +64,7 @@ def trail_of(saved: SavedRun, problem: Problem, loop: Loop, optimizer: Any, fres
         See :class:`Trail`.
     """
     over = [leaf.value for leaf in problem.leaves]
-    as_they_are = problem.settings.keep == "last" and not optimizers.keeps_averages(optimizer)
+    as_they_are = problem.settings.keep != "best" and not optimizers.keeps_averages(optimizer)
     stay = problem.lifted.without(over) if as_they_are else []
     changing = [one for one in loop.kept if not any(one is other for other in stay)]
     values = [(variable, variable.read_value()) for variable in changing]
@@ -75,9 +78,10 @@ def saved_run(position: Position, problem: Problem, log: RunLog, seed: int) -> S
         seed,
         [tensor.numpy() for tensor in position.memory],
         [np.asarray(tensor) for tensor in position.best],
-        log.arrays,
+        log.arrays_before(position.step),
         problem.start_values,
         problem.settings.track,
+        [] if log.means is None else log.means.arrays,
     )
 
 
@@ -212,6 +216,34 @@ class Continuation:
             self._cache.put(problem.key, made, problem.owner)
         if self._key is not None:
             self._cache.put(self._key, trail, problem.owner)
+
+
+def feed_of(problem: Problem, continuation: Continuation) -> Feed:
+    """Return the batches of a run, in the order of the run that it goes on from.
+
+    Raises :class:`LineError` for data without an end where nothing else ends the run, for a method of this
+    package over several batches, and what :class:`Feed` raises.
+    """
+    settings, saved = problem.settings, continuation.saved
+    feed = Feed(
+        settings.data,
+        settings.names,
+        settings.batch,
+        # Without a number of epochs, a number of steps says when it is over.
+        settings.epochs or (1 if settings.steps is None else 2**31),
+        settings.seed if saved is None else saved.seed,
+        label=settings.label,
+        floats="float64" if problem.selection.dtype == "float64" else None,
+        pattern=settings.pattern,
+    )
+    if feed.endless and settings.without_end:
+        raise LineError(f"{settings.label} never ends: say when to stop, with steps or time.")
+    if (name := method_name(continuation.wanted)) and feed.steps_per_epoch != 1:
+        raise LineError(
+            f"--for goes with Keras optimizers; {name} needs one loss over all of the data at each step: "
+            "give the data as one batch."
+        )
+    return feed
 
 
 def _wanted(settings: Settings, made: CompiledProgram | None) -> Any:

@@ -9,14 +9,16 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tape_magic.engine.minimization.compiling import CompileWaiter
 from tape_magic.engine.minimization.data.cursor import DataCursor
 from tape_magic.engine.minimization.keras_loop.compiled_loop import CompiledLoop, in_time, twice
-from tape_magic.engine.minimization.keras_loop.protocol import Chunk, Position, WayBack
+from tape_magic.engine.minimization.keras_loop.protocol import Chunk
 from tape_magic.engine.minimization.keras_loop.recorded_values import ROWS
 from tape_magic.engine.minimization.keras_loop.step_graph import StepGraph
+from tape_magic.engine.minimization.keras_loop.way_back import Position, WayBack
 from tape_magic.engine.minimization.stop_rules import GO, LOSS_LOST
 from tape_magic.engine.values.tensors import read_all
 
@@ -88,12 +90,12 @@ class DataLoop(CompiledLoop):
         self, position: Position, end: int, stretch: int, waiter: CompileWaiter, until: float = math.inf
     ) -> Chunk:
         chunk = super()._called(position, end, stretch, waiter, until)
-        *self.way_back.copies, more, last, before = self.way_back.copies
+        *self.way_back.copies, places, more, last, before = self.way_back.copies
         data = self._data
         data.over = not more
         if last.has_value():
-            data.note(last.get_value(), before.get_value()[2] if before.has_value() else data.last)
-        return chunk
+            data.note(last.get_value(), before.get_value()[1] if before.has_value() else data.last)
+        return replace(chunk, places=places.numpy()[: len(chunk.series[0].steps)])
 
     def return_to(self, step: int, chunk: Chunk) -> Chunk:
         """Go back to where `step` steps were applied, and to the batch of that step."""
@@ -105,7 +107,7 @@ class DataLoop(CompiledLoop):
         return self._data.any()
 
     def _over_batches(self, iterator: Any, span: list[Any], carried: list[Any], copies: list[Any]) -> Any:
-        """Run step by step; return after the copies a flag for more batches, and the last two batches."""
+        """Run step by step; return after the copies the places, a flag for more batches, and the last two."""
         import tensorflow as tf
 
         start, end, _, until = span
@@ -113,14 +115,15 @@ class DataLoop(CompiledLoop):
         nothing = tf.experimental.Optional.empty(self._data.feed.element_spec)
 
         def step(
-            at: Any, verdict: Any, more: Any, loss: Any, carried: Any, copies: Any, values: Any, lasts: Any
+            at: Any, verdict: Any, more: Any, loss: Any, carried: Any, copies: Any, written: Any, lasts: Any
         ) -> Any:
             batch = iterator.get_next_as_optional()
 
             def taken() -> Any:
                 before = [variable.read_value() for variable in self.moved] if self._carries_copies else []
-                verdict, loss, recorded, after = self._compiled_step(at, carried, batch.get_value()[2])
-                written = values.write(tf.cast(at - start, tf.int32), recorded)
+                place, parts = batch.get_value()
+                verdict, loss, recorded, after = self._compiled_step(at, carried, parts, place)
+                row = tf.cast(at - start, tf.int32)
                 return (
                     at + 1,
                     verdict,
@@ -128,17 +131,17 @@ class DataLoop(CompiledLoop):
                     loss,
                     after,
                     [before, copies[0]] if self._carries_copies else copies,
-                    written,
+                    [written[0].write(row, recorded), written[1].write(row, place)],
                     [batch, lasts[0]],
                 )
 
             return tf.cond(
                 batch.has_value(),
                 taken,
-                lambda: (at, verdict, False, loss, carried, copies, values, lasts),
+                lambda: (at, verdict, False, loss, carried, copies, written, lasts),
             )
 
-        at, verdict, more, loss, carried, copies, values, lasts = tf.while_loop(
+        at, verdict, more, loss, carried, copies, written, lasts = tf.while_loop(
             lambda at, verdict, more, *_: (verdict == GO) & more & (at < end) & in_time(at, start, until),
             step,
             (
@@ -148,8 +151,12 @@ class DataLoop(CompiledLoop):
                 tf.zeros([], self._graph.dtype),
                 carried,
                 twice(copies),
-                tf.TensorArray(self._graph.dtype, ROWS, element_shape=[size]),
+                [
+                    tf.TensorArray(self._graph.dtype, ROWS, element_shape=[size]),
+                    tf.TensorArray(tf.int64, ROWS, element_shape=[3]),
+                ],
                 [nothing, nothing],
             ),
         )
-        return at, verdict, loss, at - start, carried, [values.stack()], [*copies, more, *lasts]
+        values, places = (array.stack() for array in written)
+        return at, verdict, loss, at - start, carried, [values], [*copies, places, more, *lasts]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from tape_magic.engine.minimization.quasi_newton.lbfgs import Lbfgs
+from tape_magic.engine.minimization.optimizer_names import LBFGS
 from tape_magic.engine.minimization.settings import DEFAULT_OPTIMIZER, Settings
 from tape_magic.engine.values.leaves import Leaf
 from tape_magic.engine.values.tensors import is_keras_variable
@@ -30,12 +30,12 @@ def decide(leaves: Sequence[Leaf], *, same: bool) -> str:
         Whether the loss is the same each time at the same point.
     """
     of_model = any(leaf.of_model or is_keras_variable(leaf.owner) for leaf in leaves)
-    return "adam" if of_model or not same or _numbers(leaves) > MOST else Lbfgs.name
+    return "adam" if of_model or not same or _numbers(leaves) > MOST else LBFGS
 
 
 def reason_for(name: str, settings: Settings, leaves: Sequence[Leaf], *, same: bool) -> str:
     """Return the sentence of a report on the choice."""
-    if name == Lbfgs.name:
+    if name == LBFGS:
         count = _numbers(leaves)
         what = "one number is" if count == 1 else f"{count:,} numbers are"
         return f"L-BFGS, since {what} minimised over and the loss is the same each time"

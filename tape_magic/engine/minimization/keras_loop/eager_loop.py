@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,102 +12,30 @@ import numpy as np
 from tape_magic.engine.minimization.compiling import CompileWaiter
 from tape_magic.engine.minimization.data.cursor import DataCursor
 from tape_magic.engine.minimization.eager_program import EagerProgram
+from tape_magic.engine.minimization.keras_loop.best_values import best_after, no_best
+from tape_magic.engine.minimization.keras_loop.first_evaluation import (
+    Evaluated,
+    FirstEvaluation,
+    dense,
+    gradients_by,
+    watching,
+)
 from tape_magic.engine.minimization.keras_loop.protocol import (
     CHUNK_SECONDS,
     Chunk,
     Final,
     LoopOptions,
-    Position,
-    WayBack,
 )
-from tape_magic.engine.minimization.keras_loop.reached_variables import ReachedVariables
-from tape_magic.engine.minimization.keras_loop.step_graph import apply_optimizer, own_verdict
+from tape_magic.engine.minimization.keras_loop.way_back import Position, WayBack
 from tape_magic.engine.minimization.log import Recorded
 from tape_magic.engine.minimization.problem import Problem
-from tape_magic.engine.minimization.quasi_newton.lbfgs import Lbfgs
-from tape_magic.engine.minimization.stop_rules import GO, LOSS_LOST
+from tape_magic.engine.minimization.steppers import own_verdict, stepper_of
+from tape_magic.engine.minimization.stop_rules import GO
 from tape_magic.engine.process.interrupts import assign_all
 from tape_magic.engine.record.loss_record import LossRecord
 from tape_magic.engine.record.recorder import Recorder
-from tape_magic.engine.tracing.failures import CreatesVariable, missing_gradients
-from tape_magic.engine.values.leaves import Leaf
-from tape_magic.engine.values.tensors import read_all, tf_variable
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """One evaluation: the loss, the tracked scalars, and a dense gradient for each leaf that has one."""
-
-    loss: Any
-    tracked: list[Any]
-    gradients: list[Any]
-
-
-@dataclass(frozen=True)
-class FirstEvaluation:
-    """The first evaluation of a program, which shows what is minimised over.
-
-    Attributes
-    ----------
-    evaluated
-        The loss and its gradients.
-    connected
-        For each leaf of the problem, whether it has a gradient.
-    leaves
-        The leaves that have one.
-    written
-        The variables that the program assigns itself, each with its value before the evaluation.
-    record
-        The operations.
-    """
-
-    evaluated: Evaluated
-    connected: Sequence[bool]
-    leaves: Sequence[Leaf]
-    written: Sequence[tuple[Any, Any]]
-    record: LossRecord
-
-
-def first_evaluation(problem: Problem, program: EagerProgram, *, within_bounds: bool) -> FirstEvaluation:
-    """Run a program once, or as if once, to find what is minimised over.
-
-    Parameters
-    ----------
-    problem
-        What is minimised; settled and begun afterwards.
-    program
-        The program, bound to a batch if there are data.
-    within_bounds
-        See :meth:`Problem.begin`.
-    """
-    import tensorflow as tf
-
-    if problem.leaves:  # a trace that failed has found them
-        problem.begin(within_bounds=within_bounds)
-    recorder = Recorder()
-    reached = ReachedVariables(problem.program, problem.namespace)
-    with recorder.listening(), tf.GradientTape() as tape:
-        loss, tracked = program.compute(), program.scalars(problem.settings.track)
-        # A tape watches a variable as it is read, unless the variable is not trainable.
-        read = tape.watched_variables()
-        before = [variable.numpy() for variable in read]
-    leaves = problem.settle(read)
-    problem.note_recorded_steps(recorder)
-    problem.begin(within_bounds=within_bounds)
-    same = functools.partial(np.array_equal, equal_nan=True)
-    moved = not all(map(same, before, [variable.numpy() for variable in read]))
-    if moved or any(not getattr(leaf.value, "trainable", True) for leaf in leaves):
-        # The state goes back, so that all is as if the program had run once, from within the bounds.
-        assign_all(reached.written(recorder, [leaf.value for leaf in leaves] if moved else ()))
-        recorder = Recorder()
-        with recorder.listening(), _watching(leaves) as tape:
-            loss, tracked = program.compute(), program.scalars(problem.settings.track)
-    gradients = _gradients(tape, loss, leaves)
-    connected = [gradient is not None for gradient in gradients]
-    having = [leaf for leaf, has in zip(leaves, connected, strict=True) if has]
-    written = list(reached.written(recorder, [leaf.value for leaf in having]))
-    evaluated = Evaluated(loss, tracked, _dense(gradients))
-    return FirstEvaluation(evaluated, connected, having, written, LossRecord(recorder, loss))
+from tape_magic.engine.tracing.failures import CreatesVariable
+from tape_magic.engine.values.tensors import read_all
 
 
 class EagerLoop:
@@ -123,7 +48,7 @@ class EagerLoop:
     first
         Its first evaluation.
     optimizer
-        A Keras optimizer, built for the leaves that have a gradient.
+        Built for the leaves that have a gradient.
     options
         What a step does besides.
     tracked
@@ -141,9 +66,10 @@ class EagerLoop:
         tracked: Sequence[str],
         cursor: DataCursor | None,
     ) -> None:
-        self._program, self._optimizer, self.options = program, optimizer, options
+        self._program, self.options = program, options
         self._tracked, self._cursor = tracked, cursor
         self.connected, self.leaves = first.connected, first.leaves
+        self._stepper = stepper_of(optimizer, first.leaves)
         self._evaluated: Evaluated | None = first.evaluated
         self._written = [variable for variable, _ in first.written]
         self._state = [value for _, value in first.written]
@@ -154,14 +80,12 @@ class EagerLoop:
 
     def begin(self, step: int = 0) -> Position:
         """Begin a run at a step, with the first evaluation."""
-        import tensorflow as tf
-
         self._applied = self._began = step
         assert self._evaluated is not None
         dtype = self._evaluated.loss.dtype
         best: tuple[Any, ...] = ()
         if self.options.keeps_best:
-            best = (tf.constant(float("inf"), dtype), *read_all(self.kept))
+            best = no_best(read_all(self.kept), dtype, by_epoch=self.options.by_epoch)
         return Position(step, self.options.rules.memory(dtype), best)
 
     def prepare(self) -> None:
@@ -184,18 +108,17 @@ class EagerLoop:
     @property
     def moved(self) -> list[Any]:
         """All variables that a step may change, the optimizer's slots included."""
-        return [*self.kept, *self._slots]
-
-    @property
-    def _slots(self) -> list[Any]:
-        return [tf_variable(variable) for variable in self._optimizer.variables]
+        return [*self.kept, *self._stepper.variables]
 
     # -- steps ---------------------------------------------------------------------------------------
 
     def advance(self, position: Position, end: int, stretch: int, waiter: CompileWaiter) -> Chunk:
         """Run steps for about the time of a chunk, and record each."""
         self._forget_record()
+        if self._cursor is not None and not self.options.keeps_best:
+            self.way_back.stretches.begin(position, self.moved, self._values_here())
         recorded: list[list[float]] = []
+        places: list[Any] = []
         start, verdict, loss = position.step, GO, float("nan")
         deadline = time.perf_counter() + CHUNK_SECONDS
         while position.step < end and (not recorded or time.perf_counter() < deadline):
@@ -205,13 +128,15 @@ class EagerLoop:
                     break
             verdict, position, numbers = self._step(position)
             recorded.append(numbers)
+            places.append(self._cursor and self._cursor.place)
             loss = numbers[0]
             if verdict != GO:
                 break
         rows = np.array(recorded).reshape(len(recorded), 1 + len(self._tracked))
         steps = start + np.arange(len(rows))
         series = tuple(Recorded(steps, rows[:, number]) for number in range(rows.shape[1]))
-        return Chunk(position, verdict, series, loss, start + len(rows) - 1)
+        self.way_back.stretches.add(rows[:, 0])
+        return Chunk(position, verdict, series, loss, start + len(rows) - 1, np.array(places))
 
     def _forget_record(self) -> None:
         if self._record is not None:
@@ -221,28 +146,30 @@ class EagerLoop:
     def _step(self, position: Position) -> tuple[int, Position, list[float]]:
         self._evaluated = now = self._evaluated or self._evaluate()
         code, memory = self.options.rules.check(position.step, now.loss, now.gradients, position.memory)
-        if isinstance(self._optimizer, Lbfgs):
-            code = own_verdict(self._optimizer, code)
-        verdict, best = int(code), position.best
-        if best and verdict != LOSS_LOST and float(now.loss) < float(best[0]):
-            best = (now.loss, *read_all(self.kept))
+        numbers = [float(number) for number in (now.loss, *now.tracked)]
+        verdict = int(own_verdict(self._stepper, code))
+        place = self._cursor and self._cursor.place
+        best = best_after(position.best, self.kept, now.loss, verdict, place)
         if verdict == GO:
             self._apply(position, now)
+            if self._cursor is None and numbers[0] < self.way_back.lowest:
+                self.way_back.hold(position.step, numbers[0], self.moved)
             self._has_batch = False
             self._evaluated, self._applied = None, position.step + 1
             position = Position(position.step + 1, memory, best)
-        return verdict, position, [float(number) for number in (now.loss, *now.tracked)]
+        return verdict, position, numbers
+
+    def _values_here(self) -> Iterator[Any]:
+        """Yield what :attr:`moved` holds before the evaluation here, which is done once more to go on."""
+        yield from read_all(leaf.value for leaf in self.leaves)
+        yield from self._state if self._evaluated is not None else read_all(self._written)
+        yield from read_all(self._stepper.variables)
 
     def _apply(self, position: Position, now: Evaluated) -> None:
-        leaves, slots = read_all(leaf.value for leaf in self.leaves), read_all(self._slots)
-        # The way back leads to before the evaluation, which is then done once more.
-        self.way_back.mark(position, [*leaves, *self._state, *slots])
+        self.way_back.mark(position, list(self._values_here()))
         try:
-            if isinstance(self._optimizer, Lbfgs):
-                options = self.options
-                self._optimizer.move(now.loss, now.gradients, self._tried, options.lower, options.upper)
-            else:
-                apply_optimizer(self._optimizer, self.leaves, now.gradients, self.options)
+            lower, upper = self.options.lower, self.options.upper
+            self._stepper.move(now.loss, now.gradients, self._tried, lower, upper)
         except BaseException:  # a second interrupt may come between two variables
             self._put_back()
             raise
@@ -265,6 +192,19 @@ class EagerLoop:
             self._evaluated, self._applied = None, step
             self._bind_batch_before()
         return chunk
+
+    def return_to_lowest(self, loss: float) -> Position | None:
+        """Go back to the lowest loss; over data, to where the best stretch of steps began."""
+        way = self.way_back
+        if self._cursor is not None:
+            mark = way.stretches.best()
+        else:
+            mark = way.before(way.lowest_step) if way.lowest < loss else None
+        if mark is None:
+            return None
+        assign_all(zip(self.moved, mark[1], strict=True))
+        self._evaluated, self._applied = None, mark[0].step
+        return mark[0]
 
     # -- evaluations -----------------------------------------------------------------------------------
 
@@ -293,7 +233,7 @@ class EagerLoop:
         """Run the program, and return its operations."""
         self._bind(batch)
         recorder, state = Recorder(), read_all(self._written)
-        with recorder.listening(), _watching(self.leaves):
+        with recorder.listening(), watching(self.leaves):
             loss = self._program.compute()
         assign_all(zip(self._written, state, strict=True))
         return LossRecord(recorder, loss)
@@ -314,34 +254,11 @@ class EagerLoop:
     def _evaluate(self) -> Evaluated:
         self._state = read_all(self._written)
         try:
-            with _watching(self.leaves) as tape:
+            with watching(self.leaves) as tape:
                 loss, tracked = self._program.compute(), self._program.scalars(self._tracked)
-            return Evaluated(loss, tracked, _dense(_gradients(tape, loss, self.leaves)))
+            return Evaluated(loss, tracked, dense(gradients_by(tape, loss, self.leaves)))
         except BaseException as error:  # an evaluation that was not finished leaves nothing
             assign_all(zip(self._written, self._state, strict=True))
             if isinstance(error, CreatesVariable) and self.way_back.last:
                 self._put_back()
             raise
-
-
-@contextmanager
-def _watching(leaves: Sequence[Leaf]) -> Iterator[Any]:
-    """LossRecord with a tape that watches the leaves and nothing else."""
-    import tensorflow as tf
-
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        for leaf in leaves:
-            tape.watch(leaf.value)
-        yield tape
-
-
-def _gradients(tape: Any, loss: Any, leaves: Sequence[Leaf]) -> list[Any]:
-    with missing_gradients():
-        return list(tape.gradient(loss, [leaf.value for leaf in leaves]))
-
-
-def _dense(gradients: Sequence[Any]) -> list[Any]:
-    """Return the gradients that there are, those of lookups as full tensors."""
-    import tensorflow as tf
-
-    return [tf.convert_to_tensor(gradient) for gradient in gradients if gradient is not None]

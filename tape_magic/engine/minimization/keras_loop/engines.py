@@ -16,7 +16,8 @@ from tape_magic.engine.minimization.engine_choice import (
 )
 from tape_magic.engine.minimization.keras_loop.chunks import ChunkPlanner
 from tape_magic.engine.minimization.keras_loop.loop_builder import LoopBuilder
-from tape_magic.engine.minimization.keras_loop.protocol import Chunk, Loop, Position
+from tape_magic.engine.minimization.keras_loop.protocol import Chunk, Loop
+from tape_magic.engine.minimization.keras_loop.way_back import Position
 from tape_magic.engine.program.program import Untraceable
 from tape_magic.engine.tracing.failures import EngineRefused
 

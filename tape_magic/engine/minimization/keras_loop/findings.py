@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, suppress
-
 from tape_magic.engine.minimization import optimizers
 from tape_magic.engine.minimization.data.cursor import DataCursor
 from tape_magic.engine.minimization.keras_loop.engines import Engines
 from tape_magic.engine.minimization.keras_loop.loop_builder import LoopBuilder
-from tape_magic.engine.minimization.keras_loop.probe import Failure, LoopProbe, Unsafe
+from tape_magic.engine.minimization.keras_loop.probe import Failure, LoopProbe
 from tape_magic.engine.minimization.log import RunLog
 from tape_magic.engine.minimization.problem import Problem
-from tape_magic.engine.verdict.facts import Clock, Probe, RunFacts
+from tape_magic.engine.minimization.undone import Unsafe, asked_by, undone
+from tape_magic.engine.verdict.facts import Clock, RunFacts
 from tape_magic.engine.verdict.verdict import find
 from tape_magic.results.findings import Finding
 from tape_magic.results.minimum import BY_HAND
@@ -36,14 +35,12 @@ def findings_of(
     """
     if not problem.settings.verdict or log.reason in BY_HAND:
         return ()
-    in_python = engines.engine == "eager"
-    probe = LoopProbe(problem, engines.loop, builder.optimizer, cursor, failure, in_python=in_python)
-    with ExitStack() as stack:
-        asked: Probe | None = None
-        with suppress(Unsafe):
-            asked = stack.enter_context(probe)
-        return find(_facts(problem, log, builder, engines, cursor, asked))
-    return ()
+    probe = LoopProbe(engines.loop, builder.optimizer, cursor, failure)
+    try:
+        with undone(problem, engines.loop.moved, in_python=engines.engine == "eager"):
+            return find(_facts(problem, log, builder, engines, cursor, probe))
+    except Unsafe as error:
+        return find(_facts(problem, log, builder, engines, cursor, error))
 
 
 def _facts(
@@ -52,7 +49,7 @@ def _facts(
     builder: LoopBuilder,
     engines: Engines,
     cursor: DataCursor | None,
-    probe: Probe | None,
+    asked: LoopProbe | Unsafe,
 ) -> RunFacts:
     taken = log.series[0].steps[-1] - log.first_step
     running = log.seconds - engines.compile_seconds
@@ -71,6 +68,6 @@ def _facts(
         by_name=isinstance(problem.settings.optimizer, str),
         of_data=cursor is not None,
         step_seconds=running / max(1, taken) if engines.engine == "eager" else 0.0,
-        probe=probe,
+        **asked_by(asked),
         clock=Clock(log.seconds),
     )

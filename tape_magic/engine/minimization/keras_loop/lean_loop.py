@@ -16,9 +16,10 @@ import numpy as np
 
 from tape_magic.engine.minimization.compiling import CompileWaiter, compile_in_background
 from tape_magic.engine.minimization.keras_loop.compiled_loop import CompiledLoop
-from tape_magic.engine.minimization.keras_loop.protocol import Chunk, LoopOptions, Position
+from tape_magic.engine.minimization.keras_loop.protocol import Chunk, LoopOptions
 from tape_magic.engine.minimization.keras_loop.recorded_values import ROWS
 from tape_magic.engine.minimization.keras_loop.step_graph import StepGraph
+from tape_magic.engine.minimization.keras_loop.way_back import Position
 from tape_magic.engine.minimization.log import Recorded
 from tape_magic.engine.minimization.stop_rules import GO, Rules
 from tape_magic.engine.values.leaves import Leaf
@@ -211,7 +212,7 @@ class LeanLoop(CompiledLoop):
         recorded = []
         for number in range(block):
             (loss, *tracked), gradients, _ = self._graph.evaluation.call()
-            self._graph.apply(gradients)
+            self._graph.apply(loss, gradients)
             values = tf.stack([tf.cast(value, self._graph.dtype) for value in (loss, *tracked)])
             # 0 as long as all values are finite, and NaN from then on.
             lost += 0.0 * values

@@ -22,12 +22,13 @@ from tape_magic.engine.minimization.keras_loop.compiled_program import (
 from tape_magic.engine.minimization.keras_loop.continuation import Continuation
 from tape_magic.engine.minimization.keras_loop.data_loop import DataLoop
 from tape_magic.engine.minimization.keras_loop.default_optimizer import decide, undecided
-from tape_magic.engine.minimization.keras_loop.eager_loop import EagerLoop, first_evaluation
+from tape_magic.engine.minimization.keras_loop.eager_loop import EagerLoop
+from tape_magic.engine.minimization.keras_loop.first_evaluation import first_evaluation
 from tape_magic.engine.minimization.keras_loop.lean_loop import LeanLoop, lean_loop_applies, unroll_factor
 from tape_magic.engine.minimization.keras_loop.protocol import LoopOptions
 from tape_magic.engine.minimization.keras_loop.step_graph import StepGraph
 from tape_magic.engine.minimization.problem import Problem
-from tape_magic.engine.minimization.quasi_newton.lbfgs import Lbfgs
+from tape_magic.engine.minimization.steppers import method_name
 from tape_magic.engine.minimization.stop_rules import Rules
 from tape_magic.engine.record.loss_record import record_of
 from tape_magic.engine.tracing.failures import EngineRefused, compile_failures, trace_failures
@@ -81,7 +82,9 @@ class LoopBuilder:
         self._problem, self._continuation = problem, continuation
         self._cursor, self._limit = cursor, limit
         made = continuation.made
-        self.made = made if made is not None and made.takes(self._inputs) else None
+        keeps = problem.settings.keep == "best"
+        self._by_epoch = keeps and cursor is not None and cursor.feed.steps_per_epoch != 1
+        self.made = made if made and made.takes(self._inputs, by_epoch=self._by_epoch) else None
         self.reused = self.made is not None
         self.times = EngineTimes() if self.made is None else self.made.times
         self.optimizer: Any = None if self.made is None else self.made.graph.optimizer
@@ -227,7 +230,7 @@ class LoopBuilder:
 
     @property
     def _inputs(self) -> Mapping[str, Any]:
-        return {} if self._cursor is None else self._cursor.named(self._cursor.feed.element_spec[2])
+        return {} if self._cursor is None else self._cursor.named(self._cursor.feed.element_spec[1])
 
     def _program(self, waiter: CompileWaiter) -> CompiledProgram:
         if self.made is None:
@@ -242,7 +245,9 @@ class LoopBuilder:
             self.same_loss = traced.repeatable and not traced.written
             self.optimizer = build_optimizer(self._problem, leaves, self._continuation, same=self.same_loss)
             repeatable = self._cursor is None and traced.repeatable
-            options = build_loop_options(self._problem, leaves, self.optimizer, repeatable=repeatable)
+            options = build_loop_options(
+                self._problem, leaves, self.optimizer, repeatable=repeatable, by_epoch=self._by_epoch
+            )
             graph = StepGraph(traced, evaluation, leaves, self.optimizer, options)
             fresh = self._continuation.fresh
             if not fresh and not keeps_state(self._problem.settings, self.optimizer):
@@ -270,7 +275,9 @@ class LoopBuilder:
             undecided(problem.settings) and not first.written and program.gives_again(first.evaluated.loss)
         )
         self.optimizer = build_optimizer(problem, first.leaves, self._continuation, same=self.same_loss)
-        options = build_loop_options(problem, first.leaves, self.optimizer, repeatable=False)
+        options = build_loop_options(
+            problem, first.leaves, self.optimizer, repeatable=False, by_epoch=self._by_epoch
+        )
         return EagerLoop(program, first, self.optimizer, options, problem.settings.track, cursor)
 
     def run_alone(self) -> None:
@@ -303,7 +310,7 @@ def build_optimizer(
 
 
 def build_loop_options(
-    problem: Problem, connected: Sequence[Leaf], optimizer: Any, *, repeatable: bool
+    problem: Problem, connected: Sequence[Leaf], optimizer: Any, *, repeatable: bool, by_epoch: bool
 ) -> LoopOptions:
     """Return what the loops do beside the steps.
 
@@ -313,11 +320,14 @@ def build_loop_options(
         What is minimised, the leaves that have a gradient, and the optimizer.
     repeatable
         Whether running steps again from the same variables gives the same, and does nothing else.
+    by_epoch
+        Whether the best is kept by the means of epochs.
     """
     limits = [problem.limits.get(id(leaf.value), (None, None)) for leaf in connected]
     return LoopOptions(
-        Rules.of(problem.settings, searches=isinstance(optimizer, Lbfgs)),
+        Rules.of(problem.settings, searches=bool(method_name(optimizer))),
         problem.settings.keep == "best",
+        by_epoch,
         tuple(low for low, _ in limits),
         tuple(high for _, high in limits),
         careful=not repeatable,

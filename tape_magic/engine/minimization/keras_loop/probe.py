@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from tape_magic.engine.internals.random_state import preserve_random_state
 from tape_magic.engine.minimization.data.cursor import DataCursor
 from tape_magic.engine.minimization.keras_loop.protocol import Final, Loop
-from tape_magic.engine.minimization.keras_loop.step_graph import apply_optimizer
-from tape_magic.engine.minimization.problem import Problem
+from tape_magic.engine.minimization.steppers import stepper_of
 from tape_magic.engine.process.interrupts import assign_all
-from tape_magic.engine.process.output import hide_output
-from tape_magic.engine.program.snapshot import Snapshot
 from tape_magic.engine.record.loss_record import LossRecord
 from tape_magic.engine.values.tensors import read_all
 from tape_magic.engine.verdict.facts import Array, LossAt
-
-LARGEST = 2**28
-"""Most bytes of what a program reaches that are copied, so that it can run in Python again."""
 
 
 class Failure:
@@ -43,53 +34,26 @@ class Failure:
 
 
 class LoopProbe:
-    """Asks the loss of a run once more; a context that puts everything back.
+    """Asks the loss of a run once more.
 
     Parameters
     ----------
-    problem, loop, optimizer, cursor
-        What was minimised, by which loop and optimizer; over which data, ``None`` without.
+    loop, optimizer, cursor
+        By which loop and optimizer it was minimised; over which data, ``None`` without.
     failure
         Where the run diverged; ``None`` where it did not.
-
-    Raises :class:`Unsafe` on entry if the program runs in Python, and what it changes cannot be put back.
     """
 
     def __init__(
         self,
-        problem: Problem,
         loop: Loop,
         optimizer: Any,
         cursor: DataCursor | None,
         failure: Failure | None,
-        *,
-        in_python: bool,
     ) -> None:
-        self._problem, self._loop, self._optimizer = problem, loop, optimizer
-        self._cursor, self._failure, self._in_python = cursor, failure, in_python
-        self._before: Sequence[Any] = ()
-        self._stack = ExitStack()
-
-    def __enter__(self) -> LoopProbe:
-        self._before = read_all(self._loop.moved)
-        with ExitStack() as stack:
-            if self._in_python:
-                problem = self._problem
-                names = [*problem.settings.names, *problem.program.names.assigns]
-                snapshot = Snapshot(problem.program, problem.namespace, names)
-                if snapshot.iterators or snapshot.size > LARGEST:
-                    raise Unsafe
-                stack.callback(snapshot.restore)
-            stack.callback(self.back)
-            stack.enter_context(hide_output())
-            stack.enter_context(preserve_random_state())
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
+        self._loop, self._optimizer = loop, optimizer
+        self._cursor, self._failure = cursor, failure
+        self._before = read_all(loop.moved)
 
     def values(self) -> list[Array]:
         """Return the values of the leaves as they are."""
@@ -109,8 +73,18 @@ class LoopProbe:
         if rate is not None:
             inner = getattr(self._optimizer, "inner_optimizer", self._optimizer)
             inner.learning_rate = rate  # one of the optimizer's variables: back() puts it back
-        apply_optimizer(self._optimizer, self._loop.leaves, final.gradients, self._loop.options)
+        self._apply(final, batch)
         return _loss_at(final)
+
+    def _apply(self, final: Final, batch: Sequence[Any] | None = None) -> None:
+        """Take the optimizer's step from an evaluation."""
+
+        def evaluate() -> tuple[Any, Sequence[Any]]:
+            there = self._loop.evaluate(batch)
+            return there.loss, there.gradients
+
+        stepper, options = stepper_of(self._optimizer, self._loop.leaves), self._loop.options
+        stepper.move(final.loss, final.gradients, evaluate, options.lower, options.upper)
 
     def back(self) -> None:
         """Put everything back to where the run ended."""
@@ -134,18 +108,12 @@ class LoopProbe:
             return None
         assign_all(zip(self._loop.moved, failure.values, strict=True))
         if failure.stepped:
-            apply_optimizer(
-                self._optimizer, self._loop.leaves, self._loop.evaluate().gradients, self._loop.options
-            )
+            self._apply(self._loop.evaluate())
         return failure.batch
 
     def record(self, batch: Sequence[Any] | None = None) -> LossRecord:
         """Return the operations of an evaluation at the variables as they are."""
         return self._loop.recorded(batch)
-
-
-class Unsafe(Exception):
-    """The program runs in Python, and what it changes cannot be put back."""
 
 
 def _loss_at(final: Final) -> LossAt:

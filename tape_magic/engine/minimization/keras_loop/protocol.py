@@ -1,42 +1,21 @@
-"""What the loops of a minimisation have in common, and where a run stands between two steps."""
+"""What the loops of a minimisation have in common."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tape_magic.engine.minimization.compiling import CompileWaiter
+from tape_magic.engine.minimization.keras_loop.way_back import Position, WayBack
 from tape_magic.engine.minimization.log import Recorded
 from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.minimization.stop_rules import Rules
 from tape_magic.engine.record.loss_record import LossRecord
-from tape_magic.engine.values.copies import LARGE, bytes_of, kept_copy
 from tape_magic.engine.values.leaves import Leaf
-from tape_magic.engine.values.tensors import read_all
 
 CHUNK_SECONDS = 0.05
 """About how long a chunk lasts: Stop, Ctrl-C and the display are served between chunks."""
-
-
-@dataclass(frozen=True)
-class Position:
-    """Where a run stands between two steps.
-
-    Attributes
-    ----------
-    step
-        Steps applied.
-    memory
-        What the rules remember of the steps before.
-    best
-        The lowest loss so far, an infinity before the first, and the variables there; empty where
-        these are not kept.
-    """
-
-    step: int
-    memory: tuple[Any, ...]
-    best: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,6 +34,9 @@ class Chunk:
         The loss that was evaluated last.
     last
         The step that this loss belongs to.
+    places
+        For each step that is recorded, the epoch of its batch, the index in it, and the rows, (steps, 3);
+        ``None`` without data.
     """
 
     position: Position
@@ -62,6 +44,7 @@ class Chunk:
     series: tuple[Recorded, ...]
     loss: float
     last: int
+    places: Any = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +77,8 @@ class LoopOptions:
         When to stop.
     keeps_best
         Whether the variables at the lowest loss are kept.
+    by_epoch
+        Whether this goes by the means of epochs.
     lower, upper
         For each leaf with a gradient, the bounds that a step is projected to; ``None`` for no bound.
     careful
@@ -102,69 +87,10 @@ class LoopOptions:
 
     rules: Rules
     keeps_best: bool = False
+    by_epoch: bool = False
     lower: tuple[Any, ...] = ()
     upper: tuple[Any, ...] = ()
     careful: bool = False
-
-
-class WayBack:
-    """The values that a loop can put back, for a step that a rule takes back.
-
-    Parameters
-    ----------
-    depth
-        How many marks are kept; each holds a copy of all variables that a step changes.
-
-    Attributes
-    ----------
-    copies
-        For a careful loop, the variables before the last step and before the one before it.
-    """
-
-    EVERY = 50
-    """The steps from one mark to the next, where each has a copy of large variables."""
-
-    def __init__(self, depth: int = 2) -> None:
-        self._depth = depth
-        self._marks: list[tuple[Position, list[Any]]] = []
-        self.copies: list[Any] = []
-
-    def mark(self, position: Position, values: list[Any]) -> None:
-        """Remember the variables at a position."""
-        self._marks = [*self._marks, (position, values)][-self._depth :]
-
-    def note(self, position: Position, variables: Sequence[Any], is_finite: Callable[[], bool]) -> None:
-        """Remember the variables at a position, if the last mark is not enough to repeat steps from.
-
-        `is_finite` tells whether the loss is finite there.
-        """
-        if sum(map(bytes_of, variables)) < LARGE:
-            # Reading costs next to nothing: a variable copies itself when it is assigned while it is read.
-            self.mark(position, read_all(variables))
-        elif self.due(position.step) and (not self._marks or is_finite()):
-            self.mark_alone(position, read_all(variables))
-
-    def mark_alone(self, position: Position, values: Iterable[Any]) -> None:
-        """Remember copies of the variables at a position, at which all is finite, and nothing before it."""
-        self._marks = []
-        best = tuple(kept_copy(value) for value in position.best)
-        self.mark(replace(position, best=best), [kept_copy(value) for value in values])
-
-    def due(self, step: int) -> bool:
-        """Return whether the last mark is :attr:`EVERY` steps ago, or there is none."""
-        return not self._marks or step - self._marks[-1][0].step >= self.EVERY
-
-    @property
-    def last(self) -> list[Any]:
-        """The variables at the last mark; empty before the first."""
-        return self._marks[-1][1] if self._marks else []
-
-    def before(self, step: int) -> tuple[Position, list[Any]]:
-        """Return the last mark at or before a step."""
-        import tensorflow as tf
-
-        (*_, (position, values)) = (mark for mark in self._marks if mark[0].step <= step)
-        return replace(position, best=tuple(map(tf.convert_to_tensor, position.best))), values
 
 
 class Loop(Protocol):
@@ -216,6 +142,12 @@ class Loop(Protocol):
         """Go back to where `step` steps were applied, after a chunk in which a rule held.
 
         Return the chunk that leads there.
+        """
+
+    def return_to_lowest(self, loss: float) -> Position | None:
+        """Go back to where the loss was lowest, as near as the marks lead, after :meth:`return_to`.
+
+        Return where that is; ``None``, and nothing moves, where no lower loss than `loss` is known.
         """
 
     def reset(self) -> None:

@@ -7,33 +7,38 @@ import math
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
-import numpy as np
-
 from tape_magic.engine.minimization import optimizers
 from tape_magic.engine.minimization.compiling import CompileWaiter
 from tape_magic.engine.minimization.control import RunControl, StopRequested
 from tape_magic.engine.minimization.data.cursor import DataCursor
-from tape_magic.engine.minimization.data.feed import Feed
 from tape_magic.engine.minimization.data_not_finite import TakenBatch
 from tape_magic.engine.minimization.keras_loop.checkpoint import SavedRun
-from tape_magic.engine.minimization.keras_loop.continuation import Continuation, Trail, saved_run, trail_of
+from tape_magic.engine.minimization.keras_loop.continuation import (
+    Continuation,
+    Trail,
+    feed_of,
+    saved_run,
+    trail_of,
+)
 from tape_magic.engine.minimization.keras_loop.default_optimizer import reason_for
 from tape_magic.engine.minimization.keras_loop.engines import Engines
 from tape_magic.engine.minimization.keras_loop.findings import findings_of
 from tape_magic.engine.minimization.keras_loop.last_values import leave_averages, put_back
 from tape_magic.engine.minimization.keras_loop.loop_builder import LoopBuilder
 from tape_magic.engine.minimization.keras_loop.probe import Failure
-from tape_magic.engine.minimization.keras_loop.protocol import Chunk, Final, Position
+from tape_magic.engine.minimization.keras_loop.protocol import Chunk, Final
+from tape_magic.engine.minimization.keras_loop.recorded_values import nothing
+from tape_magic.engine.minimization.keras_loop.way_back import Position
 from tape_magic.engine.minimization.log import Minimized, Recorded, RunLog, norm_of
 from tape_magic.engine.minimization.problem import Problem
-from tape_magic.engine.minimization.quasi_newton.lbfgs import Lbfgs
 from tape_magic.engine.minimization.reuse import LoopCache
+from tape_magic.engine.minimization.series import Series
 from tape_magic.engine.minimization.settings import DEFAULT_OPTIMIZER
+from tape_magic.engine.minimization.steppers import method_name
 from tape_magic.engine.minimization.stop_rules import GO, GRADIENT_LOST, LOSS_LOST, REASONS
 from tape_magic.engine.program.random_states import RandomStates
 from tape_magic.engine.tracing.loss import require_loss
 from tape_magic.engine.values.tensors import read_all
-from tape_magic.errors import LineError
 from tape_magic.results.minimum import BY_HAND, Divergence, StopReason
 from tape_magic.results.steps import Step
 
@@ -63,9 +68,9 @@ class KerasRun:
         self._failure: Failure | None = None
         log.first_step = self._continuation.step
         if problem.settings.data is not None:
-            feed = _feed_of(problem, self._continuation)
+            feed = feed_of(problem, self._continuation)
             self._cursor = DataCursor(feed, log.first_step)
-            log.steps_per_epoch = feed.steps_per_epoch
+            log.over_data(feed.steps_per_epoch)
             if feed.total is not None:
                 log.limit = min(feed.total, log.limit)
         self._builder = LoopBuilder(problem, self._continuation, self._cursor, log.limit)
@@ -85,7 +90,7 @@ class KerasRun:
         engines.waiter = CompileWaiter(control, lambda compiling: log.last_step(engines.engine, compiling))
         position = self._begin()
         best = float(log.series[0].values.min(initial=math.inf))
-        open_end = self._problem.settings.unbounded or isinstance(self._builder.optimizer, Lbfgs)
+        open_end = bool(self._problem.settings.unbounded or method_name(self._builder.optimizer))
         while not (cursor is not None and cursor.over) and position.step < log.limit:
             if self._ends(position, control):
                 break
@@ -98,7 +103,7 @@ class KerasRun:
             if chunk.verdict != GO:
                 position = self._stopped(chunk)
                 break
-            log.record(chunk.series)
+            log.record(chunk.series, chunk.places)
             if chunk.last < began:
                 continue  # the data were over
             best = min(best, float(chunk.series[0].values.min()))
@@ -107,8 +112,8 @@ class KerasRun:
                 self._continuation.save(self._saved(position))
             with contextlib.suppress(StopRequested):
                 engines.reconsider(position, _expected_end(position.step, log.limit, open_end=open_end))
-        if log.reason is StopReason.STEPS and self._data_are_over(position):
-            log.reason = StopReason.EPOCHS
+        if self._data_are_over(position):
+            log.data_over()
         self._save(position)
         before = read_all(engines.loop.kept)
         position = self._evaluate(position)
@@ -117,7 +122,8 @@ class KerasRun:
         if log.reason is not StopReason.INTERRUPTED:  # whose listener may be the one who pressed
             loss = float(self._final.loss)
             best = min(best, loss) if math.isfinite(loss) else loss
-            yield log.step(position.step, loss, best, engines.engine, engines.compiling)
+            last = int(log.series[0].steps[-1])  # a run that diverged went back from there
+            yield log.step(last, loss, best, engines.engine, engines.compiling)
 
     def finish(self) -> Minimized:
         """Leave the program's names at the final values, and report."""
@@ -150,7 +156,7 @@ class KerasRun:
         position = _started(problem, self._engines, log.first_step, fresh=self._continuation.saved is None)
         loop, saved, settings = self._engines.loop, self._continuation.saved, problem.settings
         if settings.optimizer == DEFAULT_OPTIMIZER:
-            name = "lbfgs" if isinstance(self._builder.optimizer, Lbfgs) else "adam"
+            name = method_name(self._builder.optimizer) or "adam"
             log.choice = reason_for(name, settings, loop.leaves, same=self._builder.same_loss)
         problem.note_unconnected(loop.connected, loop.record)
         if saved is None:
@@ -161,7 +167,7 @@ class KerasRun:
             return position
         loop.reset()
         loop.prepare()
-        log.restore(saved.tracked, saved.series)
+        log.restore(saved.tracked, saved.series, saved.means)
         if position.step >= log.limit:
             by_steps = self._cursor is None or problem.settings.steps is not None
             more = "--steps" if by_steps else "--epochs"
@@ -195,9 +201,7 @@ class KerasRun:
             return self._back_to(chunk.last, chunk)
         self._diverged(chunk.last, chunk.verdict, chunk.loss)
         last = max(chunk.last - lost, log.first_step)
-        position = self._back_to(last, chunk)
-        self._note_failure(stepped=last < chunk.last)
-        return position
+        return self._recovered(last, chunk, stepped=last < chunk.last)
 
     def _diverged(self, step: int, verdict: int, loss: float) -> None:
         """Note the step that was not finite, with its batch."""
@@ -214,9 +218,30 @@ class KerasRun:
 
     def _back_to(self, step: int, chunk: Chunk) -> Position:
         repeated = self._engines.loop.return_to(step, chunk)
-        self._log.record(repeated.series)
+        self._log.record(repeated.series, repeated.places)
         self._log.drop_from(step)
         return Position(step, repeated.position.memory, repeated.position.best)
+
+    def _recovered(self, step: int, chunk: Chunk, *, stepped: bool) -> Position:
+        """Go back to the last step at which all was finite, and from there to the lowest loss."""
+        numbers = _numbers_at(step, chunk.series) or _numbers_at(step, self._log.series)
+        position = self._back_to(step, chunk)
+        self._note_failure(stepped=stepped)
+        return self._to_lowest(position, numbers or _numbers_of(self._engines.loop.evaluate()))
+
+    def _to_lowest(self, position: Position, numbers: Sequence[float]) -> Position:
+        """Go back to the lowest loss from where a run diverged, unless it is there, or the last is wanted.
+
+        `numbers` are the loss and the tracked scalars at the position.
+        """
+        if self._problem.settings.keep == "last":
+            return position
+        lowest = self._engines.loop.return_to_lowest(numbers[0])
+        if lowest is None:
+            return position
+        self._log.note(position.step, numbers)
+        self._log.put_back = lowest.step, math.nan
+        return lowest
 
     def _evaluate(self, position: Position) -> Position:
         """Evaluate where the run ended, which may still be beyond what is finite, or within a rule."""
@@ -226,28 +251,31 @@ class KerasRun:
         rules = loop.options.rules
         verdict = int(rules.check(position.step, final.loss, final.gradients, position.memory)[0])
         loss = float(final.loss)
-        if verdict == LOSS_LOST and log.divergence is None:
+        if verdict in (LOSS_LOST, GRADIENT_LOST) and log.divergence is None:
             self._diverged(position.step, verdict, loss)
-            stepped = position.step > log.first_step
-            if stepped:
-                nothing = (Recorded(np.zeros(0, np.int64), np.zeros(0)),) * len(log.series)
-                chunk = Chunk(position, verdict, nothing, loss, position.step - 1)
-                position = self._back_to(position.step - 1, chunk)
+            ended = position
+            if verdict == LOSS_LOST and position.step > log.first_step:
+                chunk = Chunk(position, verdict, (nothing(),) * len(log.series), loss, position.step - 1)
+                position = self._recovered(position.step - 1, chunk, stepped=True)
+            else:
+                self._note_failure(stepped=False)
+                position = self._to_lowest(position, _numbers_of(final))
+            if position is not ended:
                 self._save(position)
                 self._final = final = loop.final()
-            self._note_failure(stepped=stepped)
-        elif verdict == GRADIENT_LOST and log.divergence is None:
-            self._diverged(position.step, verdict, loss)
-            self._note_failure(stepped=False)
         elif verdict != GO and log.reason in (StopReason.STEPS, StopReason.EPOCHS):
             log.reason = REASONS[verdict]
-        log.note(position.step, [float(number) for number in (final.loss, *final.tracked)])
+        if log.put_back is None:
+            log.note(position.step, _numbers_of(final))
+        else:
+            log.put_back = position.step, float(final.loss)
         return position
 
     def _leave_averages(self, position: Position, before: Sequence[Any]) -> None:
         """Leave the averages of an optimizer that keeps them; `before` are the values at the last step."""
         problem, loop, optimizer = self._problem, self._engines.loop, self._builder.optimizer
-        if position.step == self._log.first_step or not optimizers.keeps_averages(optimizer):
+        untouched = position.step == self._log.first_step
+        if untouched or self._log.put_back is not None or not optimizers.keeps_averages(optimizer):
             return
         self._final = leave_averages(problem, loop, optimizer, before, float(self._final.loss))
         self._log.averaged = float(self._final.loss)
@@ -257,9 +285,14 @@ class KerasRun:
         if self._problem.settings.keep != "best" or not position.best:
             return
         lowest, *values = position.best
-        if not float(lowest) < float(self._final.loss):
+        by_epoch = self._engines.loop.options.by_epoch
+        here = self._log.epoch_here if by_epoch else float(self._final.loss)
+        if not float(lowest) < here:
+            if by_epoch and here == math.inf:
+                self._problem.notes.append("--keep best goes by whole epochs, and none was finished")
             return
-        self._log.kept_best = float(lowest)
+        self._log.put_back = self._log.lowest[0], float(lowest)
+        values = values[:-2] if by_epoch else values
         self._final = put_back(self._problem, self._engines.loop, values)
 
     # -- for later runs --------------------------------------------------------------------------------
@@ -276,6 +309,17 @@ class KerasRun:
         self._trail = trail_of(
             saved, self._problem, self._engines.loop, builder.optimizer, builder.first_slots
         )
+
+
+def _numbers_of(final: Final) -> list[float]:
+    """Return the loss and the tracked scalars of an evaluation."""
+    return [float(number) for number in (final.loss, *final.tracked)]
+
+
+def _numbers_at(step: int, series: Sequence[Series | Recorded]) -> list[float]:
+    """Return what each series has recorded at a step; nothing where one has not."""
+    found = [one.values[one.steps == step] for one in series]
+    return [float(values[0]) for values in found] if all(map(len, found)) else []
 
 
 def _started(problem: Problem, engines: Engines, step: int, *, fresh: bool) -> Position:
@@ -297,31 +341,3 @@ def _started(problem: Problem, engines: Engines, step: int, *, fresh: bool) -> P
 def _expected_end(step: int, limit: int, *, open_end: bool) -> int:
     """Return the step at which a run will end as far as can be told; one with an open end doubles."""
     return min(limit, 2 * step + 100) if open_end else limit
-
-
-def _feed_of(problem: Problem, continuation: Continuation) -> Feed:
-    """Return the batches of a run, in the order of the run that it goes on from.
-
-    Raises :class:`LineError` for data without an end where nothing else ends the run, for L-BFGS over several
-    batches, and what :class:`Feed` raises.
-    """
-    settings, saved = problem.settings, continuation.saved
-    feed = Feed(
-        settings.data,
-        settings.names,
-        settings.batch,
-        # Without a number of epochs, a number of steps says when it is over.
-        settings.epochs or (1 if settings.steps is None else 2**31),
-        settings.seed if saved is None else saved.seed,
-        label=settings.label,
-        floats="float64" if problem.selection.dtype == "float64" else None,
-        pattern=settings.pattern,
-    )
-    if feed.endless and settings.without_end:
-        raise LineError(f"{settings.label} never ends: say when to stop, with steps or time.")
-    if isinstance(continuation.wanted, Lbfgs) and feed.steps_per_epoch != 1:
-        raise LineError(
-            "--for goes with Keras optimizers; lbfgs needs one loss over all of the data at each step: "
-            "give the data as one batch."
-        )
-    return feed

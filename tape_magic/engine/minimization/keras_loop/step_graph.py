@@ -6,16 +6,16 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tape_magic.engine.minimization.keras_loop.protocol import LoopOptions, Position
-from tape_magic.engine.minimization.optimizers import scaled_for
-from tape_magic.engine.minimization.quasi_newton.lbfgs import Lbfgs
-from tape_magic.engine.minimization.stop_rules import CODES, GO, LOSS_LOST
+from tape_magic.engine.minimization.keras_loop.best_values import best_after, no_best
+from tape_magic.engine.minimization.keras_loop.protocol import LoopOptions
+from tape_magic.engine.minimization.keras_loop.way_back import Position
+from tape_magic.engine.minimization.steppers import own_verdict, stepper_of
+from tape_magic.engine.minimization.stop_rules import GO
 from tape_magic.engine.process.interrupts import assign_all
 from tape_magic.engine.tracing.evaluation import Evaluation
 from tape_magic.engine.tracing.traced import Traced
 from tape_magic.engine.values.leaves import Leaf
-from tape_magic.engine.values.tensors import read_all, tf_variable
-from tape_magic.results.minimum import StopReason
+from tape_magic.engine.values.tensors import read_all
 
 
 class StepGraph:
@@ -30,7 +30,7 @@ class StepGraph:
     leaves
         The leaves that have a gradient.
     optimizer
-        A Keras optimizer, built for these leaves.
+        Built for these leaves.
     options
         What a step does besides.
 
@@ -56,25 +56,26 @@ class StepGraph:
 
         self.traced, self.evaluation = traced, evaluation
         self.leaves, self.optimizer, self.options = leaves, optimizer, options
+        self._stepper = stepper_of(optimizer, leaves)
         own = {id(leaf.value) for leaf in leaves}
         written = [variable for variable in traced.written if id(variable) not in own]
         self.kept: Sequence[Any] = [*(leaf.value for leaf in leaves), *written]
         self.moved: Sequence[Any] = [*self.kept, *self.slots]
         self.dtype = evaluation.dtype if evaluation.dtype.size >= 4 else tf.float32
         self._memory = options.rules.memory(evaluation.dtype)
-        searches = isinstance(optimizer, Lbfgs)
         # What the last step has found at the point that it moved to need not be computed again.
-        self._remembers = searches and not (evaluation.tracked or traced.written or traced.inputs)
+        more = evaluation.tracked or traced.written or traced.inputs
+        self._remembers = self._stepper.ended is not None and not more
 
     @property
-    def slots(self) -> list[Any]:
+    def slots(self) -> Sequence[Any]:
         """The optimizer's own variables."""
-        return [tf_variable(variable) for variable in self.optimizer.variables]
+        return self._stepper.variables
 
     @property
-    def fresh_slots(self) -> list[Any]:
+    def fresh_slots(self) -> Sequence[Any]:
         """Those of the optimizer's variables whose first values begin a run anew."""
-        return self.optimizer.first if isinstance(self.optimizer, Lbfgs) else self.slots
+        return self._stepper.first
 
     @property
     def recorded(self) -> int:
@@ -89,7 +90,9 @@ class StepGraph:
             return Position(step, self._memory)
         # These values stand for the best before there is any.
         values = [tf.zeros(variable.shape, variable.dtype) for variable in self.kept]
-        return Position(step, self._memory, (tf.constant(float("inf"), self.evaluation.dtype), *values))
+        return Position(
+            step, self._memory, no_best(values, self.evaluation.dtype, by_epoch=self.options.by_epoch)
+        )
 
     def is_finite(self) -> bool:
         """Return whether the loss is finite at the variables as they are; only for a program without data."""
@@ -107,7 +110,12 @@ class StepGraph:
     # -- in TensorFlow -------------------------------------------------------------------------------
 
     def step(
-        self, at: Any, carried: Sequence[Any], batch: Sequence[Any] = (), previous: Sequence[Any] = ()
+        self,
+        at: Any,
+        carried: Sequence[Any],
+        batch: Sequence[Any] = (),
+        place: Any = None,
+        previous: Sequence[Any] = (),
     ) -> Any:
         """Evaluate, look at the rules, and apply the optimizer.
 
@@ -119,6 +127,8 @@ class StepGraph:
             The rules' memory and the best so far, as in :class:`Position`.
         batch
             One structure of tensors for each name that a batch is bound to.
+        place
+            The epoch of the batch, its place in it, and its rows.
         previous
             Variables that take what :attr:`moved` held before the step. With them, the optimizer is applied
             only if no rule ends the run; else the variables stay as they were.
@@ -136,13 +146,12 @@ class StepGraph:
         (loss, *tracked), gradients = self._evaluated(batch)
         split = len(self._memory)
         verdict, memory = self.options.rules.check(at, loss, gradients, carried[:split])
-        if isinstance(self.optimizer, Lbfgs):
-            verdict = own_verdict(self.optimizer, verdict)
-        best = self._better(loss, verdict, carried[split:])
+        verdict = own_verdict(self._stepper, verdict)
+        best = best_after(carried[split:], self.kept, loss, verdict, place)
         if previous:
             self._apply_or_stay(verdict, loss, gradients, batch, previous, before)
         else:
-            self._apply(loss, gradients, batch)
+            self.apply(loss, gradients, batch)
         recorded = [tf.cast(number, self.dtype) for number in (loss, *tracked)]
         return verdict, recorded[0], tf.stack(recorded), [*memory, *best]
 
@@ -154,11 +163,8 @@ class StepGraph:
         front, gradients, _ = self.evaluation.call(*batch)
         return front, gradients
 
-    def _apply(self, loss: Any, gradients: Sequence[Any], batch: Sequence[Any]) -> None:
-        """Apply the optimizer's step."""
-        if not isinstance(self.optimizer, Lbfgs):
-            self.apply(gradients)
-            return
+    def apply(self, loss: Any, gradients: Sequence[Any], batch: Sequence[Any] = ()) -> None:
+        """Apply the optimizer to the leaves, and project these to their bounds."""
 
         def evaluate() -> tuple[Any, Sequence[Any]]:
             written = read_all(self.traced.written)
@@ -167,7 +173,7 @@ class StepGraph:
                 variable.assign(value)
             return there, found
 
-        self.optimizer.move(loss, gradients, evaluate, self.options.lower, self.options.upper)
+        self._stepper.move(loss, gradients, evaluate, self.options.lower, self.options.upper)
 
     def _apply_or_stay(
         self,
@@ -188,7 +194,7 @@ class StepGraph:
             for copy, variable in zip(previous, self.moved, strict=True):
                 held = before.get(id(variable))
                 copy.assign(variable.read_value() if held is None else held)
-            self._apply(loss, gradients, batch)
+            self.apply(loss, gradients, batch)
             return tf.constant(0)
 
         def stayed() -> Any:
@@ -197,43 +203,3 @@ class StepGraph:
             return tf.constant(0)
 
         tf.cond(tf.equal(verdict, GO), applied, stayed)
-
-    def apply(self, gradients: Sequence[Any]) -> None:
-        """Apply the optimizer to the leaves, and project these to their bounds."""
-        apply_optimizer(self.optimizer, self.leaves, gradients, self.options)
-
-    def _better(self, loss: Any, verdict: Any, best: Sequence[Any]) -> list[Any]:
-        import tensorflow as tf
-
-        if not best:
-            return []
-        better = (loss < best[0]) & (verdict != LOSS_LOST)
-        chosen: list[Any] = tf.cond(
-            better,
-            lambda: [loss, *(tf.identity(variable.read_value()) for variable in self.kept)],
-            lambda: [tf.identity(value) for value in best],
-        )
-        return chosen
-
-
-def own_verdict(optimizer: Lbfgs, verdict: Any) -> Any:
-    """Return the verdict of the rules, or if they go on that of the optimizer's own rule."""
-    import tensorflow as tf
-
-    codes = [GO, CODES[StopReason.METHOD_CONVERGED], CODES[StopReason.METHOD_FAILED]]
-    ended = tf.gather(codes, optimizer.ended)
-    return tf.where(tf.equal(verdict, GO), ended, verdict)
-
-
-def apply_optimizer(
-    optimizer: Any, leaves: Sequence[Leaf], gradients: Sequence[Any], options: LoopOptions
-) -> None:
-    """Apply an optimizer's step to leaves, and project these to their bounds."""
-    import tensorflow as tf
-
-    optimizer.apply(scaled_for(optimizer, gradients), [leaf.owner for leaf in leaves])
-    for leaf, low, high in zip(leaves, options.lower, options.upper, strict=False):
-        if low is not None or high is not None:
-            value = leaf.value.read_value()
-            value = value if low is None else tf.maximum(value, tf.cast(low, value.dtype))
-            leaf.value.assign(value if high is None else tf.minimum(value, tf.cast(high, value.dtype)))

@@ -47,7 +47,6 @@ class Lbfgs:
     >>> optimizer.move(loss, gradients, evaluate, [None], [None])              # doctest: +SKIP
     """
 
-    name = "lbfgs"
     description = "L-BFGS"
 
     def __init__(self) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -75,6 +76,7 @@ class Evaluations:
         self.require = require_residuals if method.residuals else require_loss
         self._ladder = Ladder(problem.settings.engine)
         self._traced: Traced | None = None
+        self._program: EagerProgram | None = None
         self._backend: Backend | None = None
         self._at: Vector | None = None
         self.connected: Sequence[bool] = ()
@@ -139,8 +141,25 @@ class Evaluations:
         return self._running.finish(x)
 
     def at_rest(self, x: Vector) -> tuple[float, Vector | None]:
-        """Return the loss and its gradient at a vector, by the program's graph alone."""
-        return _loss_of(self._traced_program, self.flat, x, half_squares=bool(self._method.residuals))
+        """Return the loss and its gradient at a vector, by the program's graph alone, or by the program."""
+        half_squares = bool(self._method.residuals)
+        if self._program is not None:
+            return _loss_of(self._program.compute, (), self.flat, x, half_squares=half_squares)
+        traced = self._traced_program
+        return _loss_of(lambda: traced.values()[0], traced.written, self.flat, x, half_squares=half_squares)
+
+    @property
+    def changed(self) -> list[Any]:
+        """The variables that an evaluation changes: those that are moved, and those that a graph assigns."""
+        return [*self.flat.variables, *(() if self._traced is None else self._traced.written)]
+
+    def recorded(self) -> LossRecord:
+        """Return the operations of an evaluation at the variables as they are."""
+        if self._program is None:
+            return record_of(self._traced_program.concrete, ())
+        recorder = Recorder()
+        with recorder.listening(), _watching(self.flat):
+            return LossRecord(recorder, self._program.compute())
 
     def reconsider(self, waiter: CompileWaiter) -> None:
         """Change the engine where that pays, between two calls.
@@ -262,7 +281,7 @@ class Evaluations:
 
     def _run_eagerly(self) -> None:
         self._traced = self._backend = None
-        program = EagerProgram(self._problem, self.require)
+        self._program = program = EagerProgram(self._problem, self.require)
         recorder = Recorder()
         with recorder.listening():
             connected = program.start(gradient=self._method.gradient)
@@ -294,22 +313,33 @@ class Evaluations:
                 refuse_size(self._method, size, len(found), LIMIT)
 
 
-def _loss_of(traced: Traced, flat: Flat, x: Vector, *, half_squares: bool) -> tuple[float, Vector | None]:
+@contextmanager
+def _watching(flat: Flat) -> Iterator[Any]:
+    """Record with a tape that watches the leaves and nothing else."""
+    import tensorflow as tf
+
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        for variable in flat.variables:
+            tape.watch(variable)
+        yield tape
+
+
+def _loss_of(
+    compute: Callable[[], Any], written: Sequence[Any], flat: Flat, x: Vector, *, half_squares: bool
+) -> tuple[float, Vector | None]:
     """Return the loss and its gradient at a vector, for least squares half the sum of the squares.
 
-    The program itself assigns nothing. The gradient is ``None`` where an operation has none.
+    What the program itself has `written` is put back. The gradient is ``None`` where an operation has none.
     """
     import tensorflow as tf
 
     flat.assign(x)
-    before = read_all(traced.written)
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        for variable in flat.variables:
-            tape.watch(variable)
-        loss = traced.values()[0]
+    before = read_all(written)
+    with _watching(flat) as tape:
+        loss = compute()
         if half_squares:
             loss = 0.5 * tf.reduce_sum(tf.square(tf.cast(loss, tf.float64)))
-    assign_all(zip(traced.written, before, strict=True))
+    assign_all(zip(written, before, strict=True))
     try:
         found = tape.gradient(loss, flat.variables, unconnected_gradients="zero")
     except LookupError:

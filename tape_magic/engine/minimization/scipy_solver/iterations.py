@@ -36,10 +36,13 @@ class SolverOutcome:
         Where the variables are left, with the gradient if there is one.
     message
         What SciPy says of the end; empty if SciPy did not end the run.
+    failed
+        Where the loss or its gradient was not finite; ``None`` if that did not end the run.
     """
 
     point: Point
     message: str
+    failed: Vector | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,7 @@ class Iterations:
         self._barrier = Barrier()
         self._bounded = bool(np.isfinite(bounds).any())
         self._told = -math.inf
+        self._failed: Vector | None = None
         self._steps = -1  # nothing was evaluated yet
 
     def run(self, start: Vector) -> SolverOutcome:
@@ -126,9 +130,11 @@ class Iterations:
             self._put_back()
             raise
         self._tell(always=True)
-        best = self._settings.keep == "best" and self._best.loss < self._accepted.loss
-        log.kept_best = self._best.loss if best else None
-        return SolverOutcome(self._points.with_gradient(self._best if best else self._accepted), message)
+        wanted = "best" if log.reason is StopReason.DIVERGED else "last"
+        best = (self._settings.keep or wanted) == "best" and self._best.loss < self._accepted.loss
+        log.put_back = log.lowest if best else None
+        point = self._points.with_gradient(self._best if best else self._accepted)
+        return SolverOutcome(point, message, self._failed)
 
     def _record(self, point: Point) -> None:
         self._steps += 1
@@ -246,6 +252,7 @@ class Iterations:
         # The history has the loss of the start, but not that of a step that is not accepted.
         step = self._steps + (lost and point is not self._accepted)
         self._log.divergence = Divergence(step, "loss" if lost else "gradient", point.loss)
+        self._failed = point.x
         raise _Stop(StopReason.DIVERGED)
 
     def _apply_rules(self, point: Point) -> None:

@@ -14,6 +14,7 @@ from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.minimization.reuse import LoopCache
 from tape_magic.engine.minimization.scipy_methods import Method, check_settings
 from tape_magic.engine.minimization.scipy_solver.evaluations import Evaluations
+from tape_magic.engine.minimization.scipy_solver.findings import findings_of
 from tape_magic.engine.minimization.scipy_solver.functions import CompiledFunctions
 from tape_magic.engine.minimization.scipy_solver.iterations import Iterations, RunObserver, SolverOutcome
 from tape_magic.engine.minimization.scipy_solver.points import Point
@@ -95,6 +96,7 @@ class ScipyRun:
         evaluations, problem = self._evaluations, self._problem
         value = evaluations.finish(outcome.point.x)
         self._log.explain_divergence(evaluations.require)
+        findings = findings_of(problem, self._log, evaluations, outcome.failed)
         self._keep()
         # The verdict says "terminated successfully", too.
         if outcome.message and "terminated successfully" not in outcome.message:
@@ -106,6 +108,7 @@ class ScipyRun:
             engine=evaluations.engine,
             engine_reason=evaluations.reason,
             compile_seconds=compile_seconds,
+            findings=findings,
         )
         return Minimized(result, value)
 

@@ -22,8 +22,8 @@ Batch = tuple[int, int, Any]
 
 def batches(feed: Feed, taken: int = 0) -> list[Batch]:
     return [
-        (int(epoch), int(index), tf.nest.map_structure(lambda part: part.numpy().tolist(), values))
-        for epoch, index, values in feed.start(taken)
+        (int(place[0]), int(place[1]), tf.nest.map_structure(lambda part: part.numpy().tolist(), values))
+        for place, values in feed.start(taken)
     ]
 
 
@@ -123,12 +123,12 @@ def test_a_batch_of_all_rows_is_the_data_as_they_are() -> None:
     x = np.arange(6.0).reshape(3, 2)
     feed = Feed(x, ("x",), 10, 2, seed=0)
     assert batches(feed) == [(0, 0, (x.tolist(),)), (1, 0, (x.tolist(),))]
-    assert feed.element_spec[2][0].shape == (3, 2)
+    assert feed.element_spec[1][0].shape == (3, 2)
 
 
 def test_the_size_of_a_batch_is_open_only_where_it_varies() -> None:
     def size(rows: int, batch: int | None) -> int | None:
-        return Feed(np.zeros([rows, 2]), ("x",), batch, 1, 0).element_spec[2][0].shape[0]
+        return Feed(np.zeros([rows, 2]), ("x",), batch, 1, 0).element_spec[1][0].shape[0]
 
     assert size(6, 3) == 3
     assert size(7, 3) is None
@@ -146,7 +146,7 @@ def test_rows_of_all_kinds_of_arrays() -> None:
         {"deep": [np.array([True, False]), np.array([1, 2], np.int8)]},
     )
     (element,) = Feed(data, ("f", "s", "l", "t", "v", "d"), 2, 1, 0).start()
-    values = element[2]
+    values = element[1]
     assert [part.dtype.name for part in values[:5]] == ["float32", "float32", "int64", "float64", "float32"]
     assert values[0].numpy().tolist() == [[1.0, 3.0], [2.0, 4.0]]
     assert values[4].numpy().tolist() == [9.0, 10.0]
@@ -156,7 +156,7 @@ def test_rows_of_all_kinds_of_arrays() -> None:
 @pytest.mark.parametrize("floats", ["float32", "float64", "float16"])
 def test_floats_of_numpy_take_the_type_asked_for(floats: str) -> None:
     data = np.zeros(3, np.float64), np.zeros(3, np.float32), np.zeros(3, np.float16), np.zeros(3, np.int32)
-    spec = Feed(data, ("a", "b", "c", "d"), 2, 1, 0, floats=floats).element_spec[2]
+    spec = Feed(data, ("a", "b", "c", "d"), 2, 1, 0, floats=floats).element_spec[1]
     assert [part.dtype.name for part in spec] == [floats, floats, "float16", "int32"]
 
 
@@ -196,7 +196,7 @@ def test_one_name_is_bound_to_the_whole_batch(data: Any) -> None:
 
 
 def feed_values(feed: Feed) -> Iterator[Any]:
-    return (values for _, _, values in feed.start())
+    return (values for _, values in feed.start())
 
 
 def test_a_py_dataset_is_told_of_its_epochs() -> None:
@@ -206,7 +206,7 @@ def test_a_py_dataset_is_told_of_its_epochs() -> None:
     x = [values[0] for _, _, values in batches(feed)]
     assert x == [[0, 1], [2, 3], [4], [0, 10], [20, 30], [40]]
     assert data.told == ["begin", "end"] * 2
-    assert feed.element_spec[2][1] == tf.TensorSpec([None, 1], tf.float32)
+    assert feed.element_spec[1][1] == tf.TensorSpec([None, 1], tf.float32)
 
 
 def test_how_many_batches_is_known_where_the_data_say_it() -> None:
@@ -292,7 +292,7 @@ def test_a_loop_in_a_graph_takes_every_batch(kind: str, jit: bool) -> None:
             batch = iterator.get_next_as_optional()
 
             def taken() -> Any:
-                _, _, values = batch.get_value()
+                _, values = batch.get_value()
                 return count + 1, True, total + step(*values)
 
             return tf.cond(batch.has_value(), taken, lambda: (count, False, total))

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tape_magic.engine.minimization.engine_choice import XLA_MOST_BYTES, refuse_large_model
-from tape_magic.engine.minimization.keras_loop.protocol import Position, WayBack
+from tape_magic.engine.minimization.keras_loop.way_back import Position, WayBack
 from tape_magic.engine.tracing.failures import EngineRefused
 from tape_magic.engine.values.copies import LARGE, kept_copy, lasting_array
 from tests.support.notebook import Notebook
@@ -54,6 +54,19 @@ def test_a_run_goes_back(shell: Notebook, run: str) -> None:
     np.testing.assert_allclose(found.history, -SIZE * np.arange(steps + 1.0), rtol=1e-6)
     assert found.variables["w"].start.max() == 0.0
     assert (found.variables["w"].end == -steps).all()
+
+
+@pytest.mark.parametrize("engine", ["graph", "xla", "eager"])
+def test_the_lowest_loss_before_a_divergence(shell: Notebook, engine: str) -> None:
+    """The loss falls to step 60, and rises until it is no number; with marks at the steps 0 and 50."""
+    shell.ok(SET_UP)
+    cell = "loss = tf.where(w[0] > -72.5, tf.reduce_sum(w) - 2*tf.stop_gradient({}), float('nan'))"
+    rises = f"{SIZE}*tf.minimum(w[0] + 60, 0.0)"
+    line = f"%%minimize loss --over w --optimizer sgd --lr 1 --steps 90 --engine {engine} -q"
+    shell.ok(f"{line}\n{cell.format(rises)}")
+    found = shell.ns["minimum"]
+    assert (found.steps, found.best_step, found.divergence.values_of) == (72, 60, 60)
+    np.testing.assert_array_equal(shell.ns["w"], np.full(SIZE, -60, np.float32))
 
 
 @pytest.mark.parametrize("data", ["", '--for "x in ones"'])

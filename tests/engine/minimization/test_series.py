@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tape_magic.engine.minimization.log import EXACT, THINNED, Series
+from tape_magic.engine.minimization.series import EXACT, THINNED, Series
 
 
 def fed(steps: int, rows: int, stretch: int) -> Series:

@@ -1,0 +1,166 @@
+"""Where a run stands between two steps, and how it goes back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from tape_magic.engine.values.copies import LARGE, bytes_of, kept_copy
+from tape_magic.engine.values.tensors import read_all
+
+MOST = 1 << 26
+"""The most bytes of variables of which a run holds the values at its lowest loss."""
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a run stands between two steps.
+
+    Attributes
+    ----------
+    step
+        Steps applied.
+    memory
+        What the rules remember of the steps before.
+    best
+        The lowest loss so far, an infinity before the first, and the variables there; empty where
+        these are not kept. By epochs, it is the lowest mean, the variables at the end of its epoch, and the
+        sum and the rows of the epoch that goes on.
+    """
+
+    step: int
+    memory: tuple[Any, ...]
+    best: tuple[Any, ...] = ()
+
+
+Mark = tuple[Position, list[Any]]
+"""Where a run stood, and what its variables held there."""
+
+
+class Stretches:
+    """Where the best stretch of a run began, whose steps cannot be repeated.
+
+    What a single step has for a loss is then that of a batch, or of random numbers, and tells little: it is
+    the means of stretches that are compared.
+    """
+
+    LENGTH = 50
+    """The least steps of a stretch."""
+
+    def __init__(self) -> None:
+        self._begun: Mark | None = None
+        self._best: Mark | None = None
+        self._lowest = math.inf
+        self._losses = self._tail = np.zeros(0)
+
+    def begin(self, position: Position, variables: Sequence[Any], values: Iterable[Any]) -> None:
+        """Begin a stretch at a position with these values of the variables, if the last is long enough.
+
+        Of variables that take much memory, nothing is kept.
+        """
+        if self._begun is not None and position.step - self._begun[0].step < self.LENGTH:
+            return
+        if sum(map(bytes_of, variables)) > MOST:
+            return
+        if len(self._losses) and self._losses.mean() < self._lowest:
+            self._best, self._lowest = self._begun, float(self._losses.mean())
+        self._begun, self._losses = (position, [kept_copy(value) for value in values]), np.zeros(0)
+
+    def add(self, losses: np.ndarray[Any, Any]) -> None:
+        """Add the losses of further steps; those that are not finite do not count."""
+        if self._begun is None:
+            return
+        finite = losses[np.isfinite(losses)]
+        self._losses = np.concatenate([self._losses, finite])
+        self._tail = np.concatenate([self._tail, finite])[-self.LENGTH :]
+
+    def best(self) -> Mark | None:
+        """Return where to go back to; ``None`` where the last steps are the best, and do not rise."""
+        tail = self._tail
+        if len(tail) and self._lowest < tail.mean():
+            return self._best
+        half = len(tail) // 2
+        rises = half > 0 and tail[half:].mean() > tail[:half].mean()
+        return (self._begun if len(self._losses) else self._best) if rises else None
+
+
+class WayBack:
+    """The values that a loop can put back, for a step that a rule takes back.
+
+    Parameters
+    ----------
+    depth
+        How many marks are kept; each holds a copy of all variables that a step changes.
+
+    Attributes
+    ----------
+    copies
+        For a careful loop, the variables before the last step and before the one before it.
+    stretches
+        For steps that cannot be repeated, the marks at which stretches of them began.
+    lowest, lowest_step
+        The lowest loss that :meth:`hold` was told of, and its step; an infinity and 0 before the first.
+    """
+
+    EVERY = 50
+    """The steps from one mark to the next, where each has a copy of large variables."""
+
+    def __init__(self, depth: int = 2) -> None:
+        self._depth = depth
+        self._marks: list[Mark] = []
+        self._held: Mark | None = None
+        self.copies: list[Any] = []
+        self.stretches = Stretches()
+        self.lowest, self.lowest_step = math.inf, 0
+
+    def mark(self, position: Position, values: list[Any]) -> None:
+        """Remember the variables at a position."""
+        self._marks = [*self._marks, (position, values)][-self._depth :]
+
+    def note(self, position: Position, variables: Sequence[Any], is_finite: Callable[[], bool]) -> None:
+        """Remember the variables at a position, if the last mark is not enough to repeat steps from.
+
+        `is_finite` tells whether the loss is finite there.
+        """
+        if sum(map(bytes_of, variables)) < LARGE:
+            # Reading costs next to nothing: a variable copies itself when it is assigned while it is read.
+            self.mark(position, read_all(variables))
+        elif self.due(position.step) and (not self._marks or is_finite()):
+            self.mark_alone(position, read_all(variables))
+
+    def mark_alone(self, position: Position, values: Iterable[Any]) -> None:
+        """Remember copies of the variables at a position, at which all is finite, and nothing before it."""
+        self._marks = []
+        best = tuple(kept_copy(value) for value in position.best)
+        self.mark(replace(position, best=best), [kept_copy(value) for value in values])
+
+    def due(self, step: int) -> bool:
+        """Return whether the last mark is :attr:`EVERY` steps ago, or there is none."""
+        return not self._marks or step - self._marks[-1][0].step >= self.EVERY
+
+    def hold(self, step: int, loss: float, variables: Sequence[Any]) -> None:
+        """Hold on to the last mark before a step of these variables, if its loss is the lowest so far.
+
+        Of variables that take much memory, no more is held than the last marks.
+        """
+        if loss < self.lowest and sum(map(bytes_of, variables)) <= MOST:
+            marks = [mark for mark in self._marks if mark[0].step <= step]
+            if marks:
+                self.lowest, self.lowest_step, self._held = loss, step, marks[-1]
+
+    @property
+    def last(self) -> list[Any]:
+        """The variables at the last mark; empty before the first."""
+        return self._marks[-1][1] if self._marks else []
+
+    def before(self, step: int) -> Mark:
+        """Return the last mark at or before a step."""
+        import tensorflow as tf
+
+        marks = self._marks if self._held is None else [self._held, *self._marks]
+        (*_, (position, values)) = (mark for mark in marks if mark[0].step <= step)
+        return replace(position, best=tuple(map(tf.convert_to_tensor, position.best))), values

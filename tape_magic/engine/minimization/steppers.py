@@ -1,0 +1,118 @@
+"""What moves the variables of a run, behind one protocol: a Keras optimizer, or a method of this package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from tape_magic.engine.minimization.optimizer_names import LBFGS
+from tape_magic.engine.minimization.quasi_newton.lbfgs import Lbfgs
+from tape_magic.engine.minimization.stop_rules import CODES, GO
+from tape_magic.engine.values.leaves import Leaf
+from tape_magic.engine.values.tensors import tf_variable
+from tape_magic.results.minimum import StopReason
+
+Evaluate = Callable[[], tuple[Any, Sequence[Any]]]
+"""Returns the loss and its gradients at the variables as they are."""
+
+METHODS = {LBFGS: Lbfgs}
+"""The methods of this package by name: they find their own step lengths, and say when they have ended."""
+
+
+class Stepper(Protocol):
+    """Moves variables, and keeps its state in variables of its own.
+
+    Attributes
+    ----------
+    ended
+        Whether its own rule ends the run: an int32 variable, 0 to go on, 1 where it has converged, 2 where it
+        finds no lower point; ``None`` without such a rule. One that has it remembers the last evaluation.
+    """
+
+    ended: Any
+
+    @property
+    def variables(self) -> Sequence[Any]:
+        """All state."""
+
+    @property
+    def first(self) -> Sequence[Any]:
+        """The state whose first values begin a run anew."""
+
+    def move(
+        self,
+        loss: Any,
+        gradients: Sequence[Any],
+        evaluate: Evaluate,
+        lower: Sequence[Any],
+        upper: Sequence[Any],
+    ) -> None:
+        """Take a step from where the variables are, within bounds; `evaluate` is called at trial points."""
+
+
+class KerasStepper:
+    """A Keras optimizer, built for some leaves, as a :class:`Stepper`."""
+
+    ended = None
+
+    def __init__(self, optimizer: Any, leaves: Sequence[Leaf]) -> None:
+        self._optimizer, self._leaves = optimizer, leaves
+
+    @property
+    def variables(self) -> list[Any]:
+        """All state."""
+        return [tf_variable(variable) for variable in self._optimizer.variables]
+
+    first = variables
+
+    def move(
+        self,
+        loss: Any,
+        gradients: Sequence[Any],
+        evaluate: Evaluate,
+        lower: Sequence[Any],
+        upper: Sequence[Any],
+    ) -> None:
+        """Apply the gradients, and project the leaves to their bounds."""
+        import tensorflow as tf
+
+        self._optimizer.apply(_scaled_for(self._optimizer, gradients), [leaf.owner for leaf in self._leaves])
+        for leaf, low, high in zip(self._leaves, lower, upper, strict=False):
+            if low is not None or high is not None:
+                value = leaf.value.read_value()
+                value = value if low is None else tf.maximum(value, tf.cast(low, value.dtype))
+                leaf.value.assign(value if high is None else tf.minimum(value, tf.cast(high, value.dtype)))
+
+
+def stepper_of(optimizer: Any, leaves: Sequence[Leaf]) -> Stepper:
+    """Return an optimizer, built for these leaves, as what moves them."""
+    return optimizer if method_name(optimizer) else KerasStepper(optimizer, leaves)
+
+
+def method_name(optimizer: Any) -> str:
+    """Return the name of a method of this package; empty for all else."""
+    return next((name for name, kind in METHODS.items() if isinstance(optimizer, kind)), "")
+
+
+def own_verdict(stepper: Stepper, verdict: Any) -> Any:
+    """Return the verdict of the rules, or if they go on that of the stepper's own rule."""
+    import tensorflow as tf
+
+    if stepper.ended is None:
+        return verdict
+    codes = [GO, CODES[StopReason.METHOD_CONVERGED], CODES[StopReason.METHOD_FAILED]]
+    return tf.where(tf.equal(verdict, GO), tf.gather(codes, stepper.ended), verdict)
+
+
+def _scaled_for(optimizer: Any, gradients: Sequence[Any]) -> list[Any]:
+    """Return the gradients as a Keras optimizer expects them.
+
+    An optimizer that scales the loss divides the gradients by the same factor, so they are multiplied by it.
+    """
+    import keras
+    import tensorflow as tf
+
+    own = type(optimizer).scale_loss is not keras.optimizers.Optimizer.scale_loss
+    if not own and optimizer.loss_scale_factor is None:
+        return list(gradients)
+    return [tf.cast(optimizer.scale_loss(gradient), gradient.dtype) for gradient in gradients]
