@@ -130,7 +130,7 @@ def _norm(array: Array) -> float:
 
 
 def _layers(facts: RunFacts, recorded: RecordedLoss) -> list[_Layer]:
-    """Return the activations on the way from leaves and rows of data to the loss, in their order."""
+    """Return the activations of rows of data and leaves that let next to nothing through, in their order."""
     flow, path = recorded.flow, recorded.way(facts.leaves)
     by_key = {key: index for index, leaf in enumerate(facts.leaves) for key in keys_of([leaf])}
     found: dict[tuple[str, int], list[Entry]] = {}
@@ -140,7 +140,9 @@ def _layers(facts: RunFacts, recorded: RecordedLoss) -> list[_Layer]:
             if nearest is not None and not _is_gate(flow, path, entry):
                 found.setdefault((entry.type, nearest), []).append(entry)
     layers = []
-    for (_, nearest), entries in found.items():
+    for (kind, nearest), entries in found.items():
+        if min(_closed_share(kind, to_array(flow.value(one.outputs[0]))) for one in entries) < SATURATED:
+            continue
         shape = tuple(flow.value(entries[0].outputs[0]).shape)
         data = recorded.data_behind(entries[0].outputs[0], facts.leaves)
         axis = next((axis for axis in (0, -1) if shape and _is_axis_of(data, shape, axis)), None)
@@ -328,6 +330,8 @@ def _input_size(facts: RunFacts, flow: DataFlow, layer: _Layer) -> float:
             continue
         if maker.type in ("MatMul", "BatchMatMulV2", "Conv2D", "Mul", "Einsum"):
             data = [flow.value(key) for key in maker.inputs if key not in downstream]
+            if any(one is None or one.shape.rank == 0 for one in data):
+                return 0.0
             return float(np.sqrt(np.mean(np.square(to_array(data[0]))))) if len(data) == 1 else 0.0
         makers += [flow.makers.get(key) for key in maker.inputs]
     return 0.0

@@ -54,6 +54,7 @@ class LoopProbe:
         self._loop, self._optimizer = loop, optimizer
         self._cursor, self._failure = cursor, failure
         self._before = read_all(loop.moved)
+        self._moved = False
 
     def values(self) -> list[Array]:
         """Return the values of the leaves as they are."""
@@ -65,11 +66,12 @@ class LoopProbe:
 
     def place(self, values: Sequence[Array]) -> None:
         """Move the leaves to other values."""
+        self._moved = True
         assign_all(zip((leaf.value for leaf in self._loop.leaves), values, strict=True))
 
     def step(self, batch: Sequence[Any] | None = None, *, rate: float | None = None) -> LossAt:
         """Take a step of the optimizer from here, by `rate` in place of its own; return the loss before."""
-        final = self._loop.evaluate(batch)
+        final, self._moved = self._loop.evaluate(batch), True
         if rate is not None:
             inner = getattr(self._optimizer, "inner_optimizer", self._optimizer)
             inner.learning_rate = rate  # one of the optimizer's variables: back() puts it back
@@ -88,7 +90,9 @@ class LoopProbe:
 
     def back(self) -> None:
         """Put everything back to where the run ended."""
-        assign_all(zip(self._loop.moved, self._before, strict=True))
+        if self._moved:  # an evaluation moves nothing
+            assign_all(zip(self._loop.moved, self._before, strict=True))
+            self._moved = False
 
     def batches(self, count: int) -> Iterator[Sequence[Any]]:
         """Yield the first batches of the data, at most `count`; nothing without data."""
@@ -106,6 +110,7 @@ class LoopProbe:
         failure = self._failure
         if failure is None:
             return None
+        self._moved = True
         assign_all(zip(self._loop.moved, failure.values, strict=True))
         if failure.stepped:
             self._apply(self._loop.evaluate())
