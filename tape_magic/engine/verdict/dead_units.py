@@ -130,7 +130,7 @@ def _norm(array: Array) -> float:
 
 
 def _layers(facts: RunFacts, recorded: RecordedLoss) -> list[_Layer]:
-    """Return the activations on the way from leaves and rows of data to the loss, in their order."""
+    """Return the activations of rows of data and leaves that let next to nothing through, in their order."""
     flow, path = recorded.flow, recorded.way(facts.leaves)
     by_key = {key: index for index, leaf in enumerate(facts.leaves) for key in keys_of([leaf])}
     found: dict[tuple[str, int], list[Entry]] = {}
@@ -140,7 +140,9 @@ def _layers(facts: RunFacts, recorded: RecordedLoss) -> list[_Layer]:
             if nearest is not None and not _is_gate(flow, path, entry):
                 found.setdefault((entry.type, nearest), []).append(entry)
     layers = []
-    for (_, nearest), entries in found.items():
+    for (kind, nearest), entries in found.items():
+        if min(_closed_share(kind, to_array(flow.value(one.outputs[0]))) for one in entries) < SATURATED:
+            continue
         shape = tuple(flow.value(entries[0].outputs[0]).shape)
         data = recorded.data_behind(entries[0].outputs[0], facts.leaves)
         axis = next((axis for axis in (0, -1) if shape and _is_axis_of(data, shape, axis)), None)
@@ -156,10 +158,8 @@ def _is_last(
     flow: DataFlow, path: Sequence[Entry], entries: Sequence[Entry], leaves: Collection[int]
 ) -> bool:
     """Return whether what some operations give meets no leaves on its way, but in a penalty that is added."""
-    behind, of_leaves = (
-        flow.downstream(key for one in entries for key in one.outputs),
-        flow.downstream(leaves),
-    )
+    behind = flow.downstream(key for one in entries for key in one.outputs)
+    of_leaves = flow.downstream(leaves)
     met = (
         flow.value(key)
         for entry in path
@@ -240,7 +240,7 @@ def _slope(kind: str, output: Array) -> Array:
 
 def _is_asked(facts: RunFacts, flow: DataFlow, layer: _Layer, replay: BackwardReplay) -> bool:
     """Return whether the loss would fall if the units went the way that they can go."""
-    gain, moves, units = 0.0, False, 1
+    gain, unsure = 0.0, False
     for entry in layer.entries:
         gradient = replay.gradient(entry.outputs[0])
         if gradient is None:
@@ -249,13 +249,16 @@ def _is_asked(facts: RunFacts, flow: DataFlow, layer: _Layer, replay: BackwardRe
         middle = {"Relu6": 3.0, "Sigmoid": 0.5}.get(entry.type, 0.0)
         way = np.where(output > middle, -1.0, 1.0)  # a rectifier is at 0 here
         gain += float((np.maximum(0.0, wanted * way) * _reach(flow, layer, entry)).sum())
-        units = output.shape[-1 if layer.axis == 0 else 0] if output.ndim > 1 else 1
-        moves = moves or bool(output.std(axis=layer.axis).max() > CLOSED)
-    single = layer.entries[0].type in _FLAT and units == 1  # as in the fit of a curve that levels off
+        # Units that tell the rows apart, and a curve that is fitted where it has levelled off, may be right.
+        curve = entry.type in _FLAT and _units(output, layer) == 1
+        unsure = unsure or curve or bool(output.std(axis=layer.axis).max() > CLOSED)
     sizes = np.abs(facts.losses)
-    return gain > ASKED * max(sizes[-1], float(np.median(sizes))) and (
-        not (moves or single) or _is_high(facts)
-    )
+    enough = gain > ASKED * max(sizes[-1], float(np.median(sizes)))
+    return enough and (_is_high(facts) or not unsure)
+
+
+def _units(output: Array, layer: _Layer) -> int:
+    return int(output.shape[-1 if layer.axis == 0 else 0]) if output.ndim > 1 else 1
 
 
 def _reach(flow: DataFlow, layer: _Layer, entry: Entry) -> Any:
@@ -291,26 +294,25 @@ def _stays(facts: RunFacts, layer: _Layer) -> bool:
 def _finding(facts: RunFacts, recorded: RecordedLoss, layer: _Layer) -> Finding:
     entry, flow = layer.entries[0], recorded.flow
     output = to_array(flow.value(entry.outputs[0]))
-    units = int(output.shape[-1 if layer.axis == 0 else 0]) if output.ndim > 1 else 1
+    units = _units(output, layer)
     where = recorded.evidence.where(entry.frames)
     name = f" of {layer_of(layer.leaf)}" if "/" in layer.leaf.name else ""
     evidence: dict[str, Any] = {"units": units, "rows": layer.rows, "operation": entry.type}
     if entry.type in _OFF:
-        text = f"0 of {units:,} units{name} fire on these {layer.rows:,} rows"
+        off = f"0 of {units:,} units{name} fire" if units > 1 else f"the one unit{name} does not fire"
+        text = f"{off} on these {layer.rows:,} rows"
     else:
-        share = _closed_share(entry.type, output)
+        share = evidence["share"] = _closed_share(entry.type, output)
         kind = f"{entry.type.lower()}{name}"
-        outputs = f"all {units:,} outputs" if share == 1 else f"{share:.0%} of the outputs"
-        text = f"{outputs} of {kind} are saturated on these {layer.rows:,} rows"
-        evidence["share"] = share
+        outputs = f"all {units:,} outputs" if share == 1 else f"{int(100 * share)} % of the outputs"
+        flat = f"{outputs} of {kind} are" if units > 1 else f"the output of {kind} is"
+        text = f"{flat} saturated on these {layer.rows:,} rows"
     size = _input_size(facts, flow, layer)
     if size > 3:
         cure = f"scale the input, which is about {size:.2g}, to about 1"
         evidence["input"] = size
-    elif float(facts.losses.max()) > 5 * float(facts.losses[0]):
-        cure = (
-            "start again with a smaller --lr" if facts.by_name else "start again with a smaller learning rate"
-        )
+    elif facts.losses.max() > 5 * facts.losses[0]:
+        cure = f"start again with a smaller {'--lr' if facts.by_name else 'learning rate'}"
     elif entry.type in _OFF:
         cure = "start with a bias of 0 and weights by he_normal, or take a leaky_relu"
     else:
@@ -328,6 +330,8 @@ def _input_size(facts: RunFacts, flow: DataFlow, layer: _Layer) -> float:
             continue
         if maker.type in ("MatMul", "BatchMatMulV2", "Conv2D", "Mul", "Einsum"):
             data = [flow.value(key) for key in maker.inputs if key not in downstream]
+            if any(one is None or one.shape.rank == 0 for one in data):
+                return 0.0
             return float(np.sqrt(np.mean(np.square(to_array(data[0]))))) if len(data) == 1 else 0.0
         makers += [flow.makers.get(key) for key in maker.inputs]
     return 0.0

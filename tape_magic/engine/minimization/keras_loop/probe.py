@@ -59,6 +59,7 @@ class LoopProbe:
         self._loop, self._optimizer = loop, optimizer
         self._cursor, self._failure = cursor, failure
         self._before = read_all(loop.moved)
+        self._moved = False
 
     def values(self) -> list[Array]:
         """Return the values of the leaves as they are."""
@@ -70,6 +71,7 @@ class LoopProbe:
 
     def place(self, values: Sequence[Array]) -> None:
         """Move the leaves to other values."""
+        self._moved = True
         assign_all(zip((leaf.value for leaf in self._loop.leaves), values, strict=True))
 
     def step(self, batch: Sequence[Any] | None = None, *, rate: float | None = None) -> LossAt:
@@ -93,6 +95,7 @@ class LoopProbe:
         return None if self._cursor is None else DataCursor(self._cursor.feed)
 
     def _set(self, rate: float | None) -> None:
+        self._moved = True
         if rate is not None:
             inner = getattr(self._optimizer, "inner_optimizer", self._optimizer)
             inner.learning_rate = rate  # one of the optimizer's variables: back() puts it back
@@ -109,7 +112,9 @@ class LoopProbe:
 
     def back(self) -> None:
         """Put everything back to where the run ended."""
-        assign_all(zip(self._loop.moved, self._before, strict=True))
+        if self._moved:  # an evaluation moves nothing
+            assign_all(zip(self._loop.moved, self._before, strict=True))
+            self._moved = False
 
     def batches(self, count: int) -> Iterator[Sequence[Any]]:
         """Yield the next batches of the data, at most `count`; nothing without data."""
@@ -126,6 +131,7 @@ class LoopProbe:
         failure = self._failure
         if failure is None:
             return None
+        self._moved = True
         assign_all(zip(self._loop.moved, failure.values, strict=True))
         if failure.stepped:
             self._apply(self._loop.evaluate())
