@@ -261,7 +261,7 @@ class Landscape:
         return Descent(end, loss - losses[-1], distance, steepest, float(bends.max()))
 
     def bends_from_level(self, direction: Array, curvature: float) -> bool:
-        """Return whether it is its curvature, and no slope, that a direction of length 1 owes its way down to."""
+        """Return whether the slope in a direction of length 1 is nothing beside its curvature."""
         return abs(float(self.here[1] @ direction)) <= AGREED * abs(curvature) * self._distance
 
     def falls(self, direction: Array, worth: float) -> bool:
