@@ -248,7 +248,7 @@ class Landscape:
         return Descent(end, loss - losses[-1], distance, steepest, float(bends.max()))
 
     def bends_from_level(self, direction: Array, curvature: float) -> bool:
-        """Return whether a direction of length 1 leads down by its curvature alone, and not by a slope."""
+        """Return whether the slope in a direction of length 1 is nothing beside its curvature."""
         return abs(float(self.here[1] @ direction)) <= AGREED * abs(curvature) * self._distance
 
     def falls(self, direction: Array, worth: float) -> bool:

@@ -135,7 +135,9 @@ def _saddle(facts: RunFacts, landscape: Landscape, worth: float) -> Finding | No
     ways = [landscape.falls(sign * direction, worth) for sign in (1.0, -1.0)]
     if not (all(ways) or (any(ways) and landscape.bends_from_level(direction, least))):
         return None
-    landscape.confirm(direction, least)
+    least = landscape.nearby(direction)
+    if least >= -NEGATIVE * spectrum.largest:
+        return None
     name = _name_along(facts, direction) or "one direction"
     both = "both ways " if all(ways) else ""
     text = f"it settled at a saddle: the loss falls {both}along {name} (curvature {number(least)})"
