@@ -21,10 +21,11 @@ most the other where the means of epochs scatter by as much."""
 FEWEST, MOST = 32, 3000
 """The fewest steps to compare, and the most to take."""
 
-ERRORS, BLOCKS = 3.0, 8
-"""So many standard errors lie between the losses at both rates, by the means of so many stretches of each."""
+ERRORS, ENOUGH, STRETCHES = 3.0, 4, 8
+"""So many standard errors lie between the losses at both rates. They come from the means of epochs, which have
+all rows, where there are so many epochs; else from those of so many stretches."""
 
-BATCHES, SIGNAL = 16, 0.5
+BATCHES, SIGNAL = 16, 0.6
 """How many batches are asked for their gradients, and the most that these have in common: the square of their
 mean by the mean of their squares. At a rate r along a curvature λ it is rλ / (2 + rλ) at the noise floor."""
 
@@ -54,7 +55,7 @@ def look(facts: RunFacts) -> Iterator[Finding]:
     if both is None:
         return
     before, after = (float(losses.mean()) for losses in both)
-    gain, error = before - after, float(np.sqrt(sum(map(_variance, both))))
+    gain, error = before - after, float(np.sqrt(sum(_variance(losses, epoch) for losses in both)))
     if gain < max(ERRORS * error, 2 * fell(facts) * abs(before)) or not facts.worth(before, after):
         return
     evident = {"rate": rate, "loss": before, "lower_rate": slower, "loss_there": after}
@@ -72,9 +73,10 @@ def _is_level(facts: RunFacts, epoch: int) -> bool:
     """Return whether the means of epochs did not fall from the third quarter of the run to the last."""
     fallen, last = fell(facts), int(facts.steps[-1])
     numbers = (last - 1 - facts.steps) // epoch  # of an epoch, counted from the end
-    half = set(numbers.tolist()) & set(range((last - facts.first_step) // (2 * epoch)))
+    half = sorted(set(numbers.tolist()) & set(range((last - facts.first_step) // (2 * epoch))))
     means = [float(facts.losses[numbers == number].mean()) for number in half]
-    error = 2 * np.sqrt(2.0) * np.std(means) / np.sqrt(len(means) / 2) / abs(np.mean(means))
+    scatter = np.std(np.diff(means)) / np.sqrt(2.0) if len(means) > 2 else 0.0  # without their trend
+    error = 3 * np.sqrt(2.0) * scatter / np.sqrt(len(means) / 2) / abs(np.mean(means))
     return bool(fallen <= max(LEVEL, min(error, SCATTER)))
 
 
@@ -113,10 +115,11 @@ def _both(facts: RunFacts, probe: Probe, epoch: int, slower: float) -> tuple[Arr
     return (here, there) if len(there) >= FEWEST else None
 
 
-def _variance(losses: Array) -> float:
+def _variance(losses: Array, epoch: int) -> float:
     """Return the variance of the mean of losses, of which neighbours may be alike."""
-    means = [float(part.mean()) for part in np.array_split(losses, BLOCKS)]
-    return float(np.var(means, ddof=1)) / BLOCKS
+    epochs = len(losses) // epoch
+    parts = np.array_split(losses, epochs if epochs >= ENOUGH else STRETCHES)
+    return float(np.var([part.mean() for part in parts], ddof=1)) / len(parts)
 
 
 def _rows(batch: Sequence[object]) -> int:
