@@ -16,20 +16,18 @@ import numpy as np
 
 from tape_magic.engine.minimization.compiling import CompileWaiter
 from tape_magic.engine.minimization.data.cursor import DataCursor
+from tape_magic.engine.minimization.keras_loop.graph_evaluations import GraphEvaluations
 from tape_magic.engine.minimization.keras_loop.previous_values import PreviousValues
 from tape_magic.engine.minimization.keras_loop.protocol import (
     CHUNK_SECONDS,
     Chunk,
-    Final,
     Loop,
 )
 from tape_magic.engine.minimization.keras_loop.recorded_values import ROWS, in_stretches, nothing, series_of
 from tape_magic.engine.minimization.keras_loop.step_graph import StepGraph
 from tape_magic.engine.minimization.keras_loop.way_back import Position, WayBack
-from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.minimization.stop_rules import GO
 from tape_magic.engine.process.interrupts import assign_all
-from tape_magic.engine.record.loss_record import LossRecord, record_of
 from tape_magic.engine.values.copies import LARGE, bytes_of
 from tape_magic.engine.values.tensors import read_all
 
@@ -41,7 +39,7 @@ would take them 3 µs; XLA has no clock.
 """
 
 
-class CompiledLoop:
+class CompiledLoop(GraphEvaluations):
     """Runs whole chunks of steps inside TensorFlow.
 
     A chunk that a rule stops has applied one step too many. Then the variables are put back to where this or
@@ -64,10 +62,8 @@ class CompiledLoop:
     """
 
     def __init__(self, graph: StepGraph, *, jit: bool) -> None:
-        self._graph, self._jit = graph, jit
-        self.connected: Sequence[bool] = graph.evaluation.connected
-        self.kept, self.moved = graph.kept, graph.moved
-        self.leaves, self.options = graph.leaves, graph.options
+        super().__init__(graph)
+        self._jit = jit
         self._call: Any = None
         self.way_back = WayBack()
         self.cursor: DataCursor | None = None
@@ -204,39 +200,6 @@ class CompiledLoop:
             return Chunk(position, GO, tuple(nothing() for _ in range(self._graph.recorded)), math.nan, step)
         stretch = max(1, -(-(step - position.step) // ROWS))
         return self._called(position, step, stretch, CompileWaiter())
-
-    def record(self) -> LossRecord:
-        """Return the operations of the graph."""
-        return record_of(self._graph.traced.concrete)
-
-    def evaluate(self, batch: Sequence[Any] | None = None) -> Final:
-        """Evaluate at the variables as they are, without XLA, and put back what the program assigns."""
-        written = self._graph.traced.written
-        before = read_all(written)
-        given = self._last_batch() if batch is None else batch
-        front, gradients, rest = self._graph.evaluation.call(*given)
-        assign_all(zip(written, before, strict=True))
-        return Final(front[0], front[1:], gradients, rest)
-
-    def recorded(self, batch: Sequence[Any] | None = None) -> LossRecord:
-        """Return the operations of the graph, which run when somebody looks into the record."""
-        return record_of(self._graph.traced.concrete, self._last_batch() if batch is None else batch)
-
-    def final(self, *, counts: bool = True) -> Final:
-        """Evaluate at the variables as they are, without XLA, which would have to compile that first."""
-        before = read_all(self.kept)
-        front, gradients, rest = self._graph.evaluation.call(*self._last_batch())
-        if not counts or not math.isfinite(float(front[0])):
-            assign_all(zip(self.kept, before, strict=True))  # no statistics of what is not finite
-        return Final(front[0], front[1:], gradients, rest)
-
-    def finish(self, final: Final, problem: Problem) -> Any:
-        """Leave the program's names at the last evaluation; return the value of its last expression."""
-        return problem.leave_outputs(self._graph.traced, final.rest)
-
-    def _last_batch(self) -> Sequence[Any]:
-        """Return the batch that the program is evaluated on at the end."""
-        return ()
 
     def _assign(self, values: Sequence[Any]) -> None:
         assign_all(zip(self.moved, values, strict=True))

@@ -92,7 +92,7 @@ class KerasRun:
         best = float(log.series[0].values.min(initial=math.inf))
         open_end = bool(self._problem.settings.unbounded or method_name(self._builder.optimizer))
         while not (cursor is not None and cursor.over) and position.step < log.limit:
-            if self._ends(position, control):
+            if _ends(log, self._problem.settings.time, position.step, control):
                 break
             began = position.step
             try:
@@ -129,15 +129,10 @@ class KerasRun:
         """Leave the program's names at the final values, and report."""
         problem, engines = self._problem, self._engines
         value = engines.loop.finish(self._final, problem)
-        self._log.explain_divergence(require_loss, self._met)
         findings = findings_of(problem, self._log, self._builder, engines, self._cursor, self._failure)
         self._continuation.leave(self._trail, self._builder.made)
-        gradients = iter(self._final.gradients)
-        norms = {
-            id(leaf.value): norm_of(next(gradients))
-            for leaf, has in zip(problem.leaves, engines.loop.connected, strict=True)
-            if has
-        }
+        leaves, gradients = engines.loop.leaves, self._final.gradients
+        norms = {id(leaf.value): norm_of(one) for leaf, one in zip(leaves, gradients, strict=True)}
         result = self._log.result(
             self._continuation.wanted or self._builder.optimizer,
             norms,
@@ -176,19 +171,6 @@ class KerasRun:
 
     # -- the end -------------------------------------------------------------------------------------
 
-    def _ends(self, position: Position, control: RunControl) -> bool:
-        """Return whether the user, or the time, ends the run here."""
-        log, limit = self._log, self._problem.settings.time
-        if (asked := control()) is not None:
-            log.reason = asked
-        elif (
-            limit is not None
-            and position.step > log.first_step  # not before the first steps, however long compiling took
-            and log.seconds >= limit
-        ):
-            log.reason = StopReason.TIME
-        return log.reason is not StopReason.STEPS
-
     def _data_are_over(self, position: Position) -> bool:
         return self._cursor is not None and (self._cursor.over or position.step == self._cursor.feed.total)
 
@@ -212,7 +194,8 @@ class KerasRun:
             self._met = TakenBatch(cursor.named(cursor.any()), cursor.locator())
 
     def _note_failure(self, *, stepped: bool) -> None:
-        """Note where the run diverged: here, or one step further where it `stepped`."""
+        """Note where the run diverged, here or one step further where it `stepped`, and whether by its data."""
+        self._log.explain_divergence(require_loss, self._met)
         batch = None if self._met is None else list(self._met.parts.values())
         self._failure = Failure(read_all(self._engines.loop.moved), stepped=stepped, batch=batch)
 
@@ -309,6 +292,16 @@ class KerasRun:
         self._trail = trail_of(
             saved, self._problem, self._engines.loop, builder.optimizer, builder.first_slots
         )
+
+
+def _ends(log: RunLog, limit: float | None, step: int, control: RunControl) -> bool:
+    """Return whether the user, or the `limit` of seconds, ends the run at a step."""
+    if (asked := control()) is not None:
+        log.reason = asked
+    # Not before the first steps, however long compiling took.
+    elif limit is not None and step > log.first_step and log.seconds >= limit:
+        log.reason = StopReason.TIME
+    return log.reason is not StopReason.STEPS
 
 
 def _numbers_of(final: Final) -> list[float]:

@@ -41,11 +41,15 @@ Mark = tuple[Position, list[Any]]
 """Where a run stood, and what its variables held there."""
 
 
+def _doubled(before: float, now: float) -> bool:
+    return now > before + abs(before)
+
+
 class Stretches:
     """Where the best stretch of a run began, whose steps cannot be repeated.
 
     What a single step has for a loss is then that of a batch, or of random numbers, and tells little: it is
-    the means of stretches that are compared.
+    the means of stretches that are compared, and a loss has risen only where it has doubled.
     """
 
     LENGTH = 50
@@ -80,11 +84,10 @@ class Stretches:
 
     def best(self) -> Mark | None:
         """Return where to go back to; ``None`` where the last steps are the best, and do not rise."""
-        tail = self._tail
-        if len(tail) and self._lowest < tail.mean():
+        tail, half = self._tail, len(self._tail) // 2
+        if half and self._best is not None and _doubled(self._lowest, tail.mean()):
             return self._best
-        half = len(tail) // 2
-        rises = half > 0 and tail[half:].mean() > tail[:half].mean()
+        rises = half > 0 and _doubled(tail[:half].max(), tail[half:].mean())
         return (self._begun if len(self._losses) else self._best) if rises else None
 
 

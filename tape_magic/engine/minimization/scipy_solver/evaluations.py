@@ -63,6 +63,8 @@ class Evaluations:
         The leaves that have one, as a vector; all leaves for a method that takes no gradient.
     made
         What the next run can use again; ``None`` while nothing is compiled.
+    program
+        The program where it runs in Python; else ``None``.
     require
         Finds the loss, or the residuals, among what the program computes.
     stopped
@@ -76,7 +78,7 @@ class Evaluations:
         self.require = require_residuals if method.residuals else require_loss
         self._ladder = Ladder(problem.settings.engine)
         self._traced: Traced | None = None
-        self._program: EagerProgram | None = None
+        self.program: EagerProgram | None = None
         self._backend: Backend | None = None
         self._at: Vector | None = None
         self.connected: Sequence[bool] = ()
@@ -140,27 +142,6 @@ class Evaluations:
         """Leave the variables and the program's names at a vector; return its last expression's value."""
         return self._running.finish(x)
 
-    def at_rest(self, x: Vector) -> tuple[float, Vector | None]:
-        """Return the loss and its gradient at a vector, by the program's graph alone, or by the program."""
-        half_squares = bool(self._method.residuals)
-        if self._program is not None:
-            return _loss_of(self._program.compute, (), self.flat, x, half_squares=half_squares)
-        traced = self._traced_program
-        return _loss_of(lambda: traced.values()[0], traced.written, self.flat, x, half_squares=half_squares)
-
-    @property
-    def changed(self) -> list[Any]:
-        """The variables that an evaluation changes: those that are moved, and those that a graph assigns."""
-        return [*self.flat.variables, *(() if self._traced is None else self._traced.written)]
-
-    def recorded(self) -> LossRecord:
-        """Return the operations of an evaluation at the variables as they are."""
-        if self._program is None:
-            return record_of(self._traced_program.concrete, ())
-        recorder = Recorder()
-        with recorder.listening(), _watching(self.flat):
-            return LossRecord(recorder, self._program.compute())
-
     def reconsider(self, waiter: CompileWaiter) -> None:
         """Change the engine where that pays, between two calls.
 
@@ -170,7 +151,8 @@ class Evaluations:
             self._running.reconsider(self._at, waiter)
 
     @property
-    def _traced_program(self) -> Traced:
+    def traced(self) -> Traced:
+        """The program as a graph, where it does not run in Python."""
         assert self._traced is not None
         return self._traced
 
@@ -184,7 +166,7 @@ class Evaluations:
     def start(self, ready: Callable[[], Vector], waiter: CompileWaiter) -> Vector:
         """Compile for the fastest engine that runs the program, and call each function once.
 
-        A run that is stopped while it waits can be evaluated by :meth:`at_rest`, and finished.
+        A run that is stopped while it waits can be evaluated by :func:`at_rest`, and finished.
 
         Parameters
         ----------
@@ -208,7 +190,7 @@ class Evaluations:
             self._ladder.climb(attempts, self._problem.run_alone)
         except StopRequested:
             # Nothing is laid out for SciPy any more: a report takes the loss and its gradient only.
-            nothing = Functions(self._traced_program, self.flat, (), order[0], waiter)
+            nothing = Functions(self.traced, self.flat, (), order[0], waiter)
             self._run_graph(Choice(nothing, None, still_compiling(order[0])))
             self.stopped = True
         return ready() if self._at is None else self._at  # each function was called at the start
@@ -226,7 +208,7 @@ class Evaluations:
         with trace_failures(self._problem.program):
             if self._traced is None:
                 self._trace(waiter)
-        traced, start = self._traced_program, ready()
+        traced, start = self.traced, ready()
         with compile_failures(engine, traced.line_of):
             choice = self._choice(engine, waiter)
             self._run_graph(choice)
@@ -259,7 +241,7 @@ class Evaluations:
         self.flat = Flat([leaf for leaf, has in zip(self._problem.leaves, connected, strict=True) if has])
 
     def _functions(self, engine: str, waiter: CompileWaiter) -> Functions:
-        return Functions(self._traced_program, self.flat, self.kinds, engine, waiter)
+        return Functions(self.traced, self.flat, self.kinds, engine, waiter)
 
     def _choice(self, engine: str, waiter: CompileWaiter) -> Choice:
         """Return the functions to begin with, and with them whether XLA may take over."""
@@ -270,18 +252,18 @@ class Evaluations:
             return Choice(functions, None, ANEW)
         if settings.seed is not None:
             return Choice(functions, None, SEEDED)
-        if refusal := refusal_of(partial(refuse_large_graph, self._traced_program, functions.size)):
+        if refusal := refusal_of(partial(refuse_large_graph, self.traced, functions.size)):
             return Choice(functions, None, refusal)
         # Without a reference to this run, since the next run of the cell uses the choice again.
-        lay_out = partial(Functions, self._traced_program, self.flat, self.kinds, "xla")
+        lay_out = partial(Functions, self.traced, self.flat, self.kinds, "xla")
         return Choice(functions, lay_out, EARLY)
 
     def _run_graph(self, choice: Choice) -> None:
-        self._backend = GraphBackend(self._problem, self._traced_program, self.flat, choice)
+        self._backend = GraphBackend(self._problem, self.traced, self.flat, choice)
 
     def _run_eagerly(self) -> None:
         self._traced = self._backend = None
-        self._program = program = EagerProgram(self._problem, self.require)
+        self.program = program = EagerProgram(self._problem, self.require)
         recorder = Recorder()
         with recorder.listening():
             connected = program.start(gradient=self._method.gradient)
@@ -291,7 +273,7 @@ class Evaluations:
 
     def _take_up(self, made: CompiledFunctions) -> None:
         """Go on with what an earlier run compiled."""
-        self._traced, self.flat, self.connected = made.traced, made.flat, made.connected
+        self.traced, self.flat, self.connected = made.traced, made.flat, made.connected
         self._problem.settle(made.traced.variables)
         self._problem.note_steps(lines_of_steps(made.traced))
         self._problem.begin()
@@ -324,20 +306,34 @@ def _watching(flat: Flat) -> Iterator[Any]:
         yield tape
 
 
-def _loss_of(
-    compute: Callable[[], Any], written: Sequence[Any], flat: Flat, x: Vector, *, half_squares: bool
-) -> tuple[float, Vector | None]:
-    """Return the loss and its gradient at a vector, for least squares half the sum of the squares.
+def written_by(evaluations: Evaluations) -> Sequence[Any]:
+    """Return the variables that the program's graph assigns itself."""
+    return evaluations.traced.written if evaluations.program is None else ()
 
-    What the program itself has `written` is put back. The gradient is ``None`` where an operation has none.
+
+def recorded(evaluations: Evaluations) -> LossRecord:
+    """Return the operations of an evaluation at the variables as they are."""
+    if evaluations.program is None:
+        return record_of(evaluations.traced.concrete, ())
+    recorder = Recorder()
+    with recorder.listening(), _watching(evaluations.flat):
+        return LossRecord(recorder, evaluations.program.compute())
+
+
+def at_rest(evaluations: Evaluations, x: Vector) -> tuple[float, Vector | None]:
+    """Return the loss and its gradient at a vector, by the program or its graph alone.
+
+    For least squares, the loss is half the sum of the squares. What a graph assigns itself is put back. The
+    gradient is ``None`` where an operation has none.
     """
     import tensorflow as tf
 
+    flat, program, written = evaluations.flat, evaluations.program, written_by(evaluations)
     flat.assign(x)
     before = read_all(written)
     with _watching(flat) as tape:
-        loss = compute()
-        if half_squares:
+        loss = evaluations.traced.values()[0] if program is None else program.compute()
+        if evaluations.require is require_residuals:
             loss = 0.5 * tf.reduce_sum(tf.square(tf.cast(loss, tf.float64)))
     assign_all(zip(written, before, strict=True))
     try:

@@ -9,7 +9,7 @@ import numpy as np
 
 from tape_magic.engine.minimization.log import RunLog
 from tape_magic.engine.minimization.problem import Problem
-from tape_magic.engine.minimization.scipy_solver.evaluations import Evaluations
+from tape_magic.engine.minimization.scipy_solver.evaluations import Evaluations, at_rest, recorded, written_by
 from tape_magic.engine.minimization.scipy_solver.vector import Vector
 from tape_magic.engine.minimization.undone import Unsafe, asked_by, known_of, undone
 from tape_magic.engine.process.interrupts import assign_all
@@ -41,7 +41,7 @@ class SolverProbe:
 
     def evaluate(self, batch: Sequence[Any] | None = None) -> LossAt:
         """Return loss and gradients at the variables as they are."""
-        loss, gradient = self._evaluations.at_rest(self._flat.read())
+        loss, gradient = at_rest(self._evaluations, self._flat.read())
         assert gradient is not None, "an operation has no gradient"
         return LossAt(loss, [np.array(part) for part in self._flat.parts(gradient)])
 
@@ -72,7 +72,7 @@ class SolverProbe:
 
     def record(self, batch: Sequence[Any] | None = None) -> LossRecord:
         """Return the operations of an evaluation at the variables as they are."""
-        return self._evaluations.recorded()
+        return recorded(self._evaluations)
 
 
 def findings_of(
@@ -83,7 +83,7 @@ def findings_of(
         return ()
     in_python = evaluations.engine == "eager"
     try:
-        with undone(problem, evaluations.changed, in_python=in_python):
+        with undone(problem, [*evaluations.flat.variables, *written_by(evaluations)], in_python=in_python):
             return find(_facts(problem, log, evaluations, SolverProbe(evaluations, failed)))
     except Unsafe as error:
         return find(_facts(problem, log, evaluations, error))

@@ -13,7 +13,7 @@ from tape_magic.engine.minimization.log import Minimized, RunLog
 from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.minimization.reuse import LoopCache
 from tape_magic.engine.minimization.scipy_methods import Method, check_settings
-from tape_magic.engine.minimization.scipy_solver.evaluations import Evaluations
+from tape_magic.engine.minimization.scipy_solver.evaluations import Evaluations, at_rest
 from tape_magic.engine.minimization.scipy_solver.findings import findings_of
 from tape_magic.engine.minimization.scipy_solver.functions import CompiledFunctions
 from tape_magic.engine.minimization.scipy_solver.iterations import Iterations, RunObserver, SolverOutcome
@@ -87,7 +87,7 @@ class ScipyRun:
         """Return the outcome of a run that the user has stopped before SciPy was called."""
         log, evaluations = self._log, self._evaluations
         log.reason = control() or StopReason.INTERRUPTED
-        loss, gradient = evaluations.at_rest(start)
+        loss, gradient = at_rest(evaluations, start)
         log.note(0, [loss, *evaluations.tracked_at(start)])
         return SolverOutcome(Point(start, loss, gradient), "")
 

@@ -196,10 +196,11 @@ def test_the_best_stretch() -> None:
     low, high = [9.0] + [1.0] * 49, [2.0] * 50
     for losses, step in (
         ((high, low, [3.0, 40.0, 500.0]), 50),
-        ((low, high, [3.0, 40.0]), 0),
+        ((low, high, [3.0, 400.0]), 0),
         ((high, low, [0.5, 0.4, 0.3]), None),
         (([5.0, 70.0, 900.0, math.inf],), 0),
         (([5.0, 4.0, math.nan],), None),
+        (([1.0, 1.8],), None),  # one batch is no other
         (([],), None),
     ):
         mark = after(*losses).best()
