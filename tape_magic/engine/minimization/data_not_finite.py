@@ -48,7 +48,13 @@ class TakenBatch:
     located: Located
 
 
-def cause_in_data(problem: Problem, require: Require, what: str, batch: TakenBatch | None = None) -> str:
+def cause_in_data(
+    problem: Problem,
+    require: Require,
+    what: str,
+    batch: TakenBatch | None = None,
+    ready: Callable[[], Any] | None = None,
+) -> str:
     """Return which data made the loss or a gradient infinite or NaN; empty where none did.
 
     Parameters
@@ -61,11 +67,15 @@ def cause_in_data(problem: Problem, require: Require, what: str, batch: TakenBat
         ``loss`` or ``gradient``: what was not finite.
     batch
         The batch of the step; ``None`` without data.
+    ready
+        Called before the program runs, where there are such data.
     """
     places = _places(problem, batch)
     found = _arrays_in(places)
     if not found or len(found) > MOST:
         return ""
+    if ready is not None:
+        ready()
     try:
         return _Trials(problem, require, what, places, found).cause(batch)
     except Exception:  # the program's own, of a run that it does not take

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -229,11 +229,13 @@ class RunLog:
         here = epochs.whole and len(epochs) and epochs.steps[-1] == self.series[0].steps[-1]
         return float(epochs.loss[-1]) if here else math.inf
 
-    def explain_divergence(self, require: Require, batch: TakenBatch | None = None) -> None:
+    def explain_divergence(
+        self, require: Require, batch: TakenBatch | None = None, ready: Callable[[], Any] | None = None
+    ) -> None:
         """Find out whether data made a value that is not finite; see :func:`cause_in_data`."""
         lost = self.divergence
         if lost is not None:
-            cause = cause_in_data(self._problem, require, lost.what, batch)
+            cause = cause_in_data(self._problem, require, lost.what, batch, ready)
             self.divergence = replace(lost, cause=cause)
 
     # -- the report --------------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ from tape_magic.engine.minimization.series import Series
 from tape_magic.engine.minimization.settings import DEFAULT_OPTIMIZER
 from tape_magic.engine.minimization.steppers import method_name
 from tape_magic.engine.minimization.stop_rules import GO, GRADIENT_LOST, LOSS_LOST, REASONS
+from tape_magic.engine.process.interrupts import assign_all
 from tape_magic.engine.program.random_states import RandomStates
 from tape_magic.engine.tracing.loss import require_loss
 from tape_magic.engine.values.tensors import read_all
@@ -193,11 +194,16 @@ class KerasRun:
         if cursor is not None:
             self._met = TakenBatch(cursor.named(cursor.any()), cursor.locator())
 
-    def _note_failure(self, *, stepped: bool) -> None:
-        """Note where the run diverged, here or one step further where it `stepped`, and whether by its data."""
-        self._log.explain_divergence(require_loss, self._met)
-        batch = None if self._met is None else list(self._met.parts.values())
-        self._failure = Failure(read_all(self._engines.loop.moved), stepped=stepped, batch=batch)
+    def _note_failure(self, *, stepped: bool, evaluated: bool = False) -> None:
+        """Note where the run diverged, here or one step on where it `stepped`, and whether data made it.
+
+        Unless the program was `evaluated` here, what it counts itself is counted for that.
+        """
+        loop, met = self._engines.loop, self._met
+        values, batch = read_all(loop.moved), None if met is None else list(met.parts.values())
+        self._failure = Failure(values, stepped=stepped, batch=batch)
+        self._log.explain_divergence(require_loss, met, None if evaluated else loop.final)
+        assign_all(zip(loop.moved, values, strict=True))
 
     def _back_to(self, step: int, chunk: Chunk) -> Position:
         repeated = self._engines.loop.return_to(step, chunk)
@@ -241,7 +247,7 @@ class KerasRun:
                 chunk = Chunk(position, verdict, (nothing(),) * len(log.series), loss, position.step - 1)
                 position = self._recovered(position.step - 1, chunk, stepped=True)
             else:
-                self._note_failure(stepped=False)
+                self._note_failure(stepped=False, evaluated=True)
                 position = self._to_lowest(position, _numbers_of(final))
             if position is not ended:
                 self._save(position)

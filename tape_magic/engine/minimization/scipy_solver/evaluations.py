@@ -273,7 +273,7 @@ class Evaluations:
 
     def _take_up(self, made: CompiledFunctions) -> None:
         """Go on with what an earlier run compiled."""
-        self.traced, self.flat, self.connected = made.traced, made.flat, made.connected
+        self._traced, self.flat, self.connected = made.traced, made.flat, made.connected
         self._problem.settle(made.traced.variables)
         self._problem.note_steps(lines_of_steps(made.traced))
         self._problem.begin()
