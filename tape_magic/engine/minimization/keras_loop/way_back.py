@@ -83,7 +83,7 @@ class Stretches:
         self._tail = np.concatenate([self._tail, finite])[-self.LENGTH :]
 
     def best(self) -> Mark | None:
-        """Return where to go back to; ``None`` where the last steps are the best, and do not rise."""
+        """Return where to go back to; ``None`` where the last losses are not twice as high as before."""
         tail, half = self._tail, len(self._tail) // 2
         if half and self._best is not None and _doubled(self._lowest, tail.mean()):
             return self._best
