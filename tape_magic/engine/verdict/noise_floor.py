@@ -22,8 +22,8 @@ FEWEST, MOST = 32, 3000
 """The fewest steps to compare, and the most to take."""
 
 ERRORS, ENOUGH, STRETCHES = 3.0, 4, 8
-"""So many standard errors lie between the losses at both rates. They come from the means of epochs, which have
-all rows, where there are so many epochs; else from those of so many stretches."""
+"""So many standard errors lie between the losses at both rates. They come from the means of epochs, which
+have all rows, where there are so many epochs; else from those of so many stretches."""
 
 BATCHES, SIGNAL = 16, 0.6
 """How many batches are asked for their gradients, and the most that these have in common: the square of their

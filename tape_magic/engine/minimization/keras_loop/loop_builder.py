@@ -324,13 +324,13 @@ def build_loop_options(
     by_epoch
         Whether the best is kept by the means of epochs.
     """
-    limits = [problem.limits.get(id(leaf.value), (None, None)) for leaf in connected]
+    lower, upper = zip(*(problem.limits.get(id(leaf.value), (None, None)) for leaf in connected), strict=True)
     return LoopOptions(
         Rules.of(problem.settings, searches=bool(method_name(optimizer))),
         problem.settings.keep == "best",
         by_epoch,
-        tuple(low for low, _ in limits),
-        tuple(high for _, high in limits),
+        lower,
+        upper,
         careful=not repeatable,
     )
 
