@@ -19,7 +19,7 @@ from tape_magic.engine.minimization.series import Series
 from tape_magic.engine.static_analysis import side_effects
 from tape_magic.engine.tracing.traced import Require
 from tape_magic.engine.values.copies import lasting_array
-from tape_magic.results.epochs import Epochs, shown_means
+from tape_magic.results.epochs import shown_means
 from tape_magic.results.findings import Finding
 from tape_magic.results.minimum import Divergence, MinimizeResult, StopReason, VariableChange
 from tape_magic.results.steps import Step
@@ -100,7 +100,7 @@ class RunLog:
     def over_data(self, steps_per_epoch: int | None) -> None:
         """Record a run over data, with as many batches in an epoch, if that is known."""
         self.steps_per_epoch = steps_per_epoch
-        self.means = RunningMeans(len(self.series), steps_per_epoch)
+        self.means = RunningMeans(self._track, steps_per_epoch)
 
     def data_over(self) -> None:
         """Note that there are no more data: the last epoch is finished."""
@@ -154,7 +154,9 @@ class RunLog:
 
     @property
     def lowest(self) -> tuple[int, float]:
-        """The step of the lowest loss, and that loss; the first that there is where none is finite."""
+        """The step of the lowest loss, or the end of the best epoch, and the loss."""
+        if self.means is not None and (means := self.means.shown()[0]) is not None:
+            return int(means.steps[means.best]), float(means.loss[means.best])
         steps, losses = self.series[0].thinned()
         # The start may be the one value that is not finite: then it is the best there is.
         finite = np.where(np.isfinite(losses), losses, np.inf) if len(losses) > 1 else losses
@@ -199,7 +201,7 @@ class RunLog:
         small = [leaf for leaf in leaves if math.prod(leaf.shape) <= SMALL][:SHOWN]
         pairs = zip(self._track, tracked, strict=True)
         last = {name: float(one.values[-1]) for name, one in pairs if len(one)}
-        means, drawn = self._means()
+        means, drawn = (None, None) if self.means is None else self.means.shown()
         if means is not None:
             step = replace(step, loss=float(means.loss[-1]), best_loss=float(means.loss[means.best]))
             last = {name: float(values[-1]) for name, values in means.tracked.items()}
@@ -213,21 +215,6 @@ class RunLog:
             read_history=lambda: (loss.steps, loss.values),
             read_variables=lambda: {leaf.name: array_of(leaf.value) for leaf in small},
         )
-
-    def _means(self) -> tuple[Epochs | None, Epochs | None]:
-        """Return the means to show in numbers and in pictures; ``None`` where each is that of one step."""
-        if self.means is None or self.steps_per_epoch == 1:
-            return None, None
-        epochs, stretches = self.means.read(self._track)
-        return shown_means(epochs), shown_means(stretches or epochs)
-
-    @property
-    def epoch_here(self) -> float:
-        """The mean of the epoch that ends where the run does; an infinity where none does."""
-        assert self.means is not None
-        epochs, _ = self.means.read(self._track)
-        here = epochs.whole and len(epochs) and epochs.steps[-1] == self.series[0].steps[-1]
-        return float(epochs.loss[-1]) if here else math.inf
 
     def explain_divergence(
         self, require: Require, batch: TakenBatch | None = None, ready: Callable[[], Any] | None = None
@@ -269,17 +256,14 @@ class RunLog:
         (steps, history), *tracked = [series.thinned() for series in self.series]
         best_step, best_loss = self.lowest
         left = self.averaged if self.put_back is None else self.put_back[1]
-        epochs, stretches = (None, None) if self.means is None else self.means.read(self._track)
-        means = shown_means(epochs)
-        if means is not None:
-            best_step, best_loss = int(means.steps[means.best]), float(means.loss[means.best])
+        epochs, stretches = (None, None) if self.means is None else self.means.read()
         kept_best = self.put_back is not None
         if self.divergence is not None:
             values_of = int(steps[-1]) if self.put_back is None else self.put_back[0]
             self.divergence = replace(self.divergence, values_of=values_of)
             kept_best = values_of == best_step and kept_best
-        elif means is not None:
-            left = float(means.loss[means.best if kept_best else -1])
+        elif (means := shown_means(epochs)) is not None:
+            left = best_loss if kept_best else float(means.loss[-1])
         return MinimizeResult(
             loss_name=problem.shown_name,
             loss=float(history[-1]) if left is None else left,

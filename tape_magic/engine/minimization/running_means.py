@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from tape_magic.results.epochs import Epochs
+from tape_magic.results.epochs import Epochs, shown_means
 
 STRETCHES, FEWEST = 16, 4
 """The most stretches of a run that has not finished its second epoch, and the fewest steps of one."""
@@ -35,8 +36,8 @@ class RunningMeans:
 
     Parameters
     ----------
-    series
-        The number of values of a step: the loss, and what is tracked.
+    names
+        What is tracked beside the loss.
     steps_per_epoch
         Batches in an epoch; ``None`` where only its end tells.
 
@@ -46,10 +47,10 @@ class RunningMeans:
         Whether the data are over, so that the last epoch is finished.
     """
 
-    def __init__(self, series: int, steps_per_epoch: int | None) -> None:
-        self._length = steps_per_epoch
+    def __init__(self, names: Sequence[str], steps_per_epoch: int | None) -> None:
+        self._names, self._length = names, steps_per_epoch
         # Both kinds of rows have four columns before the values.
-        self._epochs, self._pieces, self._last = (np.zeros((0, 4 + series)) for _ in range(3))
+        self._epochs, self._pieces, self._last = (np.zeros((0, 5 + len(names))) for _ in range(3))
         self.over = False
 
     def extend(self, steps: _Array, places: _Array, values: _Array) -> None:
@@ -62,7 +63,7 @@ class RunningMeans:
         places
             The epoch of each batch, its place in it, and its rows, (steps, 3).
         values
-            (steps, series).
+            The loss and what is tracked, (steps, 1 + names).
         """
         if not len(steps):
             return
@@ -104,22 +105,35 @@ class RunningMeans:
         if arrays:
             self._epochs, self._pieces, self._last = (_picked(array, columns) for array in arrays)
 
-    def read(self, names: Sequence[str]) -> tuple[Epochs, Epochs | None]:
+    def shown(self) -> tuple[Epochs | None, Epochs | None]:
+        """Return the means to show in numbers and in pictures; ``None`` where each is that of one step."""
+        if self._length == 1:
+            return None, None
+        epochs, stretches = self.read()
+        return shown_means(epochs), shown_means(stretches or epochs)
+
+    def mean_at(self, step: int) -> float:
+        """Return the mean of the epoch that ends at a step; an infinity where none does."""
+        epochs, _ = self.read()
+        ends = epochs.whole and len(epochs) and epochs.steps[-1] == step
+        return float(epochs.loss[-1]) if ends else math.inf
+
+    def read(self) -> tuple[Epochs, Epochs | None]:
         """Return the means of epochs, and the means of equal stretches where fewer than two are finished.
 
-        Where none is finished, both are those of stretches. `names` are those of what is tracked.
+        Where none is finished, both are those of stretches.
         """
         groups, pieces = self._with(self._last)
         finished = len(groups)
         if finished and not self.over and groups[-1, _LAST] + 1 != self._length:
             finished -= 1  # the last one goes on
-        epochs = _means(groups[:finished], groups[:finished, _ID] + 1, names)
+        epochs = _means(groups[:finished], groups[:finished, _ID] + 1, self._names)
         if finished > 1 or not len(pieces):
             return epochs, None
         stretches = _stretches(pieces)
         ones = np.ones(len(stretches))
         first = ones if self._length is None else (stretches[:, _END] - 1) // self._length + 1
-        drawn = _means(stretches, first, names, whole=False)
+        drawn = _means(stretches, first, self._names, whole=False)
         return (epochs if finished else drawn), drawn
 
     def _with(self, rows: _Array) -> tuple[_Array, _Array]:

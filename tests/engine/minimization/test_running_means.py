@@ -36,12 +36,12 @@ class Run:
 
 
 def fed(run: Run, length: int | None, cuts: Sequence[int] = (), resumed: int = 0) -> RunningMeans:
-    means = RunningMeans(2, length)
+    means = RunningMeans(NAMES, length)
     for start, end in zip([0, *cuts], [*cuts, len(run.steps)], strict=True):
         run.feed(means, start, end)
         if end == resumed:
             arrays = [array.copy() for array in means.arrays]
-            means = RunningMeans(2, length)
+            means = RunningMeans(NAMES, length)
             means.restore(arrays, [0, 1])
     return means
 
@@ -55,7 +55,7 @@ def same(one: Epochs | None, other: Epochs | None) -> bool:
 
 def test_the_mean_of_an_epoch_is_that_of_its_rows() -> None:
     run = Run(23, 5)
-    epochs, stretches = fed(run, 5).read(NAMES)
+    epochs, stretches = fed(run, 5).read()
     assert stretches is None
     assert epochs.epoch.tolist() == [1, 2, 3, 4]
     assert epochs.steps.tolist() == [5, 10, 15, 20]
@@ -74,8 +74,8 @@ def test_the_mean_of_an_epoch_is_that_of_its_rows() -> None:
 )
 def test_chunks_and_cuts_do_not_change_a_bit(steps: int, length: int, cuts: set[int]) -> None:
     run, inside = Run(steps, length), sorted(cut for cut in cuts if cut < steps)
-    whole = fed(run, length).read(NAMES)
-    parts = fed(run, length, inside, inside[0] if inside else 0).read(NAMES)
+    whole = fed(run, length).read()
+    parts = fed(run, length, inside, inside[0] if inside else 0).read()
     assert all(map(same, whole, parts))
 
 
@@ -85,7 +85,7 @@ def test_chunks_and_cuts_do_not_change_a_bit(steps: int, length: int, cuts: set[
 def test_without_an_epoch_there_are_equal_stretches(steps: int, stretches: int) -> None:
     """Each is as long as another, but for one step, and past 4,096 steps for a hundredth."""
     run = Run(steps, 10**6)
-    means, drawn = fed(run, 10**6).read(NAMES)
+    means, drawn = fed(run, 10**6).read()
     assert same(means, drawn)
     assert (len(means), means.whole) == (stretches, False)
     assert len(means) <= STRETCHES
@@ -99,7 +99,7 @@ def test_without_an_epoch_there_are_equal_stretches(steps: int, stretches: int) 
 
 def test_after_one_epoch_there_are_both() -> None:
     run = Run(75, 50)
-    epochs, stretches = fed(run, 50).read(NAMES)
+    epochs, stretches = fed(run, 50).read()
     assert (epochs.steps.tolist(), epochs.whole) == ([50], True)
     assert stretches is not None
     assert (len(stretches), stretches.steps[-1], stretches.epoch[0], stretches.epoch[-1]) == (16, 75, 1, 2)
@@ -108,9 +108,9 @@ def test_after_one_epoch_there_are_both() -> None:
 def test_an_epoch_of_unknown_length_ends_with_the_next_or_with_the_data() -> None:
     run = Run(20, 5)
     means = fed(run, None)
-    assert means.read(NAMES)[0].steps.tolist() == [5, 10, 15]
+    assert means.read()[0].steps.tolist() == [5, 10, 15]
     means.over = True
-    assert means.read(NAMES)[0].steps.tolist() == [5, 10, 15, 20]
+    assert means.read()[0].steps.tolist() == [5, 10, 15, 20]
 
 
 def test_the_last_steps_can_be_taken_back() -> None:
@@ -118,48 +118,48 @@ def test_the_last_steps_can_be_taken_back() -> None:
     means = fed(run, 5)
     means.over = True
     means.drop_from(19)
-    assert means.read(NAMES)[0].steps.tolist() == [5, 10, 15]
+    assert means.read()[0].steps.tolist() == [5, 10, 15]
     run.feed(means, 18, 20)  # in place of the same steps
-    assert same(means.read(NAMES)[0], fed(run, 5).read(NAMES)[0])
+    assert same(means.read()[0], fed(run, 5).read()[0])
 
 
 @pytest.mark.parametrize("back", [0, 3, 5, 10, 13])
 def test_a_run_that_goes_far_back_knows_the_epochs_that_it_has_wholly(back: int) -> None:
     run, means = Run(30, 5), fed(Run(30, 5), 5)
     means.drop_from(back)
-    assert means.read(NAMES)[0].steps.tolist() == [5, 10][: back // 5]
+    assert means.read()[0].steps.tolist() == [5, 10][: back // 5]
     run.feed(means, back, 30)
     known = [5, 10, 15, 20, 25, 30]
-    assert means.read(NAMES)[0].steps.tolist() == [end for end in known if not end - 5 < back < end]
+    assert means.read()[0].steps.tolist() == [end for end in known if not end - 5 < back < end]
 
 
 def test_a_run_that_goes_on_from_one_without_sums_begins_with_its_next_epoch() -> None:
-    run, means = Run(20, 5), RunningMeans(2, 5)
+    run, means = Run(20, 5), RunningMeans(NAMES, 5)
     run.feed(means, 7, 9)
     run.feed(means, 9, 20)
-    epochs, _ = means.read(NAMES)
+    epochs, _ = means.read()
     assert (epochs.epoch.tolist(), epochs.steps.tolist()) == ([3, 4], [15, 20])
     assert epochs.loss[0] == pytest.approx(run.mean(10, 15), rel=1e-14)
 
 
 def test_a_scalar_that_was_not_tracked_has_no_mean_before_its_next_epoch() -> None:
-    run, earlier, means = Run(15, 5), RunningMeans(1, 5), RunningMeans(2, 5)
+    run, earlier, means = Run(15, 5), RunningMeans((), 5), RunningMeans(NAMES, 5)
     earlier.extend(run.steps[:7], run.places[:7], run.values[:7, :1])
     means.restore(earlier.arrays, [0, None])
     run.feed(means, 7, 15)
-    epochs, _ = means.read(NAMES)
+    epochs, _ = means.read()
     assert same(Epochs(epochs.epoch, epochs.steps, epochs.loss, {"error": epochs.loss}), _losses(run))
     assert np.isnan(epochs.tracked["error"]).tolist() == [True, True, False]
 
 
 def _losses(run: Run) -> Epochs:
-    epochs, _ = fed(run, 5).read(NAMES)
+    epochs, _ = fed(run, 5).read()
     return Epochs(epochs.epoch, epochs.steps, epochs.loss, {"error": epochs.loss})
 
 
 def test_a_batch_without_rows_does_not_count() -> None:
-    means = RunningMeans(2, 2)
+    means = RunningMeans(NAMES, 2)
     places = np.array([[0, 0, 4], [0, 1, 0], [1, 0, 0], [1, 1, 0]])
     means.extend(np.arange(4), places, np.array([[3.0, 1.0], [9.0, 9.0], [9.0, 9.0], [9.0, 9.0]]))
-    epochs, _ = means.read(NAMES)
+    epochs, _ = means.read()
     np.testing.assert_array_equal(epochs.loss, [3.0, np.nan])

@@ -81,8 +81,7 @@ class LoopBuilder:
         self, problem: Problem, continuation: Continuation, cursor: DataCursor | None, limit: int
     ) -> None:
         self._problem, self._continuation = problem, continuation
-        self._cursor, self._limit = cursor, limit
-        made = continuation.made
+        self._cursor, self._limit, made = cursor, limit, continuation.made
         keeps = problem.settings.keep == "best"
         self._by_epoch = keeps and cursor is not None and cursor.feed.steps_per_epoch != 1
         self.made = made if made and made.takes(self._inputs, by_epoch=self._by_epoch) else None

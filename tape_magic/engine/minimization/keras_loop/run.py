@@ -23,7 +23,7 @@ from tape_magic.engine.minimization.keras_loop.continuation import (
 from tape_magic.engine.minimization.keras_loop.default_optimizer import reason_for
 from tape_magic.engine.minimization.keras_loop.engines import Engines
 from tape_magic.engine.minimization.keras_loop.findings import findings_of
-from tape_magic.engine.minimization.keras_loop.last_values import leave_averages, put_back
+from tape_magic.engine.minimization.keras_loop.last_values import better_values, leave_averages, put_back
 from tape_magic.engine.minimization.keras_loop.loop_builder import LoopBuilder
 from tape_magic.engine.minimization.keras_loop.probe import Failure
 from tape_magic.engine.minimization.keras_loop.protocol import Chunk, Final
@@ -113,7 +113,7 @@ class KerasRun:
                 self._continuation.save(self._saved(position))
             with contextlib.suppress(StopRequested):
                 engines.reconsider(position, _expected_end(position.step, log.limit, open_end=open_end))
-        if self._data_are_over(position):
+        if cursor is not None and (cursor.over or position.step == cursor.feed.total):
             log.data_over()
         self._save(position)
         before = read_all(engines.loop.kept)
@@ -171,9 +171,6 @@ class KerasRun:
         return position
 
     # -- the end -------------------------------------------------------------------------------------
-
-    def _data_are_over(self, position: Position) -> bool:
-        return self._cursor is not None and (self._cursor.over or position.step == self._cursor.feed.total)
 
     def _stopped(self, chunk: Chunk) -> Position:
         """Go back to the step that a rule speaks of, after a chunk that the rule ended."""
@@ -273,16 +270,10 @@ class KerasRun:
         """Put the values at the lowest loss back, if that was asked for and is not where the run ended."""
         if self._problem.settings.keep != "best" or not position.best:
             return
-        lowest, *values = position.best
-        by_epoch = self._engines.loop.options.by_epoch
-        here = self._log.epoch_here if by_epoch else float(self._final.loss)
-        if not float(lowest) < here:
-            if by_epoch and here == math.inf:
-                self._problem.notes.append("--keep best goes by whole epochs, and none was finished")
-            return
-        self._log.put_back = self._log.lowest[0], float(lowest)
-        values = values[:-2] if by_epoch else values
-        self._final = put_back(self._problem, self._engines.loop, values)
+        log, loop = self._log, self._engines.loop
+        if better := better_values(self._problem, log, loop, position, float(self._final.loss)):
+            log.put_back = log.lowest[0], float(position.best[0])
+            self._final = put_back(self._problem, loop, better)
 
     # -- for later runs --------------------------------------------------------------------------------
 
