@@ -72,8 +72,11 @@ class Reversals:
         return f"{self.turned} of {STEPS - 1} further steps turn back"
 
 
-def reversals(facts: RunFacts) -> Reversals | None:
-    """Take steps, and return them; ``None`` once some go on in one direction, or are lost in rounding."""
+def reversals(facts: RunFacts, *, by_chance: bool = False) -> Reversals | None:
+    """Take steps, and return them; ``None`` once some go on in one direction, or are lost in rounding.
+
+    `by_chance` says that batches scatter, so that the first ones may go on as well as the last.
+    """
     probe, losses, turned, before = facts.probe, list[float](), 0, None
     assert probe is not None
     began, last, end = time.perf_counter(), probe.values(), probe.values()
@@ -83,7 +86,12 @@ def reversals(facts: RunFacts) -> Reversals | None:
         step = _vector(end) - _vector(last)
         lost = not taken and all(map(_is_lost, facts.leaves, last, end))
         turned += before is not None and float(step @ before) < 0
-        if lost or len(losses) <= taken or taken - turned > STRAIGHT * taken or facts.clock.left <= 0:
+        if (
+            lost
+            or len(losses) <= taken
+            or taken - turned > STRAIGHT * (STEPS - 1 if by_chance else taken)
+            or facts.clock.left <= 0
+        ):
             return None
         before = step
     seconds = (time.perf_counter() - began) / STEPS

@@ -46,7 +46,7 @@ def look(facts: RunFacts) -> Iterator[Finding]:
         return
     batches = list(probe.batches(BATCHES))
     noise = _signal(facts, probe, batches) < SIGNAL
-    back = None if noise else reversals(facts)
+    back = None if noise else reversals(facts, by_chance=True)
     if not (noise or back):
         return
     probe.back()

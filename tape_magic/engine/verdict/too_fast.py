@@ -10,7 +10,8 @@ from tape_magic.engine.verdict.words import number
 from tape_magic.results.findings import Finding, FindingKind
 
 FALLS, GROWS = 1 / 3, 1 / 2
-"""A loss that falls by this share over these steps is on its way; one that grows by more runs away."""
+"""A loss that falls by the one share of what there is to gain is on its way over these steps; one that grows
+by the other runs away."""
 
 LIMIT = 0.9
 """The rate is at least this part of the largest stable one."""
@@ -54,6 +55,8 @@ def look(facts: RunFacts) -> Iterator[Finding]:
     midway, after = (float(there[:end][-LAST:].mean()) for end in (len(there) // 2, len(there)))
     arrives = midway - after <= STILL * abs(before)
     if not facts.worth(before, after) or not (arrives or fell(facts) <= LEVEL):
+        return
+    if begin - before > FALLS * (begin - after):
         return
     if limit is None:
         what = f"at a rate of {slower:g} the loss falls by {100 * (before - after) / abs(before):.0f} %"

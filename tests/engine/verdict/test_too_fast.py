@@ -74,7 +74,7 @@ def test_batches_that_scatter() -> None:
     s = np.sign(random.normal(size=64)).astype("float32")
     t, w = (2 * s + random.normal(size=64)).astype("float32"), tf.Variable(0.0)
     result = tape_magic.minimize(
-        lambda a, b: tf.reduce_mean((a * w - b) ** 2), None, "sgd", 640, lr=0.95, data=(s, t), batch=4, seed=1
+        lambda a, b: tf.reduce_mean((a * w - b) ** 2), None, "sgd", 960, lr=0.95, data=(s, t), batch=4, seed=1
     )
     (one,) = result.findings
     assert one.kind in (FindingKind.TOO_FAST, FindingKind.NOISE_FLOOR)
