@@ -43,6 +43,21 @@ def speed(facts: RunFacts) -> float:
     return float(fall / (steps[-1] - steps[0]) / max(abs(losses[-1]), 1e-300))
 
 
+def next_speed(facts: RunFacts, landscape: Landscape) -> float:
+    """Return the share of itself by which the next step lowers the loss, by its slope: without any scatter."""
+    loss, gradient = landscape.here
+    return float(-gradient @ _next_step(facts, landscape)) / max(abs(loss), 1e-300)
+
+
+def _next_step(facts: RunFacts, landscape: Landscape) -> Array:
+    assert facts.probe is not None
+    facts.probe.back()
+    facts.probe.step()
+    step: Array = flat(facts.probe.values()) - landscape.point
+    facts.probe.back()
+    return step
+
+
 def too_slow(facts: RunFacts, landscape: Landscape, way: Descent) -> Finding | None:
     """Find that the steps could be ten times as long, which every curvature on the way allows."""
     if facts.rate is None:
@@ -66,10 +81,7 @@ def _longer(facts: RunFacts, landscape: Landscape) -> float:
     For an optimizer that scales its steps, no curvature bounds the rate: the loss has to fall on all the way
     that :data:`AHEAD` longer steps would go, and in proportion to it.
     """
-    assert facts.probe is not None
-    facts.probe.back()
-    facts.probe.step()
-    step: Array = flat(facts.probe.values()) - landscape.point
+    step = _next_step(facts, landscape)
     loss, _ = landscape.here
     times, gain = 1.0, loss - landscape.along(step, AHEAD)[0]
     while times < MOST_TIMES:

@@ -103,6 +103,8 @@ def _slow_over_data(facts: RunFacts) -> Iterator[Finding]:
     landscape = Landscape.of(facts, most=MOST)
     if landscape is None:
         return
+    if pace.next_speed(facts, landscape) > SLOW:
+        return
     way = landscape.descend(SHARE * abs(landscape.here[0]))
     if way is None or not _matters(facts, landscape, way):
         return
