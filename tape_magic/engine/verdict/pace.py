@@ -44,7 +44,7 @@ def speed(facts: RunFacts) -> float:
 
 
 def next_speed(facts: RunFacts, landscape: Landscape) -> float:
-    """Return the share of itself by which the next step lowers the loss, by its slope: without any scatter."""
+    """Return the share of itself by which the next step lowers the loss, by its slope."""
     loss, gradient = landscape.here
     return float(-gradient @ _next_step(facts, landscape)) / max(abs(loss), 1e-300)
 
