@@ -43,6 +43,21 @@ def speed(facts: RunFacts) -> float:
     return float(fall / (steps[-1] - steps[0]) / max(abs(losses[-1]), 1e-300))
 
 
+def next_speed(facts: RunFacts, landscape: Landscape) -> float:
+    """Return the share of itself by which the next step lowers the loss, by its slope."""
+    loss, gradient = landscape.here
+    return float(-gradient @ _next_step(facts, landscape)) / max(abs(loss), 1e-300)
+
+
+def _next_step(facts: RunFacts, landscape: Landscape) -> Array:
+    assert facts.probe is not None
+    facts.probe.back()
+    facts.probe.step()
+    step: Array = flat(facts.probe.values()) - landscape.point
+    facts.probe.back()
+    return step
+
+
 def too_slow(facts: RunFacts, landscape: Landscape, way: Descent) -> Finding | None:
     """Find that the steps could be ten times as long, which every curvature on the way allows."""
     if facts.rate is None:
@@ -51,7 +66,8 @@ def too_slow(facts: RunFacts, landscape: Landscape, way: Descent) -> Finding | N
         rate = facts.rate * _longer(facts, landscape)
     else:
         curvature = max(landscape.largest, way.curvature)
-        rate = rounded_down(1 / curvature) if curvature > 0 else 0.0
+        scatter = 2 if facts.of_data else 1  # other batches curve more
+        rate = rounded_down(1 / curvature / scatter) if curvature > 0 else 0.0
     times = rate / facts.rate
     if times < TIMES:
         return None
@@ -66,10 +82,7 @@ def _longer(facts: RunFacts, landscape: Landscape) -> float:
     For an optimizer that scales its steps, no curvature bounds the rate: the loss has to fall on all the way
     that :data:`AHEAD` longer steps would go, and in proportion to it.
     """
-    assert facts.probe is not None
-    facts.probe.back()
-    facts.probe.step()
-    step: Array = flat(facts.probe.values()) - landscape.point
+    step = _next_step(facts, landscape)
     loss, _ = landscape.here
     times, gain = 1.0, loss - landscape.along(step, AHEAD)[0]
     while times < MOST_TIMES:

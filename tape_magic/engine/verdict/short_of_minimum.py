@@ -16,8 +16,12 @@ from tape_magic.results.minimum import StopReason
 MOST = 10_000
 """The most numbers for which an end is checked."""
 
-SHARE, SHARE_OF_SETTLED = 0.05, 0.2
-"""What is left is worth it from this share of the loss, and of what the run has gained."""
+SHARE, SHARE_OF_FLAT, SHARE_OF_SETTLED = 0.05, 0.01, 0.2
+"""What is left is worth it from this share of the loss, and of what the run has gained.
+
+Where a rule ended the run, its user was content with what a step changed: there it is less at a flat point,
+from which steps do not get away, and more at others.
+"""
 
 LEAST = 1e-3
 """What is left at a point where a run settled is worth it from this share of the loss, or of 1."""
@@ -73,7 +77,7 @@ def _settled(facts: RunFacts) -> Iterator[Finding]:
     if way is None:
         if _falls_from_flat(landscape, worth):
             yield _flat(facts, landscape, "it settled at a flat point", "start elsewhere")
-    elif way.steepest >= FLAT:
+    elif way.steepest >= FLAT and way.gain >= SHARE_OF_FLAT * _gained(facts, landscape):
         yield _flat(facts, landscape, "it settled at a flat point", "start elsewhere")
     elif way.gain >= SHARE_OF_SETTLED * _gained(facts, landscape):
         yield (
@@ -101,7 +105,7 @@ def _slow_over_data(facts: RunFacts) -> Iterator[Finding]:
     if facts.rate is None or pace.speed(facts) > SLOW:
         return
     landscape = Landscape.of(facts, most=MOST)
-    if landscape is None:
+    if landscape is None or pace.next_speed(facts, landscape) > SLOW:
         return
     way = landscape.descend(SHARE * abs(landscape.here[0]))
     if way is None or not _matters(facts, landscape, way):

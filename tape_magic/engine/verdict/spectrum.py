@@ -18,8 +18,8 @@ DESCENT_PRODUCTS = 24
 SAME = 0.02
 """By how much of itself, at most, two more products change what is known well enough."""
 
-SKEW, NOTHING = 0.1, 1e-4
-"""By which share of the largest a Hessian is not symmetric, and a direction leads to no other."""
+SKEW = 0.1
+"""By which share of the largest a Hessian is not symmetric."""
 
 Product = Callable[[Array], Array]
 """Takes a direction of length 1, and returns the Hessian times it."""
@@ -106,7 +106,7 @@ def lanczos(product: Product, gradient: Array, first: Array, most: int, error: f
         now = np.array([values[0], values[-1], found.gains.sum()])
         scale = np.array([found.largest, found.largest, now[2]])
         stays = len(basis) >= FEWEST and all(np.all(np.abs(now - one) <= SAME * scale) for one in before)
-        if stays or rest <= NOTHING * found.largest or len(basis) == min(most, first.size):
+        if stays or rest <= 10 * error * found.largest or len(basis) == min(most, first.size):
             return found
         before = [before[1], now]
         basis.append(image / rest)
