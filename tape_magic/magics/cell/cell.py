@@ -142,8 +142,7 @@ class Cell:
                 namespace[name] = hooks[name](namespace[name])
 
         lent = {HOOK: assigned} if hooks else {}
-        if tape is not None:
-            lent[_TAPE] = tape
+        lent |= {} if tape is None else {_TAPE: tape}
         kept = {name: namespace[name] for name in lent if name in namespace}
 
         def take_back() -> None:
