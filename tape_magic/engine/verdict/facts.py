@@ -40,7 +40,7 @@ class LossAt:
 
 @dataclass(frozen=True, eq=False)
 class Domain:
-    """Where a run could move its leaves.
+    """Where a run could move its leaves, and how closely it was to do so.
 
     Attributes
     ----------
@@ -51,12 +51,15 @@ class Domain:
     plain
         Whether the loss alone moves the leaves, and the program changes no variables itself: no weight
         decay, no constraint, no statistics, no random numbers of Keras's.
+    tolerance
+        What the rule for losses that settle takes for no change, as a share of the loss or of 1; 0 without.
     """
 
     start: Sequence[Array]
     lower: Sequence[Any]
     upper: Sequence[Any]
     plain: bool
+    tolerance: float
 
 
 class Probe(Protocol):

@@ -98,6 +98,8 @@ class Landscape:
         All numbers of the leaves in a row, where to look.
     travelled
         How far that is from the beginning of the run.
+    tolerance
+        See :class:`~tape_magic.engine.verdict.facts.Domain`.
     """
 
     def __init__(
@@ -112,6 +114,7 @@ class Landscape:
         self._probe, self._batches, self._clock, self._cost = probe, batches, clock, cost
         self._like = [(np.shape(value), value.dtype) for value in values]
         self.point = flat(values)
+        self.tolerance = domain.tolerance
         self.travelled = float(np.linalg.norm(self.point - flat(domain.start)))
         self._low = flat(_full(domain.lower, values, -np.inf))
         self._high = flat(_full(domain.upper, values, np.inf))

@@ -108,7 +108,8 @@ class LoopProbe:
             and not any(getattr(leaf.owner, "constraint", None) for leaf in loop.leaves)
         )
         start = [starts[id(leaf.value)] for leaf in loop.leaves]
-        return Domain(start, loop.options.lower, loop.options.upper, plain)
+        options = loop.options
+        return Domain(start, options.lower, options.upper, plain, options.rules.tol or 0.0)
 
     def evaluate(self, batch: Sequence[Any] | None = None) -> LossAt:
         """Return loss and gradients at the variables as they are."""
