@@ -125,6 +125,8 @@ class RunFacts:
         What was minimised over and has a gradient, and the values of these before the run.
     limits
         The lower and the upper bound of each leaf, an array or ``None``.
+    tolerance
+        What the rule for losses that settle takes for no change, as a share of the loss or of 1; 0 without.
     plain
         Whether the loss alone moves the leaves, and the program changes no variables itself: no weight decay,
         no constraint, no statistics, no random numbers of Keras's.
@@ -166,6 +168,7 @@ class RunFacts:
     leaves: Sequence[Leaf]
     start: Sequence[Array]
     limits: Sequence[tuple[Any, Any]]
+    tolerance: float
     plain: bool
     steps: Array
     losses: Array

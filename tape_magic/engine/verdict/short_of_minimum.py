@@ -69,7 +69,7 @@ def _settled(facts: RunFacts) -> Iterator[Finding]:
     if landscape is None:
         return
     loss, _ = landscape.here
-    worth = LEAST * max(1.0, abs(loss))
+    worth = max(LEAST, facts.tolerance) * max(1.0, abs(loss))
     if (saddle := _saddle(facts, landscape, worth)) is not None:
         yield saddle
         return

@@ -62,6 +62,7 @@ def _facts(
     )
     return RunFacts(
         **known_of(problem, loop.leaves),
+        tolerance=loop.options.rules.tol or 0.0,
         plain=plain,
         steps=steps,
         losses=losses,

@@ -93,7 +93,8 @@ def _facts(problem: Problem, log: RunLog, evaluations: Evaluations, asked: Solve
     steps, losses = log.series[0].thinned()
     return RunFacts(
         **known_of(problem, evaluations.flat.leaves),
-        plain=False,
+        tolerance=0.0,
+        plain=False,  # its end is not checked by the curvature
         steps=steps,
         losses=losses,
         first_step=0,
