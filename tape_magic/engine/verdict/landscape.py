@@ -96,8 +96,6 @@ class Landscape:
         All numbers of the leaves in a row, where to look.
     travelled
         How far that is from the beginning of the run.
-    tolerance
-        See :class:`~tape_magic.engine.verdict.facts.Domain`.
     """
 
     def __init__(
