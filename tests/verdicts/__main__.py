@@ -81,7 +81,8 @@ def holds(finding: Any, truth: dict[str, Any]) -> bool:
 
 
 def _same(one: Any, other: Any) -> bool:
-    return math.isclose(one, other, rel_tol=0.03) if isinstance(other, float) else one == other
+    exact = isinstance(other, (str, int, tuple))
+    return bool(one == other) if exact else math.isclose(one, other, rel_tol=0.03)
 
 
 def with_engines(cases: Iterator[Case], engine: str | None) -> Iterator[Case]:

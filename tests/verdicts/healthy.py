@@ -58,7 +58,7 @@ w = var(np.zeros((8, 1))); b = var(0.0) | - | p = X @ w + b ⏎ y = tf.reduce_me
 " | sgd 0.1 200 | y = tf.reduce_mean((tf.cast(X, tf.float64) @ tf.cast(w, tf.float64) - t)**2)
 w = var(np.zeros((8, 4))) | - | y = ce(k, X @ w) + 1e-3*tf.reduce_sum(w**2)
 " | rmsprop 0.01 --for "xb, kb in (X, k)" --batch 16 --epochs 30 | y = ce(kb, xb @ w)
-m = net(Dense(16, "relu")) | adam 0.01 400 | y = tf.reduce_mean((m(X) - t)**2)
+m = net(Dense(16, "relu")) | adam 0.01 400 --target 0.1 | y = tf.reduce_mean((m(X) - t)**2)
 m = net(Dense(16, "relu"), Dense(16, "relu")) | adam 0.01 --for "xb, tb in (X, t)" --batch 16 --epochs 30 |
     y = tf.reduce_mean((m(xb) - tb)**2)
 " | rmsprop 0.003 --for "xb, tb in (X, t)" --batch 16 --epochs 20 | "
@@ -69,7 +69,7 @@ m = net(Dense(16, "tanh"), Dense(16, "tanh")) | sgd 0.05 --for "xb, tb in (X, t)
 m = net(Dense(16, "gelu")) | adam 0.01 3000 --tol 1e-4 | "
 m = net(Dense(16, "sigmoid"), Dense(16, "sigmoid")) | adam 0.02 --for "xb, tb in (X, t)" --epochs 60 |
     y = tf.reduce_mean((m(xb) - tb)**2)
-m = net(Dense(32, "relu", kernel_regularizer="l2")) | adam 0.01 400 |
+m = net(Dense(32, "relu", kernel_regularizer="l2")) | adam 0.01 |
     y = tf.reduce_mean((m(X) - t)**2) + sum(m.losses)
 m = net(Dense(32, "relu"), L.Dropout(0.5)) | adam 0.01 --for "xb, tb in (X, t)" --batch 16 --epochs 20 |
     y = tf.reduce_mean((m(xb, training=True) - tb)**2)
@@ -80,7 +80,7 @@ m = net(Dense(32, "relu"), out=4) | adam 0.01 --for "xb, kb in (X, k)" --batch 1
 m = keras.Sequential([Input((8,)), Dense(16, "relu"), Dense(4, "softmax")]) |
     adam 0.01 --for "xb, kb in (X, k)" --batch 16 --epochs 20 |
     y = keras.losses.SparseCategoricalCrossentropy()(kb, m(xb))
-m = keras.Sequential([Input((8,)), Dense(16, "relu"), Dense(1, "sigmoid")]) | adam 0.01 200 --tol 1e-4 |
+m = keras.Sequential([Input((8,)), Dense(16, "relu"), Dense(1, "sigmoid")]) | adam 0.01 2000 --target 0.3 |
     y = keras.losses.BinaryCrossentropy()(cc, m(X))
 m = net(*[Dense(32, "relu", kernel_initializer="he_normal") for _ in range(8)]) |
     sgd 0.003 --for "xb, tb in (X, t)" --batch 16 --epochs 10 | y = tf.reduce_mean((m(xb) - tb)**2)
@@ -120,11 +120,11 @@ e = net(Dense(16, "relu"), out=4); d = net(Dense(16, "relu"), out=8, rows=(2,)) 
     adam 0.003 --for "xb in X" --batch 16 --epochs 20 | μ, s = tf.split(e(xb), 2, 1) ⏎
     z = μ + tf.exp(s/2) * tf.random.normal(tf.shape(μ)) ⏎
     y = tf.reduce_mean((d(z) - xb)**2) - 0.01*tf.reduce_mean(1 + s - μ**2 - tf.exp(s))
-g = net(Dense(16, "relu"), out=8, rows=(4,)); d = net(Dense(16, "leaky_relu")); z = normal(32, 4) |
-    adam 0.003 100 --over d |
-    real, fake = d(X), d(g(z)) ⏎
+g = net(Dense(16, "relu"), out=8, rows=(4,)); d = net(Dense(16, "leaky_relu")) |
+    adam 0.003 --over d --for "xb in X" --batch 16 --epochs 15 |
+    real, fake = d(xb), d(g(tf.random.normal((16, 4)))) ⏎
     y = tf.reduce_mean(tf.nn.softplus(-real)) + tf.reduce_mean(tf.nn.softplus(fake))
-" | adam 0.003 100 --over g | y = tf.reduce_mean(tf.nn.softplus(-d(g(z))))
+" | adam 0.003 100 --over g | y = tf.reduce_mean(tf.nn.softplus(-d(g(tf.random.normal((32, 4))))))
 E = var(0.1*normal(20, 8)); C = var(0.1*normal(20, 8)); A = rng.integers(0, 20, (256, 2)) |
     adam 0.02 --for "ab in A" --batch 32 --epochs 20 |
     y = ce(ab[:, 1], tf.gather(E, ab[:, 0]) @ tf.transpose(C))
