@@ -155,16 +155,16 @@ class Landscape:
         _, gradient = self.here
         if self.size <= SMALL or not gradient.any():
             return self.overall
-        return lanczos(self._product, gradient, gradient, DESCENT_PRODUCTS, self._error)
+        return lanczos(self._product, gradient, gradient, DESCENT_PRODUCTS, self.error)
 
     @cached_property
     def overall(self) -> Spectrum:
         """The extreme curvatures; all of them over few numbers."""
         _, gradient = self.here
         if self.size <= SMALL:
-            return whole(self._exact_product, gradient, ~self._held, self._error)
+            return whole(self._exact_product, gradient, ~self._held, self.error)
         anywhere = np.random.default_rng(0).standard_normal(self.size)
-        return lanczos(self._product, gradient, np.where(self._held, 0.0, anywhere), PRODUCTS, self._error)
+        return lanczos(self._product, gradient, np.where(self._held, 0.0, anywhere), PRODUCTS, self.error)
 
     @property
     def largest(self) -> float:
@@ -275,7 +275,7 @@ class Landscape:
         return float(self._epsilon ** (1 / 3) * self.scale)
 
     @property
-    def _error(self) -> float:
+    def error(self) -> float:
         """The share of the largest curvature below which others are rounding."""
         return float(0.1 * self._epsilon ** (2 / 3))
 

@@ -103,7 +103,7 @@ def narrow_valley(facts: RunFacts, landscape: Landscape) -> Finding | None:
     if not low.any() or gains[low].sum() < 0.5 * gains.sum():
         return None
     landscape.confirm(landscape.steepest, largest)
-    along = max(float(np.average(sizes[low], weights=gains[low])), 1e-7 * largest)
+    along = max(float(np.average(sizes[low], weights=gains[low])), landscape.error * largest)
     names = [leaf.name for leaf in facts.leaves]
     what = f"{', '.join(names[:-1])} and {names[-1]}" if 1 < len(names) < 4 else "the variables"
     text = f"a narrow valley: 1 : {rounded_down(largest / along, 2):,.0f}"

@@ -93,6 +93,11 @@ def test_a_narrow_valley() -> None:
         assert found.kind is FindingKind.ILL_CONDITIONED
 
 
+def test_a_valley_is_as_narrow_as_float64_tells() -> None:
+    (found,) = _found(_quadratic(1.0, 1e8), "sgd", 500, lr=1e-8)
+    assert str(found).startswith("a narrow valley: 1 : 100,000,000 ·")
+
+
 def test_the_valley_of_rosenbrock() -> None:
     x = tf.Variable([-1.2, 1.0])
     (found,) = _found(lambda: (1 - x[0]) ** 2 + 100 * (x[1] - x[0] ** 2) ** 2, "sgd", 1000, lr=1e-3)
