@@ -73,10 +73,12 @@ def _found(
     largest = np.argmax(np.abs(step))
     length, at = abs(float(step.flat[largest])), float(value.flat[largest])
     steps = f"its steps ({number(length, 1)}) are below {leaf.dtype}'s rounding of {number(at)}"
+    far = length * MOST < epsilon(leaf.dtype) * abs(at)
     if none:
         steps = f"its steps are 0 in {leaf.dtype}"  # as Adam's, whose 0.999 is 1 in bfloat16
+    elif far:
+        return  # as on a plateau, where it is the gradient that is too small
     wider = "float32" if epsilon(leaf.dtype) > COARSE else double_of(leaf.dtype)
-    far = length * MOST < epsilon(leaf.dtype) * abs(at)  # as on a plateau
     cures = [] if far else ["raise --lr" if facts.by_name else "raise the rate"]
     cures += [f"make it {wider}"] if wider else []
     evident = {"step": length, "value": at, "loss": here.loss, "moved": moved}

@@ -25,7 +25,8 @@ def test_steps_below_the_rounding(engine: str) -> None:
     options: dict[str, Any] = {"lr": 1e-9, "engine": engine}
     result = tape_magic.minimize(lambda w, v: (w - 3) ** 2 + v**2, {"w": w, "v": v}, "sgd", 20, **options)
     assert unmoved(result) == [
-        "w does not move: its steps (4e−9) are below float32's rounding of 1 · raise --lr, or make it float64"
+        "w does not move: its steps (4·10⁻⁹) are below float32's rounding of 1 "
+        "· raise --lr, or make it float64"
     ]
     assert w.numpy() == 1.0
 
@@ -40,15 +41,21 @@ def test_steps_below_the_rounding(engine: str) -> None:
             1e-3,
             "w does not move: its steps (0.004) are below float32's rounding",
         ),
-        (1.0, "float16", "sgd", 1e-5, "w does not move: its steps (4e−5) are below float16's rounding of 1"),
+        (
+            1.0,
+            "float16",
+            "sgd",
+            1e-5,
+            "w does not move: its steps (4·10⁻⁵) are below float16",
+        ),
         (
             1.0,
             "float16",
             "adam",
             1e-4,
-            "w does not move: its steps (0.0001) are below float16",
+            "w does not move: its steps (10⁻⁴) are below float16",
         ),
-        (1.0, "bfloat16", "sgd", 1e-4, "w does not move: its steps (0.0004) are below bfloat16"),
+        (1.0, "bfloat16", "sgd", 1e-4, "w does not move: its steps (4·10⁻⁴) are below bfloat16"),
         # Adam's β₂ = 0.999 is 1 in bfloat16, and 1 − β₂ᵗ is 0 at each step.
         (1.0, "bfloat16", "adam", 0.1, "w does not move: its steps are 0 in bfloat16"),
     ],
