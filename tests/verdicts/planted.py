@@ -281,8 +281,7 @@ A = normal(256, 4); B = A @ np.arange(1, 5, dtype="float32") + normal(256); w = 
 m = Dense(1); A = normal(256, 4); B = A.sum(1, keepdims=True) + normal(256, 1) |
     sgd 0.1 --for "xb, tb in (A, B)" --batch 2 --epochs 12 | y = tf.reduce_mean((m(xb) - tb)**2) | rate=0.1
 A = np.sign(normal(256)); B = 2*A + normal(256); w = var(0.0) |
-    sgd 0.5 --for "xb, tb in (A, B)" --batch 4 --epochs 20 |
-    y = tf.reduce_mean((xb*w - tb)**2) | rate=0.5, says="batches of 4"
+    sgd 0.2 --for "xb, tb in (A, B)" --batch 2 --epochs 20 | y = tf.reduce_mean((xb*w - tb)**2) | rate=0.2
 """,
     # Gradient descent multiplies x by 1 − λ·rate a step; Adam's first steps are as long as its rate.
     FindingKind.STILL_FALLING: """
