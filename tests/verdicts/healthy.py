@@ -69,8 +69,9 @@ m = net(Dense(16, "tanh"), Dense(16, "tanh")) | sgd 0.05 --for "xb, tb in (X, t)
 m = net(Dense(16, "gelu")) | adam 0.01 3000 --tol 1e-4 | "
 m = net(Dense(16, "sigmoid"), Dense(16, "sigmoid")) | adam 0.02 --for "xb, tb in (X, t)" --epochs 60 |
     y = tf.reduce_mean((m(xb) - tb)**2)
-m = net(Dense(32, "relu", kernel_regularizer="l2")) | adam 0.01 |
-    y = tf.reduce_mean((m(X) - t)**2) + sum(m.losses)
+m = net(Dense(32, "relu", kernel_regularizer="l2")) |
+    adam 0.003 --for "xb, tb in (X, t)" --batch 16 --epochs 30 |
+    y = tf.reduce_mean((m(xb) - tb)**2) + sum(m.losses)
 m = net(Dense(32, "relu"), L.Dropout(0.5)) | adam 0.01 --for "xb, tb in (X, t)" --batch 16 --epochs 20 |
     y = tf.reduce_mean((m(xb, training=True) - tb)**2)
 m = net(Dense(32), L.BatchNormalization(), L.ReLU()) |
