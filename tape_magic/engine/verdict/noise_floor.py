@@ -25,6 +25,10 @@ ERRORS, ENOUGH, STRETCHES = 3.0, 4, 8
 """So many standard errors lie between the losses at both rates. They come from the means of epochs, which
 have all rows, where there are so many epochs; else from those of so many stretches."""
 
+WHOLE, SETTLED = 64, 400
+"""An epoch of at most so many batches of arrays is evaluated as a whole, and then has all rows; after at most
+so many steps at the lower rate."""
+
 BATCHES, SIGNAL = 16, 0.6
 """How many batches are asked for their gradients, and the most that these have in common: the square of their
 mean by the mean of their squares. At a rate r along a curvature λ it is rλ / (2 + rλ) at the noise floor."""
@@ -44,18 +48,24 @@ def look(facts: RunFacts) -> Iterator[Finding]:
         or not facts.repeats
     ):
         return
-    batches = list(probe.batches(BATCHES))
-    noise = _signal(facts, probe, batches) < SIGNAL
+    half = _last_half(facts)
+    whole = facts.batch is not None and epoch <= WHOLE and half is not None
+    batches = list(probe.batches(epoch if whole else BATCHES))
+    noise = _signal(facts, probe, batches[:BATCHES]) < SIGNAL
     back = None if noise else reversals(facts, by_chance=True)
     if not (noise or back):
         return
     probe.back()
     slower = lower_rate(rate)
-    both = _both(facts, probe, epoch, slower)
-    if both is None:
+    if whole and half is not None:
+        here, there, scatters = half, _of_epoch(facts, probe, batches, slower), [half]
+    else:
+        here, there = _both(facts, probe, half, epoch, slower)
+        scatters = [here, there]
+    if not len(there):
         return
-    before, after = (float(losses.mean()) for losses in both)
-    gain, error = before - after, float(np.sqrt(sum(_variance(losses, epoch) for losses in both)))
+    before, after = float(here.mean()), float(there.mean())
+    gain, error = before - after, float(np.sqrt(sum(_variance(losses, epoch) for losses in scatters)))
     if gain < max(ERRORS * error, 2 * fell(facts) * abs(before)) or not facts.worth(before, after):
         return
     evident = {"rate": rate, "loss": before, "lower_rate": slower, "loss_there": after}
@@ -93,26 +103,48 @@ def _signal(facts: RunFacts, probe: Probe, batches: Sequence[Sequence[object]]) 
     return (count**2 * float(mean @ mean) / squares - 1) / (count - 1)
 
 
-def _both(facts: RunFacts, probe: Probe, epoch: int, slower: float) -> tuple[Array, Array] | None:
+def _last_half(facts: RunFacts) -> Array | None:
+    """Return the loss of each step of the last half of the run; ``None`` where not all were kept."""
+    run = int(facts.steps[-1]) - facts.first_step
+    half = facts.losses[facts.steps >= facts.steps[-1] - run // 2][:-1]  # the last is no step's
+    return half if len(half) == run // 2 else None
+
+
+def _seconds(probe: Probe, rate: float | None = None) -> float:
+    """Return how long a step takes, by taking some."""
+    began, tried = time.perf_counter(), len(probe.walk(BATCHES, rate=rate))
+    return (time.perf_counter() - began) / max(tried, 1)
+
+
+def _of_epoch(facts: RunFacts, probe: Probe, batches: Sequence[Sequence[object]], slower: float) -> Array:
+    """Return the losses of all batches of an epoch, after some steps at a lower rate; empty without time."""
+    each, run = _seconds(probe, slower), int(facts.steps[-1]) - facts.first_step
+    count = min(int(0.6 * facts.clock.left / each), SETTLED, run - len(batches) - STEPS - BATCHES)
+    if count < FEWEST or len(probe.walk(count, rate=slower)) < count:
+        return np.zeros(0)
+    losses = [probe.evaluate(batch).loss for batch in facts.within(batches)]
+    return np.array(losses if len(losses) == len(batches) else [])
+
+
+def _both(
+    facts: RunFacts, probe: Probe, half: Array | None, epoch: int, slower: float
+) -> tuple[Array, Array]:
     """Return the losses of the last half of the run, and those of some steps after as many at a lower rate.
 
-    The steps are those of whole epochs where there is time for so many; ``None`` where there is none at all.
+    The steps are those of whole epochs where there is time for so many; none where there is none at all.
     """
-    began, tried = time.perf_counter(), len(probe.walk(BATCHES))
-    each = (time.perf_counter() - began) / max(tried, 1)
     run = int(facts.steps[-1]) - facts.first_step
-    left = run - BATCHES - STEPS - BATCHES  # of the batches
+    each, left = _seconds(probe), run - BATCHES - STEPS - BATCHES  # of the batches
     count = min(int(facts.clock.left / (1.5 * each)), MOST, left) // 2
     count = count // epoch * epoch or count
     if count < FEWEST:
-        return None
+        return np.zeros(0), np.zeros(0)
     probe.back()
-    half = facts.losses[facts.steps >= facts.steps[-1] - run // 2][:-1]  # the last is no step's
-    here = half if len(half) == run // 2 else probe.walk(count)
+    here = probe.walk(count) if half is None else half
     probe.back()
     probe.walk(count, rate=slower)
     there = probe.walk(count)
-    return (here, there) if len(there) >= FEWEST else None
+    return here, there if len(there) >= FEWEST else there[:0]
 
 
 def _variance(losses: Array, epoch: int) -> float:

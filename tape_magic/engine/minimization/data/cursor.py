@@ -24,6 +24,8 @@ class DataCursor:
         How many batches were taken in the run that this one goes on from.
     count
         The most batches to take; -1 for all.
+    soon
+        Whether the first batch should come soon, for a look at a few.
 
     Attributes
     ----------
@@ -37,13 +39,13 @@ class DataCursor:
         Whether there are no more batches.
     """
 
-    def __init__(self, feed: Feed, taken: int = 0, count: int = -1) -> None:
+    def __init__(self, feed: Feed, taken: int = 0, count: int = -1, *, soon: bool = False) -> None:
         self.feed = feed
         self.last: Sequence[Any] | None = None
         self.before: Sequence[Any] | None = None
         self.place: Sequence[int] | None = None
         self.over = False
-        self.iterator = feed.start(max(taken - 1, 0), count)
+        self.iterator = feed.start(max(taken - 1, 0), count, soon=soon)
         self._behind = taken > 0
 
     def catch_up(self) -> Any:

@@ -107,10 +107,11 @@ class Feed:
         """
         return self._stream.failure
 
-    def start(self, taken: int = 0, count: int = -1) -> Any:
+    def start(self, taken: int = 0, count: int = -1, *, soon: bool = False) -> Any:
         """Return a ``tf.data`` iterator over what follows the first `taken` batches.
 
-        It ends with the last epoch, or after `count` batches.
+        It ends with the last epoch, or after `count` batches. One for `soon` gives its first batch in half of
+        the time, and is not made ready for many: tf.data neither rewrites nor tunes it.
 
         For arrays and for a ``PyDataset``, it goes to that position at once. For other data it reads the
         batches before; the rest is the same bit for bit where the data are the same when they are read again.
@@ -122,7 +123,11 @@ class Feed:
         import tensorflow as tf
 
         rest = self._stream.dataset(self.epochs, taken) if taken else self._whole
-        return iter(rest.take(count).prefetch(tf.data.AUTOTUNE))
+        if not soon:
+            return iter(rest.take(count).prefetch(tf.data.AUTOTUNE))
+        options = tf.data.Options()
+        options.autotune.enabled = options.experimental_optimization.apply_default_optimizations = False
+        return iter(rest.take(count).with_options(options))
 
     def located(self, place: Sequence[int] | None, rows: Sequence[int]) -> tuple[Sequence[int], str]:
         """Return which rows of the data some rows of a batch are, and what they are rows of.

@@ -92,7 +92,7 @@ class LoopProbe:
     @cached_property
     def _ahead(self) -> DataCursor | None:
         """The data once more, from the first batch on; to begin with them takes tens of milliseconds."""
-        return None if self._cursor is None else DataCursor(self._cursor.feed)
+        return None if self._cursor is None else DataCursor(self._cursor.feed, soon=True)
 
     def _set(self, rate: float | None) -> None:
         self._moved = True
