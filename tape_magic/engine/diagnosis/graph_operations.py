@@ -21,6 +21,7 @@ RANDOM = frozenset(
         "Multinomial",
         "ParameterizedTruncatedNormal",
         "RandomGamma",
+        "RandomPoisson",
         "RandomPoissonV2",
         "RandomShuffle",
         "RandomStandardNormal",

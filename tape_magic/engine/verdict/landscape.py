@@ -77,9 +77,8 @@ class Landscape:
     """The loss around a point.
 
     Second derivatives are differences of gradients, over ε^(1/3) of the size of the point; what follows from
-    them is looked at by the loss itself. Each question raises
-    :class:`OutOfTime` rather than take longer than there is time, and :class:`Unclear` where the answer would
-    not hold.
+    them is looked at by the loss itself. Each question raises :class:`OutOfTime` rather than take longer than
+    there is time, and :class:`Unclear` where the answer would not hold.
 
     Parameters
     ----------

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from tape_magic.engine.diagnosis.graph_operations import RANDOM
 from tape_magic.engine.minimization import optimizers
 from tape_magic.engine.minimization.compiling import CompileWaiter, compile_in_background
 from tape_magic.engine.minimization.data.cursor import DataCursor
@@ -258,7 +259,7 @@ class LoopBuilder:
     def _unseeded_operation(self) -> str:
         """Return an operation whose random numbers XLA draws from a generator that no seed reaches."""
         operations = [] if self._traced is None else self._traced.operations()
-        return next((node.op for node in operations if node.op in _STATEFUL_RANDOM), "")
+        return next((node.op for node in operations if node.op in RANDOM), "")
 
     # -- besides -------------------------------------------------------------------------------------
 
@@ -332,19 +333,3 @@ def build_loop_options(
         upper,
         careful=not repeatable,
     )
-
-
-_STATEFUL_RANDOM = frozenset(
-    {
-        "Multinomial",
-        "ParameterizedTruncatedNormal",
-        "RandomGamma",
-        "RandomPoisson",
-        "RandomPoissonV2",
-        "RandomShuffle",
-        "RandomStandardNormal",
-        "RandomUniform",
-        "RandomUniformInt",
-        "TruncatedNormal",
-    }
-)
