@@ -176,7 +176,7 @@ class Rerun:
         """Find out how to move the leaves of a run that was not wide."""
         import tensorflow as tf
 
-        if any(map(self._is_new, leaves.values())):
+        if any(_is_newer(leaf, self._newest) for leaf in leaves.values()):
             # A layer that the program's own run has built keeps its variables: further runs begin with them.
             self._before.restore(beside=self._after)
             self._before = self._snapshot()
@@ -185,16 +185,10 @@ class Rerun:
             if found:
                 numbers = to_array(value) if is_tensor(value) else np.asarray(value)
                 self._leaves[name] = _MovableLeaf(leaf.dtype, numbers, held)
-            elif isinstance(leaf.value, tf.Variable) and not self._is_new(leaf):
+            elif isinstance(leaf.value, tf.Variable) and not _is_newer(leaf, self._newest):
                 self._fixed[name] = "stands where --check does not look: name its place with --wrt"
             else:
                 self._fixed[name] = "is made in the cell itself"
-
-    def _is_new(self, leaf: Leaf) -> bool:
-        """Return whether the program has made the variable of a leaf."""
-        import tensorflow as tf
-
-        return isinstance(leaf.value, tf.Variable) and key_of_variable(leaf.value) > self._newest
 
     @property
     def assigns_sources(self) -> bool:
@@ -332,6 +326,13 @@ def _flat(value: Any) -> Iterator[Any]:
             yield from _flat(item)
     else:
         yield value
+
+
+def _is_newer(leaf: Leaf, key: int) -> bool:
+    """Return whether a leaf is a variable that was made after everything up to a key."""
+    import tensorflow as tf
+
+    return isinstance(leaf.value, tf.Variable) and key_of_variable(leaf.value) > key
 
 
 def _instead(new: Any, old: Any) -> Any:

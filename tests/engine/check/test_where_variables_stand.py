@@ -128,7 +128,7 @@ def test_a_layer_that_the_cell_builds(shell: Notebook, layer: Any) -> None:
 
 
 def test_a_variable_that_each_run_makes_anew_is_not_moved(shell: Notebook) -> None:
-    """The object is there before the cell, and what the cell puts into it is not there when it begins again."""
+    """The object is there before the cell, and without its variable when the cell begins again."""
     shell.ok(
         "import tensorflow as tf\n"
         "class Module(tf.Module):\n"

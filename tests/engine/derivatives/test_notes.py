@@ -185,7 +185,7 @@ def test_a_source_that_is_assigned_before_it_is_read(
         ("dy/dh", "h = 2*w\nw.assign([0.0, 0.0])\ny = tf.reduce_sum(h**2)"),
         ("dy/db", "w.assign([3.0, 4.0])\ny = tf.reduce_sum(w**2)*b"),
         ("dy/dv", "v = tf.Variable(2.0*w)\ny = tf.reduce_sum(v**2)"),
-        ("y --wrt layer", "layer = keras.layers.Dense(1)\ny = tf.reduce_sum(layer(w[None])**2)"),
+        ("y --wrt layer", "layer = tf.keras.layers.Dense(1)\ny = tf.reduce_sum(layer(w[None])**2)"),
     ],
 )
 def test_nothing_is_said_of_other_assignments(shell: Notebook, line: str, cell: str) -> None:
