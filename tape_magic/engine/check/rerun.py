@@ -174,8 +174,6 @@ class Rerun:
 
     def learn(self, leaves: Mapping[str, Leaf]) -> None:
         """Find out how to move the leaves of a run that was not wide."""
-        import tensorflow as tf
-
         if any(_is_newer(leaf, self._newest) for leaf in leaves.values()):
             # A layer that the program's own run has built keeps its variables: further runs begin with them.
             self._before.restore(beside=self._after)
@@ -185,7 +183,7 @@ class Rerun:
             if found:
                 numbers = to_array(value) if is_tensor(value) else np.asarray(value)
                 self._leaves[name] = _MovableLeaf(leaf.dtype, numbers, held)
-            elif isinstance(leaf.value, tf.Variable) and not _is_newer(leaf, self._newest):
+            elif is_variable(leaf.value) and not _is_newer(leaf, self._newest):
                 self._fixed[name] = "stands where --check does not look: name its place with --wrt"
             else:
                 self._fixed[name] = "is made in the cell itself"
