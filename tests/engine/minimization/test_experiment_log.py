@@ -109,7 +109,7 @@ def test_long_runs_write_few_values(tmp_path: Path) -> None:
     read = curves(tmp_path / "a")
     steps = np.array(list(read["loss"]))
     assert steps[-1] == 200_000
-    assert (np.diff(steps)[:-1] >= 50 - 1).all()
+    assert (np.diff(steps[:-1] // 50) > 0).all()
     assert len(steps) <= 4_002
     losses = dict(zip(result.history_steps.tolist(), result.history.tolist(), strict=True))
     assert all(losses.get(step, loss) == pytest.approx(loss) for step, loss in read["loss"].items())
