@@ -1,6 +1,6 @@
-"""The pages of the site as notebooks: their cells, and the outputs that they show.
+"""The README and the pages of the site as notebooks: their cells, and the outputs that they show.
 
-A fenced block of Python is a cell. Where a block of text follows with nothing between them, it is the output.
+A fenced block of Python is a cell. A block of text that follows, with only tags between, is its output.
 All cells of a page run in one shell. To write the outputs of all pages, or of some:
 
     python -m tests.support.pages [PAGE ...]
@@ -22,11 +22,12 @@ import pytest
 from tests.examples.hygiene import words_and_numbers
 from tests.support.notebook import Notebook, Run
 
-ROOT = Path(__file__).parents[2] / "docs" / "pages"
-PAGES = sorted(ROOT.rglob("*.md"))
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "pages").rglob("*.md"))]
 
 _BLOCK = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 
+_TAG = re.compile(r"</?\w+>")
 _PROMPT = re.compile(r"^Out\[\d+\]: ", re.MULTILINE)
 # What depends on the speed of the machine.
 _SPEED = re.compile(r", of it compiling TIME|graph: over before XLA would have been ready")
@@ -61,7 +62,7 @@ def cells_of(text: str) -> list[PageCell]:
         if block[2] != "python":
             continue
         code = textwrap.dedent(block[3]).rstrip("\n")
-        if after and after[2] == "text" and not text[block.end() : after.start()].strip():
+        if after and after[2] == "text" and not _TAG.sub("", text[block.end() : after.start()]).strip():
             shown = textwrap.dedent(after[3]).rstrip("\n")
             cells.append(PageCell(code, shown, after.start(3), after.end(3), after[1]))
         else:
