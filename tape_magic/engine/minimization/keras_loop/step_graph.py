@@ -155,6 +155,14 @@ class StepGraph:
         recorded = [tf.cast(number, self.dtype) for number in (loss, *tracked)]
         return verdict, recorded[0], tf.stack(recorded), [*memory, *best]
 
+    def bare_step(self, batch: Sequence[Any]) -> Any:
+        """Evaluate and apply the optimizer, whatever the rules say; return what is recorded, as :meth:`step`."""
+        import tensorflow as tf
+
+        (loss, *tracked), gradients = self._evaluated(batch)
+        self.apply(loss, gradients, batch)
+        return tf.stack([tf.cast(number, self.dtype) for number in (loss, *tracked)])
+
     def _evaluated(self, batch: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
         """Return the loss with the tracked scalars, and the gradients."""
         if self._remembers:
