@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import functools
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -26,8 +25,8 @@ import numpy as np
 from tape_magic.engine.minimization.compiling import CompileWaiter
 from tape_magic.engine.minimization.data.cursor import DataCursor
 from tape_magic.engine.minimization.keras_loop.compiled_loop import (
-    LONGEST_SECONDS,
     CompiledLoop,
+    deadline,
     in_time,
     twice,
 )
@@ -153,7 +152,7 @@ class DataLoop(CompiledLoop):
             if self._repeats and self._is_due(position.step):
                 # Reading costs next to nothing: a variable copies itself when it is assigned while it is read.
                 way.mark(position, read_all(self.moved))
-            chunk = self._called(position, end, 1, waiter, time.time() + LONGEST_SECONDS)
+            chunk = self._called(position, end, 1, waiter, deadline())
         except tf.errors.OpError as error:
             if self._data.feed.failure is not None or "IteratorGetNext" in str(error):
                 raise self._data.failure(error) from None
