@@ -3,9 +3,11 @@
     python -m benchmarks.data
     python -m benchmarks.data --only second --rows 20000 --rounds 5
 
-A second run is a cell that has run before, with nothing to compile; a first run compiles all that it needs.
-Contestants run in turns, with the live display of ``%%minimize`` on. Each row has the median, the quartiles
-and the slowest run, which shows stalls, and the median ratio to the best of the others in the same round.
+A second run is a cell that has run before, with nothing to compile; a first run compiles all that it needs. The
+time is that of the whole cell, its report and verdict included. Contestants run in turns, with the live display
+of ``%%minimize`` on. Each row has the median, the quartiles and the slowest run, which shows stalls; what the
+process kept the processors busy for, which other programs on the machine change less; and median ratios to the
+best of the others in the same round.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from benchmarks.epochs import (
     pipeline,
 )
 from benchmarks.minimize import Notebook, Row, _installed, _peers, table
-from benchmarks.side_by_side import Race, environment, run
+from benchmarks.side_by_side import Race, RaceTimes, environment, run
 
 ENGINES = ("auto", "graph", "xla")
 OURS = "ours, "
@@ -48,6 +50,7 @@ def main() -> None:
     parser.add_argument("--work", choices=("mlp", "cnn"), nargs="+", default=("mlp", "cnn"))
     parser.add_argument("--rows", type=int, default=60_000, help="rows of an epoch of the MLP; the CNN has a tenth")
     parser.add_argument("--rounds", type=int, default=15, help="rounds of second runs; first runs have a third")
+    parser.add_argument("--epochs", type=int, default=3, help="epochs of a second run; a first run has one")
     parser.add_argument("--ours", action="store_true", help="only ours and the loops by hand")
     arguments = parser.parse_args()
     notebook = Notebook()
@@ -56,18 +59,21 @@ def main() -> None:
     for name in ("jax", "optax", "torch"):
         if not _installed(name):
             print(f"{name} is not installed: its epoch is left out")
-    makers = {"mlp": lambda: perceptron(arguments.rows), "cnn": lambda: convolutional(arguments.rows // 10)}
-    for work in (makers[name]() for name in arguments.work):
+    makers = {"mlp": (perceptron, arguments.rows), "cnn": (convolutional, arguments.rows // 10)}
+    for make, rows in (makers[name] for name in arguments.work):
         if "second" in arguments.only:
+            work = make(rows, arguments.epochs)
             contestants = second_runs(notebook, work, alone=arguments.ours)
             times = run(Race(work.name, contestants, arguments.rounds, warm_up=2))
-            print(table(HEAD, rows_of("second runs", work, times.seconds)), flush=True)
+            title = f"second runs of {work.epochs} epochs"
+            print(table(HEAD, rows_of(title, work, times.seconds, times.busy)), flush=True)
         if "first" in arguments.only:
-            seconds = first_runs(notebook, work, max(arguments.rounds // 3, 1))
-            print(table(HEAD, rows_of("first runs", work, seconds)), flush=True)
+            work = make(rows)
+            times = first_runs(notebook, work, max(arguments.rounds // 3, 1))
+            print(table(HEAD, rows_of("first runs of an epoch", work, times.seconds, times.busy)), flush=True)
 
 
-HEAD = ("work", "contestant", "ms/step", "quartiles", "slowest", "to by hand", "to `fit`")
+HEAD = ("work", "contestant", "ms/step", "quartiles", "slowest", "busy", "to by hand", "to `fit`")
 
 
 def second_runs(notebook: Notebook, work: Work, *, alone: bool) -> dict[str, Epoch]:
@@ -92,8 +98,8 @@ def second_runs(notebook: Notebook, work: Work, *, alone: bool) -> dict[str, Epo
     return found
 
 
-def first_runs(notebook: Notebook, work: Work, rounds: int) -> Mapping[str, Sequence[float]]:
-    """Return the seconds of first runs, everything made anew in each round; its making does not count."""
+def first_runs(notebook: Notebook, work: Work, rounds: int) -> RaceTimes:
+    """Time first runs, everything made anew in each round; its making does not count."""
     data, names = pipeline(work), notebook.shell.user_ns
     makers: dict[str, Callable[[], Epoch]] = {}
     for engine in ENGINES:
@@ -107,14 +113,16 @@ def first_runs(notebook: Notebook, work: Work, rounds: int) -> Mapping[str, Sequ
             by_fit, work, data, jit_compile=xla, steps_per_execution=32
         )
     seconds: dict[str, list[float]] = {name: [] for name in makers}
+    busy: dict[str, list[float]] = {name: [] for name in makers}
     for number in range(rounds + 1):
         for name, make in makers.items():
             once = make()
-            started = time.perf_counter()
+            started, worked = time.perf_counter(), time.process_time()
             once()
             if number:
                 seconds[name].append(time.perf_counter() - started)
-    return seconds
+                busy[name].append(time.process_time() - worked)
+    return RaceTimes(Race(work.name, {}, rounds), seconds, busy)
 
 
 def _maker(make: Callable[..., Epoch], *arguments: Any, **named: Any) -> Callable[[], Epoch]:
@@ -125,11 +133,14 @@ def _engine(xla: bool) -> str:
     return "XLA" if xla else "graph"
 
 
-def rows_of(kind: str, work: Work, seconds: Mapping[str, Sequence[float]]) -> Iterator[Row]:
+def rows_of(
+    kind: str, work: Work, seconds: Mapping[str, Sequence[float]], busy: Mapping[str, Sequence[float]]
+) -> Iterator[Row]:
     """Yield a row for each contestant, with its ratio to the best loop by hand and to the best ``fit``."""
     best = {group: _best(seconds, group) for group in (HAND, FIT)}
+    steps = work.steps * work.epochs
     for number, (name, found) in enumerate(seconds.items()):
-        each = sorted(1e3 * one / work.steps for one in found)
+        each = sorted(1e3 * one / steps for one in found)
         low, middle, high = statistics.quantiles(each, n=4) if len(each) > 1 else each * 3
         ratios = []
         for other in best.values():
@@ -141,6 +152,7 @@ def rows_of(kind: str, work: Work, seconds: Mapping[str, Sequence[float]]) -> It
             f"{middle:.3f}",
             f"{low:.3f} to {high:.3f}",
             f"{each[-1]:.3f}",
+            f"{1e3 * statistics.median(busy[name]) / steps:.3f}",
             *ratios,
         )
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 Epoch = Callable[[], object]
-"""A function that puts the start values back, trains for one epoch, and waits until that is done."""
+"""A function that puts the start values back, trains for the epochs of a work, and waits until that is done."""
 
 SHUFFLED = 10_000
 """Rows among which a ``tf.data`` pipeline shuffles."""
@@ -24,12 +24,14 @@ class Work:
     ----------
     name
         The name of the task.
-    rows, batch
-        How many rows an epoch has, and how many of them a batch.
+    batch
+        How many rows a batch has.
     convolutions
         Whether the network begins with two convolutions.
     images, labels
         uint8, (rows, 784) or (rows, 28, 28, 1); int32, (rows,).
+    epochs
+        The epochs of a run.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Work:
     convolutions: bool
     images: np.ndarray[Any, Any]
     labels: np.ndarray[Any, Any]
+    epochs: int = 1
 
     @property
     def rows(self) -> int:
@@ -49,16 +52,16 @@ class Work:
         return -(-self.rows // self.batch)
 
 
-def perceptron(rows: int) -> Work:
+def perceptron(rows: int, epochs: int = 1) -> Work:
     """Return the MLP 784-128-10, with batches of 128."""
     images, labels = _rows(rows, (784,))
-    return Work(f"MLP 784-128-10, {rows:,} rows, batch 128", 128, False, images, labels)
+    return Work(f"MLP 784-128-10, {rows:,} rows, batch 128", 128, False, images, labels, epochs)
 
 
-def convolutional(rows: int) -> Work:
+def convolutional(rows: int, epochs: int = 1) -> Work:
     """Return the small network with two convolutions, with batches of 64."""
     images, labels = _rows(rows, (28, 28, 1))
-    return Work(f"CNN 28 × 28, {rows:,} rows, batch 64", 64, True, images, labels)
+    return Work(f"CNN 28 × 28, {rows:,} rows, batch 64", 64, True, images, labels, epochs)
 
 
 def _rows(rows: int, shape: tuple[int, ...]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -143,7 +146,7 @@ def by_hand(work: Work, data: Any, *, xla: bool) -> Epoch:
 
     def once() -> object:
         restart()
-        return epoch(iter(data)).numpy()
+        return [epoch(iter(data)).numpy() for _ in range(work.epochs)]
 
     return once
 
@@ -164,7 +167,7 @@ def by_fit(work: Work, data: Any, *, jit_compile: bool, steps_per_execution: int
 
     def once() -> object:
         restart()
-        return model.fit(data, epochs=1, verbose=0, shuffle=False)
+        return model.fit(data, epochs=work.epochs, verbose=0, shuffle=False)
 
     return once
 
@@ -187,7 +190,7 @@ def by_cell(
     restart = restarting([variable.value for variable in model.trainable_variables])
     given = {"images": work.images, "labels": work.labels} if data is None else {"train": data}
     source = f"(images, labels)\" --batch {work.batch}" if data is None else 'train"'
-    line = f'%%minimize loss --over model --for "xb, yb in {source} --epochs 1 --engine {engine}'
+    line = f'%%minimize loss --over model --for "xb, yb in {source} --epochs {work.epochs} --engine {engine}'
     cell = (
         "logits = model(tf.cast(xb, tf.float32)/255)\n"
         "loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=yb, logits=logits))"
@@ -245,13 +248,16 @@ def by_jax(work: Work) -> Epoch:
         return (optax.apply_updates(p, updates), state), loss
 
     @jax.jit
-    def epoch(p: Any, order: Any) -> Any:
-        (p, state), losses = jax.lax.scan(step, (p, optimizer.init(p)), order)
-        return p, losses
+    def epoch(p: Any, state: Any, order: Any) -> Any:
+        (p, state), losses = jax.lax.scan(step, (p, state), order)
+        return p, state, losses
 
     def once() -> object:
-        order = np.random.permutation(work.rows)[: whole * work.batch].reshape(whole, work.batch)
-        return jax.block_until_ready(epoch(start, order))
+        p, state = start, optimizer.init(start)
+        for _ in range(work.epochs):
+            order = np.random.permutation(work.rows)[: whole * work.batch].reshape(whole, work.batch)
+            p, state, losses = jax.block_until_ready(epoch(p, state, order))
+        return losses
 
     return once
 
@@ -281,7 +287,8 @@ def by_torch(work: Work) -> Epoch:
     def once() -> object:
         model = network_of_torch()
         optimizer, losses = torch.optim.Adam(model.parameters(), eps=1e-7), []
-        for rows in torch.randperm(work.rows).split(work.batch):
+        orders = (torch.randperm(work.rows).split(work.batch) for _ in range(work.epochs))
+        for rows in itertools.chain.from_iterable(orders):
             optimizer.zero_grad()
             loss = functional.cross_entropy(model(images[rows].float() / 255), labels[rows])
             loss.backward()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tape_magic.engine.minimization.compiling import BackgroundCompile
+from tape_magic.engine.minimization.data.pipelines import Pipelines
 from tape_magic.engine.minimization.engine_choice import xla_pays
 from tape_magic.engine.minimization.keras_loop.compiled_loop import CompiledLoop
 from tape_magic.engine.minimization.keras_loop.protocol import CHUNK_SECONDS
@@ -87,6 +88,8 @@ class CompiledProgram:
         The loops that are still being compiled.
     lifted
         The variables that stand for floats and arrays, in the order in which they were made.
+    pipelines
+        What was traced for pipelines over the data.
     """
 
     graph: StepGraph
@@ -95,6 +98,7 @@ class CompiledProgram:
     loops: dict[tuple[str, int], CompiledLoop] = field(default_factory=dict)
     begun: dict[tuple[str, int], tuple[CompiledLoop, BackgroundCompile]] = field(default_factory=dict)
     lifted: Sequence[Any] = ()
+    pipelines: Pipelines = field(default_factory=Pipelines)
 
     def takes(self, inputs: Mapping[str, Any], *, by_epoch: bool) -> bool:
         """Return whether the program was traced for batches of the same kind, and keeps the same values."""
