@@ -72,10 +72,18 @@ class Pipelines:
             limit = tf.constant(count, tf.int64)
             if layout.key is None:
                 return build(limit, *layout.arguments)
-            key = layout.key, soon, tuned
+            specs = [_specs_of(argument) for argument in layout.arguments]
+            key = layout.key, soon, tuned, repr(specs)
             if key not in self._functions:
-                self._functions[key] = tf.function(build, autograph=False)
+                function = tf.function(build, autograph=False)
+                self._functions[key] = function.get_concrete_function(_specs_of(limit), *specs)
             return self._functions[key](limit, *layout.arguments)
+
+
+def _specs_of(argument: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.nest.map_structure(tf.type_spec_from_value, argument)
 
 
 def _ready(dataset: Any, count: Any, *, soon: bool, tuned: bool, rewrites: bool) -> Any:
