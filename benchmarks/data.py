@@ -1,13 +1,13 @@
-"""Times an epoch of ``%%minimize`` over batches beside the loop by hand, ``fit``, JAX with optax, and PyTorch.
+"""Times an epoch of ``%%minimize`` over batches beside the loop by hand, ``fit``, JAX with optax, PyTorch.
 
     python -m benchmarks.data
     python -m benchmarks.data --only second --rows 20000 --rounds 5
 
-A second run is a cell that has run before, with nothing to compile; a first run compiles all that it needs. The
-time is that of the whole cell, its report and verdict included. Contestants run in turns, with the live display
-of ``%%minimize`` on. Each row has the median, the quartiles and the slowest run, which shows stalls; what the
-process kept the processors busy for, which other programs on the machine change less; and median ratios to the
-best of the others in the same round.
+A second run is a cell that has run before, with nothing to compile; a first run compiles all that it needs.
+The time is that of the whole cell, its report and verdict included. Contestants run in turns, with the live
+display of ``%%minimize`` on. Each row has the median, the quartiles and the slowest run, which shows stalls;
+what the process kept the processors busy for, which other programs on the machine change less; and median
+ratios to the best of the others in the same round.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=("second", "first"), nargs="+", default=("second", "first"))
     parser.add_argument("--work", choices=("mlp", "cnn"), nargs="+", default=("mlp", "cnn"))
-    parser.add_argument("--rows", type=int, default=60_000, help="rows of an epoch of the MLP; the CNN has a tenth")
-    parser.add_argument("--rounds", type=int, default=15, help="rounds of second runs; first runs have a third")
+    parser.add_argument("--rows", type=int, default=60_000, help="rows of the MLP; the CNN has a tenth")
+    parser.add_argument("--rounds", type=int, default=15, help="rounds; first runs have a third")
     parser.add_argument("--epochs", type=int, default=3, help="epochs of a second run; a first run has one")
     parser.add_argument("--ours", action="store_true", help="only ours and the loops by hand")
     arguments = parser.parse_args()

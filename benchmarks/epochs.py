@@ -1,4 +1,4 @@
-"""Epochs of two networks over batches, each in TensorFlow, Keras's ``fit``, JAX and PyTorch, from the same rows."""
+"""Epochs of two networks over the same rows, in TensorFlow, Keras's ``fit``, JAX and PyTorch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 Epoch = Callable[[], object]
-"""A function that puts the start values back, trains for the epochs of a work, and waits until that is done."""
+"""A function that puts the start values back, trains for the epochs of a work, and waits for the end."""
 
 SHUFFLED = 10_000
 """Rows among which a ``tf.data`` pipeline shuffles."""
@@ -175,7 +175,7 @@ def by_fit(work: Work, data: Any, *, jit_compile: bool, steps_per_execution: int
 def by_cell(
     run: Callable[[str], object], names: dict[str, Any], work: Work, data: Any, engine: str, *, fresh: bool
 ) -> Epoch:
-    """Return an epoch of ``%%minimize``, over a pipeline or over the arrays themselves where `data` is ``None``.
+    """Return an epoch of ``%%minimize`` over a pipeline, or over the arrays where `data` is ``None``.
 
     Parameters
     ----------
@@ -189,7 +189,7 @@ def by_cell(
     model = network(work)
     restart = restarting([variable.value for variable in model.trainable_variables])
     given = {"images": work.images, "labels": work.labels} if data is None else {"train": data}
-    source = f"(images, labels)\" --batch {work.batch}" if data is None else 'train"'
+    source = f'(images, labels)" --batch {work.batch}' if data is None else 'train"'
     line = f'%%minimize loss --over model --for "xb, yb in {source} --epochs {work.epochs} --engine {engine}'
     cell = (
         "logits = model(tf.cast(xb, tf.float32)/255)\n"

@@ -101,7 +101,7 @@ class DataCursor:
         return self.any() if self._last is None else _element(self._last)[1]
 
     def note(self, last: Any, before: Any, ahead: Any = None) -> None:
-        """Note the batch that was taken last, the one before it, and the one that comes next, as optionals."""
+        """Note the batch that was taken last, the one before it, and the next one, as optionals."""
         self._last, self._before, self._ahead = last, before, ahead
 
     def step_back(self) -> None:

@@ -1,8 +1,8 @@
 """Functions that lay out ``tf.data`` pipelines, traced once and kept from run to run.
 
-A pipeline with functions in it takes TensorFlow tens of milliseconds to trace. So the pipelines of this package
-are built within a ``tf.function`` whose inputs are the user's data: another array or dataset of the same kind
-is laid out by a call.
+A pipeline with functions in it takes TensorFlow tens of milliseconds to trace. So the pipelines of this
+package are built within a ``tf.function`` whose inputs are the user's data: another array or dataset of the
+same kind is laid out by a call.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Layout:
+class PipelinePlan:
     """How a dataset is laid out.
 
     Attributes
@@ -25,7 +25,7 @@ class Layout:
     arguments
         What `build` takes: structures of tensors, and datasets.
     own
-        Whether none of it is the user's, so that ``tf.data`` finds nothing to rewrite, which takes it milliseconds.
+        Whether none of it is the user's, so that ``tf.data`` need not look for what it could rewrite.
     """
 
     key: Hashable
@@ -40,7 +40,7 @@ class Pipelines:
     Examples
     --------
     >>> doubled = lambda count: tf.data.Dataset.range(count).map(lambda one: 2*one)  # doctest: +SKIP
-    >>> layout = Layout("doubled", doubled, [tf.constant(3, tf.int64)])              # doctest: +SKIP
+    >>> layout = PipelinePlan("doubled", doubled, [tf.constant(3, tf.int64)])              # doctest: +SKIP
     >>> list(Pipelines().ready(layout, 2))                                           # doctest: +SKIP
     [0, 2]
     """
@@ -48,7 +48,7 @@ class Pipelines:
     def __init__(self) -> None:
         self._functions: dict[Hashable, Any] = {}
 
-    def ready(self, layout: Layout, count: int, *, soon: bool = False, tuned: bool = False) -> Any:
+    def ready(self, layout: PipelinePlan, count: int, *, soon: bool = False, tuned: bool = False) -> Any:
         """Return a dataset that is ready to be read; traced once for each kind of arguments.
 
         Parameters
@@ -91,8 +91,8 @@ def _ready(dataset: Any, count: Any, *, soon: bool, tuned: bool, rewrites: bool)
 
     options = tf.data.Options()
     if not tuned:
-        # In TensorFlow 2.21, letting go of an iterator may wait for the thread that tunes it, with Python locked:
-        # until the thread looks again, which it does 0.63 s, 1.27 s, 2.55 s … after its start.
+        # In TensorFlow 2.21, letting go of an iterator may wait for the thread that tunes it, with Python
+        # locked, until that looks up again: 0.63 s, 1.27 s, 2.55 s … after its start.
         options.autotune.enabled = False
     if not rewrites:
         options.experimental_optimization.apply_default_optimizations = False

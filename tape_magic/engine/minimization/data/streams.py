@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tape_magic.engine.minimization.data.batch_parts import BatchParts, rows_of
-from tape_magic.engine.minimization.data.pipelines import Layout, unconverted
+from tape_magic.engine.minimization.data.pipelines import PipelinePlan, unconverted
 from tape_magic.errors import SourceError
 
 
@@ -57,14 +57,14 @@ class ArrayStream:
         self._rows, self.batch, self._seed = rows[0], min(batch, max(rows[0], 1)), seed
         self.steps_per_epoch: int | None = -(-self._rows // self.batch)
 
-    def layout(self, epochs: int, taken: int) -> Layout:
+    def layout(self, epochs: int, taken: int) -> PipelinePlan:
         """Return how to lay out what follows the first `taken` batches."""
         import tensorflow as tf
 
         first_epoch, first = divmod(taken, self.steps_per_epoch or 1)
         numbers = [tf.constant(number, tf.int64) for number in (self._seed, first_epoch, first, epochs)]
         build = functools.partial(_dealt, rows=self._rows, batch=self.batch)
-        return Layout(("arrays", self._rows, self.batch), build, (self._columns, *numbers), own=True)
+        return PipelinePlan(("arrays", self._rows, self.batch), build, (self._columns, *numbers), own=True)
 
     def picked_rows(self, epoch: int, index: int) -> Any:
         """Return the rows of the arrays that a batch of an epoch has."""
@@ -77,7 +77,9 @@ class ArrayStream:
         return order[index * self.batch : (index + 1) * self.batch].numpy()
 
 
-def _dealt(columns: Any, seed: Any, first_epoch: Any, first: Any, epochs: Any, *, rows: int, batch: int) -> Any:
+def _dealt(
+    columns: Any, seed: Any, first_epoch: Any, first: Any, epochs: Any, *, rows: int, batch: int
+) -> Any:
     """Return a dataset of batches of columns with so many rows, from a batch of an epoch on."""
     import tensorflow as tf
 
@@ -144,13 +146,13 @@ class DatasetStream:
     def picked_rows(self, epoch: int, index: int) -> None:
         """Return ``None``: the rows of a batch have no numbers but those in the batch."""
 
-    def layout(self, epochs: int, taken: int) -> Layout:
+    def layout(self, epochs: int, taken: int) -> PipelinePlan:
         """Return how to lay out what follows the first `taken` batches, which are read as well."""
         import tensorflow as tf
 
         build = functools.partial(_numbered, whole=self._whole, parts=self._parts)
         numbers = [tf.constant(number, tf.int64) for number in (epochs, taken)]
-        return Layout(("dataset", self._whole), build, (self._dataset, *numbers))
+        return PipelinePlan(("dataset", self._whole), build, (self._dataset, *numbers))
 
 
 def _numbered(
@@ -261,14 +263,16 @@ class PythonStream:
     def picked_rows(self, epoch: int, index: int) -> None:
         """Return ``None``: the rows of a batch have no numbers but those in the batch."""
 
-    def layout(self, epochs: int, taken: int) -> Layout:
+    def layout(self, epochs: int, taken: int) -> PipelinePlan:
         """Return how to lay out what follows the first `taken` batches."""
         import tensorflow as tf
 
         signature = tf.TensorSpec([3], tf.int64), self._spec
         generator = functools.partial(self._elements, epochs, taken)
         # Its Python belongs to this dataset alone.
-        return Layout(None, lambda: tf.data.Dataset.from_generator(generator, output_signature=signature), ())
+        return PipelinePlan(
+            None, lambda: tf.data.Dataset.from_generator(generator, output_signature=signature), ()
+        )
 
     def _elements(self, epochs: int, taken: int) -> Iterator[Any]:
         try:

@@ -3,8 +3,8 @@
 ``tf.data`` cannot run inside XLA. So XLA compiles the step alone, and a graph loops around it.
 
 A step does what a loop by hand does: it takes the batch that came while the step before it ran, evaluates,
-applies the optimizer, and records. Rules are looked at in a step only where there are some beside the one that
-all stays finite; that one is looked at once a chunk, where a value that is not finite stays in the variables.
+applies the optimizer, and records. Rules are looked at in a step only where there are some beside the one
+that all stays finite; that one is looked at once a chunk, where what is not finite stays in the variables.
 To go back, the loop puts back what it noted before the chunk, and repeats the steps with the batches that it
 kept: the same steps, compiled once, so that they lead to the same bits.
 
@@ -14,7 +14,6 @@ before each step along, and so do those of very large models, since that takes l
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -24,18 +23,12 @@ import numpy as np
 
 from tape_magic.engine.minimization.compiling import CompileWaiter
 from tape_magic.engine.minimization.data.cursor import DataCursor
-from tape_magic.engine.minimization.keras_loop.compiled_loop import (
-    CompiledLoop,
-    deadline,
-    in_time,
-    twice,
-)
+from tape_magic.engine.minimization.keras_loop.batch_graph import ANY_ROWS, BatchGraph
+from tape_magic.engine.minimization.keras_loop.compiled_loop import CompiledLoop, deadline
 from tape_magic.engine.minimization.keras_loop.kept_batches import (
     MOST_BYTES,
     batch_at,
     bytes_of_batch,
-    no_batches,
-    with_batch,
 )
 from tape_magic.engine.minimization.keras_loop.lean_loop import lean_loop_applies
 from tape_magic.engine.minimization.keras_loop.previous_values import PreviousValues
@@ -45,7 +38,6 @@ from tape_magic.engine.minimization.keras_loop.step_graph import StepGraph
 from tape_magic.engine.minimization.keras_loop.way_back import MOST, Position, WayBack
 from tape_magic.engine.minimization.log import Recorded
 from tape_magic.engine.minimization.stop_rules import GO, GRADIENT_LOST, LOSS_LOST, Rules
-from tape_magic.engine.values.copies import bytes_of
 from tape_magic.engine.values.tensors import read_all
 
 SMALL = 1 << 22
@@ -66,15 +58,12 @@ class DataLoop(CompiledLoop):
     def __init__(self, graph: StepGraph, cursor: DataCursor, *, jit: bool) -> None:
         super().__init__(graph, jit=jit)
         self.cursor = cursor
-        self._bytes = sum(map(bytes_of, self.moved))
-        self._repeats = graph.traced.repeatable and self._bytes <= MOST
+        self._repeats = graph.traced.repeatable and graph.bytes <= MOST
         self._lean = self._repeats and lean_loop_applies(
             replace(graph.options, careful=False), graph.leaves, graph.optimizer, graph.traced.written
         )
         if self._repeats:
             self._previous = PreviousValues(())
-        self._by_hand = False
-        self._most = 0
 
     @property
     def _data(self) -> DataCursor:
@@ -90,31 +79,35 @@ class DataLoop(CompiledLoop):
     def _function(self) -> Callable[..., Any]:
         import tensorflow as tf
 
-        step: Callable[..., Any] = self._bare_step
-        if not self._lean:
-            step = functools.partial(self._graph.step, previous=self._previous.copies)
-        if self._jit:
-            step = tf.function(step, autograph=False, jit_compile=True)
-        self._compiled_step = step
-        element = self._data.feed.element_spec
-        specs = [tf.type_spec_from_value(self._data.iterator), tf.OptionalSpec(element), *self._specs()]
-        self._chunk: Any = tf.function(self._over_batches, autograph=False).get_concrete_function(*specs)
-        self._again: Any = None
+        spec = self._data.feed.element_spec
+        copied = self.moved if self._carries_copies else ()
+        graph = BatchGraph(self._graph, spec, self._previous.copies, copied, jit=self._jit, lean=self._lean)
+        specs = [tf.type_spec_from_value(self._data.iterator), tf.OptionalSpec(spec), *self._specs()]
+        self._chunk: Any = tf.function(graph.over_batches, autograph=False).get_concrete_function(*specs)
+        kinds = [tf.TensorSpec([], dtype) for dtype in (tf.variant, tf.int64, tf.bool)]
+        signature = [*kinds, *self._specs()[:2]]
+        self._again: Any = tf.function(graph.over_kept, autograph=False, input_signature=signature)
         return lambda *arguments: self._chunk(self._data.iterator, self._data.ahead(), *arguments)
 
-    def _bare_step(self, at: Any, carried: Any, parts: Any, place: Any) -> Any:
+    def _specs(self) -> list[Any]:
         import tensorflow as tf
 
-        recorded = self._graph.bare_step(parts)
-        return tf.constant(GO), recorded[0], recorded, carried
+        span, carried, copies = super()._specs()
+        return [[*span, tf.TensorSpec([], tf.int64)], carried, copies]
+
+    def _arguments(self, position: Position, end: int, stretch: int, until: float) -> list[Any]:
+        import tensorflow as tf
+
+        span, carried, copies = super()._arguments(position, end, stretch, until)
+        full = self._data.feed.batch or ANY_ROWS
+        return [[*span, tf.constant(full, tf.int64)], carried, copies]
 
     def rehearsal(self) -> tuple[Any, Sequence[Any]]:
         """Return the function to compile, and the arguments of a call.
 
         The call has no steps as a graph, and one with XLA, which compiles at the first step.
         """
-        begin = self._graph.position(0)
-        own = DataCursor(self._data.feed, count=1)
+        begin, own = self._graph.position(0), DataCursor(self._data.feed, count=1)
         arguments = self._arguments(begin, 1 if self._jit else 0, 1, math.inf)
         return self._chunk, [own.iterator, own.ahead(), *arguments]
 
@@ -131,12 +124,6 @@ class DataLoop(CompiledLoop):
 
     # -- the run, from Python ------------------------------------------------------------------------
 
-    def begin(self, step: int = 0) -> Position:
-        """Begin a run at a step, from the variables as they are."""
-        self._by_hand = False
-        self._most = 0
-        return super().begin(step)
-
     def advance(self, position: Position, end: int, stretch: int, waiter: CompileWaiter) -> Chunk:
         """Run one chunk and record each step; the data may end within it.
 
@@ -150,7 +137,7 @@ class DataLoop(CompiledLoop):
             if not self.options.keeps_best:
                 way.stretches.begin(position, self.moved, (one.read_value() for one in self.moved))
             if self._repeats and self._is_due(position.step):
-                # Reading costs next to nothing: a variable copies itself when it is assigned while it is read.
+                # Reading costs next to nothing: a variable that is read copies itself when it is assigned.
                 way.mark(position, read_all(self.moved))
             chunk = self._called(position, end, 1, waiter, deadline())
         except tf.errors.OpError as error:
@@ -162,22 +149,23 @@ class DataLoop(CompiledLoop):
 
     def _is_due(self, step: int) -> bool:
         """Return whether the variables are to be noted at a step."""
-        return self._bytes <= SMALL or self.way_back.due(step, most=self._most)
+        return self._graph.bytes <= SMALL or self.way_back.due(step, most=self.way_back.batches.most)
 
     def _capacity(self, stretch: int) -> int:
         """Return the most steps of a chunk, whose batches are kept."""
         if not self._repeats:
             return ROWS
-        if not self._most:
+        batches = self.way_back.batches
+        if not batches.most:
             ahead = self._data.ahead()
             size = bytes_of_batch(ahead.get_value()) if ahead.has_value() else 1
-            self._most = min(ROWS, max(1, MOST_BYTES // size))
-        return self._most
+            batches.most = min(ROWS, max(1, MOST_BYTES // size))
+        return batches.most
 
     def _called(
         self, position: Position, end: int, stretch: int, waiter: CompileWaiter, until: float = math.inf
     ) -> Chunk:
-        if self._by_hand:
+        if self.way_back.doubtful:
             return self._looked_at(position)
         if self.way_back.batches.of(position.step) is not None:
             return self._from_kept(position, end)[0]
@@ -254,10 +242,6 @@ class DataLoop(CompiledLoop):
 
         kept = self.way_back.batches.of(position.step)
         assert kept is not None
-        if self._again is None:
-            function = tf.function(self._over_kept, autograph=False)
-            kinds = [tf.TensorSpec([], dtype) for dtype in (tf.variant, tf.int64, tf.bool)]
-            self._again = function.get_concrete_function(*kinds, *self._specs()[:2])
         span, carried, _ = self._arguments(position, min(end, kept.end), 1, math.inf)
         start = tf.constant(kept.start, tf.int64)
         return self._chunk_of(position, self._again(kept.batches, start, tf.constant(finite), span, carried))
@@ -278,7 +262,7 @@ class DataLoop(CompiledLoop):
             self._note_taken(step)
             if self._looked_for(step) == GO:
                 # The optimizer made what is not finite out of a finite gradient: each step is looked at now.
-                self._by_hand = True
+                self.way_back.doubtful = True
                 return replace(_until(chunk, step), position=self._from_kept(here, step + 1)[0].position)
         self._note_taken(step)
         return replace(_until(chunk, step), verdict=verdict)
@@ -307,96 +291,6 @@ class DataLoop(CompiledLoop):
 
     def _last_batch(self) -> Sequence[Any]:
         return self._data.any()
-
-    # -- the run, in TensorFlow --------------------------------------------------------------------
-
-    def _over_batches(
-        self, iterator: Any, ahead: Any, span: list[Any], carried: list[Any], copies: list[Any]
-    ) -> Any:
-        """Run step by step over the batch `ahead` and those that follow.
-
-        Return the step, the verdict, what is carried, the recorded values and places of all steps, whether
-        all is finite, copies, the batches, and three of them: the last two, and the next one.
-        """
-        import tensorflow as tf
-
-        start, end, _, until = span
-        nothing = tf.experimental.Optional.empty(self._data.feed.element_spec)
-
-        def goes_on(at: Any, verdict: Any, ahead: Any, *_: Any) -> Any:
-            return (verdict == GO) & (at < end) & ahead.has_value() & in_time(at, start, until)
-
-        def step(
-            at: Any, _: Any, batch: Any, lasts: Any, carried: Any, copies: Any, written: Any, kept: Any
-        ) -> Any:
-            # The next batch comes while the step runs.
-            ahead = iterator.get_next_as_optional()
-            before = [variable.read_value() for variable in self.moved] if self._carries_copies else []
-            if self._repeats:
-                kept = with_batch(kept, batch)
-            verdict, carried, written = self._stepped(at, start, batch, carried, written)
-            copies = [before, copies[0]] if self._carries_copies else copies
-            return at + 1, verdict, ahead, [batch, lasts[0]], carried, copies, written, kept
-
-        state = start, tf.constant(GO), ahead, [nothing, nothing], carried, twice(copies)
-        at, verdict, ahead, lasts, carried, copies, written, kept = tf.while_loop(
-            goes_on, step, (*state, self._rows_of(start, end), no_batches())
-        )
-        found = (at, verdict, carried, *(array.stack() for array in written), self._all_finite())
-        return *found, copies, kept, *lasts, ahead
-
-    def _over_kept(self, kept: Any, first: Any, finite: Any, span: list[Any], carried: list[Any]) -> Any:
-        """Run step by step over kept batches, `first` being the step of the first of them.
-
-        If the variables are to be `finite`, stop after a step that makes them something else. Return what
-        :meth:`_over_batches` returns, up to whether all is finite.
-        """
-        import tensorflow as tf
-
-        start, end, _, _ = span
-        spec = self._data.feed.element_spec
-
-        def step(at: Any, _: Any, __: Any, carried: Any, written: Any) -> Any:
-            batch = batch_at(kept, tf.cast(at - first, tf.int32), spec)
-            verdict, carried, written = self._stepped(at, start, batch, carried, written)
-            return at + 1, verdict, ~finite | self._all_finite(), carried, written
-
-        at, verdict, _, carried, written = tf.while_loop(
-            lambda at, verdict, fine, *_: (verdict == GO) & (at < end) & fine,
-            step,
-            (start, tf.constant(GO), tf.constant(True), carried, self._rows_of(start, end)),
-        )
-        return at, verdict, carried, *(array.stack() for array in written), self._all_finite()
-
-    def _rows_of(self, start: Any, end: Any) -> list[Any]:
-        """Return arrays for what the steps of a chunk record, and for the places of their batches."""
-        import tensorflow as tf
-
-        count = tf.cast(end - start, tf.int32)
-        return [
-            tf.TensorArray(self._graph.dtype, count, element_shape=[self._graph.recorded]),
-            tf.TensorArray(tf.int64, count, element_shape=[3]),
-        ]
-
-    def _stepped(self, at: Any, start: Any, batch: Any, carried: Any, written: list[Any]) -> Any:
-        """Run a step over a batch, an optional; return the verdict, what is carried, and the arrays."""
-        import tensorflow as tf
-
-        place, parts = batch.get_value()
-        verdict, _, recorded, carried = self._compiled_step(at, carried, parts, place)
-        row = tf.cast(at - start, tf.int32)
-        return verdict, carried, [written[0].write(row, recorded), written[1].write(row, place)]
-
-    def _all_finite(self) -> Any:
-        """Return whether the variables are finite; true where the steps look at that."""
-        import tensorflow as tf
-
-        if not self._lean:
-            return tf.constant(True)
-        # A variable that the program assigns itself may hold anything.
-        watched = [*(leaf.value for leaf in self._graph.leaves), *self._graph.slots]
-        floats = [variable.read_value() for variable in watched if variable.dtype.is_floating]
-        return tf.reduce_all(tf.stack([tf.reduce_all(tf.math.is_finite(value)) for value in floats]))
 
 
 def _until(chunk: Chunk, step: int) -> Chunk:

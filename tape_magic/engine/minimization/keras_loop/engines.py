@@ -21,7 +21,6 @@ from tape_magic.engine.minimization.keras_loop.way_back import Position
 from tape_magic.engine.program.program import Untraceable
 from tape_magic.engine.tracing.failures import EngineRefused
 
-
 SLOWER, ENOUGH = 1.1, 3
 """XLA is given up if its steps take more than this many times as long, in the median of so many chunks."""
 

@@ -33,6 +33,11 @@ class KeptChunk:
 class KeptBatches:
     """The batches of the last chunks, by the steps that took them.
 
+    Attributes
+    ----------
+    most
+        The most steps of a chunk; 0 until the size of a batch is known.
+
     Examples
     --------
     >>> kept = KeptBatches()
@@ -44,6 +49,7 @@ class KeptBatches:
 
     def __init__(self) -> None:
         self._chunks: list[KeptChunk] = []
+        self.most = 0
 
     @property
     def end(self) -> int:

@@ -108,6 +108,8 @@ class WayBack:
         Over data, the batches since the first mark, where the loop repeats steps.
     stretches
         For steps that cannot be repeated, the marks at which stretches of them began.
+    doubtful
+        Whether each step is to be looked at, in a loop that looks at chunks.
     lowest, lowest_step
         The lowest loss that :meth:`hold` was told of, and its step; an infinity and 0 before the first.
     """
@@ -122,6 +124,7 @@ class WayBack:
         self.copies: list[Any] = []
         self.batches = KeptBatches()
         self.stretches = Stretches()
+        self.doubtful = False
         self.lowest, self.lowest_step = math.inf, 0
 
     def mark(self, position: Position, values: list[Any]) -> None:
@@ -147,7 +150,7 @@ class WayBack:
         self.mark(replace(position, best=best), [kept_copy(value) for value in values])
 
     def due(self, step: int, *, most: int = EVERY) -> bool:
-        """Return whether the last mark is :attr:`EVERY` steps ago, or `most` if that is less, or there is none."""
+        """Return whether the last mark is :attr:`EVERY` or `most` steps ago, or there is none."""
         return not self._marks or step - self._marks[-1][0].step >= min(self.EVERY, most)
 
     def forget_after(self, step: int) -> None:
