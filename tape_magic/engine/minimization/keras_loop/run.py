@@ -72,10 +72,10 @@ class KerasRun:
         log.first_step = self._continuation.step
         if problem.settings.data is not None:
             feed = feed_of(problem, self._continuation)
-            self._cursor = DataCursor(feed, log.first_step)
             log.over_data(feed.steps_per_epoch)
             if feed.total is not None:
                 log.limit = min(feed.total, log.limit)
+            self._cursor = DataCursor(feed, log.first_step, max(log.limit - log.first_step, 0))
         self._builder = LoopBuilder(problem, self._continuation, self._cursor, log.limit)
         self._engines = Engines(self._builder, problem.settings.engine)
 
@@ -135,6 +135,8 @@ class KerasRun:
         """Leave the program's names at the final values, and report."""
         problem, engines = self._problem, self._engines
         value = engines.loop.finish(self._final, problem)
+        if self._cursor is not None:
+            self._cursor.close()
         findings = findings_of(problem, self._log, self._builder, engines, self._cursor, self._failure)
         self._continuation.leave(self._trail, self._builder.made)
         leaves, gradients = engines.loop.leaves, self._final.gradients
