@@ -47,6 +47,8 @@ def minimize(
     steps: int | None = None,
     *,
     lr: Any = None,
+    schedule: Any = None,
+    clip: float | None = None,
     tol: float | None = None,
     gtol: float | None = None,
     target: float | None = None,
@@ -78,6 +80,7 @@ def minimize(
         and the result holds their final values. By default, the trainable variables that the function reads.
     optimizer
         By default L-BFGS for plain variables, floats and arrays if the loss is the same each time, else Adam.
+        A dict gives each group of variables an optimizer: ``{"encoder": "sgd 1e-4", "head": "adam"}``.
         A Keras name, optimizer or class, ``"lbfgs"``, or a SciPy method: ``"bfgs"``, ``"trust-krylov"``, and
         for least squares ``"lm"``, ``"trf"`` or ``"dogbox"``. SciPy methods take `tol` and `gtol` for
         tolerances of their own.
@@ -86,6 +89,13 @@ def minimize(
         run ends once its method has converged, or the loss has changed by at most 10⁻⁶ over 100 steps.
     lr
         The learning rate or a schedule, for an optimizer given by its name or class.
+    schedule
+        How the rate goes on from there: ``"cosine"``, to 0 over the run; ``"one-cycle"``, up from a tenth of
+        it, back, and far below; ``"plateau"``, or ``"plateau:0.5"`` with another factor than 0.1, lower after
+        10 epochs without a lower loss, or 100 steps without data. A Keras schedule, or a function of the
+        step, gives the rate itself.
+    clip
+        The largest Euclidean norm of all gradients together; they are scaled down to it before each step.
     tol, patience
         Stop when the largest loss of the last `patience` steps (10) exceeds the smallest by at most
         tol·max(1, \|loss\|).
@@ -153,6 +163,8 @@ def minimize(
     settings = Settings(
         optimizer=optimizer,
         lr=lr,
+        schedule=schedule,
+        clip=clip,
         steps=steps,
         engine=engine,
         seed=seed,
