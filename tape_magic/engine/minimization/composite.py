@@ -93,8 +93,7 @@ class Composite:
                 copied = copied or (fresh and part.users)
         if not self.built and self.schedule is not None:
             self._step = tf.Variable(0, dtype=tf.int64, trainable=False)
-            # These follow from the settings: they are no state.
-            self._length = tf.Variable(1, dtype=tf.int64, trainable=False)
+            self._length = tf.Variable(1, dtype=tf.int64, trainable=False)  # follows from the settings
             self._numbers = tf.Variable(tf.zeros([len(self.parts)]), trainable=False)
         self.built = True
         return copied
@@ -114,12 +113,13 @@ class Composite:
         if self.schedule is not None:
             rates = [part.rated.learning_rate if rate is None else rate for part in self.parts]
             self._bases = [float(one) for one in rates]
+            self._numbers.assign(self._bases)
 
     def begin(self, step: int, length: int) -> None:
         """Begin a run of so many steps at a step."""
         if self.schedule is None:
             return
-        self._numbers.assign(self._bases)
+        self._bases = self._numbers.numpy().tolist()  # those of the run that this one goes on from
         self._length.assign(length)
         self._step.assign(step)
         self._began = step
@@ -154,7 +154,7 @@ class Composite:
     @property
     def first(self) -> list[Any]:
         """The state whose first values begin a run anew: not that of the user's own optimizers."""
-        own = [] if self.schedule is None else [self._step, *self.schedule.variables]
+        own = [] if self.schedule is None else [self._step, self._numbers, *self.schedule.variables]
         parts = [part for part in self.parts if not part.users]
         return [*own, *(one for part in parts for one in _variables(part.optimizer))]
 

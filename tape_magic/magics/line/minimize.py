@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from tape_magic.engine.minimization.optimizer_names import NAMES
-from tape_magic.engine.minimization.settings import ENGINES, KEEP, SCHEDULES, Settings
+from tape_magic.engine.minimization.settings import AUTO, ENGINES, FIND, KEEP, SCHEDULES, Settings
 from tape_magic.errors import LineError, shorten
 from tape_magic.magics.line.parser import NAME, QUIET, Expression, Magic, Option, is_expression, place_name
 from tape_magic.syntax import place, split, unwarned
@@ -91,6 +91,11 @@ def _bounds(word: str) -> tuple[Bound, ...]:
             raise LineError(f"--bounds gives two spans for {shorten(name)}.")
         found.append((name, low.strip(), high.strip()))
     return tuple(found)
+
+
+def _rate(word: str) -> float | str:
+    """Read a rate, or a word for one that is to be found."""
+    return word if word in (FIND, AUTO) else float(word)
 
 
 def _schedule(word: str) -> str:
@@ -219,9 +224,10 @@ MINIMIZE = Magic(
         Option(
             "lr",
             ("--lr",),
-            "learning rate, for an optimizer given by its name",
+            "learning rate; find looks for one and trains nothing, auto goes on with it",
             "RATE",
-            float,
+            _rate,
+            choices=(FIND, AUTO),
             evaluated=True,
         ),
         Option(
