@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from tape_magic.display.content import numbers
-from tape_magic.display.content.document import Curve, Document, Tone, Verdict
+from tape_magic.display.content.document import Curve, Document, Line, Tone, Verdict, Words, say
 from tape_magic.display.content.reduction import CURVE_POINTS, loss_curve
 from tape_magic.display.describe.common import lines, shown_name
 from tape_magic.results.rates import RangeEnd, RateReport
@@ -22,7 +22,7 @@ _LABELS, _ROOM = 6, 0.12
 def rates_document(report: RateReport) -> Document:
     """Return the suggested rate with its reason, the curve, and the line to use."""
     parts = [_verdict(report), _curve(report)]
-    return Document((*(part for part in parts if part is not None), *lines([_use(report), *report.notes])))
+    return Document((*(part for part in parts if part is not None), _use(report), *lines(report.notes)))
 
 
 def _verdict(report: RateReport) -> Verdict:
@@ -42,16 +42,17 @@ def _verdict(report: RateReport) -> Verdict:
     why = f"a tenth of {_rate(report.lowest)}, where {name} was lowest"
     if report.ended is not RangeEnd.BLEW_UP:
         why += f"; {report.ended.value}"
-    return Verdict(Tone.GOOD, f"rate {_rate(report.suggestion)}", (why, *details))
+    return Verdict(Tone.GOOD, f"learning rate {_rate(report.suggestion)}", (why, *details))
 
 
-def _use(report: RateReport) -> str:
-    nothing = "nothing was trained: all is as it was before"
-    return f"{report.line} runs with it; {nothing}" if report.line else nothing
+def _use(report: RateReport) -> Line:
+    nothing = say("nothing was trained: all is as it was before")
+    use = (Words(report.line, code=True), Words(" runs with it"))
+    return Line((use, nothing) if report.line else (nothing,))
 
 
 def _rate(rate: float) -> str:
-    return f"{rate:.2g}" if 1e-3 <= rate < 1e4 else numbers.number(rate, 2)
+    return numbers.number(float(f"{rate:.2g}"))
 
 
 def _curve(report: RateReport) -> Curve | None:

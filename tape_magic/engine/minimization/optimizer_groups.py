@@ -71,7 +71,7 @@ def rate_of(place: str, given: Any) -> Any:
     except (TypeError, ValueError):
         rate = float("nan")
     if not 0 < rate < float("inf"):
-        raise LineError(f"{place}: the learning rate is {given}; give a number above 0.")
+        raise LineError(f"{place}: the learning rate is {shorten(repr(given))}; give a number above 0.")
     return rate
 
 

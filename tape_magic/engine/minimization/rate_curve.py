@@ -16,10 +16,15 @@ NEIGHBOURS = 4
 """So many losses on each side are averaged, where each is that of another batch."""
 
 GONE = 2.0
-"""A loss above its start by so many times what it had fallen has blown up."""
+"""A loss above its start by itself, and by so many times what it had fallen, has blown up."""
 
 LEAST = 1e-3
-"""The least part of a loss by which it has to fall for a rate to be suggested."""
+"""The least part of a loss by which it has to fall for a rate to be suggested; over data, it also has to fall
+by the scatter of the first losses."""
+
+STILL, SCATTER = 20, 4.0
+"""So many losses at the lowest rates tell what the loss of a batch is, and by how much it scatters; a loss
+that has blown up is above that by so many times the scatter."""
 
 
 @dataclass(frozen=True)
@@ -64,15 +69,21 @@ def choose(losses: _Array, *, noisy: bool) -> RateChoice:
     4
     """
     smoothed = _smooth(losses) if noisy else losses
+    start = losses[:STILL][np.isfinite(losses[:STILL])] if noisy else losses[:1]
+    if not len(start) or (noisy and len(losses) < STILL and np.isfinite(losses).all()):
+        return RateChoice(smoothed, None, None if len(start) else 0)
+    first, scatter = float(start.mean()), float(start.std())
     lows = np.minimum.accumulate(smoothed)
-    first = float(smoothed[0])
-    gone = ~np.isfinite(losses) | (smoothed > first + GONE * np.maximum(first - lows, abs(first) / GONE))
+    level = first + np.maximum(GONE * (first - lows), abs(first) + SCATTER * scatter)
+    gone = smoothed > level
+    if noisy:
+        gone &= np.append(gone[1:], False)  # one batch alone may be an odd one
+    gone |= ~np.isfinite(losses)
     blown = int(np.argmax(gone)) if gone.any() else None
     known = smoothed[:blown]
     if not len(known):
         return RateChoice(smoothed, None, blown)
     lowest = int(np.argmin(known))
-    scatter = 3 * float(np.std(losses[: 2 * NEIGHBOURS + 1])) / np.sqrt(NEIGHBOURS) if noisy else 0.0
     fell = first - float(known[lowest]) > max(LEAST * abs(first), scatter)
     return RateChoice(smoothed, lowest if fell else None, blown)
 

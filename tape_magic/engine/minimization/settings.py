@@ -73,8 +73,8 @@ def _rate(value: Any) -> str:
     """Check a learning rate: a number, a word, or a schedule, which is a function of the step."""
     if isinstance(value, str):
         known = FIND, AUTO
-        near = closest(value, known)
-        return "" if value in known else f"is {shorten(value)!r}; give a number above 0, find or auto{near}."
+        wrong = f"is {shorten(value)!r}; give a number above 0, find or auto{closest(value, known)}"
+        return "" if value in known else wrong
     return "" if callable(value) else _above_zero(value)
 
 

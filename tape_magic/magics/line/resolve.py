@@ -13,7 +13,7 @@ from tape_magic.errors import LineError, describe_error, shorten
 from tape_magic.magics.line.grad import GradOptions
 from tape_magic.magics.line.minimize import MINIMIZE, DataOption, MinimizeOptions
 from tape_magic.magics.line.parser import Expression
-from tape_magic.syntax import place, unbracketed
+from tape_magic.syntax import place, split, unbracketed
 
 
 def minimize_settings(shell: Any, options: MinimizeOptions, remarks: tuple[str, ...]) -> Settings:
@@ -24,12 +24,9 @@ def minimize_settings(shell: Any, options: MinimizeOptions, remarks: tuple[str, 
     arguments = {
         name: _value(shell, name, given) if isinstance(given, Expression) else given
         for name, given in options.arguments.items()
-        if name != "schedule"
     }
     text = arguments.get("optimizer", DEFAULT_OPTIMIZER)
     arguments |= {"optimizer": _optimizer(shell, text), "made_here": not text.isidentifier()}
-    if "schedule" in options.arguments:
-        arguments["schedule"] = _schedule(shell, options.arguments["schedule"])
     if "data" in arguments:
         arguments |= _data(shell, arguments["data"])
     arguments["bounds"] = {
@@ -45,12 +42,14 @@ def minimize_settings(shell: Any, options: MinimizeOptions, remarks: tuple[str, 
 def _value(shell: Any, name: str, given: Expression) -> Any:
     """Return the value of an expression that stands for an option's value, as a number where it is one."""
     flag = MINIMIZE.flags[name]
-    value = _evaluate(shell, given.text, f"{flag} {given.text}")
+    (option,) = (one for one in MINIMIZE.options if one.name == name)
+    if option.choices and given.text.isidentifier() and given.text not in shell.user_ns:
+        return given.text  # the engine says which words there are
+    value = _evaluate(shell, given.text, f"{flag} {given.text}", _KerasNames(shell.user_ns))
     if hasattr(value, "numpy") and not callable(value):  # a tensor or a variable
         value = value.numpy()
     if hasattr(value, "item") and getattr(value, "size", 0) == 1:
         value = value.item()
-    (option,) = (one for one in MINIMIZE.options if one.name == name)
     whole = option.convert is int and isinstance(value, float) and value.is_integer()
     return int(value) if whole else value
 
@@ -141,26 +140,16 @@ def _group(shell: Any, name: str, text: str) -> Any:
     """Return the optimizer of a group, and the rate that stands behind its name."""
     from tape_magic.engine.minimization.optimizer_groups import Group, rate_of
 
-    words = text.split()
-    if len(words) == 2 and words[0].replace("-", "_").isidentifier():
+    words = split(text)
+    if len(words) > 2:
+        raise LineError(f'--optimizer takes "{name}: sgd 1e-4", not {shorten(f"{name}: {text}")!r}.')
+    if len(words) == 2:
         try:
             rate = float(words[1])
         except ValueError:
             rate = _evaluate(shell, words[1], f"--optimizer {name}: {text}")
         return Group(_optimizer(shell, words[0]), rate_of(name, rate), made_here=True)
     return Group(_optimizer(shell, text), made_here=not text.isidentifier())
-
-
-def _schedule(shell: Any, given: Any) -> Any:
-    """Return the schedule of a line; a name that the notebook does not have is one of the schedules."""
-    if isinstance(given, Expression):
-        known = not given.text.isidentifier() or given.text in shell.user_ns
-        return (
-            _evaluate(shell, given.text, f"--schedule {given.text}", _KerasNames(shell.user_ns))
-            if known
-            else given.text
-        )
-    return given
 
 
 class _KerasNames(dict[str, Any]):

@@ -202,7 +202,8 @@ class RangeTest:
                 # A layer that was built during the test has no values from before it.
                 owned = zip(problem.leaves, problem.start_values, strict=False)
                 assign_all((leaf.value, value) for leaf, value in owned)
-        return first * _GROWTH ** steps.astype(float), losses, ended
+        taken = steps < MOST  # no step was taken from the last evaluation
+        return first * _GROWTH ** steps[taken].astype(float), losses[taken], ended
 
     def _test_settings(self, first: float) -> Settings:
         """Return the settings of a run whose rate grows from step to step."""
