@@ -32,7 +32,8 @@ class RateReport:
     suggestion
         The rate to take; ``None`` where the loss fell at no rate.
     lowest
-        The rate at which the smoothed loss was lowest; ``None`` likewise.
+        The rate at which the smoothed loss was lowest, or had all but a thousandth of the way down behind it;
+        ``None`` likewise.
     ended
         Why the test ended.
     loss_name

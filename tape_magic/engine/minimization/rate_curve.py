@@ -36,7 +36,8 @@ class RateChoice:
     smoothed
         The losses, smoothed where they scatter.
     lowest
-        The place of the lowest of these before the loss blew up; ``None`` where it did not fall.
+        The place at which these have fallen to the lowest before the loss blew up, but for a thousandth of
+        the way; ``None`` where the loss did not fall.
     blown
         The place from which on the loss has blown up; ``None`` where it has not.
     """
@@ -83,8 +84,10 @@ def choose(losses: _Array, *, noisy: bool) -> RateChoice:
     known = smoothed[:blown]
     if not len(known):
         return RateChoice(smoothed, None, blown)
-    lowest = int(np.argmin(known))
-    fell = first - float(known[lowest]) > max(LEAST * abs(first), scatter)
+    low = float(known.min())
+    # A loss that has fallen to 0 may stay there at any rate.
+    lowest = int(np.argmax(known <= low + LEAST * max(first - low, 0.0)))
+    fell = first - low > max(LEAST * abs(first), scatter)
     return RateChoice(smoothed, lowest if fell else None, blown)
 
 

@@ -231,6 +231,8 @@ class RangeTest:
             epochs=None,
             data=fresh_copy(given.data),
             keep="last",
+            checkpoint=None,
+            resume=False,
             track=(),
             verdict=False,
             tol=None,
