@@ -12,6 +12,7 @@ from tape_magic.magics.shell import TapeMagics
 _REPORTS = (
     ("tape_magic.results.gradients", "GradReport"),
     ("tape_magic.results.minimum", "MinimizeResult"),
+    ("tape_magic.results.rates", "RateReport"),
     ("tape_magic.results.devices", "DeviceReport"),
     ("tape_magic.results.doctor", "DoctorReport"),
 )

@@ -156,6 +156,12 @@ class Curve:
         highest value at each, the same where all can be drawn; empty for any other curve.
     means
         What these are means of, as in "20 epochs"; else empty.
+    ticks
+        Places and labels of the horizontal axis, for one that is not that of steps.
+    mark
+        The place of a vertical line across the curve, and its label.
+    words
+        The curve in words, where its ends do not tell.
     """
 
     x: tuple[float, ...]
@@ -168,6 +174,9 @@ class Curve:
     steps: int
     pale: Band = ((), (), ())
     means: str = ""
+    ticks: tuple[tuple[float, str], ...] = ()
+    mark: tuple[float, str] | None = None
+    words: str = ""
 
 
 @dataclass(frozen=True)

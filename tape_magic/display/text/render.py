@@ -58,7 +58,11 @@ def _curve(curve: Curve) -> str:
     size = min(40, len(heights))
     picked = [heights[round(i * (len(heights) - 1) / max(size - 1, 1))] for i in range(size)]
     start, end = numbers.pair(curve.first, curve.last)
-    return f"{start} {blocks(picked)} {end}{' (logarithmic)' if curve.log else ''}"
+    drawn = f"{start} {blocks(picked)} {end}{' (logarithmic)' if curve.log else ''}"
+    if curve.mark is None:
+        return drawn
+    at, text = curve.mark
+    return f"{drawn}\n{' ' * (width(start) + 1 + round(at / (curve.steps or 1) * (size - 1)))}▲ {text}"
 
 
 def _heat_map(heat: HeatMap) -> str:

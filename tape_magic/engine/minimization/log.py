@@ -37,9 +37,12 @@ class Recorded:
 
 @dataclass(frozen=True)
 class Minimized:
-    """The report, and the value of the program's last expression at the end."""
+    """The report, and the value of the program's last expression at the end.
 
-    result: MinimizeResult
+    After a range test, the report is a :class:`~tape_magic.results.rates.RateReport`, and there is no value.
+    """
+
+    result: Any
     value: Any
 
 

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from tape_magic.engine.minimization.optimizer_names import NAMES
-from tape_magic.engine.minimization.settings import ENGINES, KEEP, Settings
+from tape_magic.engine.minimization.settings import AUTO, ENGINES, FIND, KEEP, SCHEDULES, Settings
 from tape_magic.errors import LineError, shorten
 from tape_magic.magics.line.parser import NAME, QUIET, Expression, Magic, Option, is_expression, place_name
 from tape_magic.syntax import place, split, unwarned
@@ -93,6 +93,19 @@ def _bounds(word: str) -> tuple[Bound, ...]:
     return tuple(found)
 
 
+def _rate(word: str) -> float | str:
+    """Read a rate, or a word for one that is to be found."""
+    return word if word in (FIND, AUTO) else float(word)
+
+
+def _schedule(word: str) -> str:
+    """Read the name of a schedule. Raises ``ValueError`` for what may be an expression."""
+    name = re.sub(r"[_ ]", "-", word.partition(":")[0].lower())
+    if name in SCHEDULES or not is_expression(word):
+        return word
+    raise ValueError(word)
+
+
 _UNITS = {"": 1.0, "s": 1.0, "ms": 1e-3, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
@@ -173,10 +186,12 @@ _MEANT = {
         "%%minimize loss": "loss objective fun function func cost",
         "-o": "name output out result report save_as as",
         "-q": "quiet silent noprogress hide",
-        '--optimizer "adam(0.001, clipnorm=1.0)"': "clip clipnorm clipgrad gradclip globalclipnorm clipvalue",
+        "--clip": "clipnorm clipgrad gradclip globalclipnorm clipgradnorm maxnorm maxgradnorm",
+        '--optimizer "adam(0.001, clipvalue=1.0)"': "clipvalue",
         '--optimizer "sgd(0.01, momentum=0.9)"': "momentum nesterov",
         '--optimizer "adamw(0.001, weight_decay=0.01)"': "weightdecay decay wd l2",
-        '--lr "keras.optimizers.schedules.CosineDecay(0.01, 1000)"': "schedule scheduler lrschedule lrdecay",
+        "--schedule": "scheduler lrschedule lrscheduler lrdecay annealing warmup",
+        "--lr find": "lrfind lrfinder findlr rangetest",
         "the negative of it as the loss, such as -y": "maximize maximise max imize maximum ascent",
     }.items()
     for word in words.split()
@@ -203,15 +218,33 @@ MINIMIZE = Magic(
         Option(
             "optimizer",
             ("--optimizer",),
-            "a Keras name, lbfgs, a SciPy method, an optimizer of the notebook, or an expression (auto)",
+            'Keras name, lbfgs, SciPy method, EXPR, or one a group: "encoder: sgd 1e-4, head: adam" (auto)',
             "NAME|EXPR",
             choices=NAMES,
         ),
         Option(
             "lr",
             ("--lr",),
-            "learning rate, for an optimizer given by its name",
+            "learning rate; find looks for one and trains nothing, auto goes on with it",
             "RATE",
+            _rate,
+            choices=(FIND, AUTO),
+            evaluated=True,
+        ),
+        Option(
+            "schedule",
+            ("--schedule",),
+            "course of the rate: cosine, one-cycle, plateau:FACTOR, or an expression for a schedule",
+            "NAME|EXPR",
+            _schedule,
+            choices=SCHEDULES,
+            evaluated=True,
+        ),
+        Option(
+            "clip",
+            ("--clip",),
+            "scale the gradients down to this norm of all of them, where it is larger",
+            "NORM",
             float,
             evaluated=True,
         ),

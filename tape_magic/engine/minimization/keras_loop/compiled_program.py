@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tape_magic.engine.minimization.compiling import BackgroundCompile
+from tape_magic.engine.minimization.composite import Composite
 from tape_magic.engine.minimization.data.pipelines import Pipelines
 from tape_magic.engine.minimization.engine_choice import xla_pays
 from tape_magic.engine.minimization.keras_loop.compiled_loop import CompiledLoop
@@ -148,4 +149,6 @@ class CompiledProgram:
 
 def keeps_state(settings: Settings, optimizer: Any) -> bool:
     """Return whether an optimizer is the user's own object, which keeps its state from run to run."""
+    if isinstance(optimizer, Composite):
+        return optimizer.users
     return optimizer is settings.optimizer and not settings.made_here
