@@ -135,9 +135,11 @@ ROOMS: dict[str, set[str]] = {
     "magics": {
         "engine/api",
         "engine/process/interrupts.py",
+        "engine/process/native_log.py",
         "engine/process/output.py",
         "magics/cell",
         "magics/line",
+        "engine/internals/log_level.py",
         "display/content",
         "display/describe",
         "display/html",

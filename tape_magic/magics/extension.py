@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tape_magic.engine.process.native_log import DEFAULT
 from tape_magic.magics.line.completion import install_completion, remove_completion
 from tape_magic.magics.line.options import MAGICS
 from tape_magic.magics.shell import TapeMagics
@@ -21,7 +22,10 @@ def load(shell: Any) -> None:
     """Register the magics, their completion and the formatters of reports; a second call changes nothing."""
     if isinstance(shell.magics_manager.registry.get(TapeMagics.__name__), TapeMagics):
         return
-    shell.register_magics(TapeMagics(shell=shell))
+    magics = TapeMagics(shell=shell)
+    if magics.quiet_tensorflow:
+        DEFAULT.begin()
+    shell.register_magics(magics)
     install_completion(shell)
     formatters = shell.display_formatter.formatters
     for module, name in _REPORTS:
@@ -36,6 +40,7 @@ def unload(shell: Any) -> None:
     if registered is None:
         return
     registered.stop_watching()
+    DEFAULT.end()
     for magic in MAGICS:
         manager.magics["cell" if magic.cell else "line"].pop(magic.name, None)
     if registered in shell.configurables:

@@ -7,7 +7,7 @@ from typing import Any
 
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
 from IPython.display import display
-from traitlets import Float, Instance, Int, Unicode
+from traitlets import Bool, Float, Instance, Int, Unicode, observe
 
 from tape_magic.engine.api.defaults import DERIVATIVE_LIMIT
 from tape_magic.magics.cell.cache import CellCache
@@ -38,6 +38,10 @@ class TapeMagics(Magics):
     ).tag(config=True)
     progress = Unicode(
         "auto", help="How a run is shown: 'widget', 'terminal', 'none', or 'auto' for whichever fits."
+    ).tag(config=True)
+    quiet_tensorflow = Bool(
+        True,
+        help="Whether TensorFlow's own log lines are kept back; set it before %load_ext for all of them.",
     ).tag(config=True)
     watch_minutes = Float(60.0, min=0.0, help="How long %tfgpu --watch goes on, in minutes.").tag(config=True)
 
@@ -131,6 +135,12 @@ class TapeMagics(Magics):
                 print(report.to_json())
             elif not options.quiet:
                 display(report)
+
+    @observe("quiet_tensorflow")
+    def _say_whether_quiet(self, change: Any) -> None:
+        from tape_magic.engine.internals.log_level import allow_quiet
+
+        allow_quiet(change.new)
 
     def stop_watching(self) -> None:
         """End the picture of ``%tfgpu --watch``, where there is one."""

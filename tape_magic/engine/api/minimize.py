@@ -7,6 +7,7 @@ from typing import Any
 
 from tape_magic.engine.internals.contexts import restore_after_interrupt
 from tape_magic.engine.internals.loading import load_tensorflow
+from tape_magic.engine.internals.log_level import quiet_log
 from tape_magic.engine.minimization.control import RunControl
 from tape_magic.engine.minimization.keras_loop.run import KerasRun
 from tape_magic.engine.minimization.log import Minimized
@@ -227,7 +228,7 @@ def minimize_program(
     """
     problem = Problem(program, namespace, loss_name, over, settings, kept=cache is not None)
     kind = KerasRun if find(settings.optimizer) is None else ScipyRun
-    with deferred_interrupt() as interrupt:
+    with quiet_log(), deferred_interrupt() as interrupt:
         try:
             with restore_after_interrupt():
                 control = RunControl(interrupt, wish, on_wait)
