@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from tape_magic.engine.process.native_log import DEFAULT
-from tape_magic.magics.line.completion import install_completion, remove_completion
+from tape_magic.magics.completion import install_completion, remove_completion
+from tape_magic.magics.first_line import install_first_line, remove_first_line
 from tape_magic.magics.line.options import MAGICS
 from tape_magic.magics.shell import TapeMagics
 
@@ -27,6 +28,8 @@ def load(shell: Any) -> None:
         DEFAULT.begin()
     shell.register_magics(magics)
     install_completion(shell)
+    if magics.first_line:
+        install_first_line(shell)
     formatters = shell.display_formatter.formatters
     for module, name in _REPORTS:
         formatters["text/plain"].for_type_by_name(module, name, _print_text)
@@ -46,6 +49,7 @@ def unload(shell: Any) -> None:
     if registered in shell.configurables:
         shell.configurables.remove(registered)
     remove_completion(shell)
+    remove_first_line(shell)
     formatters = shell.display_formatter.formatters
     for module, name in _REPORTS:
         for kind in ("text/plain", "text/html"):
