@@ -16,8 +16,8 @@ from tape_magic.magics.cell.offered import NamesOffered
 from tape_magic.magics.line.options import MAGICS
 from tape_magic.magics.line.parser import Completed, Option
 
-_BY_SIGN = {magic.sign: magic for magic in MAGICS}
-_BY_SIGN |= {magic.sign[1:]: magic for magic in MAGICS if magic.cell}  # as the first line of a cell
+# A cell magic may have one sign, too, as the first line of a cell.
+_BY_SIGN = {sign: magic for magic in MAGICS for sign in (magic.sign, f"%{magic.name}")}
 
 _SEPARATORS = re.compile(r"[\s,\"'()\[\]]+")
 _DELTAS = "d∂"
@@ -63,21 +63,20 @@ def _option_at(options: Sequence[Option], before: Sequence[str]) -> tuple[Option
 def _offered(option: Option, values: Sequence[str], word: str, names: NamesOffered) -> Sequence[str]:
     """Return what an option may be given, sources first."""
     kind = Completed.NUMBERS if option.evaluated else option.names
+    if "." in word and kind in (Completed.SOURCES, Completed.CELL_SOURCES):
+        return names.within(word.rpartition(".")[0])
     if kind is Completed.TARGETS:
         return _targets(word, names)
     if kind is Completed.FOR:
         return names.data if "in" in values else names.unknown
-    offered = (
-        {
-            Completed.SOURCES: names.sources,
-            Completed.CELL_SOURCES: (*names.sources, *names.assigned),
-            Completed.OUTPUTS: names.assigned,
-            Completed.OPTIMIZERS: names.optimizers,
-            Completed.NUMBERS: names.numbers,
-        }.get(kind, ())
-        if kind
-        else ()
-    )
+    by_kind: dict[Completed | None, Sequence[str]] = {
+        Completed.SOURCES: names.sources,
+        Completed.CELL_SOURCES: (*names.sources, *names.assigned),
+        Completed.OUTPUTS: names.assigned,
+        Completed.OPTIMIZERS: names.optimizers,
+        Completed.NUMBERS: names.numbers,
+    }
+    offered = by_kind.get(kind, ())
     return [*option.choices, *(one for one in offered if one not in values)]
 
 
@@ -87,16 +86,19 @@ def _targets(word: str, names: NamesOffered) -> list[str]:
     head, slash, tail = word.rpartition("/")
     if slash:
         sign = tail[:1] if tail[:1] and tail[0] in _DELTAS else "∂" if "∂" in head else "d"
-        return [f"{head}/{sign}{source}" for source in sources]
+        output = re.sub(rf"^[{_DELTAS}][0-9²³]*", "", head)
+        return [f"{head}/{sign}{source}" for source in sources if source != output]
     if word.startswith("∇"):
         return [f"∇{output}" for output in outputs]
-    power = re.match(rf"[{_DELTAS}]?[0-9²³]*", word)
-    start = power.group() if power and power.group()[:1] in tuple(_DELTAS) else "d"
-    fractions = [f"{start}{output}/{start[0]}{source}" for output in outputs for source in sources]
-    if start[1:]:
-        fractions = [
-            f"{start}{output}/{start[0]}{source}{start[1:]}" for output in outputs for source in sources
-        ]
+    begun = re.match(rf"[{_DELTAS}][0-9²³]*", word)
+    start = begun.group() if begun else "d"
+    power = start[1:]
+    fractions = [
+        f"{start}{output}/{start[0]}{source}{power}"
+        for output in outputs
+        for source in sources
+        if source != output
+    ]
     if len([one for one in fractions if one.startswith(word)]) > _MOST_FRACTIONS:
         fractions = [f"{start}{output}/{start[0]}" for output in outputs]
     return [*outputs, *fractions]
@@ -134,6 +136,7 @@ def _matchers(shell: Any) -> tuple[list[Any], Any] | None:
     own = getattr(shell, "Completer", None)
     if hasattr(completer, "CompletionContext"):
         matcher = functools.partial(_matches, shell=shell)
+        functools.update_wrapper(matcher, _matches)
         matcher.matcher_api_version = 2  # type: ignore[attr-defined]
         matcher.matcher_identifier = "tape_magic"  # type: ignore[attr-defined]
         matcher.matcher_priority = 100  # type: ignore[attr-defined]

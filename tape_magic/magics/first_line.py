@@ -1,17 +1,18 @@
 """The first line of a cell: forms of a magic's line that IPython does not take by itself.
 
-``%grad dy/dx`` as the first line is ``%%grad``, below which editors see Python; a comment may stand above the
-magic, and ``--help`` needs no cell. A misspelt magic gets the name that is meant. Every other cell passes as it
-is.
+``%grad dy/dx`` as the first line is ``%%grad``, below which editors see Python; a comment may stand above
+the magic, and ``--help`` needs no cell. For a misspelt magic, the one that is meant is named. Every other
+cell passes as it is.
 """
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable
 from typing import Any
 
-from tape_magic.errors import LineError, closest
+from tape_magic.errors import LineError
 from tape_magic.magics.line.options import MAGICS
 from tape_magic.magics.line.parser import HELP_FLAGS
 
@@ -20,10 +21,14 @@ _SIGNS = {magic.name: magic.sign for magic in MAGICS}
 
 _MAGIC = re.compile(r"(%%?)(\w+)(?=\s|$)")
 
+_LIKE = 0.8
+"""How much alike a misspelt name is, from 0 to 1."""
+
 _MEANT = {
     word: name
     for name, words in {
-        "grad": "gradient gradients derivative derivatives derive diff differentiate autodiff jacobian hessian",
+        "grad": "gradient gradients derivative derivatives derive diff differentiate autodiff jacobian "
+        "hessian",
         "minimize": "minimise minimizer minimise optimize optimise optim fit descend",
         "tfgpu": "gpu gpus devices tfdevices",
     }.items()
@@ -33,7 +38,7 @@ _MEANT = {
 
 
 def continued(line: str, cell: str) -> tuple[str, str]:
-    r"""Return the line of a magic with the lines that continue it after a backslash, and the rest of the cell.
+    r"""Return the line of a magic with what continues it after a backslash, and the rest of the cell.
 
     Blank lines stand in their places, so that the lines of the cell keep their numbers.
 
@@ -85,8 +90,8 @@ def meant(name: str) -> str:
     word = name.lower()
     if word in _MEANT:
         return _SIGNS[_MEANT[word]]
-    near = closest(word, _SIGNS).removeprefix("; did you mean ").removesuffix("?") if len(word) > 3 else ""
-    return _SIGNS.get(near, "")
+    near = difflib.get_close_matches(word, _SIGNS, n=1, cutoff=_LIKE)
+    return _SIGNS[near[0]] if near else ""
 
 
 def refusal(written: str) -> LineError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import IPython
 import pytest
 
 import tape_magic
@@ -25,7 +24,8 @@ def state(shell: Any) -> dict[str, Any]:
         "configurables": list(shell.configurables),
         "by type": {kind: dict(one.type_printers) for kind, one in formatters.items()},
         "by name": {kind: dict(one.deferred_printers) for kind, one in formatters.items()},
-        "matchers": list(getattr(shell.Completer, "custom_matchers", [])),
+        "matchers": [getattr(one, "func", one) for one in getattr(shell.Completer, "custom_matchers", [])],
+        "before 8": [getattr(one, "func", one) for one in getattr(shell.Completer, "magic_arg_matchers", [])],
         "commands": {
             key: [str(one) for one in chain] for key, chain in (hooks.strs if hooks else {}).items()
         },
@@ -119,23 +119,21 @@ def test_the_users_own_completers_stay(bare_shell: Notebook) -> None:
 # -- Tab -------------------------------------------------------------------------------------------
 
 
-def completions(shell: Notebook, text: str) -> list[str]:
-    """What Tab offers at the end of a text, as a kernel asks the shell for it."""
-    if IPython.version_info[0] < 8:  # its newer way of asking adds all names to a command's own completions
-        line = text.rpartition("\n")[2]
-        return list(shell.shell.complete(None, line, len(line))[1])
+def completions(shell: Notebook, text: str, at: int | None = None) -> list[str]:
+    """What Tab offers at a place of a text, by default its end, as a kernel asks the shell for it."""
     from IPython.core.completer import provisionalcompleter
 
+    at = len(text) if at is None else at
     with provisionalcompleter():
-        return [one.text for one in shell.shell.Completer.completions(text, len(text))]
+        return [one.text for one in shell.shell.Completer.completions(text, at)]
 
 
-GRAD_FLAGS = {flag for option in GRAD.options for flag in option.flags}
+GRAD_FLAGS = {"-h", "--help", *(flag for option in GRAD.options for flag in option.flags)}
 
 
 @pytest.mark.parametrize("magic", MAGICS, ids=[magic.name for magic in MAGICS])
 def test_tab_gives_exactly_the_options(shell: Notebook, magic: Any) -> None:
-    flags = {flag for option in magic.options for flag in option.flags}
+    flags = {"-h", "--help", *(flag for option in magic.options for flag in option.flags)}
     found = completions(shell, f"{magic.sign} -")
     assert sorted(found) == sorted(flags)
     assert sorted(completions(shell, f"{magic.sign} --")) == sorted(
@@ -188,6 +186,50 @@ def test_tab_elsewhere_is_ipythons(bare_shell: Notebook, text: str, monkeypatch:
     finally:
         bare_shell.shell.run_line_magic("unload_ext", "tape_magic")
     assert [one for one in loaded if one not in ("%grad", "%%grad")] == without
+
+
+NAMES = """
+import keras, numpy as np, tensorflow as tf
+w, x, n, rate, points = tf.Variable([1.0, 2.0]), 3.0, 3, 0.1, np.ones((4, 2), 'float32')
+model = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1)])
+layer, opt = model.layers[0], keras.optimizers.Adam(0.1)
+train = tf.data.Dataset.from_tensor_slices(points).batch(2)
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        # What the cell reads before others, and variables and models before arrays and floats.
+        ("%%minimize --over |\ntf.reduce_sum(w) * x", ["w", "x", "layer", "model", "points", "rate"]),
+        ("%%minimize loss --over w |\nloss = w", ["layer", "model", "points", "rate", "x"]),
+        ("%%minimize loss --over layer.|\nloss = w", ["layer.bias", "layer.kernel"]),
+        ('%%minimize loss --bounds "w=0:, x|\nloss = w', ["x"]),
+        ("%%minimize |\nz = 2 * w\nloss = z", ["loss", "z"]),
+        ("%%minimize loss --track |\nz = 2 * w\nloss = (z", ["loss", "z"]),
+        ('%%minimize loss --for "|\nloss = model(xb) - yb', ["xb", "yb"]),
+        ('%%minimize loss --for "xb in |\nloss = xb', ["train", "points"]),
+        ("%%minimize loss --lr ra|\nloss = w", ["rate"]),
+        ("%%minimize loss --optimizer opt|\nloss = w", ["opt"]),
+        ("%%grad d|\ny = w", ["dy/dw", "dy/dlayer", "dy/dmodel", "dy/dpoints", "dy/drate", "dy/dx"]),
+        (
+            "%%grad y, dy/d|\ny = x * w",
+            ["dy/dw", "dy/dlayer", "dy/dmodel", "dy/dx", "dy/dpoints", "dy/drate"],
+        ),
+        ("%grad ∂y/∂w|\ny = w", ["∂y/∂w"]),
+        ("%%grad d2y/dx|\ny = x", ["d2y/dx"]),
+        ("%%grad y --wrt z|\nz = 2 * w\ny = z", ["z"]),
+    ],
+)
+def test_tab_gives_names(shell: Notebook, text: str, expected: list[str]) -> None:
+    shell.ok(NAMES)
+    assert completions(shell, text.replace("|", ""), text.index("|")) == expected
+
+
+def test_the_package_completes_its_functions(shell: Notebook) -> None:
+    shell.ok("import tape_magic")
+    found = {name.rpartition(".")[2] for name in completions(shell, "tape_magic.")}
+    assert found == set(tape_magic.__all__)
 
 
 def test_no_options_after_unloading(bare_shell: Notebook) -> None:

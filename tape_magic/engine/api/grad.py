@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from tape_magic.engine.derivatives.differentiate import differentiate
+from tape_magic.engine.derivatives.parts import ArrayParts
 from tape_magic.engine.derivatives.request import Request
 from tape_magic.engine.derivatives.run import RunResult
 from tape_magic.engine.internals.loading import load_tensorflow
@@ -174,8 +175,9 @@ def grad_program(
     checked_request = Request(**request)
     load_tensorflow()
     with quiet_log():
+        parts = ArrayParts(program, namespace, checked_request)
         if not check:
-            return differentiate(program, namespace, checked_request)
+            return parts.of(differentiate(program, namespace, parts.request))
         from tape_magic.engine.check.check import checked
 
-        return checked(program, namespace, checked_request, silence)
+        return parts.of(checked(program, namespace, parts.request, silence))

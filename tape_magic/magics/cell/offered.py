@@ -51,15 +51,28 @@ class NamesOffered:
         return list(names.reads), list(names.assigns)
 
     def _sorted(self, found: Mapping[str, int]) -> list[str]:
-        """Return names by their ranks; of one rank, those that the cell reads come first."""
-        reads = {name: index for index, name in enumerate(self._used[0])}
-        return sorted(found, key=lambda name: (found[name], reads.get(name, len(reads)), name.casefold()))
+        """Return names, those that the cell reads first, by their ranks."""
+        reads = set(self._used[0])
+        return sorted(found, key=lambda name: (name not in reads, found[name], name.casefold()))
 
     @cached_property
     def sources(self) -> list[str]:
         """The names of the notebook that hold something to differentiate by: variables and models first."""
         ranks = {name: _rank(value) for name, value in self._values.items()}
         return self._sorted({name: rank for name, rank in ranks.items() if rank < _OTHER})
+
+    def within(self, place: str) -> list[str]:
+        """Return the places within a dotted place that hold something to differentiate by."""
+        first, *attributes = place.split(".")
+        value = self._values.get(first)
+        for attribute in attributes:
+            value = getattr(value, attribute, None)
+        found = {name: _rank(held) for name, held in getattr(value, "__dict__", {}).items()}
+        if _rank(value) == _VARIABLE and hasattr(type(value), "trainable_variables"):
+            own = (str(getattr(one, "name", "")) for one in value.trainable_variables)  # type: ignore[union-attr]
+            found |= {name: _VARIABLE for name in own if hasattr(type(value), name)}
+        shown = sorted((rank, name) for name, rank in found.items() if rank < _OTHER and name[:1] != "_")
+        return [f"{place}.{name}" for _, name in shown]
 
     @cached_property
     def assigned(self) -> list[str]:
