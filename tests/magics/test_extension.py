@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +15,9 @@ from tape_magic.magics.line.minimize import MINIMIZE
 from tape_magic.magics.line.options import MAGICS
 from tape_magic.results.gradients import GradReport
 from tests.support.notebook import Notebook
+
+
+README = Path(__file__).parents[2] / "README.md"
 
 
 def state(shell: Any) -> dict[str, Any]:
@@ -81,6 +87,21 @@ def test_loading_twice_is_loading_once(bare_shell: Notebook) -> None:
     assert state(shell) == before
     tape_magic.unload_ipython_extension(shell)
     assert state(shell) == before
+
+
+def test_the_extension_loads_with_the_first_magic_that_is_used(bare_shell: Notebook) -> None:
+    """With the two lines of configuration that the README gives."""
+    (line,) = re.findall(r"c\.MagicsManager\.lazy_magics = (.+)", README.read_text(encoding="utf-8"))
+    lazy = ast.literal_eval(line)
+    assert set(lazy) == {magic.name for magic in MAGICS}
+    manager = bare_shell.shell.magics_manager
+    before, manager.lazy_magics = manager.lazy_magics, lazy
+    try:
+        bare_shell.ok("%%grad dy/dx\nx = 2.0\ny = x*x")
+        assert float(bare_shell.ns["dy_dx"]) == 4.0
+    finally:
+        manager.lazy_magics = before
+        bare_shell.shell.run_line_magic("unload_ext", "tape_magic")
 
 
 def test_reloading(shell: Notebook) -> None:
@@ -214,7 +235,7 @@ train = tf.data.Dataset.from_tensor_slices(points).batch(2)
         ("%%grad d|\ny = w", ["dy/dw", "dy/dlayer", "dy/dmodel", "dy/dpoints", "dy/drate", "dy/dx"]),
         (
             "%%grad y, dy/d|\ny = x * w",
-            ["dy/dw", "dy/dlayer", "dy/dmodel", "dy/dx", "dy/dpoints", "dy/drate"],
+            ["dy/dw", "dy/dx", "dy/dlayer", "dy/dmodel", "dy/dpoints", "dy/drate"],
         ),
         ("%grad ∂y/∂w|\ny = w", ["∂y/∂w"]),
         ("%%grad d2y/dx|\ny = x", ["d2y/dx"]),
