@@ -269,6 +269,12 @@ MINIMIZE = Magic(
             "DIR",
         ),
         Option(
+            "log",
+            ("--log",),
+            "log the run every 50 steps: a folder for TensorBoard, mlflow or trackio",
+            "DIR|mlflow|trackio",
+        ),
+        Option(
             "seed",
             ("--seed",),
             "seed of the random numbers, so that two runs are the same",
