@@ -179,7 +179,7 @@ def _is_by(row: Derivative, wrt: tuple[str, ...]) -> bool:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class GradReport:
+class GradReport(views.Shown):
     """The requested derivatives, in the order of the request.
 
     ``report["dy/dx"]``, ``report["d2y/dx2"]`` or ``report["y", "x"]`` is a value, as

@@ -112,7 +112,7 @@ class Divergence:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class MinimizeResult:
+class MinimizeResult(views.Shown):
     """The result of a minimisation.
 
     Attributes
