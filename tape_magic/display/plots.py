@@ -73,7 +73,7 @@ def _legend(ax: Any, *owners: Any) -> None:
 def plot_minimum(result: MinimizeResult, ax: Any = None) -> Any:
     """Draw the loss over the steps and mark its lowest value; return the axes.
 
-    The axis of the loss is logarithmic where the loss spans three decades. Tracked scalars are drawn in grey,
+    The axis of the loss is logarithmic where the loss spans two decades. Tracked scalars are drawn in grey,
     on an axis on the right. Over data, the lines go through means, and the losses of the batches are pale.
     """
     ax = _axes(ax)

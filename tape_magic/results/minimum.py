@@ -57,6 +57,10 @@ BY_HAND = frozenset({StopReason.INTERRUPTED, StopReason.STOPPED})
 """The reasons that are the user's wish."""
 
 
+EARLY = "over before XLA would have been ready"
+"""The engine's reason of a run that began as a graph and ended as one, which says nothing of the run."""
+
+
 @dataclass(frozen=True, eq=False)
 class VariableChange:
     """The change of one variable over a run.

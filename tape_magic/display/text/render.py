@@ -10,6 +10,7 @@ from typing import Any
 
 from tape_magic.display.content import numbers
 from tape_magic.display.content.document import Curve, Document, HeatMap, Line, Table, Verdict, plain_text
+from tape_magic.display.content.reduction import THEN_ZERO
 from tape_magic.display.content.width import one_line, width, wrap
 from tape_magic.display.text.columns import Layout, blocks, join_cells
 from tape_magic.display.text.heat import heat_lines
@@ -34,7 +35,7 @@ def to_text(document: Document, columns: int = WIDTH) -> str:
 
 
 def terminal_columns() -> int | None:
-    """Return the columns of the terminal that standard output is, from 40 to 120; ``None`` for no terminal."""
+    """Return the columns of the terminal, from 40 to 120; ``None`` where standard output is no terminal."""
     try:
         if not sys.stdout.isatty():
             return None
@@ -77,7 +78,9 @@ def _curve(curve: Curve, columns: int) -> str:
     """Return a curve as a line of block characters between its start and its end."""
     heights = [math.log10(value) for value in curve.y] if curve.log else list(curve.y)
     start, end = numbers.pair(curve.first, curve.last)
-    scale = " (logarithmic)" if curve.log else ""
+    scale = f" from step {numbers.count(curve.steps)} on" if curve.unit == THEN_ZERO else ""
+    if curve.log:
+        scale += " (logarithmic)" if columns >= WIDTH or not scale else " (log)"
     room = columns - width(f"{start}  {end}{scale}")
     size = min(_CURVE, max(room, _SHORTEST), len(heights))
     picked = [heights[round(i * (len(heights) - 1) / max(size - 1, 1))] for i in range(size)]
