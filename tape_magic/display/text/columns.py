@@ -126,6 +126,8 @@ class Layout:
         for i in sorted(spare, key=lambda i: (not self._is_drawn(i), -i)):
             if self._total() > fit:
                 self._leave_out(i)
+        # A number that is cut would be another number.
+        narrow([i for i in self._used if any(row[i].text.startswith("[") for row, _ in self._rows)], _NAME)
         narrow([i for i in names if i in self._used], _SHORT)
         narrow(self._used, _LEAST)
 

@@ -260,10 +260,11 @@ def test_a_short_array_stays_whole_where_there_is_room_beside_it():
     ("name", "text", "below"),
     [
         ("x", "y does not read x", False),
-        ("params[1]", "y does not read params[1]", True),
+        ("params[1]", "y does not read params[1]", False),
         ("long_name_of_a_variable", "y does not read it", True),
         ("x", "cut at Round, line 2: z = tf.round(x)", False),
-        ("x", "cut at Round, line 2: z = tf.round(a_long_name)", True),
+        ("x", "cut at Round, line 2: z = tf.round(a_long_name)", False),
+        ("params[1]['w']", "cut at Round, line 2: z = tf.round(a_long_name)", True),
     ],
 )
 def test_a_reason_stands_beside_its_row_if_a_narrow_page_has_room_for_it(name, text, below):
