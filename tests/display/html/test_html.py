@@ -338,3 +338,14 @@ def test_a_picture_that_gets_narrower_gets_lower():
     ]
     for page in drawn:
         assert "max-width:100%;height:auto;" in page
+
+
+def test_a_narrow_page_leaves_out_what_tells_least():
+    """Each width is 0 on a page that is too narrow for all columns, what is drawn first."""
+    path = "residual_block/kernel"
+    page = to_html(describe(gradients(derivative("loss", path, value=np.arange(20.0), of_model=True))))
+    assert page.count("container-type:inline-size") == 1
+    limits = {head: int(px) for px, head in re.findall(r"100cqw - (\d+)px[^>]*>(\w+)</div></th>", page)}
+    assert limits["values"] > 290
+    few = to_html(describe(gradients(derivative("y", "x"))))
+    assert "container-type" not in few
