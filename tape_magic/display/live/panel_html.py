@@ -77,15 +77,16 @@ def _spaced(spans: Sequence[str]) -> str:
 
 
 def _values(step: Step) -> str:
-    """Return small variables and tracked scalars, each as ``name = value``."""
-    values = {name: nested(array.ravel().tolist(), array.shape) for name, array in step.variables.items()}
-    values |= {name: numbers.number(value) for name, value in step.tracked.items()}
+    """Return what is tracked, small variables, and the norms of layers, each as ``name = value``."""
+    values = {name: numbers.number(value) for name, value in step.tracked.items()}
+    values |= {name: nested(array.ravel().tolist(), array.shape) for name, array in step.variables.items()}
+    values |= {name: f"norm {numbers.measure(norm, 4)}" for name, norm in step.layers.items()}
     if not values:
         return ""
     pairs = [f"{shown_name(name)} = {value}" for name, value in values.items()]
     spans = [f'<code style="{CODE}">{text(pair)}</code>' for pair in pairs]
-    if step.variables and step.more_variables:
-        spans.insert(len(step.variables), _more(step.more_variables))
+    if (step.variables or step.layers) and step.more_variables:
+        spans.append(_more(step.more_variables))
     return f'<div style="{_LINE}{BREAK}">{_spaced(spans)}</div>'
 
 

@@ -120,6 +120,11 @@ def allow_quiet(allowed: bool) -> None:
     _QUIET.allowed = allowed
 
 
+def is_quiet_allowed() -> bool:
+    """Return whether lines may be kept back."""
+    return _QUIET.allowed
+
+
 def show_log() -> bool:
     """Have TensorFlow log lines of all levels from now on, for a user who asks for what it logs.
 

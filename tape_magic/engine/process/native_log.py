@@ -106,12 +106,27 @@ def _kept_back() -> Iterator[None]:
         os.close(kept)
         with held:
             held.seek(0)
-            _write(without_log_lines(held.read(), int(os.environ.get(VARIABLE) or 0)))
+            # Where nobody has set a level, the import is within a call of this package.
+            _write(without_log_lines(held.read(), int(os.environ.get(VARIABLE) or 1)))
 
 
 def _write(text: bytes) -> None:
     while text:
         text = text[os.write(2, text) :]
+
+
+@contextmanager
+def quiet_import() -> Iterator[None]:
+    """Keep lines of level I back while the block imports TensorFlow, unless the user has set a level."""
+    if os.environ.get(VARIABLE) is not None:
+        yield
+        return
+    finder = QuietLibraries()
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
 
 
 class QuietDefault:
