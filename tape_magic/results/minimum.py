@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tape_magic.errors import in_one_line
 from tape_magic.results import views
 from tape_magic.results.epochs import Epochs, shown_means
 from tape_magic.results.findings import Finding
@@ -299,7 +300,7 @@ class MinimizeResult(views.Shown):
         try:
             import pandas
         except ImportError:
-            raise ImportError("to_frame() needs pandas: pip install pandas") from None
+            raise in_one_line(ImportError("to_frame() needs pandas: pip install pandas")) from None
 
         columns = {"loss": (self.history_steps, self.history)}
         columns |= {name: (self.tracked_steps[name], values) for name, values in self.tracked.items()}
