@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from tape_magic.engine.internals.contexts import capture_call_context
 from tape_magic.engine.internals.graphs import caller_with_captures
+from tape_magic.engine.internals.log_level import quiet_log
 from tape_magic.engine.minimization.control import RunControl, StopRequested
 from tape_magic.engine.process.interrupts import Interrupt
 from tape_magic.results.steps import Step
@@ -63,7 +64,7 @@ class BackgroundCompile:
             if self._gives_way and sys.platform == "linux":  # where a thread has a priority of its own
                 with suppress(OSError):
                     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOW_PRIORITY)
-            with self._state():
+            with self._state(), quiet_log():
                 self._call()
         except BaseException as error:
             self._error = error

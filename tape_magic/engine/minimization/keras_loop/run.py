@@ -31,7 +31,8 @@ from tape_magic.engine.minimization.keras_loop.probe import Failure
 from tape_magic.engine.minimization.keras_loop.protocol import Chunk, Final
 from tape_magic.engine.minimization.keras_loop.recorded_values import nothing
 from tape_magic.engine.minimization.keras_loop.way_back import Position
-from tape_magic.engine.minimization.log import Minimized, Recorded, RunLog, norm_of
+from tape_magic.engine.minimization.log import Minimized, Recorded, RunLog
+from tape_magic.engine.minimization.norms import norm_of
 from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.minimization.reuse import LoopCache
 from tape_magic.engine.minimization.series import Series
