@@ -43,7 +43,8 @@ def _value(shell: Any, name: str, given: Expression) -> Any:
     """Return the value of an expression that stands for an option's value, as a number where it is one."""
     flag = MINIMIZE.flags[name]
     (option,) = (one for one in MINIMIZE.options if one.name == name)
-    if option.choices and given.text.isidentifier() and given.text not in shell.user_ns:
+    meant = given.text in option.choices or closest(given.text, option.choices)
+    if meant and given.text not in shell.user_ns:
         return given.text  # the engine says which words there are
     names = _KerasNames(shell.user_ns) if name in ("lr", "schedule") else None
     value = _evaluate(shell, given.text, f"{flag} {given.text}", names)
