@@ -12,6 +12,7 @@ from tape_magic.engine.derivatives.run import RunResult
 from tape_magic.engine.internals.loading import load_tensorflow
 from tape_magic.engine.program.function import FunctionProgram, as_sources
 from tape_magic.engine.program.program import Namespace, Program
+from tape_magic.engine.program.training import trained
 from tape_magic.engine.values.sizes import LIMIT
 from tape_magic.errors import LineError
 from tape_magic.notation import Kind
@@ -172,8 +173,9 @@ def grad_program(
     """
     checked_request = Request(**request)
     load_tensorflow()
-    if not check:
-        return differentiate(program, namespace, checked_request)
-    from tape_magic.engine.check.check import checked
+    with trained(program, namespace):
+        if not check:
+            return differentiate(program, namespace, checked_request)
+        from tape_magic.engine.check.check import checked
 
-    return checked(program, namespace, checked_request, silence)
+        return checked(program, namespace, checked_request, silence)

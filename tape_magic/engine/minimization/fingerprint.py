@@ -254,6 +254,7 @@ def fingerprint_of_run(
             tuple(over) if over is not None else None,
             (_of_optimizer(settings, prints), prints.of(settings.lr), settings.seed is not None),
             (settings.engine == "graph", settings.keep, settings.track, Rules.of(settings)),
+            (settings.val is None, settings.training),
             prints.of(dict(settings.bounds)),
             (settings.names, settings.pattern),
             prints.of(dict(settings.sources)),

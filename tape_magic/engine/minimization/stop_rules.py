@@ -56,7 +56,8 @@ class Rules:
         """Return the rules that the settings ask for; `searches` for an optimizer with a rule of its own."""
         if settings.unbounded and not searches:
             return cls(tol=SETTLED_TOL, patience=SETTLED_PATIENCE, natural=True)
-        return cls(settings.target, settings.gtol, settings.tol, settings.patience or PATIENCE)
+        patience = settings.patience if settings.val is None else None  # else it counts epochs
+        return cls(settings.target, settings.gtol, settings.tol, patience or PATIENCE)
 
     def memory(self, dtype: Any) -> tuple[Any, ...]:
         """Return what the rules remember at the start: the last losses, from step to step."""

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tape_magic.engine.api.minimize import MinimizeInterrupted, minimize_program
 from tape_magic.engine.minimization import control, log
-from tape_magic.engine.minimization.log import norm_of
+from tape_magic.engine.minimization.norms import norm_of
 from tape_magic.engine.minimization.scipy_solver import iterations
 from tape_magic.engine.minimization.settings import Settings
 from tape_magic.engine.program.function import FunctionProgram

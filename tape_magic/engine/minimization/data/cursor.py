@@ -26,6 +26,8 @@ class DataCursor:
         The most batches to take; -1 for all.
     soon
         Whether the first batch should come soon, for a look at a few.
+    epoch
+        The epoch to stop after, until :meth:`next_epoch`; ``None`` to go through all.
 
     Attributes
     ----------
@@ -36,17 +38,29 @@ class DataCursor:
     place
         The epoch of the last batch, its place in it, and its rows; ``None`` before the first.
     over
-        Whether there are no more batches.
+        Whether there are no more batches, or none of that epoch.
     """
 
-    def __init__(self, feed: Feed, taken: int = 0, count: int = -1, *, soon: bool = False) -> None:
-        self.feed = feed
+    def __init__(
+        self, feed: Feed, taken: int = 0, count: int = -1, *, soon: bool = False, epoch: int | None = None
+    ) -> None:
+        self.feed, self.epoch = feed, epoch
         self.last: Sequence[Any] | None = None
         self.before: Sequence[Any] | None = None
         self.place: Sequence[int] | None = None
         self.over = False
-        self.iterator = feed.start(max(taken - 1, 0), count, soon=soon)
+        behind = max(taken - 1, 0)
+        if epoch is None:
+            self.iterator = feed.start(behind, count, soon=soon)
+        else:
+            self.iterator = feed.start_epoch(epoch, behind)
         self._behind = taken > 0
+
+    def next_epoch(self) -> None:
+        """Go on with the epoch after the one that is over, if that is not the last."""
+        if self.epoch is not None and self.epoch + 1 < self.feed.epochs:
+            self.epoch, self.over = self.epoch + 1, False
+            self.iterator = self.feed.start_epoch(self.epoch)
 
     def catch_up(self) -> Any:
         """Return the iterator, past the batch that was last in the run that this one goes on from.

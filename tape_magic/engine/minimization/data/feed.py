@@ -42,6 +42,8 @@ class Feed:
         ``fit``. Tensors and all other types stay as they are.
     pattern
         The names in tuples, where the parts of a batch nest: ``(("x", "z"), "y")``; empty otherwise.
+    shuffles
+        Whether the rows of arrays are shuffled.
 
     Attributes
     ----------
@@ -80,12 +82,14 @@ class Feed:
         label: str = "the data",
         floats: str | None = None,
         pattern: tuple[Any, ...] = (),
+        shuffles: bool = True,
     ) -> None:
         import keras
 
         self.names, self.epochs, self.label = names, epochs, label
         self.seed = secrets.randbits(32) if seed is None else seed
         self._batches = BatchParts(names, label, floats or keras.config.floatx(), pattern)
+        self._shuffles = shuffles
         self._stream = self._stream_of(data, batch)
         self.steps_per_epoch, self.endless = self._stream.steps_per_epoch, self._stream.endless
         self.batch = self._stream.batch if isinstance(self._stream, streams.ArrayStream) else None
@@ -129,6 +133,16 @@ class Feed:
         options.autotune.enabled = options.experimental_optimization.apply_default_optimizations = False
         return iter(rest.take(count).with_options(options))
 
+    def start_epoch(self, epoch: int, taken: int | None = None) -> Any:
+        """Return an iterator over one epoch, or over the first epochs until its end, after `taken` batches.
+
+        For data of unknown length it is the end of this iterator that tells the end of the epoch.
+        """
+        import tensorflow as tf
+
+        begin, taken = (epoch, 0) if taken is None else (0, taken)
+        return iter(self._stream.dataset(epoch + 1, taken, begin).prefetch(tf.data.AUTOTUNE))
+
     def located(self, place: Sequence[int] | None, rows: Sequence[int]) -> tuple[Sequence[int], str]:
         """Return which rows of the data some rows of a batch are, and what they are rows of.
 
@@ -150,7 +164,7 @@ class Feed:
 
     def nothing(self) -> SourceError:
         """Return what to raise when there is no first batch."""
-        return SourceError(f"{self.label} is empty: there is no batch to minimise over.")
+        return SourceError(f"{self.label} is empty: there is no batch in it.")
 
     def _stream_of(self, data: Any, batch: int | None) -> Stream:
         import keras
@@ -167,8 +181,9 @@ class Feed:
         if isinstance(data, keras.utils.PyDataset):
             self._refuse_batch(batch, "a PyDataset", "set the size in it")
             return self._of_py_dataset(data)
-        if self._is_columns(data):
-            return streams.ArrayStream(self._batches.columns(data), batch or BATCH, self.seed, self.label)
+        if is_columns(data, self.names):
+            seed = self.seed if self._shuffles else None
+            return streams.ArrayStream(self._batches.columns(data), batch or BATCH, seed, self.label)
         return self._of_iterable(data, batch)
 
     def _of_py_dataset(self, data: Any) -> streams.PythonStream:
@@ -184,12 +199,6 @@ class Feed:
         peeked = data if listed else itertools.islice(first, 2)
         size = len(data) if hasattr(type(data), "__len__") else None
         return streams.PythonStream(streams.of_iterable(again), self._batches, peeked, size, jumps=listed)
-
-    def _is_columns(self, data: Any) -> bool:
-        """Return whether the data are rows to deal out; otherwise the items are batches."""
-        if isinstance(data, list):  # [x, y], but not a list of batches
-            return len(data) == len(self.names) and all(map(is_array, data))
-        return isinstance(data, tuple | Mapping) or is_array(data)
 
     def _refuse_batch(self, batch: int | None, what: str, cure: str) -> None:
         if batch is not None:
@@ -214,6 +223,13 @@ class Feed:
                 "or the function that makes them."
             )
         return again, first
+
+
+def is_columns(data: Any, names: Sequence[str]) -> bool:
+    """Return whether data are rows to deal out to some names; otherwise the items are batches."""
+    if isinstance(data, list):  # [x, y], but not a list of batches
+        return len(data) == len(names) and all(map(is_array, data))
+    return isinstance(data, tuple | Mapping) or is_array(data)
 
 
 def is_array(value: Any) -> bool:

@@ -26,7 +26,7 @@ class ArrayStream:
     batch
         Rows in a batch.
     seed
-        Determines, with the number of an epoch, the order of its rows.
+        Determines, with the number of an epoch, the order of its rows; ``None`` leaves them in theirs.
     label
         What messages call the data.
 
@@ -39,7 +39,7 @@ class ArrayStream:
     endless = False
     failure: BaseException | None = None
 
-    def __init__(self, columns: tuple[Any, ...], batch: int, seed: int, label: str) -> None:
+    def __init__(self, columns: tuple[Any, ...], batch: int, seed: int | None, label: str) -> None:
         import tensorflow as tf
 
         with tf.device("CPU:0"):  # tf.data picks the rows there
@@ -55,11 +55,12 @@ class ArrayStream:
         self._rows, self.batch, self._seed = rows[0], min(batch, max(rows[0], 1)), seed
         self.steps_per_epoch: int | None = -(-self._rows // self.batch)
 
-    def dataset(self, epochs: int, taken: int) -> Any:
-        """Return a dataset of what follows the first `taken` batches."""
+    def dataset(self, epochs: int, taken: int, begin: int = 0) -> Any:
+        """Return a dataset of the epochs from `begin` to `epochs`, without the first `taken` batches."""
         import tensorflow as tf
 
         first_epoch, first = divmod(taken, self.steps_per_epoch or 1)
+        first_epoch += begin
 
         def of_epoch(epoch: Any) -> Any:
             start = tf.where(tf.equal(epoch, first_epoch), tf.constant(first, tf.int64), 0)
@@ -87,6 +88,8 @@ class ArrayStream:
 
         if self.batch == self._rows:  # one batch has all rows, so their order does not matter
             return None
+        if self._seed is None:
+            return tf.range(self._rows, dtype=tf.int64)
         seed = tf.stack([tf.constant(self._seed, tf.int64), epoch])
         return tf.random.experimental.stateless_shuffle(tf.range(self._rows, dtype=tf.int64), seed)
 
@@ -127,8 +130,11 @@ class DatasetStream:
     def picked_rows(self, epoch: int, index: int) -> None:
         """Return ``None``: the rows of a batch have no numbers but those in the batch."""
 
-    def dataset(self, epochs: int, taken: int) -> Any:
-        """Return a dataset of what follows the first `taken` batches, which are read as well."""
+    def dataset(self, epochs: int, taken: int, begin: int = 0) -> Any:
+        """Return a dataset of the epochs from `begin` to `epochs`, without the first `taken` batches.
+
+        These are read as well.
+        """
         import tensorflow as tf
 
         def counted(epoch: Any, element: Any) -> Any:
@@ -137,8 +143,8 @@ class DatasetStream:
             return epoch, (tf.stack([epoch, index, rows_of(batch)]), batch)
 
         # repeat() and not a dataset for each epoch within flat_map, which tf.data does not tune.
-        numbered = tf.data.Dataset.zip((tf.data.Dataset.counter(), self._dataset)).repeat(epochs)
-        stream = numbered.scan(tf.constant(-1, tf.int64), counted)
+        numbered = tf.data.Dataset.zip((tf.data.Dataset.counter(), self._dataset)).repeat(epochs - begin)
+        stream = numbered.scan(tf.constant(begin - 1, tf.int64), counted)
         return stream.skip(taken) if taken else stream
 
 
@@ -226,20 +232,21 @@ class PythonStream:
     def picked_rows(self, epoch: int, index: int) -> None:
         """Return ``None``: the rows of a batch have no numbers but those in the batch."""
 
-    def dataset(self, epochs: int, taken: int) -> Any:
-        """Return a dataset of what follows the first `taken` batches."""
+    def dataset(self, epochs: int, taken: int, begin: int = 0) -> Any:
+        """Return a dataset of the epochs from `begin` to `epochs`, without the first `taken` batches."""
         import tensorflow as tf
 
         return tf.data.Dataset.from_generator(
-            lambda: self._elements(epochs, taken),
+            lambda: self._elements(epochs, taken, begin),
             output_signature=(tf.TensorSpec([3], tf.int64), self._spec),
         )
 
-    def _elements(self, epochs: int, taken: int) -> Iterator[Any]:
+    def _elements(self, epochs: int, taken: int, begin: int) -> Iterator[Any]:
         try:
             opened = self._fresh()
             known = self._jumps and self.steps_per_epoch
             epoch, start = divmod(taken, known) if known else (0, 0)
+            epoch += begin
             seen = 0 if self._jumps else -taken
             while epoch < epochs:
                 for index, batch in enumerate(opened(epoch, start), start):

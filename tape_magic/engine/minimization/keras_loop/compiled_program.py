@@ -85,6 +85,8 @@ class CompiledProgram:
         for other loops.
     begun
         The loops that are still being compiled.
+    validations
+        The passes over the data of a validation, by engine.
     lifted
         The variables that stand for floats and arrays, in the order in which they were made.
     """
@@ -94,6 +96,7 @@ class CompiledProgram:
     fresh: Sequence[Any] = ()
     loops: dict[tuple[str, int], CompiledLoop] = field(default_factory=dict)
     begun: dict[tuple[str, int], tuple[CompiledLoop, BackgroundCompile]] = field(default_factory=dict)
+    validations: dict[str, Any] = field(default_factory=dict)
     lifted: Sequence[Any] = ()
 
     def takes(self, inputs: Mapping[str, Any], *, by_epoch: bool) -> bool:

@@ -16,6 +16,7 @@ from tape_magic.engine.minimization.keras_loop.checkpoint import SavedRun
 from tape_magic.engine.minimization.keras_loop.continuation import (
     Continuation,
     Trail,
+    epoch_of,
     feed_of,
     saved_run,
     trail_of,
@@ -28,8 +29,10 @@ from tape_magic.engine.minimization.keras_loop.loop_builder import LoopBuilder
 from tape_magic.engine.minimization.keras_loop.probe import Failure
 from tape_magic.engine.minimization.keras_loop.protocol import Chunk, Final
 from tape_magic.engine.minimization.keras_loop.recorded_values import nothing
+from tape_magic.engine.minimization.keras_loop.validation import Validation
 from tape_magic.engine.minimization.keras_loop.way_back import Position
-from tape_magic.engine.minimization.log import Minimized, Recorded, RunLog, norm_of
+from tape_magic.engine.minimization.log import Minimized, Recorded, RunLog
+from tape_magic.engine.minimization.norms import norm_of
 from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.minimization.reuse import LoopCache
 from tape_magic.engine.minimization.series import Series
@@ -65,13 +68,18 @@ class KerasRun:
         self._log = log = RunLog(problem)
         self._continuation = Continuation(problem, cache)
         self._cursor: DataCursor | None = None
+        self._validation: Validation | None = None
         self._met: TakenBatch | None = None
         self._failure: Failure | None = None
         log.first_step = self._continuation.step
         if problem.settings.data is not None:
             feed = feed_of(problem, self._continuation)
-            self._cursor = DataCursor(feed, log.first_step)
+            by_epoch = problem.settings.val is not None and feed.steps_per_epoch is None
+            epoch = epoch_of(self._continuation.saved) if by_epoch else None
+            self._cursor = DataCursor(feed, log.first_step, epoch=epoch)
             log.over_data(feed.steps_per_epoch)
+            if problem.settings.val is not None:
+                self._validation = Validation(problem, log, self._cursor)
             if feed.total is not None:
                 log.limit = min(feed.total, log.limit)
         self._builder = LoopBuilder(problem, self._continuation, self._cursor, log.limit)
@@ -86,10 +94,12 @@ class KerasRun:
 
     def steps(self, control: RunControl) -> Generator[Step, None, None]:
         """Yield where the run stands, after each chunk."""
-        log, engines, cursor = self._log, self._engines, self._cursor
+        log, engines, cursor, validation = self._log, self._engines, self._cursor, self._validation
         log.follow(control)
         engines.waiter = CompileWaiter(control, lambda compiling: log.last_step(engines.engine, compiling))
         position = self._begin()
+        if validation is not None:
+            validation.begin(position, self._builder, engines, control)
         best = float(log.series[0].values.min(initial=math.inf))
         open_end = bool(self._problem.settings.unbounded or method_name(self._builder.optimizer))
         while not (cursor is not None and cursor.over) and position.step < log.limit:
@@ -97,7 +107,8 @@ class KerasRun:
                 break
             began = position.step
             try:
-                chunk = engines.advance(position, log.limit)
+                end = log.limit if validation is None else validation.end_of_chunk(began, log.limit)
+                chunk = engines.advance(position, end)
             except StopRequested:
                 continue
             position = chunk.position
@@ -105,6 +116,8 @@ class KerasRun:
                 position = self._stopped(chunk)
                 break
             log.record(chunk.series, chunk.places)
+            if validation is not None:
+                validation.at_end_of_epoch(position, engines, control)
             if chunk.last < began:
                 continue  # the data were over
             best = min(best, float(chunk.series[0].values.min()))
@@ -163,7 +176,7 @@ class KerasRun:
             return position
         loop.reset()
         loop.prepare()
-        log.restore(saved.tracked, saved.series, saved.means)
+        log.restore(saved.tracked, saved.series, saved.means, saved.validation)
         if position.step >= log.limit:
             by_steps = self._cursor is None or problem.settings.steps is not None
             more = "--steps" if by_steps else "--epochs"
@@ -268,6 +281,8 @@ class KerasRun:
 
     def _keep_best(self, position: Position) -> None:
         """Put the values at the lowest loss back, if that was asked for and is not where the run ended."""
+        if self._validation is not None:
+            self._final = self._validation.keep_best(position, self._engines.loop, self._final)
         if self._problem.settings.keep != "best" or not position.best:
             return
         log, loop = self._log, self._engines.loop
