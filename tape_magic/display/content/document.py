@@ -156,6 +156,8 @@ class Curve:
         highest value at each, the same where all can be drawn; empty for any other curve.
     means
         What these are means of, as in "20 epochs"; else empty.
+    other, other_name
+        The coordinates and the heights of a second curve on the same axes, and its name; else empty.
     """
 
     x: tuple[float, ...]
@@ -168,6 +170,8 @@ class Curve:
     steps: int
     pale: Band = ((), (), ())
     means: str = ""
+    other: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
+    other_name: str = ""
 
 
 @dataclass(frozen=True)
@@ -229,6 +233,8 @@ class Document:
 
 
 ACCENT = "#3b82c4"
+SECOND = "#d97b29"
+"""The colour of a second curve, which differs from the accent for every kind of colour vision."""
 
 GREY = "#757a83"
 FAINT = "rgba(138,143,152,0.14)"

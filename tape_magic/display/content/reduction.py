@@ -14,7 +14,11 @@ from tape_magic.display.content.document import Band, Curve, HeatMap, Span
 CURVE_POINTS = 300
 
 
+VALIDATION = "validation"
+"""The name of the second curve of a run."""
+
 _Array = np.ndarray[Any, Any]
+_NONE: _Array = np.zeros(0)
 
 
 def loss_curve(
@@ -23,24 +27,30 @@ def loss_curve(
     history: _Array,
     points: int,
     means: tuple[_Array, _Array, str] | None = None,
+    other: tuple[_Array, _Array] | None = None,
 ) -> Curve | None:
     """Return the curve of losses, logarithmic where they span three decades; ``None`` for a flat one.
 
     With steps, values and a name of `means`, the curve goes through these, and the losses are pale behind it.
+    With steps and values of an `other` curve, such as the validation, that is beside it.
     """
     x, y = decimate(steps.astype(float), history, points)
-    if len(y) < 3 or y.min() == y.max():
+    x2, y2 = (_NONE, _NONE) if other is None else decimate(other[0].astype(float), other[1], points)
+    every = np.concatenate([y, y2])
+    if len(y) < 3 or every.min() == every.max():
         return None
     # A loss that ends at exactly 0 still gets a logarithmic axis, which leaves the 0 out.
-    positive = y[y > 0]
-    log = bool((y >= 0).all() and positive.size > y.size / 2 and positive.max() / positive.min() >= 1e3)
+    positive = every[every > 0]
+    log = bool(
+        (every >= 0).all() and positive.size > every.size / 2 and positive.max() / positive.min() >= 1e3
+    )
     first, last, pale, of = history[0], history[-1], _NO_BAND, ""
     if means is not None and (np.isfinite(means[1]) & ((means[1] > 0) | (not log))).any():
         pale = band(steps.astype(float), history, positive=log)
         x, y = decimate(*means[:2], points)
         first, last, of = y[0], y[-1], means[2]
     if log:
-        x, y = x[y > 0], y[y > 0]
+        x, y, x2, y2 = x[y > 0], y[y > 0], x2[y2 > 0], y2[y2 > 0]
     return Curve(
         tuple(x.tolist()),
         tuple(y.tolist()),
@@ -52,6 +62,8 @@ def loss_curve(
         int(steps[-1]),
         pale,
         of,
+        (tuple(x2.tolist()), tuple(y2.tolist())),
+        VALIDATION if len(y2) else "",
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from tape_magic.display.content import numbers
 from tape_magic.display.content.document import Curve, Document, HeatMap, Line, Table, Verdict, plain_text
-from tape_magic.display.content.width import one_line, width, wrap
+from tape_magic.display.content.width import one_line, pad, width, wrap
 from tape_magic.display.text.columns import Layout, blocks, join_cells
 from tape_magic.display.text.heat import heat_lines
 
@@ -53,12 +53,29 @@ def _line(line: Line) -> str:
 
 
 def _curve(curve: Curve) -> str:
-    """Return a curve as a line of block characters between its start and its end."""
-    heights = [math.log10(value) for value in curve.y] if curve.log else list(curve.y)
+    """Return a curve as a line of block characters between its start and its end; two below each other."""
+    own, other = ([math.log10(y) if curve.log else y for y in ys] for ys in (curve.y, curve.other[1]))
+    scale = " (logarithmic)" if curve.log else ""
+    first = _drawn(own, other, curve.first, curve.last)
+    if not curve.other_name:
+        return " ".join(first) + scale
+    second = _drawn(other, own, curve.other[1][0], curve.other[1][-1])
+    rows = ("training", *first), (curve.other_name, *second)
+    wide = [max(map(width, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        f"{pad(name, wide[0])}  {pad(start, wide[1], right=True)} {pad(line, wide[2])} {end}{scale}"
+        for name, start, line, end in rows
+    )
+
+
+def _drawn(
+    heights: Sequence[float], beside: Sequence[float], first: float, last: float
+) -> tuple[str, str, str]:
+    """Return the start of a curve, the curve in block characters, and its end."""
     size = min(40, len(heights))
     picked = [heights[round(i * (len(heights) - 1) / max(size - 1, 1))] for i in range(size)]
-    start, end = numbers.pair(curve.first, curve.last)
-    return f"{start} {blocks(picked)} {end}{' (logarithmic)' if curve.log else ''}"
+    start, end = numbers.pair(first, last)
+    return start, blocks(picked, beside), end
 
 
 def _heat_map(heat: HeatMap) -> str:
