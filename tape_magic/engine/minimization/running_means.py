@@ -153,11 +153,6 @@ class RunningMeans:
         return epochs, pieces
 
 
-def last_epoch(arrays: Sequence[_Array]) -> int:
-    """Return the epoch of the last batch in :attr:`RunningMeans.arrays`, 0 where there is none."""
-    return int(arrays[-1][-1, _EPOCH]) if len(arrays) and len(arrays[-1]) else 0
-
-
 def _width(steps: int) -> int:
     """Return the steps of a piece after some steps: the least power of two that there is room for."""
     return 1 << (max(steps - 1, 0) // _FINE).bit_length()

@@ -26,8 +26,8 @@ class DataCursor:
         The most batches to take; -1 for all.
     soon
         Whether the first batch should come soon, for a look at a few.
-    epoch
-        The epoch to stop after, until :meth:`next_epoch`; ``None`` to go through all.
+    by_epoch
+        Whether to stop after each epoch, until :meth:`next_epoch`.
 
     Attributes
     ----------
@@ -37,24 +37,24 @@ class DataCursor:
         The batch that was taken last, a part for each name, and the one before it.
     place
         The epoch of the last batch, its place in it, and its rows; ``None`` before the first.
+    epoch
+        The epoch, where each is stopped after; else ``None``.
     over
         Whether there are no more batches, or none of that epoch.
     """
 
     def __init__(
-        self, feed: Feed, taken: int = 0, count: int = -1, *, soon: bool = False, epoch: int | None = None
+        self, feed: Feed, taken: int = 0, count: int = -1, *, soon: bool = False, by_epoch: bool = False
     ) -> None:
-        self.feed, self.epoch = feed, epoch
+        self.feed, self.epoch = feed, 0 if by_epoch else None
         self.last: Sequence[Any] | None = None
         self.before: Sequence[Any] | None = None
         self.place: Sequence[int] | None = None
         self.over = False
-        behind = max(taken - 1, 0)
-        if epoch is None:
-            self.iterator = feed.start(behind, count, soon=soon)
+        if by_epoch:
+            self.iterator, self._behind = feed.start_epoch(0), taken
         else:
-            self.iterator = feed.start_epoch(epoch, behind)
-        self._behind = taken > 0
+            self.iterator, self._behind = feed.start(max(taken - 1, 0), count, soon=soon), min(taken, 1)
 
     def next_epoch(self) -> None:
         """Go on with the epoch after the one that is over, if that is not the last."""
@@ -69,9 +69,12 @@ class DataCursor:
         read once more. It is taken late, when all iterators of the run are made: each new iterator may change
         what another one shuffles later.
         """
-        if self._behind:
-            self._behind = False
+        behind, self._behind = self._behind, 0
+        for _ in range(behind):
             self.take()
+            if self.over:  # the batch is the first of the next epoch
+                self.next_epoch()
+                self.take()
         return self.iterator
 
     def take(self) -> Sequence[Any]:

@@ -133,15 +133,11 @@ class Feed:
         options.autotune.enabled = options.experimental_optimization.apply_default_optimizations = False
         return iter(rest.take(count).with_options(options))
 
-    def start_epoch(self, epoch: int, taken: int | None = None) -> Any:
-        """Return an iterator over one epoch, or over the first epochs until its end, after `taken` batches.
-
-        For data of unknown length it is the end of this iterator that tells the end of the epoch.
-        """
+    def start_epoch(self, epoch: int) -> Any:
+        """Return an iterator over one epoch: for data of unknown length, its end is that of the epoch."""
         import tensorflow as tf
 
-        begin, taken = (epoch, 0) if taken is None else (0, taken)
-        return iter(self._stream.dataset(epoch + 1, taken, begin).prefetch(tf.data.AUTOTUNE))
+        return iter(self._stream.dataset(epoch + 1, 0, epoch).prefetch(tf.data.AUTOTUNE))
 
     def located(self, place: Sequence[int] | None, rows: Sequence[int]) -> tuple[Sequence[int], str]:
         """Return which rows of the data some rows of a batch are, and what they are rows of.

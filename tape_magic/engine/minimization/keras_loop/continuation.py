@@ -18,7 +18,6 @@ from tape_magic.engine.minimization.keras_loop.way_back import Position
 from tape_magic.engine.minimization.log import RunLog
 from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.minimization.reuse import LoopCache
-from tape_magic.engine.minimization.running_means import last_epoch
 from tape_magic.engine.minimization.settings import DEFAULT_OPTIMIZER, Settings
 from tape_magic.engine.minimization.steppers import method_name
 from tape_magic.errors import LineError
@@ -85,11 +84,6 @@ def saved_run(position: Position, problem: Problem, log: RunLog, seed: int) -> S
         [] if log.means is None else log.means.arrays,
         [] if log.validation is None else log.validation.arrays,
     )
-
-
-def epoch_of(saved: SavedRun | None) -> int:
-    """Return the epoch of the last batch of a run, 0 where nothing tells."""
-    return 0 if saved is None else last_epoch(saved.means)
 
 
 class Continuation:

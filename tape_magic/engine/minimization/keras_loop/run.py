@@ -16,7 +16,6 @@ from tape_magic.engine.minimization.keras_loop.checkpoint import SavedRun
 from tape_magic.engine.minimization.keras_loop.continuation import (
     Continuation,
     Trail,
-    epoch_of,
     feed_of,
     saved_run,
     trail_of,
@@ -75,8 +74,7 @@ class KerasRun:
         if problem.settings.data is not None:
             feed = feed_of(problem, self._continuation)
             by_epoch = problem.settings.val is not None and feed.steps_per_epoch is None
-            epoch = epoch_of(self._continuation.saved) if by_epoch else None
-            self._cursor = DataCursor(feed, log.first_step, epoch=epoch)
+            self._cursor = DataCursor(feed, log.first_step, by_epoch=by_epoch)
             log.over_data(feed.steps_per_epoch)
             if problem.settings.val is not None:
                 self._validation = Validation(problem, log, self._cursor)
