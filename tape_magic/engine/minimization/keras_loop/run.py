@@ -12,6 +12,7 @@ from tape_magic.engine.minimization.compiling import CompileWaiter
 from tape_magic.engine.minimization.control import RunControl, StopRequested
 from tape_magic.engine.minimization.data.cursor import DataCursor
 from tape_magic.engine.minimization.data_not_finite import TakenBatch
+from tape_magic.engine.minimization.experiment_log import ExperimentLog, experiment_log
 from tape_magic.engine.minimization.keras_loop.checkpoint import SavedRun
 from tape_magic.engine.minimization.keras_loop.continuation import (
     Continuation,
@@ -61,6 +62,7 @@ class KerasRun:
 
     _final: Final
     _trail: Trail
+    _experiment: ExperimentLog
 
     def __init__(self, problem: Problem, cache: LoopCache | None) -> None:
         self._problem = problem
@@ -85,10 +87,11 @@ class KerasRun:
 
     def run(self, control: RunControl, on_progress: Callable[[Step], None] | None) -> Minimized:
         """Run all of it, and tell `on_progress` after each chunk where the run stands."""
-        for step in self.steps(control):
-            if on_progress is not None:
-                on_progress(self._log.shown(step))
-        return self.finish()
+        with experiment_log(self._log, self._problem) as self._experiment:
+            for step in self.steps(control):
+                if on_progress is not None:
+                    on_progress(self._log.shown(step))
+            return self.finish()
 
     def steps(self, control: RunControl) -> Generator[Step, None, None]:
         """Yield where the run stands, after each chunk."""
@@ -119,6 +122,8 @@ class KerasRun:
             if chunk.last < began:
                 continue  # the data were over
             best = min(best, float(chunk.series[0].values.min()))
+            norms = engines.loop.options.rules.norms_in(position.memory)
+            self._experiment.follow(position.step, self._builder.optimizer, engines.loop.leaves, norms)
             yield log.step(chunk.last, chunk.loss, best, engines.engine, engines.compiling)
             if self._continuation.due():
                 self._continuation.save(self._saved(position))
@@ -145,6 +150,7 @@ class KerasRun:
         self._continuation.leave(self._trail, self._builder.made)
         leaves, gradients = engines.loop.leaves, self._final.gradients
         norms = {id(leaf.value): norm_of(one) for leaf, one in zip(leaves, gradients, strict=True)}
+        problem.notes += self._experiment.end()
         result = self._log.result(
             self._continuation.wanted or self._builder.optimizer,
             norms,
@@ -224,7 +230,7 @@ class KerasRun:
         numbers = _numbers_at(step, chunk.series) or _numbers_at(step, self._log.series)
         position = self._back_to(step, chunk)
         self._note_failure(stepped=stepped)
-        return self._to_lowest(position, numbers or _numbers_of(self._engines.loop.evaluate()))
+        return self._to_lowest(position, numbers or self._engines.loop.evaluate().numbers)
 
     def _to_lowest(self, position: Position, numbers: Sequence[float]) -> Position:
         """Go back to the lowest loss from where a run diverged, unless it is there, or the last is wanted.
@@ -256,14 +262,14 @@ class KerasRun:
                 position = self._recovered(position.step - 1, chunk, stepped=True)
             else:
                 self._note_failure(stepped=False, evaluated=True)
-                position = self._to_lowest(position, _numbers_of(final))
+                position = self._to_lowest(position, final.numbers)
             if position is not ended:
                 self._save(position)
                 self._final = final = loop.final()
         elif verdict != GO and log.reason in (StopReason.STEPS, StopReason.EPOCHS):
             log.reason = REASONS[verdict]
         if log.put_back is None:
-            log.note(position.step, _numbers_of(final))
+            log.note(position.step, final.numbers)
         else:
             log.put_back = position.step, float(final.loss)
         return position
@@ -312,11 +318,6 @@ def _ends(log: RunLog, limit: float | None, step: int, control: RunControl) -> b
     elif limit is not None and step > log.first_step and log.seconds >= limit:
         log.reason = StopReason.TIME
     return log.reason is not StopReason.STEPS
-
-
-def _numbers_of(final: Final) -> list[float]:
-    """Return the loss and the tracked scalars of an evaluation."""
-    return [float(number) for number in (final.loss, *final.tracked)]
 
 
 def _numbers_at(step: int, series: Sequence[Series | Recorded]) -> list[float]:
