@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from tape_magic.engine.minimization import optimizers
 from tape_magic.engine.minimization.control import RunControl
 from tape_magic.engine.minimization.data_not_finite import TakenBatch, cause_in_data
 from tape_magic.engine.minimization.problem import Problem, array_of
 from tape_magic.engine.minimization.running_means import RunningMeans
 from tape_magic.engine.minimization.series import Series
 from tape_magic.engine.minimization.validation_log import ValidationLog
-from tape_magic.engine.static_analysis import side_effects
 from tape_magic.engine.tracing.traced import Require
-from tape_magic.engine.values.copies import lasting_array
-from tape_magic.results.epochs import Epochs, shown_means
-from tape_magic.results.findings import Finding
-from tape_magic.results.minimum import Divergence, MinimizeResult, StopReason, VariableChange
+from tape_magic.results.epochs import Epochs
+from tape_magic.results.minimum import Divergence, MinimizeResult, StopReason
 from tape_magic.results.steps import Step
 
 _Array = np.ndarray[Any, Any]
@@ -270,80 +266,3 @@ class RunLog:
         if lost is not None:
             cause = cause_in_data(self._problem, require, lost.what, batch, ready)
             self.divergence = replace(lost, cause=cause)
-
-    # -- the report --------------------------------------------------------------------------------------
-
-    def result(
-        self,
-        optimizer: Any,
-        gradient_norms: Mapping[int, float],
-        *,
-        engine: str,
-        engine_reason: str,
-        compile_seconds: float,
-        findings: tuple[Finding, ...] = (),
-    ) -> MinimizeResult:
-        """Return the report of the run.
-
-        Parameters
-        ----------
-        optimizer
-            A Keras optimizer, or a method of SciPy.
-        gradient_norms
-            The Euclidean norm of the last gradient by each leaf, by the id of its variable.
-        engine, engine_reason, compile_seconds
-            Which engine ran at the end, why it is not a faster one, and how long compiling took.
-        findings
-            What was found about the run.
-        """
-        problem, validation = self._problem, self.validation
-        if validation is not None and validation.note and self.divergence is None:
-            problem.notes.append(validation.note)
-        if engine != "eager":
-            problem.notes += side_effects.notes(problem.text)
-        (steps, history), *tracked = [series.thinned() for series in self.series]
-        best_step, best_loss = self.lowest
-        left = self.averaged if self.put_back is None else self.put_back[1]
-        epochs, stretches = self.epochs, None if self.means is None else self.means.read()[1]
-        kept_best = self.put_back is not None
-        if self.divergence is not None:
-            values_of = int(steps[-1]) if self.put_back is None else self.put_back[0]
-            self.divergence = replace(self.divergence, values_of=values_of)
-            kept_best = values_of == best_step and kept_best
-        elif (means := shown_means(epochs)) is not None:
-            left = best_loss if kept_best else float(means.loss[-1])
-        return MinimizeResult(
-            loss_name=problem.shown_name,
-            loss=float(history[-1]) if left is None else left,
-            start_loss=float(history[0]),
-            best_loss=best_loss,
-            best_step=best_step,
-            steps=int(steps[-1]),
-            steps_asked=int(steps[-1]) if self.limit == UNLIMITED else self.limit,
-            reason=self.reason,
-            seconds=self.seconds,
-            compile_seconds=compile_seconds,
-            engine=engine,
-            engine_reason=engine_reason,
-            optimizer=optimizers.describe(optimizer),
-            optimizer_reason=self.choice,
-            learning_rate=optimizers.learning_rate(optimizer),
-            history=history,
-            history_steps=steps,
-            variables={
-                leaf.name: VariableChange(
-                    start, lasting_array(leaf.value), gradient_norms.get(id(leaf.value))
-                )
-                for leaf, start in zip(problem.leaves, problem.start_values, strict=True)
-            },
-            tracked={name: values for name, (_, values) in zip(self._track, tracked, strict=True)},
-            tracked_steps={name: at for name, (at, _) in zip(self._track, tracked, strict=True)},
-            divergence=self.divergence,
-            kept_best=kept_best,
-            first_step=self.first_step,
-            notes=tuple(problem.notes),
-            findings=findings,
-            epochs=epochs,
-            stretches=stretches,
-            validation_seconds=0.0 if validation is None else validation.seconds,
-        )

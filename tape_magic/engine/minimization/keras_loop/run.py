@@ -10,14 +10,12 @@ from typing import Any
 from tape_magic.engine.minimization import optimizers
 from tape_magic.engine.minimization.compiling import CompileWaiter
 from tape_magic.engine.minimization.control import RunControl, StopRequested
-from tape_magic.engine.minimization.data.cursor import DataCursor
 from tape_magic.engine.minimization.data_not_finite import TakenBatch
 from tape_magic.engine.minimization.experiment_log import ExperimentLog, experiment_log
 from tape_magic.engine.minimization.keras_loop.checkpoint import SavedRun
 from tape_magic.engine.minimization.keras_loop.continuation import (
     Continuation,
     Trail,
-    feed_of,
     saved_run,
     trail_of,
 )
@@ -29,12 +27,13 @@ from tape_magic.engine.minimization.keras_loop.loop_builder import LoopBuilder
 from tape_magic.engine.minimization.keras_loop.probe import Failure
 from tape_magic.engine.minimization.keras_loop.protocol import Chunk, Final
 from tape_magic.engine.minimization.keras_loop.recorded_values import nothing
-from tape_magic.engine.minimization.keras_loop.validation import Validation
+from tape_magic.engine.minimization.keras_loop.validation import data_of
 from tape_magic.engine.minimization.keras_loop.way_back import Position
 from tape_magic.engine.minimization.log import Minimized, Recorded, RunLog
 from tape_magic.engine.minimization.norms import norm_of
 from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.minimization.reuse import LoopCache
+from tape_magic.engine.minimization.run_result import result_of
 from tape_magic.engine.minimization.series import Series
 from tape_magic.engine.minimization.settings import DEFAULT_OPTIMIZER
 from tape_magic.engine.minimization.steppers import method_name
@@ -68,20 +67,10 @@ class KerasRun:
         self._problem = problem
         self._log = log = RunLog(problem)
         self._continuation = Continuation(problem, cache)
-        self._cursor: DataCursor | None = None
-        self._validation: Validation | None = None
         self._met: TakenBatch | None = None
         self._failure: Failure | None = None
         log.first_step = self._continuation.step
-        if problem.settings.data is not None:
-            feed = feed_of(problem, self._continuation)
-            by_epoch = problem.settings.val is not None and feed.steps_per_epoch is None
-            self._cursor = DataCursor(feed, log.first_step, by_epoch=by_epoch)
-            log.over_data(feed.steps_per_epoch)
-            if problem.settings.val is not None:
-                self._validation = Validation(problem, log, self._cursor)
-            if feed.total is not None:
-                log.limit = min(feed.total, log.limit)
+        self._cursor, self._validation = data_of(problem, log, self._continuation)
         self._builder = LoopBuilder(problem, self._continuation, self._cursor, log.limit)
         self._engines = Engines(self._builder, problem.settings.engine)
 
@@ -151,7 +140,9 @@ class KerasRun:
         leaves, gradients = engines.loop.leaves, self._final.gradients
         norms = {id(leaf.value): norm_of(one) for leaf, one in zip(leaves, gradients, strict=True)}
         problem.notes += self._experiment.end()
-        result = self._log.result(
+        result = result_of(
+            self._log,
+            self._problem,
             self._continuation.wanted or self._builder.optimizer,
             norms,
             engine=engines.engine,
@@ -302,12 +293,9 @@ class KerasRun:
 
     def _save(self, position: Position) -> None:
         """Save where the run ended, and remember it for a later run in this process."""
-        saved = self._saved(position)
+        saved, builder, loop = self._saved(position), self._builder, self._engines.loop
         self._continuation.save(saved)
-        builder = self._builder
-        self._trail = trail_of(
-            saved, self._problem, self._engines.loop, builder.optimizer, builder.first_slots
-        )
+        self._trail = trail_of(saved, self._problem, loop, builder.optimizer, builder.first_slots)
 
 
 def _ends(log: RunLog, limit: float | None, step: int, control: RunControl) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 from tape_magic.engine.minimization.control import RunControl, StopRequested
 from tape_magic.engine.minimization.data.cursor import DataCursor
 from tape_magic.engine.minimization.data.feed import Feed, is_columns
+from tape_magic.engine.minimization.keras_loop.continuation import Continuation, feed_of
 from tape_magic.engine.minimization.keras_loop.engines import Engines
 from tape_magic.engine.minimization.keras_loop.loop_builder import LoopBuilder
 from tape_magic.engine.minimization.keras_loop.protocol import Final, Loop
@@ -29,6 +30,22 @@ from tape_magic.engine.values.copies import kept_copy
 from tape_magic.engine.values.tensors import read_all
 from tape_magic.errors import LineError, SourceError
 from tape_magic.results.minimum import StopReason
+
+
+def data_of(
+    problem: Problem, log: RunLog, continuation: Continuation
+) -> tuple[DataCursor | None, Validation | None]:
+    """Return where a run stands in its data, and its validation; ``None`` where it has none."""
+    settings = problem.settings
+    if settings.data is None:
+        return None, None
+    feed = feed_of(problem, continuation)
+    by_epoch = settings.val is not None and feed.steps_per_epoch is None
+    cursor = DataCursor(feed, log.first_step, by_epoch=by_epoch)
+    log.over_data(feed.steps_per_epoch)
+    if feed.total is not None:
+        log.limit = min(feed.total, log.limit)
+    return cursor, None if settings.val is None else Validation(problem, log, cursor)
 
 
 class Validation:
