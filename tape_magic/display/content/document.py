@@ -80,6 +80,8 @@ class Field:
         Counts of a histogram, drawn in place of the text.
     line
         Heights of a small curve, drawn in place of the text.
+    second
+        Whether that curve is in the second colour.
     matrix
         Numbers in rows, in place of the text.
     sentences
@@ -96,6 +98,7 @@ class Field:
     behind: float | None = None
     strip: tuple[int, ...] = ()
     line: tuple[float, ...] = ()
+    second: bool = False
     matrix: tuple[tuple[str, ...], ...] = ()
     sentences: tuple[Sentence, ...] = ()
     wide: bool = False

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from tape_magic.display.content import numbers
 from tape_magic.display.content.document import Column, Curve, Document, Field, Table, Tone, Verdict
-from tape_magic.display.content.reduction import CURVE_POINTS, loss_curve
+from tape_magic.display.content.reduction import CURVE_POINTS, VALIDATION, loss_curve
 from tape_magic.display.describe.common import line_of, lines, nested_pair, shown_name
 from tape_magic.results.epochs import Epochs
 from tape_magic.results.minimum import MinimizeResult, StopReason, VariableChange
@@ -130,6 +131,10 @@ def _validated(result: MinimizeResult) -> str:
     best, last = float(epochs.val_loss[epochs.best_val]), float(epochs.val_loss[-1])
     if epochs.best_val == len(epochs) - 1:
         return f"validation {numbers.number(best)}" + (", its best" if len(epochs) > 1 else "")
+    if math.isnan(last):
+        return (
+            f"validation best {numbers.number(best)} in epoch {numbers.count(epochs.epoch[epochs.best_val])}"
+        )
     where = f"epoch {numbers.count(epochs.epoch[epochs.best_val])}"
     shown = numbers.pair(best, last)
     if result.kept_best:
@@ -231,14 +236,18 @@ def _validated_row(name: str, values: Any, result: MinimizeResult) -> tuple[Fiel
         place = epochs.best_val
     whole = result.drawn_means is None or result.drawn_means.whole
     first = float(values[0]) if whole else math.nan
-    return _data_row(Field(name, code=True, aside="validation"), epochs.steps, values, first, values[place])
+    head, last = Field(name, code=True, aside=VALIDATION), float(values[place])
+    head, start, end, curve = _data_row(head, epochs.steps, values, first, last)
+    start = Field() if math.isnan(first) else start
+    end = Field("–", Tone.MUTED) if math.isnan(last) else end
+    return head, start, end, replace(curve, second=True)
 
 
 def _data_row(name: Field, at: Any, values: Any, first: float, last: float) -> tuple[Field, ...]:
     start, end = numbers.pair(first, last)
     curve = loss_curve(name.text, at, values, CURVE_POINTS)
     tone = Tone.PLAIN if np.isfinite(last) else Tone.BAD
-    return name, Field("" if math.isnan(first) else start), Field(end, tone), Field(line=_heights(curve))
+    return name, Field(start), Field(end, tone), Field(line=_heights(curve))
 
 
 def _tracked_row(name: str, result: MinimizeResult) -> tuple[Field, ...]:

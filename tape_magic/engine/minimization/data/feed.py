@@ -96,6 +96,7 @@ class Feed:
         if self.steps_per_epoch == 0:
             raise self.nothing()
         self._whole = self._stream.dataset(epochs, 0)  # takes tens of milliseconds, and an iterator few
+        self._ready: Any = None
         self.element_spec = self._whole.element_spec
 
     @property
@@ -126,6 +127,10 @@ class Feed:
         """
         import tensorflow as tf
 
+        if not (taken or soon) and count < 0:
+            if self._ready is None:
+                self._ready = self._whole.prefetch(tf.data.AUTOTUNE)
+            return iter(self._ready)
         rest = self._stream.dataset(self.epochs, taken) if taken else self._whole
         if not soon:
             return iter(rest.take(count).prefetch(tf.data.AUTOTUNE))

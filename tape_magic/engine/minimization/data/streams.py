@@ -72,6 +72,8 @@ class ArrayStream:
 
             return tf.data.Dataset.range(start, self.steps_per_epoch).map(of_index)
 
+        if self._seed is None and first_epoch + 1 == epochs:  # one epoch by itself is made ready sooner
+            return of_epoch(tf.constant(first_epoch, tf.int64))
         return tf.data.Dataset.range(first_epoch, epochs).flat_map(of_epoch)
 
     def picked_rows(self, epoch: int, index: int) -> Any:

@@ -21,7 +21,6 @@ from tape_magic.engine.minimization.settings import Settings, ValidationData
 from tape_magic.engine.program.function import FunctionProgram
 from tape_magic.engine.tracing.traced import Traced
 from tape_magic.results.epochs import Epochs
-from tape_magic.results.findings import FindingKind
 from tape_magic.results.minimum import MinimizeResult, StopReason
 from tape_magic.results.steps import Step, Wish
 from tests.support.covering import covering
@@ -230,7 +229,7 @@ def test_the_best_epoch_is_kept(engine: str) -> None:
 
 
 def test_the_tolerance_keeps_its_steps() -> None:
-    """With a validation, the patience is that of epochs, and the tolerance looks back over 10 steps: 64 / 4⁸."""
+    """The patience counts epochs, and the tolerance looks back over 10 steps, from which 64 / 4⁸ is left."""
     result = apart(tol=1e-3, patience=50, epochs=60)
     assert (result.reason, result.steps) == (StopReason.TOLERANCE, 18)
 
@@ -245,14 +244,6 @@ def test_a_validation_that_is_not_finite_is_never_the_best(engine: str) -> None:
     assert (result.reason, float(result.variables["w"].end)) == (StopReason.EPOCHS, 4.0)
     assert any("epochs 2 (nan), 3 (nan), 4 (nan)" in note for note in result.notes)
     assert result.divergence is None
-
-
-def test_overfitting_is_found() -> None:
-    result = apart(epochs=20)
-    (found,) = [one for one in result.findings if one.kind is FindingKind.OVERFITS]
-    assert found.evidence["epoch"] == 2
-    assert "--keep best" in found.cure
-    assert apart(epochs=20, keep="best").findings == ()
 
 
 # -- a run that goes on ------------------------------------------------------------------------------------
