@@ -63,6 +63,7 @@ def minimize(
     epochs: int | None = None,
     resume: bool = False,
     checkpoint: str | None = None,
+    log: str | None = None,
     engine: str = "auto",
     seed: int | None = None,
     on_progress: OnProgress | None = None,
@@ -127,6 +128,10 @@ def minimize(
         A folder to save the run in, at most every 30 s and at the end.
     resume
         Continue from the checkpoint in that folder, up to `steps` in all; the folder may still be empty.
+    log
+        A folder for TensorBoard, ``"mlflow"`` or ``"trackio"``: where the loss, what is tracked, the learning
+        rate, and the Euclidean norm of the gradient by each variable are logged every 50 steps, and the means
+        of epochs at their ends. A SciPy method has neither rates nor norms there.
     engine
         ``"auto"``, ``"xla"``, ``"graph"`` or ``"eager"``.
     seed
@@ -181,6 +186,7 @@ def minimize(
         keep=keep,
         resume=resume,
         checkpoint=checkpoint,
+        log=log,
         data=data,
         names=names,
         batch=batch,

@@ -222,6 +222,13 @@ def learning_rate(optimizer: Any) -> float | None:
     return float(rate) if isinstance(rate, float) else None
 
 
+def current_rate(optimizer: Any) -> float | None:
+    """Return the rate of the next step, of a schedule too; ``None`` for methods that have none."""
+    if not is_optimizer(optimizer):
+        return None
+    return float(getattr(optimizer, "inner_optimizer", optimizer).learning_rate)
+
+
 def stability(optimizer: Any) -> float | None:
     """Return the number c: steps along a direction of curvature λ are stable below the rate c/λ.
 

@@ -23,6 +23,8 @@ SCHEDULES = ("cosine", "one-cycle", "plateau")
 PLATEAU_FACTOR = 0.1
 SETTLED_TOL, SETTLED_PATIENCE, SETTLED_STEPS = 1e-6, 100, 100_000
 """The tolerance, its steps, and the most steps of a run by a Keras optimizer that nothing else bounds."""
+LOGGED_EVERY = 50
+"""A log has the steps that are multiples of this."""
 
 _LARGEST_SEED = 2**32 - 1
 """NumPy's random numbers take no larger seed."""
@@ -67,6 +69,11 @@ def _one_of(known: Sequence[str]) -> Check:
         return f"{shorten(repr(value))} is none of {', '.join(known)}{closest(str(value), known)}"
 
     return check
+
+
+def _text(value: Any) -> str:
+    """Check a folder or a name: some text."""
+    return "" if isinstance(value, str) and value.strip() else f"is {shorten(repr(value))}; give a folder."
 
 
 def _rate(value: Any) -> str:
@@ -167,6 +174,7 @@ class Settings:
     keep: str | None = _ranged(_one_of(KEEP))
     resume: bool = False
     checkpoint: str | None = None
+    log: str | None = _ranged(_text, called="the log")
     data: Any = None
     names: tuple[str, ...] = ()
     pattern: tuple[Any, ...] = ()

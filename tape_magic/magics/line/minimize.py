@@ -174,7 +174,8 @@ _MEANT = {
         "--target": "ftarget targetloss goal until fatol stopat",
         "--time": "timeout maxtime timelimit seconds duration budget",
         "--for": "data dataset train dataloader loader ds traindata in each",
-        "--track": "log metrics metric record watch monitor also history",
+        "--log": "tensorboard tb logdir mlflow trackio wandb summary writer",
+        "--track": "metrics metric record watch monitor also history",
         "--bounds": "bound limits limit range box constraints constraint lb ub low high min max clipvalues",
         "--keep best": "restorebest best restorebestweights savebest keepbest",
         "--resume": "continue restart warmstart goon",
@@ -309,6 +310,12 @@ MINIMIZE = Magic(
             ("--checkpoint",),
             "save the run in this folder, for --resume after a restart",
             "DIR",
+        ),
+        Option(
+            "log",
+            ("--log",),
+            "log the run every 50 steps: a folder for TensorBoard, mlflow or trackio",
+            "DIR|mlflow|trackio",
         ),
         Option(
             "seed",

@@ -86,7 +86,7 @@ class EagerLoop:
         best: tuple[Any, ...] = ()
         if self.options.keeps_best:
             best = no_best(read_all(self.kept), dtype, by_epoch=self.options.by_epoch)
-        return Position(step, self.options.rules.memory(dtype), best)
+        return Position(step, self.options.rules.memory(dtype, len(self.leaves)), best)
 
     def prepare(self) -> None:
         """Do nothing: each step evaluates."""

@@ -13,6 +13,7 @@ from tape_magic.engine.minimization.composite import begin_schedule, note_rates,
 from tape_magic.engine.minimization.control import RunControl, StopRequested
 from tape_magic.engine.minimization.data.cursor import DataCursor
 from tape_magic.engine.minimization.data_not_finite import TakenBatch
+from tape_magic.engine.minimization.experiment_log import ExperimentLog, experiment_log
 from tape_magic.engine.minimization.keras_loop.checkpoint import SavedRun
 from tape_magic.engine.minimization.keras_loop.continuation import (
     Continuation,
@@ -60,6 +61,7 @@ class KerasRun:
 
     _final: Final
     _trail: Trail
+    _experiment: ExperimentLog
 
     def __init__(self, problem: Problem, cache: LoopCache | None) -> None:
         self._problem = problem
@@ -81,10 +83,11 @@ class KerasRun:
 
     def run(self, control: RunControl, on_progress: Callable[[Step], None] | None) -> Minimized:
         """Run all of it, and tell `on_progress` after each chunk where the run stands."""
-        for step in self.steps(control):
-            if on_progress is not None:
-                on_progress(self._log.shown(step))
-        return self.finish()
+        with experiment_log(self._log, self._problem) as self._experiment:
+            for step in self.steps(control):
+                if on_progress is not None:
+                    on_progress(self._log.shown(step))
+            return self.finish()
 
     def steps(self, control: RunControl) -> Generator[Step, None, None]:
         """Yield where the run stands, after each chunk."""
@@ -110,6 +113,8 @@ class KerasRun:
             if chunk.last < began:
                 continue  # the data were over
             best = min(best, float(chunk.series[0].values.min()))
+            norms = engines.loop.options.rules.norms_in(position.memory)
+            self._experiment.follow(position.step, self._builder.optimizer, engines.loop.leaves, norms)
             yield log.step(chunk.last, chunk.loss, best, engines.engine, engines.compiling)
             if self._continuation.due():
                 self._continuation.save(self._saved(position))
@@ -137,6 +142,7 @@ class KerasRun:
         problem.notes += rates_in_words(self._builder.optimizer)
         leaves, gradients = engines.loop.leaves, self._final.gradients
         norms = {id(leaf.value): norm_of(one) for leaf, one in zip(leaves, gradients, strict=True)}
+        problem.notes += self._experiment.end()
         result = self._log.result(
             self._continuation.wanted or self._builder.optimizer,
             norms,

@@ -62,7 +62,7 @@ class StepGraph:
         self.kept: Sequence[Any] = [*(leaf.value for leaf in leaves), *written]
         self.moved: Sequence[Any] = [*self.kept, *self.slots]
         self.dtype = evaluation.dtype if evaluation.dtype.size >= 4 else tf.float32
-        self._memory = options.rules.memory(evaluation.dtype)
+        self._memory = options.rules.memory(evaluation.dtype, len(leaves))
         # What the last step has found at the point that it moved to need not be computed again.
         more = evaluation.tracked or traced.written or traced.inputs
         self._remembers = self._stepper.ended is not None and not more

@@ -9,6 +9,7 @@ import numpy as np
 from tape_magic.engine.minimization import optimizers
 from tape_magic.engine.minimization.compiling import CompileWaiter
 from tape_magic.engine.minimization.control import RunControl
+from tape_magic.engine.minimization.experiment_log import ExperimentLog, experiment_log
 from tape_magic.engine.minimization.log import Minimized, RunLog
 from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.minimization.reuse import LoopCache
@@ -36,6 +37,8 @@ class ScipyRun:
     Raises :class:`TapeMagicError` for what can be refused before anything runs.
     """
 
+    _experiment: ExperimentLog
+
     def __init__(self, problem: Problem, cache: LoopCache | None) -> None:
         settings = problem.settings
         self._problem, self._cache = problem, cache
@@ -52,6 +55,10 @@ class ScipyRun:
 
     def run(self, control: RunControl, on_progress: Callable[[Step], None] | None) -> Minimized:
         """Run all of it, and tell `on_progress` between iterations where the run stands."""
+        with experiment_log(self._log, self._problem) as self._experiment:
+            return self._run(control, on_progress)
+
+    def _run(self, control: RunControl, on_progress: Callable[[Step], None] | None) -> Minimized:
         problem, log, evaluations = self._problem, self._log, self._evaluations
         log.follow(control)
         problem.seed()
@@ -62,6 +69,7 @@ class ScipyRun:
         compile_seconds = log.seconds - evaluations.compile_seconds
 
         def tell(step: Step) -> None:
+            self._experiment.follow(step.step)
             if on_progress is not None:
                 on_progress(log.shown(step))
 
@@ -101,6 +109,7 @@ class ScipyRun:
         # The verdict says "terminated successfully", too.
         if outcome.message and "terminated successfully" not in outcome.message:
             problem.notes.append(f"{self._method.name}: {outcome.message}")
+        problem.notes += self._experiment.end()
         gradient = outcome.point.gradient
         result = self._log.result(
             self._method,
