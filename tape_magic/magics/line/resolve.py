@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tape_magic.engine.minimization.settings import DEFAULT_OPTIMIZER, Settings
-from tape_magic.errors import LineError, describe_error, shorten
+from tape_magic.errors import LineError, closest, describe_error, shorten
 from tape_magic.magics.line.grad import GradOptions
 from tape_magic.magics.line.minimize import MINIMIZE, DataOption, MinimizeOptions
 from tape_magic.magics.line.parser import Expression
@@ -43,7 +43,7 @@ def _value(shell: Any, name: str, given: Expression) -> Any:
     """Return the value of an expression that stands for an option's value, as a number where it is one."""
     flag = MINIMIZE.flags[name]
     (option,) = (one for one in MINIMIZE.options if one.name == name)
-    if option.choices and given.text.isidentifier() and given.text not in shell.user_ns:
+    if given.text not in shell.user_ns and closest(given.text, option.choices):
         return given.text  # the engine says which words there are
     value = _evaluate(shell, given.text, f"{flag} {given.text}", _KerasNames(shell.user_ns))
     if hasattr(value, "numpy") and not callable(value):  # a tensor or a variable
