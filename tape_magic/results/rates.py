@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from tape_magic.results import views
+
 _Array = np.ndarray[Any, Any]
 
 
@@ -20,7 +22,7 @@ class RangeEnd(enum.Enum):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class RateReport:
+class RateReport(views.Shown):
     """The result of ``--lr find``: losses while the learning rate grew from step to step.
 
     Attributes

@@ -113,11 +113,14 @@ class Column:
         Whether the fields are aligned to the right, as numbers are.
     prose
         Whether the fields hold sentences, which stand beside their row if there is room and else below it.
+    spare
+        Whether the column may be left out where there is no room for all.
     """
 
     heading: str
     right: bool = False
     prose: bool = False
+    spare: bool = False
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 from tape_magic.engine.internals.contexts import restore_after_interrupt
 from tape_magic.engine.internals.loading import load_tensorflow
+from tape_magic.engine.internals.log_level import quiet_log
 from tape_magic.engine.minimization.control import RunControl
 from tape_magic.engine.minimization.keras_loop.range_test import found_rate
 from tape_magic.engine.minimization.keras_loop.run import KerasRun
@@ -249,7 +250,7 @@ def minimize_program(
     Raises the errors of :func:`minimize`.
     """
     kind = KerasRun if find(settings.optimizer) is None else ScipyRun
-    with deferred_interrupt() as interrupt:
+    with quiet_log(), deferred_interrupt() as interrupt:
         control = RunControl(interrupt, wish, on_wait)
         if isinstance(settings.lr, str):
             word, arguments = settings.lr, (program, namespace, loss_name, over, settings)

@@ -43,9 +43,11 @@ def _value(shell: Any, name: str, given: Expression) -> Any:
     """Return the value of an expression that stands for an option's value, as a number where it is one."""
     flag = MINIMIZE.flags[name]
     (option,) = (one for one in MINIMIZE.options if one.name == name)
-    if given.text not in shell.user_ns and closest(given.text, option.choices):
+    meant = given.text in option.choices or closest(given.text, option.choices)
+    if meant and given.text not in shell.user_ns:
         return given.text  # the engine says which words there are
-    value = _evaluate(shell, given.text, f"{flag} {given.text}", _KerasNames(shell.user_ns))
+    names = _KerasNames(shell.user_ns) if name in ("lr", "schedule") else None
+    value = _evaluate(shell, given.text, f"{flag} {given.text}", names)
     if hasattr(value, "numpy") and not callable(value):  # a tensor or a variable
         value = value.numpy()
     if hasattr(value, "item") and getattr(value, "size", 0) == 1:
@@ -160,9 +162,26 @@ class _KerasNames(dict[str, Any]):
 
         if name not in vars(builtins) and name.lower() in keras_names():
             return keras_names()[name.lower()]
-        if name in ("keras", "tf"):
-            return importlib.import_module({"tf": "tensorflow"}.get(name, name))
+        if name in _MODULES and name not in vars(builtins):
+            return importlib.import_module(_MODULES[name])
         raise KeyError(name)
+
+    @property
+    def candidates(self) -> list[str]:
+        """The names that an expression for an optimizer or a rate may mean."""
+        from tape_magic.engine.minimization.optimizers import keras_names
+
+        return [*self, *(kind.__name__ for kind in keras_names().values())]
+
+
+_MODULES = {
+    "keras": "keras",
+    "tf": "tensorflow",
+    "tensorflow": "tensorflow",
+    "optimizers": "keras.optimizers",
+    "schedules": "keras.optimizers.schedules",
+}
+"""The names of modules that an expression may use though the notebook has not imported them."""
 
 
 def request_arguments(shell: Any, options: GradOptions) -> dict[str, Any]:
@@ -188,5 +207,10 @@ def _evaluate(shell: Any, text: str, written: str, names: dict[str, Any] | None 
     """
     try:
         return eval(text, shell.user_global_ns, shell.user_ns if names is None else names)
+    except NameError as error:
+        known = names.candidates if isinstance(names, _KerasNames) else list(shell.user_ns)
+        name = error.name or ""
+        near = closest(name, known) if len(name) > 2 else ""
+        raise LineError(f"{shorten(written)}: {describe_error(error)}{near}") from None
     except Exception as error:
         raise LineError(f"{shorten(written)}: {describe_error(error)}") from None

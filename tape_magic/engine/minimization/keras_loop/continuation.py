@@ -20,6 +20,7 @@ from tape_magic.engine.minimization.composite import (
     set_rate,
 )
 from tape_magic.engine.minimization.data.feed import Feed
+from tape_magic.engine.minimization.data.pipelines import Pipelines
 from tape_magic.engine.minimization.keras_loop.checkpoint import Checkpoints, SavedRun
 from tape_magic.engine.minimization.keras_loop.compiled_program import CompiledProgram
 from tape_magic.engine.minimization.keras_loop.default_optimizer import undecided
@@ -114,6 +115,8 @@ class Continuation:
         The optimizer that the settings mean; ``None`` where that depends on what is minimised over.
     saved
         How far the run came that this one goes on from; ``None`` for a run that begins anew.
+    pipelines
+        What was traced for pipelines over the data.
 
     Raises :class:`LineError` for what is no optimizer, and if there is nothing to go on from; and what
     :class:`Checkpoints` raises.
@@ -143,6 +146,7 @@ class Continuation:
                 # The loops are those of another run than the one to go on from, with another optimizer.
                 self.made, self.wanted = None, _wanted(settings, None)
                 problem.lifted.reuse(found.lifted)
+        self.pipelines = Pipelines() if self.made is None else self.made.pipelines
         if self.made is not None:
             problem.lifted.reuse(self.made.lifted)
 
@@ -249,6 +253,7 @@ class Continuation:
             return
         if made is not None and problem.key is not None and made.fits_next_run(problem):
             made.release(problem.lifted.made)
+            made.pipelines = self.pipelines
             self._cache.put(problem.key, made, problem.owner)
         if self._key is not None:
             self._cache.put(self._key, trail, problem.owner)
@@ -271,6 +276,7 @@ def feed_of(problem: Problem, continuation: Continuation) -> Feed:
         label=settings.label,
         floats="float64" if problem.selection.dtype == "float64" else None,
         pattern=settings.pattern,
+        pipelines=continuation.pipelines,
     )
     if feed.endless and settings.without_end:
         raise LineError(f"{settings.label} never ends: say when to stop, with steps or time.")

@@ -89,7 +89,7 @@ class LoopBuilder:
         self._by_epoch = keeps and cursor is not None and cursor.feed.steps_per_epoch != 1
         self.made = made if made and made.takes(self._inputs, by_epoch=self._by_epoch) else None
         self.reused = self.made is not None
-        self.times = EngineTimes() if self.made is None else self.made.times
+        self.times = EngineTimes(over_data=cursor is not None) if self.made is None else self.made.times
         self.optimizer: Any = None if self.made is None else self.made.graph.optimizer
         self._traced: Traced | None = None if self.made is None else self.made.graph.traced
         self.at_rest: CompiledLoop | None = None
@@ -144,7 +144,7 @@ class LoopBuilder:
     def begin(self, engine: str, waiter: CompileWaiter) -> None:
         """Begin to compile the loop of an engine while the run goes on; raises as :meth:`compiled`."""
         with self._refusals_kept(engine):
-            self._begin(engine, waiter)
+            self._begin(engine, waiter, beside=True)
 
     @contextmanager
     def _refusals_kept(self, engine: str) -> Iterator[None]:
@@ -189,8 +189,13 @@ class LoopBuilder:
             problem.note_steps(lines_of_steps(self._traced))
         problem.begin(within_bounds=self._continuation.saved is None)
 
-    def _begin(self, engine: str, waiter: CompileWaiter) -> tuple[CompiledProgram, tuple[str, int]]:
-        """Begin to compile a loop, unless it is there; return its program and its key there."""
+    def _begin(
+        self, engine: str, waiter: CompileWaiter, *, beside: bool = False
+    ) -> tuple[CompiledProgram, tuple[str, int]]:
+        """Begin to compile a loop, unless it is there; return its program and its key there.
+
+        If steps run `beside`, they go before it.
+        """
         made = self._program(waiter)
         key = engine, self._block(engine, made)
         if key in made.loops:
@@ -202,7 +207,7 @@ class LoopBuilder:
         started = time.perf_counter()
         waiter.lay_out(loop.lay_out, engine)
         quick = engine == "graph" and time.perf_counter() - started < QUICK_SECONDS
-        begun = None if quick else compile_in_background(*loop.rehearsal())
+        begun = None if quick else compile_in_background(*loop.rehearsal(), gives_way=beside)
         if begun is None:
             loop.compile()
             made.loops[key] = loop

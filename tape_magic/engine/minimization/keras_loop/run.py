@@ -30,7 +30,8 @@ from tape_magic.engine.minimization.keras_loop.probe import Failure
 from tape_magic.engine.minimization.keras_loop.protocol import Chunk, Final
 from tape_magic.engine.minimization.keras_loop.recorded_values import nothing
 from tape_magic.engine.minimization.keras_loop.way_back import Position
-from tape_magic.engine.minimization.log import Minimized, Recorded, RunLog, norm_of
+from tape_magic.engine.minimization.log import Minimized, Recorded, RunLog
+from tape_magic.engine.minimization.norms import norm_of
 from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.minimization.reuse import LoopCache
 from tape_magic.engine.minimization.series import Series
@@ -72,9 +73,9 @@ class KerasRun:
         log.first_step = self._continuation.step
         if problem.settings.data is not None:
             feed = feed_of(problem, self._continuation)
-            self._cursor = DataCursor(feed, log.first_step)
             log.over_data(feed.steps_per_epoch)
             log.limit = min(feed.total or log.limit, log.limit)
+            self._cursor = DataCursor(feed, log.first_step, max(log.limit - log.first_step, 0))
         self._continuation.settle_length(log.limit)
         self._builder = LoopBuilder(problem, self._continuation, self._cursor, log.limit)
         self._engines = Engines(self._builder, problem.settings.engine)
@@ -135,6 +136,8 @@ class KerasRun:
         """Leave the program's names at the final values, and report."""
         problem, engines = self._problem, self._engines
         value = engines.loop.finish(self._final, problem)
+        if self._cursor is not None:
+            self._cursor.close()
         findings = findings_of(problem, self._log, self._builder, engines, self._cursor, self._failure)
         self._continuation.leave(self._trail, self._builder.made)
         leaves, gradients = engines.loop.leaves, self._final.gradients

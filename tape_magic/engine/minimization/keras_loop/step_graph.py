@@ -14,6 +14,7 @@ from tape_magic.engine.minimization.stop_rules import GO
 from tape_magic.engine.process.interrupts import assign_all
 from tape_magic.engine.tracing.evaluation import Evaluation
 from tape_magic.engine.tracing.traced import Traced
+from tape_magic.engine.values.copies import bytes_of
 from tape_magic.engine.values.leaves import Leaf
 from tape_magic.engine.values.tensors import read_all
 
@@ -40,6 +41,8 @@ class StepGraph:
         The variables that the optimizer moves, and those that the program assigns itself.
     moved
         All variables that a step may change, the optimizer's slots included.
+    bytes
+        The memory that these take.
     dtype
         The dtype of what is recorded: the loss's, but at least float32.
     """
@@ -61,6 +64,7 @@ class StepGraph:
         written = [variable for variable in traced.written if id(variable) not in own]
         self.kept: Sequence[Any] = [*(leaf.value for leaf in leaves), *written]
         self.moved: Sequence[Any] = [*self.kept, *self.slots]
+        self.bytes = sum(map(bytes_of, self.moved))
         self.dtype = evaluation.dtype if evaluation.dtype.size >= 4 else tf.float32
         self._memory = options.rules.memory(evaluation.dtype, len(leaves))
         # What the last step has found at the point that it moved to need not be computed again.
@@ -154,6 +158,14 @@ class StepGraph:
             self.apply(loss, gradients, batch, place)
         recorded = [tf.cast(number, self.dtype) for number in (loss, *tracked)]
         return verdict, recorded[0], tf.stack(recorded), [*memory, *best]
+
+    def bare_step(self, batch: Sequence[Any]) -> Any:
+        """Evaluate and apply the optimizer, with no look at a rule; return what :meth:`step` records."""
+        import tensorflow as tf
+
+        (loss, *tracked), gradients = self._evaluated(batch)
+        self.apply(loss, gradients, batch)
+        return tf.stack([tf.cast(number, self.dtype) for number in (loss, *tracked)])
 
     def _evaluated(self, batch: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
         """Return the loss with the tracked scalars, and the gradients."""
