@@ -14,6 +14,7 @@ from tape_magic.display.content.document import ACCENT, GREY
 from tape_magic.display.content.reduction import loss_curve
 from tape_magic.display.content.width import LABEL, one_line
 from tape_magic.display.describe.common import line_of, names, shown_name
+from tape_magic.errors import a_kind, in_one_line
 from tape_magic.results.curvature import Hessian
 from tape_magic.results.gradients import Derivative, GradReport
 from tape_magic.results.minimum import MinimizeResult
@@ -41,14 +42,17 @@ _AS_WRITTEN = {"parse_math": False, "usetex": False}
 def _axes(ax: Any, bars: int = 0) -> Any:
     """Return `ax`, or the axes of a new figure, which is as high as its bars need.
 
-    Raises `ImportError` without Matplotlib.
+    Raises `ImportError` without Matplotlib, and `TypeError` for what is no axes.
     """
     if ax is not None:
+        if not hasattr(ax, "plot"):
+            raise in_one_line(TypeError(f"plot() draws into Matplotlib's axes, and ax is {a_kind(ax)}."))
         return ax
     try:
         from matplotlib import pyplot
     except ImportError:
-        raise ImportError('plot() needs Matplotlib: pip install "tape_magic[plot]"') from None
+        error = ImportError('plot() needs Matplotlib: pip install "tape_magic[plot]"')
+        raise in_one_line(error) from None
     figure, ax = pyplot.subplots(layout="constrained")
     wide, high = figure.get_size_inches()
     figure.set_size_inches(wide, max(high, 1.0 + _BAR_INCHES * bars))
@@ -73,7 +77,7 @@ def _legend(ax: Any, *owners: Any) -> None:
 def plot_minimum(result: MinimizeResult, ax: Any = None) -> Any:
     """Draw the loss over the steps and mark its lowest value; return the axes.
 
-    The axis of the loss is logarithmic where the loss spans three decades. Tracked scalars are drawn in grey,
+    The axis of the loss is logarithmic where the loss spans two decades. Tracked scalars are drawn in grey,
     on an axis on the right. Over data, the lines go through means, and the losses of the batches are pale.
     """
     ax = _axes(ax)

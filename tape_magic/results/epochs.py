@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from tape_magic.errors import in_one_line
+
 _Array = np.ndarray[Any, Any]
 
 
@@ -90,7 +92,7 @@ class Epochs:
         try:
             import pandas
         except ImportError:
-            raise ImportError("to_frame() needs pandas: pip install pandas") from None
+            raise in_one_line(ImportError("to_frame() needs pandas: pip install pandas")) from None
         columns = {"steps": self.steps, "loss": self.loss, **self.tracked}
         return pandas.DataFrame(columns, pandas.Index(self.epoch, name="epoch"))
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tape_magic.errors import in_one_line
 from tape_magic.results import views
 from tape_magic.results.epochs import Epochs, shown_means
 from tape_magic.results.findings import Finding
@@ -55,6 +56,10 @@ _CONVERGED = frozenset(
 
 BY_HAND = frozenset({StopReason.INTERRUPTED, StopReason.STOPPED})
 """The reasons that are the user's wish."""
+
+
+EARLY = "over before XLA would have been ready"
+"""The engine's reason of a run that began as a graph and ended as one, which says nothing of the run."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +117,7 @@ class Divergence:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class MinimizeResult:
+class MinimizeResult(views.Shown):
     """The result of a minimisation.
 
     Attributes
@@ -295,7 +300,7 @@ class MinimizeResult:
         try:
             import pandas
         except ImportError:
-            raise ImportError("to_frame() needs pandas: pip install pandas") from None
+            raise in_one_line(ImportError("to_frame() needs pandas: pip install pandas")) from None
 
         columns = {"loss": (self.history_steps, self.history)}
         columns |= {name: (self.tracked_steps[name], values) for name, values in self.tracked.items()}

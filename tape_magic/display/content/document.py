@@ -113,11 +113,14 @@ class Column:
         Whether the fields are aligned to the right, as numbers are.
     prose
         Whether the fields hold sentences, which stand beside their row if there is room and else below it.
+    spare
+        Whether the column may be left out where there is no room for all.
     """
 
     heading: str
     right: bool = False
     prose: bool = False
+    spare: bool = False
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,12 @@ class Curve:
         highest value at each, the same where all can be drawn; empty for any other curve.
     means
         What these are means of, as in "20 epochs"; else empty.
+    ticks
+        Places and labels of the horizontal axis, for one that is not that of steps.
+    mark
+        The place of a vertical line across the curve, and its label.
+    words
+        The curve in words, where its ends do not tell.
     """
 
     x: tuple[float, ...]
@@ -168,6 +177,9 @@ class Curve:
     steps: int
     pale: Band = ((), (), ())
     means: str = ""
+    ticks: tuple[tuple[float, str], ...] = ()
+    mark: tuple[float, str] | None = None
+    words: str = ""
 
 
 @dataclass(frozen=True)

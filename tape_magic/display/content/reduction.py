@@ -23,17 +23,23 @@ def loss_curve(
     history: _Array,
     points: int,
     means: tuple[_Array, _Array, str] | None = None,
+    *,
+    to_zero: bool = False,
 ) -> Curve | None:
-    """Return the curve of losses, logarithmic where they span three decades; ``None`` for a flat one.
+    """Return the curve of losses, logarithmic where they span two decades; ``None`` for a flat one.
 
     With steps, values and a name of `means`, the curve goes through these, and the losses are pale behind it.
+    With `to_zero`, the curve ends where the loss is exactly 0 from some step on, and its axis says so.
     """
+    reached = _up_to_zero(history) if to_zero and means is None else len(history)
+    ended = reached < len(history)
+    steps, history = steps[:reached], history[:reached]
     x, y = decimate(steps.astype(float), history, points)
     if len(y) < 3 or y.min() == y.max():
         return None
-    # A loss that ends at exactly 0 still gets a logarithmic axis, which leaves the 0 out.
+    # A logarithmic axis leaves the 0 out.
     positive = y[y > 0]
-    log = bool((y >= 0).all() and positive.size > y.size / 2 and positive.max() / positive.min() >= 1e3)
+    log = bool((y >= 0).all() and positive.size > y.size / 2 and positive.max() / positive.min() >= _DECADES)
     first, last, pale, of = history[0], history[-1], _NO_BAND, ""
     if means is not None and (np.isfinite(means[1]) & ((means[1] > 0) | (not log))).any():
         pale = band(steps.astype(float), history, positive=log)
@@ -45,7 +51,7 @@ def loss_curve(
         tuple(x.tolist()),
         tuple(y.tolist()),
         log,
-        "steps",
+        THEN_ZERO if ended else "steps",
         name,
         first,
         last,
@@ -53,6 +59,19 @@ def loss_curve(
         pale,
         of,
     )
+
+
+THEN_ZERO = "steps, then 0"
+"""The unit below the axis of a curve that ends where the loss is 0 for good."""
+
+_DECADES = 1e2
+"""The ratio of the greatest to the least loss from which on an axis is logarithmic."""
+
+
+def _up_to_zero(history: _Array) -> int:
+    """Return the number of losses up to the first of those that are exactly 0 until the end."""
+    other = np.flatnonzero(history != 0)
+    return min(int(other[-1]) + 2, len(history)) if other.size else len(history)
 
 
 _NO_BAND: Band = ((), (), ())

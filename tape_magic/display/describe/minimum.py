@@ -9,15 +9,15 @@ from tape_magic.display.content.document import Column, Curve, Document, Field, 
 from tape_magic.display.content.reduction import CURVE_POINTS, loss_curve
 from tape_magic.display.describe.common import line_of, lines, nested_pair, shown_name
 from tape_magic.results.epochs import Epochs
-from tape_magic.results.minimum import MinimizeResult, StopReason, VariableChange
+from tape_magic.results.minimum import EARLY, MinimizeResult, StopReason, VariableChange
 
 TRACKED_POINTS = 64
 
+_WORTH = 1e-3
+"""By how much of a loss a lower one is worth a word."""
+
 FINDINGS = 3
 """The most findings in a report; all of them are in ``minimum.findings``."""
-
-_SHORT = 8
-"""The most characters of a name in the heading of a table."""
 
 
 def minimum_document(result: MinimizeResult) -> Document:
@@ -25,7 +25,7 @@ def minimum_document(result: MinimizeResult) -> Document:
     notes = list(result.notes)
     if result.optimizer_reason:
         notes.insert(0, result.optimizer_reason)
-    if result.engine_reason:
+    if result.engine_reason and result.engine_reason != EARLY:
         notes.insert(0, f"{result.engine}: {result.engine_reason}")
     found = lines([str(finding) for finding in result.findings[:FINDINGS]])
     tables = _changes_table(result), _tracked_table(result)
@@ -73,7 +73,7 @@ def _minimum_verdict(result: MinimizeResult) -> Verdict:
         details.insert(0, f"above the start, {numbers.number(result.start_loss)}")
     elif result.kept_best and result.loss == result.best_loss:
         details.insert(0, _kept(result))
-    elif result.best_loss < result.loss:
+    elif _is_better(result.best_loss, result.loss):
         best = numbers.pair(result.best_loss, result.loss)[0]
         details.insert(0, f"best {best} {_best_place(result)}")
     step = result.best_step if result.kept_best and result.loss == result.best_loss else result.steps
@@ -91,6 +91,11 @@ def _put_back(result: MinimizeResult, step: int) -> str:
     else:
         what = "the best that was kept"
     return f"put back to {what}, step {numbers.count(step)}"
+
+
+def _is_better(best: float, loss: float) -> bool:
+    """Return whether a loss is lower than another by more than one part in a thousand."""
+    return loss - best > _WORTH * max(abs(loss), abs(best))
 
 
 def _rose(result: MinimizeResult) -> bool:
@@ -149,13 +154,12 @@ def _tone(result: MinimizeResult, *, rose: bool) -> Tone:
 def _loss_curve(result: MinimizeResult) -> Curve | None:
     name = shown_name(result.loss_name, "loss")
     means = line_of(result.drawn_means)
-    return loss_curve(name, result.history_steps, result.history, CURVE_POINTS, means)
+    return loss_curve(name, result.history_steps, result.history, CURVE_POINTS, means, to_zero=True)
 
 
 def _changes_table(result: MinimizeResult) -> Table:
-    name = shown_name(result.loss_name, "loss")
-    gradient = f"|∂{name}|" if len(name) <= _SHORT else "|gradient|"
-    columns = Column("variable"), Column("start", True), Column("end", True), Column(gradient, True)
+    start = Column("start", True, spare=True)
+    columns = Column("variable"), start, Column("end", True), Column("gradient", True)
     rows = [_change_row(variable, change) for variable, change in result.variables.items()]
     return Table(columns, tuple(rows))
 
@@ -166,7 +170,8 @@ def _tracked_table(result: MinimizeResult) -> Table:
     if result.means is not None and result.drawn_means is not None:
         ends = _part(result.drawn_means, 0), _part(result.means, _shown_mean(result))
         heads = ends[0].removeprefix("the "), ends[1].removeprefix("the ")
-    columns = Column("tracked"), *(Column(head, True) for head in heads), Column("")
+    start, end = heads
+    columns = Column("tracked"), Column(start, True, spare=True), Column(end, True), Column("", spare=True)
     return Table(columns, tuple(_tracked_row(name, result) for name in result.tracked))
 
 
@@ -205,12 +210,11 @@ def _change_row(name: str, change: VariableChange) -> tuple[Field, ...]:
         shown = nested_pair(start.values, end.values, end.shape)
     else:
         before, after = numbers.pair(start.norm, end.norm, numbers.rounded)
-        sign = f"‖{name}‖" if len(name) <= 2 else "‖·‖"
-        shown = f"{sign} {before}", f"{sign} {after}"
+        shown = f"norm {before}", f"norm {after}"
     gradient = change.gradient_norm
     return (
-        Field(name, code=True, aside=numbers.shape(end.shape) if end.shape else ""),
+        Field(name, code=True, aside=f"({numbers.shape(end.shape)})" if end.shape else ""),
         Field(shown[0]),
         Field(shown[1], Tone.BAD if end.nonfinite else Tone.PLAIN),
-        Field("0 (not connected)", Tone.MUTED) if gradient is None else Field(numbers.measure(gradient, 2)),
+        Field("none", Tone.MUTED) if gradient is None else Field(numbers.measure(gradient, 2)),
     )

@@ -57,7 +57,8 @@ def panel_html(step: Step, rate: float, *, state: str = "", hint: str = "") -> s
     parts += [_values(step)]
     parts += [f'<div style="{_LINE}{colour(Tone.MUTED)}">{text(hint)}</div>'] if hint else []
     # Otherwise a widget is as wide as the curve, and a narrow page cuts off the text.
-    return f'<div style="width:0;min-width:100%;{_TYPE}">{style.output(parts)}</div>'
+    own = f"width:0;min-width:100%;{style.WIDGET_PAGE}{_TYPE}"
+    return f'<div style="{own}">{style.output(parts)}</div>'
 
 
 def _figures(step: Step, rate: float, state: str) -> str:
@@ -77,15 +78,16 @@ def _spaced(spans: Sequence[str]) -> str:
 
 
 def _values(step: Step) -> str:
-    """Return small variables and tracked scalars, each as ``name = value``."""
-    values = {name: nested(array.ravel().tolist(), array.shape) for name, array in step.variables.items()}
-    values |= {name: numbers.number(value) for name, value in step.tracked.items()}
+    """Return what is tracked, small variables, and the norms of layers, each as ``name = value``."""
+    values = {name: numbers.number(value) for name, value in step.tracked.items()}
+    values |= {name: nested(array.ravel().tolist(), array.shape) for name, array in step.variables.items()}
+    values |= {name: f"norm {numbers.rounded(norm)}" for name, norm in step.layers.items()}
     if not values:
         return ""
     pairs = [f"{shown_name(name)} = {value}" for name, value in values.items()]
     spans = [f'<code style="{CODE}">{text(pair)}</code>' for pair in pairs]
-    if step.variables and step.more_variables:
-        spans.insert(len(step.variables), _more(step.more_variables))
+    if (step.variables or step.layers) and step.more_variables:
+        spans.append(_more(step.more_variables))
     return f'<div style="{_LINE}{BREAK}">{_spaced(spans)}</div>'
 
 

@@ -8,7 +8,7 @@ from html import escape
 
 from tape_magic.display.content import numbers
 from tape_magic.display.content.document import ACCENT, Curve
-from tape_magic.display.pictures.svg import hairlines, image, label, labels
+from tape_magic.display.pictures.svg import OPPOSITE, hairlines, image, label, labels
 
 _WIDTH, _HEIGHT = 560, 160
 _EXPONENTS = (1, 2, 3, 5, 10, 20, 25, 50, 100, 200)
@@ -63,7 +63,7 @@ def _axes_and_line(picture: Curve) -> str:
         return tall * ((high / 2 - height / 2) / span)
 
     levels = [(down(value), text) for value, text in ticks]
-    along = step_ticks(picture.steps, picture.unit)
+    along = list(picture.ticks) or step_ticks(picture.steps, picture.unit)
     places = [x * across for x in picture.x], [down(y) for y in heights]
     drawn = _line(*places, 'stroke-width="1.6"')
     if picture.means:
@@ -78,7 +78,22 @@ def _axes_and_line(picture: Curve) -> str:
         f'style="width:calc(100% - {left + _RIGHT}px);overflow:visible;">{_svg(tall)}'
         f"{hairlines(*((0, y, '100%', y) for y, _ in levels))}"
         f"{labels(*(label(-6, y + 4, 'end', text) for y, text in levels), *_steps(along, left, tall + 18))}"
-        f"{_svg(tall, stretched)}{drawn}</svg></svg></foreignObject>"
+        f"{_marked(picture, tall)}{_svg(tall, stretched)}{drawn}</svg></svg></foreignObject>"
+    )
+
+
+def _marked(picture: Curve, tall: int) -> str:
+    """Return a vertical line at the mark of a curve, and its label beside the upper end."""
+    if picture.mark is None:
+        return ""
+    at, text = picture.mark
+    share = at / (picture.steps or 1)
+    style = f'stroke="{OPPOSITE}" stroke-width="1.4" stroke-dasharray="4 3"'
+    side, anchor = (6, "start") if share < 0.7 else (-6, "end")
+    return (
+        f'<line x1="{100 * share:.5g}%" y1="0" x2="{100 * share:.5g}%" y2="{tall}" {style}/>'
+        f'<text x="{100 * share:.5g}%" dx="{side}" y="9" text-anchor="{anchor}" fill="{OPPOSITE}" '
+        f'font-family="sans-serif" font-size="11" font-weight="bold">{escape(text)}</text>'
     )
 
 
@@ -154,6 +169,8 @@ def rooms(ticks: Sequence[tuple[float, str]]) -> list[float]:
 
 
 def _in_words(picture: Curve) -> str:
+    if picture.words:
+        return picture.words
     first, last = numbers.pair(picture.first, picture.last)
     means = f", the means of {picture.means}" if picture.means else ""
     return f"{picture.name} from {first} to {last} over {numbers.count(picture.steps)} {picture.unit}{means}"

@@ -7,7 +7,9 @@ from typing import Any
 
 from tape_magic.engine.internals.contexts import restore_after_interrupt
 from tape_magic.engine.internals.loading import load_tensorflow
+from tape_magic.engine.internals.log_level import quiet_log
 from tape_magic.engine.minimization.control import RunControl
+from tape_magic.engine.minimization.keras_loop.range_test import found_rate
 from tape_magic.engine.minimization.keras_loop.run import KerasRun
 from tape_magic.engine.minimization.log import Minimized
 from tape_magic.engine.minimization.problem import Problem
@@ -15,7 +17,7 @@ from tape_magic.engine.minimization.refusals import named_nothing
 from tape_magic.engine.minimization.reuse import LoopCache, cache_of
 from tape_magic.engine.minimization.scipy_methods import find
 from tape_magic.engine.minimization.scipy_solver.run import ScipyRun
-from tape_magic.engine.minimization.settings import DEFAULT_OPTIMIZER, Settings
+from tape_magic.engine.minimization.settings import DEFAULT_OPTIMIZER, FIND, Settings
 from tape_magic.engine.process.interrupts import deferred_interrupt
 from tape_magic.engine.program.function import FunctionProgram, as_sources, batch_names
 from tape_magic.engine.program.program import Namespace, Program
@@ -47,6 +49,8 @@ def minimize(
     steps: int | None = None,
     *,
     lr: Any = None,
+    schedule: Any = None,
+    clip: float | None = None,
     tol: float | None = None,
     gtol: float | None = None,
     target: float | None = None,
@@ -79,6 +83,7 @@ def minimize(
         and the result holds their final values. By default, the trainable variables that the function reads.
     optimizer
         By default L-BFGS for plain variables, floats and arrays if the loss is the same each time, else Adam.
+        A dict gives each group of variables an optimizer: ``{"encoder": "sgd 1e-4", "head": "adam"}``.
         A Keras name, optimizer or class, ``"lbfgs"``, or a SciPy method: ``"bfgs"``, ``"trust-krylov"``, and
         for least squares ``"lm"``, ``"trf"`` or ``"dogbox"``. SciPy methods take `tol` and `gtol` for
         tolerances of their own.
@@ -86,7 +91,16 @@ def minimize(
         The most steps; 1,000 by default, and no limit where `data` or `time` is given. Without any rule, the
         run ends once its method has converged, or the loss has changed by at most 10⁻⁶ over 100 steps.
     lr
-        The learning rate or a schedule, for an optimizer given by its name or class.
+        The learning rate or a schedule, for an optimizer given by its name or class. With ``"find"``, nothing
+        is minimised: a range test tries rates, puts everything back, and its
+        :class:`~tape_magic.results.rates.RateReport` is returned; ``"auto"`` goes on with the rate found.
+    schedule
+        How the rate goes on from there: ``"cosine"``, to 0 over the run; ``"one-cycle"``, up from a tenth of
+        it, back, and far below; ``"plateau"``, or ``"plateau:0.5"`` with another factor than 0.1, lower after
+        10 epochs without a lower loss, or 100 steps without data. A Keras schedule, or a function of the
+        step, gives the rate itself.
+    clip
+        The largest Euclidean norm of all gradients together; they are scaled down to it before each step.
     tol, patience
         Stop when the largest loss of the last `patience` steps (10) exceeds the smallest by at most
         tol·max(1, \|loss\|).
@@ -158,6 +172,8 @@ def minimize(
     settings = Settings(
         optimizer=optimizer,
         lr=lr,
+        schedule=schedule,
+        clip=clip,
         steps=steps,
         engine=engine,
         seed=seed,
@@ -178,7 +194,9 @@ def minimize(
         epochs=epochs,
     )
     name, cache = "loss" if track else None, _cache_for(program, given)
-    return minimize_program(program, dict(given), name, over, settings, on_progress, cache).result
+    done = minimize_program(program, dict(given), name, over, settings, on_progress, cache)
+    result: MinimizeResult = done.result
+    return result
 
 
 def _cache_for(program: Program, given: Mapping[str, Any]) -> LoopCache | None:
@@ -231,12 +249,18 @@ def minimize_program(
 
     Raises the errors of :func:`minimize`.
     """
-    problem = Problem(program, namespace, loss_name, over, settings, kept=cache is not None)
     kind = KerasRun if find(settings.optimizer) is None else ScipyRun
-    with deferred_interrupt() as interrupt:
+    with quiet_log(), deferred_interrupt() as interrupt:
+        control = RunControl(interrupt, wish, on_wait)
+        if isinstance(settings.lr, str):
+            word, arguments = settings.lr, (program, namespace, loss_name, over, settings)
+            with restore_after_interrupt():
+                report, settings = found_rate(*arguments, control, on_progress)
+            if word == FIND:
+                return Minimized(report, None)
+        problem = Problem(program, namespace, loss_name, over, settings, kept=cache is not None)
         try:
             with restore_after_interrupt():
-                control = RunControl(interrupt, wish, on_wait)
                 with control.before_anything():  # TensorFlow makes data ready, and may drop an interrupt
                     minimization = kind(problem, cache)
                 minimized = minimization.run(control, on_progress)

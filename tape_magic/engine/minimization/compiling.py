@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any, TypeVar
 
 from tape_magic.engine.internals.contexts import capture_call_context
 from tape_magic.engine.internals.graphs import caller_with_captures
+from tape_magic.engine.internals.log_level import quiet_log
 from tape_magic.engine.minimization.control import RunControl, StopRequested
 from tape_magic.engine.process.interrupts import Interrupt
 from tape_magic.results.steps import Step
@@ -27,6 +30,9 @@ SLICE_SECONDS = 0.02
 
 THREAD = "tape_magic: compiling"
 """The name of the threads."""
+
+LOW_PRIORITY = 15
+"""The priority, as ``nice`` counts it, of a thread that compiles beside steps."""
 
 _Result = TypeVar("_Result")
 
@@ -38,9 +44,12 @@ class BackgroundCompile:
     ----------
     call
         A call that makes TensorFlow compile it.
+    gives_way
+        Whether other threads go before it, where there are more than processors.
     """
 
-    def __init__(self, call: Callable[[], Any]) -> None:
+    def __init__(self, call: Callable[[], Any], *, gives_way: bool = False) -> None:
+        self._gives_way = gives_way
         self._done = threading.Event()
         self._error: BaseException | None = None
         self._call: Callable[[], Any] | None = call
@@ -52,7 +61,10 @@ class BackgroundCompile:
     def _run(self) -> None:
         assert self._call is not None
         try:
-            with self._state():
+            if self._gives_way and sys.platform == "linux":  # where a thread has a priority of its own
+                with suppress(OSError):
+                    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOW_PRIORITY)
+            with self._state(), quiet_log():
                 self._call()
         except BaseException as error:
             self._error = error
@@ -96,7 +108,9 @@ def _leave_compilers_alone() -> None:
     atexit.register(end)
 
 
-def compile_in_background(function: Any, arguments: Sequence[Any]) -> BackgroundCompile | None:
+def compile_in_background(
+    function: Any, arguments: Sequence[Any], *, gives_way: bool = False
+) -> BackgroundCompile | None:
     """Begin to compile a concrete function, by a call on copies of the variables that it captures.
 
     Copies share the memory of their originals until one of them is assigned. ``None`` where a call with
@@ -113,7 +127,7 @@ def compile_in_background(function: Any, arguments: Sequence[Any]) -> Background
     except (AttributeError, ValueError, tf.errors.OpError):
         return None
     flat = tf.nest.flatten(arguments, expand_composites=True)
-    return BackgroundCompile(lambda: (call(flat, captured), copies))
+    return BackgroundCompile(lambda: (call(flat, captured), copies), gives_way=gives_way)
 
 
 def _copy(variable: Any) -> Any:

@@ -13,6 +13,7 @@ import numpy as np
 from tape_magic.engine.minimization import optimizers
 from tape_magic.engine.minimization.control import RunControl
 from tape_magic.engine.minimization.data_not_finite import TakenBatch, cause_in_data
+from tape_magic.engine.minimization.norms import layers_of, norms_of
 from tape_magic.engine.minimization.problem import Problem, array_of
 from tape_magic.engine.minimization.running_means import RunningMeans
 from tape_magic.engine.minimization.series import Series
@@ -37,9 +38,12 @@ class Recorded:
 
 @dataclass(frozen=True)
 class Minimized:
-    """The report, and the value of the program's last expression at the end."""
+    """The report, and the value of the program's last expression at the end.
 
-    result: MinimizeResult
+    After a range test, the report is a :class:`~tape_magic.results.rates.RateReport`, and there is no value.
+    """
+
+    result: Any
     value: Any
 
 
@@ -198,7 +202,11 @@ class RunLog:
         """
         loss, *tracked = self.series
         leaves = self._problem.leaves
-        small = [leaf for leaf in leaves if math.prod(leaf.shape) <= SMALL][:SHOWN]
+        # A few numbers of a model's last bias say nothing; the norms of its layers do.
+        own = [leaf for leaf in leaves if not leaf.of_model]
+        small = [leaf for leaf in own if math.prod(leaf.shape) <= SMALL][:SHOWN]
+        layers = layers_of(leaves, SHOWN)
+        shown = len(small) + sum(map(len, layers.values()))
         pairs = zip(self._track, tracked, strict=True)
         last = {name: float(one.values[-1]) for name, one in pairs if len(one)}
         means, drawn = (None, None) if self.means is None else self.means.shown()
@@ -211,9 +219,10 @@ class RunLog:
             first_step=self.first_step,
             tracked=last,
             means=drawn,
-            more_variables=len(leaves) - len(small),
+            more_variables=len(leaves) - shown,
             read_history=lambda: (loss.steps, loss.values),
             read_variables=lambda: {leaf.name: array_of(leaf.value) for leaf in small},
+            read_layers=lambda: norms_of(layers),
         )
 
     def explain_divergence(
@@ -298,24 +307,3 @@ class RunLog:
             epochs=epochs,
             stretches=stretches,
         )
-
-
-def norm_of(value: Any) -> float:
-    """Return the Euclidean norm, in float64, since the squares of half precision overflow."""
-    flat = np.asarray(value.numpy()).reshape(-1)
-    pieces = [flat[at : at + _PIECE] for at in range(0, flat.size, _PIECE)]
-    norm = math.sqrt(_sum_of_squares(pieces, 1.0))
-    if 1e-140 < norm < math.inf or not flat.size:
-        return norm
-    # The squares of large numbers are infinite, and those of small ones zero: scale first.
-    largest = float(np.max([np.abs(piece.astype(np.float64)).max() for piece in pieces]))
-    return largest * math.sqrt(_sum_of_squares(pieces, largest)) if 0 < largest < math.inf else largest
-
-
-_PIECE = 1 << 16
-
-
-def _sum_of_squares(pieces: Sequence[_Array], scale: float) -> float:
-    with np.errstate(over="ignore"):
-        # NumPy's own sum, since BLAS would wake its threads for so little.
-        return float(sum(np.square(piece.astype(np.float64) / scale).sum() for piece in pieces))

@@ -94,6 +94,8 @@ class Problem:
         The values of the leaves before the first step; empty until :meth:`begin`.
     limits
         The lower and upper bounds, by the id of the variable.
+    at_close
+        What else is to be given back at the end, as functions.
 
     Raises :class:`TapeMagicError` for what can be refused before anything runs.
     """
@@ -130,6 +132,7 @@ class Problem:
         self.leaves: list[Leaf] = []
         self.start_values: list[np.ndarray[Any, Any]] = []
         self.limits: dict[int, Limits] = {}
+        self.at_close: list[Callable[[], None]] = []
 
     def _check_names(self, over: Sequence[str] | None) -> None:
         names = self.program.names
@@ -173,6 +176,8 @@ class Problem:
 
     def close(self) -> None:
         """Give floats, arrays and tensors back with the values that they reached; free a batch's names."""
+        for give_back in self.at_close:
+            give_back()
         self.selection.lifting.give_back(self.program.names.assigns, in_original_type)
         for name in self.settings.names:
             if name in self._shadowed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from numbers import Integral
@@ -15,6 +16,11 @@ KEEP = ("last", "best")
 DEFAULT_OPTIMIZER = "auto"
 STEPS = 1000
 PATIENCE = 10
+FIND, AUTO = "find", "auto"
+"""Words for a rate: look for it and train nothing; find it, and run with it."""
+
+SCHEDULES = ("cosine", "one-cycle", "plateau")
+PLATEAU_FACTOR = 0.1
 SETTLED_TOL, SETTLED_PATIENCE, SETTLED_STEPS = 1e-6, 100, 100_000
 """The tolerance, its steps, and the most steps of a run by a Keras optimizer that nothing else bounds."""
 LOGGED_EVERY = 50
@@ -71,8 +77,40 @@ def _text(value: Any) -> str:
 
 
 def _rate(value: Any) -> str:
-    """Check a learning rate: a number, or a schedule, which is a function of the step."""
+    """Check a learning rate: a number, a word, or a schedule, which is a function of the step."""
+    if isinstance(value, str):
+        known = FIND, AUTO
+        wrong = f"is {shorten(value)!r}; give a number above 0, find or auto{closest(value, known)}"
+        return "" if value in known else wrong
     return "" if callable(value) else _above_zero(value)
+
+
+def _schedule(value: Any) -> str:
+    """Check a schedule: a word, or a function of the step."""
+    if not isinstance(value, str):
+        return "" if callable(value) else f"is {shorten(repr(value))}; give {_SCHEDULE}."
+    word, colon, _ = re.sub(r"[_ ]", "-", value.lower()).partition(":")
+    if word not in SCHEDULES or (colon and word != "plateau"):
+        return f"{shorten(value)!r} is none of {', '.join(SCHEDULES)}{closest(word, SCHEDULES)}"
+    if word == "plateau" and not 0 < plateau_factor(value) < 1:
+        return f"is {shorten(value)}; give a factor between 0 and 1, such as plateau:0.5."
+    return ""
+
+
+_SCHEDULE = "cosine, one-cycle, plateau, a schedule of Keras's or a function of the step"
+
+
+def plateau_factor(word: str) -> float:
+    """Return the factor of ``plateau:FACTOR``; NaN where it is no number.
+
+    >>> plateau_factor("plateau"), plateau_factor("plateau:0.5")
+    (0.1, 0.5)
+    """
+    _, colon, factor = word.partition(":")
+    try:
+        return float(factor) if colon else PLATEAU_FACTOR
+    except ValueError:
+        return math.nan
 
 
 _above_zero = _number(lambda number: number > 0, "a number above 0")
@@ -120,7 +158,9 @@ class Settings:
 
     optimizer: Any = DEFAULT_OPTIMIZER
     made_here: bool = False
-    lr: float | Callable[..., Any] | None = _ranged(_rate, called="the learning rate")  # noqa: RUF009
+    lr: float | str | Callable[..., Any] | None = _ranged(_rate, called="the learning rate")  # noqa: RUF009
+    schedule: str | Callable[..., Any] | None = _ranged(_schedule, called="the schedule")  # noqa: RUF009
+    clip: float | None = _ranged(_above_zero, called="the norm to clip at")
     steps: int | None = _ranged(_whole(0))
     engine: str = _ranged(_one_of(ENGINES), "auto", "the engine")
     seed: int | None = _ranged(_whole(0, _LARGEST_SEED), called="the seed")

@@ -10,9 +10,19 @@ from types import MappingProxyType
 from typing import Any
 
 from tape_magic.engine.minimization.optimizer_names import NAMES
-from tape_magic.engine.minimization.settings import ENGINES, KEEP, Settings
+from tape_magic.engine.minimization.settings import AUTO, ENGINES, FIND, KEEP, SCHEDULES, Settings
 from tape_magic.errors import LineError, shorten
-from tape_magic.magics.line.parser import NAME, QUIET, Expression, Magic, Option, is_expression, place_name
+from tape_magic.magics.line.meant import COMMON, MEANT_BY_MINIMIZE
+from tape_magic.magics.line.parser import (
+    NAME,
+    QUIET,
+    Completed,
+    Expression,
+    Magic,
+    Option,
+    is_expression,
+    place_name,
+)
 from tape_magic.syntax import place, split, unwarned
 
 Bound = tuple[str, str, str]
@@ -93,6 +103,19 @@ def _bounds(word: str) -> tuple[Bound, ...]:
     return tuple(found)
 
 
+def _rate(word: str) -> float | str:
+    """Read a rate, or a word for one that is to be found."""
+    return word if word in (FIND, AUTO) else float(word)
+
+
+def _schedule(word: str) -> str:
+    """Read the name of a schedule. Raises ``ValueError`` for what may be an expression."""
+    name = re.sub(r"[_ ]", "-", word.partition(":")[0].lower())
+    if name in SCHEDULES or not is_expression(word):
+        return word
+    raise ValueError(word)
+
+
 _UNITS = {"": 1.0, "s": 1.0, "ms": 1e-3, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
@@ -146,51 +169,18 @@ class MinimizeOptions:
         return self.loss[0] if self.loss else None
 
 
-_MEANT = {
-    word: option
-    for option, words in {
-        "--over": "wrt var vars variable variables param params parameter parameters weights argnums",
-        "--optimizer": "method opt solver algorithm algo optim optimiser",
-        "--lr": "learningrate rate eta stepsize alpha learning",
-        "--steps": "maxiter maxiters maxit niter niters iter iters iterations maxiterations maxsteps nsteps "
-        "numsteps nits nit n step numiterations itermax",
-        "--epochs": "epoch numepochs nepochs nepoch passes",
-        "--batch": "batchsize bs minibatch batches",
-        "--tol": "ftol xtol atol rtol eps epsilon tolerance threshold earlystopping earlystop converge",
-        "--gtol": "gradtol gradienttol pgtol gnorm",
-        "--target": "ftarget targetloss goal until fatol stopat",
-        "--time": "timeout maxtime timelimit seconds duration budget",
-        "--for": "data dataset train dataloader loader ds traindata in each",
-        "--log": "tensorboard tb logdir mlflow trackio wandb summary writer",
-        "--track": "metrics metric record watch monitor also history",
-        "--bounds": "bound limits limit range box constraints constraint lb ub low high min max clipvalues",
-        "--keep best": "restorebest best restorebestweights savebest keepbest",
-        "--resume": "continue restart warmstart goon",
-        "--checkpoint": "save savedir dir ckpt folder",
-        "--seed": "randomseed randomstate rng rngseed",
-        "--engine xla": "jit xla jitcompile compile",
-        "--engine eager": "eager runeagerly noeager nograph nocompile debug",
-        "%%minimize loss": "loss objective fun function func cost",
-        "-o": "name output out result report save_as as",
-        "-q": "quiet silent noprogress hide",
-        '--optimizer "adam(0.001, clipnorm=1.0)"': "clip clipnorm clipgrad gradclip globalclipnorm clipvalue",
-        '--optimizer "sgd(0.01, momentum=0.9)"': "momentum nesterov",
-        '--optimizer "adamw(0.001, weight_decay=0.01)"': "weightdecay decay wd l2",
-        '--lr "keras.optimizers.schedules.CosineDecay(0.01, 1000)"': "schedule scheduler lrschedule lrdecay",
-        "the negative of it as the loss, such as -y": "maximize maximise max imize maximum ascent",
-    }.items()
-    for word in words.split()
-}
-"""What other libraries call the options, without hyphens → what to write here."""
-
-
 MINIMIZE = Magic(
     "minimize",
     cell=True,
     summary="Minimise the loss that the cell computes, compiled.",
     options=(
         Option(
-            "loss", (), "a name that the cell assigns; by default, the last expression", "LOSS", place_name
+            "loss",
+            (),
+            "a name that the cell assigns; by default, the last expression",
+            "LOSS",
+            place_name,
+            names=Completed.OUTPUTS,
         ),
         Option(
             "over",
@@ -199,19 +189,39 @@ MINIMIZE = Magic(
             "NAME",
             _source,
             many=True,
+            names=Completed.SOURCES,
         ),
         Option(
             "optimizer",
             ("--optimizer",),
-            "a Keras name, lbfgs, a SciPy method, an optimizer of the notebook, or an expression (auto)",
+            'Keras name, lbfgs, SciPy method, EXPR, or one a group: "encoder: sgd 1e-4, head: adam" (auto)',
             "NAME|EXPR",
             choices=NAMES,
+            names=Completed.OPTIMIZERS,
         ),
         Option(
             "lr",
             ("--lr",),
-            "learning rate, for an optimizer given by its name",
+            "learning rate; find looks for one and trains nothing, auto goes on with it",
             "RATE",
+            _rate,
+            choices=(FIND, AUTO),
+            evaluated=True,
+        ),
+        Option(
+            "schedule",
+            ("--schedule",),
+            "course of the rate: cosine, one-cycle, plateau:FACTOR, or an expression for a schedule",
+            "NAME|EXPR",
+            _schedule,
+            choices=SCHEDULES,
+            evaluated=True,
+        ),
+        Option(
+            "clip",
+            ("--clip",),
+            "scale the gradients down to this norm of all of them, where it is larger",
+            "NORM",
             float,
             evaluated=True,
         ),
@@ -244,7 +254,15 @@ MINIMIZE = Magic(
             evaluated=True,
         ),
         Option("time", ("--time",), "stop after this time: 30s, 5m, 1h", "TIME", _seconds, evaluated=True),
-        Option("data", ("--for",), 'a batch of the data at each step: "xb, yb in train"', "FOR", _data),
+        Option(
+            "data",
+            ("--for",),
+            'a batch of the data at each step: "xb, yb in train"',
+            "FOR",
+            _data,
+            names=Completed.FOR,
+            phrase=True,
+        ),
         Option(
             "batch", ("--batch",), "rows of a batch, where the data are arrays (32)", "N", int, evaluated=True
         ),
@@ -256,6 +274,7 @@ MINIMIZE = Magic(
             "NAME",
             place_name,
             many=True,
+            names=Completed.OUTPUTS,
         ),
         Option(
             "bounds",
@@ -263,6 +282,8 @@ MINIMIZE = Magic(
             'bounds of the variables: "x=0:1, layer.kernel=0:"',
             "BOUNDS",
             _bounds,
+            names=Completed.SOURCES,
+            phrase=True,
         ),
         Option(
             "keep",
@@ -312,5 +333,5 @@ MINIMIZE = Magic(
         ),
     ),
     options_class=MinimizeOptions,
-    meant=MappingProxyType(_MEANT),
+    meant=MappingProxyType(COMMON | MEANT_BY_MINIMIZE),
 )

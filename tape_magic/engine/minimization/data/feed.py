@@ -9,6 +9,7 @@ from typing import Any
 
 from tape_magic.engine.minimization.data import streams
 from tape_magic.engine.minimization.data.batch_parts import BatchParts, is_composite
+from tape_magic.engine.minimization.data.pipelines import Pipelines
 from tape_magic.engine.values.tensors import is_tensor
 from tape_magic.errors import LineError, SourceError, a_kind
 
@@ -42,6 +43,8 @@ class Feed:
         ``fit``. Tensors and all other types stay as they are.
     pattern
         The names in tuples, where the parts of a batch nest: ``(("x", "z"), "y")``; empty otherwise.
+    pipelines
+        What earlier runs traced for their pipelines; ``None`` for nothing.
 
     Attributes
     ----------
@@ -80,8 +83,10 @@ class Feed:
         label: str = "the data",
         floats: str | None = None,
         pattern: tuple[Any, ...] = (),
+        pipelines: Pipelines | None = None,
     ) -> None:
         import keras
+        import tensorflow as tf
 
         self.names, self.epochs, self.label = names, epochs, label
         self.seed = secrets.randbits(32) if seed is None else seed
@@ -91,8 +96,11 @@ class Feed:
         self.batch = self._stream.batch if isinstance(self._stream, streams.ArrayStream) else None
         if self.steps_per_epoch == 0:
             raise self.nothing()
-        self._whole = self._stream.dataset(epochs, 0)  # takes tens of milliseconds, and an iterator few
-        self.element_spec = self._whole.element_spec
+        asked = data.options().autotune.enabled if isinstance(data, tf.data.Dataset) else None
+        self._tuned = bool(asked)
+        self._pipelines = Pipelines() if pipelines is None else pipelines
+        layout = self._stream.layout(epochs, 0)
+        self.element_spec = self._pipelines.ready(layout, -1, tuned=self._tuned).element_spec
 
     @property
     def total(self) -> int | None:
@@ -111,7 +119,9 @@ class Feed:
         """Return a ``tf.data`` iterator over what follows the first `taken` batches.
 
         It ends with the last epoch, or after `count` batches. One for `soon` gives its first batch in half of
-        the time, and is not made ready for many: tf.data neither rewrites nor tunes it.
+        the time, and is not made ready for many: tf.data does not rewrite it. What the pipeline leaves to
+        ``tf.data.AUTOTUNE`` runs on as many threads as there are cores, at most 16, and is tuned only where
+        the options of the user's dataset ask for it.
 
         For arrays and for a ``PyDataset``, it goes to that position at once. For other data it reads the
         batches before; the rest is the same bit for bit where the data are the same when they are read again.
@@ -120,14 +130,8 @@ class Feed:
         TensorFlow can save an iterator itself. In TensorFlow 2.20 and 2.21, a restored iterator shuffles
         later epochs in another order than the uncut one, if a ``shuffle`` had given all of its rows by then.
         """
-        import tensorflow as tf
-
-        rest = self._stream.dataset(self.epochs, taken) if taken else self._whole
-        if not soon:
-            return iter(rest.take(count).prefetch(tf.data.AUTOTUNE))
-        options = tf.data.Options()
-        options.autotune.enabled = options.experimental_optimization.apply_default_optimizations = False
-        return iter(rest.take(count).with_options(options))
+        layout = self._stream.layout(self.epochs, taken)
+        return iter(self._pipelines.ready(layout, count, soon=soon, tuned=self._tuned))
 
     def located(self, place: Sequence[int] | None, rows: Sequence[int]) -> tuple[Sequence[int], str]:
         """Return which rows of the data some rows of a batch are, and what they are rows of.
@@ -159,11 +163,8 @@ class Feed:
         if isinstance(data, tf.data.Dataset):
             self._refuse_batch(batch, "a tf.data.Dataset", f"give {self.label}.batch({batch})")
             self._batches.check(data.element_spec)
-            if self._batches.pattern:
-                data = data.map(
-                    lambda *element: self._batches.parts(element if len(element) > 1 else element[0])
-                )
-            return streams.DatasetStream(data, single=len(self.names) == 1)
+            parts = self._batches.parts if self._batches.pattern else None
+            return streams.DatasetStream(data, single=len(self.names) == 1, parts=parts)
         if isinstance(data, keras.utils.PyDataset):
             self._refuse_batch(batch, "a PyDataset", "set the size in it")
             return self._of_py_dataset(data)

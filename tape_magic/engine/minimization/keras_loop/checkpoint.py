@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from tape_magic.engine.minimization.composite import kind_of
 from tape_magic.engine.values.tensors import tf_variable
 from tape_magic.errors import LineError
 
@@ -158,7 +159,7 @@ class Checkpoints:
             "format": _FORMAT,
             "over": list(names),
             "variables": [[variable.dtype.name, list(variable.shape)] for variable in held],
-            "optimizer": type(optimizer).__name__,
+            "optimizer": kind_of(optimizer),
         }
         if self._latest is not None and self._described != described:
             raise LineError(

@@ -169,7 +169,8 @@ class EagerLoop:
         self.way_back.mark(position, list(self._values_here()))
         try:
             lower, upper = self.options.lower, self.options.upper
-            self._stepper.move(now.loss, now.gradients, self._tried, lower, upper)
+            place = self._cursor and self._cursor.place
+            self._stepper.move(now.loss, now.gradients, self._tried, lower, upper, place)
         except BaseException:  # a second interrupt may come between two variables
             self._put_back()
             raise

@@ -9,6 +9,7 @@ from typing import Any
 
 from tape_magic.engine.minimization import optimizers
 from tape_magic.engine.minimization.compiling import CompileWaiter
+from tape_magic.engine.minimization.composite import begin_schedule, note_rates, rates_in_words
 from tape_magic.engine.minimization.control import RunControl, StopRequested
 from tape_magic.engine.minimization.data.cursor import DataCursor
 from tape_magic.engine.minimization.data_not_finite import TakenBatch
@@ -30,7 +31,8 @@ from tape_magic.engine.minimization.keras_loop.probe import Failure
 from tape_magic.engine.minimization.keras_loop.protocol import Chunk, Final
 from tape_magic.engine.minimization.keras_loop.recorded_values import nothing
 from tape_magic.engine.minimization.keras_loop.way_back import Position
-from tape_magic.engine.minimization.log import Minimized, Recorded, RunLog, norm_of
+from tape_magic.engine.minimization.log import Minimized, Recorded, RunLog
+from tape_magic.engine.minimization.norms import norm_of
 from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.minimization.reuse import LoopCache
 from tape_magic.engine.minimization.series import Series
@@ -72,10 +74,11 @@ class KerasRun:
         log.first_step = self._continuation.step
         if problem.settings.data is not None:
             feed = feed_of(problem, self._continuation)
-            self._cursor = DataCursor(feed, log.first_step)
             log.over_data(feed.steps_per_epoch)
             if feed.total is not None:
                 log.limit = min(feed.total, log.limit)
+            self._cursor = DataCursor(feed, log.first_step, max(log.limit - log.first_step, 0))
+        self._continuation.settle_length(log.limit)
         self._builder = LoopBuilder(problem, self._continuation, self._cursor, log.limit)
         self._engines = Engines(self._builder, problem.settings.engine)
 
@@ -135,8 +138,11 @@ class KerasRun:
         """Leave the program's names at the final values, and report."""
         problem, engines = self._problem, self._engines
         value = engines.loop.finish(self._final, problem)
+        if self._cursor is not None:
+            self._cursor.close()
         findings = findings_of(problem, self._log, self._builder, engines, self._cursor, self._failure)
         self._continuation.leave(self._trail, self._builder.made)
+        problem.notes += rates_in_words(self._builder.optimizer)
         leaves, gradients = engines.loop.leaves, self._final.gradients
         norms = {id(leaf.value): norm_of(one) for leaf, one in zip(leaves, gradients, strict=True)}
         problem.notes += self._experiment.end()
@@ -157,13 +163,16 @@ class KerasRun:
         log, problem = self._log, self._problem
         position = _started(problem, self._engines, log.first_step, fresh=self._continuation.saved is None)
         loop, saved, settings = self._engines.loop, self._continuation.saved, problem.settings
+        optimizer = self._builder.optimizer
         if settings.optimizer == DEFAULT_OPTIMIZER:
-            name = method_name(self._builder.optimizer) or "adam"
+            name = method_name(optimizer) or "adam"
             log.choice = reason_for(name, settings, loop.leaves, same=self._builder.same_loss)
         problem.note_unconnected(loop.connected, loop.record)
         if saved is None:
             self._builder.reset_optimizer()
-        position = self._continuation.go_on(position, loop.moved, self._builder.optimizer)
+        problem.at_close.append(note_rates(optimizer))
+        position = self._continuation.go_on(position, loop.moved, optimizer)
+        begin_schedule(optimizer, position.step, log.limit)
         if saved is None:
             loop.prepare()
             return position
@@ -172,8 +181,8 @@ class KerasRun:
         log.restore(saved.tracked, saved.series, saved.means)
         if position.step >= log.limit:
             by_steps = self._cursor is None or problem.settings.steps is not None
-            more = "--steps" if by_steps else "--epochs"
-            problem.notes.append(f"the run stands at step {position.step:,} already: raise {more} to go on")
+            more = f"raise {'--steps' if by_steps else '--epochs'} to go on"
+            problem.notes.append(f"the run stands at step {position.step:,} already: {more}")
         return position
 
     # -- the end -------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from tape_magic.engine.minimization.scipy_solver.evaluations import Evaluations,
 from tape_magic.engine.minimization.scipy_solver.findings import findings_of
 from tape_magic.engine.minimization.scipy_solver.functions import CompiledFunctions
 from tape_magic.engine.minimization.scipy_solver.iterations import Iterations, RunObserver, SolverOutcome
+from tape_magic.engine.minimization.scipy_solver.messages import in_words
 from tape_magic.engine.minimization.scipy_solver.points import Point
 from tape_magic.engine.minimization.scipy_solver.vector import Vector
 from tape_magic.results.minimum import StopReason
@@ -108,7 +109,7 @@ class ScipyRun:
         self._keep()
         # The verdict says "terminated successfully", too.
         if outcome.message and "terminated successfully" not in outcome.message:
-            problem.notes.append(f"{self._method.name}: {outcome.message}")
+            problem.notes.append(f"{self._method.name}: {in_words(outcome.message)}")
         problem.notes += self._experiment.end()
         gradient = outcome.point.gradient
         result = self._log.result(
