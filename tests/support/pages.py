@@ -30,7 +30,7 @@ _BLOCK = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```$", re.MULTILINE | re.DOTA
 _TAG = re.compile(r"</?\w+>")
 _PROMPT = re.compile(r"^Out\[\d+\]: ", re.MULTILINE)
 # What depends on the speed of the machine.
-_SPEED = re.compile(r", of it compiling TIME|graph: over before XLA would have been ready")
+_SPEED = re.compile(r", of it compiling TIME")
 
 
 @dataclass(frozen=True)
