@@ -90,7 +90,10 @@ def with_outputs(text: str, notebook: Notebook) -> str:
     """Return a page with the outputs that its cells show; those that still agree stay as they are."""
     written, done = [], 0
     for cell in cells_of(text):
-        seen = shown_by(notebook.run(cell.code))
+        run = notebook.run(cell.code)
+        seen = shown_by(run)
+        if not run.success and not seen.startswith("UsageError"):
+            raise SystemExit(f"{cell.code}\n{run.traceback}")
         if cell.shown is None or agree(cell.shown, seen):
             continue
         written += [text[done : cell.start], textwrap.indent(seen + "\n", cell.indent)]
