@@ -227,10 +227,7 @@ class KerasRun:
         return self._to_lowest(position, numbers or self._engines.loop.evaluate().numbers)
 
     def _to_lowest(self, position: Position, numbers: Sequence[float]) -> Position:
-        """Go back to the lowest loss from where a run diverged, unless it is there, or the last is wanted.
-
-        `numbers` are the loss and the tracked scalars at the position.
-        """
+        """Go back to the lowest loss from where a run diverged with these numbers, unless it is there."""
         if self._problem.settings.keep == "last":
             return position
         lowest = self._engines.loop.return_to_lowest(numbers[0])
