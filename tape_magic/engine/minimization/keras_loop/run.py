@@ -294,10 +294,8 @@ class KerasRun:
         """Save where the run ended, and remember it for a later run in this process."""
         saved = self._saved(position)
         self._continuation.save(saved)
-        builder = self._builder
-        self._trail = trail_of(
-            saved, self._problem, self._engines.loop, builder.optimizer, builder.first_slots
-        )
+        loop, builder = self._engines.loop, self._builder
+        self._trail = trail_of(saved, self._problem, loop, builder.optimizer, builder.first_slots)
 
 
 def _ends(log: RunLog, limit: float | None, step: int, control: RunControl) -> bool:
