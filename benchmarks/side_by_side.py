@@ -44,10 +44,13 @@ class RaceTimes:
         The race.
     seconds
         Contestant → the seconds of each of its rounds.
+    busy
+        Contestant → the seconds of all processors in each of its rounds, of this process alone.
     """
 
     race: Race
     seconds: Mapping[str, Sequence[float]]
+    busy: Mapping[str, Sequence[float]]
 
     def median(self, name: str) -> float:
         """Return the median time of a contestant, in seconds."""
@@ -68,15 +71,17 @@ def run(race: Race) -> RaceTimes:
     """Run the contestants in turns, each round in another order."""
     names = list(race.contestants)
     seconds: dict[str, list[float]] = {name: [] for name in names}
+    busy: dict[str, list[float]] = {name: [] for name in names}
     for number in range(race.warm_up + race.rounds):
         shift = number % len(names)
         for name in names[shift:] + names[:shift]:
             gc.collect(0)
-            started = time.perf_counter()
+            started, worked = time.perf_counter(), time.process_time()
             race.contestants[name]()
             if number >= race.warm_up:
                 seconds[name].append(time.perf_counter() - started)
-    return RaceTimes(race, seconds)
+                busy[name].append(time.process_time() - worked)
+    return RaceTimes(race, seconds, busy)
 
 
 def environment(*packages: str) -> str:

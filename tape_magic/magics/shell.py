@@ -122,7 +122,8 @@ class TapeMagics(Magics):
                         progress.finish(interrupted.result, at_once=True)
                     # No subclass: front ends look at the name of the exception's class.
                     raise KeyboardInterrupt(str(interrupted)) from None
-                namespace[name] = done.result
+                if settings.lr != "find" or options.name:  # a range test leaves the report of a run
+                    namespace[name] = done.result
                 if not options.quiet:
                     progress.finish(done.result)
             return None if compiled.silenced else done.value

@@ -228,7 +228,7 @@ def test_without_matplotlib_one_line_says_what_to_install(monkeypatch: pytest.Mo
 
 def test_what_is_no_axes_is_refused_in_one_line() -> None:
     with pytest.raises(
-        TypeError, match="plot\\(\\) draws into Matplotlib's axes, and ax is a str."
+        TypeError, match=r"plot\(\) draws into Matplotlib's axes, and ax is a str."
     ) as refused:
         minimum([1.0, 0.5], {}).plot("here")
     assert refused.value._render_traceback_() == [f"TypeError: {refused.value}"]  # type: ignore[attr-defined]

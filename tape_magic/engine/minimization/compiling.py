@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any, TypeVar
 
@@ -29,6 +31,9 @@ SLICE_SECONDS = 0.02
 THREAD = "tape_magic: compiling"
 """The name of the threads."""
 
+LOW_PRIORITY = 15
+"""The priority, as ``nice`` counts it, of a thread that compiles beside steps."""
+
 _Result = TypeVar("_Result")
 
 
@@ -39,9 +44,12 @@ class BackgroundCompile:
     ----------
     call
         A call that makes TensorFlow compile it.
+    gives_way
+        Whether other threads go before it, where there are more than processors.
     """
 
-    def __init__(self, call: Callable[[], Any]) -> None:
+    def __init__(self, call: Callable[[], Any], *, gives_way: bool = False) -> None:
+        self._gives_way = gives_way
         self._done = threading.Event()
         self._error: BaseException | None = None
         self._call: Callable[[], Any] | None = call
@@ -53,6 +61,9 @@ class BackgroundCompile:
     def _run(self) -> None:
         assert self._call is not None
         try:
+            if self._gives_way and sys.platform == "linux":  # where a thread has a priority of its own
+                with suppress(OSError):
+                    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOW_PRIORITY)
             with self._state(), quiet_log():
                 self._call()
         except BaseException as error:
@@ -97,7 +108,9 @@ def _leave_compilers_alone() -> None:
     atexit.register(end)
 
 
-def compile_in_background(function: Any, arguments: Sequence[Any]) -> BackgroundCompile | None:
+def compile_in_background(
+    function: Any, arguments: Sequence[Any], *, gives_way: bool = False
+) -> BackgroundCompile | None:
     """Begin to compile a concrete function, by a call on copies of the variables that it captures.
 
     Copies share the memory of their originals until one of them is assigned. ``None`` where a call with
@@ -114,7 +127,7 @@ def compile_in_background(function: Any, arguments: Sequence[Any]) -> Background
     except (AttributeError, ValueError, tf.errors.OpError):
         return None
     flat = tf.nest.flatten(arguments, expand_composites=True)
-    return BackgroundCompile(lambda: (call(flat, captured), copies))
+    return BackgroundCompile(lambda: (call(flat, captured), copies), gives_way=gives_way)
 
 
 def _copy(variable: Any) -> Any:

@@ -55,7 +55,7 @@ def test_the_option_that_is_meant(option: str, meant: str) -> None:
 @pytest.mark.parametrize(
     ("option", "way"),
     [
-        ("--clip 1", 'write --optimizer "adam(0.001, clipnorm=1.0)"'),
+        ("--clipvalue 1", 'write --optimizer "adam(0.001, clipvalue=1.0)"'),
         ("--momentum 0.9", 'write --optimizer "sgd(0.01, momentum=0.9)"'),
         ("--maximize", "write the negative of it as the loss, such as -y"),
         ("--loss y", "write %%minimize loss"),

@@ -26,27 +26,61 @@ class DataCursor:
         The most batches to take; -1 for all.
     soon
         Whether the first batch should come soon, for a look at a few.
+    by_epoch
+        Whether to stop after each epoch, until :meth:`next_epoch`.
 
     Attributes
     ----------
     iterator
-        A ``tf.data`` iterator over the batches that are still to be taken.
-    last, before
-        The batch that was taken last, a part for each name, and the one before it.
-    place
-        The epoch of the last batch, its place in it, and its rows; ``None`` before the first.
+        A ``tf.data`` iterator over the batches that are still to be taken; ``None`` once it is closed.
+    epoch
+        The epoch, where each is stopped after; else ``None``.
     over
-        Whether there are no more batches.
+        Whether there are no more batches, or none of that epoch.
     """
 
-    def __init__(self, feed: Feed, taken: int = 0, count: int = -1, *, soon: bool = False) -> None:
-        self.feed = feed
-        self.last: Sequence[Any] | None = None
-        self.before: Sequence[Any] | None = None
-        self.place: Sequence[int] | None = None
+    def __init__(
+        self, feed: Feed, taken: int = 0, count: int = -1, *, soon: bool = False, by_epoch: bool = False
+    ) -> None:
+        self.feed, self.epoch = feed, 0 if by_epoch else None
+        self._last: Any = None
+        self._before: Any = None
         self.over = False
-        self.iterator = feed.start(max(taken - 1, 0), count, soon=soon)
-        self._behind = taken > 0
+        if by_epoch:
+            self.iterator, self._behind = feed.start_epoch(0), taken
+        else:
+            most = count + (taken > 0 and count >= 0)
+            self.iterator, self._behind = feed.start(max(taken - 1, 0), most, soon=soon), min(taken, 1)
+        self._ahead: Any = None
+
+    @property
+    def last(self) -> Sequence[Any] | None:
+        """The batch that was taken last, a part for each name; ``None`` before the first."""
+        return None if self._last is None else _element(self._last)[1]
+
+    @property
+    def last_taken(self) -> Any:
+        """The batch that was taken last, as :meth:`note` takes it."""
+        return self._last
+
+    @property
+    def before(self) -> Sequence[Any] | None:
+        """The batch before the last one; ``None`` where it is not known."""
+        return None if self._before is None else _element(self._before)[1]
+
+    @property
+    def place(self) -> Sequence[int] | None:
+        """The epoch of the last batch, its place in it, and its rows; ``None`` before the first."""
+        if self._last is None:
+            return None
+        place = _element(self._last)[0]
+        return None if place is None else place.numpy().tolist()
+
+    def next_epoch(self) -> None:
+        """Go on with the epoch after the one that is over, if that is not the last."""
+        if self.epoch is not None and self.epoch + 1 < self.feed.epochs:
+            self.epoch, self.over = self.epoch + 1, False
+            self.iterator, self._ahead = self.feed.start_epoch(self.epoch), None
 
     def catch_up(self) -> Any:
         """Return the iterator, past the batch that was last in the run that this one goes on from.
@@ -55,28 +89,46 @@ class DataCursor:
         read once more. It is taken late, when all iterators of the run are made: each new iterator may change
         what another one shuffles later.
         """
-        if self._behind:
-            self._behind = False
+        behind, self._behind = self._behind, 0
+        for _ in range(behind):
             self.take()
+            if self.over:  # the batch is the first of the next epoch
+                self.next_epoch()
+                self.take()
         return self.iterator
+
+    def ahead(self) -> Any:
+        """Return the batch that comes next, an optional, which stays the next one until it is noted."""
+        self.catch_up()
+        if self._ahead is None:
+            self._ahead = self.iterator.get_next_as_optional()
+        return self._ahead
 
     def take(self) -> Sequence[Any]:
         """Return the next batch; the last one again where there are no more."""
         import tensorflow as tf
 
-        self.catch_up()
         try:
-            self.note(next(self.iterator), self.last)
-        except StopIteration:
-            self.over = True
+            batch, self._ahead = self.ahead(), None
         except tf.errors.OpError as error:
             raise self.failure(error) from None
-        return self.any() if self.last is None else self.last
+        if batch.has_value():
+            self.note(batch, self._last)
+        else:
+            self.over = True
+        return self.any() if self._last is None else _element(self._last)[1]
 
-    def note(self, element: Sequence[Any], before: Sequence[Any] | None) -> None:
-        """Note what was taken last from the iterator, and the batch before it."""
-        place, self.last = element
-        self.place, self.before = place.numpy().tolist(), before
+    def note(self, last: Any, before: Any, ahead: Any = None) -> None:
+        """Note the batch that was taken last, the one before it, and the next one, as optionals."""
+        self._last, self._before, self._ahead = last, before, ahead
+
+    def step_back(self) -> None:
+        """Take the batch before the last one for the last, where it is known."""
+        self._last = self._last if self._before is None else self._before
+
+    def close(self) -> None:
+        """Let go of the iterator and of the threads that work for it; what was taken last stays."""
+        self.iterator = self._ahead = None
 
     def locator(self) -> Callable[[Sequence[int]], tuple[Sequence[int], str]]:
         """Return what takes rows of the last batch, and returns their numbers and what they are rows of."""
@@ -84,14 +136,14 @@ class DataCursor:
 
     def any(self) -> Sequence[Any]:
         """Return the batch that was last, here or in the run that this one goes on from; else the first."""
-        self.catch_up()
-        if self.last is None:
+        if self.iterator is not None:
+            self.catch_up()
+        if self._last is None:
             try:
-                self.last = next(self.feed.start())[1]
+                self._last = None, next(self.feed.start(count=1))[1]
             except StopIteration:
                 raise self.feed.nothing() from None
-        assert self.last is not None
-        return self.last
+        return _element(self._last)[1]
 
     def named(self, batch: Sequence[Any]) -> dict[str, Any]:
         """Return the parts of a batch by the names that they are bound to."""
@@ -104,3 +156,9 @@ class DataCursor:
         lines = [line.strip() for line in str(getattr(error, "message", error)).splitlines()]
         telling = [line for line in lines if line and not line.startswith(_NOT_TELLING)]
         return SourceError(f"{self.feed.label} fails: {next(iter(telling), type(error).__name__)}")
+
+
+def _element(batch: Any) -> tuple[Any, Sequence[Any]]:
+    """Return the place and the parts of a batch, which is an optional, or has no place."""
+    place, parts = batch if isinstance(batch, tuple) else batch.get_value()
+    return place, parts

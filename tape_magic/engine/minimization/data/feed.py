@@ -9,6 +9,7 @@ from typing import Any
 
 from tape_magic.engine.minimization.data import streams
 from tape_magic.engine.minimization.data.batch_parts import BatchParts, is_composite
+from tape_magic.engine.minimization.data.pipelines import Pipelines
 from tape_magic.engine.values.tensors import is_tensor
 from tape_magic.errors import LineError, SourceError, a_kind
 
@@ -42,6 +43,10 @@ class Feed:
         ``fit``. Tensors and all other types stay as they are.
     pattern
         The names in tuples, where the parts of a batch nest: ``(("x", "z"), "y")``; empty otherwise.
+    pipelines
+        What earlier runs traced for their pipelines; ``None`` for nothing.
+    shuffles
+        Whether the rows of arrays are shuffled.
 
     Attributes
     ----------
@@ -80,19 +85,26 @@ class Feed:
         label: str = "the data",
         floats: str | None = None,
         pattern: tuple[Any, ...] = (),
+        pipelines: Pipelines | None = None,
+        shuffles: bool = True,
     ) -> None:
         import keras
+        import tensorflow as tf
 
         self.names, self.epochs, self.label = names, epochs, label
         self.seed = secrets.randbits(32) if seed is None else seed
         self._batches = BatchParts(names, label, floats or keras.config.floatx(), pattern)
+        self._shuffles = shuffles
         self._stream = self._stream_of(data, batch)
         self.steps_per_epoch, self.endless = self._stream.steps_per_epoch, self._stream.endless
         self.batch = self._stream.batch if isinstance(self._stream, streams.ArrayStream) else None
         if self.steps_per_epoch == 0:
             raise self.nothing()
-        self._whole = self._stream.dataset(epochs, 0)  # takes tens of milliseconds, and an iterator few
-        self.element_spec = self._whole.element_spec
+        asked = data.options().autotune.enabled if isinstance(data, tf.data.Dataset) else None
+        self._tuned = bool(asked)
+        self._pipelines = Pipelines() if pipelines is None else pipelines
+        layout = self._stream.layout(epochs, 0)
+        self.element_spec = self._pipelines.ready(layout, -1, tuned=self._tuned).element_spec
 
     @property
     def total(self) -> int | None:
@@ -111,7 +123,9 @@ class Feed:
         """Return a ``tf.data`` iterator over what follows the first `taken` batches.
 
         It ends with the last epoch, or after `count` batches. One for `soon` gives its first batch in half of
-        the time, and is not made ready for many: tf.data neither rewrites nor tunes it.
+        the time, and is not made ready for many: tf.data does not rewrite it. What the pipeline leaves to
+        ``tf.data.AUTOTUNE`` runs on as many threads as there are cores, at most 16, and is tuned only where
+        the options of the user's dataset ask for it.
 
         For arrays and for a ``PyDataset``, it goes to that position at once. For other data it reads the
         batches before; the rest is the same bit for bit where the data are the same when they are read again.
@@ -120,14 +134,13 @@ class Feed:
         TensorFlow can save an iterator itself. In TensorFlow 2.20 and 2.21, a restored iterator shuffles
         later epochs in another order than the uncut one, if a ``shuffle`` had given all of its rows by then.
         """
-        import tensorflow as tf
+        layout = self._stream.layout(self.epochs, taken)
+        return iter(self._pipelines.ready(layout, count, soon=soon, tuned=self._tuned))
 
-        rest = self._stream.dataset(self.epochs, taken) if taken else self._whole
-        if not soon:
-            return iter(rest.take(count).prefetch(tf.data.AUTOTUNE))
-        options = tf.data.Options()
-        options.autotune.enabled = options.experimental_optimization.apply_default_optimizations = False
-        return iter(rest.take(count).with_options(options))
+    def start_epoch(self, epoch: int) -> Any:
+        """Return an iterator over one epoch: for data of unknown length, its end is that of the epoch."""
+        layout = self._stream.layout(epoch + 1, 0, epoch)
+        return iter(self._pipelines.ready(layout, -1, tuned=self._tuned))
 
     def located(self, place: Sequence[int] | None, rows: Sequence[int]) -> tuple[Sequence[int], str]:
         """Return which rows of the data some rows of a batch are, and what they are rows of.
@@ -150,7 +163,7 @@ class Feed:
 
     def nothing(self) -> SourceError:
         """Return what to raise when there is no first batch."""
-        return SourceError(f"{self.label} is empty: there is no batch to minimise over.")
+        return SourceError(f"{self.label} is empty: there is no batch in it.")
 
     def _stream_of(self, data: Any, batch: int | None) -> Stream:
         import keras
@@ -159,16 +172,14 @@ class Feed:
         if isinstance(data, tf.data.Dataset):
             self._refuse_batch(batch, "a tf.data.Dataset", f"give {self.label}.batch({batch})")
             self._batches.check(data.element_spec)
-            if self._batches.pattern:
-                data = data.map(
-                    lambda *element: self._batches.parts(element if len(element) > 1 else element[0])
-                )
-            return streams.DatasetStream(data, single=len(self.names) == 1)
+            parts = self._batches.parts if self._batches.pattern else None
+            return streams.DatasetStream(data, single=len(self.names) == 1, parts=parts)
         if isinstance(data, keras.utils.PyDataset):
             self._refuse_batch(batch, "a PyDataset", "set the size in it")
             return self._of_py_dataset(data)
-        if self._is_columns(data):
-            return streams.ArrayStream(self._batches.columns(data), batch or BATCH, self.seed, self.label)
+        if is_columns(data, self.names):
+            seed = self.seed if self._shuffles else None
+            return streams.ArrayStream(self._batches.columns(data), batch or BATCH, seed, self.label)
         return self._of_iterable(data, batch)
 
     def _of_py_dataset(self, data: Any) -> streams.PythonStream:
@@ -184,12 +195,6 @@ class Feed:
         peeked = data if listed else itertools.islice(first, 2)
         size = len(data) if hasattr(type(data), "__len__") else None
         return streams.PythonStream(streams.of_iterable(again), self._batches, peeked, size, jumps=listed)
-
-    def _is_columns(self, data: Any) -> bool:
-        """Return whether the data are rows to deal out; otherwise the items are batches."""
-        if isinstance(data, list):  # [x, y], but not a list of batches
-            return len(data) == len(self.names) and all(map(is_array, data))
-        return isinstance(data, tuple | Mapping) or is_array(data)
 
     def _refuse_batch(self, batch: int | None, what: str, cure: str) -> None:
         if batch is not None:
@@ -214,6 +219,13 @@ class Feed:
                 "or the function that makes them."
             )
         return again, first
+
+
+def is_columns(data: Any, names: Sequence[str]) -> bool:
+    """Return whether data are rows to deal out to some names; otherwise the items are batches."""
+    if isinstance(data, list):  # [x, y], but not a list of batches
+        return len(data) == len(names) and all(map(is_array, data))
+    return isinstance(data, tuple | Mapping) or is_array(data)
 
 
 def is_array(value: Any) -> bool:

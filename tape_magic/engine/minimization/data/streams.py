@@ -6,6 +6,7 @@ one small write.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tape_magic.engine.minimization.data.batch_parts import BatchParts, rows_of
+from tape_magic.engine.minimization.data.pipelines import PipelinePlan, unconverted
 from tape_magic.errors import SourceError
 
 
@@ -26,7 +28,7 @@ class ArrayStream:
     batch
         Rows in a batch.
     seed
-        Determines, with the number of an epoch, the order of its rows.
+        Determines, with the number of an epoch, the order of its rows; ``None`` leaves them in theirs.
     label
         What messages call the data.
 
@@ -39,7 +41,7 @@ class ArrayStream:
     endless = False
     failure: BaseException | None = None
 
-    def __init__(self, columns: tuple[Any, ...], batch: int, seed: int, label: str) -> None:
+    def __init__(self, columns: tuple[Any, ...], batch: int, seed: int | None, label: str) -> None:
         import tensorflow as tf
 
         with tf.device("CPU:0"):  # tf.data picks the rows there
@@ -55,50 +57,78 @@ class ArrayStream:
         self._rows, self.batch, self._seed = rows[0], min(batch, max(rows[0], 1)), seed
         self.steps_per_epoch: int | None = -(-self._rows // self.batch)
 
-    def dataset(self, epochs: int, taken: int) -> Any:
-        """Return a dataset of what follows the first `taken` batches."""
+    def layout(self, epochs: int, taken: int, begin: int = 0) -> PipelinePlan:
+        """Return how to lay out the epochs from `begin` to `epochs`, without the first `taken` batches."""
         import tensorflow as tf
 
         first_epoch, first = divmod(taken, self.steps_per_epoch or 1)
-
-        def of_epoch(epoch: Any) -> Any:
-            start = tf.where(tf.equal(epoch, first_epoch), tf.constant(first, tf.int64), 0)
-            order = self._order(epoch)
-
-            def of_index(index: Any) -> Any:
-                batch = self._picked(order, index)
-                return tf.stack([epoch, index, rows_of(batch)]), batch
-
-            return tf.data.Dataset.range(start, self.steps_per_epoch).map(of_index)
-
-        return tf.data.Dataset.range(first_epoch, epochs).flat_map(of_epoch)
+        shuffles, seed = self._seed is not None, self._seed or 0
+        numbers = [tf.constant(number, tf.int64) for number in (seed, first_epoch + begin, first, epochs)]
+        build = functools.partial(_dealt, rows=self._rows, batch=self.batch, shuffles=shuffles)
+        key = "arrays", self._rows, self.batch, shuffles
+        return PipelinePlan(key, build, (self._columns, *numbers), own=True)
 
     def picked_rows(self, epoch: int, index: int) -> Any:
         """Return the rows of the arrays that a batch of an epoch has."""
         import tensorflow as tf
 
-        order = self._order(tf.constant(epoch, tf.int64))
+        seed = None if self._seed is None else tf.constant(self._seed, tf.int64)
+        order = _order(self._rows, self.batch, seed, tf.constant(epoch, tf.int64))
         if order is None:
             return range(self._rows)
         return order[index * self.batch : (index + 1) * self.batch].numpy()
 
-    def _order(self, epoch: Any) -> Any:
-        import tensorflow as tf
 
-        if self.batch == self._rows:  # one batch has all rows, so their order does not matter
-            return None
-        seed = tf.stack([tf.constant(self._seed, tf.int64), epoch])
-        return tf.random.experimental.stateless_shuffle(tf.range(self._rows, dtype=tf.int64), seed)
+def _dealt(
+    columns: Any,
+    seed: Any,
+    first_epoch: Any,
+    first: Any,
+    epochs: Any,
+    *,
+    rows: int,
+    batch: int,
+    shuffles: bool,
+) -> Any:
+    """Return a dataset of batches of columns with so many rows, from a batch of an epoch on."""
+    import tensorflow as tf
 
-    def _picked(self, order: Any, index: Any) -> Any:
-        import tensorflow as tf
+    def of_epoch(epoch: Any) -> Any:
+        start = tf.where(tf.equal(epoch, first_epoch), first, tf.zeros([], tf.int64))
+        order = _order(rows, batch, seed if shuffles else None, epoch)
 
-        if order is None:
-            return self._columns
-        rows = order[index * self.batch : (index + 1) * self.batch]
-        if self._rows % self.batch == 0:
-            rows = tf.ensure_shape(rows, [self.batch])
-        return tf.nest.map_structure(lambda column: tf.gather(column, rows), self._columns)
+        def of_index(index: Any) -> Any:
+            picked = _picked(columns, order, index, rows, batch)
+            return tf.stack([epoch, index, rows_of(picked)]), picked
+
+        return tf.data.Dataset.range(start, -(-rows // batch)).map(unconverted(of_index))
+
+    return tf.data.Dataset.range(first_epoch, epochs).flat_map(unconverted(of_epoch))
+
+
+def _order(rows: int, batch: int, seed: Any, epoch: Any) -> Any:
+    """Return the order of the rows in an epoch; ``None`` for one batch, in which it does not matter.
+
+    Without a `seed`, it is that of the data.
+    """
+    import tensorflow as tf
+
+    if batch == rows:
+        return None
+    if seed is None:
+        return tf.range(rows, dtype=tf.int64)
+    return tf.random.experimental.stateless_shuffle(tf.range(rows, dtype=tf.int64), tf.stack([seed, epoch]))
+
+
+def _picked(columns: Any, order: Any, index: Any, rows: int, batch: int) -> Any:
+    import tensorflow as tf
+
+    if order is None:
+        return columns
+    taken = order[index * batch : (index + 1) * batch]
+    if rows % batch == 0:
+        taken = tf.ensure_shape(taken, [batch])
+    return tf.nest.map_structure(lambda column: tf.gather(column, taken), columns)
 
 
 class DatasetStream:
@@ -110,36 +140,67 @@ class DatasetStream:
         The dataset, as the user made it.
     single
         Whether each of its elements is bound to one name as a whole.
+    parts
+        Turns an element into a tuple with a part for each name, where the parts nest; else ``None``.
     """
 
     failure: BaseException | None = None
 
-    def __init__(self, dataset: Any, *, single: bool) -> None:
+    def __init__(
+        self, dataset: Any, *, single: bool, parts: Callable[[Any], tuple[Any, ...]] | None = None
+    ) -> None:
         import tensorflow as tf
 
         size = int(dataset.cardinality())
         self.endless = size == tf.data.INFINITE_CARDINALITY
         self.steps_per_epoch = size if size >= 0 else None
         spec = dataset.element_spec
-        whole = single and not (isinstance(spec, tuple) and len(spec) == 1)
-        self._dataset = tf.data.Dataset.zip((dataset,)) if whole else dataset
+        self._whole = single and not (isinstance(spec, tuple) and len(spec) == 1)
+        self._dataset, self._parts = dataset, parts
 
     def picked_rows(self, epoch: int, index: int) -> None:
         """Return ``None``: the rows of a batch have no numbers but those in the batch."""
 
-    def dataset(self, epochs: int, taken: int) -> Any:
-        """Return a dataset of what follows the first `taken` batches, which are read as well."""
+    def layout(self, epochs: int, taken: int, begin: int = 0) -> PipelinePlan:
+        """Return how to lay out the epochs from `begin` to `epochs`, without the first `taken` batches.
+
+        These are read as well.
+        """
         import tensorflow as tf
 
-        def counted(epoch: Any, element: Any) -> Any:
-            index, batch = element
-            epoch += tf.cast(tf.equal(index, 0), tf.int64)
-            return epoch, (tf.stack([epoch, index, rows_of(batch)]), batch)
+        build = functools.partial(_numbered, whole=self._whole, parts=self._parts)
+        numbers = [tf.constant(number, tf.int64) for number in (epochs, taken, begin)]
+        return PipelinePlan(("dataset", self._whole), build, (self._dataset, *numbers))
 
-        # repeat() and not a dataset for each epoch within flat_map, which tf.data does not tune.
-        numbered = tf.data.Dataset.zip((tf.data.Dataset.counter(), self._dataset)).repeat(epochs)
-        stream = numbered.scan(tf.constant(-1, tf.int64), counted)
-        return stream.skip(taken) if taken else stream
+
+def _numbered(
+    dataset: Any,
+    epochs: Any,
+    taken: Any,
+    begin: Any,
+    *,
+    whole: bool,
+    parts: Callable[[Any], tuple[Any, ...]] | None,
+) -> Any:
+    """Return a dataset of the elements with their places, after so many of them."""
+    import tensorflow as tf
+
+    def counted(epoch: Any, element: Any) -> Any:
+        index, batch = element
+        epoch += tf.cast(tf.equal(index, 0), tf.int64)
+        return epoch, (tf.stack([epoch, index, rows_of(batch)]), batch)
+
+    def parted(*element: Any) -> tuple[Any, ...]:
+        assert parts is not None
+        return parts(element if len(element) > 1 else element[0])
+
+    if parts is not None:
+        dataset = dataset.map(unconverted(parted))
+    if whole:
+        dataset = tf.data.Dataset.zip((dataset,))
+    # repeat() and not a dataset for each epoch within flat_map, which tf.data does not tune.
+    numbered = tf.data.Dataset.zip((tf.data.Dataset.range(1 << 62), dataset)).repeat(epochs - begin)
+    return numbered.scan(begin - 1, unconverted(counted)).skip(taken)
 
 
 Opened = Callable[[int, int], Iterator[Any]]
@@ -226,20 +287,23 @@ class PythonStream:
     def picked_rows(self, epoch: int, index: int) -> None:
         """Return ``None``: the rows of a batch have no numbers but those in the batch."""
 
-    def dataset(self, epochs: int, taken: int) -> Any:
-        """Return a dataset of what follows the first `taken` batches."""
+    def layout(self, epochs: int, taken: int, begin: int = 0) -> PipelinePlan:
+        """Return how to lay out the epochs from `begin` to `epochs`, without the first `taken` batches."""
         import tensorflow as tf
 
-        return tf.data.Dataset.from_generator(
-            lambda: self._elements(epochs, taken),
-            output_signature=(tf.TensorSpec([3], tf.int64), self._spec),
+        signature = tf.TensorSpec([3], tf.int64), self._spec
+        generator = functools.partial(self._elements, epochs, taken, begin)
+        # Its Python belongs to this dataset alone.
+        return PipelinePlan(
+            None, lambda: tf.data.Dataset.from_generator(generator, output_signature=signature), ()
         )
 
-    def _elements(self, epochs: int, taken: int) -> Iterator[Any]:
+    def _elements(self, epochs: int, taken: int, begin: int) -> Iterator[Any]:
         try:
             opened = self._fresh()
             known = self._jumps and self.steps_per_epoch
             epoch, start = divmod(taken, known) if known else (0, 0)
+            epoch += begin
             seen = 0 if self._jumps else -taken
             while epoch < epochs:
                 for index, batch in enumerate(opened(epoch, start), start):

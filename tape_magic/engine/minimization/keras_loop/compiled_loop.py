@@ -151,7 +151,7 @@ class CompiledLoop(GraphEvaluations):
         elif not options.keeps_best:
             way.stretches.begin(position, self.moved, (variable.read_value() for variable in self.moved))
         end = min(end, position.step + self._capacity(stretch))
-        chunk = self._called(position, end, stretch, waiter, time.time() + LONGEST_SECONDS)
+        chunk = self._called(position, end, stretch, waiter, deadline())
         self._note_losses(chunk)
         return chunk
 
@@ -270,6 +270,11 @@ class CompiledLoop(GraphEvaluations):
         verdict, loss, recorded, carried = self._graph.step(at, carried, previous=self._previous.copies)
         # The copies from before the last step stay: a loss that is not finite leads back to there.
         return verdict, loss, recorded, carried, [before, copies[0]] if careful else copies
+
+
+def deadline() -> float:
+    """Return the time at which a chunk that begins now has to end, in seconds since the epoch."""
+    return time.time() + LONGEST_SECONDS
 
 
 def in_time(at: Any, start: Any, until: Any) -> Any:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from tape_magic.engine.minimization.compiling import BackgroundCompile
+from tape_magic.engine.minimization.composite import Composite
+from tape_magic.engine.minimization.data.pipelines import Pipelines
 from tape_magic.engine.minimization.engine_choice import xla_pays
 from tape_magic.engine.minimization.keras_loop.compiled_loop import CompiledLoop
 from tape_magic.engine.minimization.keras_loop.protocol import CHUNK_SECONDS
@@ -17,12 +20,22 @@ from tape_magic.engine.minimization.settings import Settings
 
 
 class EngineTimes:
-    """Times and refusals of the engines, from all runs of one program."""
+    """Times and refusals of the engines, from all runs of one program.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    over_data
+        Whether each step takes a batch.
+    """
+
+    LAST = 9
+    """So many of the last chunks tell the pace of an engine, by their median."""
+
+    def __init__(self, *, over_data: bool = False) -> None:
+        self.over_data = over_data
         self._laid_out = 0.0
         self._as_graph = 0.0
-        self._paces: dict[str, float] = {}
+        self._paces: dict[str, list[float]] = {}
         self._refused: dict[str, str] = {}
         self._xla_is_slower = False
 
@@ -34,12 +47,25 @@ class EngineTimes:
         if engine == "graph":
             self._as_graph += seconds
         pace = seconds / steps
-        if alone and (seconds > CHUNK_SECONDS / 4 or pace < self._paces.get(engine, math.inf)):
-            self._paces[engine] = pace
+        if not alone:
+            return
+        if seconds > CHUNK_SECONDS / 4:
+            self._paces[engine] = [*self._paces.get(engine, []), pace][-self.LAST :]
+        elif pace < (self.pace(engine) or math.inf):
+            self._paces[engine] = [pace]
 
     def pace(self, engine: str) -> float:
         """Return the seconds of a step; 0 where they are not known."""
-        return self._paces.get(engine, 0.0)
+        paces = self._paces.get(engine)
+        return statistics.median(paces) if paces else 0.0
+
+    def forget_pace(self, engine: str) -> None:
+        """Forget how fast an engine was, to find it out anew."""
+        self._paces.pop(engine, None)
+
+    def timed(self, engine: str) -> int:
+        """Return how many chunks tell the pace of an engine, at most :attr:`LAST`."""
+        return len(self._paces.get(engine, ()))
 
     def note_layout(self, seconds: float) -> None:
         """Note how long tracing and laying out the first loop took; later loops do not count."""
@@ -47,7 +73,7 @@ class EngineTimes:
 
     def xla_pays(self, seconds_left: float = 0.0) -> bool:
         """Return whether XLA is worth compiling, for the graph's time in all runs and what is left of it."""
-        return xla_pays(self._as_graph + seconds_left, self._laid_out)
+        return xla_pays(self._as_graph + seconds_left, self._laid_out, over_data=self.over_data)
 
     @property
     def xla_is_slower(self) -> bool:
@@ -85,8 +111,12 @@ class CompiledProgram:
         for other loops.
     begun
         The loops that are still being compiled.
+    validations
+        The passes over the data of a validation, by engine.
     lifted
         The variables that stand for floats and arrays, in the order in which they were made.
+    pipelines
+        What was traced for pipelines over the data.
     """
 
     graph: StepGraph
@@ -94,7 +124,9 @@ class CompiledProgram:
     fresh: Sequence[Any] = ()
     loops: dict[tuple[str, int], CompiledLoop] = field(default_factory=dict)
     begun: dict[tuple[str, int], tuple[CompiledLoop, BackgroundCompile]] = field(default_factory=dict)
+    validations: dict[str, Any] = field(default_factory=dict)
     lifted: Sequence[Any] = ()
+    pipelines: Pipelines = field(default_factory=Pipelines)
 
     def takes(self, inputs: Mapping[str, Any], *, by_epoch: bool) -> bool:
         """Return whether the program was traced for batches of the same kind, and keeps the same values."""
@@ -120,4 +152,6 @@ class CompiledProgram:
 
 def keeps_state(settings: Settings, optimizer: Any) -> bool:
     """Return whether an optimizer is the user's own object, which keeps its state from run to run."""
+    if isinstance(optimizer, Composite):
+        return optimizer.users
     return optimizer is settings.optimizer and not settings.made_here

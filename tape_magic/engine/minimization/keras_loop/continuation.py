@@ -9,17 +9,20 @@ from typing import Any
 import numpy as np
 
 from tape_magic.engine.minimization import optimizers
+from tape_magic.engine.minimization.composite import Composite, continued, kind_of, parts_of, set_rate
 from tape_magic.engine.minimization.data.feed import Feed
+from tape_magic.engine.minimization.data.pipelines import Pipelines
 from tape_magic.engine.minimization.keras_loop.checkpoint import Checkpoints, SavedRun
 from tape_magic.engine.minimization.keras_loop.compiled_program import CompiledProgram
 from tape_magic.engine.minimization.keras_loop.default_optimizer import undecided
 from tape_magic.engine.minimization.keras_loop.protocol import Loop
 from tape_magic.engine.minimization.keras_loop.way_back import Position
-from tape_magic.engine.minimization.log import RunLog
+from tape_magic.engine.minimization.log import UNLIMITED, RunLog
 from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.minimization.reuse import LoopCache
-from tape_magic.engine.minimization.settings import DEFAULT_OPTIMIZER, Settings
+from tape_magic.engine.minimization.settings import Settings
 from tape_magic.engine.minimization.steppers import method_name
+from tape_magic.engine.minimization.wanted_optimizer import optimizer_of
 from tape_magic.errors import LineError
 
 
@@ -82,6 +85,7 @@ def saved_run(position: Position, problem: Problem, log: RunLog, seed: int) -> S
         problem.start_values,
         problem.settings.track,
         [] if log.means is None else log.means.arrays,
+        [] if log.validation is None else log.validation.arrays,
     )
 
 
@@ -103,6 +107,8 @@ class Continuation:
         The optimizer that the settings mean; ``None`` where that depends on what is minimised over.
     saved
         How far the run came that this one goes on from; ``None`` for a run that begins anew.
+    pipelines
+        What was traced for pipelines over the data.
 
     Raises :class:`LineError` for what is no optimizer, and if there is nothing to go on from; and what
     :class:`Checkpoints` raises.
@@ -131,6 +137,7 @@ class Continuation:
                 # The loops are those of another run than the one to go on from, with another optimizer.
                 self.made, self.wanted = None, _wanted(settings, None)
                 problem.lifted.reuse(found.lifted)
+        self.pipelines = Pipelines() if self.made is None else self.made.pipelines
         if self.made is not None:
             problem.lifted.reuse(self.made.lifted)
 
@@ -159,9 +166,10 @@ class Continuation:
             return self.wanted
         if self.wanted is None:
             return self._trail.optimizer
-        if type(self._trail.optimizer) is not type(self.wanted):
-            raise _nothing(f"it ran with {type(self._trail.optimizer).__name__}")
-        return self._trail.optimizer
+        earlier, reused = self._trail.optimizer, self.made is not None
+        if list(map(type, parts_of(earlier))) != list(map(type, parts_of(self.wanted))):
+            raise _nothing(f"it ran with {kind_of(earlier)}")
+        return earlier if reused else continued(earlier, self.wanted)
 
     def go_on(self, begun: Position, variables: Sequence[Any], optimizer: Any) -> Position:
         """Put back what the earlier run left, and return where it stood.
@@ -186,9 +194,21 @@ class Continuation:
             return begun
         self._problem.start_values = [np.array(value) for value in self.saved.starts]
         if self._problem.settings.lr is not None:
-            optimizer.learning_rate = self._problem.settings.lr
+            set_rate(optimizer, self._problem.settings.lr)
         memory = _fitting(self.saved.memory, begun.memory)
         return Position(self.saved.step, memory, _fitting(self.saved.best, begun.best))
+
+    def settle_length(self, limit: int) -> None:
+        """Tell a schedule the most steps of the run.
+
+        Raises :class:`LineError` where the schedule depends on that, and nothing but the time or an unknown
+        number of batches ends the run.
+        """
+        known = limit < UNLIMITED and not self._problem.settings.unbounded
+        here = self.made.graph.optimizer if self.made is not None else None
+        for optimizer in (self.wanted, here):
+            if isinstance(optimizer, Composite) and not optimizer.prepare(limit, known=known):
+                self.made = None
 
     def due(self) -> bool:
         """Return whether it is time to save."""
@@ -213,6 +233,7 @@ class Continuation:
             return
         if made is not None and problem.key is not None and made.fits_next_run(problem):
             made.release(problem.lifted.made)
+            made.pipelines = self.pipelines
             self._cache.put(problem.key, made, problem.owner)
         if self._key is not None:
             self._cache.put(self._key, trail, problem.owner)
@@ -235,6 +256,7 @@ def feed_of(problem: Problem, continuation: Continuation) -> Feed:
         label=settings.label,
         floats="float64" if problem.selection.dtype == "float64" else None,
         pattern=settings.pattern,
+        pipelines=continuation.pipelines,
     )
     if feed.endless and settings.without_end:
         raise LineError(f"{settings.label} never ends: say when to stop, with steps or time.")
@@ -254,8 +276,7 @@ def _wanted(settings: Settings, made: CompiledProgram | None) -> Any:
         return made.graph.optimizer
     if undecided(settings):
         return None
-    optimizer = "adam" if settings.optimizer == DEFAULT_OPTIMIZER else settings.optimizer
-    return optimizers.resolve(optimizer, settings.lr)
+    return optimizer_of(settings)
 
 
 def _nothing(why: str) -> LineError:

@@ -1,26 +1,47 @@
 """The loop over batches of data.
 
-``tf.data`` cannot run inside XLA. So XLA compiles the step alone, and a graph loops around it. A batch cannot
-be taken twice, so the loop carries the values from before each step along; a graph does that without copies.
+``tf.data`` cannot run inside XLA. So XLA compiles the step alone, and a graph loops around it.
+
+A step does what a loop by hand does: it takes the batch that came while the step before it ran, evaluates,
+applies the optimizer, and records. Rules are looked at in a step only where there are some beside the one
+that all stays finite; that one is looked at once a chunk, where what is not finite stays in the variables.
+To go back, the loop puts back what it noted before the chunk, and repeats the steps with the batches that it
+kept: the same steps, compiled once, so that they lead to the same bits.
+
+Steps with random numbers that TensorFlow's own generator draws cannot be repeated. They carry the values from
+before each step along, and so do those of very large models, since that takes less memory than the marks.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from tape_magic.engine.minimization.compiling import CompileWaiter
 from tape_magic.engine.minimization.data.cursor import DataCursor
-from tape_magic.engine.minimization.keras_loop.compiled_loop import CompiledLoop, in_time, twice
+from tape_magic.engine.minimization.keras_loop.batch_graph import ANY_ROWS, BatchGraph
+from tape_magic.engine.minimization.keras_loop.compiled_loop import CompiledLoop, deadline
+from tape_magic.engine.minimization.keras_loop.kept_batches import (
+    MOST_BYTES,
+    batch_at,
+    bytes_of_batch,
+)
+from tape_magic.engine.minimization.keras_loop.lean_loop import lean_loop_applies
+from tape_magic.engine.minimization.keras_loop.previous_values import PreviousValues
 from tape_magic.engine.minimization.keras_loop.protocol import Chunk
-from tape_magic.engine.minimization.keras_loop.recorded_values import ROWS
+from tape_magic.engine.minimization.keras_loop.recorded_values import ROWS, series_of
 from tape_magic.engine.minimization.keras_loop.step_graph import StepGraph
-from tape_magic.engine.minimization.keras_loop.way_back import Position, WayBack
-from tape_magic.engine.minimization.stop_rules import GO, LOSS_LOST
+from tape_magic.engine.minimization.keras_loop.way_back import MOST, Position, WayBack
+from tape_magic.engine.minimization.log import Recorded
+from tape_magic.engine.minimization.stop_rules import GO, GRADIENT_LOST, LOSS_LOST, Rules
 from tape_magic.engine.values.tensors import read_all
+
+SMALL = 1 << 22
+"""The bytes of variables up to which they are noted before each chunk; of larger ones, a mark is rarer."""
 
 
 class DataLoop(CompiledLoop):
@@ -37,126 +58,251 @@ class DataLoop(CompiledLoop):
     def __init__(self, graph: StepGraph, cursor: DataCursor, *, jit: bool) -> None:
         super().__init__(graph, jit=jit)
         self.cursor = cursor
+        self._repeats = graph.traced.repeatable and graph.bytes <= MOST
+        self._lean = self._repeats and lean_loop_applies(
+            replace(graph.options, careful=False), graph.leaves, graph.optimizer, graph.traced.written
+        )
+        if self._repeats:
+            self._previous = PreviousValues(())
 
     @property
     def _data(self) -> DataCursor:
         assert self.cursor is not None
         return self.cursor
 
+    @property
+    def _carries_copies(self) -> bool:
+        return not self._repeats and super()._carries_copies
+
+    # -- compiling -----------------------------------------------------------------------------------
+
     def _function(self) -> Callable[..., Any]:
         import tensorflow as tf
 
-        step: Callable[..., Any] = functools.partial(self._graph.step, previous=self._previous.copies)
-        if self._jit:
-            step = tf.function(step, autograph=False, jit_compile=True)
-        self._compiled_step = step
-        function = tf.function(self._over_batches, autograph=False)
-        spec = tf.type_spec_from_value(self._data.iterator)
-        self._chunk: Any = function.get_concrete_function(spec, *self._specs())
-        return lambda *arguments: self._chunk(self._data.catch_up(), *arguments)
+        spec = self._data.feed.element_spec
+        copied = self.moved if self._carries_copies else ()
+        graph = BatchGraph(self._graph, spec, self._previous.copies, copied, jit=self._jit, lean=self._lean)
+        specs = [tf.type_spec_from_value(self._data.iterator), tf.OptionalSpec(spec), *self._specs()]
+        self._chunk: Any = tf.function(graph.over_batches, autograph=False).get_concrete_function(*specs)
+        kinds = [tf.TensorSpec([], dtype) for dtype in (tf.variant, tf.int64, tf.bool)]
+        signature = [*kinds, *self._specs()[:2]]
+        self._again: Any = tf.function(graph.over_kept, autograph=False, input_signature=signature)
+        return lambda *arguments: self._chunk(self._data.iterator, self._data.ahead(), *arguments)
+
+    def _specs(self) -> list[Any]:
+        import tensorflow as tf
+
+        span, carried, copies = super()._specs()
+        return [[*span, tf.TensorSpec([], tf.int64)], carried, copies]
+
+    def _arguments(self, position: Position, end: int, stretch: int, until: float) -> list[Any]:
+        import tensorflow as tf
+
+        span, carried, copies = super()._arguments(position, end, stretch, until)
+        full = self._data.feed.batch or ANY_ROWS
+        return [[*span, tf.constant(full, tf.int64)], carried, copies]
 
     def rehearsal(self) -> tuple[Any, Sequence[Any]]:
         """Return the function to compile, and the arguments of a call.
 
         The call has no steps as a graph, and one with XLA, which compiles at the first step.
         """
-        begin = self._graph.position(0)
-        own = DataCursor(self._data.feed, count=1)
-        return self._chunk, [own.catch_up(), *self._arguments(begin, 1 if self._jit else 0, 1, math.inf)]
+        begin, own = self._graph.position(0), DataCursor(self._data.feed, count=1)
+        arguments = self._arguments(begin, 1 if self._jit else 0, 1, math.inf)
+        return self._chunk, [own.iterator, own.ahead(), *arguments]
 
     def compile(self) -> None:
         """Compile by a call; XLA compiles at the first step, which is taken back."""
         values = read_all(self.moved)
         cursor, self.cursor = self.cursor, DataCursor(self._data.feed, count=1)
         try:
-            self._called(self.begin(), 1 if self._jit else 0, 1, CompileWaiter())
+            self._from_data(self.begin(), 1 if self._jit else 0, math.inf)
         finally:
             self.cursor, self.way_back = cursor, WayBack()
             if self._jit:
                 self._assign(values)
 
+    # -- the run, from Python ------------------------------------------------------------------------
+
     def advance(self, position: Position, end: int, stretch: int, waiter: CompileWaiter) -> Chunk:
-        """Run one chunk and record each step; the data may end within it."""
+        """Run one chunk and record each step; the data may end within it.
+
+        After :meth:`return_to`, the steps first take the batches that they took before.
+        """
         import tensorflow as tf
 
+        way = self.way_back
         try:
-            return super().advance(position, end, 1, waiter)
+            end = min(end, position.step + self._capacity(1))
+            if not self.options.keeps_best:
+                way.stretches.begin(position, self.moved, (one.read_value() for one in self.moved))
+            if self._repeats and self._is_due(position.step):
+                # Reading costs next to nothing: a variable that is read copies itself when it is assigned.
+                way.mark(position, read_all(self.moved))
+            chunk = self._called(position, end, 1, waiter, deadline())
         except tf.errors.OpError as error:
             if self._data.feed.failure is not None or "IteratorGetNext" in str(error):
                 raise self._data.failure(error) from None
             raise
+        way.stretches.add(chunk.series[0].values)
+        return chunk
+
+    def _is_due(self, step: int) -> bool:
+        """Return whether the variables are to be noted at a step."""
+        return self._graph.bytes <= SMALL or self.way_back.due(step, most=self.way_back.batches.most)
+
+    def _capacity(self, stretch: int) -> int:
+        """Return the most steps of a chunk, whose batches are kept."""
+        if not self._repeats:
+            return ROWS
+        batches = self.way_back.batches
+        if not batches.most:
+            ahead = self._data.ahead()
+            size = bytes_of_batch(ahead.get_value()) if ahead.has_value() else 1
+            batches.most = min(ROWS, max(1, MOST_BYTES // size))
+        return batches.most
 
     def _called(
         self, position: Position, end: int, stretch: int, waiter: CompileWaiter, until: float = math.inf
     ) -> Chunk:
-        chunk = super()._called(position, end, stretch, waiter, until)
-        *self.way_back.copies, places, more, last, before = self.way_back.copies
-        data = self._data
-        data.over = not more
-        if last.has_value():
-            data.note(last.get_value(), before.get_value()[1] if before.has_value() else data.last)
-        return replace(chunk, places=places.numpy()[: len(chunk.series[0].steps)])
+        if self.way_back.doubtful:
+            return self._looked_at(position)
+        if self.way_back.batches.of(position.step) is not None:
+            return self._from_kept(position, end)[0]
+        chunk, finite = self._from_data(position, end, until)
+        return chunk if finite or not self._lean else self._exact(position, chunk)
+
+    def _from_data(self, position: Position, end: int, until: float) -> tuple[Chunk, bool]:
+        """Run steps over the next batches; return also whether all was finite at the end."""
+        data, step = self._data, position.step
+        found = self._call(*self._arguments(position, end, 1, until))
+        chunk, finite = self._chunk_of(position, found[:6])
+        self.way_back.copies, kept, last, before, ahead = found[6:]
+        if chunk.last >= step:
+            data.note(last, before if before.has_value() else data.last_taken, ahead)
+        data.over = chunk.verdict == GO and chunk.position.step < end and not ahead.has_value()
+        if self._repeats:
+            self.way_back.batches.add(step, chunk.last + 1, kept)
+        return chunk, finite
+
+    def _chunk_of(self, position: Position, found: Sequence[Any]) -> tuple[Chunk, bool]:
+        """Return what a call brought as a chunk, and whether all was finite at its end."""
+        reached, verdict, carried, values, places, finite = found
+        step, split = int(reached), len(position.memory)
+        after = Position(step, tuple(carried[:split]), tuple(carried[split:]))
+        rows = step - position.step
+        recorded = values.numpy()[:rows]
+        series = series_of(position.step, rows, [recorded])
+        loss = float(recorded[-1, 0]) if rows else math.nan
+        all_finite = bool(finite) and bool(np.isfinite(recorded[:, 0]).all())
+        return Chunk(after, int(verdict), series, loss, step - 1, places.numpy()[:rows]), all_finite
+
+    # -- going back ----------------------------------------------------------------------------------
 
     def return_to(self, step: int, chunk: Chunk) -> Chunk:
-        """Go back to where `step` steps were applied, and to the batch of that step."""
-        if step < chunk.last or chunk.verdict == LOSS_LOST:
-            self._data.last = self._data.before or self._data.last
-        return super().return_to(step, chunk)
+        """Go back to where `step` steps were applied, and to the batch of that step.
+
+        Where steps are repeated, that is so whatever the verdict was, and the run may go on from there:
+        :meth:`advance` takes the batches again that it took from there on, and then those that follow. `step`
+        may be any of the chunk, or the last one of the chunk before.
+        """
+        if not self._repeats:
+            if step < chunk.last or chunk.verdict == LOSS_LOST:
+                self._data.step_back()
+            return super().return_to(step, chunk)
+        position, _ = self._repeated_until(step)
+        self.way_back.forget_after(step)
+        self._note_taken(step)
+        return replace(chunk, position=position)
+
+    def _note_taken(self, step: int) -> None:
+        """Note the batch of a step as the last one, where it is kept."""
+        kept, data = self.way_back.batches.of(step), self._data
+        data.over = False
+        if kept is not None:
+            data.note(batch_at(kept.batches, step - kept.start, data.feed.element_spec), None, data.ahead())
+
+    def _repeated_until(self, step: int, *, finite: bool = False) -> tuple[Position, bool]:
+        """Put the variables back to the last mark, and repeat the steps from there until `step`.
+
+        If they are to be `finite`, stop after a step that makes them something else. Return where that is,
+        and whether they are finite there.
+        """
+        position, values = self.way_back.before(step)
+        self._assign(values)
+        goes_on = True
+        while goes_on and position.step < step:
+            chunk, is_finite = self._from_kept(position, step, finite=finite)
+            position, goes_on = chunk.position, is_finite or not finite
+        return position, goes_on
+
+    def _from_kept(self, position: Position, end: int, *, finite: bool = False) -> tuple[Chunk, bool]:
+        """Run steps over kept batches, at most to the end of the chunk that took them."""
+        import tensorflow as tf
+
+        kept = self.way_back.batches.of(position.step)
+        assert kept is not None
+        span, carried, _ = self._arguments(position, min(end, kept.end), 1, math.inf)
+        start = tf.constant(kept.start, tf.int64)
+        return self._chunk_of(position, self._again(kept.batches, start, tf.constant(finite), span, carried))
+
+    def _exact(self, position: Position, chunk: Chunk) -> Chunk:
+        """Return a chunk up to the step at which something was not finite.
+
+        Without a rule in the steps, all that is known is that something was not finite at the end.
+        """
+        losses = chunk.series[0].values
+        lost = np.flatnonzero(~np.isfinite(losses))
+        end = position.step + (int(lost[0]) if len(lost) else len(losses))
+        reached, finite = self._repeated_until(end, finite=True)
+        verdict, step = LOSS_LOST, end
+        if not finite:
+            verdict, step = GRADIENT_LOST, reached.step - 1
+            here, _ = self._repeated_until(step)
+            self._note_taken(step)
+            if self._looked_for(step) == GO:
+                # The optimizer made what is not finite out of a finite gradient: each step is looked at now.
+                self.way_back.doubtful = True
+                return replace(_until(chunk, step), position=self._from_kept(here, step + 1)[0].position)
+        self._note_taken(step)
+        return replace(_until(chunk, step), verdict=verdict)
+
+    def _looked_at(self, position: Position) -> Chunk:
+        """Run one step, after a look at its loss and its gradients."""
+        step = position.step
+        verdict = self._looked_for(step)
+        if self.way_back.batches.of(step) is None:
+            chunk, _ = self._from_data(position, step + 1, math.inf)
+        else:
+            chunk, _ = self._from_kept(position, step + 1)
+            self._note_taken(step)
+        return replace(chunk, verdict=verdict)
+
+    def _looked_for(self, step: int) -> int:
+        """Return what is to be said of the loss and the gradients at the variables as they are."""
+        kept, data = self.way_back.batches.of(step), self._data
+        batch = data.ahead()
+        if kept is not None:
+            batch = batch_at(kept.batches, step - kept.start, data.feed.element_spec)
+        if not batch.has_value():
+            return GO
+        final = self.evaluate(batch.get_value()[1])
+        return int(Rules().check(step, final.loss, final.gradients, ())[0])
 
     def _last_batch(self) -> Sequence[Any]:
         return self._data.any()
 
-    def _over_batches(self, iterator: Any, span: list[Any], carried: list[Any], copies: list[Any]) -> Any:
-        """Run step by step; return after the copies the places, a flag for more batches, and the last two."""
-        import tensorflow as tf
 
-        start, end, _, until = span
-        size = self._graph.recorded
-        nothing = tf.experimental.Optional.empty(self._data.feed.element_spec)
-
-        def step(
-            at: Any, verdict: Any, more: Any, loss: Any, carried: Any, copies: Any, written: Any, lasts: Any
-        ) -> Any:
-            batch = iterator.get_next_as_optional()
-
-            def taken() -> Any:
-                before = [variable.read_value() for variable in self.moved] if self._carries_copies else []
-                place, parts = batch.get_value()
-                verdict, loss, recorded, after = self._compiled_step(at, carried, parts, place)
-                row = tf.cast(at - start, tf.int32)
-                return (
-                    at + 1,
-                    verdict,
-                    True,
-                    loss,
-                    after,
-                    [before, copies[0]] if self._carries_copies else copies,
-                    [written[0].write(row, recorded), written[1].write(row, place)],
-                    [batch, lasts[0]],
-                )
-
-            return tf.cond(
-                batch.has_value(),
-                taken,
-                lambda: (at, verdict, False, loss, carried, copies, written, lasts),
-            )
-
-        at, verdict, more, loss, carried, copies, written, lasts = tf.while_loop(
-            lambda at, verdict, more, *_: (verdict == GO) & more & (at < end) & in_time(at, start, until),
-            step,
-            (
-                start,
-                tf.constant(GO),
-                tf.constant(True),
-                tf.zeros([], self._graph.dtype),
-                carried,
-                twice(copies),
-                [
-                    tf.TensorArray(self._graph.dtype, ROWS, element_shape=[size]),
-                    tf.TensorArray(tf.int64, ROWS, element_shape=[3]),
-                ],
-                [nothing, nothing],
-            ),
-        )
-        values, places = (array.stack() for array in written)
-        return at, verdict, loss, at - start, carried, [values], [*copies, places, more, *lasts]
+def _until(chunk: Chunk, step: int) -> Chunk:
+    """Return a chunk up to a step, which was its last one then."""
+    count = step + 1 - (chunk.last + 1 - len(chunk.places))
+    series = tuple(Recorded(one.steps[:count], one.values[:count]) for one in chunk.series)
+    position = replace(chunk.position, step=step + 1)
+    return replace(
+        chunk,
+        position=position,
+        series=series,
+        loss=float(series[0].values[-1]),
+        last=step,
+        places=chunk.places[:count],
+    )

@@ -21,6 +21,9 @@ from tape_magic.engine.program.program import Untraceable
 from tape_magic.engine.tracing.failures import EngineRefused
 from tape_magic.results.minimum import EARLY
 
+SLOWER, ENOUGH = 1.1, 3
+"""XLA is given up if its steps take more than this many times as long, in the median of so many chunks."""
+
 
 class Engines:
     """Chooses the loop that runs the steps.
@@ -65,6 +68,7 @@ class Engines:
         self.waiter = CompileWaiter()
         self.compile_seconds = 0.0
         self.xla_begun = False
+        self._doubted = 0.0
 
     @property
     def compiling(self) -> str:
@@ -96,7 +100,9 @@ class Engines:
         if self._times.xla_is_slower:
             return "graph", "xla", "eager"
         # XLA compiled in an earlier run, or it would have paid in the runs before.
-        ready = self._builder.has("xla") or (self._builder.reused and self._times.xla_pays())
+        # Over data that would be little, and it compiles beside the steps.
+        paid = self._builder.reused and not self._times.over_data and self._times.xla_pays()
+        ready = self._builder.has("xla") or paid
         first = self._builder.same or ready
         return ("xla", "graph", "eager") if first else ("graph", "xla", "eager")
 
@@ -152,7 +158,9 @@ class Engines:
         if not self._may_switch or not self._chunks.steps or self.engine == "eager":
             return
         left = (limit - position.step) * self._chunks.pace
-        if self.engine == "xla":
+        if self._doubted:
+            self._end_doubt()
+        elif self.engine == "xla":
             self._compare()
         elif not self._times.xla_is_slower:
             if self.xla_begun:
@@ -190,16 +198,31 @@ class Engines:
         self.compile_seconds += time.perf_counter() - started
 
     def _compare(self) -> None:
-        """Go back to the graph if XLA is slower, once both are timed."""
+        """Go back to the graph if XLA is slower, once both are timed.
+
+        The graph may have been timed in another run, when the machine had more or less to do. So it is timed
+        again before XLA is given up.
+        """
         graph = self._times.pace("graph")
-        if not graph or not self._chunks.conclusive:
+        if not graph or not self._chunks.conclusive or self._times.timed("xla") < ENOUGH:
             return
-        self._may_switch = False
-        slower = self._chunks.pace / graph
-        if slower > 1.1:
+        pace = self._times.pace("xla")
+        if pace <= SLOWER * graph:
+            self._may_switch = False
+        elif not self._switch("graph"):
+            self._doubted = pace
+            self._times.forget_pace("graph")
+
+    def _end_doubt(self) -> None:
+        """Give XLA up, or go back to it, once the graph is timed again."""
+        if not self._chunks.conclusive or self._times.timed("graph") < ENOUGH:
+            return
+        slower, self._doubted, self._may_switch = self._doubted / self._times.pace("graph"), 0.0, False
+        if slower > SLOWER:
             self._times.leave_xla()
-            self._switch("graph")
             self.reason = f"XLA took {slower:.1f} times as long a step"
+        else:
+            self._switch("xla")
 
     def _switch(self, engine: str) -> str:
         """Make the loop of another engine the one that runs; return why it cannot, or nothing."""

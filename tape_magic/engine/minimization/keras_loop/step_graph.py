@@ -14,6 +14,7 @@ from tape_magic.engine.minimization.stop_rules import GO
 from tape_magic.engine.process.interrupts import assign_all
 from tape_magic.engine.tracing.evaluation import Evaluation
 from tape_magic.engine.tracing.traced import Traced
+from tape_magic.engine.values.copies import bytes_of
 from tape_magic.engine.values.leaves import Leaf
 from tape_magic.engine.values.tensors import read_all
 
@@ -40,6 +41,8 @@ class StepGraph:
         The variables that the optimizer moves, and those that the program assigns itself.
     moved
         All variables that a step may change, the optimizer's slots included.
+    bytes
+        The memory that these take.
     dtype
         The dtype of what is recorded: the loss's, but at least float32.
     """
@@ -61,6 +64,7 @@ class StepGraph:
         written = [variable for variable in traced.written if id(variable) not in own]
         self.kept: Sequence[Any] = [*(leaf.value for leaf in leaves), *written]
         self.moved: Sequence[Any] = [*self.kept, *self.slots]
+        self.bytes = sum(map(bytes_of, self.moved))
         self.dtype = evaluation.dtype if evaluation.dtype.size >= 4 else tf.float32
         self._memory = options.rules.memory(evaluation.dtype, len(leaves))
         # What the last step has found at the point that it moved to need not be computed again.
@@ -149,11 +153,19 @@ class StepGraph:
         verdict = own_verdict(self._stepper, verdict)
         best = best_after(carried[split:], self.kept, loss, verdict, place)
         if previous:
-            self._apply_or_stay(verdict, loss, gradients, batch, previous, before)
+            self._apply_or_stay(verdict, loss, gradients, batch, place, previous, before)
         else:
-            self.apply(loss, gradients, batch)
+            self.apply(loss, gradients, batch, place)
         recorded = [tf.cast(number, self.dtype) for number in (loss, *tracked)]
         return verdict, recorded[0], tf.stack(recorded), [*memory, *best]
+
+    def bare_step(self, batch: Sequence[Any]) -> Any:
+        """Evaluate and apply the optimizer, with no look at a rule; return what :meth:`step` records."""
+        import tensorflow as tf
+
+        (loss, *tracked), gradients = self._evaluated(batch)
+        self.apply(loss, gradients, batch)
+        return tf.stack([tf.cast(number, self.dtype) for number in (loss, *tracked)])
 
     def _evaluated(self, batch: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
         """Return the loss with the tracked scalars, and the gradients."""
@@ -163,7 +175,9 @@ class StepGraph:
         front, gradients, _ = self.evaluation.call(*batch)
         return front, gradients
 
-    def apply(self, loss: Any, gradients: Sequence[Any], batch: Sequence[Any] = ()) -> None:
+    def apply(
+        self, loss: Any, gradients: Sequence[Any], batch: Sequence[Any] = (), place: Any = None
+    ) -> None:
         """Apply the optimizer to the leaves, and project these to their bounds."""
 
         def evaluate() -> tuple[Any, Sequence[Any]]:
@@ -173,7 +187,7 @@ class StepGraph:
                 variable.assign(value)
             return there, found
 
-        self._stepper.move(loss, gradients, evaluate, self.options.lower, self.options.upper)
+        self._stepper.move(loss, gradients, evaluate, self.options.lower, self.options.upper, place)
 
     def _apply_or_stay(
         self,
@@ -181,6 +195,7 @@ class StepGraph:
         loss: Any,
         gradients: Sequence[Any],
         batch: Sequence[Any],
+        place: Any,
         previous: Sequence[Any],
         before: Mapping[int, Any],
     ) -> None:
@@ -194,7 +209,7 @@ class StepGraph:
             for copy, variable in zip(previous, self.moved, strict=True):
                 held = before.get(id(variable))
                 copy.assign(variable.read_value() if held is None else held)
-            self.apply(loss, gradients, batch)
+            self.apply(loss, gradients, batch, place)
             return tf.constant(0)
 
         def stayed() -> Any:

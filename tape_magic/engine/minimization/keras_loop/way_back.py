@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tape_magic.engine.minimization.keras_loop.kept_batches import KeptBatches
 from tape_magic.engine.values.copies import LARGE, bytes_of, kept_copy
 from tape_magic.engine.values.tensors import read_all
 
@@ -103,8 +104,12 @@ class WayBack:
     ----------
     copies
         For a careful loop, the variables before the last step and before the one before it.
+    batches
+        Over data, the batches since the first mark, where the loop repeats steps.
     stretches
         For steps that cannot be repeated, the marks at which stretches of them began.
+    doubtful
+        Whether each step is to be looked at, in a loop that looks at chunks.
     lowest, lowest_step
         The lowest loss that :meth:`hold` was told of, and its step; an infinity and 0 before the first.
     """
@@ -117,12 +122,15 @@ class WayBack:
         self._marks: list[Mark] = []
         self._held: Mark | None = None
         self.copies: list[Any] = []
+        self.batches = KeptBatches()
         self.stretches = Stretches()
+        self.doubtful = False
         self.lowest, self.lowest_step = math.inf, 0
 
     def mark(self, position: Position, values: list[Any]) -> None:
         """Remember the variables at a position."""
         self._marks = [*self._marks, (position, values)][-self._depth :]
+        self.batches.forget_before(self._marks[0][0].step)
 
     def note(self, position: Position, variables: Sequence[Any], is_finite: Callable[[], bool]) -> None:
         """Remember the variables at a position, if the last mark is not enough to repeat steps from.
@@ -141,9 +149,13 @@ class WayBack:
         best = tuple(kept_copy(value) for value in position.best)
         self.mark(replace(position, best=best), [kept_copy(value) for value in values])
 
-    def due(self, step: int) -> bool:
-        """Return whether the last mark is :attr:`EVERY` steps ago, or there is none."""
-        return not self._marks or step - self._marks[-1][0].step >= self.EVERY
+    def due(self, step: int, *, most: int = EVERY) -> bool:
+        """Return whether the last mark is :attr:`EVERY` or `most` steps ago, or there is none."""
+        return not self._marks or step - self._marks[-1][0].step >= min(self.EVERY, most)
+
+    def forget_after(self, step: int) -> None:
+        """Forget the marks after a step, for a run that goes on from there."""
+        self._marks = [mark for mark in self._marks if mark[0].step <= step]
 
     def hold(self, step: int, loss: float, variables: Sequence[Any]) -> None:
         """Hold on to the last mark before a step of these variables, if its loss is the lowest so far.
