@@ -241,6 +241,8 @@ class Document:
 
 
 ACCENT = "#3b82c4"
+OPPOSITE = "#d97b29"
+"""The colour of the other sign, which differs from the accent for every kind of colour vision."""
 
 GREY = "#757a83"
 FAINT = "rgba(138,143,152,0.14)"

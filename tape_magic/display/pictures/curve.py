@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from tape_magic.display.content import numbers
-from tape_magic.display.content.document import ACCENT, Curve
-from tape_magic.display.pictures.svg import OPPOSITE, hairlines, image, label, labels
+from tape_magic.display.content.document import ACCENT, OPPOSITE, Curve
+from tape_magic.display.pictures.svg import hairlines, image, label, labels
 
 _WIDTH, _HEIGHT = 560, 160
 _EXPONENTS = (1, 2, 3, 5, 10, 20, 25, 50, 100, 200)

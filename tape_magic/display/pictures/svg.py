@@ -13,8 +13,6 @@ from html import escape
 from tape_magic.display.content.document import ACCENT, FAINT, GREY
 from tape_magic.display.content.width import one_line
 
-OPPOSITE = "#d97b29"
-"""The colour of the other sign, which differs from the accent for every kind of colour vision."""
 LINE = "rgba(138,143,152,0.4)"
 
 PICTURE = "display:block;max-width:100%;height:auto;margin:4px 0;"
