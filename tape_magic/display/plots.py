@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from tape_magic.display.content import numbers
-from tape_magic.display.content.document import ACCENT, GREY
-from tape_magic.display.content.reduction import loss_curve
+from tape_magic.display.content.document import ACCENT, GREY, SECOND
+from tape_magic.display.content.reduction import VALIDATION, loss_curve
 from tape_magic.display.content.width import LABEL, one_line
 from tape_magic.display.describe.common import line_of, names, shown_name
 from tape_magic.errors import a_kind, in_one_line
@@ -79,21 +79,28 @@ def plot_minimum(result: MinimizeResult, ax: Any = None) -> Any:
 
     The axis of the loss is logarithmic where the loss spans two decades. Tracked scalars are drawn in grey,
     on an axis on the right. Over data, the lines go through means, and the losses of the batches are pale.
+    The validation is drawn in a second colour, and so is what is tracked there.
     """
     ax = _axes(ax)
     name = shown_name(result.loss_name, "loss")
     means = line_of(result.drawn_means)
-    curve = loss_curve(name, result.history_steps, result.history, POINTS, means)
+    other = None if result.epochs is None else result.epochs.validated
+    curve = loss_curve(name, result.history_steps, result.history, POINTS, means, other)
     x, y = (curve.x, curve.y) if curve is not None else (result.history_steps, result.history)
     if curve is not None and means is not None:
         ax.fill_between(*curve.pale, color=ACCENT, alpha=0.22, linewidth=1.0)
-    ax.plot(x, y, color=ACCENT)
+    ax.plot(x, y, color=ACCENT, label=None if other is None else "training")
+    if other is not None:
+        ax.plot(*other, color=SECOND, label=VALIDATION)
     if curve is not None and curve.log:
         ax.set_yscale("log")
     if result.best_step < result.steps and (curve is None or not curve.log or result.best_loss > 0):
-        label = f"best, {numbers.number(result.best_loss)}"
-        at = result.best_step if result.means is None else result.means.middles[result.means.best]
-        ax.plot([at], [result.best_loss], "o", color=ACCENT, label=label)
+        at, best, color = float(result.best_step), result.best_loss, ACCENT
+        if other is not None:
+            at, best, color = *(float(one[np.argmin(other[1])]) for one in other), SECOND
+        elif result.means is not None:
+            at = result.means.middles[result.means.best]
+        ax.plot([at], [best], "o", color=color, label=f"best, {numbers.number(best)}")
     ax.set_xlabel("steps")
     ax.set_ylabel(name, **_AS_WRITTEN)
     if result.tracked:
@@ -114,7 +121,10 @@ def _tracked(ax: Any, result: MinimizeResult) -> None:
         x, y = (curve.x, curve.y) if curve else points[name]
         color = GREY if len(curves) <= len(_DASHES) else f"C{1 + index}"
         label = shown_name(name) if len(curves) > 1 else None
-        ax.plot(x, y, color=color, linestyle=_DASHES[index % len(_DASHES)], label=label)
+        dashes = _DASHES[index % len(_DASHES)]
+        ax.plot(x, y, color=color, linestyle=dashes, label=label)
+        if result.epochs is not None and (values := result.epochs.val_tracked.get(name)) is not None:
+            ax.plot(result.epochs.steps, values, color=SECOND, alpha=0.5, linestyle=dashes)
     drawn = [curve for curve in curves.values() if curve is not None]
     if drawn and all(curve.log for curve in drawn):
         ax.set_yscale("log")
