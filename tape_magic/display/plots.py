@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from tape_magic.display.content import numbers
-from tape_magic.display.content.document import ACCENT, GREY, OPPOSITE
-from tape_magic.display.content.reduction import loss_curve
+from tape_magic.display.content.document import ACCENT, GREY, SECOND
+from tape_magic.display.content.reduction import VALIDATION, loss_curve
 from tape_magic.display.content.width import LABEL, one_line
 from tape_magic.display.describe.common import line_of, names, shown_name
 from tape_magic.errors import a_kind, in_one_line
@@ -36,7 +36,7 @@ _LEGEND_COLUMNS = 70
 _PANEL_INCHES = 1.1
 """The height of the panel of a tracked scalar."""
 
-_CYCLE = ACCENT, OPPOSITE, GREY
+_CYCLE = ACCENT, SECOND, GREY
 _DASHES = "-", "--", ":", "-."
 """Curves in one panel have the colours of the reports in turn, and then the next dash."""
 
@@ -44,24 +44,34 @@ _AS_WRITTEN = {"parse_math": False, "usetex": False}
 """The options that keep Matplotlib from reading dollars and backslashes in a name as a formula."""
 
 
-def _axes(ax: Any, bars: int = 0) -> Any:
-    """Return `ax`, or the axes of a new figure, which is as high as its bars need.
+def _axes(ax: Any, bars: int = 0, panels: int = 0) -> list[Any]:
+    """Return `ax`, or the axes of a new figure that is as high as its bars need, and panels below it.
+
+    The panels have the same x axis. Below an `ax` that is given, they take their room from it.
 
     Raises `ImportError` without Matplotlib, and `TypeError` for what is no axes.
     """
-    if ax is not None:
-        if not hasattr(ax, "plot"):
-            raise in_one_line(TypeError(f"plot() draws into Matplotlib's axes, and ax is {a_kind(ax)}."))
-        return ax
+    if ax is not None and not hasattr(ax, "plot"):
+        raise in_one_line(TypeError(f"plot() draws into Matplotlib's axes, and ax is {a_kind(ax)}."))
     try:
         from matplotlib import pyplot
+        from mpl_toolkits.axes_grid1 import make_axes_locatable
     except ImportError:
         error = ImportError('plot() needs Matplotlib: pip install "tape_magic[plot]"')
         raise in_one_line(error) from None
-    figure, ax = pyplot.subplots(layout="constrained")
-    wide, high = figure.get_size_inches()
-    figure.set_size_inches(wide, max(high, 1.0 + _BAR_INCHES * bars))
-    return ax
+    if ax is None:
+        figure = pyplot.figure(layout="constrained")
+        wide, high = figure.get_size_inches()
+        high = max(high, 1.0 + _BAR_INCHES * bars)
+        figure.set_size_inches(wide, high + _PANEL_INCHES * panels)
+        shares = [high, *[_PANEL_INCHES] * panels]
+        axes = list(figure.subplots(1 + panels, sharex=True, height_ratios=shares, squeeze=False)[:, 0])
+    else:
+        divider, share = make_axes_locatable(ax) if panels else None, f"{60 / max(panels, 1):g}%"
+        axes = [ax, *(divider.append_axes("bottom", share, pad=0.1, sharex=ax) for _ in range(panels))]
+    for upper in axes[:-1]:
+        upper.tick_params(labelbottom=False)
+    return axes
 
 
 def _legend(ax: Any) -> None:
@@ -83,22 +93,29 @@ def plot_minimum(result: MinimizeResult, ax: Any = None) -> Any:
 
     The axis of the loss is logarithmic where the loss spans two decades. Each tracked scalar has a panel of
     its own below, over the same steps; in an `ax` that is given, the panels take their room from it. Over
-    data, the lines go through means, and the losses of the batches are pale.
+    data, the lines go through means, and the losses of the batches are pale. The validation is drawn in a
+    second colour, and so is what is tracked there.
     """
-    ax, panels = _with_panels(ax, len(result.tracked))
+    ax, *panels = _axes(ax, panels=len(result.tracked))
     name = shown_name(result.loss_name, "loss")
     means = line_of(result.drawn_means)
-    curve = loss_curve(name, result.history_steps, result.history, POINTS, means)
+    other = None if result.epochs is None else result.epochs.validated
+    curve = loss_curve(name, result.history_steps, result.history, POINTS, means, other)
     x, y = (curve.x, curve.y) if curve is not None else (result.history_steps, result.history)
     if curve is not None and means is not None:
         ax.fill_between(*curve.pale, color=ACCENT, alpha=0.22, linewidth=1.0)
-    ax.plot(x, y, color=ACCENT)
+    ax.plot(x, y, color=ACCENT, label=None if other is None else "training")
+    if other is not None:
+        ax.plot(*other, color=SECOND, label=VALIDATION)
     if curve is not None and curve.log:
         ax.set_yscale("log")
     if result.best_step < result.steps and (curve is None or not curve.log or result.best_loss > 0):
-        label = f"best, {numbers.number(result.best_loss)}"
-        at = result.best_step if result.means is None else result.means.middles[result.means.best]
-        ax.plot([at], [result.best_loss], "o", color=ACCENT, label=label)
+        at, best, color = float(result.best_step), result.best_loss, ACCENT
+        if other is not None:
+            at, best, color = *(float(one[np.argmin(other[1])]) for one in other), SECOND
+        elif result.means is not None:
+            at = result.means.middles[result.means.best]
+        ax.plot([at], [best], "o", color=color, label=f"best, {numbers.number(best)}")
     ax.set_ylabel(name, **_AS_WRITTEN)
     _legend(ax)
     for panel, (tracked, values) in zip(panels, result.tracked.items(), strict=True):
@@ -107,38 +124,18 @@ def plot_minimum(result: MinimizeResult, ax: Any = None) -> Any:
     return ax
 
 
-def _with_panels(ax: Any, count: int) -> tuple[Any, list[Any]]:
-    """Return axes for the loss, and as many below, with the same steps."""
-    if ax is None:
-        ax = _axes(None)
-        if not count:
-            return ax, []
-        figure = ax.figure
-        wide, high = figure.get_size_inches()
-        figure.set_size_inches(wide, high + _PANEL_INCHES * count)
-        ax.remove()
-        shares = [high, *[_PANEL_INCHES] * count]
-        ax, *panels = figure.subplots(1 + count, sharex=True, height_ratios=shares)
-    else:
-        ax = _axes(ax)
-        if not count:
-            return ax, []
-        from mpl_toolkits.axes_grid1 import make_axes_locatable
-
-        divider = make_axes_locatable(ax)
-        share = f"{60 / count:g}%"
-        panels = [divider.append_axes("bottom", size=share, pad=0.1, sharex=ax) for _ in range(count)]
-    for upper in (ax, *panels[:-1]):
-        upper.tick_params(labelbottom=False)
-    return ax, panels
-
-
 def _tracked(ax: Any, result: MinimizeResult, name: str, values: Any) -> None:
-    """Draw a tracked scalar over the steps, over data through its means."""
+    """Draw a tracked scalar over the steps, over data through its means, and beside it the validation's."""
     means = line_of(result.drawn_means, name)
-    line = means[:2] if means is not None else (result.tracked_steps[name], values)
-    curve = loss_curve(name, *line, POINTS)
-    ax.plot(*((curve.x, curve.y) if curve is not None else line), color=ACCENT)
+    x, y = means[:2] if means is not None else (result.tracked_steps[name], values)
+    epochs = result.epochs
+    other = (epochs.steps, epochs.val_tracked[name]) if epochs and name in epochs.val_tracked else None
+    curve = loss_curve(name, x, y, POINTS, None, other)
+    if curve is not None:
+        x, y = curve.x, curve.y
+    ax.plot(x, y, color=ACCENT)
+    if other is not None:
+        ax.plot(*other, color=SECOND)
     if curve is not None and curve.log:
         ax.set_yscale("log")
     ax.set_ylabel(shown_name(name), **_AS_WRITTEN)
@@ -151,14 +148,14 @@ def plot_gradients(report: GradReport, ax: Any = None) -> Any:
     """
     matrices = [hessian for hessian in report.hessians if hessian.matrix is not None]
     if matrices:
-        ax = _axes(ax)
+        (ax,) = _axes(ax)
         _matrix(ax, matrices[0])
     elif report.rows and all(map(_is_curve, report.rows)):
-        ax = _axes(ax)
+        (ax,) = _axes(ax)
         _curves(ax, report.rows)
     else:
         bars = _folded(_bars(report))
-        ax = _axes(ax, len(bars))
+        (ax,) = _axes(ax, len(bars))
         _norms(ax, bars)
     return ax
 
@@ -273,7 +270,7 @@ def _matrix(ax: Any, hessian: Hessian) -> None:
     assert matrix is not None
     finite = matrix[np.isfinite(matrix)]
     scale = float(np.abs(finite).max(initial=0.0)) or 1.0
-    colours = LinearSegmentedColormap.from_list("signs", [OPPOSITE, "white", ACCENT])
+    colours = LinearSegmentedColormap.from_list("signs", [SECOND, "white", ACCENT])
     image = ax.imshow(matrix, cmap=colours, vmin=-scale, vmax=scale)
     ax.figure.colorbar(image, ax=ax)
     sizes = [int(np.prod(shape, dtype=np.int64)) for shape in hessian.shapes]

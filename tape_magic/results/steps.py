@@ -61,6 +61,12 @@ class Step:
         are NaN meanwhile.
     means
         The means that a picture's line goes through; ``None`` without data, and where an epoch is one batch.
+    validation
+        The steps and the losses of the validations so far; ``None`` without a validation.
+    validated
+        What was tracked in the last validation, by its name.
+    validating
+        Whether the run is within a validation.
     more_variables
         The number of variables besides those that `variables` and `layers` tell of.
     read_history, read_variables, read_layers
@@ -80,6 +86,9 @@ class Step:
     tracked: Mapping[str, float] = field(default_factory=dict, compare=False, repr=False)
     compiling: str = ""
     means: Epochs | None = field(default=None, compare=False, repr=False)
+    validation: tuple[_Array, _Array] | None = field(default=None, compare=False, repr=False)
+    validated: Mapping[str, float] = field(default_factory=dict, compare=False, repr=False)
+    validating: bool = False
     more_variables: int = field(default=0, compare=False, repr=False)
     read_history: Callable[[], tuple[_Array, _Array]] = field(default=_no_history, compare=False, repr=False)
     read_variables: Callable[[], Mapping[str, _Array]] = field(default=_nothing, compare=False, repr=False)

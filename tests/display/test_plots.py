@@ -89,18 +89,18 @@ def test_panels_and_the_legend_cover_no_curve(given: bool, count: int, pyplot: A
 def test_the_colours_are_those_of_the_reports(shell: Notebook) -> None:
     from matplotlib.colors import to_hex
 
-    from tape_magic.display.content.document import ACCENT, OPPOSITE
+    from tape_magic.display.content.document import ACCENT, SECOND
 
     (line,) = minimum([2.0, 1.0], {}).plot().get_lines()
     assert to_hex(line.get_color()) == ACCENT
     shell.ok(SETUP)
     shell.ok("%%grad dy/dx, d2y/dx2 -q\ny = tf.nn.sigmoid(x)")
     lines = shell.ns["grads"].plot().get_lines()
-    assert [to_hex(line.get_color()) for line in lines] == [ACCENT, OPPOSITE]
+    assert [to_hex(line.get_color()) for line in lines] == [ACCENT, SECOND]
     matrix = Hessian("y", ("p",), ((2,),), {("p", "p"): np.array([[1.0, 0.0], [0.0, -1.0]])}, (np.zeros(2),))
     image = gradients(hessians=(matrix,)).plot().get_images()[0]
     colours = [to_hex(image.cmap(image.norm(value))) for value in (1.0, 0.0, -1.0)]
-    assert [colours[0], colours[2]] == [ACCENT, OPPOSITE]
+    assert [colours[0], colours[2]] == [ACCENT, SECOND]
     assert min(image.cmap(image.norm(0.0))[:3]) > 0.98
 
 

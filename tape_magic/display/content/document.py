@@ -80,6 +80,8 @@ class Field:
         Counts of a histogram, drawn in place of the text.
     line
         Heights of a small curve, drawn in place of the text.
+    second
+        Whether that curve is in the second colour.
     matrix
         Numbers in rows, in place of the text.
     sentences
@@ -96,6 +98,7 @@ class Field:
     behind: float | None = None
     strip: tuple[int, ...] = ()
     line: tuple[float, ...] = ()
+    second: bool = False
     matrix: tuple[tuple[str, ...], ...] = ()
     sentences: tuple[Sentence, ...] = ()
     wide: bool = False
@@ -165,6 +168,8 @@ class Curve:
         The place of a vertical line across the curve, and its label.
     words
         The curve in words, where its ends do not tell.
+    other, other_name
+        The coordinates and the heights of a second curve on the same axes, and its name; else empty.
     """
 
     x: tuple[float, ...]
@@ -180,6 +185,8 @@ class Curve:
     ticks: tuple[tuple[float, str], ...] = ()
     mark: tuple[float, str] | None = None
     words: str = ""
+    other: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
+    other_name: str = ""
 
 
 @dataclass(frozen=True)
@@ -241,8 +248,8 @@ class Document:
 
 
 ACCENT = "#3b82c4"
-OPPOSITE = "#d97b29"
-"""The colour of the other sign, which differs from the accent for every kind of colour vision."""
+SECOND = "#d97b29"
+"""The colour of a second curve, which differs from the accent for every kind of colour vision."""
 
 GREY = "#757a83"
 FAINT = "rgba(138,143,152,0.14)"

@@ -14,7 +14,11 @@ from tape_magic.display.content.document import Band, Curve, HeatMap, Span
 CURVE_POINTS = 300
 
 
+VALIDATION = "validation"
+"""The name of the second curve of a run."""
+
 _Array = np.ndarray[Any, Any]
+_NONE: _Array = np.zeros(0)
 
 
 def loss_curve(
@@ -23,6 +27,7 @@ def loss_curve(
     history: _Array,
     points: int,
     means: tuple[_Array, _Array, str] | None = None,
+    other: tuple[_Array, _Array] | None = None,
     *,
     to_zero: bool = False,
 ) -> Curve | None:
@@ -30,23 +35,27 @@ def loss_curve(
 
     With steps, values and a name of `means`, the curve goes through these, and the losses are pale behind it.
     With `to_zero`, the curve ends where the loss is exactly 0 from some step on, and its axis says so.
+    With steps and values of an `other` curve, such as the validation, that is beside it.
     """
     reached = _up_to_zero(history) if to_zero and means is None else len(history)
     ended = reached < len(history)
     steps, history = steps[:reached], history[:reached]
     x, y = decimate(steps.astype(float), history, points)
-    if len(y) < 3 or y.min() == y.max():
+    x2, y2 = (_NONE, _NONE) if other is None else decimate(other[0].astype(float), other[1], points)
+    every = np.concatenate([y, y2])
+    if len(y) < 3 or every.min() == every.max():
         return None
     # A logarithmic axis leaves the 0 out.
-    positive = y[y > 0]
-    log = bool((y >= 0).all() and positive.size > y.size / 2 and positive.max() / positive.min() >= _DECADES)
+    positive = every[every > 0]
+    most = (every >= 0).all() and positive.size > every.size / 2
+    log = bool(most and positive.max() / positive.min() >= _DECADES)
     first, last, pale, of = history[0], history[-1], _NO_BAND, ""
     if means is not None and (np.isfinite(means[1]) & ((means[1] > 0) | (not log))).any():
         pale = band(steps.astype(float), history, positive=log)
         x, y = decimate(*means[:2], points)
         first, last, of = y[0], y[-1], means[2]
     if log:
-        x, y = x[y > 0], y[y > 0]
+        x, y, x2, y2 = x[y > 0], y[y > 0], x2[y2 > 0], y2[y2 > 0]
     return Curve(
         tuple(x.tolist()),
         tuple(y.tolist()),
@@ -58,6 +67,8 @@ def loss_curve(
         int(steps[-1]),
         pale,
         of,
+        other=(tuple(x2.tolist()), tuple(y2.tolist())),
+        other_name=VALIDATION if len(y2) else "",
     )
 
 

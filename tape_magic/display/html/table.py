@@ -6,7 +6,16 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 
 from tape_magic.display.content import document
-from tape_magic.display.content.document import Column, Field, Sentence, Table, Tone, plain_text
+from tape_magic.display.content.document import (
+    ACCENT,
+    SECOND,
+    Column,
+    Field,
+    Sentence,
+    Table,
+    Tone,
+    plain_text,
+)
 from tape_magic.display.content.width import width
 from tape_magic.display.html.style import (
     BREAK,
@@ -236,7 +245,7 @@ def _content(field: Field, crowded: bool) -> str:
     if field.strip:
         return svg.strip(field.strip)
     if field.line:
-        return svg.line(field.line)
+        return svg.line(field.line, SECOND if field.second else ACCENT)
     if field.bar is not None:
         return svg.bar(field.bar, behind=field.behind)
     if field.matrix:

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from tape_magic.display.content import numbers
-from tape_magic.display.content.document import ACCENT, GREY, OPPOSITE, HeatMap, Span
+from tape_magic.display.content.document import ACCENT, GREY, HeatMap, Span
 from tape_magic.display.content.width import one_line, width
 from tape_magic.display.pictures.png import Colour, png
 from tape_magic.display.pictures.svg import (
     LETTER,
     LINE,
+    OPPOSITE,
     PICTURE,
     drawing,
     hairlines,

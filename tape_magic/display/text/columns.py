@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -18,13 +19,13 @@ _NAME, _SHORT, _LEAST = 24, 12, 8
 """The width to which names are narrowed first, and at last, and the least width of any column."""
 
 
-def blocks(values: Sequence[float]) -> str:
-    """Return heights as block characters, scaled from the least to the greatest.
+def blocks(values: Sequence[float], beside: Sequence[float] = ()) -> str:
+    """Return heights as block characters, scaled from the least to the greatest, those `beside` counted.
 
     >>> blocks([0, 1, 2])
     '▁▅█'
     """
-    low, high = min(values), max(values)
+    low, high = min(*values, *beside, math.inf), max(*values, *beside, -math.inf)
     # Halves, since the distance between -1.7e308 and 1.7e308 is infinite.
     height = high / 2 - low / 2
     shares = [(value / 2 - low / 2) / height if height else 0.0 for value in values]

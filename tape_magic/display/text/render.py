@@ -11,7 +11,7 @@ from typing import Any
 from tape_magic.display.content import numbers
 from tape_magic.display.content.document import Curve, Document, HeatMap, Line, Table, Verdict, plain_text
 from tape_magic.display.content.reduction import THEN_ZERO
-from tape_magic.display.content.width import one_line, width, wrap
+from tape_magic.display.content.width import one_line, pad, width, wrap
 from tape_magic.display.text.columns import Layout, blocks, join_cells
 from tape_magic.display.text.heat import heat_lines
 
@@ -75,20 +75,40 @@ def _line(line: Line, columns: int) -> str:
 
 
 def _curve(curve: Curve, columns: int) -> str:
-    """Return a curve as a line of block characters between its start and its end."""
-    heights = [math.log10(value) for value in curve.y] if curve.log else list(curve.y)
-    start, end = numbers.pair(curve.first, curve.last)
+    """Return a curve as a line of block characters between its start and its end; two below each other."""
+    own, other = ([math.log10(y) if curve.log else y for y in ys] for ys in (curve.y, curve.other[1]))
     scale = f" from step {numbers.count(curve.steps)} on" if curve.unit == THEN_ZERO else ""
     if curve.log:
         scale += " (logarithmic)" if columns >= WIDTH or not scale else " (log)"
-    room = columns - width(f"{start}  {end}{scale}")
-    size = min(_CURVE, max(room, _SHORTEST), len(heights))
-    picked = [heights[round(i * (len(heights) - 1) / max(size - 1, 1))] for i in range(size)]
-    drawn = f"{start} {blocks(picked)} {end}{scale}"
-    if curve.mark is None:
-        return drawn
-    at, text = curve.mark
-    return f"{drawn}\n{' ' * (width(start) + 1 + round(at / (curve.steps or 1) * (size - 1)))}▲ {text}"
+    ends = [numbers.pair(curve.first, curve.last)]
+    if curve.other_name:
+        ends.append(numbers.pair(curve.other[1][0], curve.other[1][-1]))
+    names = ["training", curve.other_name] if curve.other_name else [""]
+    taken = max(
+        width(f"{name}  {start}  {end}{scale}") for name, (start, end) in zip(names, ends, strict=True)
+    )
+    size = min(_CURVE, max(columns - taken, _SHORTEST))
+    drawn = [blocks(_picked(own, size), other)]
+    if not curve.other_name:
+        (start, end), (line,) = ends[0], drawn
+        if curve.mark is None:
+            return f"{start} {line} {end}{scale}"
+        at, text = curve.mark
+        place = width(start) + 1 + round(at / (curve.steps or 1) * (width(line) - 1))
+        return f"{start} {line} {end}{scale}\n{' ' * place}▲ {text}"
+    drawn.append(blocks(_picked(other, size), own))
+    rows = [(name, start, line, end) for name, (start, end), line in zip(names, ends, drawn, strict=True)]
+    wide = [max(map(width, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        f"{pad(name, wide[0])}  {pad(start, wide[1], right=True)} {pad(line, wide[2])} {end}{scale}"
+        for name, start, line, end in rows
+    )
+
+
+def _picked(heights: Sequence[float], most: int) -> Sequence[float]:
+    """Return at most so many of some heights, at equal distances."""
+    size = min(most, len(heights))
+    return [heights[round(i * (len(heights) - 1) / max(size - 1, 1))] for i in range(size)]
 
 
 def _heat_map(heat: HeatMap, columns: int) -> str:

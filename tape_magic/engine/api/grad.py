@@ -14,6 +14,7 @@ from tape_magic.engine.internals.loading import load_tensorflow
 from tape_magic.engine.internals.log_level import quiet_log
 from tape_magic.engine.program.function import FunctionProgram, as_sources
 from tape_magic.engine.program.program import Namespace, Program
+from tape_magic.engine.program.training import trained
 from tape_magic.engine.values.sizes import LIMIT
 from tape_magic.errors import LineError
 from tape_magic.notation import Kind
@@ -174,7 +175,7 @@ def grad_program(
     """
     checked_request = Request(**request)
     load_tensorflow()
-    with quiet_log():
+    with quiet_log(), trained(program, namespace):
         parts = ArrayParts(program, namespace, checked_request)
         if not check:
             return parts.of(differentiate(program, namespace, parts.request))

@@ -17,9 +17,15 @@ from tape_magic.engine.minimization.refusals import named_nothing
 from tape_magic.engine.minimization.reuse import LoopCache, cache_of
 from tape_magic.engine.minimization.scipy_methods import find
 from tape_magic.engine.minimization.scipy_solver.run import ScipyRun
-from tape_magic.engine.minimization.settings import DEFAULT_OPTIMIZER, FIND, Settings
+from tape_magic.engine.minimization.settings import DEFAULT_OPTIMIZER, FIND, Settings, ValidationData
 from tape_magic.engine.process.interrupts import deferred_interrupt
-from tape_magic.engine.program.function import FunctionProgram, as_sources, batch_names
+from tape_magic.engine.program.function import (
+    TRAINING_PARAMETER,
+    FunctionProgram,
+    as_sources,
+    batch_names,
+    takes_training,
+)
 from tape_magic.engine.program.program import Namespace, Program
 from tape_magic.engine.values.reach import reachable
 from tape_magic.engine.values.tensors import is_module, is_variable, tf_variable
@@ -62,6 +68,7 @@ def minimize(
     data: Any = None,
     batch: int | None = None,
     epochs: int | None = None,
+    val: Any = None,
     resume: bool = False,
     checkpoint: str | None = None,
     log: str | None = None,
@@ -103,7 +110,8 @@ def minimize(
         The largest Euclidean norm of all gradients together; they are scaled down to it before each step.
     tol, patience
         Stop when the largest loss of the last `patience` steps (10) exceeds the smallest by at most
-        tol·max(1, \|loss\|).
+        tol·max(1, \|loss\|). With `val`, `patience` is instead the number of epochs without a lower
+        validation loss after which the run ends.
     gtol
         Stop when the Euclidean norm of all gradients together is at most this.
     target
@@ -118,13 +126,17 @@ def minimize(
         ``{"x": (0.0, None)}``; numbers, or arrays of the variable's shape.
     keep
         Leave the variables at the ``"last"`` step, or at the lowest loss, ``"best"``; over data, that is the
-        end of the epoch with the lowest mean. Without it, at the last step, and after a divergence at the
-        lowest loss.
+        end of the epoch with the lowest mean, or with the lowest validation loss. Without it, at the last
+        step, and after a divergence at the lowest loss.
     data
         A ``tf.data.Dataset``, a Keras ``PyDataset``, a tuple of arrays, or an iterable that gives its batches
         each time. At each step, the function takes the parts of the next batch after the variables.
     batch, epochs
         The rows in a batch of arrays (32), and the passes over the data: 1, or as many as `steps` need.
+    val
+        Data of the same kinds, shapes and dtypes as `data`. At the end of each epoch, the loss and what is
+        tracked are computed over all of them, each batch weighed by its rows, and nothing is changed by that.
+        A parameter ``training`` of the function is then ``False``, and ``True`` in steps.
     checkpoint
         A folder to save the run in, at most every 30 s and at the end.
     resume
@@ -167,7 +179,8 @@ def minimize(
     load_tensorflow()
     given = {} if variables is None else as_sources(variables)
     names = batch_names(loss_fn, given) if data is not None else ()
-    program = FunctionProgram(loss_fn, {**given, **dict.fromkeys(names)})
+    training = TRAINING_PARAMETER if takes_training(loss_fn, given) else ""
+    program = FunctionProgram(loss_fn, {**given, **dict.fromkeys(names)}, (training,) if training else ())
     over = tuple(given) if variables is not None else None
     settings = Settings(
         optimizer=optimizer,
@@ -192,6 +205,8 @@ def minimize(
         names=names,
         batch=batch,
         epochs=epochs,
+        val=None if val is None else ValidationData(val, names),
+        training=training,
     )
     name, cache = "loss" if track else None, _cache_for(program, given)
     done = minimize_program(program, dict(given), name, over, settings, on_progress, cache)

@@ -83,8 +83,7 @@ class ExperimentLog:
         if self._writer is None:
             return
         self._follow_series()
-        if self._log.means is not None:
-            self._follow_epochs(self._log.means.read()[0])
+        self._follow_epochs(self._log.epochs)
         for at, each in norms.items():
             if at >= self._norms_due:
                 self._norms_due = at + 1
@@ -117,12 +116,15 @@ class ExperimentLog:
         self._due[place] = int(steps[-1]) + 1
         return steps[first].tolist(), values[first].tolist()
 
-    def _follow_epochs(self, epochs: Epochs) -> None:
-        if not epochs.whole or not len(epochs):
+    def _follow_epochs(self, epochs: Epochs | None) -> None:
+        if epochs is None or not epochs.whole or not len(epochs):
             return
+        found = () if epochs.val_loss is None else (epochs.val_loss, *epochs.val_tracked.values())
         for place in np.flatnonzero(epochs.steps > self._epochs):
             named = zip(self._names, (epochs.loss, *epochs.tracked.values()), strict=True)
             scalars = {f"epoch_{name}": float(values[place]) for name, values in named}
+            validated = zip(self._names, found, strict=bool(found))
+            scalars |= {f"epoch_val_{name}": float(values[place]) for name, values in validated}
             self._write(scalars, int(epochs.steps[place]))
         self._epochs = max(self._epochs, int(epochs.steps[-1]))
 
@@ -135,8 +137,7 @@ class ExperimentLog:
         if step > self._told:
             named = zip(self._names, log.series, strict=True)
             self._write({name: float(one.values[-1]) for name, one in named if len(one)}, step)
-        if log.means is not None:
-            self._follow_epochs(log.means.read()[0])
+        self._follow_epochs(log.epochs)
         if (lost := log.divergence) is not None and not math.isfinite(lost.loss):
             self._write({self._names[0]: lost.loss}, lost.step)
         note = self._writer.note

@@ -256,6 +256,7 @@ def fingerprint_of_run(
             (_of_optimizer(settings, prints), prints.of(settings.lr), settings.seed is not None),
             (prints.of_root(settings.schedule), settings.clip),
             (settings.engine == "graph", settings.keep, settings.track, Rules.of(settings)),
+            (settings.val is None, settings.training),
             prints.of(dict(settings.bounds)),
             (settings.names, settings.pattern),
             prints.of(dict(settings.sources)),

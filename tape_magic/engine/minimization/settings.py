@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from numbers import Integral
 from typing import Any
 
+from tape_magic.engine.program.training import TRAINING
 from tape_magic.errors import ArgumentError, closest, shorten
 
 ENGINES = ("auto", "xla", "graph", "eager")
@@ -122,6 +123,26 @@ def _ranged(check: Check, default: Any = None, called: str = "") -> Any:
     return field(default=default, metadata={"check": check, "called": called})
 
 
+@dataclass(frozen=True, eq=False)
+class ValidationData:
+    """The data of a validation.
+
+    Attributes
+    ----------
+    data
+        Of the same kinds as those of a run.
+    names, pattern
+        The names that the parts of a batch are bound to, as in :class:`Settings`.
+    label
+        What messages call the data.
+    """
+
+    data: Any
+    names: tuple[str, ...]
+    pattern: tuple[Any, ...] = ()
+    label: str = "the validation data"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """How to minimise: each range is written here, and checked here only.
@@ -140,6 +161,10 @@ class Settings:
         The objects that expressions among the sources gave, by the text of each.
     label
         The name of the data in messages.
+    val
+        The data of the validation at the end of each epoch; ``None`` for none.
+    training
+        The name that is true in steps and false in a validation; empty where the program cannot have one.
     remarks
         Sentences for the report.
     verdict
@@ -180,6 +205,8 @@ class Settings:
     pattern: tuple[Any, ...] = ()
     sources: Mapping[str, Any] = field(default_factory=dict)
     label: str = "the data"
+    val: ValidationData | None = None
+    training: str = TRAINING
     batch: int | None = _ranged(_whole(1))
     epochs: int | None = _ranged(_whole(1))
     remarks: tuple[str, ...] = ()
@@ -195,10 +222,14 @@ class Settings:
             if "check" in one.metadata and isinstance(value, Integral):
                 # NumPy's integers would take their dtypes to TensorFlow, and overflow where Python's do not.
                 object.__setattr__(self, one.name, int(value))
-        if self.patience is not None and self.tol is None:
+        if self.patience is not None and self.tol is None and self.val is None:
             raise ArgumentError(
-                "patience", "says over how many steps tol looks; give a tol as well, such as 1e-6."
+                "patience",
+                "says over how many steps tol looks, and with val, how many epochs go by without a better "
+                "one; give a tol as well, such as 1e-6, or val.",
             )
+        if self.data is None and self.val is not None:
+            raise ArgumentError("val", 'goes with data; on the line, --for "xb, yb in train".')
         if self.data is None and (self.batch is not None or self.epochs is not None):
             given = "batch" if self.batch is not None else "epochs"
             raise ArgumentError(given, 'goes with data; on the line, --for "xb, yb in train".')
@@ -209,6 +240,11 @@ class Settings:
         if self.steps is None and self.data is None and self.time is None:
             return SETTLED_STEPS if self.unbounded else STEPS
         return self.steps
+
+    @property
+    def keeps_best_step(self) -> bool:
+        """Whether the steps themselves keep the best values; with a validation, its epochs do."""
+        return self.keep == "best" and self.val is None
 
     @property
     def unbounded(self) -> bool:

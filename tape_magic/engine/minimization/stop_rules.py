@@ -72,8 +72,8 @@ class Rules:
         every = LOGGED_EVERY if settings.log is not None else 0
         if settings.unbounded and not searches:
             return cls(tol=SETTLED_TOL, patience=SETTLED_PATIENCE, natural=True, norms_every=every)
-        patience = settings.patience or PATIENCE
-        return cls(settings.target, settings.gtol, settings.tol, patience, norms_every=every)
+        steps = settings.patience if settings.val is None else None  # else it counts epochs
+        return cls(settings.target, settings.gtol, settings.tol, steps or PATIENCE, norms_every=every)
 
     def memory(self, dtype: Any, gradients: int) -> tuple[Any, ...]:
         """Return what the rules remember at the start: the last losses, and the last norms with their step.

@@ -42,9 +42,8 @@ class DataOption:
     data: str
 
 
-def _data(word: str) -> DataOption:
+def _data(word: str, example: str = '--for takes "xb, yb in train"') -> DataOption:
     """Read ``xb, yb in train``. Raises :class:`LineError` for anything else."""
-    example = '--for takes "xb, yb in train"'
     try:
         with unwarned():
             (loop,) = ast.parse(f"for {word}: pass").body
@@ -65,6 +64,11 @@ def _data(word: str) -> DataOption:
     pattern = nested(loop.target)
     pattern = pattern if isinstance(pattern, tuple) else (pattern,)
     return DataOption(tuple(names), pattern, ast.unparse(loop.iter))
+
+
+def _validation(word: str) -> DataOption:
+    """Read ``xb, yb in valid``. Raises :class:`LineError` for anything else."""
+    return _data(word, '--val takes "xb, yb in valid"')
 
 
 def _source(word: str) -> str:
@@ -143,7 +147,7 @@ class MinimizeOptions:
         Whether nothing is shown.
     arguments
         The arguments of :class:`~tape_magic.engine.minimization.settings.Settings` that the line gives; those
-        that are expressions, `optimizer`, `data` and `bounds`, as the line spells them.
+        that are expressions, `optimizer`, `data`, `val` and `bounds`, as the line spells them.
     """
 
     loss: tuple[str, ...] = ()
@@ -160,8 +164,18 @@ class MinimizeOptions:
         if self.over is not None:
             each = [name for word in self.over for name in _listed(word)]
             object.__setattr__(self, "over", tuple(each))
+        self._check_names()
         if not any(isinstance(value, Expression) for value in self.arguments.values()):
             Settings(**self.arguments)  # refuses what is out of its range before anything runs
+
+    def _check_names(self) -> None:
+        """Raise :class:`LineError` where the names of ``--val`` are not those of ``--for``."""
+        data, val = self.arguments.get("data"), self.arguments.get("val")
+        if data is not None and val is not None and set(data.names) != set(val.names):
+            raise LineError(
+                f"--val names {', '.join(val.names)}, and --for names {', '.join(data.names)}: "
+                "give the same names."
+            )
 
     @property
     def loss_name(self) -> str | None:
@@ -248,7 +262,7 @@ MINIMIZE = Magic(
         Option(
             "patience",
             ("--patience",),
-            "number of steps that --tol looks back over (10)",
+            "steps that --tol looks back over (10); with --val, epochs without a better one that end the run",
             "N",
             int,
             evaluated=True,
@@ -262,6 +276,13 @@ MINIMIZE = Magic(
             _data,
             names=Completed.FOR,
             phrase=True,
+        ),
+        Option(
+            "val",
+            ("--val",),
+            'validate at the end of each epoch, over all of the data: "xb, yb in valid"',
+            "FOR",
+            _validation,
         ),
         Option(
             "batch", ("--batch",), "rows of a batch, where the data are arrays (32)", "N", int, evaluated=True
@@ -288,7 +309,8 @@ MINIMIZE = Magic(
         Option(
             "keep",
             ("--keep",),
-            "leave the variables at the last step or at the lowest loss: last or best (last; diverged: best)",
+            "leave the variables at the last step or at the lowest loss, with --val that of the validation: "
+            "last or best (last; diverged: best)",
             "WHICH",
             choices=KEEP,
         ),

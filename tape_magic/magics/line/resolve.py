@@ -8,7 +8,7 @@ import importlib
 from collections.abc import Iterator
 from typing import Any
 
-from tape_magic.engine.minimization.settings import DEFAULT_OPTIMIZER, Settings
+from tape_magic.engine.minimization.settings import DEFAULT_OPTIMIZER, Settings, ValidationData
 from tape_magic.errors import LineError, closest, describe_error, shorten
 from tape_magic.magics.line.grad import GradOptions
 from tape_magic.magics.line.minimize import MINIMIZE, DataOption, MinimizeOptions
@@ -29,6 +29,8 @@ def minimize_settings(shell: Any, options: MinimizeOptions, remarks: tuple[str, 
     arguments |= {"optimizer": _optimizer(shell, text), "made_here": not text.isidentifier()}
     if "data" in arguments:
         arguments |= _data(shell, arguments["data"])
+    if "val" in arguments:
+        arguments["val"] = ValidationData(**_data(shell, arguments["val"], "--val"))
     arguments["bounds"] = {
         name: tuple(
             _evaluate(shell, text, f"--bounds {name}={low}:{high}") if text else None for text in (low, high)
@@ -56,9 +58,9 @@ def _value(shell: Any, name: str, given: Expression) -> Any:
     return int(value) if whole else value
 
 
-def _data(shell: Any, option: DataOption) -> dict[str, Any]:
+def _data(shell: Any, option: DataOption, flag: str = "--for") -> dict[str, Any]:
     """Return the data of ``--for`` as arguments. Raises :class:`LineError` where there are none."""
-    text, written = option.data, f"--for {', '.join(option.names)} in {option.data}"
+    text, written = option.data, f"{flag} {', '.join(option.names)} in {option.data}"
 
     def anew() -> Any:
         return _evaluate(shell, text, written)
@@ -66,7 +68,8 @@ def _data(shell: Any, option: DataOption) -> dict[str, Any]:
     data = anew()
     if data is None:
         raise LineError(
-            f"--for: {shorten(text)} is None, and no data; a function that makes the data has to return them."
+            f"{flag}: {shorten(text)} is None, and no data; "
+            "a function that makes the data has to return them."
         )
     calls = any(isinstance(node, ast.Call) for node in ast.walk(ast.parse(text, mode="eval")))
     nested = any(isinstance(part, tuple) for part in option.pattern)

@@ -48,6 +48,8 @@ class SavedRun:
         The names of the tracked scalars.
     means
         The sums of :class:`~tape_magic.engine.minimization.running_means.RunningMeans`; empty without data.
+    validation
+        As :attr:`~tape_magic.engine.minimization.validation_log.ValidationLog.arrays` has it.
     """
 
     step: int
@@ -58,6 +60,7 @@ class SavedRun:
     starts: Arrays
     tracked: tuple[str, ...] = ()
     means: Arrays = ()
+    validation: Arrays = ()
 
 
 class Checkpoints:
@@ -202,7 +205,7 @@ class Checkpoints:
         self._step, self.trouble = saved.step, ""
 
 
-_LISTS = ("memory", "best", "series", "starts", "means")
+_LISTS = ("memory", "best", "series", "starts", "means", "validation")
 
 
 def _packed(saved: SavedRun, described: Mapping[str, Any]) -> bytes:

@@ -111,6 +111,8 @@ class CompiledProgram:
         for other loops.
     begun
         The loops that are still being compiled.
+    validations
+        The passes over the data of a validation, by engine.
     lifted
         The variables that stand for floats and arrays, in the order in which they were made.
     pipelines
@@ -122,6 +124,7 @@ class CompiledProgram:
     fresh: Sequence[Any] = ()
     loops: dict[tuple[str, int], CompiledLoop] = field(default_factory=dict)
     begun: dict[tuple[str, int], tuple[CompiledLoop, BackgroundCompile]] = field(default_factory=dict)
+    validations: dict[str, Any] = field(default_factory=dict)
     lifted: Sequence[Any] = ()
     pipelines: Pipelines = field(default_factory=Pipelines)
 

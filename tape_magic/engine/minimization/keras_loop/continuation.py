@@ -85,6 +85,7 @@ def saved_run(position: Position, problem: Problem, log: RunLog, seed: int) -> S
         problem.start_values,
         problem.settings.track,
         [] if log.means is None else log.means.arrays,
+        [] if log.validation is None else log.validation.arrays,
     )
 
 

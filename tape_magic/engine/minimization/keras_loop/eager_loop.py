@@ -81,6 +81,7 @@ class EagerLoop:
     def begin(self, step: int = 0) -> Position:
         """Begin a run at a step, with the first evaluation."""
         self._applied = self._began = step
+        self._has_batch = self._cursor is None or not self._cursor.over
         assert self._evaluated is not None
         dtype = self._evaluated.loss.dtype
         best: tuple[Any, ...] = ()
@@ -246,7 +247,7 @@ class EagerLoop:
     def _take_batch(self) -> None:
         if self._cursor is not None:
             self._program.bind(self._cursor.named(self._cursor.take()))
-        self._has_batch = True
+        self._has_batch = self._cursor is None or not self._cursor.over
 
     def _bind_batch_before(self) -> None:
         if self._cursor is not None and self._cursor.before is not None:

@@ -85,7 +85,7 @@ class LoopBuilder:
     ) -> None:
         self._problem, self._continuation = problem, continuation
         self._cursor, self._limit, made = cursor, limit, continuation.made
-        keeps = problem.settings.keep == "best"
+        keeps = problem.settings.keeps_best_step
         self._by_epoch = keeps and cursor is not None and cursor.feed.steps_per_epoch != 1
         self.made = made if made and made.takes(self._inputs, by_epoch=self._by_epoch) else None
         self.reused = self.made is not None
@@ -340,7 +340,7 @@ def build_loop_options(
     lower, upper = zip(*(problem.limits.get(id(leaf.value), (None, None)) for leaf in connected), strict=True)
     return LoopOptions(
         Rules.of(problem.settings, searches=bool(method_name(optimizer))),
-        problem.settings.keep == "best",
+        problem.settings.keeps_best_step,
         by_epoch,
         lower,
         upper,

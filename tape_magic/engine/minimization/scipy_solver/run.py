@@ -13,6 +13,7 @@ from tape_magic.engine.minimization.experiment_log import ExperimentLog, experim
 from tape_magic.engine.minimization.log import Minimized, RunLog
 from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.minimization.reuse import LoopCache
+from tape_magic.engine.minimization.run_result import result_of
 from tape_magic.engine.minimization.scipy_methods import Method, check_settings
 from tape_magic.engine.minimization.scipy_solver.evaluations import Evaluations, at_rest
 from tape_magic.engine.minimization.scipy_solver.findings import findings_of
@@ -112,7 +113,9 @@ class ScipyRun:
             problem.notes.append(f"{self._method.name}: {in_words(outcome.message)}")
         problem.notes += self._experiment.end()
         gradient = outcome.point.gradient
-        result = self._log.result(
+        result = result_of(
+            self._log,
+            self._problem,
             self._method,
             {} if gradient is None else evaluations.norms(gradient),
             engine=evaluations.engine,
