@@ -67,8 +67,10 @@ def _axes(ax: Any, bars: int = 0, panels: int = 0) -> list[Any]:
         shares = [high, *[_PANEL_INCHES] * panels]
         axes = list(figure.subplots(1 + panels, sharex=True, height_ratios=shares, squeeze=False)[:, 0])
     else:
-        divider, share = make_axes_locatable(ax) if panels else None, f"{60 / max(panels, 1):g}%"
-        axes = [ax, *(divider.append_axes("bottom", share, pad=0.1, sharex=ax) for _ in range(panels))]
+        axes = [ax]
+        if panels:
+            divider, share = make_axes_locatable(ax), f"{60 / panels:g}%"
+            axes += [divider.append_axes("bottom", share, pad=0.1, sharex=ax) for _ in range(panels)]
     for upper in axes[:-1]:
         upper.tick_params(labelbottom=False)
     return axes
