@@ -2,8 +2,8 @@
 
     python -m docs.pictures [NAME ...]
 
-Needs the extra test, Chromium and Pillow. The pictures of GPUs are not among them: these GPUs are stubs, with
-figures made by hand.
+Needs the extra test, Chromium and Pillow. Of the pictures of GPUs, which are stubs, the table and the watch
+are not among them.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ SCALE = 1.5
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture: the cells before it, and the cell that it shows."""
+    """A picture: the cells before it, and the cell that it shows, or only the output of that."""
 
     before: str
     cell: str
+    bare: bool = False
 
 
 LOAD = "%load_ext tape_magic\nimport numpy as np\nimport tensorflow as tf\n"
@@ -45,6 +46,23 @@ for n in range(4):
 model = keras.Model(start, keras.layers.Dense(1, name="output")(h))
 inputs = tf.random.normal([64, 32])
 """
+DOCTOR = """from tape_magic.results.doctor import DoctorReport, Examined, Link, LinkState
+ok, missing, untried = LinkState.OK, LinkState.MISSING, LinkState.UNTRIED
+found = ["cudart.so.12", "cublas.so.12", "cublasLt.so.12", "cufft.so.11", "cusolver.so.11", "cusparse.so.12"]
+parts = [(f"lib{name}", ok, f"/tmp/cuda/lib/lib{name}") for name in found]
+parts += [("libcudnn.so.9", missing, "cannot open shared object file: No such file or directory")]
+driver = "/tmp/cuda/lib/libcuda.so.1", "version 580.159.03", "for CUDA up to 12.8"
+links = (
+    Examined(Link.WHEEL, ok, ("CUDA 12.5.1", "cuDNN 9")),
+    Examined(Link.DRIVER, ok, driver),
+    Examined(Link.FILES, ok, ("/dev/nvidiactl, /dev/nvidia-uvm, /dev/nvidia0",)),
+    Examined(Link.LIBRARIES, missing, ("6 of 7 found",), tuple(parts)),
+    *(Examined(link, untried) for link in (Link.VISIBLE, Link.SETTINGS, Link.COMPUTATION)),
+)
+cause, advice = "libcudnn.so.9 is missing", "Run, then restart the kernel"
+command = '%pip install "nvidia-cudnn-cu12<10.0,>=9.3.0.75"'
+"""
+"""A machine that is not there, as the doctor would see it."""
 SPIRALS = """import keras
 keras.utils.set_random_seed(0)
 r = np.random.default_rng(0)
@@ -94,6 +112,7 @@ SCENES = {
     "inspect": Scene(
         NETWORK, "%%grad loss --wrt model --inspect\nloss = tf.reduce_mean((model(inputs) - 1.0)**2)"
     ),
+    "doctor": Scene(DOCTOR, "DoctorReport(links, cause, advice, command, '2.21.0')", bare=True),
     "tfgpu": Scene("", "%tfgpu 0 --growth"),
 }
 
@@ -153,23 +172,24 @@ def small(image: Image.Image, colours: int) -> Image.Image:
     return image.convert("RGB").quantize(colours, dither=Image.Dither.NONE)
 
 
-def save(page: Page, path: Path) -> None:
-    """Take the picture of the cell as it is, in as many colours as fit into 58 kB."""
+def save(page: Page, path: Path, bare: bool = False) -> None:
+    """Take the picture of the cell as it is, or of its output, in as many colours as fit into 58 kB."""
     assert "Traceback" not in page.text(1), page.text(1)
-    image = Image.open(io.BytesIO(page.page.screenshot(clip=page.cell(1).bounding_box())))
+    area = page.output(1).locator(".jp-OutputArea-output").first if bare else page.cell(1)
+    image = Image.open(io.BytesIO(page.page.screenshot(clip=area.bounding_box())))
     for colours in (128, 64, 32, 16):
         small(image, colours).save(path, optimize=True)
         if path.stat().st_size < 58_000:
             break
 
 
-def still(page: Page, path: Path) -> None:
+def still(page: Page, path: Path, bare: bool) -> None:
     """Run the cell, and take its picture."""
     page.run(1)
     page.done(1)
     page.page.mouse.move(5, 5)
     page.page.wait_for_timeout(500)
-    save(page, path)
+    save(page, path, bare)
 
 
 def moving(page: Page, path: Path) -> None:
@@ -232,7 +252,7 @@ def main(names: list[str]) -> None:
                 else:
                     page = opened(server, browser, name, SCENES[name].before, SCENES[name].cell)
                     path = FOLDER / f"{name}{ending}.png"
-                    still(page, path)
+                    still(page, path, SCENES[name].bare)
                 page.close()
                 server.end_kernels()
                 print(f"{path.name}: {path.stat().st_size / 1000:.0f} kB")

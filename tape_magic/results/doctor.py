@@ -31,7 +31,7 @@ class LinkState(enum.Enum):
     MISSING = "missing"
     FAILS = "fails"
     UNNEEDED = "not needed"
-    UNTRIED = ""
+    UNTRIED = "not looked at"
 
 
 @dataclass(frozen=True)

@@ -33,12 +33,12 @@ def test_the_doctor_ends_with_one_command(shell: Notebook, examined: DoctorRepor
     (shown,) = shell.ok("%tfgpu --doctor -o found").displayed
     assert shown.text.splitlines() == [
         "No GPU: libcudnn.so.9 is missing",
-        "link                         evidence",
-        "wheel with CUDA     ok       CUDA 12.5.1 · cuDNN 9",
-        "CUDA libraries      missing  1 of 2 found",
-        "libcudart.so.12     ok       /lib/x",
-        "libcudnn.so.9       missing  not there",
-        "seen by TensorFlow",
+        "link                               evidence",
+        "wheel with CUDA     ok             CUDA 12.5.1 · cuDNN 9",
+        "CUDA libraries      missing        1 of 2 found",
+        "libcudart.so.12     ok             /lib/x",
+        "libcudnn.so.9       missing        not there",
+        "seen by TensorFlow  not looked at",
         "Run: %pip install x",
     ]
     assert shown.html.count("<b style=") == 2  # what is missing stands out
