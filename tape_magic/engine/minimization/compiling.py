@@ -58,14 +58,7 @@ class BackgroundCompile:
     def _run(self) -> None:
         assert self._call is not None
         try:
-<<<<<<< HEAD
-            if self._gives_way and sys.platform == "linux":  # where a thread has a priority of its own
-                with suppress(OSError):
-                    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOW_PRIORITY)
             with self._state(), quiet_log():
-=======
-            with self._state():
->>>>>>> 6c3958381ffae5b1c5e27075abf27e8f2052a2d7
                 self._call()
         except BaseException as error:
             self._error = error
