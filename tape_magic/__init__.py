@@ -35,6 +35,10 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+def __dir__() -> list[str]:
+    return [*__all__, *(name for name in globals() if name.startswith("__"))]
+
+
 def load_ipython_extension(shell: InteractiveShell) -> None:
     """Register the magics: IPython calls this on ``%load_ext tape_magic``."""
     from tape_magic.magics.extension import load

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TypeVar
+
+Raised = TypeVar("Raised", bound=Exception)
 
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
@@ -109,6 +112,16 @@ def describe_error(error: BaseException) -> str:
     except Exception:
         text = ""
     return f"{type(error).__name__}: {text}".removesuffix(": ")
+
+
+def in_one_line(error: Raised) -> Raised:
+    """Return an exception that a notebook shows without a traceback; elsewhere it is as any other.
+
+    For what a user's own call asks too much of, where the frames of this package would tell nothing.
+    """
+    line = describe_error(error)
+    error._render_traceback_ = lambda: [line]  # type: ignore[attr-defined]
+    return error
 
 
 def shorten(text: str, width: int = 60) -> str:

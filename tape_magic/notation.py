@@ -197,8 +197,7 @@ def _operand(queue: list[str], word: str) -> str:
     """Take the output that follows ``d/dx`` from the words. Raises :class:`LineError` where none does."""
     if not queue or _fraction(queue[0])[1]:
         raise LineError(f"{shorten(word)!r} is not a derivative of anything; write dy/dx, or d/dx y.")
-    name = queue.pop(0)
-    name = name[1:-1] if name.startswith("(") and name.endswith(")") else name
+    name = _unbracketed(queue.pop(0))
     place(name)
     return name
 
@@ -252,9 +251,14 @@ def _numerator(text: str, word: str) -> tuple[int, str]:
     order = int(match[1][:4] or "1")
     if not 1 <= order <= MAX_ORDER:
         raise LineError(f"{shorten(word)!r} asks for order {order}; orders 1 to {MAX_ORDER} can be computed.")
-    if match[2]:
-        place(match[2])
-    return order, match[2]
+    name = _unbracketed(match[2])
+    if name:
+        place(name)
+    return order, name
+
+
+def _unbracketed(name: str) -> str:
+    return name[1:-1] if name[:1] == "(" and name[-1:] == ")" else name
 
 
 Factors = Sequence[Sequence[tuple[int, str, int]]]
@@ -280,7 +284,7 @@ def _whole(text: str, order: int) -> Factors:
 def _powers_in(text: str, order: int) -> list[tuple[str, int]]:
     """Return the readings of a factor as name and power: ``x2`` is the name ``x2``, or ``x`` squared."""
     found = [(text, 1), *((text[:-n], int(text[-n:])) for n in (1, 2) if text[-n:] in _POWERS[: order - 1])]
-    return [(name, power) for name, power in found if is_place(name)]
+    return [(name, power) for text, power in found if is_place(name := _unbracketed(text))]
 
 
 def _readings(

@@ -90,6 +90,8 @@ def place(text: str) -> tuple[str, ast.expr]:
 def _is_constant(node: ast.expr) -> bool:
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         node = node.operand
+    if isinstance(node, ast.Tuple):
+        return bool(node.elts) and all(map(_is_constant, node.elts))
     return isinstance(node, ast.Constant)
 
 

@@ -16,6 +16,9 @@ from tape_magic.results.doctor import LinkState
 from tests.support.notebook import Notebook
 
 SETUP = "import tensorflow as tf\nx = tf.Variable(3.0)"
+HALTED = (
+    "inspect() needs ipywidgets: pip install ipywidgets (import of ipywidgets halted; None in sys.modules)"
+)
 LONG_ENOUGH = "%%minimize y --over x --optimizer sgd --lr 0.1 --steps 50 --engine eager\ny = (x - 1)**2"
 
 
@@ -69,15 +72,18 @@ def test_the_watch_is_one_look_only(without: Any) -> None:
         ("minimum.to_frame()", "to_frame() needs pandas: pip install pandas"),
         ("grads.plot()", 'plot() needs Matplotlib: pip install "tape_magic[plot]"'),
         ("minimum.plot()", 'plot() needs Matplotlib: pip install "tape_magic[plot]"'),
+        ("grads.inspect()", HALTED),
     ],
 )
 def test_what_a_report_cannot_do(without: Any, call: str, said: str) -> None:
-    shell = without("pandas", "matplotlib", "scipy")
+    shell = without("pandas", "matplotlib", "scipy", "ipywidgets")
     shell.ok("%%grad dy/dx\ny = x*x")
     shell.ok(LONG_ENOUGH)
-    error = shell.run(call).error
-    assert isinstance(error, ImportError)
-    assert str(error) == said
+    run = shell.run(call)
+    assert isinstance(run.error, ImportError)
+    assert str(run.error) == said
+    assert run.traceback.strip().splitlines()[-1:] == [f"ImportError: {said}"]
+    assert "Traceback" not in run.traceback
 
 
 def test_all_else_works_without_any_of_them(without: Any) -> None:

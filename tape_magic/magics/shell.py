@@ -5,13 +5,15 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
 from IPython.display import display
-from traitlets import Float, Instance, Int, Unicode
+from traitlets import Bool, Float, Instance, Int, Unicode, observe
 
 from tape_magic.engine.api.defaults import DERIVATIVE_LIMIT
 from tape_magic.magics.cell.cache import CellCache
 from tape_magic.magics.errors import compiled_cell, in_one_line, interruptible
+from tape_magic.magics.first_line import continued, refusal
 from tape_magic.magics.line.grad import GRAD
 from tape_magic.magics.line.minimize import MINIMIZE
 from tape_magic.magics.line.resolve import minimize_settings, request_arguments
@@ -39,12 +41,23 @@ class TapeMagics(Magics):
     progress = Unicode(
         "auto", help="How a run is shown: 'widget', 'terminal', 'none', or 'auto' for whichever fits."
     ).tag(config=True)
+    quiet_tensorflow = Bool(
+        True,
+        help="Whether TensorFlow's own log lines are kept back; set it before %load_ext for all of them.",
+    ).tag(config=True)
+    first_line = Bool(
+        True, help="Whether %grad and %minimize as the first line of a cell are cell magics; for %load_ext."
+    ).tag(config=True)
     watch_minutes = Float(60.0, min=0.0, help="How long %tfgpu --watch goes on, in minutes.").tag(config=True)
 
     @no_var_expand
     @cell_magic
     @interruptible
     def grad(self, line: str, cell: str) -> Any:
+        line, cell = continued(line, cell)
+        if GRAD.asks_for_help(line):
+            print(GRAD.help)
+            return None
         with compiled_cell(self.shell, cell, GRAD, self._kept) as compiled:
             options = GRAD.parse(line)
             from tape_magic.engine.api.derivative import derivative_program
@@ -75,6 +88,10 @@ class TapeMagics(Magics):
     @cell_magic
     @interruptible
     def minimize(self, line: str, cell: str) -> Any:
+        line, cell = continued(line, cell)
+        if MINIMIZE.asks_for_help(line):
+            print(MINIMIZE.help)
+            return None
         with compiled_cell(self.shell, cell, MINIMIZE, self._kept) as compiled:
             options = MINIMIZE.parse(line)
             from tape_magic.engine.api.loading import require_tensorflow
@@ -105,7 +122,8 @@ class TapeMagics(Magics):
                         progress.finish(interrupted.result, at_once=True)
                     # No subclass: front ends look at the name of the exception's class.
                     raise KeyboardInterrupt(str(interrupted)) from None
-                namespace[name] = done.result
+                if settings.lr != "find" or options.name:  # a range test leaves the report of a run
+                    namespace[name] = done.result
                 if not options.quiet:
                     progress.finish(done.result)
             return None if compiled.silenced else done.value
@@ -114,6 +132,9 @@ class TapeMagics(Magics):
     @line_magic
     @interruptible
     def tfgpu(self, line: str) -> None:
+        if TFGPU.asks_for_help(line):
+            print(TFGPU.help)
+            return
         with in_one_line(TFGPU):
             options = TFGPU.parse(line)
             from tape_magic.magics import watching
@@ -131,6 +152,16 @@ class TapeMagics(Magics):
                 print(report.to_json())
             elif not options.quiet:
                 display(report)
+
+    @observe("quiet_tensorflow")
+    def _say_whether_quiet(self, change: Any) -> None:
+        from tape_magic.engine.internals.log_level import allow_quiet
+
+        allow_quiet(change.new)
+
+    def no_magic(self, written: str) -> None:
+        """Refuse a magic that does not exist, with the one that is meant."""
+        raise UsageError(str(refusal(written)))
 
     def stop_watching(self) -> None:
         """End the picture of ``%tfgpu --watch``, where there is one."""

@@ -9,6 +9,7 @@ from tape_magic.results.check import Check
 from tape_magic.results.curvature import Curvature, Hessian
 from tape_magic.results.gradients import Derivative, GradReport
 from tape_magic.results.minimum import MinimizeResult, StopReason, VariableChange
+from tape_magic.results.rates import RateReport
 from tape_magic.results.reasons import Cause, Reason, Where
 from tape_magic.results.steps import Step
 from tape_magic.results.summary import Summary
@@ -21,6 +22,7 @@ __all__ = [
     "GradReport",
     "Hessian",
     "MinimizeResult",
+    "RateReport",
     "Reason",
     "Step",
     "StopReason",

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from tape_magic.errors import size_text
+from tape_magic.results import views
 
 
 class PolicyKind(enum.Enum):
@@ -126,7 +127,7 @@ class Device:
 
 
 @dataclass(frozen=True)
-class DeviceReport:
+class DeviceReport(views.Shown):
     """The devices of this machine, GPUs first, and the outcome of the request.
 
     `cuda` and `cudnn` are the versions that this TensorFlow was built for, None for a build without them.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from tape_magic.results import views
 from tape_magic.results.devices import report_json
 
 ON_CPU = "%tfgpu --cpu"
@@ -53,7 +54,7 @@ class Examined:
 
 
 @dataclass(frozen=True)
-class DoctorReport:
+class DoctorReport(views.Shown):
     """The links in order, those after the first broken one not tried, and the remedy.
 
     `cause` is the meaning of the broken link, None where all is well. `advice` begins the sentence that

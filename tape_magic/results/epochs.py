@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
+from tape_magic.errors import in_one_line
 
 _Array = np.ndarray[Any, Any]
 
@@ -30,6 +32,11 @@ class Epochs:
         The means of each tracked scalar by its name.
     whole
         Whether each mean is that of a whole epoch, and not of a stretch.
+    val_loss
+        The loss over all of the validation data at the end of each epoch, float64; NaN where an epoch was not
+        validated; ``None`` for a run without a validation.
+    val_tracked
+        The same for each tracked scalar, by its name.
 
     Examples
     --------
@@ -46,6 +53,8 @@ class Epochs:
     loss: _Array
     tracked: Mapping[str, _Array]
     whole: bool = True
+    val_loss: _Array | None = None
+    val_tracked: Mapping[str, _Array] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.loss)
@@ -59,6 +68,21 @@ class Epochs:
     def best(self) -> int:
         """The place of the lowest mean."""
         return int(np.argmin(np.where(np.isnan(self.loss), np.inf, self.loss)))
+
+    @property
+    def best_val(self) -> int | None:
+        """The place of the lowest validation loss; ``None`` where there is none."""
+        if self.val_loss is None or np.isnan(self.val_loss).all():
+            return None
+        return int(np.nanargmin(self.val_loss))
+
+    @property
+    def validated(self) -> tuple[_Array, _Array] | None:
+        """The steps and the losses of the validations; ``None`` where there are none."""
+        if self.val_loss is None or np.isnan(self.val_loss).all():
+            return None
+        there = ~np.isnan(self.val_loss)
+        return self.steps[there], self.val_loss[there]
 
     @property
     def lengths(self) -> _Array:
@@ -77,21 +101,31 @@ class Epochs:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the means as plain Python values."""
-        return {
+        found = {
             "epoch": self.epoch.tolist(),
             "steps": self.steps.tolist(),
             "loss": self.loss.tolist(),
             "tracked": {name: values.tolist() for name, values in self.tracked.items()},
             "whole": self.whole,
         }
+        if self.val_loss is not None:
+            found["val_loss"] = self.val_loss.tolist()
+            found["val_tracked"] = {name: values.tolist() for name, values in self.val_tracked.items()}
+        return found
 
     def to_frame(self) -> Any:
-        """Return a ``pandas.DataFrame`` with a row for each mean; needs pandas."""
+        """Return a ``pandas.DataFrame`` with a row for each mean; needs pandas.
+
+        With a validation, it has the columns ``val_loss``, ``val_acc`` and so on, as Keras's history does.
+        """
         try:
             import pandas
         except ImportError:
-            raise ImportError("to_frame() needs pandas: pip install pandas") from None
+            raise in_one_line(ImportError("to_frame() needs pandas: pip install pandas")) from None
         columns = {"steps": self.steps, "loss": self.loss, **self.tracked}
+        if self.val_loss is not None:
+            columns |= {"val_loss": self.val_loss}
+            columns |= {f"val_{name}": values for name, values in self.val_tracked.items()}
         return pandas.DataFrame(columns, pandas.Index(self.epoch, name="epoch"))
 
 

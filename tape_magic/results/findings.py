@@ -21,6 +21,7 @@ class FindingKind(enum.Enum):
     EXPLODING = "the gradient grows from layer to layer"
     UNMOVED = "the steps are lost in rounding"
     SOFTMAX_TWICE = "probabilities are given to a loss that takes logits"
+    OVERFITS = "the validation rises while the training loss falls"
     TOO_FAST = "the steps go back and forth"
     TOO_SLOW = "the steps are far shorter than they could be"
     FLAT_POINT = "it settled where the loss is nearly flat, not at a minimum"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from tape_magic.errors import LineError, closest, shorten
+from tape_magic.errors import LineError, closest, in_one_line, shorten
 from tape_magic.notation import Kind, Target, denominator, read_targets, superscript
 from tape_magic.results import views
 from tape_magic.results.check import Check
@@ -179,7 +179,7 @@ def _is_by(row: Derivative, wrt: tuple[str, ...]) -> bool:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class GradReport:
+class GradReport(views.Shown):
     """The requested derivatives, in the order of the request.
 
     ``report["dy/dx"]``, ``report["d2y/dx2"]`` or ``report["y", "x"]`` is a value, as
@@ -248,7 +248,7 @@ class GradReport:
             end = f"/{wrt[0]}"
             found = [row for row in self.rows if row.target == target and row.wrt[-1].endswith(end)]
         if len(found) != 1:
-            raise KeyError(self._missing(key, ambiguous=len(found) > 1))
+            raise in_one_line(KeyError(self._missing(key, ambiguous=len(found) > 1)))
         return found[0].value
 
     def __contains__(self, key: object) -> bool:
@@ -279,7 +279,7 @@ class GradReport:
         try:
             import pandas
         except ImportError:
-            raise ImportError("to_frame() needs pandas: pip install pandas") from None
+            raise in_one_line(ImportError("to_frame() needs pandas: pip install pandas")) from None
 
         records = []
         for row in self.rows:
@@ -317,15 +317,15 @@ class GradReport:
         if isinstance(key, tuple) and key:
             return key[0], tuple(key[1:])
         if not isinstance(key, str):
-            raise KeyError(self._missing(key, ambiguous=False))
+            raise in_one_line(KeyError(self._missing(key, ambiguous=False)))
         try:
             known = {name for row in self.rows for name in row.wrt}
             known |= {name for _, wrt in self.structures for name in wrt}
             targets = read_targets(split(key), lambda name: any(k.startswith(name) for k in known))
         except LineError as error:
-            raise KeyError(str(error)) from None
+            raise in_one_line(KeyError(str(error))) from None
         if len(targets) != 1:
-            raise KeyError(f"{key!r} is not one derivative; write for example 'dy/dx'.")
+            raise in_one_line(KeyError(f"{key!r} is not one derivative; write for example 'dy/dx'."))
         return targets[0].name, targets[0].wrt
 
     def _missing(self, key: object, *, ambiguous: bool) -> str:

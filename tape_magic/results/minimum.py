@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tape_magic.errors import in_one_line
 from tape_magic.results import views
 from tape_magic.results.epochs import Epochs, shown_means
 from tape_magic.results.findings import Finding
@@ -27,6 +28,7 @@ class StopReason(enum.Enum):
     TARGET = "target reached"
     METHOD_CONVERGED = "the method converged"
     METHOD_FAILED = "the method stopped"
+    PATIENCE = "the validation has got no better (--patience)"
     TIME = "time is up"
     INTERRUPTED = "interrupted"
     STOPPED = "stopped"
@@ -50,11 +52,16 @@ _CONVERGED = frozenset(
         StopReason.GRADIENT,
         StopReason.TARGET,
         StopReason.METHOD_CONVERGED,
+        StopReason.PATIENCE,
     }
 )
 
 BY_HAND = frozenset({StopReason.INTERRUPTED, StopReason.STOPPED})
 """The reasons that are the user's wish."""
+
+
+EARLY = "over before XLA would have been ready"
+"""The engine's reason of a run that began as a graph and ended as one, which says nothing of the run."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +119,7 @@ class Divergence:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class MinimizeResult:
+class MinimizeResult(views.Shown):
     """The result of a minimisation.
 
     Attributes
@@ -125,13 +132,16 @@ class MinimizeResult:
         `epochs`, `start_loss` is the loss of the first batch, and ``history[-1]`` that of the last one at the
         final values; unless each epoch is one batch.
     steps, best_step
-        The number of steps, and the step of the lowest loss, or at the end of its epoch.
+        The number of steps, and the step of the lowest loss, or at the end of its epoch. With a validation,
+        it is the end of the epoch with the lowest validation loss, and `best_loss` is the mean of that epoch.
     steps_asked
         The limit of steps.
     reason
         The reason why the run ended.
     seconds, compile_seconds
         The time of the whole run, and the part of it that tracing and compiling took.
+    validation_seconds
+        The part that the validations took.
     engine, engine_reason
         ``xla``, ``graph`` or ``eager``, and the reason why it was not a faster one; may be empty.
     optimizer
@@ -146,7 +156,8 @@ class MinimizeResult:
     variables
         The change of each variable, by its name.
     epochs
-        The means over each epoch of the data, of the loss and of what is tracked; ``None`` without data.
+        The means over each epoch of the data, of the loss and of what is tracked, and the validation at its
+        end; ``None`` without data.
     stretches
         The means over at most 16 equal stretches, while fewer than two epochs are finished; else ``None``.
     tracked, tracked_steps
@@ -174,6 +185,13 @@ class MinimizeResult:
     >>> result = tape_magic.minimize(loss, model, data=(x, y), epochs=3)           # doctest: +SKIP
     >>> result.epochs.epoch, result.epochs.loss                                    # doctest: +SKIP
     (array([1, 2, 3]), array([0.912, 0.448, 0.371]))
+
+    With a validation at the end of each epoch:
+
+    >>> more = {"epochs": 9, "patience": 2, "keep": "best"}
+    >>> result = tape_magic.minimize(loss, data=(x, y), val=(xv, yv), **more)      # doctest: +SKIP
+    >>> result.epochs.val_loss.round(3), result.epochs.best_val, result.reason     # doctest: +SKIP
+    (array([0.871, 0.502, 0.513, 0.52 ]), 1, <StopReason.PATIENCE: ...>)
     """
 
     loss_name: str
@@ -203,6 +221,7 @@ class MinimizeResult:
     findings: tuple[Finding, ...] = field(default=())
     epochs: Epochs | None = None
     stretches: Epochs | None = None
+    validation_seconds: float = 0.0
 
     @property
     def converged(self) -> bool:
@@ -232,7 +251,7 @@ class MinimizeResult:
     @property
     def steps_per_second(self) -> float:
         """The steps per second of the time without compilation; 0 for a run without steps."""
-        running = self.seconds - self.compile_seconds
+        running = self.seconds - self.compile_seconds - self.validation_seconds
         done = self.steps - self.first_step
         return done / running if done > 0 and running > 0 else 0.0
 
@@ -254,6 +273,7 @@ class MinimizeResult:
             "converged": self.converged,
             "seconds": self.seconds,
             "compile_seconds": self.compile_seconds,
+            "validation_seconds": self.validation_seconds,
             "engine": self.engine,
             "findings": [
                 {
@@ -295,7 +315,7 @@ class MinimizeResult:
         try:
             import pandas
         except ImportError:
-            raise ImportError("to_frame() needs pandas: pip install pandas") from None
+            raise in_one_line(ImportError("to_frame() needs pandas: pip install pandas")) from None
 
         columns = {"loss": (self.history_steps, self.history)}
         columns |= {name: (self.tracked_steps[name], values) for name, values in self.tracked.items()}

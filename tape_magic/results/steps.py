@@ -61,10 +61,16 @@ class Step:
         are NaN meanwhile.
     means
         The means that a picture's line goes through; ``None`` without data, and where an epoch is one batch.
+    validation
+        The steps and the losses of the validations so far; ``None`` without a validation.
+    validated
+        What was tracked in the last validation, by its name.
+    validating
+        Whether the run is within a validation.
     more_variables
-        The number of variables besides those that `variables` holds.
-    read_history, read_variables
-        Functions behind `history` and `variables`.
+        The number of variables besides those that `variables` and `layers` tell of.
+    read_history, read_variables, read_layers
+        Functions behind `history`, `variables` and `layers`.
     """
 
     step: int
@@ -80,9 +86,13 @@ class Step:
     tracked: Mapping[str, float] = field(default_factory=dict, compare=False, repr=False)
     compiling: str = ""
     means: Epochs | None = field(default=None, compare=False, repr=False)
+    validation: tuple[_Array, _Array] | None = field(default=None, compare=False, repr=False)
+    validated: Mapping[str, float] = field(default_factory=dict, compare=False, repr=False)
+    validating: bool = False
     more_variables: int = field(default=0, compare=False, repr=False)
     read_history: Callable[[], tuple[_Array, _Array]] = field(default=_no_history, compare=False, repr=False)
     read_variables: Callable[[], Mapping[str, _Array]] = field(default=_nothing, compare=False, repr=False)
+    read_layers: Callable[[], Mapping[str, float]] = field(default=dict, compare=False, repr=False)
 
     # Read at the first access, so that a list of steps does not hold a copy of the history for each of them.
 
@@ -96,5 +106,10 @@ class Step:
 
     @cached_property
     def variables(self) -> Mapping[str, _Array]:
-        """The values of the first small variables by name, at the first access."""
+        """The values of the first small variables that are no model's, by name, at the first access."""
         return self.read_variables()
+
+    @cached_property
+    def layers(self) -> Mapping[str, float]:
+        """The norms of the weights of a model's first layers, by their paths, at the first access."""
+        return self.read_layers()

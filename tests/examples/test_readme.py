@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,22 @@ import pytest
 import tape_magic
 from tape_magic.magics.line.options import MAGICS
 from tape_magic.magics.line.parser import Magic
+from tests.support.pages import PAGES
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-EXAMPLES = re.findall(r"```python\n(import tape_magic\n.*?)```", README, re.DOTALL)
+URLS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]
+RAW = URLS["Source"].replace("github.com", "raw.githubusercontent.com") + "/main/"
+BLOB = URLS["Source"] + "/blob/main/"
+FOLDED = re.compile(r"<details>.*?</details>\n", re.DOTALL)
+
+PICTURES = re.findall(
+    r'<picture><source media="\(prefers-color-scheme: dark\)" srcset="(.+?)">\n'
+    r'<img alt="(.+?)" src="(.+?)"></picture>',
+    README,
+)
+"""Of each picture the address on a dark page, what it shows, and the address on a light page."""
+FILES = sorted(file for file in (ROOT / "examples" / "pictures").iterdir())
 
 
 def section(magic: Magic) -> str:
@@ -22,7 +35,8 @@ def section(magic: Magic) -> str:
 
 @pytest.mark.parametrize("magic", MAGICS, ids=lambda magic: magic.name)
 def test_the_table_lists_exactly_the_options(magic):
-    rows = re.findall(r"^\| `(.+?)` \| (.+?) \|$", section(magic), re.MULTILINE)
+    (folded,) = FOLDED.findall(section(magic))
+    rows = re.findall(r"^\| `(.+?)` \| (.+?) \|$", folded, re.MULTILINE)
     expected = []
     for option in magic.options:
         words = [", ".join(option.flags), option.metavar] if option.flags else [option.metavar]
@@ -30,38 +44,74 @@ def test_the_table_lists_exactly_the_options(magic):
     assert rows == expected
 
 
-def test_there_is_one_example_for_each_function():
-    for name in ("grad", "minimize", "devices"):
-        assert sum(f"tape_magic.{name}(" in example for example in EXAMPLES) == 1
+def test_it_is_short():
+    assert len(FOLDED.sub("", README).splitlines()) <= 150
 
 
-@pytest.mark.parametrize("example", EXAMPLES[:2], ids=["grad", "minimize"])
-def test_the_examples_print_what_they_say(example, capsys):
+def test_the_example_in_python_prints_what_it_says(capsys):
+    (example,) = re.findall(r"```python\n(import tape_magic\n.*?)```", README, re.DOTALL)
+    for name in ("grad", "minimize"):
+        assert f"tape_magic.{name}(" in example
     exec(example, {})
     said = re.findall(r"^print\(.*#\s*(.*)$", example, re.MULTILINE)
+    assert said
     assert capsys.readouterr().out.splitlines() == said
 
 
-def test_the_example_of_devices_reads_as_the_function_does():
-    from inspect import signature
+def test_each_public_function_is_named_where_it_is_documented():
+    reference = (ROOT / "docs/pages/reference/python.md").read_text(encoding="utf-8")
+    for name in ("grad", "derivative", "minimize", "devices"):
+        assert f"tape_magic.{name}" in README
+        assert f"::: tape_magic.engine.api.{name}.{name}\n" in reference
 
-    signature(tape_magic.devices).bind(0, growth=True)
-    assert "tape_magic.devices(0, growth=True)" in README
+
+def test_the_readme_begins_with_a_still_and_a_moving_picture():
+    assert [Path(light).suffix for _, _, light in PICTURES[:2]] == [".png", ".gif"]
+    assert README.index(PICTURES[1][2]) < README.index("pip install") < README.index("```python")
 
 
-@pytest.mark.parametrize("picture", re.findall(r"!\[.+?\]\((.+?)\)", README))
-def test_pictures_are_there_and_small(picture):
-    assert (ROOT / picture).stat().st_size < 60_000
+def test_each_magic_has_a_picture():
+    for magic in MAGICS:
+        assert section(magic).count("<picture>") == 1
+
+
+@pytest.mark.parametrize(("dark", "words", "light"), PICTURES, ids=[Path(one[2]).stem for one in PICTURES])
+def test_pictures_have_words_and_a_light_and_a_dark_side(dark, words, light):
+    assert len(words) > 20
+    assert dark != light
+    for address in (dark, light):
+        assert address.startswith(RAW)
+        assert (ROOT / address.removeprefix(RAW)).is_file()
+
+
+def test_no_picture_is_shown_in_another_way():
+    assert README.count("<img") == len(PICTURES)
+    assert "![" not in README
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_pictures_are_small(file):
+    assert file.stat().st_size < (1_000_000 if file.suffix == ".gif" else 60_000)
 
 
 def test_every_picture_is_shown():
-    shown = set(re.findall(r"!\[.+?\]\((.+?)\)", README))
-    assert {f"examples/pictures/{file.name}" for file in (ROOT / "examples/pictures").iterdir()} == shown
+    pages = README + "".join(page.read_text(encoding="utf-8") for page in PAGES if page.name != "README.md")
+    assert [file.name for file in FILES if f"pictures/{file.name}" not in pages] == []
 
 
 def test_links_lead_somewhere():
-    for link in re.findall(r"[^!]\[.+?\]\((.+?)\)", README):
-        assert link.startswith("https://") or (ROOT / link).exists()
+    links = re.findall(r"[^!]\[[^]]+\]\((.+?)\)", README)
+    assert len(links) > 20
+    for link in links:
+        address, _, anchor = link.partition("#")
+        if address.startswith(BLOB):
+            assert (ROOT / address.removeprefix(BLOB)).is_file(), link
+        elif address.startswith(URLS["Documentation"]):
+            page = address.removeprefix(URLS["Documentation"]).rstrip("/")
+            assert (ROOT / f"docs/pages/{page}.md").is_file(), link
+        else:
+            assert not address, link
+            assert f"\n## {anchor}" in README.lower().replace(" ", "-"), link
 
 
 def test_the_two_commands():

@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from tape_magic.magics.line.completion import candidates
+
 from tape_magic.display.content.width import clean
 from tape_magic.engine.api.devices import devices
 from tape_magic.engine.devices.request import DeviceRequest, read_request
 from tape_magic.engine.devices.settings import read_settings
 from tape_magic.errors import TapeMagicError, shorten
-from tape_magic.magics.line.completion import candidates
 from tape_magic.magics.line.grad import GRAD
 from tape_magic.magics.line.minimize import MINIMIZE
 from tape_magic.magics.line.options import MAGICS

@@ -304,3 +304,20 @@ def test_a_refusal_in_nbclient_is_one_line(run_by_nbclient: Any) -> None:
 
 def test_python_is_the_one_of_the_tests(kernel: Kernel) -> None:
     assert kernel.ok("import sys\nsys.executable").result == repr(sys.executable)
+
+
+# -- Tab ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("jedi", [True, False], ids=["Jedi", "without Jedi"])
+def test_a_front_end_is_offered_names_only(kernel: Kernel, jedi: bool) -> None:
+    kernel.ok(f"%config IPCompleter.use_jedi = {jedi}\nimport tape_magic")
+    kernel.ok("tab_w, tab_x, tab_n = tf.Variable(2.0), 1.0, 1\ndef tab_f(): pass")
+    for before, after, expected in (
+        ("%%minimize --over tab", "tab_x * tab_w", ["tab_w", "tab_x"]),
+        ("%%grad y, dy/dtab", "y = tab_x", ["dy/dtab_x", "dy/dtab_w"]),
+        ("tape_magic.mi", "", ["minimize"]),
+    ):
+        reply = kernel.reply(kernel.client.complete(f"{before}\n{after}", len(before)))
+        assert [name.rpartition(".")[2] for name in reply["matches"]] == expected
+        assert reply["cursor_end"] == len(before)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from pathlib import Path
 from typing import Any
 
-import IPython
 import pytest
 
 import tape_magic
 from tape_magic.magics.line.grad import GRAD
 from tape_magic.magics.line.minimize import MINIMIZE
 from tape_magic.magics.line.options import MAGICS
-from tape_magic.results.gradients import GradReport
 from tests.support.notebook import Notebook
+
+README = Path(__file__).parents[2] / "README.md"
 
 
 def state(shell: Any) -> dict[str, Any]:
@@ -25,7 +28,8 @@ def state(shell: Any) -> dict[str, Any]:
         "configurables": list(shell.configurables),
         "by type": {kind: dict(one.type_printers) for kind, one in formatters.items()},
         "by name": {kind: dict(one.deferred_printers) for kind, one in formatters.items()},
-        "matchers": list(getattr(shell.Completer, "custom_matchers", [])),
+        "matchers": [getattr(one, "func", one) for one in getattr(shell.Completer, "custom_matchers", [])],
+        "before 8": [getattr(one, "func", one) for one in getattr(shell.Completer, "magic_arg_matchers", [])],
         "commands": {
             key: [str(one) for one in chain] for key, chain in (hooks.strs if hooks else {}).items()
         },
@@ -57,16 +61,12 @@ def test_unloading_leaves_nothing(bare_shell: Notebook) -> None:
 
 def test_unloading_after_a_report_was_shown(bare_shell: Notebook) -> None:
     shell = bare_shell.shell
-    # The first report moves its printer from the formatters' names to their types.
-    assert GradReport not in state(shell)["by type"]["text/html"]
     shell.run_line_magic("load_ext", "tape_magic")
     run = bare_shell.ok("%%grad dy/dx\nx = 2.0\ny = x*x")
     assert "∂y/∂x" in run.displayed[0].html
     shell.run_line_magic("unload_ext", "tape_magic")
-    for kind in ("text/plain", "text/html"):
-        assert GradReport not in state(shell)["by type"][kind]
-        assert not [key for key in state(shell)["by name"][kind] if "tape_magic" in str(key)]
-    assert bare_shell.ok("grads").stdout.strip().endswith("<GradReport: dy/dx>")
+    (report,) = bare_shell.ok("display(grads)").displayed
+    assert report.html == run.displayed[0].html
     assert "%%grad" in bare_shell.run("%%grad dy/dx\ny = x").stderr
 
 
@@ -81,6 +81,21 @@ def test_loading_twice_is_loading_once(bare_shell: Notebook) -> None:
     assert state(shell) == before
     tape_magic.unload_ipython_extension(shell)
     assert state(shell) == before
+
+
+def test_the_extension_loads_with_the_first_magic_that_is_used(bare_shell: Notebook) -> None:
+    """With the two lines of configuration that the README gives."""
+    (line,) = re.findall(r"c\.MagicsManager\.lazy_magics = (.+)", README.read_text(encoding="utf-8"))
+    lazy = ast.literal_eval(line)
+    assert set(lazy) == {magic.name for magic in MAGICS}
+    manager = bare_shell.shell.magics_manager
+    before, manager.lazy_magics = manager.lazy_magics, lazy
+    try:
+        bare_shell.ok("%%grad dy/dx\nx = 2.0\ny = x*x")
+        assert float(bare_shell.ns["dy_dx"]) == 4.0
+    finally:
+        manager.lazy_magics = before
+        bare_shell.shell.run_line_magic("unload_ext", "tape_magic")
 
 
 def test_reloading(shell: Notebook) -> None:
@@ -119,23 +134,21 @@ def test_the_users_own_completers_stay(bare_shell: Notebook) -> None:
 # -- Tab -------------------------------------------------------------------------------------------
 
 
-def completions(shell: Notebook, text: str) -> list[str]:
-    """What Tab offers at the end of a text, as a kernel asks the shell for it."""
-    if IPython.version_info[0] < 8:  # its newer way of asking adds all names to a command's own completions
-        line = text.rpartition("\n")[2]
-        return list(shell.shell.complete(None, line, len(line))[1])
+def completions(shell: Notebook, text: str, at: int | None = None) -> list[str]:
+    """What Tab offers at a place of a text, by default its end, as a kernel asks the shell for it."""
     from IPython.core.completer import provisionalcompleter
 
+    at = len(text) if at is None else at
     with provisionalcompleter():
-        return [one.text for one in shell.shell.Completer.completions(text, len(text))]
+        return [one.text for one in shell.shell.Completer.completions(text, at)]
 
 
-GRAD_FLAGS = {flag for option in GRAD.options for flag in option.flags}
+GRAD_FLAGS = {"-h", "--help", *(flag for option in GRAD.options for flag in option.flags)}
 
 
 @pytest.mark.parametrize("magic", MAGICS, ids=[magic.name for magic in MAGICS])
 def test_tab_gives_exactly_the_options(shell: Notebook, magic: Any) -> None:
-    flags = {flag for option in magic.options for flag in option.flags}
+    flags = {"-h", "--help", *(flag for option in magic.options for flag in option.flags)}
     found = completions(shell, f"{magic.sign} -")
     assert sorted(found) == sorted(flags)
     assert sorted(completions(shell, f"{magic.sign} --")) == sorted(
@@ -188,6 +201,50 @@ def test_tab_elsewhere_is_ipythons(bare_shell: Notebook, text: str, monkeypatch:
     finally:
         bare_shell.shell.run_line_magic("unload_ext", "tape_magic")
     assert [one for one in loaded if one not in ("%grad", "%%grad")] == without
+
+
+NAMES = """
+import keras, numpy as np, tensorflow as tf
+w, x, n, rate, points = tf.Variable([1.0, 2.0]), 3.0, 3, 0.1, np.ones((4, 2), 'float32')
+model = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1)])
+layer, opt = model.layers[0], keras.optimizers.Adam(0.1)
+train = tf.data.Dataset.from_tensor_slices(points).batch(2)
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        # What the cell reads before others, and variables and models before arrays and floats.
+        ("%%minimize --over |\ntf.reduce_sum(w) * x", ["w", "x", "layer", "model", "points", "rate"]),
+        ("%%minimize loss --over w |\nloss = w", ["layer", "model", "points", "rate", "x"]),
+        ("%%minimize loss --over layer.|\nloss = w", ["layer.bias", "layer.kernel"]),
+        ('%%minimize loss --bounds "w=0:, x|\nloss = w', ["x"]),
+        ("%%minimize |\nz = 2 * w\nloss = z", ["loss", "z"]),
+        ("%%minimize loss --track |\nz = 2 * w\nloss = (z", ["loss", "z"]),
+        ('%%minimize loss --for "|\nloss = model(xb) - yb', ["xb", "yb"]),
+        ('%%minimize loss --for "xb in |\nloss = xb', ["train", "points"]),
+        ("%%minimize loss --lr ra|\nloss = w", ["rate"]),
+        ("%%minimize loss --optimizer opt|\nloss = w", ["opt"]),
+        ("%%grad d|\ny = w", ["dy/dw", "dy/dlayer", "dy/dmodel", "dy/dpoints", "dy/drate", "dy/dx"]),
+        (
+            "%%grad y, dy/d|\ny = x * w",
+            ["dy/dw", "dy/dx", "dy/dlayer", "dy/dmodel", "dy/dpoints", "dy/drate"],
+        ),
+        ("%grad ∂y/∂w|\ny = w", ["∂y/∂w"]),
+        ("%%grad d2y/dx|\ny = x", ["d2y/dx"]),
+        ("%%grad y --wrt z|\nz = 2 * w\ny = z", ["z"]),
+    ],
+)
+def test_tab_gives_names(shell: Notebook, text: str, expected: list[str]) -> None:
+    shell.ok(NAMES)
+    assert completions(shell, text.replace("|", ""), text.index("|")) == expected
+
+
+def test_the_package_completes_its_functions(shell: Notebook) -> None:
+    shell.ok("import tape_magic")
+    found = {name.rpartition(".")[2] for name in completions(shell, "tape_magic.")}
+    assert found == set(tape_magic.__all__)
 
 
 def test_no_options_after_unloading(bare_shell: Notebook) -> None:

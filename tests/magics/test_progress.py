@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -250,6 +251,14 @@ def test_variables_that_are_not_shown_are_counted(others: int, said: str | None)
     assert "x = 0.9871" in page
     assert said in page if said else "more" not in page
     assert "more" not in panel_html(replace(step, read_variables=dict), 0.0)
+
+
+def test_what_is_tracked_comes_first_and_a_model_shows_the_norms_of_its_layers() -> None:
+    layers = {"hidden": 2.5931, "out": 0.25}
+    step = replace(at(10, 0.6), tracked={"accuracy": 0.75}, more_variables=3, read_layers=lambda: layers)
+    page = re.sub("<[^>]+>", " ", panel_html(step, 0.0))
+    said = page[page.index("accuracy") :].split()
+    assert " ".join(said) == "accuracy = 0.75 hidden = norm 2.593 out = norm 0.25 and 3 more variables"
 
 
 def test_the_buttons_are_asked_for_and_shown_as_they_were_pressed(published: list[dict[str, Any]]) -> None:

@@ -51,8 +51,26 @@ def bowl(*curvatures):
     Q = np.linalg.qr(np.random.default_rng(1).normal(size=2 * (len(curvatures),)))[0]
     return double(np.ones(len(curvatures))), tf.constant(Q * curvatures @ Q.T)
 q = lambda x, H: tf.tensordot(x, tf.linalg.matvec(H, x), 1) / 2
+def sets(features, rows, rows_v, noise, seed=0):
+    own = np.random.default_rng(100 + seed)
+    A, V = (own.normal(size=(n, features)) for n in (rows, rows_v))
+    truth = own.normal(size=features) / features**0.5
+    b, u = (D @ truth + noise * own.normal(size=len(D)) for D in (A, V))
+    return [part.astype("float32") for part in (A, b, V, u)]
+def turn(A, b, V, u, rate, epochs, ridge=0.0):
+    A, b, V, u = (part.astype(float) for part in (A, b, V, u))
+    w, losses = np.zeros(A.shape[1]), []
+    for _ in range(epochs):
+        w = w - rate * 2 * (A.T @ (A @ w - b) / len(b) + ridge * w)
+        losses.append(np.mean((V @ w - u)**2))
+    return 1 + int(np.argmin(losses))
+mv = tf.linalg.matvec
 """
-"""Data, and short names: ``bowl`` gives a point and a Hessian of known eigenvalues, ``q`` half of xᵀHx."""
+"""Data, and short names: ``bowl`` gives a point and a Hessian of known eigenvalues, ``q`` half of xᵀHx.
+
+``sets`` gives rows for least squares, and others for a validation; gradient descent from 0 by all rows
+at once has its lowest validation at the end of epoch ``turn``.
+"""
 
 
 @dataclass(frozen=True)

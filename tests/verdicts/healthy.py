@@ -147,4 +147,33 @@ m = net(Dense(20, "tanh"), Dense(20, "tanh"), rows=(1,)); r = tf.linspace(0.0, 2
     adam 0.005 400 |
     with tf.GradientTape() as tape: ⏎     tape.watch(r) ⏎     u = m(r) ⏎
     y = tf.reduce_mean((tape.gradient(u, r) + u)**2) + (m(r[:1])[0, 0] - 1)**2
+A, b, V, u = sets(5, 100, 100, 1.0); w = var(np.zeros(5)) |
+    sgd 0.02 --for "xb, tb in (A, b)" --batch 20 --epochs 30 --val "xb, tb in (V, u)" |
+    y = tf.reduce_mean((mv(xb, w) - tb)**2)
+" | sgd 0.02 --for "xb, tb in (A, b)" --batch 5 --epochs 20 --val "xb, tb in (V[:12], u[:12])" | "
+" | adam 0.01 --for "xb, tb in (A, b)" --batch 20 --epochs 40 --val "xb, tb in (V, u)" --patience 5 | "
+A, b, V, u = sets(30, 40, 200, 1.0); w = var(np.zeros(30)) |
+    sgd 0.05 --for "xb, tb in (A, b)" --batch 40 --epochs 150 --val "xb, tb in (V, u)" --keep best | "
+" | " --patience 5 | "
+" | sgd 0.01 --for "xb, tb in (A, b)" --batch 40 --epochs 150 --val "xb, tb in (V, u)" |
+    y = tf.reduce_mean((mv(xb, w) - tb)**2) + tf.reduce_sum(w**2)
+D = np.diag([3.0, 0.3]).astype("float32"); b, u = (D @ np.float32([one, 9]) for one in (1, 0.6));
+    w = var([0.0, 0.0]) |
+    sgd 0.03 --for "xb, tb in (D, b)" --batch 2 --epochs 2000 --val "xb, tb in (D, u)" |
+    y = tf.reduce_mean((mv(xb, w) - tb)**2)
+m = net(Dense(16, "relu"), L.Dropout(0.3)); A = normal(300, 8);
+    B = A[:, :1] + 0.3*normal(300, 1) | adam 0.003 --for "xb, tb in (A[:200], B[:200])" --batch 20 --epochs 25
+    --val "xb, tb in (A[200:], B[200:])" |
+    p = m(xb, training=TRAINING) ⏎ y = tf.reduce_mean((p - tb)**2)
+m = net(Dense(16, "relu"), L.BatchNormalization(), out=2); A = normal(400, 8);
+    B = (A[:, 0] + A[:, 1] > 0).astype("int32") | adam 0.003 --for "xb, tb in (A[:300], B[:300])" --batch 32
+    --epochs 20 --val "xb, tb in (A[300:], B[300:])" |
+    p = m(xb, training=TRAINING) ⏎ y = ce(tb, p)
+m = net(Dense(16, "relu"), out=2); A = normal(400, 8); B = (A[:, 0] > 0).astype("int32") |
+    adam 0.01 --for "xb, tb in (A[:300], B[:300])" --batch 30 --epochs 15
+    --val "xb, tb in (A[300:], B[300:])" | y = ce(tb, m(xb))
+m = net(Dense(16, "tanh")); A = normal(200, 8); B = np.sin(A[:, :1]) |
+    adam 0.01 --for "xb, tb in (A[:150], B[:150])" --batch 25 --epochs 30
+    --val "xb, tb in (A[150:], B[150:])" |
+    y = tf.reduce_mean((m(xb) - tb)**2)
 """

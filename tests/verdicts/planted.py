@@ -5,6 +5,42 @@ from __future__ import annotations
 from tape_magic.results.findings import FindingKind
 
 PLANTED = {
+    # Least squares of noise, by gradient descent whose path is known; labels that others do not share.
+    FindingKind.OVERFITS: """
+A, b, V, u = sets(30, 40, 200, 1.0); w = var(np.zeros(30)) |
+    sgd 0.05 --for "xb, tb in (A, b)" --batch 40 --epochs 150 --val "xb, tb in (V, u)" |
+    y = tf.reduce_mean((mv(xb, w) - tb)**2) | epoch=turn(A, b, V, u, 0.05, 150)
+A, b, V, u = sets(30, 40, 200, 1.0, 1); w = var(np.zeros(30)) | " | " | epoch=turn(A, b, V, u, 0.05, 150)
+A, b, V, u = sets(18, 24, 100, 2.0, 2); w = var(np.zeros(18)) |
+    sgd 0.02 --for "xb, tb in (A, b)" --batch 24 --epochs 120 --val "xb, tb in (V, u)" | " |
+    epoch=turn(A, b, V, u, 0.02, 120)
+" | " --patience 60 | " | epoch=turn(A, b, V, u, 0.02, 60), says="--keep best"
+" | sgd 0.02 --for "xb, tb in [(A, b)]" --epochs 120
+    --val "xb, tb in [(V[:50], u[:50]), (V[50:], u[50:])]" | " | epoch=turn(A, b, V, u, 0.02, 120)
+A, b, V, u = sets(18, 24, 100, 2.0, 3); w = var(np.zeros(18)) |
+    sgd 0.01 --for "xb, tb in (A, b)" --batch 24 --epochs 200 --val "xb, tb in (V, u)" | " |
+    epoch=turn(A, b, V, u, 0.01, 200)
+" | sgd 0.02 --for "xb, tb in (A, b)" --batch 24 --epochs 150 --val "xb, tb in (V, u)" |
+    y = tf.reduce_mean((mv(xb, w) - tb)**2) + 0.001*tf.reduce_sum(w**2) |
+    epoch=turn(A, b, V, u, 0.02, 150, 0.001)
+A, b, V, u = sets(40, 50, 300, 1.0, 4); w = var(np.zeros(40)) |
+    sgd 0.01 --for "xb, tb in (A, b)" --batch 10 --epochs 60 --val "xb, tb in (V, u)" |
+    y = tf.reduce_mean((mv(xb, w) - tb)**2) | says="overfits since epoch"
+m = net(Dense(64, "relu"), rows=(30,)); A, b, V, u = sets(30, 40, 200, 3.0, 5) |
+    adam 0.003 --for "xb, tb in (A, b[:, None])" --batch 10 --epochs 60 --val "xb, tb in (V, u[:, None])" |
+    y = tf.reduce_mean((m(xb) - tb)**2) | says="overfits since epoch"
+m = net(Dense(64, "relu"), out=2, rows=(30,)); A, _, V, _ = sets(30, 60, 200, 0.1, 6);
+    b, u = (rng.integers(0, 2, n) for n in (60, 200)) |
+    adam 0.003 --for "xb, tb in (A, b)" --batch 20 --epochs 60 --val "xb, tb in (V, u)" |
+    y = ce(tb, m(xb)) | says="the validation rose"
+m = net(Dense(64, "relu"), L.Dropout(0.1), out=2, rows=(30,)); A, _, V, _ = sets(30, 60, 200, 0.1, 6);
+    b, u = (rng.integers(0, 2, n) for n in (60, 200)) | " |
+    p = m(xb, training=TRAINING) ⏎ y = ce(tb, p) | says="--keep best --patience"
+m = net(Dense(64, "tanh"), rows=(30,)); A, b, V, u = sets(30, 40, 200, 3.0, 7) |
+    AdamW(0.01, weight_decay=1e-4) - --for "xb, tb in (A, b[:, None])" --batch 10 --epochs 50
+    --val "xb, tb in (V, u[:, None])" | y = tf.reduce_mean((m(xb) - tb)**2) |
+    says="while the training loss fell"
+""",
     # The first operation that is not finite, the step at which it is asked, and the line.
     FindingKind.NOT_FINITE: """
 x = var(1.0) | sgd 2 20 | z = 2 * x ⏎ y = tf.math.log(z) | line=3, step=1, operation="Log"

@@ -80,6 +80,8 @@ class Field:
         Counts of a histogram, drawn in place of the text.
     line
         Heights of a small curve, drawn in place of the text.
+    second
+        Whether that curve is in the second colour.
     matrix
         Numbers in rows, in place of the text.
     sentences
@@ -96,6 +98,7 @@ class Field:
     behind: float | None = None
     strip: tuple[int, ...] = ()
     line: tuple[float, ...] = ()
+    second: bool = False
     matrix: tuple[tuple[str, ...], ...] = ()
     sentences: tuple[Sentence, ...] = ()
     wide: bool = False
@@ -113,11 +116,14 @@ class Column:
         Whether the fields are aligned to the right, as numbers are.
     prose
         Whether the fields hold sentences, which stand beside their row if there is room and else below it.
+    spare
+        Whether the column may be left out where there is no room for all.
     """
 
     heading: str
     right: bool = False
     prose: bool = False
+    spare: bool = False
 
 
 @dataclass(frozen=True)
@@ -156,6 +162,14 @@ class Curve:
         highest value at each, the same where all can be drawn; empty for any other curve.
     means
         What these are means of, as in "20 epochs"; else empty.
+    ticks
+        Places and labels of the horizontal axis, for one that is not that of steps.
+    mark
+        The place of a vertical line across the curve, and its label.
+    words
+        The curve in words, where its ends do not tell.
+    other, other_name
+        The coordinates and the heights of a second curve on the same axes, and its name; else empty.
     """
 
     x: tuple[float, ...]
@@ -168,6 +182,11 @@ class Curve:
     steps: int
     pale: Band = ((), (), ())
     means: str = ""
+    ticks: tuple[tuple[float, str], ...] = ()
+    mark: tuple[float, str] | None = None
+    words: str = ""
+    other: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
+    other_name: str = ""
 
 
 @dataclass(frozen=True)
@@ -229,6 +248,8 @@ class Document:
 
 
 ACCENT = "#3b82c4"
+SECOND = "#d97b29"
+"""The colour of a second curve and of the other sign, which differs from the accent for all colour vision."""
 
 GREY = "#757a83"
 FAINT = "rgba(138,143,152,0.14)"

@@ -11,10 +11,14 @@ import numpy as np
 from tape_magic.display.content import numbers
 from tape_magic.display.content.document import Band, Curve, HeatMap, Span
 
-CURVE_POINTS = 300
+CURVE_POINTS = 260
 
+
+VALIDATION = "validation"
+"""The name of the second curve of a run."""
 
 _Array = np.ndarray[Any, Any]
+_NONE: _Array = np.zeros(0)
 
 
 def loss_curve(
@@ -23,36 +27,62 @@ def loss_curve(
     history: _Array,
     points: int,
     means: tuple[_Array, _Array, str] | None = None,
+    other: tuple[_Array, _Array] | None = None,
+    *,
+    to_zero: bool = False,
 ) -> Curve | None:
-    """Return the curve of losses, logarithmic where they span three decades; ``None`` for a flat one.
+    """Return the curve of losses, logarithmic where they span two decades; ``None`` for a flat one.
 
     With steps, values and a name of `means`, the curve goes through these, and the losses are pale behind it.
+    With `to_zero`, the curve ends where the loss is exactly 0 from some step on, and its axis says so.
+    With steps and values of an `other` curve, such as the validation, that is beside it.
     """
+    reached = _up_to_zero(history) if to_zero and means is None else len(history)
+    ended = reached < len(history)
+    steps, history = steps[:reached], history[:reached]
     x, y = decimate(steps.astype(float), history, points)
-    if len(y) < 3 or y.min() == y.max():
+    x2, y2 = (_NONE, _NONE) if other is None else decimate(other[0].astype(float), other[1], points)
+    every = np.concatenate([y, y2])
+    if len(y) < 3 or every.min() == every.max():
         return None
-    # A loss that ends at exactly 0 still gets a logarithmic axis, which leaves the 0 out.
-    positive = y[y > 0]
-    log = bool((y >= 0).all() and positive.size > y.size / 2 and positive.max() / positive.min() >= 1e3)
+    # A logarithmic axis leaves the 0 out.
+    positive = every[every > 0]
+    most = (every >= 0).all() and positive.size > every.size / 2
+    log = bool(most and positive.max() / positive.min() >= _DECADES)
     first, last, pale, of = history[0], history[-1], _NO_BAND, ""
     if means is not None and (np.isfinite(means[1]) & ((means[1] > 0) | (not log))).any():
         pale = band(steps.astype(float), history, positive=log)
         x, y = decimate(*means[:2], points)
         first, last, of = y[0], y[-1], means[2]
     if log:
-        x, y = x[y > 0], y[y > 0]
+        x, y, x2, y2 = x[y > 0], y[y > 0], x2[y2 > 0], y2[y2 > 0]
     return Curve(
         tuple(x.tolist()),
         tuple(y.tolist()),
         log,
-        "steps",
+        THEN_ZERO if ended else "steps",
         name,
         first,
         last,
         int(steps[-1]),
         pale,
         of,
+        other=(tuple(x2.tolist()), tuple(y2.tolist())),
+        other_name=VALIDATION if len(y2) else "",
     )
+
+
+THEN_ZERO = "steps, then 0"
+"""The unit below the axis of a curve that ends where the loss is 0 for good."""
+
+_DECADES = 1e2
+"""The ratio of the greatest to the least loss from which on an axis is logarithmic."""
+
+
+def _up_to_zero(history: _Array) -> int:
+    """Return the number of losses up to the first of those that are exactly 0 until the end."""
+    other = np.flatnonzero(history != 0)
+    return min(int(other[-1]) + 2, len(history)) if other.size else len(history)
 
 
 _NO_BAND: Band = ((), (), ())

@@ -14,10 +14,12 @@ from tape_magic.display.describe.devices import devices_document
 from tape_magic.display.describe.doctor import doctor_document
 from tape_magic.display.describe.gradients import gradients_document
 from tape_magic.display.describe.minimum import minimum_document
+from tape_magic.display.describe.rates import rates_document
 from tape_magic.results.devices import DeviceReport
 from tape_magic.results.doctor import DoctorReport
 from tape_magic.results.gradients import GradReport
 from tape_magic.results.minimum import MinimizeResult
+from tape_magic.results.rates import RateReport
 
 
 @singledispatch
@@ -28,5 +30,6 @@ def describe(result: Any) -> Document:
 
 describe.register(GradReport, gradients_document)
 describe.register(MinimizeResult, minimum_document)
+describe.register(RateReport, rates_document)
 describe.register(DeviceReport, devices_document)
 describe.register(DoctorReport, doctor_document)

@@ -52,8 +52,8 @@ def _devices_table(report: DeviceReport) -> Table:
     used = any(row[i].text for row in rows for i in (3, 4))
     columns = [
         Column("device"),
-        Column(""),
-        Column(""),
+        Column("", spare=True),
+        Column("", spare=True),
         Column("used here", True),
         Column("by all", True),
         Column("of" if used else "memory", True),

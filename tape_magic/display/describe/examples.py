@@ -48,7 +48,7 @@ def examples_table(states: RowStates) -> Table:
     columns = (
         Column("variable"),
         Column("norms", right=True),
-        Column(""),
+        Column("", spare=True),
         Column("largest at", right=True),
         Column("", prose=True),
     )
@@ -75,7 +75,7 @@ def _norms(row: Derivative, state: RowState) -> Field:
     if state is RowState.NONE:
         return Field("none", Tone.BAD)
     if state is RowState.NOT_CONNECTED or summary is None:
-        return Field("0 (not connected)", Tone.MUTED)
+        return Field("none" if summary is None else "0", Tone.MUTED)
     tone = Tone.BAD if state is RowState.NOT_FINITE else Tone.PLAIN
     low, high = summary.minimum, summary.maximum
     if summary.size <= _WHOLE or low is None or high is None:

@@ -72,11 +72,16 @@ def _written(report: GradReport, states: RowStates) -> bool:
 
 
 def _derivatives_table(report: GradReport, states: RowStates) -> Table:
-    columns = [Column("derivative"), Column("value", right=True), Column(""), Column("", prose=True)]
+    columns = [
+        Column("derivative"),
+        Column("value", right=True),
+        Column("", spare=True),
+        Column("", prose=True),
+    ]
     mixed = not _common_type(report)
     rows = [
         (
-            Field(row.label, code=True, aside=_shape_aside(row)),
+            Field(row.key if row.elementwise else row.label, code=True, aside=_shape_aside(row)),
             _value_field(row, state),
             Field() if _whole(row) or row.summary is None else Field(strip=row.summary.histogram),
             _note(row, states.reason(row, state), mixed),
@@ -106,7 +111,9 @@ def _common_type(report: GradReport) -> tuple[str, ...]:
 
 def _shape_aside(row: Derivative) -> str:
     summary = row.summary
-    return "" if summary is None or _whole(row) else numbers.shape(summary.shape)
+    if summary is not None and row.elementwise:
+        return f"at {numbers.count(summary.size)} points"
+    return "" if summary is None or _whole(row) else f"({numbers.shape(summary.shape)})"
 
 
 def _value_field(row: Derivative, state: RowState) -> Field:
@@ -114,13 +121,13 @@ def _value_field(row: Derivative, state: RowState) -> Field:
     if state is RowState.NONE:
         return Field("none", Tone.BAD)
     if state is RowState.NOT_CONNECTED or summary is None:
-        return Field("0 (not connected)", Tone.MUTED)
+        return Field("none" if summary is None else "0", Tone.MUTED)
     tone = Tone.BAD if state is RowState.NOT_FINITE else Tone.PLAIN
     if _is_small_matrix(row):
         return Field(tone=tone, matrix=matrix(summary.values, summary.shape))
     if _whole(row):
         return Field(nested(summary.values, summary.shape), tone)
-    return Field(f"‖·‖ {numbers.rounded(summary.norm)}", tone)
+    return Field(f"norm {numbers.rounded(summary.norm)}", tone)
 
 
 def _note(row: Derivative, reason: tuple[Sentence, ...], mixed: bool) -> Field:
@@ -128,7 +135,8 @@ def _note(row: Derivative, reason: tuple[Sentence, ...], mixed: bool) -> Field:
     summary = None if _whole(row) else row.summary
     broken = () if summary is None or not summary.nonfinite else (say(not_finite(summary)),)
     figures = () if summary is None else _figures(summary, mixed)
-    facts = tuple(say(part) for part in (*figures, row.sum_note) if part)
+    sums = "" if row.elementwise else row.sum_note
+    facts = tuple(say(part) for part in (*figures, sums) if part)
     tone = Tone.PLAIN if reason or broken else Tone.MUTED
     sentences = *broken, *reason, *facts
     return Field(tone=tone, sentences=sentences) if sentences else Field()

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 
 from tape_magic.display.content import numbers
 from tape_magic.display.content.document import Column, Curve, Document, Field, Table, Tone, Verdict
-from tape_magic.display.content.reduction import CURVE_POINTS, loss_curve
+from tape_magic.display.content.reduction import CURVE_POINTS, VALIDATION, loss_curve
 from tape_magic.display.describe.common import line_of, lines, nested_pair, shown_name
 from tape_magic.results.epochs import Epochs
-from tape_magic.results.minimum import MinimizeResult, StopReason, VariableChange
+from tape_magic.results.minimum import EARLY, MinimizeResult, StopReason, VariableChange
 
 TRACKED_POINTS = 64
 
+_WORTH = 1e-3
+"""By how much of a loss a lower one is worth a word."""
+
 FINDINGS = 3
 """The most findings in a report; all of them are in ``minimum.findings``."""
-
-_SHORT = 8
-"""The most characters of a name in the heading of a table."""
 
 
 def minimum_document(result: MinimizeResult) -> Document:
@@ -25,7 +29,7 @@ def minimum_document(result: MinimizeResult) -> Document:
     notes = list(result.notes)
     if result.optimizer_reason:
         notes.insert(0, result.optimizer_reason)
-    if result.engine_reason:
+    if result.engine_reason and result.engine_reason != EARLY:
         notes.insert(0, f"{result.engine}: {result.engine_reason}")
     found = lines([str(finding) for finding in result.findings[:FINDINGS]])
     tables = _changes_table(result), _tracked_table(result)
@@ -53,7 +57,7 @@ def _minimum_verdict(result: MinimizeResult) -> Verdict:
         return Verdict(Tone.BAD, f"diverged at step {numbers.count(lost.step)}: {what}", tuple(details))
     engine = "XLA" if result.engine == "xla" else result.engine
     compiling = f", of it compiling {numbers.duration(result.compile_seconds)}" if engine != "eager" else ""
-    ended = result.reason.sentence
+    ended = _ended(result)
     if result.stepless:
         of_this_run = " of this run" if result.first_step else ""
         begin = f"{ended} before the first step{of_this_run}: {name} = {numbers.number(result.loss)}"
@@ -69,11 +73,15 @@ def _minimum_verdict(result: MinimizeResult) -> Verdict:
         result.optimizer,
     ]
     rose = _rose(result)
+    if validated := _validated(result):
+        details.insert(0, validated)
     if rose:
         details.insert(0, f"above the start, {numbers.number(result.start_loss)}")
+    elif validated:
+        pass  # it says which epoch is the best
     elif result.kept_best and result.loss == result.best_loss:
         details.insert(0, _kept(result))
-    elif result.best_loss < result.loss:
+    elif _is_better(result.best_loss, result.loss):
         best = numbers.pair(result.best_loss, result.loss)[0]
         details.insert(0, f"best {best} {_best_place(result)}")
     step = result.best_step if result.kept_best and result.loss == result.best_loss else result.steps
@@ -93,6 +101,11 @@ def _put_back(result: MinimizeResult, step: int) -> str:
     return f"put back to {what}, step {numbers.count(step)}"
 
 
+def _is_better(best: float, loss: float) -> bool:
+    """Return whether a loss is lower than another by more than one part in a thousand."""
+    return loss - best > _WORTH * max(abs(loss), abs(best))
+
+
 def _rose(result: MinimizeResult) -> bool:
     """Return whether the loss ended above its start."""
     means = result.drawn_means
@@ -105,6 +118,33 @@ def _rose(result: MinimizeResult) -> bool:
     with np.errstate(over="ignore", invalid="ignore"):
         scatter = float(np.std(first)) * (1 + 8 / len(first))
     return bool(means.loss[-1] > max(means.loss[0], result.start_loss + 3 * scatter))
+
+
+def _ended(result: MinimizeResult) -> str:
+    """Return why the run ended, in words."""
+    epochs = result.epochs
+    if result.reason is not StopReason.PATIENCE or epochs is None or epochs.best_val is None:
+        return result.reason.sentence
+    return f"no better validation since epoch {numbers.count(epochs.epoch[epochs.best_val])} (--patience)"
+
+
+def _validated(result: MinimizeResult) -> str:
+    """Return what the validation has found, in words; empty where there was none."""
+    epochs = result.epochs
+    if epochs is None or epochs.val_loss is None or epochs.best_val is None:
+        return ""
+    best, last = float(epochs.val_loss[epochs.best_val]), float(epochs.val_loss[-1])
+    if epochs.best_val == len(epochs) - 1:
+        return f"validation {numbers.number(best)}" + (", its best" if len(epochs) > 1 else "")
+    if math.isnan(last):
+        return (
+            f"validation best {numbers.number(best)} in epoch {numbers.count(epochs.epoch[epochs.best_val])}"
+        )
+    where = f"epoch {numbers.count(epochs.epoch[epochs.best_val])}"
+    shown = numbers.pair(best, last)
+    if result.kept_best:
+        return f"validation {shown[0]}, the best of {numbers.count(len(epochs))} epochs: {where} was kept"
+    return f"validation {shown[1]}, best {shown[0]} in {where}"
 
 
 def _kept(result: MinimizeResult) -> str:
@@ -123,7 +163,10 @@ def _best_place(result: MinimizeResult) -> str:
 
 def _shown_mean(result: MinimizeResult) -> int:
     """Return the place of the mean that is the loss of the report."""
-    return result.means.best if result.means is not None and result.kept_best else -1
+    if result.means is None or not result.kept_best:
+        return -1
+    best = result.means.best_val
+    return result.means.best if best is None else best
 
 
 def _mean_of(means: Epochs, place: int) -> str:
@@ -149,25 +192,67 @@ def _tone(result: MinimizeResult, *, rose: bool) -> Tone:
 def _loss_curve(result: MinimizeResult) -> Curve | None:
     name = shown_name(result.loss_name, "loss")
     means = line_of(result.drawn_means)
-    return loss_curve(name, result.history_steps, result.history, CURVE_POINTS, means)
+    other = None if result.epochs is None else result.epochs.validated
+    return loss_curve(name, result.history_steps, result.history, CURVE_POINTS, means, other, to_zero=True)
 
 
 def _changes_table(result: MinimizeResult) -> Table:
-    name = shown_name(result.loss_name, "loss")
-    gradient = f"|∂{name}|" if len(name) <= _SHORT else "|gradient|"
-    columns = Column("variable"), Column("start", True), Column("end", True), Column(gradient, True)
+    start = Column("start", True, spare=True)
+    columns = Column("variable"), start, Column("end", True), Column("gradient", True)
     rows = [_change_row(variable, change) for variable, change in result.variables.items()]
     return Table(columns, tuple(rows))
 
 
 def _tracked_table(result: MinimizeResult) -> Table:
-    """Return a row for each tracked scalar: its start, its end, and a small curve."""
+    """Return a row for each tracked scalar: its start, its end, and a small curve.
+
+    With a validation there are two for each, those of the loss first.
+    """
     heads = "start", "end"
     if result.means is not None and result.drawn_means is not None:
         ends = _part(result.drawn_means, 0), _part(result.means, _shown_mean(result))
         heads = ends[0].removeprefix("the "), ends[1].removeprefix("the ")
-    columns = Column("tracked"), *(Column(head, True) for head in heads), Column("")
-    return Table(columns, tuple(_tracked_row(name, result) for name in result.tracked))
+    rows = [_tracked_row(name, result) for name in result.tracked]
+    epochs, title = result.epochs, "tracked"
+    if epochs is not None and epochs.validated is not None and epochs.val_loss is not None:
+        title, loss = "", shown_name(result.loss_name, "loss")
+        rows = [_loss_row(result), _validated_row(loss, epochs.val_loss, result)]
+        for name, values in epochs.val_tracked.items():
+            rows += [_tracked_row(name, result), _validated_row(name, values, result)]
+    start, end = heads
+    columns = Column(title), Column(start, True, spare=True), Column(end, True), Column("", spare=True)
+    return Table(columns, tuple(rows))
+
+
+def _loss_row(result: MinimizeResult) -> tuple[Field, ...]:
+    """Return the row of the loss over the data that are minimised over."""
+    name, means, drawn = shown_name(result.loss_name, "loss"), result.means, result.drawn_means
+    at, values, last = result.history_steps, result.history, float(result.history[-1])
+    if means is not None and drawn is not None:
+        at, values, last = drawn.middles, drawn.loss, float(means.loss[_shown_mean(result)])
+    return _data_row(Field(name, code=True), at, values, float(values[0]), last)
+
+
+def _validated_row(name: str, values: Any, result: MinimizeResult) -> tuple[Field, ...]:
+    """Return the row of the loss, or of a tracked scalar, over the data of the validation."""
+    epochs, place = result.epochs, _shown_mean(result)
+    assert epochs is not None
+    if result.means is None and result.kept_best and epochs.best_val is not None:
+        place = epochs.best_val
+    whole = result.drawn_means is None or result.drawn_means.whole
+    first = float(values[0]) if whole else math.nan
+    head, last = Field(name, code=True, aside=VALIDATION), float(values[place])
+    head, start, end, curve = _data_row(head, epochs.steps, values, first, last)
+    start = Field() if math.isnan(first) else start
+    end = Field("–", Tone.MUTED) if math.isnan(last) else end
+    return head, start, end, replace(curve, second=True)
+
+
+def _data_row(name: Field, at: Any, values: Any, first: float, last: float) -> tuple[Field, ...]:
+    start, end = numbers.pair(first, last)
+    curve = loss_curve(name.text, at, values, CURVE_POINTS)
+    tone = Tone.PLAIN if np.isfinite(last) else Tone.BAD
+    return name, Field(start), Field(end, tone), Field(line=_heights(curve))
 
 
 def _tracked_row(name: str, result: MinimizeResult) -> tuple[Field, ...]:
@@ -179,10 +264,7 @@ def _tracked_row(name: str, result: MinimizeResult) -> tuple[Field, ...]:
     if result.means is not None and result.drawn_means is not None:
         at, values = result.drawn_means.middles, result.drawn_means.tracked[name]
         first, last = float(values[0]), float(result.means.tracked[name][_shown_mean(result)])
-    start, end = numbers.pair(first, last)
-    curve = loss_curve(name, at, values, CURVE_POINTS)
-    tone = Tone.PLAIN if np.isfinite(last) else Tone.BAD
-    return Field(name, code=True), Field(start), Field(end, tone), Field(line=_heights(curve))
+    return _data_row(Field(name, code=True), at, values, first, last)
 
 
 def _heights(curve: Curve | None) -> tuple[float, ...]:
@@ -205,12 +287,11 @@ def _change_row(name: str, change: VariableChange) -> tuple[Field, ...]:
         shown = nested_pair(start.values, end.values, end.shape)
     else:
         before, after = numbers.pair(start.norm, end.norm, numbers.rounded)
-        sign = f"‖{name}‖" if len(name) <= 2 else "‖·‖"
-        shown = f"{sign} {before}", f"{sign} {after}"
+        shown = f"norm {before}", f"norm {after}"
     gradient = change.gradient_norm
     return (
-        Field(name, code=True, aside=numbers.shape(end.shape) if end.shape else ""),
+        Field(name, code=True, aside=f"({numbers.shape(end.shape)})" if end.shape else ""),
         Field(shown[0]),
         Field(shown[1], Tone.BAD if end.nonfinite else Tone.PLAIN),
-        Field("0 (not connected)", Tone.MUTED) if gradient is None else Field(numbers.measure(gradient, 2)),
+        Field("none", Tone.MUTED) if gradient is None else Field(numbers.measure(gradient, 2)),
     )

@@ -36,11 +36,11 @@ def variables_table(states: RowStates) -> Table:
     )
     columns = (
         Column("variable"),
-        Column("shape", right=True),
+        Column("shape", right=True, spare=True),
         Column("norm", right=True),
-        Column(""),
-        Column("zeros", right=True),
-        Column("values"),
+        Column("", spare=True),
+        Column("zeros", right=True, spare=True),
+        Column("values", spare=True),
         Column("", prose=True),
     )
     return without_empty(columns, fields)
@@ -54,7 +54,7 @@ def _row(
     if state is RowState.NONE:
         return *head, Field("none", Tone.BAD), Field(), Field(), Field(), Field(sentences=reason)
     if state is RowState.NOT_CONNECTED or summary is None:
-        missing = Field("0 (not connected)", Tone.MUTED, wide=True)
+        missing = Field("none" if summary is None else "0", Tone.MUTED)
         return *head, missing, Field(), Field(), Field(), Field(sentences=reason)
     broken = state is RowState.NOT_FINITE
     tone = Tone.BAD if broken else Tone.WARNING if state is RowState.ZERO else Tone.PLAIN

@@ -49,6 +49,16 @@ def output(parts: Sequence[str]) -> str:
     )
 
 
+WIDGET_PAGE = (
+    "background:var(--vscode-editor-background,transparent);color:var(--vscode-editor-foreground,inherit);"
+)
+"""The style of HTML within a widget: VS Code paints widgets white in its dark themes, too.
+
+Its extension sets ``.cell-output-ipywidget-background`` to white, and leaves the text in the theme's colour
+(microsoft/vscode-jupyter#7161). Other front ends have neither variable.
+"""
+
+
 def attribute(plain: str) -> str:
     """Return a text escaped for an attribute between quotes."""
     return escape(one_line(plain), quote=True)

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 
 from tape_magic.display.content import document
-from tape_magic.display.content.document import Column, Field, Sentence, Table, Tone, plain_text
+from tape_magic.display.content.document import (
+    ACCENT,
+    SECOND,
+    Column,
+    Field,
+    Sentence,
+    Table,
+    Tone,
+    plain_text,
+)
 from tape_magic.display.content.width import width
 from tape_magic.display.html.style import (
     BREAK,
@@ -28,11 +37,15 @@ from tape_magic.display.text.columns import Layout, TextCell, field_lines
 _PAGE = 92
 """The characters on a line of 640 pixels, roughly."""
 
-_NARROW, _NARROW_FIGURES = 40, 48
+_NARROW, _NARROW_FIGURES, _NARROW_PIXELS = 40, 48, 290
 """The characters that a row with a reason, or with figures only, may need at least to stand on one line.
 
-The first is what fits on a page of 290 pixels, a window of 420 in JupyterLab. Figures may reach beyond it.
+The first is what fits on a page of 290 pixels, a window of 420 in JupyterLab. Figures have more room, since
+what is drawn beside them is left out there.
 """
+
+_EACH, _SHORTEST = 8, 7
+"""The pixels of a character of a figure, at most, and the fewest characters of a column of names."""
 
 _PROSE = 13, 20
 """The least and the most characters of a column of prose on a narrow page; between, its longest word."""
@@ -64,15 +77,57 @@ def table_html(table: Table) -> str:
         return ""
     below = _below(table)
     beside = [i for i, _ in enumerate(table.columns) if i not in below]
-    head = "".join(_head(table.columns[i], crowded=_is_crowded(table.columns)) for i in beside)
+    folds = _folds(table, beside)
+    crowded = _is_crowded(table.columns)
+    head = "".join(_head(table.columns[i], folds.get(i, ""), crowded=crowded) for i in beside)
     spare = _spare(table, beside) if below else ""
     head += f'<th style="{spare}"></th>' if below else ""
     shown = table.rows[: table.shown]
-    rows = "".join(_row(table.columns, row, beside, below, row is shown[-1]) for row in shown)
-    return (
+    rows = "".join(_row(table.columns, row, beside, below, folds, row is shown[-1]) for row in shown)
+    html = (
         f'<table style="{TABLE}"><thead style="border:none;"><tr style="{ROW}border-bottom:{HAIRLINE};">'
-        f"{head}</tr></thead><tbody>{rows}</tbody></table>{_folded(table)}"
+        f"{head}</tr></thead><tbody>{rows}</tbody></table>"
     )
+    # The width of a page can only be known by what is within a container.
+    return (f'<div style="container-type:inline-size">{html}</div>' if folds else html) + _folded(table)
+
+
+def _folds(table: Table, beside: Sequence[int]) -> dict[int, str]:
+    """Return the style of the content of columns that are left out on a page with no room for all.
+
+    What is drawn is left out first, and then the columns from the right. There are none for a table that any
+    page has room for.
+    """
+    rows = table.rows[: table.shown]
+    gap = 6 if _is_crowded(table.columns) else 10
+    heads = {i: width(table.columns[i].heading) for i in beside}
+    wide = {i: _EACH * max(heads[i], *(_unbroken(row[i]) for row in rows)) + gap for i in beside}
+    spare = [i for i in beside if table.columns[i].spare and not any(row[i - 1].wide for row in rows)]
+    room, folds = sum(wide.values()), dict[int, str]()
+    for i in sorted(spare, key=lambda i: (not any(_is_drawn(row[i]) for row in rows), -i)):
+        if room > _NARROW_PIXELS:
+            # A width below 0 counts as 0, which it is on a narrower page; on others, it is no limit.
+            folds[i] = f"max-width:calc(9*(100cqw - {room}px));overflow:hidden"
+            room -= wide[i]
+    return folds
+
+
+def _is_drawn(field: Field) -> bool:
+    return bool(field.strip or field.line) or field.bar is not None
+
+
+def _unbroken(field: Field) -> int:
+    """Return the characters of a field that stand on one line on any page."""
+    if _is_drawn(field) or field.wide:
+        return 8 if _is_drawn(field) else 0
+    if field.matrix:
+        return _length(field)
+    if field.sentences:
+        return _PROSE[0]
+    if field.code:
+        return max([_SHORTEST, width(field.aside), *map(width, field.text.split("/"))])
+    parts = field.text.split() if field.text.startswith("[") else [field.text]
+    return max(map(width, parts), default=0)
 
 
 def _is_crowded(columns: Sequence[Column]) -> bool:
@@ -100,7 +155,7 @@ def _below(table: Table) -> list[int]:
 
 def _least(field: Field) -> int:
     """Return the characters that a field takes at least."""
-    if field.strip or field.line or field.bar is not None:
+    if _is_drawn(field):
         return 3
     return min(_length(field), WHOLE)
 
@@ -119,20 +174,29 @@ def _spare(table: Table, beside: Sequence[int]) -> str:
 
 
 def _length(field: Field) -> int:
-    if field.strip or field.line or field.bar is not None:
+    if _is_drawn(field):
         return 14
     return max(map(width, field_lines(field))) if not field.wide else 0
 
 
-def _head(column: Column, *, crowded: bool) -> str:
+def _head(column: Column, fold: str, *, crowded: bool) -> str:
     align = "right" if column.right else "left"
     closer = _CLOSER if crowded and not column.prose else ""
     style = f"{CELL}{closer}{colour(Tone.MUTED)}text-align:{align};font-weight:normal;white-space:nowrap;"
-    return f'<th style="{style}">{text(column.heading)}</th>'
+    return f'<th style="{style}">{_foldable(text(column.heading), fold)}</th>'
+
+
+def _foldable(html: str, fold: str) -> str:
+    return f'<div style="{fold}">{html}</div>' if fold and html else html
 
 
 def _row(
-    columns: Sequence[Column], row: Sequence[Field], beside: Sequence[int], below: Sequence[int], last: bool
+    columns: Sequence[Column],
+    row: Sequence[Field],
+    beside: Sequence[int],
+    below: Sequence[int],
+    folds: Mapping[int, str],
+    last: bool,
 ) -> str:
     prose = [row[i] for i in below if row[i].sentences]
     line = "" if last else f"border-bottom:{HAIRLINE};"
@@ -140,7 +204,7 @@ def _row(
     for i in beside:
         if not wide:
             crowded = _is_crowded(columns)
-            cells.append(_field(columns[i], row[i], roomy=bool(below), crowded=crowded))
+            cells.append(_field(columns[i], row[i], folds.get(i, ""), roomy=bool(below), crowded=crowded))
         wide = row[i].wide and not wide
     if below:
         cells.append('<td style="padding:0;border:none;background:transparent;"></td>')
@@ -154,12 +218,12 @@ def _row(
     return html
 
 
-def _field(column: Column, field: Field, *, roomy: bool, crowded: bool) -> str:
+def _field(column: Column, field: Field, fold: str, *, roomy: bool, crowded: bool) -> str:
     align = "right" if column.right and not field.wide else "left"
     span = ' colspan="2"' if field.wide else ""
     closer = _CLOSER if crowded and not column.prose else ""
     style = f"{CELL}{closer}text-align:{align};{_wrap(column, field, roomy, crowded)}"
-    return f'<td{span} style="{style}">{_content(field, crowded)}</td>'
+    return f'<td{span} style="{style}">{_foldable(_content(field, crowded), fold)}</td>'
 
 
 def _wrap(column: Column, field: Field, roomy: bool, crowded: bool) -> str:
@@ -181,7 +245,7 @@ def _content(field: Field, crowded: bool) -> str:
     if field.strip:
         return svg.strip(field.strip)
     if field.line:
-        return svg.line(field.line)
+        return svg.line(field.line, SECOND if field.second else ACCENT)
     if field.bar is not None:
         return svg.bar(field.bar, behind=field.behind)
     if field.matrix:

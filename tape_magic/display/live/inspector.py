@@ -8,7 +8,7 @@ from typing import Any
 from IPython.display import display
 
 from tape_magic.display.describe.common import names
-from tape_magic.display.html.style import SECONDARY
+from tape_magic.display.html.style import SECONDARY, WIDGET_PAGE
 from tape_magic.display.live.inspector_html import Order, View, inspector_html, list_lines, views
 from tape_magic.display.live.widgets import close_all, package, view_of
 from tape_magic.results.gradients import GradReport
@@ -151,7 +151,8 @@ class Inspector:
             self.page.value = "Nothing has that in its name."
             return
         view: View | None = self.view.value
-        self.page.value = inspector_html(self._report.rows[place], self._names[place], view)
+        html = inspector_html(self._report.rows[place], self._names[place], view)
+        self.page.value = f'<div style="{WIDGET_PAGE}">{html}</div>'
 
 
 def _button(widgets: Any, text: str, tooltip: str) -> Any:

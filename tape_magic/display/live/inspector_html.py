@@ -12,7 +12,7 @@ import numpy as np
 from tape_magic.display.content import numbers
 from tape_magic.display.content.document import Document, HeatMap, Line, Part, Sentence, Words, say
 from tape_magic.display.content.reduction import heat_map
-from tape_magic.display.describe.states import RowState, not_finite, sentences, state
+from tape_magic.display.describe.states import not_finite, sentences, state
 from tape_magic.display.html.render import to_html
 from tape_magic.display.pictures.points import histogram, scatter
 from tape_magic.results.gradients import Derivative, GradReport
@@ -104,15 +104,15 @@ def inspector_html(row: Derivative, name: str, view: View | None) -> str:
 
 
 def _figures(row: Derivative) -> tuple[Sentence, ...]:
-    summary, found = row.summary, state(row)
+    summary = row.summary
     if summary is None:
-        return (say("none" if found is RowState.NONE else "0 (not connected)"), say(numbers.shape(row.shape)))
+        return (say("none"), say(numbers.shape(row.shape)))
     low, high = summary.minimum, summary.maximum
     facts = [numbers.shape(summary.shape), summary.dtype]
     if summary.size == 1:
         facts.append(f"value {numbers.number(summary.values[0])}")
     else:
-        facts.append(f"‖·‖ {numbers.rounded(summary.norm)}")
+        facts.append(f"norm {numbers.rounded(summary.norm)}")
         facts += [numbers.spread(low, high)] if low is not None and high is not None else []
         facts.append(f"{numbers.percent(summary.zeros)} zeros")
     facts += [not_finite(summary)] if summary.nonfinite else []

@@ -10,7 +10,14 @@ from tape_magic.display.content.reduction import loss_curve
 from tape_magic.display.describe.common import line_of, nested, shown_name
 from tape_magic.display.html import style
 from tape_magic.display.html.style import BREAK, CODE, attribute, colour, text
-from tape_magic.display.live.progress import DIGITS, figures, has_no_loss_yet, lowest_loss
+from tape_magic.display.live.progress import (
+    DIGITS,
+    figures,
+    has_no_loss_yet,
+    lowest_loss,
+    validated,
+    validation_loss,
+)
 from tape_magic.display.pictures.curve import inline_curve
 from tape_magic.results.steps import Step
 
@@ -52,12 +59,13 @@ def panel_html(step: Step, rate: float, *, state: str = "", hint: str = "") -> s
     """
     parts = [_figures(step, rate, state)]
     name = shown_name(step.loss_name, "loss")
-    curve = loss_curve(name, *step.history, CURVE_POINTS, line_of(step.means))
+    curve = loss_curve(name, *step.history, CURVE_POINTS, line_of(step.means), validated(step))
     parts += [inline_curve(curve)] if curve is not None else []
     parts += [_values(step)]
     parts += [f'<div style="{_LINE}{colour(Tone.MUTED)}">{text(hint)}</div>'] if hint else []
     # Otherwise a widget is as wide as the curve, and a narrow page cuts off the text.
-    return f'<div style="width:0;min-width:100%;{_TYPE}">{style.output(parts)}</div>'
+    own = f"width:0;min-width:100%;{style.WIDGET_PAGE}{_TYPE}"
+    return f'<div style="{own}">{style.output(parts)}</div>'
 
 
 def _figures(step: Step, rate: float, state: str) -> str:
@@ -66,7 +74,9 @@ def _figures(step: Step, rate: float, state: str) -> str:
     name = shown_name(step.loss_name, "loss")
     known = not has_no_loss_yet(step)
     beside = [*(lowest_loss(step) if known else []), *figures(step, rate)]
+    validation = validation_loss(step)
     spans = [f"{text(name)} <b>{loss}</b>"] if known else []
+    spans += [f"validation <b>{text(validation)}</b>"] if known and validation else []
     spans += [f"<b>{text(state)}</b>"] if state else []
     spans += [f'<span style="{colour(Tone.MUTED)}">{text(part)}</span>' for part in beside]
     return f'<div style="{_LINE}font-variant-numeric:tabular-nums;">{_spaced(spans)}</div>'
@@ -77,16 +87,23 @@ def _spaced(spans: Sequence[str]) -> str:
 
 
 def _values(step: Step) -> str:
-    """Return small variables and tracked scalars, each as ``name = value``."""
-    values = {name: nested(array.ravel().tolist(), array.shape) for name, array in step.variables.items()}
-    values |= {name: numbers.number(value) for name, value in step.tracked.items()}
+    """Return what is tracked, small variables, and the norms of layers, each as ``name = value``."""
+    values = {name: _tracked(name, value, step) for name, value in step.tracked.items()}
+    values |= {name: nested(array.ravel().tolist(), array.shape) for name, array in step.variables.items()}
+    values |= {name: f"norm {numbers.rounded(norm)}" for name, norm in step.layers.items()}
     if not values:
         return ""
     pairs = [f"{shown_name(name)} = {value}" for name, value in values.items()]
     spans = [f'<code style="{CODE}">{text(pair)}</code>' for pair in pairs]
-    if step.variables and step.more_variables:
-        spans.insert(len(step.variables), _more(step.more_variables))
+    if (step.variables or step.layers) and step.more_variables:
+        spans.append(_more(step.more_variables))
     return f'<div style="{_LINE}{BREAK}">{_spaced(spans)}</div>'
+
+
+def _tracked(name: str, value: float, step: Step) -> str:
+    """Return a tracked scalar, with that of the last validation beside it."""
+    shown = numbers.number(value)
+    return f"{shown}, validation {numbers.number(step.validated[name])}" if name in step.validated else shown
 
 
 def _more(number: int) -> str:

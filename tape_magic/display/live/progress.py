@@ -7,8 +7,9 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
 from IPython.display import display
 
 from tape_magic.display.content import numbers
@@ -109,8 +110,25 @@ def has_no_loss_yet(step: Step) -> bool:
     return bool(step.compiling) and math.isnan(step.loss)
 
 
+def validated(step: Step) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]] | None:
+    """Return the steps and the losses of the validations; ``None`` where there are none yet."""
+    return step.validation if step.validation is not None and len(step.validation[0]) else None
+
+
+def validation_loss(step: Step) -> str:
+    """Return the loss of the last validation as text; empty before the first."""
+    found = validated(step)
+    return "" if found is None else numbers.number(float(found[1][-1]), DIGITS)
+
+
 def lowest_loss(step: Step) -> list[str]:
-    """Return the lowest loss as text, or nothing where it reads like the last loss."""
+    """Return the lowest loss as text, or nothing where it reads like the last loss.
+
+    With a validation, it is the lowest loss there.
+    """
+    if (found := validated(step)) is not None:
+        lowest = numbers.number(float(np.fmin.reduce(found[1])), DIGITS)
+        return [f"best {lowest}"] if lowest != validation_loss(step) else []
     lowest = numbers.number(step.best_loss, DIGITS)
     return [f"best {lowest}"] if lowest != numbers.number(step.loss, DIGITS) else []
 
@@ -129,6 +147,7 @@ def figures(step: Step, rate: float = 0.0) -> list[str]:
         # No time left during a compilation: the compiled loop will be faster, with XLA by orders of
         # magnitude.
         parts += [f"{numbers.duration(left)} left"] if step.steps > step.step and not step.compiling else []
+    parts += ["validating"] if step.validating else []
     parts += [_ENGINES.get(step.engine, step.engine)] if step.engine != step.compiling else []
     return [*parts, *([_COMPILING[step.compiling]] if step.compiling else [])]
 
@@ -136,5 +155,6 @@ def figures(step: Step, rate: float = 0.0) -> list[str]:
 def summary(step: Step, rate: float = 0.0) -> str:
     """Return the state of a run in one line."""
     known = not has_no_loss_yet(step)
-    loss = [f"loss {numbers.number(step.loss, DIGITS)}", *lowest_loss(step)] if known else []
+    found = [f"validation {value}"] if (value := validation_loss(step)) else []
+    loss = [f"loss {numbers.number(step.loss, DIGITS)}", *found, *lowest_loss(step)] if known else []
     return " · ".join([*loss, *figures(step, rate)])

@@ -10,6 +10,7 @@ from IPython.display import display
 from tape_magic.display.content import numbers
 from tape_magic.display.content.document import Document, Line, Tone, Words, say
 from tape_magic.display.html.render import to_html
+from tape_magic.display.html.style import WIDGET_PAGE
 from tape_magic.display.live.widgets import close_all, package, view_of
 from tape_magic.display.pictures.watch import SECONDS, Points, watch_picture
 from tape_magic.display.text.columns import blocks
@@ -107,7 +108,7 @@ class WatchView:
 
     def show(self, samples: Sequence[Sample]) -> None:
         """Draw the samples; the first call opens the widget."""
-        self._html.value = watch_html(samples)
+        self._html.value = f'<div style="{WIDGET_PAGE}">{watch_html(samples)}</div>'
         if self._handle is None:
             still = _bundle(samples, ())
             view = view_of(self._box, still["text/plain"], still["text/html"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tape_magic.errors import in_one_line
+
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -15,7 +17,8 @@ def package(what: str) -> Any:
     try:
         import ipywidgets
     except ImportError as error:
-        raise ImportError(f"{what} needs ipywidgets: pip install ipywidgets ({error})") from None
+        missing = ImportError(f"{what} needs ipywidgets: pip install ipywidgets ({error})")
+        raise in_one_line(missing) from None
     return ipywidgets
 
 

@@ -7,15 +7,18 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from tape_magic.display.content import numbers
-from tape_magic.display.content.document import ACCENT, Curve
+from tape_magic.display.content.document import ACCENT, SECOND, Curve
 from tape_magic.display.pictures.svg import hairlines, image, label, labels
 
 _WIDTH, _HEIGHT = 560, 160
 _EXPONENTS = (1, 2, 3, 5, 10, 20, 25, 50, 100, 200)
 """The distances between two ticks on a logarithmic axis, in decades."""
 
-_STYLE = f"display:block;max-width:100%;height:{_HEIGHT}px;"
+_STYLE = "display:block;max-width:100%;height:{}px;"
 """The style of the picture. On a narrow page only the width shrinks: smaller labels would be illegible."""
+
+_KEY = 20
+"""Pixels above a picture of two curves, which name them."""
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 10, 24
 
@@ -34,14 +37,22 @@ def curve(picture: Curve) -> str:
     """Return a curve with hairlines and axes, as an ``<img>``."""
     # Without a size and a viewBox of its own, the picture takes the size of the image and is not scaled.
     head = '<svg xmlns="http://www.w3.org/2000/svg" width="100%" height="100%">'
-    return image(f"{head}{_axes_and_line(picture)}</svg>", _WIDTH, _HEIGHT, _in_words(picture), _STYLE)
+    height = _height(picture)
+    words, style = _in_words(picture), _STYLE.format(height)
+    return image(f"{head}{_axes_and_line(picture)}</svg>", _WIDTH, height, words, style)
 
 
 def inline_curve(picture: Curve) -> str:
     """Return the same picture as an ``<svg>``, which does not flicker when it changes."""
     words = escape(_in_words(picture), quote=True)
-    head = f'<svg role="img" aria-label="{words}" width="{_WIDTH}" height="{_HEIGHT}" style="{_STYLE}">'
+    height = _height(picture)
+    size = f'width="{_WIDTH}" height="{height}" style="{_STYLE.format(height)}"'
+    head = f'<svg role="img" aria-label="{words}" {size}>'
     return f'<div style="container-type:inline-size;">{head}{_axes_and_line(picture)}</svg></div>'
+
+
+def _height(picture: Curve) -> int:
+    return _HEIGHT + (_KEY if picture.other_name else 0)
 
 
 def _axes_and_line(picture: Curve) -> str:
@@ -49,7 +60,9 @@ def _axes_and_line(picture: Curve) -> str:
     heights, lowest, highest = (
         [math.log10(y) if picture.log else y for y in ys] for ys in (picture.y, *picture.pale[1:])
     )
-    least, most = min(*heights, *lowest, math.inf), max(*heights, *highest, -math.inf)
+    others = [math.log10(y) if picture.log else y for y in picture.other[1]]
+    least = min(*heights, *lowest, *others, math.inf)
+    most = max(*heights, *highest, *others, -math.inf)
     ticks = log_ticks(least, most) if picture.log else linear_ticks(least, most)
     low, high = min(least, ticks[0][0]), max(most, ticks[-1][0])
     # A wide label, such as −1.25e−12, needs room of its own.
@@ -63,22 +76,42 @@ def _axes_and_line(picture: Curve) -> str:
         return tall * ((high / 2 - height / 2) / span)
 
     levels = [(down(value), text) for value, text in ticks]
-    along = step_ticks(picture.steps, picture.unit)
+    along = list(picture.ticks) or step_ticks(picture.steps, picture.unit)
     places = [x * across for x in picture.x], [down(y) for y in heights]
     drawn = _line(*places, 'stroke-width="1.6"')
     if picture.means:
         sides = ([down(y) for y in ys] for ys in (lowest, highest))
         drawn = _behind([x * across for x in picture.pale[0]], *sides) + drawn + _dots(*places)
+    top = _TOP
+    if picture.other_name:
+        beside = [x * across for x in picture.other[0]], [down(y) for y in others]
+        drawn += _line(*beside, 'stroke-width="1.6"', SECOND) + _dots(*beside, SECOND)
+        top += _KEY
     # WebKit ignores the width in the style below, and uses this share, which fits on a narrow page as well.
     share = 100 * (1 - (left + _RIGHT) / _NARROW)
     stretched = f' viewBox="0 0 {wide} {tall}" preserveAspectRatio="none"'
     return (
         # foreignObject is the only container in SVG whose width can be the whole width less the margins.
-        f'<foreignObject x="{left}" y="{_TOP}" width="{share:.4g}%" height="{tall}" '
+        f'{_key(picture, left)}<foreignObject x="{left}" y="{top}" width="{share:.4g}%" height="{tall}" '
         f'style="width:calc(100% - {left + _RIGHT}px);overflow:visible;">{_svg(tall)}'
         f"{hairlines(*((0, y, '100%', y) for y, _ in levels))}"
         f"{labels(*(label(-6, y + 4, 'end', text) for y, text in levels), *_steps(along, left, tall + 18))}"
-        f"{_svg(tall, stretched)}{drawn}</svg></svg></foreignObject>"
+        f"{_marked(picture, tall)}{_svg(tall, stretched)}{drawn}</svg></svg></foreignObject>"
+    )
+
+
+def _marked(picture: Curve, tall: int) -> str:
+    """Return a vertical line at the mark of a curve, and its label beside the upper end."""
+    if picture.mark is None:
+        return ""
+    at, text = picture.mark
+    share = at / (picture.steps or 1)
+    style = f'stroke="{SECOND}" stroke-width="1.4" stroke-dasharray="4 3"'
+    side, anchor = (6, "start") if share < 0.7 else (-6, "end")
+    return (
+        f'<line x1="{100 * share:.5g}%" y1="0" x2="{100 * share:.5g}%" y2="{tall}" {style}/>'
+        f'<text x="{100 * share:.5g}%" dx="{side}" y="9" text-anchor="{anchor}" fill="{SECOND}" '
+        f'font-family="sans-serif" font-size="11" font-weight="bold">{escape(text)}</text>'
     )
 
 
@@ -94,20 +127,32 @@ def _points(places: Iterable[tuple[float, float]]) -> str:
     return " ".join(f"{x:.5g},{y:.5g}" for x, y in places)
 
 
-def _dots(across: Sequence[float], down: Sequence[float]) -> str:
+def _key(picture: Curve, left: float) -> str:
+    """Return the names of two curves above them, each behind a piece of its line."""
+    if not picture.other_name:
+        return ""
+    x, parts = left, []
+    for name, colour in (("training", ACCENT), (picture.other_name, SECOND)):
+        line = f'<line x1="{x:g}" y1="9" x2="{x + 16:g}" y2="9" stroke="{colour}" stroke-width="2"/>'
+        parts += [line, label(x + 21, 13, "start", name)]
+        x += 21 + _DIGIT * len(name) + 16
+    return labels(*parts)
+
+
+def _dots(across: Sequence[float], down: Sequence[float], colour: str = ACCENT) -> str:
     """Return a dot at each place, unless these are many."""
     if len(across) > _DOTS:
         return ""
     # Lines without a length and with round ends: circles would become ellipses.
     dots = "".join(f"M{x:.5g} {y:.5g}h0" for x, y in zip(across, down, strict=True))
     style = 'stroke-width="5" stroke-linecap="round" vector-effect="non-scaling-stroke"'
-    return f'<path d="{dots}" stroke="{ACCENT}" {style}/>'
+    return f'<path d="{dots}" stroke="{colour}" {style}/>'
 
 
-def _line(across: Sequence[float], down: Sequence[float], style: str) -> str:
+def _line(across: Sequence[float], down: Sequence[float], style: str, colour: str = ACCENT) -> str:
     """Return a line through places; only its width does not follow that of the picture."""
     return (
-        f'<polyline points="{_points(zip(across, down, strict=True))}" fill="none" stroke="{ACCENT}" {style} '
+        f'<polyline points="{_points(zip(across, down, strict=True))}" fill="none" stroke="{colour}" {style} '
         'stroke-linejoin="round" vector-effect="non-scaling-stroke"/>'
     )
 
@@ -154,9 +199,15 @@ def rooms(ticks: Sequence[tuple[float, str]]) -> list[float]:
 
 
 def _in_words(picture: Curve) -> str:
+    if picture.words:
+        return picture.words
     first, last = numbers.pair(picture.first, picture.last)
     means = f", the means of {picture.means}" if picture.means else ""
-    return f"{picture.name} from {first} to {last} over {numbers.count(picture.steps)} {picture.unit}{means}"
+    words = f"{picture.name} from {first} to {last} over {numbers.count(picture.steps)} {picture.unit}{means}"
+    if not picture.other_name:
+        return words
+    first, last = numbers.pair(picture.other[1][0], picture.other[1][-1])
+    return f"{words}; {picture.other_name} from {first} to {last}"
 
 
 def log_ticks(low: float, high: float) -> list[tuple[float, str]]:

@@ -13,8 +13,6 @@ from html import escape
 from tape_magic.display.content.document import ACCENT, FAINT, GREY
 from tape_magic.display.content.width import one_line
 
-OPPOSITE = "#d97b29"
-"""The colour of the other sign, which differs from the accent for every kind of colour vision."""
 LINE = "rgba(138,143,152,0.4)"
 
 PICTURE = "display:block;max-width:100%;height:auto;margin:4px 0;"
@@ -67,7 +65,7 @@ def strip(counts: Sequence[int], width: int = 96, height: int = 18) -> str:
     return image(svg, width, height, "histogram", _inline(width, height))
 
 
-def line(heights: Sequence[float], width: int = 96, height: int = 18) -> str:
+def line(heights: Sequence[float], colour: str = ACCENT, width: int = 96, height: int = 18) -> str:
     """Return a small curve without axes, from its least to its greatest height."""
     low, high = min(heights), max(heights)
     across, room = (width - 2) / max(len(heights) - 1, 1), height - 4
@@ -75,7 +73,7 @@ def line(heights: Sequence[float], width: int = 96, height: int = 18) -> str:
     span = high / 2 - low / 2
     shares = [(high / 2 - one / 2) / span if span else 0.5 for one in heights]
     points = " ".join(f"{1 + i * across:.5g},{2 + room * share:.5g}" for i, share in enumerate(shares))
-    drawn = f'<polyline points="{points}" fill="none" stroke="{ACCENT}" stroke-width="1.4"/>'
+    drawn = f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.4"/>'
     body = drawing(width, height, drawn, stretches=True)
     return image(body, width, height, "curve", _inline(width, height))
 

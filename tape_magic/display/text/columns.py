@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -14,17 +15,17 @@ _LINE = 16
 """The characters of a small curve."""
 
 _GAP = "  "
-_NAME, _LEAST = 24, 8
-"""The width to which names are narrowed before other columns, and the least width of any column."""
+_NAME, _SHORT, _LEAST = 24, 12, 8
+"""The width to which names are narrowed first, and at last, and the least width of any column."""
 
 
-def blocks(values: Sequence[float]) -> str:
-    """Return heights as block characters, scaled from the least to the greatest.
+def blocks(values: Sequence[float], beside: Sequence[float] = ()) -> str:
+    """Return heights as block characters, scaled from the least to the greatest, those `beside` counted.
 
     >>> blocks([0, 1, 2])
     '▁▅█'
     """
-    low, high = min(values), max(values)
+    low, high = min(*values, *beside, math.inf), max(*values, *beside, -math.inf)
     # Halves, since the distance between -1.7e308 and 1.7e308 is infinite.
     height = high / 2 - low / 2
     shares = [(value / 2 - low / 2) / height if height else 0.0 for value in values]
@@ -112,14 +113,31 @@ class Layout:
         return sum(self._widths[i] for i in self._used) + len(_GAP) * (len(self._used) - 1)
 
     def _narrow(self, fit: int) -> None:
-        """Narrow the columns of names first, while these stay readable, and then the widest columns."""
+        """Narrow the names while these stay readable, leave out what may be, and narrow what is widest."""
         code = [any(row[i].code for row, _ in self._rows) for i, _ in enumerate(self._columns)]
-        while self._total() > fit:
-            names = [i for i in self._used if code[i] and self._widths[i] > _NAME]
-            widest = max(names or self._used, key=lambda i: self._widths[i])
-            if self._widths[widest] <= _LEAST:
-                return
-            self._widths[widest] -= 1
+
+        def narrow(some: Sequence[int], least: int) -> None:
+            while self._total() > fit and any(self._widths[i] > least for i in some):
+                self._widths[max(some, key=lambda i: self._widths[i])] -= 1
+
+        names = [i for i in self._used if code[i]]
+        narrow(names, _NAME)
+        # What is drawn tells least, and then the columns from the right.
+        spare = [i for i in self._used if self._columns[i].spare]
+        for i in sorted(spare, key=lambda i: (not self._is_drawn(i), -i)):
+            if self._total() > fit:
+                self._leave_out(i)
+        # A number that is cut would be another number.
+        narrow([i for i in self._used if any(row[i].text.startswith("[") for row, _ in self._rows)], _NAME)
+        narrow([i for i in names if i in self._used], _SHORT)
+        narrow(self._used, _LEAST)
+
+    def _is_drawn(self, i: int) -> bool:
+        return any(row[i].strip or row[i].line or row[i].bar is not None for row, _ in self._rows)
+
+    def _leave_out(self, i: int) -> None:
+        if not any(row[j].wide for row, _ in self._rows for j in (i - 1, i)):
+            self._used = [j for j in self._used if j != i]
 
     def head(self) -> list[TextCell]:
         """Return the headings."""
@@ -138,6 +156,8 @@ class Layout:
                 skip = False
                 continue
             text = texts[i][level] if level < len(texts[i]) else ""
+            if row[i].aside and width(text) > self._widths[i]:
+                text = one_line(row[i].text)
             if row[i].wide and place + 1 < len(self._used):
                 columns = self._widths[i] + len(_GAP) + self._widths[self._used[place + 1]]
                 cells.append(TextCell(pad(clip(text, columns), columns), row[i]))

@@ -12,6 +12,7 @@ from tape_magic.engine.derivatives.request import Request
 from tape_magic.engine.internals.loading import load_tensorflow
 from tape_magic.engine.program.function import FunctionProgram
 from tape_magic.engine.program.program import Namespace, Program
+from tape_magic.engine.program.training import trained
 from tape_magic.engine.values.sizes import LIMIT
 from tape_magic.errors import LineError
 from tape_magic.notation import Kind
@@ -102,7 +103,8 @@ def derivative_program(
     """
     checked_request = Request(**request)
     load_tensorflow()
-    return define(program, namespace, checked_request, name)
+    with trained(program, namespace):
+        return define(program, namespace, checked_request, name)
 
 
 def _parameters(fn: Callable[..., Any], names: Iterable[str]) -> dict[str, Any]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tape_magic.engine.devices.cards import match_cards
 from tape_magic.engine.devices.notes import why_no_gpu
 from tape_magic.engine.devices.plan import make_plan
 from tape_magic.engine.devices.report import build_report
-from tape_magic.engine.devices.request import read_request
+from tape_magic.engine.devices.request import DeviceRequest, read_request
 from tape_magic.engine.devices.settings import (
     NOTHING,
     Change,
@@ -27,6 +27,7 @@ from tape_magic.engine.devices.setup import carry_out, check_required, freest_gp
 from tape_magic.engine.devices.state import has_started, read_state
 from tape_magic.engine.doctor.driver import ask_first, ask_if_there
 from tape_magic.engine.internals.loading import load_tensorflow
+from tape_magic.engine.internals.log_level import quiet_log
 from tape_magic.errors import DeviceError
 from tape_magic.results.devices import DeviceReport, SetupOutcome
 
@@ -117,6 +118,13 @@ def devices(
     )
     # imported after the checks of the arguments, since the import takes seconds
     tf = load_tensorflow()
+    with quiet_log():
+        return _carried_out(tf, request, seed, order_notes(indices))
+
+
+def _carried_out(tf: Any, request: DeviceRequest, seed: int | None, notes: tuple[str, ...]) -> DeviceReport:
+    """Return the report after a request has been carried out; `notes` are on its words."""
+    settings, reset_peak = request.settings, request.reset_peak
     driver = ask_first()
     if driver is not None and driver.failure is not None and tf.test.is_built_with_cuda():
         raise DeviceError(driver.refusal)
@@ -132,7 +140,6 @@ def devices(
     located = match_cards(tf, state, None if driver is None else driver.unsafe)
     if request.only_asks:
         return build_report(tf, state, started, SetupOutcome.ASKED, located, why)
-    notes = order_notes(indices)
     if request.freest:
         request, more = freest_gpu(request, state, started, located)
         notes += more

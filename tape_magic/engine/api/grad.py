@@ -7,11 +7,14 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from tape_magic.engine.derivatives.differentiate import differentiate
+from tape_magic.engine.derivatives.parts import ArrayParts
 from tape_magic.engine.derivatives.request import Request
 from tape_magic.engine.derivatives.run import RunResult
 from tape_magic.engine.internals.loading import load_tensorflow
+from tape_magic.engine.internals.log_level import quiet_log
 from tape_magic.engine.program.function import FunctionProgram, as_sources
 from tape_magic.engine.program.program import Namespace, Program
+from tape_magic.engine.program.training import trained
 from tape_magic.engine.values.sizes import LIMIT
 from tape_magic.errors import LineError
 from tape_magic.notation import Kind
@@ -172,8 +175,10 @@ def grad_program(
     """
     checked_request = Request(**request)
     load_tensorflow()
-    if not check:
-        return differentiate(program, namespace, checked_request)
-    from tape_magic.engine.check.check import checked
+    with quiet_log(), trained(program, namespace):
+        parts = ArrayParts(program, namespace, checked_request)
+        if not check:
+            return parts.of(differentiate(program, namespace, parts.request))
+        from tape_magic.engine.check.check import checked
 
-    return checked(program, namespace, checked_request, silence)
+        return parts.of(checked(program, namespace, parts.request, silence))

@@ -7,7 +7,9 @@ from typing import Any
 
 from tape_magic.engine.internals.contexts import restore_after_interrupt
 from tape_magic.engine.internals.loading import load_tensorflow
+from tape_magic.engine.internals.log_level import quiet_log
 from tape_magic.engine.minimization.control import RunControl
+from tape_magic.engine.minimization.keras_loop.range_test import found_rate
 from tape_magic.engine.minimization.keras_loop.run import KerasRun
 from tape_magic.engine.minimization.log import Minimized
 from tape_magic.engine.minimization.problem import Problem
@@ -15,9 +17,15 @@ from tape_magic.engine.minimization.refusals import named_nothing
 from tape_magic.engine.minimization.reuse import LoopCache, cache_of
 from tape_magic.engine.minimization.scipy_methods import find
 from tape_magic.engine.minimization.scipy_solver.run import ScipyRun
-from tape_magic.engine.minimization.settings import DEFAULT_OPTIMIZER, Settings
+from tape_magic.engine.minimization.settings import DEFAULT_OPTIMIZER, FIND, Settings, ValidationData
 from tape_magic.engine.process.interrupts import deferred_interrupt
-from tape_magic.engine.program.function import FunctionProgram, as_sources, batch_names
+from tape_magic.engine.program.function import (
+    TRAINING_PARAMETER,
+    FunctionProgram,
+    as_sources,
+    batch_names,
+    takes_training,
+)
 from tape_magic.engine.program.program import Namespace, Program
 from tape_magic.engine.values.reach import reachable
 from tape_magic.engine.values.tensors import is_module, is_variable, tf_variable
@@ -47,6 +55,8 @@ def minimize(
     steps: int | None = None,
     *,
     lr: Any = None,
+    schedule: Any = None,
+    clip: float | None = None,
     tol: float | None = None,
     gtol: float | None = None,
     target: float | None = None,
@@ -58,8 +68,10 @@ def minimize(
     data: Any = None,
     batch: int | None = None,
     epochs: int | None = None,
+    val: Any = None,
     resume: bool = False,
     checkpoint: str | None = None,
+    log: str | None = None,
     engine: str = "auto",
     seed: int | None = None,
     on_progress: OnProgress | None = None,
@@ -78,6 +90,7 @@ def minimize(
         and the result holds their final values. By default, the trainable variables that the function reads.
     optimizer
         By default L-BFGS for plain variables, floats and arrays if the loss is the same each time, else Adam.
+        A dict gives each group of variables an optimizer: ``{"encoder": "sgd 1e-4", "head": "adam"}``.
         A Keras name, optimizer or class, ``"lbfgs"``, or a SciPy method: ``"bfgs"``, ``"trust-krylov"``, and
         for least squares ``"lm"``, ``"trf"`` or ``"dogbox"``. SciPy methods take `tol` and `gtol` for
         tolerances of their own.
@@ -85,10 +98,20 @@ def minimize(
         The most steps; 1,000 by default, and no limit where `data` or `time` is given. Without any rule, the
         run ends once its method has converged, or the loss has changed by at most 10⁻⁶ over 100 steps.
     lr
-        The learning rate or a schedule, for an optimizer given by its name or class.
+        The learning rate or a schedule, for an optimizer given by its name or class. With ``"find"``, nothing
+        is minimised: a range test tries rates, puts everything back, and its
+        :class:`~tape_magic.results.rates.RateReport` is returned; ``"auto"`` goes on with the rate found.
+    schedule
+        How the rate goes on from there: ``"cosine"``, to 0 over the run; ``"one-cycle"``, up from a tenth of
+        it, back, and far below; ``"plateau"``, or ``"plateau:0.5"`` with another factor than 0.1, lower after
+        10 epochs without a lower loss, or 100 steps without data. A Keras schedule, or a function of the
+        step, gives the rate itself.
+    clip
+        The largest Euclidean norm of all gradients together; they are scaled down to it before each step.
     tol, patience
         Stop when the largest loss of the last `patience` steps (10) exceeds the smallest by at most
-        tol·max(1, \|loss\|).
+        tol·max(1, \|loss\|). With `val`, `patience` is instead the number of epochs without a lower
+        validation loss after which the run ends.
     gtol
         Stop when the Euclidean norm of all gradients together is at most this.
     target
@@ -103,17 +126,25 @@ def minimize(
         ``{"x": (0.0, None)}``; numbers, or arrays of the variable's shape.
     keep
         Leave the variables at the ``"last"`` step, or at the lowest loss, ``"best"``; over data, that is the
-        end of the epoch with the lowest mean. Without it, at the last step, and after a divergence at the
-        lowest loss.
+        end of the epoch with the lowest mean, or with the lowest validation loss. Without it, at the last
+        step, and after a divergence at the lowest loss.
     data
         A ``tf.data.Dataset``, a Keras ``PyDataset``, a tuple of arrays, or an iterable that gives its batches
         each time. At each step, the function takes the parts of the next batch after the variables.
     batch, epochs
         The rows in a batch of arrays (32), and the passes over the data: 1, or as many as `steps` need.
+    val
+        Data of the same kinds, shapes and dtypes as `data`. At the end of each epoch, the loss and what is
+        tracked are computed over all of them, each batch weighed by its rows, and nothing is changed by that.
+        A parameter ``training`` of the function is then ``False``, and ``True`` in steps.
     checkpoint
         A folder to save the run in, at most every 30 s and at the end.
     resume
         Continue from the checkpoint in that folder, up to `steps` in all; the folder may still be empty.
+    log
+        A folder for TensorBoard, ``"mlflow"`` or ``"trackio"``: where the loss, what is tracked, the learning
+        rate, and the Euclidean norm of the gradient by each variable are logged every 50 steps, and the means
+        of epochs at their ends. A SciPy method has neither rates nor norms there.
     engine
         ``"auto"``, ``"xla"``, ``"graph"`` or ``"eager"``.
     seed
@@ -148,11 +179,14 @@ def minimize(
     load_tensorflow()
     given = {} if variables is None else as_sources(variables)
     names = batch_names(loss_fn, given) if data is not None else ()
-    program = FunctionProgram(loss_fn, {**given, **dict.fromkeys(names)})
+    training = TRAINING_PARAMETER if takes_training(loss_fn, given) else ""
+    program = FunctionProgram(loss_fn, {**given, **dict.fromkeys(names)}, (training,) if training else ())
     over = tuple(given) if variables is not None else None
     settings = Settings(
         optimizer=optimizer,
         lr=lr,
+        schedule=schedule,
+        clip=clip,
         steps=steps,
         engine=engine,
         seed=seed,
@@ -166,13 +200,18 @@ def minimize(
         keep=keep,
         resume=resume,
         checkpoint=checkpoint,
+        log=log,
         data=data,
         names=names,
         batch=batch,
         epochs=epochs,
+        val=None if val is None else ValidationData(val, names),
+        training=training,
     )
     name, cache = "loss" if track else None, _cache_for(program, given)
-    return minimize_program(program, dict(given), name, over, settings, on_progress, cache).result
+    done = minimize_program(program, dict(given), name, over, settings, on_progress, cache)
+    result: MinimizeResult = done.result
+    return result
 
 
 def _cache_for(program: Program, given: Mapping[str, Any]) -> LoopCache | None:
@@ -225,12 +264,18 @@ def minimize_program(
 
     Raises the errors of :func:`minimize`.
     """
-    problem = Problem(program, namespace, loss_name, over, settings, kept=cache is not None)
     kind = KerasRun if find(settings.optimizer) is None else ScipyRun
-    with deferred_interrupt() as interrupt:
+    with quiet_log(), deferred_interrupt() as interrupt:
+        control = RunControl(interrupt, wish, on_wait)
+        if isinstance(settings.lr, str):
+            word, arguments = settings.lr, (program, namespace, loss_name, over, settings)
+            with restore_after_interrupt():
+                report, settings = found_rate(*arguments, control, on_progress)
+            if word == FIND:
+                return Minimized(report, None)
+        problem = Problem(program, namespace, loss_name, over, settings, kept=cache is not None)
         try:
             with restore_after_interrupt():
-                control = RunControl(interrupt, wish, on_wait)
                 with control.before_anything():  # TensorFlow makes data ready, and may drop an interrupt
                     minimization = kind(problem, cache)
                 minimized = minimization.run(control, on_progress)

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from tape_magic.engine.derivatives.outputs import parts_of, reason_of_type, summands
 from tape_magic.engine.derivatives.run import Run
 from tape_magic.engine.diagnosis.evidence import NamedTensors
@@ -14,7 +16,9 @@ from tape_magic.engine.diagnosis.flow import DataFlow
 from tape_magic.engine.internals.graphs import function_graph
 from tape_magic.engine.record.entry import splice_py_functions
 from tape_magic.engine.record.recorder import Recorder
+from tape_magic.engine.values.leaves import own_name
 from tape_magic.engine.values.precision import double_of, epsilon
+from tape_magic.engine.values.tensors import is_keras_variable, is_tensor, is_variable, tf_variable
 from tape_magic.errors import TapeMagicError
 
 CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
@@ -186,3 +190,22 @@ def _dtypes_within(graph: Any) -> list[str]:
         if called is not None:
             found |= set(_dtypes_within(called))
     return list(found)
+
+
+def widened(value: Any) -> Any:
+    """Return a copy in double precision of a narrower tensor, variable or array; any other value as it is."""
+    import tensorflow as tf
+
+    if isinstance(value, np.ndarray):
+        double = double_of(value.dtype.name)
+        return value if double is None else value.astype(double)
+    if is_keras_variable(value):
+        return value  # `widen` changes it in place, since its layer holds it
+    held = tf_variable(value) if is_variable(value) else value
+    double = double_of(held.dtype.name) if is_variable(value) or is_tensor(value) else None
+    if double is None:
+        return value
+    wide = tf.cast(held, double)
+    if is_variable(value):
+        return tf.Variable(wide, trainable=value.trainable, name=own_name(value))
+    return wide

@@ -13,6 +13,7 @@ import numpy as np
 from tape_magic.engine.check.holding import Holding
 from tape_magic.engine.check.made_tensors import MadeTensors
 from tape_magic.engine.check.moved_program import MovedProgram
+from tape_magic.engine.check.precisions import widened
 from tape_magic.engine.internals.contexts import run_eagerly_here
 from tape_magic.engine.internals.keras_layers import widen
 from tape_magic.engine.internals.operations import key_of_variable, newest_key
@@ -23,7 +24,7 @@ from tape_magic.engine.program.lifting import Lifting
 from tape_magic.engine.program.program import Namespace, Program
 from tape_magic.engine.program.snapshot import Snapshot
 from tape_magic.engine.values.introspection import elements_of, is_a
-from tape_magic.engine.values.leaves import Leaf, own_name, rebuilt
+from tape_magic.engine.values.leaves import Leaf, rebuilt
 from tape_magic.engine.values.places import look_up
 from tape_magic.engine.values.precision import double_of
 from tape_magic.engine.values.tensors import (
@@ -173,14 +174,16 @@ class Rerun:
 
     def learn(self, leaves: Mapping[str, Leaf]) -> None:
         """Find out how to move the leaves of a run that was not wide."""
-        import tensorflow as tf
-
+        if any(_is_newer(leaf, self._newest) for leaf in leaves.values()):
+            # A layer that the program's own run has built keeps its variables: further runs begin with them.
+            self._before.restore(beside=self._after)
+            self._before = self._snapshot()
         for name, leaf in leaves.items():
             found, held, value = self._held(leaf)
             if found:
                 numbers = to_array(value) if is_tensor(value) else np.asarray(value)
                 self._leaves[name] = _MovableLeaf(leaf.dtype, numbers, held)
-            elif isinstance(leaf.value, tf.Variable) and key_of_variable(leaf.value) <= self._newest:
+            elif is_variable(leaf.value) and not _is_newer(leaf, self._newest):
                 self._fixed[name] = "stands where --check does not look: name its place with --wrt"
             else:
                 self._fixed[name] = "is made in the cell itself"
@@ -323,28 +326,16 @@ def _flat(value: Any) -> Iterator[Any]:
         yield value
 
 
+def _is_newer(leaf: Leaf, key: int) -> bool:
+    """Return whether a leaf is a variable that was made after everything up to a key."""
+    import tensorflow as tf
+
+    return isinstance(leaf.value, tf.Variable) and key_of_variable(leaf.value) > key
+
+
 def _instead(new: Any, old: Any) -> Any:
     return new
 
 
 def _is_number(value: Any) -> bool:
     return is_liftable(value) or is_tensor(value)
-
-
-def widened(value: Any) -> Any:
-    """Return a copy in double precision of a narrower tensor, variable or array; any other value as it is."""
-    import tensorflow as tf
-
-    if isinstance(value, np.ndarray):
-        double = double_of(value.dtype.name)
-        return value if double is None else value.astype(double)
-    if is_keras_variable(value):
-        return value  # `widen` changes it in place, since its layer holds it
-    held = tf_variable(value) if is_variable(value) else value
-    double = double_of(held.dtype.name) if is_variable(value) or is_tensor(value) else None
-    if double is None:
-        return value
-    wide = tf.cast(held, double)
-    if is_variable(value):
-        return tf.Variable(wide, trainable=value.trainable, name=own_name(value))
-    return wide

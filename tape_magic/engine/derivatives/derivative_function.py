@@ -15,6 +15,7 @@ from tape_magic.engine.derivatives.arguments import as_tensors, distinct, put
 from tape_magic.engine.derivatives.gradients import Gradients
 from tape_magic.engine.derivatives.request import Request
 from tape_magic.engine.derivatives.traced_program import TracedProgram
+from tape_magic.engine.internals.log_level import quiet_log
 from tape_magic.engine.program.lift_dtype import lift_dtype
 from tape_magic.engine.program.program import Program
 from tape_magic.engine.values.introspection import is_a
@@ -122,7 +123,8 @@ class DerivativeFunction:
         if self._compiled is None:
             self._compiled = tf.function(self._derivatives_and_outputs, autograph=False)
         try:
-            return self._result(*self._compiled(self._tensors(given)))
+            with quiet_log():
+                return self._result(*self._compiled(self._tensors(given)))
         except Exception as error:
             raise error.with_traceback(_traceback(self._definition.program, error))  # noqa: B904
 

@@ -123,7 +123,7 @@ class Gradients(Run):
             else:
                 structure = values[0] if len(values) == 1 else values
             structures[target.name, target.wrt] = structure
-        if any(count != 1 for row in rows for count in row.sums):
+        if any(count != 1 for row in rows if not row.elementwise for count in row.sums):
             self.note(
                 "TensorFlow differentiates the sum of what is not a scalar; "
                 "--jacobian keeps its elements apart"

@@ -59,7 +59,7 @@ def assignment_notes(evidence: RunEvidence, target: NamedTensors, leaves: Iterab
         if index is None:
             continue
         entry = evidence.flow.entries[index]
-        if not entry.frames:
+        if not entry.frames or _makes(evidence, index, key):
             continue
         more = ""
         if evidence.flow.upstream(entry.inputs[1:]) & set(keys.values()):
@@ -67,6 +67,12 @@ def assignment_notes(evidence: RunEvidence, target: NamedTensors, leaves: Iterab
         line = evidence.line_label(index)
         found.append(f"{line} assigns {leaf.name}: the derivative is by its value from there on{more}")
     return found
+
+
+def _makes(evidence: RunEvidence, index: int, key: int) -> bool:
+    """Return whether an assignment gives a variable that the program makes its first value."""
+    before = evidence.flow.entries[:index]
+    return any(key in one.outputs for one in before) and not any(one.changes == key for one in before)
 
 
 def _assigned_before_read(evidence: RunEvidence, target: NamedTensors, key: int) -> int | None:

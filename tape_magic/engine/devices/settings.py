@@ -12,6 +12,7 @@ from typing import Any
 from tape_magic.engine.devices.state import DeviceState
 from tape_magic.engine.devices.words import ALLOCATORS, PRECISIONS
 from tape_magic.engine.internals.device_config import end_determinism, is_deterministic
+from tape_magic.engine.internals.log_level import show_log
 from tape_magic.engine.internals.random_state import seed_restorer
 from tape_magic.errors import DeviceError, closest, shorten
 
@@ -205,7 +206,7 @@ def remarks(settings: RuntimeSettings, capabilities: Sequence[tuple[int, int]]) 
         found.append("Deterministic random operations need a seed: --seed N gives one to all of them.")
     if settings.placement:
         level = os.environ.get("TF_CPP_MIN_LOG_LEVEL", "0")
-        hidden = f", and TF_CPP_MIN_LOG_LEVEL={level} hides it: restart without that" if level != "0" else ""
+        hidden = "" if show_log() else f", and TF_CPP_MIN_LOG_LEVEL={level} hides it: restart without that"
         found.append(
             f"The device of each operation goes to TensorFlow's log{hidden};"
             " tf.debugging.set_log_device_placement(False) ends it."

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import sys
+from contextlib import nullcontext
 from typing import Any
 
+from tape_magic.engine.internals.log_level import is_quiet_allowed
+from tape_magic.engine.process.native_log import quiet_import
 from tape_magic.errors import TapeMagicError
 
 
@@ -35,6 +39,9 @@ class TensorFlowMissing(TapeMagicError):
 def load_tensorflow() -> Any:
     """Import TensorFlow, which takes seconds the first time. Raises :class:`TensorFlowMissing`."""
     try:
-        return importlib.import_module("tensorflow")
+        if "tensorflow" in sys.modules:
+            return importlib.import_module("tensorflow")
+        with quiet_import() if is_quiet_allowed() else nullcontext():
+            return importlib.import_module("tensorflow")
     except Exception as error:  # packages of other versions than it needs raise TypeError and AttributeError
         raise TensorFlowMissing(error) from None

@@ -29,19 +29,32 @@ def limits_of(
     Raises :class:`LineError` for a name that is not minimised over, and for bounds that are no numbers, do
     not fit the variable's shape, or leave nothing between them.
     """
-    sources = {source.name: source.leaves for source in selection.sources}
-    sources |= {leaf.name: [leaf] for leaves in list(sources.values()) for leaf in leaves}
     found: dict[int, Limits] = {}
     for name, (low, high) in bounds.items():
-        leaves = sources.get(name) or _at_place(name, sources.values(), namespace)
+        leaves = leaves_at(name, selection, namespace)
         if not leaves:
-            raise LineError(f"--bounds names {name}, which is not minimised over{closest(name, sources)}")
+            near = closest(name, _named_leaves(selection))
+            raise LineError(f"--bounds names {name}, which is not minimised over{near}")
         for leaf in leaves:
             limits = _limit(name, leaf, low), _limit(name, leaf, high)
             if limits[0] is not None and limits[1] is not None and np.any(limits[0] > limits[1]):
                 raise LineError(f"--bounds {name}={low}:{high} leaves nothing between them.")
             found[id(leaf.value)] = limits
     return found
+
+
+def leaves_at(name: str, selection: Selection, namespace: Mapping[str, Any]) -> list[Leaf]:
+    """Return the leaves that a name means: of a source, of a variable in the report, or of a place.
+
+    Nothing where none of these is minimised over.
+    """
+    sources = _named_leaves(selection)
+    return sources.get(name) or _at_place(name, sources.values(), namespace)
+
+
+def _named_leaves(selection: Selection) -> dict[str, list[Leaf]]:
+    sources = {source.name: source.leaves for source in selection.sources}
+    return sources | {leaf.name: [leaf] for leaves in list(sources.values()) for leaf in leaves}
 
 
 def limits_of_constraints(

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from tape_magic.engine.internals.contexts import capture_call_context
 from tape_magic.engine.internals.graphs import caller_with_captures
+from tape_magic.engine.internals.log_level import quiet_log
 from tape_magic.engine.minimization.control import RunControl, StopRequested
 from tape_magic.engine.process.interrupts import Interrupt
 from tape_magic.results.steps import Step
@@ -57,7 +58,7 @@ class BackgroundCompile:
     def _run(self) -> None:
         assert self._call is not None
         try:
-            with self._state():
+            with self._state(), quiet_log():
                 self._call()
         except BaseException as error:
             self._error = error

@@ -75,6 +75,14 @@ class RunControl:
         if self._on_wait is not None:
             self._on_wait(step)
 
+    def hold(self) -> None:
+        """Have interrupts wait, since state is being put back."""
+        self._interrupt.waits = True
+
+    def release(self) -> None:
+        """Have interrupts raise again."""
+        self._interrupt.waits = False
+
     @contextmanager
     def at_once(self) -> Iterator[None]:
         """Let the first interrupt end the block at once, instead of at the end of a chunk.

@@ -51,9 +51,6 @@ time while it is compiled: 350 MB more for 20 million weights and Adam, 20 steps
 (TensorFlow 2.21).
 """
 
-EARLY = "over before XLA would have been ready"
-"""Why a run that began as a graph ended as one."""
-
 
 def still_compiling(engine: str) -> str:
     """Return what is to be said of an engine that a run was not willing to wait for."""

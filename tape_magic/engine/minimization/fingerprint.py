@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from tape_magic.engine.internals.keras_layers import inner_layers
+from tape_magic.engine.minimization.optimizer_groups import groups_of
 from tape_magic.engine.minimization.optimizers import is_optimizer, settings_of
 from tape_magic.engine.minimization.reuse import ATTRIBUTE
 from tape_magic.engine.minimization.settings import Settings
@@ -253,7 +254,9 @@ def fingerprint_of_run(
             loss_name,
             tuple(over) if over is not None else None,
             (_of_optimizer(settings, prints), prints.of(settings.lr), settings.seed is not None),
+            (prints.of_root(settings.schedule), settings.clip),
             (settings.engine == "graph", settings.keep, settings.track, Rules.of(settings)),
+            (settings.val is None, settings.training),
             prints.of(dict(settings.bounds)),
             (settings.names, settings.pattern),
             prints.of(dict(settings.sources)),
@@ -264,10 +267,19 @@ def fingerprint_of_run(
 
 
 def _of_optimizer(settings: Settings, prints: Fingerprints) -> Hashable:
-    optimizer = settings.optimizer
+    if isinstance(settings.optimizer, Mapping):
+        groups = groups_of(settings.optimizer)
+        return tuple(
+            (place, _of_one(group.optimizer, group.made_here, prints), prints.of(group.rate))
+            for place, group in groups.items()
+        )
+    return _of_one(settings.optimizer, settings.made_here, prints)
+
+
+def _of_one(optimizer: Any, made_here: bool, prints: Fingerprints) -> Hashable:
     if isinstance(optimizer, str):
         return optimizer
-    if settings.made_here and is_optimizer(optimizer):
+    if made_here and is_optimizer(optimizer):
         config = settings_of(optimizer)
         del config["name"]  # Keras numbers optimizers: "adam", "adam_1"
         return type(optimizer), prints.of_settings(config)

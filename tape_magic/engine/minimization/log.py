@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from tape_magic.engine.minimization import optimizers
 from tape_magic.engine.minimization.control import RunControl
 from tape_magic.engine.minimization.data_not_finite import TakenBatch, cause_in_data
+from tape_magic.engine.minimization.norms import layers_of, norms_of
 from tape_magic.engine.minimization.problem import Problem, array_of
 from tape_magic.engine.minimization.running_means import RunningMeans
 from tape_magic.engine.minimization.series import Series
-from tape_magic.engine.static_analysis import side_effects
+from tape_magic.engine.minimization.validation_log import ValidationLog
 from tape_magic.engine.tracing.traced import Require
-from tape_magic.engine.values.copies import lasting_array
-from tape_magic.results.epochs import shown_means
-from tape_magic.results.findings import Finding
-from tape_magic.results.minimum import Divergence, MinimizeResult, StopReason, VariableChange
+from tape_magic.results.epochs import Epochs
+from tape_magic.results.minimum import Divergence, StopReason
 from tape_magic.results.steps import Step
 
 _Array = np.ndarray[Any, Any]
@@ -37,9 +35,12 @@ class Recorded:
 
 @dataclass(frozen=True)
 class Minimized:
-    """The report, and the value of the program's last expression at the end."""
+    """The report, and the value of the program's last expression at the end.
 
-    result: MinimizeResult
+    After a range test, the report is a :class:`~tape_magic.results.rates.RateReport`, and there is no value.
+    """
+
+    result: Any
     value: Any
 
 
@@ -70,6 +71,8 @@ class RunLog:
         Batches in an epoch; ``None`` without data, or where the number is not known.
     means
         The means of a run over data; ``None`` without data.
+    validation
+        What was found on other data at the ends of epochs; ``None`` without a validation.
     reason, divergence
         Why the run ended, and what stopped being finite.
     put_back
@@ -89,6 +92,7 @@ class RunLog:
         self.first_step = 0
         self.steps_per_epoch: int | None = None
         self.means: RunningMeans | None = None
+        self.validation: ValidationLog | None = None
         self.reason = StopReason.STEPS
         self.divergence: Divergence | None = None
         self.put_back: tuple[int, float] | None = None
@@ -108,6 +112,16 @@ class RunLog:
             self.reason = StopReason.EPOCHS
         if self.means is not None:
             self.means.over = True
+
+    def end_epoch(self) -> None:
+        """Note that an epoch is over, whose end the number of its batches may not tell."""
+        if self.means is not None:
+            self.means.over = True
+
+    def begin_epoch(self) -> None:
+        """Note that another epoch begins after one of unknown length."""
+        if self.means is not None:
+            self.means.over = False
 
     def follow(self, control: RunControl) -> None:
         """Leave the pauses that the user asks for out of the clock."""
@@ -145,6 +159,8 @@ class RunLog:
             series.drop_from(step)
         if self.means is not None:
             self.means.drop_from(step)
+        if self.validation is not None:
+            self.validation.drop_from(step)
 
     def arrays_before(self, step: int) -> list[_Array]:
         """Return steps and values before a step in turn, for each series, as :meth:`restore` takes them."""
@@ -154,7 +170,12 @@ class RunLog:
 
     @property
     def lowest(self) -> tuple[int, float]:
-        """The step of the lowest loss, or the end of the best epoch, and the loss."""
+        """The step of the lowest loss, or the end of the best epoch, and the loss.
+
+        With a validation, it is the one with the lowest loss there.
+        """
+        if self.validation is not None and (step := self.validation.best_step) is not None:
+            return step, self._loss_at(step)
         if self.means is not None and (means := self.means.shown()[0]) is not None:
             return int(means.steps[means.best]), float(means.loss[means.best])
         steps, losses = self.series[0].thinned()
@@ -163,8 +184,30 @@ class RunLog:
         place = int(np.argmin(finite))
         return int(steps[place]), float(finite[place])
 
-    def restore(self, tracked: Sequence[str], arrays: Sequence[_Array], means: Sequence[_Array]) -> None:
+    def _loss_at(self, step: int) -> float:
+        """Return the mean of the epoch that ends at a step, or the loss there where an epoch is one step."""
+        means = None if self.means is None else self.means.shown()[0]
+        of_epoch = [] if means is None else means.loss[means.steps == step]
+        steps, losses = self.series[0].thinned()
+        place = min(int(np.searchsorted(steps, step)), len(losses) - 1)
+        return float(of_epoch[0] if len(of_epoch) else losses[place])
+
+    @property
+    def epochs(self) -> Epochs | None:
+        """The means of epochs, with their validations; ``None`` without data."""
+        epochs = None if self.means is None else self.means.read()[0]
+        return epochs if self.validation is None else self.validation.joined(epochs)
+
+    def restore(
+        self,
+        tracked: Sequence[str],
+        arrays: Sequence[_Array],
+        means: Sequence[_Array],
+        validation: Sequence[_Array] = (),
+    ) -> None:
         """Begin with what an earlier run recorded; a scalar that only this run tracks begins now."""
+        if self.validation is not None:
+            self.validation.restore(tracked, validation)
         names = ("", *self._track)
         earlier = dict(zip(("", *tracked), zip(arrays[::2], arrays[1::2], strict=True), strict=True))
         self.series = [Series(*earlier.get(name, ())) for name in names]
@@ -198,22 +241,30 @@ class RunLog:
         """
         loss, *tracked = self.series
         leaves = self._problem.leaves
-        small = [leaf for leaf in leaves if math.prod(leaf.shape) <= SMALL][:SHOWN]
+        # A few numbers of a model's last bias say nothing; the norms of its layers do.
+        own = [leaf for leaf in leaves if not leaf.of_model]
+        small = [leaf for leaf in own if math.prod(leaf.shape) <= SMALL][:SHOWN]
+        layers = layers_of(leaves, SHOWN)
+        shown = len(small) + sum(map(len, layers.values()))
         pairs = zip(self._track, tracked, strict=True)
         last = {name: float(one.values[-1]) for name, one in pairs if len(one)}
         means, drawn = (None, None) if self.means is None else self.means.shown()
         if means is not None:
             step = replace(step, loss=float(means.loss[-1]), best_loss=float(means.loss[means.best]))
             last = {name: float(values[-1]) for name, values in means.tracked.items()}
+        found = self.validation
         return replace(
             step,
+            validation=None if found is None else found.losses,
+            validated={} if found is None else found.last,
             loss_name=self._problem.shown_name,
             first_step=self.first_step,
             tracked=last,
             means=drawn,
-            more_variables=len(leaves) - len(small),
+            more_variables=len(leaves) - shown,
             read_history=lambda: (loss.steps, loss.values),
             read_variables=lambda: {leaf.name: array_of(leaf.value) for leaf in small},
+            read_layers=lambda: norms_of(layers),
         )
 
     def explain_divergence(
@@ -224,98 +275,3 @@ class RunLog:
         if lost is not None:
             cause = cause_in_data(self._problem, require, lost.what, batch, ready)
             self.divergence = replace(lost, cause=cause)
-
-    # -- the report --------------------------------------------------------------------------------------
-
-    def result(
-        self,
-        optimizer: Any,
-        gradient_norms: Mapping[int, float],
-        *,
-        engine: str,
-        engine_reason: str,
-        compile_seconds: float,
-        findings: tuple[Finding, ...] = (),
-    ) -> MinimizeResult:
-        """Return the report of the run.
-
-        Parameters
-        ----------
-        optimizer
-            A Keras optimizer, or a method of SciPy.
-        gradient_norms
-            The Euclidean norm of the last gradient by each leaf, by the id of its variable.
-        engine, engine_reason, compile_seconds
-            Which engine ran at the end, why it is not a faster one, and how long compiling took.
-        findings
-            What was found about the run.
-        """
-        problem = self._problem
-        if engine != "eager":
-            problem.notes += side_effects.notes(problem.text)
-        (steps, history), *tracked = [series.thinned() for series in self.series]
-        best_step, best_loss = self.lowest
-        left = self.averaged if self.put_back is None else self.put_back[1]
-        epochs, stretches = (None, None) if self.means is None else self.means.read()
-        kept_best = self.put_back is not None
-        if self.divergence is not None:
-            values_of = int(steps[-1]) if self.put_back is None else self.put_back[0]
-            self.divergence = replace(self.divergence, values_of=values_of)
-            kept_best = values_of == best_step and kept_best
-        elif (means := shown_means(epochs)) is not None:
-            left = best_loss if kept_best else float(means.loss[-1])
-        return MinimizeResult(
-            loss_name=problem.shown_name,
-            loss=float(history[-1]) if left is None else left,
-            start_loss=float(history[0]),
-            best_loss=best_loss,
-            best_step=best_step,
-            steps=int(steps[-1]),
-            steps_asked=int(steps[-1]) if self.limit == UNLIMITED else self.limit,
-            reason=self.reason,
-            seconds=self.seconds,
-            compile_seconds=compile_seconds,
-            engine=engine,
-            engine_reason=engine_reason,
-            optimizer=optimizers.describe(optimizer),
-            optimizer_reason=self.choice,
-            learning_rate=optimizers.learning_rate(optimizer),
-            history=history,
-            history_steps=steps,
-            variables={
-                leaf.name: VariableChange(
-                    start, lasting_array(leaf.value), gradient_norms.get(id(leaf.value))
-                )
-                for leaf, start in zip(problem.leaves, problem.start_values, strict=True)
-            },
-            tracked={name: values for name, (_, values) in zip(self._track, tracked, strict=True)},
-            tracked_steps={name: at for name, (at, _) in zip(self._track, tracked, strict=True)},
-            divergence=self.divergence,
-            kept_best=kept_best,
-            first_step=self.first_step,
-            notes=tuple(problem.notes),
-            findings=findings,
-            epochs=epochs,
-            stretches=stretches,
-        )
-
-
-def norm_of(value: Any) -> float:
-    """Return the Euclidean norm, in float64, since the squares of half precision overflow."""
-    flat = np.asarray(value.numpy()).reshape(-1)
-    pieces = [flat[at : at + _PIECE] for at in range(0, flat.size, _PIECE)]
-    norm = math.sqrt(_sum_of_squares(pieces, 1.0))
-    if 1e-140 < norm < math.inf or not flat.size:
-        return norm
-    # The squares of large numbers are infinite, and those of small ones zero: scale first.
-    largest = float(np.max([np.abs(piece.astype(np.float64)).max() for piece in pieces]))
-    return largest * math.sqrt(_sum_of_squares(pieces, largest)) if 0 < largest < math.inf else largest
-
-
-_PIECE = 1 << 16
-
-
-def _sum_of_squares(pieces: Sequence[_Array], scale: float) -> float:
-    with np.errstate(over="ignore"):
-        # NumPy's own sum, since BLAS would wake its threads for so little.
-        return float(sum(np.square(piece.astype(np.float64) / scale).sum() for piece in pieces))

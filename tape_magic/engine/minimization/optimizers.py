@@ -14,6 +14,8 @@ from tape_magic.engine.internals.keras_optimizers import (
     learning_rate_schedule,
 )
 from tape_magic.engine.minimization import scipy_methods
+from tape_magic.engine.minimization.composite import Composite, parts_of
+from tape_magic.engine.minimization.schedules import Given
 from tape_magic.engine.minimization.steppers import METHODS, method_name
 from tape_magic.errors import LineError, a_kind, closest
 
@@ -157,8 +159,9 @@ def built_for(optimizer: Any, variables: Sequence[Any]) -> tuple[Any, bool]:
 
 
 def keeps_averages(optimizer: Any) -> bool:
-    """Return whether an optimizer, or the one that it wraps, averages the variables over the steps."""
-    return bool(getattr(getattr(optimizer, "inner_optimizer", optimizer), "use_ema", False))
+    """Return whether an optimizer, or one within it, averages the variables over the steps."""
+    inner = (getattr(one, "inner_optimizer", one) for one in parts_of(optimizer))
+    return any(getattr(one, "use_ema", False) for one in inner)
 
 
 def leave_averages(optimizer: Any, variables: Sequence[Any]) -> bool:
@@ -166,10 +169,15 @@ def leave_averages(optimizer: Any, variables: Sequence[Any]) -> bool:
 
     An optimizer that scales the loss takes no step while the gradients are not finite, and has none then.
     """
+    found = [_leave_averages(one, variables) for one in parts_of(optimizer)]
+    return any(found)
+
+
+def _leave_averages(optimizer: Any, variables: Sequence[Any]) -> bool:
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     if not keeps_averages(optimizer) or not int(inner.variables[0]):  # the number of steps
         return False
-    # It takes the variables that it was built for, which may be more.
+    # It takes the variables that it was built for, which may be more, or fewer.
     optimizer.finalize_variable_values(built_variables(inner) or list(variables))
     return True
 
@@ -203,12 +211,27 @@ def settings_of(optimizer: Any) -> dict[str, Any]:
 
 
 def learning_rate(optimizer: Any) -> float | None:
-    """Return the rate, if it is one number; ``None`` for a schedule, and for SciPy's methods."""
+    """Return the rate, if it is one number; ``None`` for a schedule, groups, and SciPy's methods."""
     if isinstance(optimizer, scipy_methods.Method) or method_name(optimizer):
         return None
+    if isinstance(optimizer, Composite):
+        one = optimizer.schedule is None and len(optimizer.parts) == 1
+        return learning_rate(optimizer.parts[0].optimizer) if one else None
     wrapped = getattr(optimizer, "inner_optimizer", None)
     rate = settings_of(optimizer if wrapped is None else wrapped).get("learning_rate")
     return float(rate) if isinstance(rate, float) else None
+
+
+def current_rates(optimizer: Any) -> dict[str, float]:
+    """Return the rates of the next step, of a schedule too, each by the place of its group, ``""`` for all.
+
+    Methods that have no rate have none.
+    """
+    if isinstance(optimizer, Composite):
+        return optimizer.next_rates
+    if not is_optimizer(optimizer):
+        return {}
+    return {"": float(getattr(optimizer, "inner_optimizer", optimizer).learning_rate)}
 
 
 def stability(optimizer: Any) -> float | None:
@@ -234,21 +257,33 @@ def decays(optimizer: Any) -> bool:
     """Return whether an optimizer makes the variables smaller besides following the gradient."""
     if isinstance(optimizer, scipy_methods.Method) or method_name(optimizer):
         return False
+    if isinstance(optimizer, Composite):
+        return any(map(decays, parts_of(optimizer)))
     config = settings_of(getattr(optimizer, "inner_optimizer", optimizer))
     ways = "weight_decay", "l1_regularization_strength", "l2_regularization_strength"
     return any(config.get(way) for way in ways)
 
 
-def describe(optimizer: Any) -> str:
-    """Return class, rate, and the settings that are no defaults: ``SGD(0.01, momentum=0.9)``."""
+def describe(optimizer: Any, rate: str = "") -> str:
+    """Return class, rate, and the settings that are no defaults: ``SGD(0.01, momentum=0.9)``.
+
+    `rate` stands for the optimizer's own.
+    """
     if isinstance(optimizer, scipy_methods.Method) or method_name(optimizer):
         return str(optimizer.description)
+    if isinstance(optimizer, Composite):
+        schedule = optimizer.schedule
+        rate = schedule.name if isinstance(schedule, Given) else ""
+        pairs = [(part.place, describe(part.optimizer, rate)) for part in optimizer.parts]
+        named = [f"{place}: {text}" if place else text for place, text in pairs]
+        named += [schedule.name] if schedule is not None and not rate else []
+        return ", ".join([*named, *([f"clipped at {optimizer.clip:.4g}"] if optimizer.clip else [])])
     wrapped = getattr(optimizer, "inner_optimizer", None)
     if is_optimizer(wrapped):
-        return f"{type(optimizer).__name__}({describe(wrapped)})"
+        return f"{type(optimizer).__name__}({describe(wrapped, rate)})"
     config = settings_of(optimizer)
-    rate = learning_rate(optimizer)
-    shown = ["schedule" if rate is None else f"{rate:.4g}"]
+    number = learning_rate(optimizer)
+    shown = [rate or ("schedule" if number is None else f"{number:.4g}")]
     defaults = _defaults(type(optimizer))
     for key, value in config.items():
         # Keras stores an absent setting as None, or as an empty list.

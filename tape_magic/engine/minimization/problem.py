@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import numpy as np
@@ -16,6 +17,7 @@ from tape_magic.engine.minimization.settings import Settings
 from tape_magic.engine.program.lifting import constant, in_original_type, liftable
 from tape_magic.engine.program.program import Namespace, Program, Text
 from tape_magic.engine.program.selection import Selection
+from tape_magic.engine.program.training import TrainingName
 from tape_magic.engine.record.loss_record import LossRecord
 from tape_magic.engine.record.recorder import Recorder
 from tape_magic.engine.tracing.stepping import steps_in_run
@@ -86,6 +88,8 @@ class Problem:
         What a later run must have in common with this one to go on from it; ``None`` where nothing tells.
     lifted
         The variables that stand for floats, arrays and tensors.
+    training
+        The name by which the program knows whether it is trained or validated.
     notes
         Sentences for the report.
     leaves
@@ -94,6 +98,8 @@ class Problem:
         The values of the leaves before the first step; empty until :meth:`begin`.
     limits
         The lower and upper bounds, by the id of the variable.
+    at_close
+        What else is to be given back at the end, as functions.
 
     Raises :class:`TapeMagicError` for what can be refused before anything runs.
     """
@@ -126,10 +132,12 @@ class Problem:
             liftable=liftable,
             given=settings.sources,
         )
+        self.training = TrainingName(program, namespace, settings.training)
         self.notes = list(settings.remarks)
         self.leaves: list[Leaf] = []
         self.start_values: list[np.ndarray[Any, Any]] = []
         self.limits: dict[int, Limits] = {}
+        self.at_close: list[Callable[[], None]] = []
 
     def _check_names(self, over: Sequence[str] | None) -> None:
         names = self.program.names
@@ -169,16 +177,29 @@ class Problem:
 
     def open(self) -> None:
         """Put variables where floats, arrays and tensors stand, until :meth:`close`."""
+        self.training.bind(True)
         self.selection.lift()
 
     def close(self) -> None:
         """Give floats, arrays and tensors back with the values that they reached; free a batch's names."""
+        for give_back in self.at_close:
+            give_back()
+        self.training.release()
         self.selection.lifting.give_back(self.program.names.assigns, in_original_type)
         for name in self.settings.names:
             if name in self._shadowed:
                 self.namespace[name] = self._shadowed[name]
             else:
                 self.namespace.pop(name, None)
+
+    @contextmanager
+    def validating(self) -> Iterator[None]:
+        """Have the program know that the block is no training: ``TRAINING`` is false."""
+        try:
+            self.training.bind(False)
+            yield
+        finally:
+            self.training.bind(True)
 
     def seed(self, step: int = 0) -> None:
         """Seed all random numbers; a run that goes on from a step draws others than at its start."""

@@ -141,6 +141,11 @@ def check_settings(method: Method, settings: Settings) -> None:
         raise LineError(
             f"--lr goes with Keras optimizers; {name} finds its own step lengths: leave --lr out."
         )
+    for flag, given in (("--schedule", settings.schedule), ("--clip", settings.clip)):
+        if given is not None:
+            raise LineError(
+                f"{flag} goes with Keras optimizers; {name} finds its own step lengths: leave {flag} out."
+            )
     if settings.data is not None:
         raise LineError(
             f"--for goes with Keras optimizers; {name} needs one loss over all of the data at each step."

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from tape_magic.engine.minimization.composite import Composite, Part
 from tape_magic.engine.minimization.optimizer_names import LBFGS
 from tape_magic.engine.minimization.quasi_newton.lbfgs import Lbfgs
 from tape_magic.engine.minimization.stop_rules import CODES, GO
 from tape_magic.engine.values.leaves import Leaf
-from tape_magic.engine.values.tensors import tf_variable
 from tape_magic.results.minimum import StopReason
 
 Evaluate = Callable[[], tuple[Any, Sequence[Any]]]
@@ -46,24 +46,34 @@ class Stepper(Protocol):
         evaluate: Evaluate,
         lower: Sequence[Any],
         upper: Sequence[Any],
+        place: Any = None,
     ) -> None:
-        """Take a step from where the variables are, within bounds; `evaluate` is called at trial points."""
+        """Take a step from where the variables are, within bounds.
+
+        `evaluate` is called at trial points. `place` has the epoch of the batch, its place in it, and its
+        rows; ``None`` without data.
+        """
 
 
 class KerasStepper:
-    """A Keras optimizer, built for some leaves, as a :class:`Stepper`."""
+    """A Keras optimizer, or several side by side, built for some leaves, as a :class:`Stepper`."""
 
     ended = None
 
     def __init__(self, optimizer: Any, leaves: Sequence[Leaf]) -> None:
-        self._optimizer, self._leaves = optimizer, leaves
+        single = not isinstance(optimizer, Composite)
+        self._optimizers: Composite = Composite([Part(optimizer)]) if single else optimizer
+        self._leaves = leaves
 
     @property
-    def variables(self) -> list[Any]:
+    def variables(self) -> Sequence[Any]:
         """All state."""
-        return [tf_variable(variable) for variable in self._optimizer.variables]
+        return self._optimizers.variables
 
-    first = variables
+    @property
+    def first(self) -> Sequence[Any]:
+        """The state whose first values begin a run anew."""
+        return self._optimizers.first
 
     def move(
         self,
@@ -72,11 +82,12 @@ class KerasStepper:
         evaluate: Evaluate,
         lower: Sequence[Any],
         upper: Sequence[Any],
+        place: Any = None,
     ) -> None:
         """Apply the gradients, and project the leaves to their bounds."""
         import tensorflow as tf
 
-        self._optimizer.apply(_scaled_for(self._optimizer, gradients), [leaf.owner for leaf in self._leaves])
+        self._optimizers.apply(loss, gradients, self._leaves, place)
         for leaf, low, high in zip(self._leaves, lower, upper, strict=False):
             if low is not None or high is not None:
                 value = leaf.value.read_value()
@@ -102,17 +113,3 @@ def own_verdict(stepper: Stepper, verdict: Any) -> Any:
         return verdict
     codes = [GO, CODES[StopReason.METHOD_CONVERGED], CODES[StopReason.METHOD_FAILED]]
     return tf.where(tf.equal(verdict, GO), tf.gather(codes, stepper.ended), verdict)
-
-
-def _scaled_for(optimizer: Any, gradients: Sequence[Any]) -> list[Any]:
-    """Return the gradients as a Keras optimizer expects them.
-
-    An optimizer that scales the loss divides the gradients by the same factor, so they are multiplied by it.
-    """
-    import keras
-    import tensorflow as tf
-
-    own = type(optimizer).scale_loss is not keras.optimizers.Optimizer.scale_loss
-    if not own and optimizer.loss_scale_factor is None:
-        return list(gradients)
-    return [tf.cast(optimizer.scale_loss(gradient), gradient.dtype) for gradient in gradients]

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tape_magic.engine.minimization.settings import PATIENCE, SETTLED_PATIENCE, SETTLED_TOL, Settings
+import numpy as np
+
+from tape_magic.engine.minimization.settings import (
+    LOGGED_EVERY,
+    PATIENCE,
+    SETTLED_PATIENCE,
+    SETTLED_TOL,
+    Settings,
+)
 from tape_magic.results.minimum import StopReason
 
 GO, LOSS_LOST, GRADIENT_LOST = 0, 1, 2
@@ -23,6 +31,9 @@ REASONS = {
     8: StopReason.METHOD_FAILED,
 }
 CODES = {reason: code for code, reason in REASONS.items() if code > GRADIENT_LOST}
+
+_NORMS_KEPT, _NORMS_MOST = 200, 100_000
+"""The most steps of which norms are kept until somebody reads them, and the most norms of all steps."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +52,9 @@ class Rules:
 
     natural
         Whether the user has set no rule, so that `tol` and `patience` are those of a natural end.
+    norms_every
+        Every how many steps the Euclidean norm of each gradient is noted in the memory, for a log; 0 for
+        never. This ends no run.
 
     Every loop also stops at a loss or gradient that is not finite.
     """
@@ -50,23 +64,40 @@ class Rules:
     tol: float | None = None
     patience: int = PATIENCE
     natural: bool = False
+    norms_every: int = 0
 
     @classmethod
     def of(cls, settings: Settings, *, searches: bool = False) -> Rules:
         """Return the rules that the settings ask for; `searches` for an optimizer with a rule of its own."""
+        every = LOGGED_EVERY if settings.log is not None else 0
         if settings.unbounded and not searches:
-            return cls(tol=SETTLED_TOL, patience=SETTLED_PATIENCE, natural=True)
-        return cls(settings.target, settings.gtol, settings.tol, settings.patience or PATIENCE)
+            return cls(tol=SETTLED_TOL, patience=SETTLED_PATIENCE, natural=True, norms_every=every)
+        steps = settings.patience if settings.val is None else None  # else it counts epochs
+        return cls(settings.target, settings.gtol, settings.tol, steps or PATIENCE, norms_every=every)
 
-    def memory(self, dtype: Any) -> tuple[Any, ...]:
-        """Return what the rules remember at the start: the last losses, from step to step."""
+    def memory(self, dtype: Any, gradients: int) -> tuple[Any, ...]:
+        """Return what the rules remember at the start: the last losses, and the last norms with their step.
+
+        `dtype` is the loss's, `gradients` the number of gradients.
+        """
         import tensorflow as tf
 
-        if self.tol is None:
-            return ()
-        # Infinities until there are enough losses: then the difference is infinite, too. NaN would not do,
-        # since XLA's maximum passes over NaN.
-        return (tf.fill([self.patience + 1], tf.constant(float("inf"), dtype)),)
+        memory: list[Any] = []
+        if self.tol is not None:
+            # Infinities until there are enough losses: then the difference is infinite, too. NaN would not
+            # do, since XLA's maximum passes over NaN.
+            memory.append(tf.fill([self.patience + 1], tf.constant(float("inf"), dtype)))
+        if self.norms_every:
+            kept = max(1, min(_NORMS_KEPT, _NORMS_MOST // max(gradients, 1)))
+            memory += [tf.zeros([kept, gradients]), tf.fill([kept], tf.constant(-1, tf.int64))]
+        return tuple(memory)
+
+    def norms_in(self, memory: Sequence[Any]) -> Mapping[int, Any]:
+        """Return the norms that are noted, float32, one for each gradient, by their steps."""
+        if not self.norms_every:
+            return {}
+        norms, steps = (one.numpy() for one in memory[-2:])
+        return {int(steps[place]): norms[place] for place in np.argsort(steps) if steps[place] >= 0}
 
     def check(
         self, step: Any, loss: Any, gradients: Sequence[Any], memory: Sequence[Any]
@@ -84,10 +115,10 @@ class Rules:
         """
         import tensorflow as tf
 
-        verdict = tf.constant(GO)
+        verdict, memory = tf.constant(GO), list(memory)
         if self.tol is not None:
             place = [[step % (self.patience + 1)]]
-            memory = (losses := tf.tensor_scatter_nd_update(memory[0], place, [loss]),)
+            losses = memory[0] = tf.tensor_scatter_nd_update(memory[0], place, [loss])
             spread = tf.reduce_max(losses) - tf.reduce_min(losses)
             scale = tf.maximum(tf.abs(loss), tf.ones([], loss.dtype))
             reason = StopReason.SETTLED if self.natural else StopReason.TOLERANCE
@@ -97,8 +128,25 @@ class Rules:
         if self.target is not None:
             reached = loss <= tf.cast(self.target, loss.dtype)
             verdict = _unless(reached, StopReason.TARGET, verdict)
+        if self.norms_every:
+            memory[-2:] = self._noted(tf.cast(step, tf.int64), gradients, *memory[-2:])
         verdict = tf.where(_finite(gradients), verdict, GRADIENT_LOST)
         return tf.where(tf.math.is_finite(loss), verdict, LOSS_LOST), tuple(memory)
+
+    def _noted(self, step: Any, gradients: Sequence[Any], norms: Any, steps: Any) -> list[Any]:
+        """Return the norms and their steps with those of a step, where it is one of those to note."""
+        import tensorflow as tf
+
+        place = [[step // self.norms_every % norms.shape[0]]]
+
+        def noted() -> list[Any]:
+            row = [tf.cast(norm([gradient]), tf.float32) for gradient in gradients]
+            return [
+                tf.tensor_scatter_nd_update(norms, place, [tf.stack(row)]),
+                tf.tensor_scatter_nd_update(steps, place, [step]),
+            ]
+
+        return list(tf.cond(tf.equal(step % self.norms_every, 0), noted, lambda: [norms, steps]))
 
 
 def norm(gradients: Sequence[Any]) -> Any:

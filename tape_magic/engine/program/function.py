@@ -22,12 +22,21 @@ class FunctionProgram:
 
     A function without parameters closes over what it reads. It returns one value, or a dict of
     named ones.
+
+    Parameters
+    ----------
+    function, sources
+        The function, and what it takes by name.
+    switches
+        Further parameters of the function, which it always takes by their names.
     """
 
     has_value = True
     source = None
 
-    def __init__(self, function: Callable[..., Any], sources: Mapping[str, Any]) -> None:
+    def __init__(
+        self, function: Callable[..., Any], sources: Mapping[str, Any], switches: Sequence[str] = ()
+    ) -> None:
         if not callable(function):
             raise LineError(f"the function is {a_kind(function)}, which cannot be called.")
         try:
@@ -35,9 +44,11 @@ class FunctionProgram:
         except (TypeError, ValueError):  # builtins without a signature take any arguments
             parameters = inspect.signature(lambda *args: None).parameters
         self._function = function
-        self._in_order, self._by_name = _matched(parameters, tuple(sources))
+        rest = {name: one for name, one in parameters.items() if name not in switches}
+        self._in_order, by_name = _matched(rest, tuple(sources))
+        self._by_name = (*by_name, *switches)
         self._wants_tape = "tape" in parameters and "tape" not in sources
-        self.names = Names(reads=tuple(sources), opaque=True)
+        self.names = Names(reads=(*sources, *switches), opaque=True)
 
     def run(self, namespace: Namespace, hooks: Hooks, tape: Any = None) -> Any:
         """Call the function; a dict that it returns is assigned, name by name."""
@@ -147,8 +158,25 @@ def as_sources(value: Any) -> dict[str, Any]:
     return {"x": value}
 
 
+TRAINING_PARAMETER = "training"
+"""The parameter of a function that is true in the steps of a minimisation, and false in a validation."""
+
+
+def takes_training(function: Callable[..., Any], given: Mapping[str, Any]) -> bool:
+    """Return whether a function has that parameter, and `given` are no sources of its name."""
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return False
+    kind = parameters[TRAINING_PARAMETER].kind if TRAINING_PARAMETER in parameters else None
+    return kind in _BY_NAME and TRAINING_PARAMETER not in given
+
+
 def batch_names(function: Callable[..., Any], given: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the parameters that a batch is bound to: all without a default that `given` does not fill."""
+    """Return the parameters that a batch is bound to: all without a default that `given` does not fill.
+
+    ``training`` is none of them.
+    """
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):
@@ -156,7 +184,9 @@ def batch_names(function: Callable[..., Any], given: Mapping[str, Any]) -> tuple
     needed = [
         name
         for name, parameter in parameters.items()
-        if parameter.default is inspect.Parameter.empty and parameter.kind in _BY_NAME | _BY_PLACE
+        if parameter.default is inspect.Parameter.empty
+        and parameter.kind in _BY_NAME | _BY_PLACE
+        and not (name == TRAINING_PARAMETER and takes_training(function, given))
     ]
     rest = [name for name in needed if name not in given]
     names = rest if len(rest) == len(needed) - len(given) else needed[len(given) :]

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from tape_magic.engine.internals.generated_code import GENERATED, original_line
 from tape_magic.engine.internals.operations import differentiated_by, is_backprop_file, is_gradient_frame
 from tape_magic.engine.values.functions import LIBRARY, OWN, USER, is_users, origin_of
 
 Frame = tuple[str, int]
 """A file, as the code object names it, and a line in it."""
 
-_BACKPROP = -1
+_BACKPROP, _GENERATED = -1, -2
 
 
 class BackwardFrames(tuple[Frame, ...]):
@@ -66,13 +67,19 @@ class UserFrames:
                     return ((filename, frame.f_lineno),)
                 if kind == OWN:
                     return ()
-                if is_gradient_frame(frame.f_code):
+                if kind == _GENERATED:
+                    line = original_line(filename, frame.f_lineno)
+                    if line is not None and is_users(line[0]):
+                        return (line,)
+                elif is_gradient_frame(frame.f_code):
                     return self._forward(frame)
             frame = frame.f_back
         return ()
 
 
 def _kind_of(filename: str) -> int:
+    if GENERATED in filename:
+        return _GENERATED
     origin = origin_of(filename)
     return _BACKPROP if origin == LIBRARY and is_backprop_file(filename) else origin
 

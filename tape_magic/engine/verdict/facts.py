@@ -15,6 +15,7 @@ from tape_magic.engine.record.loss_record import LossRecord
 from tape_magic.engine.values.leaves import Leaf
 from tape_magic.engine.values.precision import epsilon
 from tape_magic.engine.verdict.recorded_loss import RecordedLoss
+from tape_magic.results.epochs import Epochs
 from tape_magic.results.minimum import Divergence, StopReason
 from tape_magic.results.reasons import Where
 
@@ -153,6 +154,10 @@ class RunFacts:
         Batches in an epoch; ``None`` without data, or where the number is not known.
     batch
         Rows in a batch, where ``--batch`` can say so; else ``None``.
+    epochs
+        The means of epochs, with their validations; ``None`` without data.
+    kept_best
+        Whether the values at another step than the last, the best one, were put back.
     step_seconds
         How long a step took that runs in Python; 0 for a compiled one.
     probe
@@ -184,6 +189,8 @@ class RunFacts:
     batch: int | None
     step_seconds: float
     probe: Probe | None
+    epochs: Epochs | None = None
+    kept_best: bool = False
     unsafe: str = ""
     unsafe_line: Where | None = None
     clock: Clock = field(default_factory=lambda: Clock(0.0))

@@ -12,6 +12,7 @@ from tape_magic.engine.verdict import (
     layer_gradients,
     noise_floor,
     not_finite,
+    overfits,
     runaway,
     short_of_minimum,
     softmax_twice,
@@ -28,6 +29,7 @@ Look = Callable[[RunFacts], Iterable[Finding]]
 LOOKS: tuple[Look, ...] = (
     not_finite.look,
     runaway.look,
+    overfits.look,
     broadcast.look,
     softmax_twice.look,
     unmoved.look,
@@ -45,6 +47,11 @@ STEPS = frozenset(
     {FindingKind.TOO_FAST, FindingKind.UNMOVED, FindingKind.TOO_SLOW, FindingKind.ILL_CONDITIONED}
 )
 """The kinds that say how the steps should be; that the loss still falls says no more then."""
+
+FURTHER = frozenset(
+    {FindingKind.STILL_FALLING, FindingKind.TOO_SLOW, FindingKind.ILL_CONDITIONED, FindingKind.NOISE_FLOOR}
+)
+"""The kinds that say how the loss would fall further, which helps nobody where a run overfits."""
 
 _ORDER = {kind: place for place, kind in enumerate(FindingKind)}
 
@@ -64,4 +71,6 @@ def find(facts: RunFacts) -> tuple[Finding, ...]:
             facts.probe.back()
     if any(finding.kind in STEPS for finding in found):
         found = [finding for finding in found if finding.kind is not FindingKind.STILL_FALLING]
+    if overfits.since(facts.epochs) is not None:
+        found = [finding for finding in found if finding.kind not in FURTHER]
     return tuple(sorted(found, key=lambda finding: _ORDER[finding.kind]))

@@ -8,9 +8,11 @@ from types import MappingProxyType
 from typing import Any
 
 from tape_magic.errors import LineError, shorten
+from tape_magic.magics.line.meant import COMMON, MEANT_BY_GRAD
 from tape_magic.magics.line.parser import (
     NAME,
     QUIET,
+    Completed,
     Magic,
     Option,
     assignment,
@@ -122,9 +124,6 @@ def _plainly_read(words: tuple[str, ...]) -> tuple[Target, ...]:
         return ()
 
 
-_MEANT = dict.fromkeys(("over", "by", "var", "vars", "variables", "argnums", "sources", "x"), "--wrt")
-"""What ``%%minimize`` and other libraries call the options → what to write here."""
-
 GRAD = Magic(
     "grad",
     cell=True,
@@ -136,6 +135,7 @@ GRAD = Magic(
             "y, dy/dx, d2y/dx2, d2y/dx da, ∂y/∂x or ∇loss; by default, the last expression",
             "TARGET",
             many=True,
+            names=Completed.TARGETS,
         ),
         Option(
             "wrt",
@@ -144,6 +144,7 @@ GRAD = Magic(
             "NAME",
             place_name,
             many=True,
+            names=Completed.CELL_SOURCES,
         ),
         Option(
             "order",
@@ -166,6 +167,7 @@ GRAD = Magic(
             "NAME=V",
             assignment("--jvp"),
             many=True,
+            names=Completed.CELL_SOURCES,
         ),
         Option(
             "hvp",
@@ -174,6 +176,7 @@ GRAD = Magic(
             "NAME=V",
             assignment("--hvp"),
             many=True,
+            names=Completed.CELL_SOURCES,
         ),
         Option(
             "vjp",
@@ -182,6 +185,7 @@ GRAD = Magic(
             "NAME=V",
             assignment("--vjp"),
             many=True,
+            names=Completed.OUTPUTS,
         ),
         Option("laplacian", ("--laplacian",), "sum of the second derivatives by each coordinate, row by row"),
         Option("divergence", ("--divergence",), "divergence of a field of the source's shape, row by row"),
@@ -215,5 +219,5 @@ GRAD = Magic(
         ("By an input that the cell itself assigns", "%%grad dy/dx\nx = 3.0\ny = tf.sin(x)"),
     ),
     options_class=GradOptions,
-    meant=MappingProxyType(_MEANT),
+    meant=MappingProxyType(COMMON | MEANT_BY_GRAD),
 )

@@ -2,106 +2,25 @@
 
 from __future__ import annotations
 
-import ast
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 from tape_magic.engine.minimization.optimizer_names import NAMES
-from tape_magic.engine.minimization.settings import ENGINES, KEEP, Settings
+from tape_magic.engine.minimization.settings import AUTO, ENGINES, FIND, KEEP, SCHEDULES, Settings
 from tape_magic.errors import LineError, shorten
-from tape_magic.magics.line.parser import NAME, QUIET, Expression, Magic, Option, is_expression, place_name
-from tape_magic.syntax import place, split, unwarned
-
-Bound = tuple[str, str, str]
-"""A place, and the expressions of its lower and upper bound; an empty expression for no bound."""
-
-
-Pattern = tuple[Any, ...]
-"""The names of a batch's parts, in tuples as the line nests them."""
-
-
-@dataclass(frozen=True)
-class DataOption:
-    """``(x, z), y in train``: the names of a batch's parts, how they nest, and the expression of the data."""
-
-    names: tuple[str, ...]
-    pattern: Pattern
-    data: str
-
-
-def _data(word: str) -> DataOption:
-    """Read ``xb, yb in train``. Raises :class:`LineError` for anything else."""
-    example = '--for takes "xb, yb in train"'
-    try:
-        with unwarned():
-            (loop,) = ast.parse(f"for {word}: pass").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise LineError(f"{example}, not {shorten(word)!r}.") from None
-    if not isinstance(loop, ast.For):
-        raise LineError(f"{example}, not {shorten(word)!r}.")
-    names: list[str] = []
-
-    def nested(target: ast.expr) -> Any:
-        if isinstance(target, ast.Tuple | ast.List) and target.elts:
-            return tuple(nested(part) for part in target.elts)
-        if not isinstance(target, ast.Name) or target.id in names:
-            raise LineError(f"{example}: plain names, each once, not {shorten(ast.unparse(loop.target))!r}.")
-        names.append(target.id)
-        return target.id
-
-    pattern = nested(loop.target)
-    pattern = pattern if isinstance(pattern, tuple) else (pattern,)
-    return DataOption(tuple(names), pattern, ast.unparse(loop.iter))
-
-
-def _source(word: str) -> str:
-    """Read a place, or an expression that gives variables. Raises :class:`LineError` for anything else."""
-    try:
-        return place_name(word)
-    except LineError:
-        if is_expression(word) and not word[:1].isdigit():
-            return word
-        raise
-
-
-def _listed(word: str) -> list[str]:
-    """Return the places that a list of them names, and any other source as it is."""
-    with unwarned():
-        tree = ast.parse(word, mode="eval").body
-    try:
-        parts = [place_name(ast.unparse(part)) for part in getattr(tree, "elts", ())]
-    except LineError:
-        parts = []
-    return parts or [word]
-
-
-def _bounds(word: str) -> tuple[Bound, ...]:
-    """Read ``x=0:1, w=0:``. Raises :class:`LineError` for anything else."""
-    found: list[Bound] = []
-    for part in split(re.sub(r"\s*([=:])\s*", r"\1", word)):
-        name, sign, span = part.partition("=")
-        low, colon, high = span.partition(":")
-        if not sign or not colon or not (low.strip() or high.strip()):
-            raise LineError(f'--bounds takes "x=0:1, w=0:", not {shorten(part)!r}.')
-        place(name)
-        if name in [other for other, _, _ in found]:
-            raise LineError(f"--bounds gives two spans for {shorten(name)}.")
-        found.append((name, low.strip(), high.strip()))
-    return tuple(found)
-
-
-_UNITS = {"": 1.0, "s": 1.0, "ms": 1e-3, "m": 60.0, "min": 60.0, "h": 3600.0}
-
-
-def _seconds(word: str) -> float:
-    """Read ``30s``, ``5m``, ``1.5h`` or a number of seconds. Raises ``ValueError`` for anything else."""
-    match = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*([a-z]*)", word.lower())
-    if not match or match[2] not in _UNITS:
-        raise ValueError(word)
-    return float(match[1]) * _UNITS[match[2]]
+from tape_magic.magics.line import words
+from tape_magic.magics.line.meant import COMMON, MEANT_BY_MINIMIZE
+from tape_magic.magics.line.parser import (
+    NAME,
+    QUIET,
+    Completed,
+    Expression,
+    Magic,
+    Option,
+    place_name,
+)
 
 
 @dataclass(frozen=True)
@@ -120,7 +39,7 @@ class MinimizeOptions:
         Whether nothing is shown.
     arguments
         The arguments of :class:`~tape_magic.engine.minimization.settings.Settings` that the line gives; those
-        that are expressions, `optimizer`, `data` and `bounds`, as the line spells them.
+        that are expressions, `optimizer`, `data`, `val` and `bounds`, as the line spells them.
     """
 
     loss: tuple[str, ...] = ()
@@ -135,52 +54,25 @@ class MinimizeOptions:
                 f"there can be one loss only, not {len(self.loss)}: {shorten(', '.join(self.loss))}"
             )
         if self.over is not None:
-            each = [name for word in self.over for name in _listed(word)]
+            each = [name for word in self.over for name in words.listed(word)]
             object.__setattr__(self, "over", tuple(each))
+        self._check_names()
         if not any(isinstance(value, Expression) for value in self.arguments.values()):
             Settings(**self.arguments)  # refuses what is out of its range before anything runs
+
+    def _check_names(self) -> None:
+        """Raise :class:`LineError` where the names of ``--val`` are not those of ``--for``."""
+        data, val = self.arguments.get("data"), self.arguments.get("val")
+        if data is not None and val is not None and set(data.names) != set(val.names):
+            raise LineError(
+                f"--val names {', '.join(val.names)}, and --for names {', '.join(data.names)}: "
+                "give the same names."
+            )
 
     @property
     def loss_name(self) -> str | None:
         """The name of the loss; ``None`` for the value of the last expression."""
         return self.loss[0] if self.loss else None
-
-
-_MEANT = {
-    word: option
-    for option, words in {
-        "--over": "wrt var vars variable variables param params parameter parameters weights argnums",
-        "--optimizer": "method opt solver algorithm algo optim optimiser",
-        "--lr": "learningrate rate eta stepsize alpha learning",
-        "--steps": "maxiter maxiters maxit niter niters iter iters iterations maxiterations maxsteps nsteps "
-        "numsteps nits nit n step numiterations itermax",
-        "--epochs": "epoch numepochs nepochs nepoch passes",
-        "--batch": "batchsize bs minibatch batches",
-        "--tol": "ftol xtol atol rtol eps epsilon tolerance threshold earlystopping earlystop converge",
-        "--gtol": "gradtol gradienttol pgtol gnorm",
-        "--target": "ftarget targetloss goal until fatol stopat",
-        "--time": "timeout maxtime timelimit seconds duration budget",
-        "--for": "data dataset train dataloader loader ds traindata in each",
-        "--track": "log metrics metric record watch monitor also history",
-        "--bounds": "bound limits limit range box constraints constraint lb ub low high min max clipvalues",
-        "--keep best": "restorebest best restorebestweights savebest keepbest",
-        "--resume": "continue restart warmstart goon",
-        "--checkpoint": "save savedir dir ckpt folder",
-        "--seed": "randomseed randomstate rng rngseed",
-        "--engine xla": "jit xla jitcompile compile",
-        "--engine eager": "eager runeagerly noeager nograph nocompile debug",
-        "%%minimize loss": "loss objective fun function func cost",
-        "-o": "name output out result report save_as as",
-        "-q": "quiet silent noprogress hide",
-        '--optimizer "adam(0.001, clipnorm=1.0)"': "clip clipnorm clipgrad gradclip globalclipnorm clipvalue",
-        '--optimizer "sgd(0.01, momentum=0.9)"': "momentum nesterov",
-        '--optimizer "adamw(0.001, weight_decay=0.01)"': "weightdecay decay wd l2",
-        '--lr "keras.optimizers.schedules.CosineDecay(0.01, 1000)"': "schedule scheduler lrschedule lrdecay",
-        "the negative of it as the loss, such as -y": "maximize maximise max imize maximum ascent",
-    }.items()
-    for word in words.split()
-}
-"""What other libraries call the options, without hyphens → what to write here."""
 
 
 MINIMIZE = Magic(
@@ -189,28 +81,53 @@ MINIMIZE = Magic(
     summary="Minimise the loss that the cell computes, compiled.",
     options=(
         Option(
-            "loss", (), "a name that the cell assigns; by default, the last expression", "LOSS", place_name
+            "loss",
+            (),
+            "a name that the cell assigns; by default, the last expression",
+            "LOSS",
+            place_name,
+            names=Completed.OUTPUTS,
         ),
         Option(
             "over",
             ("--over",),
             "sources to minimise over; by default, the trainable variables that the cell reads",
             "NAME",
-            _source,
+            words.source,
             many=True,
+            names=Completed.SOURCES,
         ),
         Option(
             "optimizer",
             ("--optimizer",),
-            "a Keras name, lbfgs, a SciPy method, an optimizer of the notebook, or an expression (auto)",
+            'Keras name, lbfgs, SciPy method, EXPR, or one a group: "encoder: sgd 1e-4, head: adam" (auto)',
             "NAME|EXPR",
             choices=NAMES,
+            names=Completed.OPTIMIZERS,
         ),
         Option(
             "lr",
             ("--lr",),
-            "learning rate, for an optimizer given by its name",
+            "learning rate; find looks for one and trains nothing, auto goes on with it",
             "RATE",
+            words.rate,
+            choices=(FIND, AUTO),
+            evaluated=True,
+        ),
+        Option(
+            "schedule",
+            ("--schedule",),
+            "course of the rate: cosine, one-cycle, plateau:FACTOR, or an expression for a schedule",
+            "NAME|EXPR",
+            words.schedule,
+            choices=SCHEDULES,
+            evaluated=True,
+        ),
+        Option(
+            "clip",
+            ("--clip",),
+            "scale the gradients down to this norm of all of them, where it is larger",
+            "NORM",
             float,
             evaluated=True,
         ),
@@ -237,13 +154,30 @@ MINIMIZE = Magic(
         Option(
             "patience",
             ("--patience",),
-            "number of steps that --tol looks back over (10)",
+            "steps that --tol looks back over (10); with --val, epochs without a better one that end the run",
             "N",
             int,
             evaluated=True,
         ),
-        Option("time", ("--time",), "stop after this time: 30s, 5m, 1h", "TIME", _seconds, evaluated=True),
-        Option("data", ("--for",), 'a batch of the data at each step: "xb, yb in train"', "FOR", _data),
+        Option(
+            "time", ("--time",), "stop after this time: 30s, 5m, 1h", "TIME", words.seconds, evaluated=True
+        ),
+        Option(
+            "data",
+            ("--for",),
+            'a batch of the data at each step: "xb, yb in train"',
+            "FOR",
+            words.data,
+            names=Completed.FOR,
+            phrase=True,
+        ),
+        Option(
+            "val",
+            ("--val",),
+            'validate at the end of each epoch, over all of the data: "xb, yb in valid"',
+            "FOR",
+            words.validation,
+        ),
         Option(
             "batch", ("--batch",), "rows of a batch, where the data are arrays (32)", "N", int, evaluated=True
         ),
@@ -255,18 +189,22 @@ MINIMIZE = Magic(
             "NAME",
             place_name,
             many=True,
+            names=Completed.OUTPUTS,
         ),
         Option(
             "bounds",
             ("--bounds",),
             'bounds of the variables: "x=0:1, layer.kernel=0:"',
             "BOUNDS",
-            _bounds,
+            words.bounds,
+            names=Completed.SOURCES,
+            phrase=True,
         ),
         Option(
             "keep",
             ("--keep",),
-            "leave the variables at the last step or at the lowest loss: last or best (last; diverged: best)",
+            "leave the variables at the last step or at the lowest loss, with --val that of the validation: "
+            "last or best (last; diverged: best)",
             "WHICH",
             choices=KEEP,
         ),
@@ -276,6 +214,12 @@ MINIMIZE = Magic(
             ("--checkpoint",),
             "save the run in this folder, for --resume after a restart",
             "DIR",
+        ),
+        Option(
+            "log",
+            ("--log",),
+            "log the run every 50 steps: a folder for TensorBoard, mlflow or trackio",
+            "DIR|mlflow|trackio",
         ),
         Option(
             "seed",
@@ -305,5 +249,5 @@ MINIMIZE = Magic(
         ),
     ),
     options_class=MinimizeOptions,
-    meant=MappingProxyType(_MEANT),
+    meant=MappingProxyType(COMMON | MEANT_BY_MINIMIZE),
 )

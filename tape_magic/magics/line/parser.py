@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import enum
 import itertools
 import keyword
 import re
@@ -15,6 +16,21 @@ from typing import Any, NoReturn
 
 from tape_magic.errors import LineError, closest, shorten
 from tape_magic.syntax import place, split, unwarned
+
+
+class Completed(enum.Enum):
+    """The names that complete the values of an option."""
+
+    SOURCES = "what can be minimised over"
+    CELL_SOURCES = "what can be differentiated by, which the cell may assign"
+    OUTPUTS = "what the cell assigns"
+    TARGETS = "derivatives of what the cell assigns"
+    FOR = "the parts of a batch, and the data"
+    OPTIMIZERS = "optimizers"
+    NUMBERS = "numbers"
+
+
+HELP_FLAGS = "-h", "--help"
 
 
 @dataclass(frozen=True)
@@ -41,6 +57,10 @@ class Option:
         Whether other values than `choices` are refused here; for most options, the engine refuses them.
     evaluated
         Whether a word that `convert` refuses may be an expression, whose value in the notebook is meant.
+    names
+        The names that completion offers.
+    phrase
+        Whether the value is a quoted phrase of several words, each of which is completed.
     """
 
     name: str
@@ -52,6 +72,8 @@ class Option:
     choices: tuple[str, ...] = ()
     closed: bool = False
     evaluated: bool = False
+    names: Completed | None = None
+    phrase: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,22 +129,20 @@ class Magic:
         shown = [(f"{flags} {o.metavar}".rstrip() if o.flags else flags, o.help) for flags, o in rows]
         width = max(len(flags) for flags, _ in shown)
         lines = [self.summary, "", "Usage::", "", f"    {' '.join(usage)}", "", "Options::", ""]
+        shown.append((", ".join(HELP_FLAGS), "show this help"))
         lines += [f"    {flags:<{width}}  {text}" for flags, text in shown]
         for title, example in self.examples:
             lines += ["", f"{title}::", "", *(f"    {row}" for row in example.splitlines())]
         return "\n".join(lines) + "\n"
 
-    def completions(self, words: Sequence[str], word: str) -> list[str]:
-        """Return the completions of `word` after `words`: values of the option before it, or flags."""
-        before = words[-1] if words else ""
-        by_flag = {flag: option for option in self.options for flag in option.flags}
-        if before in by_flag and by_flag[before].choices:
-            found: Sequence[str] = by_flag[before].choices
-        elif word.startswith("-"):
-            found = [flag for flag in by_flag if flag not in words]
-        else:
-            found = []
-        return [candidate for candidate in found if candidate.startswith(word)]
+    @property
+    def completed_flags(self) -> list[str]:
+        """The flags that completion offers."""
+        return [*(flag for option in self.options for flag in option.flags), *HELP_FLAGS]
+
+    def asks_for_help(self, line: str) -> bool:
+        """Return whether a line asks for the help instead of anything else."""
+        return bool(set(line.split()).intersection(HELP_FLAGS))
 
 
 @lru_cache(maxsize=256)
@@ -206,6 +226,22 @@ class _Parser(argparse.ArgumentParser):
         raise LineError(shorten(message, 200))
 
 
+def whole_number(word: str) -> int:
+    """Read a whole number, also as ``10_000``, ``1e4`` or ``10k``. Raises ``ValueError`` for anything else.
+
+    >>> whole_number("10k"), whole_number("1e4"), whole_number("1.5M")
+    (10000, 10000, 1500000)
+    """
+    scale = {"k": 1_000, "m": 1_000_000}.get(word[-1:].lower(), 1)
+    digits = word[:-1] if scale > 1 else word
+    if scale == 1 and digits.lstrip("+-").replace("_", "").isdecimal():
+        return int(digits)
+    value = float(digits) * scale
+    if not value.is_integer() or not digits[:1].isdigit():
+        raise ValueError(word)
+    return int(value)
+
+
 def _plain(word: str) -> str:
     """Return an option's word without hyphens, in small letters: ``maxiter`` of ``--max-iter``."""
     return re.sub(r"[-_]", "", word).lower()
@@ -233,7 +269,7 @@ def _converter(option: Option) -> Callable[[str], Any]:
             known = ", ".join(option.choices)
             raise LineError(f"{label} {shorten(word)} is none of {known}{closest(word, option.choices)}")
         try:
-            return option.convert(word)
+            return whole_number(word) if option.convert is int else option.convert(word)
         except ValueError:
             if option.evaluated and is_expression(word):
                 return Expression(word)

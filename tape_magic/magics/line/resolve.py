@@ -8,12 +8,13 @@ import importlib
 from collections.abc import Iterator
 from typing import Any
 
-from tape_magic.engine.minimization.settings import DEFAULT_OPTIMIZER, Settings
-from tape_magic.errors import LineError, describe_error, shorten
+from tape_magic.engine.minimization.settings import DEFAULT_OPTIMIZER, Settings, ValidationData
+from tape_magic.errors import LineError, closest, describe_error, shorten
 from tape_magic.magics.line.grad import GradOptions
-from tape_magic.magics.line.minimize import MINIMIZE, DataOption, MinimizeOptions
+from tape_magic.magics.line.minimize import MINIMIZE, MinimizeOptions
 from tape_magic.magics.line.parser import Expression
-from tape_magic.syntax import place
+from tape_magic.magics.line.words import DataOption
+from tape_magic.syntax import place, split, unbracketed
 
 
 def minimize_settings(shell: Any, options: MinimizeOptions, remarks: tuple[str, ...]) -> Settings:
@@ -29,6 +30,8 @@ def minimize_settings(shell: Any, options: MinimizeOptions, remarks: tuple[str, 
     arguments |= {"optimizer": _optimizer(shell, text), "made_here": not text.isidentifier()}
     if "data" in arguments:
         arguments |= _data(shell, arguments["data"])
+    if "val" in arguments:
+        arguments["val"] = ValidationData(**_data(shell, arguments["val"], "--val"))
     arguments["bounds"] = {
         name: tuple(
             _evaluate(shell, text, f"--bounds {name}={low}:{high}") if text else None for text in (low, high)
@@ -42,19 +45,23 @@ def minimize_settings(shell: Any, options: MinimizeOptions, remarks: tuple[str, 
 def _value(shell: Any, name: str, given: Expression) -> Any:
     """Return the value of an expression that stands for an option's value, as a number where it is one."""
     flag = MINIMIZE.flags[name]
-    value = _evaluate(shell, given.text, f"{flag} {given.text}")
+    (option,) = (one for one in MINIMIZE.options if one.name == name)
+    meant = given.text in option.choices or closest(given.text, option.choices)
+    if meant and given.text not in shell.user_ns:
+        return given.text  # the engine says which words there are
+    names = _KerasNames(shell.user_ns) if name in ("lr", "schedule") else None
+    value = _evaluate(shell, given.text, f"{flag} {given.text}", names)
     if hasattr(value, "numpy") and not callable(value):  # a tensor or a variable
         value = value.numpy()
     if hasattr(value, "item") and getattr(value, "size", 0) == 1:
         value = value.item()
-    (option,) = (one for one in MINIMIZE.options if one.name == name)
     whole = option.convert is int and isinstance(value, float) and value.is_integer()
     return int(value) if whole else value
 
 
-def _data(shell: Any, option: DataOption) -> dict[str, Any]:
+def _data(shell: Any, option: DataOption, flag: str = "--for") -> dict[str, Any]:
     """Return the data of ``--for`` as arguments. Raises :class:`LineError` where there are none."""
-    text, written = option.data, f"--for {', '.join(option.names)} in {option.data}"
+    text, written = option.data, f"{flag} {', '.join(option.names)} in {option.data}"
 
     def anew() -> Any:
         return _evaluate(shell, text, written)
@@ -62,7 +69,8 @@ def _data(shell: Any, option: DataOption) -> dict[str, Any]:
     data = anew()
     if data is None:
         raise LineError(
-            f"--for: {shorten(text)} is None, and no data; a function that makes the data has to return them."
+            f"{flag}: {shorten(text)} is None, and no data; "
+            "a function that makes the data has to return them."
         )
     calls = any(isinstance(node, ast.Call) for node in ast.walk(ast.parse(text, mode="eval")))
     nested = any(isinstance(part, tuple) for part in option.pattern)
@@ -92,6 +100,8 @@ def _optimizer(shell: Any, text: str) -> Any:
     """Return the optimizer that a text means: an object of the notebook before a name of Keras or SciPy."""
     from tape_magic.engine.minimization.optimizers import is_optimizer, is_optimizer_class
 
+    if parts := _groups(text):
+        return {place: _group(shell, place, given) for place, given in parts.items()}
     words = text.split("-")
     known = all(word in shell.user_ns for word in words)
     if len(words) > 1 and all(word.isidentifier() for word in words) and not known:
@@ -102,6 +112,52 @@ def _optimizer(shell: Any, text: str) -> Any:
     return _evaluate(shell, text, f"--optimizer {text}", _KerasNames(shell.user_ns))
 
 
+def _groups(text: str) -> dict[str, str]:
+    """Return the parts of ``encoder: sgd 1e-4, head: adam`` by their places; nothing for another text.
+
+    Raises :class:`LineError` for a part without a place or without an optimizer.
+    """
+    outside = list(unbracketed(text))
+    if text.lstrip().startswith("lambda") or not any(text[at] == ":" for at in outside):
+        return {}
+    ends = [*(at for at in outside if text[at] == ","), len(text)]
+    found: dict[str, str] = {}
+    for begin, end in zip([-1, *ends], ends, strict=False):
+        part = text[begin + 1 : end].strip()
+        if not part:
+            continue
+        name, colon, given = _parted(part)
+        if not colon or not name or not given:
+            raise LineError(f'--optimizer takes "encoder: sgd 1e-4, head: adam", not {shorten(part)!r}.')
+        place(name)
+        if name in found:
+            raise LineError(f"--optimizer gives {shorten(name)} two optimizers.")
+        found[name] = given
+    return found
+
+
+def _parted(part: str) -> tuple[str, str, str]:
+    """Return what stands before the first colon that no bracket holds, the colon, and what follows."""
+    at = next((at for at in unbracketed(part) if part[at] == ":"), None)
+    return (part, "", "") if at is None else (part[:at].strip(), ":", part[at + 1 :].strip())
+
+
+def _group(shell: Any, name: str, text: str) -> Any:
+    """Return the optimizer of a group, and the rate that stands behind its name."""
+    from tape_magic.engine.minimization.optimizer_groups import Group, rate_of
+
+    words = split(text)
+    if len(words) > 2:
+        raise LineError(f'--optimizer takes "{name}: sgd 1e-4", not {shorten(f"{name}: {text}")!r}.')
+    if len(words) == 2:
+        try:
+            rate = float(words[1])
+        except ValueError:
+            rate = _evaluate(shell, words[1], f"--optimizer {name}: {text}")
+        return Group(_optimizer(shell, words[0]), rate_of(name, rate), made_here=True)
+    return Group(_optimizer(shell, text), made_here=not text.isidentifier())
+
+
 class _KerasNames(dict[str, Any]):
     """The names of a notebook, and for those that it lacks Keras's optimizers: ``adam(0.1)``."""
 
@@ -110,9 +166,26 @@ class _KerasNames(dict[str, Any]):
 
         if name not in vars(builtins) and name.lower() in keras_names():
             return keras_names()[name.lower()]
-        if name in ("keras", "tf"):
-            return importlib.import_module({"tf": "tensorflow"}.get(name, name))
+        if name in _MODULES and name not in vars(builtins):
+            return importlib.import_module(_MODULES[name])
         raise KeyError(name)
+
+    @property
+    def candidates(self) -> list[str]:
+        """The names that an expression for an optimizer or a rate may mean."""
+        from tape_magic.engine.minimization.optimizers import keras_names
+
+        return [*self, *(kind.__name__ for kind in keras_names().values())]
+
+
+_MODULES = {
+    "keras": "keras",
+    "tf": "tensorflow",
+    "tensorflow": "tensorflow",
+    "optimizers": "keras.optimizers",
+    "schedules": "keras.optimizers.schedules",
+}
+"""The names of modules that an expression may use though the notebook has not imported them."""
 
 
 def request_arguments(shell: Any, options: GradOptions) -> dict[str, Any]:
@@ -138,5 +211,10 @@ def _evaluate(shell: Any, text: str, written: str, names: dict[str, Any] | None 
     """
     try:
         return eval(text, shell.user_global_ns, shell.user_ns if names is None else names)
+    except NameError as error:
+        known = names.candidates if isinstance(names, _KerasNames) else list(shell.user_ns)
+        name = error.name or ""
+        near = closest(name, known) if len(name) > 2 else ""
+        raise LineError(f"{shorten(written)}: {describe_error(error)}{near}") from None
     except Exception as error:
         raise LineError(f"{shorten(written)}: {describe_error(error)}") from None

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from tape_magic.engine.devices.words import ALLOCATORS, FREEST, PRECISIONS
 from tape_magic.errors import LineError, shorten
+from tape_magic.magics.line.meant import COMMON, MEANT_BY_TFGPU
 from tape_magic.magics.line.parser import NAME, QUIET, Magic, Option
 
 
@@ -132,4 +134,5 @@ TFGPU = Magic(
         ("Why there is no GPU", "%tfgpu --doctor"),
     ),
     options_class=DeviceOptions,
+    meant=MappingProxyType(COMMON | MEANT_BY_TFGPU),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import re
 from dataclasses import replace
 from typing import Any
@@ -10,14 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tape_magic.display.content.document import Curve
+from tape_magic.display.content.document import SECOND, Curve
 from tape_magic.display.content.reduction import band
 from tape_magic.display.describe import describe
 from tape_magic.display.live.panel_html import panel_html
+from tape_magic.display.live.progress import summary
 from tape_magic.display.pictures.curve import curve, inline_curve
 from tape_magic.display.text.render import to_text
 from tape_magic.results.epochs import Epochs
-from tape_magic.results.minimum import MinimizeResult
+from tape_magic.results.minimum import MinimizeResult, StopReason
 from tape_magic.results.steps import Step
 from tests.support.reports import change, minimum
 
@@ -180,3 +182,68 @@ def test_any_band_can_be_drawn():
     means = Epochs(np.array([1, 2]), np.array([200, 400]), np.array([1e308, -1e308]), {"error": np.zeros(2)})
     for one in (means, replace(means, loss=np.array([np.inf, np.nan]))):
         inline_curve(describe(over_data(huge, 200, epochs=one)).first(Curve))
+
+
+def validated(history: np.ndarray[Any, Any], losses: list[float], **more: Any) -> MinimizeResult:
+    """A run with a validation at the end of each of its epochs, whose losses are given."""
+    length = (len(history) - 1) // len(losses)
+    found = np.array(losses)
+    epochs = replace(means_of(history, length), val_loss=found, val_tracked={"error": found / 2})
+    return over_data(history, length, **{"epochs": epochs, **more})
+
+
+def test_the_validation_is_beside_the_means():
+    result = validated(noisy(400), [4.0, 3.0, 2.5, 3.25])
+    lines = to_text(describe(result)).splitlines()
+    assert "validation 3.25, best 2.5 in epoch 3" in lines[0]
+    assert lines[2:4] == ["training    3.629 ▇▅▃▁ 1.379", "validation      4 █▅▄▆ 3.25"]
+    assert lines[-4:] == [
+        "y                   3.629    1.379  ██▇▇▆▆▅▅▄▄▃▃▂▂▁▁",
+        "y validation            4     3.25  █▇▆▅▄▃▃▂▂▁▁▂▂▃▄▅",
+        "error               1.814   0.6894  ██▇▇▆▆▅▅▄▄▃▃▂▂▁▁",
+        "error validation        2    1.625  █▇▆▅▄▃▃▂▂▁▁▂▂▃▄▅",
+    ]
+
+
+def test_the_epoch_that_was_kept_is_named():
+    losses = [4.0, 2.5, 3.0, 3.25]
+    history = noisy(400)
+    kept = means_of(history, 100).loss[1]
+    result = validated(history, losses, kept_best=True, loss=kept, best_loss=kept, best_step=200)
+    said = " ".join(to_text(describe(result)).split())
+    assert said.startswith("y = 2.879 (mean of epoch 2)")
+    assert "(mean of epoch 2) at step 200 · validation 2.5, the best of 4 epochs: epoch 2 was kept" in said
+    stopped = to_text(describe(replace(result, reason=StopReason.PATIENCE)))
+    assert "no better validation since epoch 2 (--patience)" in " ".join(stopped.split())
+
+
+def test_the_validation_has_a_curve_in_a_second_colour():
+    picture = describe(validated(noisy(400), [4.0, 3.0, 2.5, 3.25])).first(Curve)
+    assert picture.other == ((100.0, 200.0, 300.0, 400.0), (4.0, 3.0, 2.5, 3.25))
+    drawn = drawing(picture)
+    assert drawn.count(SECOND) == 3  # its line, its dots, and its name above
+    assert ">training<" in drawn
+    assert ">validation<" in drawn
+    assert "validation from 4 to 3.25" in curve(picture)
+    assert SECOND not in drawing(describe(over_data(noisy(400), 100)).first(Curve))
+
+
+def test_an_epoch_that_was_not_validated_has_no_number():
+    text = to_text(describe(validated(noisy(400), [math.nan, 3.0, 2.5, math.nan])))
+    assert "validation" in text
+    assert "nan" not in text
+    assert "best 2.5 in epoch 3" in text
+
+
+def test_the_panel_has_the_validation():
+    means, found = means_of(noisy(400), 100), (np.array([100, 200]), np.array([4.0, 4.5]))
+    step = Step(250, 400, 2.0, 1.5, 1.0, "graph", epoch=3, epochs=4, tracked={"error": 1.0}, means=means)
+    step = replace(step, validation=found, validated={"error": 0.5}, validating=True)
+    step = replace(step, read_history=lambda: (np.arange(250), noisy(249)))
+    page = panel_html(step, 0.0)
+    assert "validation <b>4.5</b>" in page
+    assert ">best 4<" in page
+    assert ">validating<" in page
+    assert "error = 1, validation 0.5" in page
+    assert page.count(SECOND) == 3
+    assert summary(step).startswith("loss 2 · validation 4.5 · best 4 · epoch 3 of 4")

@@ -260,10 +260,11 @@ def test_a_short_array_stays_whole_where_there_is_room_beside_it():
     ("name", "text", "below"),
     [
         ("x", "y does not read x", False),
-        ("params[1]", "y does not read params[1]", True),
+        ("params[1]", "y does not read params[1]", False),
         ("long_name_of_a_variable", "y does not read it", True),
         ("x", "cut at Round, line 2: z = tf.round(x)", False),
-        ("x", "cut at Round, line 2: z = tf.round(a_long_name)", True),
+        ("x", "cut at Round, line 2: z = tf.round(a_long_name)", False),
+        ("params[1]['w']", "cut at Round, line 2: z = tf.round(a_long_name)", True),
     ],
 )
 def test_a_reason_stands_beside_its_row_if_a_narrow_page_has_room_for_it(name, text, below):
@@ -337,3 +338,14 @@ def test_a_picture_that_gets_narrower_gets_lower():
     ]
     for page in drawn:
         assert "max-width:100%;height:auto;" in page
+
+
+def test_a_narrow_page_leaves_out_what_tells_least():
+    """Each width is 0 on a page that is too narrow for all columns, what is drawn first."""
+    path = "residual_block/kernel"
+    page = to_html(describe(gradients(derivative("loss", path, value=np.arange(20.0), of_model=True))))
+    assert page.count("container-type:inline-size") == 1
+    limits = {head: int(px) for px, head in re.findall(r"100cqw - (\d+)px[^>]*>(\w+)</div></th>", page)}
+    assert limits["values"] > 290
+    few = to_html(describe(gradients(derivative("y", "x"))))
+    assert "container-type" not in few

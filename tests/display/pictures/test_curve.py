@@ -60,13 +60,19 @@ def test_one_spike_in_a_million_steps_is_seen():
 
 def test_the_axis_is_logarithmic_when_the_loss_spans_decades():
     assert drawn(minimum([1.0, 0.1, 1e-4], {})).log
-    assert not drawn(minimum([1.0, 0.5, 0.1], {})).log
+    assert drawn(minimum([1.0, 0.1, 0.01], {})).log
+    assert not drawn(minimum([1.0, 0.5, 0.02], {})).log
     assert not drawn(minimum([1.0, 0.5, -1e4], {})).log
 
 
-def test_the_axis_is_as_long_as_the_run():
-    curve = drawn(minimum([1.0, 0.1, 1e-4, *[0.0] * 2], {}))
-    assert (curve.steps, curve.x[-1]) == (4, 2.0)
+@pytest.mark.parametrize("zeros", [2, 500])
+def test_the_axis_ends_where_the_loss_is_zero_for_good_and_says_so(zeros):
+    curve = drawn(minimum([1.0, 0.1, 1e-4, *[0.0] * zeros], {}))
+    assert (curve.steps, curve.x[-1], curve.unit) == (3, 2.0, "steps, then 0")
+    once = drawn(minimum([1.0, 0.1, 1e-4, 0.0], {}))
+    assert (once.steps, once.unit) == (3, "steps")
+    again = drawn(minimum([1.0, 0.0, 0.0, 1.0, 0.5], {}))
+    assert (again.steps, again.unit) == (4, "steps")
 
 
 @pytest.mark.parametrize(

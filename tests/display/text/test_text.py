@@ -11,7 +11,7 @@ from tape_magic.display.content.document import Curve, Table, Verdict
 from tape_magic.display.content.width import clean, width
 from tape_magic.display.describe import describe
 from tape_magic.display.text.columns import blocks
-from tape_magic.display.text.render import WIDTH, to_text
+from tape_magic.display.text.render import NARROWEST, WIDEST, WIDTH, to_text
 from tape_magic.results.devices import Device, Holder, Policy, PolicyKind, SetupOutcome
 from tape_magic.results.minimum import StopReason
 from tape_magic.results.reasons import Cause, Reason
@@ -51,12 +51,12 @@ def test_derivatives_of_a_parabola():
         ),
     )
     assert lines_of(report) == [
-        "derivative              value",
-        "∂y/∂x                      −2",
-        "∂²y/∂x²                     2",
-        "∂y/∂a                       0",
-        "∂y/∂k       0 (not connected)",
-        "∂y/∂p                    none  cut at ArgMax, line 2: i = tf.argmax(p)",
+        "derivative  value",
+        "∂y/∂x          −2",
+        "∂²y/∂x²         2",
+        "∂y/∂a           0",
+        "∂y/∂k        none",
+        "∂y/∂p        none  cut at ArgMax, line 2: i = tf.argmax(p)",
         "forward 1.2 ms · backward 2.0 ms",
     ]
 
@@ -89,7 +89,7 @@ def test_a_small_curve_goes_by_steps_and_not_by_points():
 
 def test_the_start_of_a_small_array_is_told_from_its_end():
     report = minimum([3.0, 2.0], {"A": change([0.1234561, 2.0], [0.1234567, 3.0])})
-    assert lines_of(report)[-1] == "A 2       [0.123456, 2]  [0.123457, 3]     0"
+    assert lines_of(report)[-1] == "A (2)     [0.123456, 2]  [0.123457, 3]         0"
 
 
 def test_norms_near_a_whole_number_have_no_more_digits_than_others():
@@ -100,7 +100,7 @@ def test_norms_near_a_whole_number_have_no_more_digits_than_others():
     ]
     assert [line.split()[2] for line in lines_of(gradients(*rows))[1:3]] == ["1.00", "0.282"]
     lines = lines_of(gradients(derivative("y", "w", value=[3.0, 0.001] + [0.0] * 8)))
-    assert "‖·‖ 3.000 " in lines[1]
+    assert "norm 3.000 " in lines[1]
 
 
 def test_small_arrays_are_shown_whole():
@@ -122,8 +122,8 @@ def test_a_large_array_is_its_norm_histogram_and_range():
     value = [3.0, 4.0] + [0.0] * 98
     report = gradients(derivative("y", "w", value=value, sums=(201,)))
     assert lines_of(report) == [
-        "derivative  value",
-        "∂Σy/∂w 100  ‖·‖ 5  █▁▁▁▁▁▁▁▁▁▁▁  0 to 4 · 98 % zeros · sum of 201 outputs",
+        "derivative     value",
+        "∂Σy/∂w (100)  norm 5  █▁▁▁▁▁▁▁▁▁▁▁  0 to 4 · 98 % zeros · sum of 201 outputs",
         "float32 · forward 1.2 ms · backward 2.0 ms",
     ]
 
@@ -134,9 +134,9 @@ def test_arrays_of_different_types_say_theirs():
         derivative("y", "v", value=np.full(9, 3.0), dtype="float64"),
     )
     assert lines_of(report) == [
-        "derivative  value",
-        "∂y/∂u 9     ‖·‖ 6  all 2 · float32",
-        "∂y/∂v 9     ‖·‖ 9  all 3 · float64",
+        "derivative   value",
+        "∂y/∂u (9)   norm 6  all 2 · float32",
+        "∂y/∂v (9)   norm 9  all 3 · float64",
         "forward 1.2 ms · backward 2.0 ms",
     ]
 
@@ -182,14 +182,16 @@ def test_a_run_to_its_step_limit():
         "y = 0.125 at step 3 · step limit · 0.19 s, of it compiling 0.18 s · XLA ·",
         "  SGD(0.01)",
         "1 █▄▂▁ 0.125",
-        "variable  start        end    |∂y|",
-        "x             0  0.9999986  2.9e−6",
+        "variable  start        end  gradient",
+        "x             0  0.9999986    2.9e−6",
     ]
 
 
 def test_a_loss_that_ends_at_zero_keeps_its_logarithmic_axis():
     report = minimum([1.0, 0.1, 0.01, 0.001, 0.0], {"x": change(0.0, 1.0)})
     assert lines_of(report)[1] == "1 █▆▃▁ 0 (logarithmic)"
+    report = minimum([1.0, 0.1, 0.01, 0.001, *[0.0] * 900], {"x": change(0.0, 1.0)})
+    assert lines_of(report)[2] == "1 █▆▃▁ 0 from step 4 on (logarithmic)"
 
 
 def test_a_run_that_diverged():
@@ -197,9 +199,9 @@ def test_a_run_that_diverged():
         "diverged at step 812: the loss became inf ·",
         "  put back to the last finite values, step 811 · try a rate below 0.01",
         "1 ▁▂▅█ 100,000 (logarithmic)",
-        "variable  start         end  |∂loss|",
-        "w 100×1   ‖w‖ 0  ‖w‖ 3.1e37   8.8e37",
-        "b             0     −1.2e36     4e36",
+        "variable    start          end  gradient",
+        "w (100×1)  norm 0  norm 3.1e37    8.8e37",
+        "b               0      −1.2e36      4e36",
     ]
 
 
@@ -269,8 +271,8 @@ def test_a_loss_that_rose():
         "y = 121.7 at step 2 · above the start, 2.69 · step limit · 0.19 s · eager ·",
         "  SGD(0.01)",
         "2.69 ▁▄█ 121.7",
-        "variable  start  end  |∂y|",
-        "x             1    2     0",
+        "variable  start  end  gradient",
+        "x             1    2         0",
         "eager: line 2 prints",
     ]
 
@@ -400,9 +402,34 @@ LONG = [
 ]
 
 
+@pytest.mark.parametrize("columns", [NARROWEST, 60, WIDTH, WIDEST])
 @pytest.mark.parametrize("report", LONG)
-def test_no_line_is_wider_than_a_terminal(report):
-    assert max(map(width, lines_of(report))) <= WIDTH
+def test_no_line_is_wider_than_a_terminal(report, columns):
+    assert max(map(width, to_text(describe(report), columns).splitlines())) <= columns
+
+
+def test_a_narrow_terminal_leaves_out_what_tells_least_and_cuts_no_number():
+    path = "residual_block_0/kernel"
+    report = minimum([3.0, 2.0], {path: change(np.full((4, 4), 0.123456), np.full((4, 4), 2.3))})
+    assert to_text(describe(report), 80).splitlines()[-2].split() == ["variable", "start", "end", "gradient"]
+    head, row = to_text(describe(report), NARROWEST).splitlines()[-2:]
+    assert head.split() == ["variable", "end", "gradient"]
+    assert row.split() == ["residual_…k_0/kernel", "norm", "9.2", "0"]
+
+
+@pytest.mark.parametrize(("said", "columns"), [(20, 40), (60, 60), (97, 97), (300, 120)])
+def test_a_report_follows_the_terminal(said, columns, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", str(said))
+    report = LONG[0]
+    assert str(report) == to_text(describe(report), columns)
+    assert set(report._repr_mimebundle_()) == {"text/plain"}
+    monkeypatch.setattr("sys.stdout.isatty", lambda: False, raising=False)
+    assert str(report) == to_text(describe(report), WIDTH)
+    bundle = report._repr_mimebundle_()
+    assert bundle == {"text/plain": str(report), "text/html": report._repr_html_()}
+    assert set(report._repr_mimebundle_(include={"text/html"})) == {"text/html"}
+    assert set(report._repr_mimebundle_(exclude={"text/html"})) == {"text/plain"}
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -415,7 +442,7 @@ def test_nothing_moves_the_cursor_or_turns_the_text(name):
 def test_a_long_name_keeps_its_beginning_and_its_end():
     lines = lines_of(LONG[0])
     assert lines[1].startswith("∂a_loss_wit")
-    assert "nger_one 500 " in lines[1]
+    assert "longer_one  " in lines[1]
 
 
 def test_blocks():

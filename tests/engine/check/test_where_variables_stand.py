@@ -108,3 +108,36 @@ def test_a_variable_out_of_sight_is_told_apart_from_one_of_the_cell(shell: Noteb
     (check,) = shell.ns["grads"].checks
     assert "v is made in the cell itself" in check.note
     assert check.reason == ""
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: keras.layers.Dense(2),
+        lambda: keras.Sequential([keras.layers.Dense(2), keras.layers.BatchNormalization()]),
+        lambda: keras.layers.GRU(2),
+    ],
+    ids=["layer", "model", "recurrent"],
+)
+def test_a_layer_that_the_cell_builds(shell: Notebook, layer: Any) -> None:
+    shell.ns.update(layer=layer(), data=tf.reshape(tf.range(12.0) / 10.0, [2, 2, 3]), tf=tf)
+    shell.ok("%%grad y --wrt layer --check\ny = tf.reduce_sum(layer(data)**3)")
+    checks = shell.ns["grads"].checks
+    assert len(checks) == len(shell.ns["layer"].trainable_variables)
+    assert all(check.agrees for check in checks), checks
+
+
+def test_a_variable_that_each_run_makes_anew_is_not_moved(shell: Notebook) -> None:
+    """The object is there before the cell, and without its variable when the cell begins again."""
+    shell.ok(
+        "import tensorflow as tf\n"
+        "class Module(tf.Module):\n"
+        "    def __call__(self, x):\n"
+        "        if not hasattr(self, 'w'):\n"
+        "            self.w = tf.Variable([1.0, 2.0])\n"
+        "        return x * self.w\n"
+        "module = Module()"
+    )
+    shell.ok("%%grad y --wrt module --check\ny = tf.reduce_sum(module(3.0)**2)")
+    (check,) = shell.ns["grads"].checks
+    assert "w is made in the cell itself" in check.note

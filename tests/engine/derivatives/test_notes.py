@@ -151,6 +151,12 @@ NOT_THROUGH = ", not through the assignment; to go through it, compute a new ten
             FROM.format(2, "w") + NOT_THROUGH,
         ),
         (
+            "dy/dv",
+            "v = tf.Variable([1.0, 1.0])\nv.assign([3.0, 4.0])\ny = tf.reduce_sum(v**2)",
+            [6.0, 8.0],
+            FROM.format(3, "v"),
+        ),
+        (
             "dy/dw",
             "with tf.GradientTape() as inner:\n    s = tf.reduce_sum(w**3)\n"
             "w.assign_sub(0.1*inner.gradient(s, w))\ny = tf.reduce_sum(w**2)",
@@ -178,6 +184,8 @@ def test_a_source_that_is_assigned_before_it_is_read(
         ("dy/dw", "m = tf.Variable([0.0, 0.0])\nm.assign(2*w)\ny = tf.reduce_sum(w**2)"),
         ("dy/dh", "h = 2*w\nw.assign([0.0, 0.0])\ny = tf.reduce_sum(h**2)"),
         ("dy/db", "w.assign([3.0, 4.0])\ny = tf.reduce_sum(w**2)*b"),
+        ("dy/dv", "v = tf.Variable(2.0*w)\ny = tf.reduce_sum(v**2)"),
+        ("y --wrt layer", "layer = tf.keras.layers.Dense(1)\ny = tf.reduce_sum(layer(w[None])**2)"),
     ],
 )
 def test_nothing_is_said_of_other_assignments(shell: Notebook, line: str, cell: str) -> None:

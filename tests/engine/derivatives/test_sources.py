@@ -715,8 +715,9 @@ REFUSED = [
     ("x", [1.0, 2], "x[1] is an integer, and integers have no derivative"),
     ("x", {"k": {"j": "s"}}, "x['k']['j'] is the str 's', which has no derivative."),
     ("x", {1.0}, "x is a set, which has no derivative"),
-    ("x[0]", tf.Variable([1.0, 2.0]), "x[0] is a part of x, and a part is a new tensor"),
-    ("x[0]", np.ones(2), "x[0] is a part of x, and a part is a new tensor"),
+    ("x[2]", tf.Variable([1.0, 2.0]), "x is of shape (2,), and has no x[2]."),
+    ("x[0][1]", np.ones(2), "x is of shape (2,), and has no x[0][1]."),
+    ("x[0, 1]", np.ones(2), "x is of shape (2,), and has no x[0, 1]."),
     ("x['k']", {"j": 1.0}, "x is a dict and has no 'k'"),
     ("x[3]", [1.0], "x is a list and has no 3"),
     (

@@ -202,6 +202,34 @@ FOUND: dict[str, tuple[str, ...]] = {
         "",
         "",
     ),
+    "mapped sqrt": (
+        "x = tf.Variable([[1.0, 2.0], [0.0, 3.0]])",
+        (
+            "%%grad dy/dx\n"
+            "def of(row):\n"
+            "    total = 0.0\n"
+            "    if row[0] >= 0.0:\n"
+            "        total += tf.reduce_sum(tf.sqrt(row))\n"
+            "    return total\n"
+            "y = tf.reduce_sum(tf.map_fn(of, x))"
+        ),
+        "Sqrt.*line 5",
+        "",
+        "line 7",
+    ),
+    "mapped in another cell": (
+        (
+            "x = tf.Variable([1.6, 2.0])\n"
+            "def inner(v):\n"
+            "    return tf.round(v)\n"
+            "def of(v):\n"
+            "    return inner(v) * 2.0"
+        ),
+        ("%%grad dy/dx\ny = tf.reduce_sum(tf.map_fn(of, x))"),
+        "Round.*line 3: return tf.round",
+        "",
+        "",
+    ),
     "prelu d2": (
         "x = tf.Variable(0.7)",
         ("%%grad d2y/dx2\ny = keras.activations.leaky_relu(x) * 3.0"),

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tape_magic.engine.api.minimize import MinimizeInterrupted, minimize_program
 from tape_magic.engine.minimization import control, log
-from tape_magic.engine.minimization.log import norm_of
+from tape_magic.engine.minimization.norms import norm_of
 from tape_magic.engine.minimization.scipy_solver import iterations
 from tape_magic.engine.minimization.settings import Settings
 from tape_magic.engine.program.function import FunctionProgram
@@ -137,6 +137,25 @@ def test_norms_of_any_size() -> None:
     assert norm_of(tf.zeros(3)) == 0.0
     assert np.isnan(norm_of(tf.constant([np.nan, 1.0])))
     assert norm_of(tf.zeros(0)) == 0.0
+
+
+def test_a_step_shows_the_norms_of_a_models_layers() -> None:
+    import tape_magic
+
+    seen: list[Step] = []
+    layers = [tf.keras.layers.Dense(3, name="hidden"), tf.keras.layers.Dense(1, name="out")]
+    model = tf.keras.Sequential([tf.keras.Input((2,)), *layers])
+    tape_magic.minimize(
+        lambda: tf.reduce_mean(model(tf.ones((1, 2))) ** 2), model, "sgd", 5, on_progress=seen.append
+    )
+    last = seen[-1]
+    assert (last.variables, last.more_variables) == ({}, 0)
+    expected = {
+        layer.name: np.linalg.norm(np.concatenate([w.ravel() for w in layer.get_weights()]))
+        for layer in layers
+    }
+    assert last.layers == pytest.approx(expected)
+    assert Step(1, 2, 0.5, 0.5, 1.0, "xla").layers == {}
 
 
 def test_a_step_shows_eight_variables_and_counts_the_others() -> None:

@@ -37,6 +37,8 @@ CELL = "loss = (x - 1)**2"
         ("--metrics acc", "--track"),
         ("--save dir", "--checkpoint"),
         ("--quiet", "-q"),
+        ("--verbose", "-q"),
+        ("--iterations 5", "--steps"),
         # By its letters, where no other library has it.
         ("--stepz 3", "--steps"),
         ("--optimiser adam", "--optimizer"),
@@ -53,7 +55,7 @@ def test_the_option_that_is_meant(option: str, meant: str) -> None:
 @pytest.mark.parametrize(
     ("option", "way"),
     [
-        ("--clip 1", 'write --optimizer "adam(0.001, clipnorm=1.0)"'),
+        ("--clipvalue 1", 'write --optimizer "adam(0.001, clipvalue=1.0)"'),
         ("--momentum 0.9", 'write --optimizer "sgd(0.01, momentum=0.9)"'),
         ("--maximize", "write the negative of it as the loss, such as -y"),
         ("--loss y", "write %%minimize loss"),
@@ -70,8 +72,9 @@ def test_what_is_written_instead_is_understood() -> None:
         if meant.startswith("-"):
             flag = meant.partition(" ")[0]
             assert flag in {flag for option in MINIMIZE.options for flag in option.flags}
-    with pytest.raises(LineError, match="did you mean --wrt"):
-        GRAD.parse("y --over x")
+    for word in ("--over", "--params", "--variables"):
+        with pytest.raises(LineError, match="did you mean --wrt"):
+            GRAD.parse(f"y {word} x")
 
 
 @pytest.mark.parametrize("word", ["--zzz", "--q", "-k"])
@@ -94,6 +97,7 @@ def test_nothing_is_suggested_that_is_not_like_it(word: str) -> None:
         ("n = 7", "--steps n", "steps", 7),
         ("n = np.int64(7)", "--steps 2*n", "steps", 14),
         ("", "--steps 1e1", "steps", 10),
+        ("", "--steps 0.01k", "steps", 10),
         ("config = {'n': 7}", "--steps config['n']", "steps", 7),
         ("class C:\n    n = 7", "--steps C.n", "steps", 7),
         ("goal = 1.0", "--lr 0.25 --target goal", "steps", 1),
@@ -155,6 +159,8 @@ def test_values_that_do_not_fit(shell: Notebook, options: str, message: str) -> 
         ('"SGD(0.1, momentum=0.9)"', "SGD(0.1, momentum=0.9)"),
         ('"keras.optimizers.Lion(0.01)"', "Lion(0.01)"),
         ('"tf.keras.optimizers.Adam(0.1)"', "Adam(0.1)"),
+        ("optimizers.Adam(0.1)", "Adam(0.1)"),
+        ("sgd --lr schedules.CosineDecay(0.25, 10)", "SGD(schedule)"),
         ("RMS_prop", "RMSprop(0.001)"),
         ("LBFGS", "L-BFGS"),
         ("L_BFGS_B", "SciPy l-bfgs-b"),
@@ -182,4 +188,4 @@ def test_a_name_of_the_notebook_goes_before_kerass(shell: Notebook) -> None:
 def test_an_unknown_function_stays_unknown(shell: Notebook) -> None:
     shell.ok(SETUP)
     message = shell.refused(f'%%minimize loss --over x --optimizer "madam(0.1)"\n{CELL}')
-    assert message == "--optimizer madam(0.1): NameError: name 'madam' is not defined"
+    assert message == "--optimizer madam(0.1): NameError: name 'madam' is not defined; did you mean Adam?"

@@ -160,22 +160,6 @@ def test_the_help(magic: Magic) -> None:
         assert all(f"    {row}" in text for row in shown.splitlines())
 
 
-@pytest.mark.parametrize("magic", MAGICS, ids=IDS)
-def test_completions_are_the_options(magic: Magic) -> None:
-    flags = [flag for option in magic.options for flag in option.flags]
-    assert magic.completions([], "-") == flags
-    assert magic.completions([], "--") == [flag for flag in flags if flag.startswith("--")]
-    assert magic.completions([], "y") == []
-    assert magic.completions([flags[0]], "-") == flags[1:]
-
-
-def test_completions_of_values() -> None:
-    assert MINIMIZE.completions(["--engine"], "") == ["auto", "xla", "graph", "eager"]
-    assert MINIMIZE.completions(["loss", "--engine"], "x") == ["xla"]
-    assert "adam" in MINIMIZE.completions(["--optimizer"], "ad")
-    assert GRAD.completions(["--order"], "") == []
-
-
 WORDS = [flag for magic in MAGICS for option in magic.options for flag in option.flags]
 WORDS += [
     "--",

@@ -26,22 +26,31 @@ class DataCursor:
         The most batches to take; -1 for all.
     soon
         Whether the first batch should come soon, for a look at a few.
+    by_epoch
+        Whether to stop after each epoch, until :meth:`next_epoch`.
 
     Attributes
     ----------
     iterator
         A ``tf.data`` iterator over the batches that are still to be taken; ``None`` once it is closed.
+    epoch
+        The epoch, where each is stopped after; else ``None``.
     over
-        Whether there are no more batches.
+        Whether there are no more batches, or none of that epoch.
     """
 
-    def __init__(self, feed: Feed, taken: int = 0, count: int = -1, *, soon: bool = False) -> None:
-        self.feed = feed
+    def __init__(
+        self, feed: Feed, taken: int = 0, count: int = -1, *, soon: bool = False, by_epoch: bool = False
+    ) -> None:
+        self.feed, self.epoch = feed, 0 if by_epoch else None
         self._last: Any = None
         self._before: Any = None
         self.over = False
-        self.iterator = feed.start(max(taken - 1, 0), count + (taken > 0 and count >= 0), soon=soon)
-        self._behind = taken > 0
+        if by_epoch:
+            self.iterator, self._behind = feed.start_epoch(0), taken
+        else:
+            most = count + (taken > 0 and count >= 0)
+            self.iterator, self._behind = feed.start(max(taken - 1, 0), most, soon=soon), min(taken, 1)
         self._ahead: Any = None
 
     @property
@@ -67,6 +76,12 @@ class DataCursor:
         place = _element(self._last)[0]
         return None if place is None else place.numpy().tolist()
 
+    def next_epoch(self) -> None:
+        """Go on with the epoch after the one that is over, if that is not the last."""
+        if self.epoch is not None and self.epoch + 1 < self.feed.epochs:
+            self.epoch, self.over = self.epoch + 1, False
+            self.iterator, self._ahead = self.feed.start_epoch(self.epoch), None
+
     def catch_up(self) -> Any:
         """Return the iterator, past the batch that was last in the run that this one goes on from.
 
@@ -74,9 +89,12 @@ class DataCursor:
         read once more. It is taken late, when all iterators of the run are made: each new iterator may change
         what another one shuffles later.
         """
-        if self._behind:
-            self._behind = False
+        behind, self._behind = self._behind, 0
+        for _ in range(behind):
             self.take()
+            if self.over:  # the batch is the first of the next epoch
+                self.next_epoch()
+                self.take()
         return self.iterator
 
     def ahead(self) -> Any:

@@ -45,6 +45,8 @@ class Feed:
         The names in tuples, where the parts of a batch nest: ``(("x", "z"), "y")``; empty otherwise.
     pipelines
         What earlier runs traced for their pipelines; ``None`` for nothing.
+    shuffles
+        Whether the rows of arrays are shuffled.
 
     Attributes
     ----------
@@ -84,6 +86,7 @@ class Feed:
         floats: str | None = None,
         pattern: tuple[Any, ...] = (),
         pipelines: Pipelines | None = None,
+        shuffles: bool = True,
     ) -> None:
         import keras
         import tensorflow as tf
@@ -91,6 +94,7 @@ class Feed:
         self.names, self.epochs, self.label = names, epochs, label
         self.seed = secrets.randbits(32) if seed is None else seed
         self._batches = BatchParts(names, label, floats or keras.config.floatx(), pattern)
+        self._shuffles = shuffles
         self._stream = self._stream_of(data, batch)
         self.steps_per_epoch, self.endless = self._stream.steps_per_epoch, self._stream.endless
         self.batch = self._stream.batch if isinstance(self._stream, streams.ArrayStream) else None
@@ -133,6 +137,11 @@ class Feed:
         layout = self._stream.layout(self.epochs, taken)
         return iter(self._pipelines.ready(layout, count, soon=soon, tuned=self._tuned))
 
+    def start_epoch(self, epoch: int) -> Any:
+        """Return an iterator over one epoch: for data of unknown length, its end is that of the epoch."""
+        layout = self._stream.layout(epoch + 1, 0, epoch)
+        return iter(self._pipelines.ready(layout, -1, tuned=self._tuned))
+
     def located(self, place: Sequence[int] | None, rows: Sequence[int]) -> tuple[Sequence[int], str]:
         """Return which rows of the data some rows of a batch are, and what they are rows of.
 
@@ -154,7 +163,7 @@ class Feed:
 
     def nothing(self) -> SourceError:
         """Return what to raise when there is no first batch."""
-        return SourceError(f"{self.label} is empty: there is no batch to minimise over.")
+        return SourceError(f"{self.label} is empty: there is no batch in it.")
 
     def _stream_of(self, data: Any, batch: int | None) -> Stream:
         import keras
@@ -168,8 +177,9 @@ class Feed:
         if isinstance(data, keras.utils.PyDataset):
             self._refuse_batch(batch, "a PyDataset", "set the size in it")
             return self._of_py_dataset(data)
-        if self._is_columns(data):
-            return streams.ArrayStream(self._batches.columns(data), batch or BATCH, self.seed, self.label)
+        if is_columns(data, self.names):
+            seed = self.seed if self._shuffles else None
+            return streams.ArrayStream(self._batches.columns(data), batch or BATCH, seed, self.label)
         return self._of_iterable(data, batch)
 
     def _of_py_dataset(self, data: Any) -> streams.PythonStream:
@@ -185,12 +195,6 @@ class Feed:
         peeked = data if listed else itertools.islice(first, 2)
         size = len(data) if hasattr(type(data), "__len__") else None
         return streams.PythonStream(streams.of_iterable(again), self._batches, peeked, size, jumps=listed)
-
-    def _is_columns(self, data: Any) -> bool:
-        """Return whether the data are rows to deal out; otherwise the items are batches."""
-        if isinstance(data, list):  # [x, y], but not a list of batches
-            return len(data) == len(self.names) and all(map(is_array, data))
-        return isinstance(data, tuple | Mapping) or is_array(data)
 
     def _refuse_batch(self, batch: int | None, what: str, cure: str) -> None:
         if batch is not None:
@@ -215,6 +219,13 @@ class Feed:
                 "or the function that makes them."
             )
         return again, first
+
+
+def is_columns(data: Any, names: Sequence[str]) -> bool:
+    """Return whether data are rows to deal out to some names; otherwise the items are batches."""
+    if isinstance(data, list):  # [x, y], but not a list of batches
+        return len(data) == len(names) and all(map(is_array, data))
+    return isinstance(data, tuple | Mapping) or is_array(data)
 
 
 def is_array(value: Any) -> bool:

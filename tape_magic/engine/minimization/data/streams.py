@@ -28,7 +28,7 @@ class ArrayStream:
     batch
         Rows in a batch.
     seed
-        Determines, with the number of an epoch, the order of its rows.
+        Determines, with the number of an epoch, the order of its rows; ``None`` leaves them in theirs.
     label
         What messages call the data.
 
@@ -41,7 +41,7 @@ class ArrayStream:
     endless = False
     failure: BaseException | None = None
 
-    def __init__(self, columns: tuple[Any, ...], batch: int, seed: int, label: str) -> None:
+    def __init__(self, columns: tuple[Any, ...], batch: int, seed: int | None, label: str) -> None:
         import tensorflow as tf
 
         with tf.device("CPU:0"):  # tf.data picks the rows there
@@ -57,35 +57,45 @@ class ArrayStream:
         self._rows, self.batch, self._seed = rows[0], min(batch, max(rows[0], 1)), seed
         self.steps_per_epoch: int | None = -(-self._rows // self.batch)
 
-    def layout(self, epochs: int, taken: int) -> PipelinePlan:
-        """Return how to lay out what follows the first `taken` batches."""
+    def layout(self, epochs: int, taken: int, begin: int = 0) -> PipelinePlan:
+        """Return how to lay out the epochs from `begin` to `epochs`, without the first `taken` batches."""
         import tensorflow as tf
 
         first_epoch, first = divmod(taken, self.steps_per_epoch or 1)
-        numbers = [tf.constant(number, tf.int64) for number in (self._seed, first_epoch, first, epochs)]
-        build = functools.partial(_dealt, rows=self._rows, batch=self.batch)
-        return PipelinePlan(("arrays", self._rows, self.batch), build, (self._columns, *numbers), own=True)
+        shuffles, seed = self._seed is not None, self._seed or 0
+        numbers = [tf.constant(number, tf.int64) for number in (seed, first_epoch + begin, first, epochs)]
+        build = functools.partial(_dealt, rows=self._rows, batch=self.batch, shuffles=shuffles)
+        key = "arrays", self._rows, self.batch, shuffles
+        return PipelinePlan(key, build, (self._columns, *numbers), own=True)
 
     def picked_rows(self, epoch: int, index: int) -> Any:
         """Return the rows of the arrays that a batch of an epoch has."""
         import tensorflow as tf
 
-        seed, epoch = (tf.constant(number, tf.int64) for number in (self._seed, epoch))
-        order = _order(self._rows, self.batch, seed, epoch)
+        seed = None if self._seed is None else tf.constant(self._seed, tf.int64)
+        order = _order(self._rows, self.batch, seed, tf.constant(epoch, tf.int64))
         if order is None:
             return range(self._rows)
         return order[index * self.batch : (index + 1) * self.batch].numpy()
 
 
 def _dealt(
-    columns: Any, seed: Any, first_epoch: Any, first: Any, epochs: Any, *, rows: int, batch: int
+    columns: Any,
+    seed: Any,
+    first_epoch: Any,
+    first: Any,
+    epochs: Any,
+    *,
+    rows: int,
+    batch: int,
+    shuffles: bool,
 ) -> Any:
     """Return a dataset of batches of columns with so many rows, from a batch of an epoch on."""
     import tensorflow as tf
 
     def of_epoch(epoch: Any) -> Any:
         start = tf.where(tf.equal(epoch, first_epoch), first, tf.zeros([], tf.int64))
-        order = _order(rows, batch, seed, epoch)
+        order = _order(rows, batch, seed if shuffles else None, epoch)
 
         def of_index(index: Any) -> Any:
             picked = _picked(columns, order, index, rows, batch)
@@ -97,11 +107,16 @@ def _dealt(
 
 
 def _order(rows: int, batch: int, seed: Any, epoch: Any) -> Any:
-    """Return the order of the rows in an epoch; ``None`` for one batch, in which it does not matter."""
+    """Return the order of the rows in an epoch; ``None`` for one batch, in which it does not matter.
+
+    Without a `seed`, it is that of the data.
+    """
     import tensorflow as tf
 
     if batch == rows:
         return None
+    if seed is None:
+        return tf.range(rows, dtype=tf.int64)
     return tf.random.experimental.stateless_shuffle(tf.range(rows, dtype=tf.int64), tf.stack([seed, epoch]))
 
 
@@ -146,17 +161,26 @@ class DatasetStream:
     def picked_rows(self, epoch: int, index: int) -> None:
         """Return ``None``: the rows of a batch have no numbers but those in the batch."""
 
-    def layout(self, epochs: int, taken: int) -> PipelinePlan:
-        """Return how to lay out what follows the first `taken` batches, which are read as well."""
+    def layout(self, epochs: int, taken: int, begin: int = 0) -> PipelinePlan:
+        """Return how to lay out the epochs from `begin` to `epochs`, without the first `taken` batches.
+
+        These are read as well.
+        """
         import tensorflow as tf
 
         build = functools.partial(_numbered, whole=self._whole, parts=self._parts)
-        numbers = [tf.constant(number, tf.int64) for number in (epochs, taken)]
+        numbers = [tf.constant(number, tf.int64) for number in (epochs, taken, begin)]
         return PipelinePlan(("dataset", self._whole), build, (self._dataset, *numbers))
 
 
 def _numbered(
-    dataset: Any, epochs: Any, taken: Any, *, whole: bool, parts: Callable[[Any], tuple[Any, ...]] | None
+    dataset: Any,
+    epochs: Any,
+    taken: Any,
+    begin: Any,
+    *,
+    whole: bool,
+    parts: Callable[[Any], tuple[Any, ...]] | None,
 ) -> Any:
     """Return a dataset of the elements with their places, after so many of them."""
     import tensorflow as tf
@@ -175,8 +199,8 @@ def _numbered(
     if whole:
         dataset = tf.data.Dataset.zip((dataset,))
     # repeat() and not a dataset for each epoch within flat_map, which tf.data does not tune.
-    numbered = tf.data.Dataset.zip((tf.data.Dataset.range(1 << 62), dataset)).repeat(epochs)
-    return numbered.scan(tf.constant(-1, tf.int64), unconverted(counted)).skip(taken)
+    numbered = tf.data.Dataset.zip((tf.data.Dataset.range(1 << 62), dataset)).repeat(epochs - begin)
+    return numbered.scan(begin - 1, unconverted(counted)).skip(taken)
 
 
 Opened = Callable[[int, int], Iterator[Any]]
@@ -263,22 +287,23 @@ class PythonStream:
     def picked_rows(self, epoch: int, index: int) -> None:
         """Return ``None``: the rows of a batch have no numbers but those in the batch."""
 
-    def layout(self, epochs: int, taken: int) -> PipelinePlan:
-        """Return how to lay out what follows the first `taken` batches."""
+    def layout(self, epochs: int, taken: int, begin: int = 0) -> PipelinePlan:
+        """Return how to lay out the epochs from `begin` to `epochs`, without the first `taken` batches."""
         import tensorflow as tf
 
         signature = tf.TensorSpec([3], tf.int64), self._spec
-        generator = functools.partial(self._elements, epochs, taken)
+        generator = functools.partial(self._elements, epochs, taken, begin)
         # Its Python belongs to this dataset alone.
         return PipelinePlan(
             None, lambda: tf.data.Dataset.from_generator(generator, output_signature=signature), ()
         )
 
-    def _elements(self, epochs: int, taken: int) -> Iterator[Any]:
+    def _elements(self, epochs: int, taken: int, begin: int) -> Iterator[Any]:
         try:
             opened = self._fresh()
             known = self._jumps and self.steps_per_epoch
             epoch, start = divmod(taken, known) if known else (0, 0)
+            epoch += begin
             seen = 0 if self._jumps else -taken
             while epoch < epochs:
                 for index, batch in enumerate(opened(epoch, start), start):

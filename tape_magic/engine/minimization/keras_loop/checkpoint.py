@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from tape_magic.engine.minimization.composite import kind_of
 from tape_magic.engine.values.tensors import tf_variable
 from tape_magic.errors import LineError
 
@@ -47,6 +48,8 @@ class SavedRun:
         The names of the tracked scalars.
     means
         The sums of :class:`~tape_magic.engine.minimization.running_means.RunningMeans`; empty without data.
+    validation
+        As :attr:`~tape_magic.engine.minimization.validation_log.ValidationLog.arrays` has it.
     """
 
     step: int
@@ -57,6 +60,7 @@ class SavedRun:
     starts: Arrays
     tracked: tuple[str, ...] = ()
     means: Arrays = ()
+    validation: Arrays = ()
 
 
 class Checkpoints:
@@ -158,7 +162,7 @@ class Checkpoints:
             "format": _FORMAT,
             "over": list(names),
             "variables": [[variable.dtype.name, list(variable.shape)] for variable in held],
-            "optimizer": type(optimizer).__name__,
+            "optimizer": kind_of(optimizer),
         }
         if self._latest is not None and self._described != described:
             raise LineError(
@@ -201,7 +205,7 @@ class Checkpoints:
         self._step, self.trouble = saved.step, ""
 
 
-_LISTS = ("memory", "best", "series", "starts", "means")
+_LISTS = ("memory", "best", "series", "starts", "means", "validation")
 
 
 def _packed(saved: SavedRun, described: Mapping[str, Any]) -> bytes:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tape_magic.engine.minimization.compiling import BackgroundCompile
+from tape_magic.engine.minimization.composite import Composite
 from tape_magic.engine.minimization.data.pipelines import Pipelines
 from tape_magic.engine.minimization.engine_choice import xla_pays
 from tape_magic.engine.minimization.keras_loop.compiled_loop import CompiledLoop
@@ -110,6 +111,8 @@ class CompiledProgram:
         for other loops.
     begun
         The loops that are still being compiled.
+    validations
+        The passes over the data of a validation, by engine.
     lifted
         The variables that stand for floats and arrays, in the order in which they were made.
     pipelines
@@ -121,6 +124,7 @@ class CompiledProgram:
     fresh: Sequence[Any] = ()
     loops: dict[tuple[str, int], CompiledLoop] = field(default_factory=dict)
     begun: dict[tuple[str, int], tuple[CompiledLoop, BackgroundCompile]] = field(default_factory=dict)
+    validations: dict[str, Any] = field(default_factory=dict)
     lifted: Sequence[Any] = ()
     pipelines: Pipelines = field(default_factory=Pipelines)
 
@@ -148,4 +152,6 @@ class CompiledProgram:
 
 def keeps_state(settings: Settings, optimizer: Any) -> bool:
     """Return whether an optimizer is the user's own object, which keeps its state from run to run."""
+    if isinstance(optimizer, Composite):
+        return optimizer.users
     return optimizer is settings.optimizer and not settings.made_here

@@ -9,6 +9,16 @@ from typing import Any
 import numpy as np
 
 from tape_magic.engine.minimization import optimizers
+from tape_magic.engine.minimization.composite import (
+    Composite,
+    begin_schedule,
+    continued,
+    kind_of,
+    note_rates,
+    parts_of,
+    rates_in_words,
+    set_rate,
+)
 from tape_magic.engine.minimization.data.feed import Feed
 from tape_magic.engine.minimization.data.pipelines import Pipelines
 from tape_magic.engine.minimization.keras_loop.checkpoint import Checkpoints, SavedRun
@@ -16,11 +26,12 @@ from tape_magic.engine.minimization.keras_loop.compiled_program import CompiledP
 from tape_magic.engine.minimization.keras_loop.default_optimizer import undecided
 from tape_magic.engine.minimization.keras_loop.protocol import Loop
 from tape_magic.engine.minimization.keras_loop.way_back import Position
-from tape_magic.engine.minimization.log import RunLog
+from tape_magic.engine.minimization.log import UNLIMITED, RunLog
 from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.minimization.reuse import LoopCache
-from tape_magic.engine.minimization.settings import DEFAULT_OPTIMIZER, Settings
+from tape_magic.engine.minimization.settings import Settings
 from tape_magic.engine.minimization.steppers import method_name
+from tape_magic.engine.minimization.wanted_optimizer import optimizer_of
 from tape_magic.errors import LineError
 
 
@@ -83,6 +94,7 @@ def saved_run(position: Position, problem: Problem, log: RunLog, seed: int) -> S
         problem.start_values,
         problem.settings.track,
         [] if log.means is None else log.means.arrays,
+        [] if log.validation is None else log.validation.arrays,
     )
 
 
@@ -121,6 +133,7 @@ class Continuation:
         self._key = ("trail", problem.trail_key) if problem.trail_key is not None else None
         self._checkpoints: Checkpoints | None = None
         self._trail: Trail | None = None
+        self._limit = UNLIMITED
         self.saved: SavedRun | None = None
         if settings.checkpoint is not None:
             self._checkpoints = Checkpoints(settings.checkpoint, resume=settings.resume)
@@ -163,9 +176,10 @@ class Continuation:
             return self.wanted
         if self.wanted is None:
             return self._trail.optimizer
-        if type(self._trail.optimizer) is not type(self.wanted):
-            raise _nothing(f"it ran with {type(self._trail.optimizer).__name__}")
-        return self._trail.optimizer
+        earlier, reused = self._trail.optimizer, self.made is not None
+        if list(map(type, parts_of(earlier))) != list(map(type, parts_of(self.wanted))):
+            raise _nothing(f"it ran with {kind_of(earlier)}")
+        return earlier if reused else continued(earlier, self.wanted)
 
     def go_on(self, begun: Position, variables: Sequence[Any], optimizer: Any) -> Position:
         """Put back what the earlier run left, and return where it stood.
@@ -177,6 +191,12 @@ class Continuation:
         variables, optimizer
             As in :meth:`Checkpoints.attach`.
         """
+        self._problem.at_close.append(note_rates(optimizer))
+        position = self._gone_on(begun, variables, optimizer)
+        begin_schedule(optimizer, position.step, self._limit)
+        return position
+
+    def _gone_on(self, begun: Position, variables: Sequence[Any], optimizer: Any) -> Position:
         if self._checkpoints is not None:
             names = [leaf.name for leaf in self._problem.leaves]
             self._checkpoints.attach(names, variables, optimizer)
@@ -190,9 +210,22 @@ class Continuation:
             return begun
         self._problem.start_values = [np.array(value) for value in self.saved.starts]
         if self._problem.settings.lr is not None:
-            optimizer.learning_rate = self._problem.settings.lr
+            set_rate(optimizer, self._problem.settings.lr)
         memory = _fitting(self.saved.memory, begun.memory)
         return Position(self.saved.step, memory, _fitting(self.saved.best, begun.best))
+
+    def settle_length(self, limit: int) -> None:
+        """Tell a schedule the most steps of the run.
+
+        Raises :class:`LineError` where the schedule depends on that, and nothing but the time or an unknown
+        number of batches ends the run.
+        """
+        known = limit < UNLIMITED and not self._problem.settings.unbounded
+        self._limit = limit
+        here = self.made.graph.optimizer if self.made is not None else None
+        for optimizer in (self.wanted, here):
+            if isinstance(optimizer, Composite) and not optimizer.prepare(limit, known=known):
+                self.made = None
 
     def due(self) -> bool:
         """Return whether it is time to save."""
@@ -204,8 +237,12 @@ class Continuation:
             self._checkpoints.save(saved)
 
     def leave(self, trail: Trail, made: CompiledProgram | None) -> None:
-        """Leave where the run ended, and what it compiled, for later runs in this process."""
+        """Leave where the run ended, and what it compiled, for later runs in this process.
+
+        An optimizer whose rate followed a schedule is given its own back.
+        """
         problem, settings = self._problem, self._problem.settings
+        problem.notes += rates_in_words(trail.optimizer)
         if self._checkpoints is not None:
             if settings.resume and self.saved is None:
                 problem.notes.append(
@@ -260,8 +297,7 @@ def _wanted(settings: Settings, made: CompiledProgram | None) -> Any:
         return made.graph.optimizer
     if undecided(settings):
         return None
-    optimizer = "adam" if settings.optimizer == DEFAULT_OPTIMIZER else settings.optimizer
-    return optimizers.resolve(optimizer, settings.lr)
+    return optimizer_of(settings)
 
 
 def _nothing(why: str) -> LineError:

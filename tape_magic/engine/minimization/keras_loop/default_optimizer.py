@@ -16,7 +16,8 @@ MOST = 1_000_000
 
 def undecided(settings: Settings) -> bool:
     """Return whether the optimizer depends on what is minimised over."""
-    return settings.optimizer == DEFAULT_OPTIMIZER and settings.lr is None and settings.data is None
+    asked = settings.lr, settings.schedule, settings.clip, settings.data
+    return settings.optimizer == DEFAULT_OPTIMIZER and all(one is None for one in asked)
 
 
 def decide(leaves: Sequence[Leaf], *, same: bool) -> str:
@@ -39,8 +40,9 @@ def reason_for(name: str, settings: Settings, leaves: Sequence[Leaf], *, same: b
         count = _numbers(leaves)
         what = "one number is" if count == 1 else f"{count:,} numbers are"
         return f"L-BFGS, since {what} minimised over and the loss is the same each time"
-    if settings.lr is not None:
-        why = "--lr is given"
+    given = (flag for flag in ("lr", "schedule", "clip") if getattr(settings, flag) is not None)
+    if flag := next(given, ""):
+        why = f"--{flag} is given"
     elif settings.data is not None:
         why = "each step takes another batch"
     elif not same:

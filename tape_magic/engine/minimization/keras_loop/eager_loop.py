@@ -81,12 +81,13 @@ class EagerLoop:
     def begin(self, step: int = 0) -> Position:
         """Begin a run at a step, with the first evaluation."""
         self._applied = self._began = step
+        self._has_batch = self._cursor is None or not self._cursor.over
         assert self._evaluated is not None
         dtype = self._evaluated.loss.dtype
         best: tuple[Any, ...] = ()
         if self.options.keeps_best:
             best = no_best(read_all(self.kept), dtype, by_epoch=self.options.by_epoch)
-        return Position(step, self.options.rules.memory(dtype), best)
+        return Position(step, self.options.rules.memory(dtype, len(self.leaves)), best)
 
     def prepare(self) -> None:
         """Do nothing: each step evaluates."""
@@ -169,7 +170,8 @@ class EagerLoop:
         self.way_back.mark(position, list(self._values_here()))
         try:
             lower, upper = self.options.lower, self.options.upper
-            self._stepper.move(now.loss, now.gradients, self._tried, lower, upper)
+            place = self._cursor and self._cursor.place
+            self._stepper.move(now.loss, now.gradients, self._tried, lower, upper, place)
         except BaseException:  # a second interrupt may come between two variables
             self._put_back()
             raise
@@ -245,7 +247,7 @@ class EagerLoop:
     def _take_batch(self) -> None:
         if self._cursor is not None:
             self._program.bind(self._cursor.named(self._cursor.take()))
-        self._has_batch = True
+        self._has_batch = self._cursor is None or not self._cursor.over
 
     def _bind_batch_before(self) -> None:
         if self._cursor is not None and self._cursor.before is not None:

@@ -8,7 +8,6 @@ from functools import partial
 from tape_magic.engine.minimization.compiling import CompileWaiter
 from tape_magic.engine.minimization.control import StopRequested
 from tape_magic.engine.minimization.engine_choice import (
-    EARLY,
     Ladder,
     refusal_of,
     still_compiling,
@@ -20,6 +19,7 @@ from tape_magic.engine.minimization.keras_loop.protocol import Chunk, Loop
 from tape_magic.engine.minimization.keras_loop.way_back import Position
 from tape_magic.engine.program.program import Untraceable
 from tape_magic.engine.tracing.failures import EngineRefused
+from tape_magic.results.minimum import EARLY
 
 SLOWER, ENOUGH = 1.1, 3
 """XLA is given up if its steps take more than this many times as long, in the median of so many chunks."""

@@ -52,7 +52,8 @@ def _facts(
     asked: LoopProbe | Unsafe,
 ) -> RunFacts:
     taken = log.series[0].steps[-1] - log.first_step
-    running = log.seconds - engines.compile_seconds
+    validating = 0.0 if log.validation is None else log.validation.seconds
+    running = log.seconds - engines.compile_seconds - validating
     steps, losses = log.series[0].thinned()
     loop = engines.loop
     plain = (
@@ -76,6 +77,8 @@ def _facts(
         of_data=cursor is not None,
         steps_per_epoch=log.steps_per_epoch,
         batch=None if cursor is None else cursor.feed.batch,
+        epochs=log.epochs,
+        kept_best=log.put_back is not None,
         step_seconds=running / max(1, taken) if engines.engine == "eager" else 0.0,
         **asked_by(asked),
         clock=Clock(log.seconds),

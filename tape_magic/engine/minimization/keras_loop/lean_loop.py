@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tape_magic.engine.minimization.compiling import CompileWaiter, compile_in_background
+from tape_magic.engine.minimization.composite import parts_of
 from tape_magic.engine.minimization.keras_loop.compiled_loop import CompiledLoop
 from tape_magic.engine.minimization.keras_loop.protocol import Chunk, LoopOptions
 from tape_magic.engine.minimization.keras_loop.recorded_values import ROWS
@@ -49,21 +50,24 @@ def lean_loop_applies(
     leaves
         The leaves that have a gradient.
     optimizer
-        A Keras optimizer, built for the leaves.
+        A Keras optimizer, or several, built for the leaves.
     written
         The variables that the program assigns itself; it may make a leaf among them finite again.
     """
     import keras
 
-    kind = type(optimizer)
-    known = kind.__name__ in FOREVER and kind is getattr(keras.optimizers, kind.__name__)
+    parts = parts_of(optimizer)
+    known = all(
+        kind.__name__ in FOREVER and kind is getattr(keras.optimizers, kind.__name__)
+        for kind in map(type, parts)
+    )
     asks = options.rules != Rules(patience=options.rules.patience)
     bounded = any(limit is not None for limit in options.lower + options.upper)
     own = {id(variable) for variable in written}
     return (
         known
         and not (asks or bounded or options.careful or options.keeps_best)
-        and not any(getattr(optimizer, setting, None) for setting in _FORGETFUL)
+        and not any(getattr(part, setting, None) for part in parts for setting in _FORGETFUL)
         and not any(getattr(leaf.owner, "constraint", None) or id(leaf.value) in own for leaf in leaves)
     )
 

@@ -11,6 +11,7 @@ from typing import Any
 from tape_magic.engine.diagnosis.graph_operations import RANDOM
 from tape_magic.engine.minimization import optimizers
 from tape_magic.engine.minimization.compiling import CompileWaiter, compile_in_background
+from tape_magic.engine.minimization.composite import Composite
 from tape_magic.engine.minimization.data.cursor import DataCursor
 from tape_magic.engine.minimization.eager_program import EagerProgram
 from tape_magic.engine.minimization.engine_choice import refuse_large_graph, refuse_large_model
@@ -28,6 +29,7 @@ from tape_magic.engine.minimization.keras_loop.first_evaluation import first_eva
 from tape_magic.engine.minimization.keras_loop.lean_loop import LeanLoop, lean_loop_applies, unroll_factor
 from tape_magic.engine.minimization.keras_loop.protocol import LoopOptions
 from tape_magic.engine.minimization.keras_loop.step_graph import StepGraph
+from tape_magic.engine.minimization.optimizer_groups import assign
 from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.minimization.steppers import method_name
 from tape_magic.engine.minimization.stop_rules import Rules
@@ -83,7 +85,7 @@ class LoopBuilder:
     ) -> None:
         self._problem, self._continuation = problem, continuation
         self._cursor, self._limit, made = cursor, limit, continuation.made
-        keeps = problem.settings.keep == "best"
+        keeps = problem.settings.keeps_best_step
         self._by_epoch = keeps and cursor is not None and cursor.feed.steps_per_epoch != 1
         self.made = made if made and made.takes(self._inputs, by_epoch=self._by_epoch) else None
         self.reused = self.made is not None
@@ -256,7 +258,8 @@ class LoopBuilder:
             )
             graph = StepGraph(traced, evaluation, leaves, self.optimizer, options)
             fresh = self._continuation.fresh
-            if not fresh and not keeps_state(self._problem.settings, self.optimizer):
+            several = isinstance(self.optimizer, Composite)  # its own state is not the user's
+            if not fresh and (several or not keeps_state(self._problem.settings, self.optimizer)):
                 fresh = [kept_copy(value) for value in read_all(graph.fresh_slots)]
             self.made = CompiledProgram(graph, self.times, fresh)
         return self.made
@@ -307,8 +310,13 @@ def build_optimizer(
     optimizer = continuation.optimizer
     if optimizer is None:
         optimizer = optimizers.resolve(decide(connected, same=same))
-    optimizer, fresh = optimizers.built_for(optimizer, [leaf.owner for leaf in connected])
-    if fresh and optimizers.is_optimizer(problem.settings.optimizer):
+    if isinstance(optimizer, Composite):
+        assign(optimizer, problem.leaves, problem.selection, problem.namespace)
+        fresh = optimizer.build(connected, optimizers.built_for)
+    else:
+        optimizer, fresh = optimizers.built_for(optimizer, [leaf.owner for leaf in connected])
+        fresh = fresh and optimizers.is_optimizer(problem.settings.optimizer)
+    if fresh:
         note = "the optimizer belongs to other variables; a fresh one with its settings was used"
         if note not in problem.notes:
             problem.notes.append(note)
@@ -332,7 +340,7 @@ def build_loop_options(
     lower, upper = zip(*(problem.limits.get(id(leaf.value), (None, None)) for leaf in connected), strict=True)
     return LoopOptions(
         Rules.of(problem.settings, searches=bool(method_name(optimizer))),
-        problem.settings.keep == "best",
+        problem.settings.keeps_best_step,
         by_epoch,
         lower,
         upper,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tape_magic.engine.minimization.compiling import CompileWaiter
+from tape_magic.engine.minimization.composite import parts_of
 from tape_magic.engine.minimization.data.cursor import DataCursor
 from tape_magic.engine.minimization.keras_loop.compiled_loop import CompiledLoop
 from tape_magic.engine.minimization.keras_loop.protocol import Final, Loop
@@ -97,8 +98,9 @@ class LoopProbe:
     def _set(self, rate: float | None) -> None:
         self._moved = True
         if rate is not None:
-            inner = getattr(self._optimizer, "inner_optimizer", self._optimizer)
-            inner.learning_rate = rate  # one of the optimizer's variables: back() puts it back
+            # One of the optimizer's variables: back() puts it back.
+            for one in parts_of(self._optimizer):
+                getattr(one, "inner_optimizer", one).learning_rate = rate
 
     def _apply(self, final: Final, batch: Sequence[Any] | None = None) -> None:
         """Take the optimizer's step from an evaluation."""
@@ -108,7 +110,8 @@ class LoopProbe:
             return there.loss, there.gradients
 
         stepper, options = stepper_of(self._optimizer, self._loop.leaves), self._loop.options
-        stepper.move(final.loss, final.gradients, evaluate, options.lower, options.upper)
+        place = self._cursor and self._cursor.place
+        stepper.move(final.loss, final.gradients, evaluate, options.lower, options.upper, place)
 
     def back(self) -> None:
         """Put everything back to where the run ended."""

@@ -66,6 +66,11 @@ class Final:
     gradients: Sequence[Any]
     rest: Sequence[Any]
 
+    @property
+    def numbers(self) -> list[float]:
+        """The loss and the tracked scalars as Python's numbers."""
+        return [float(number) for number in (self.loss, *self.tracked)]
+
 
 @dataclass(frozen=True)
 class LoopOptions:

@@ -10,13 +10,12 @@ from typing import Any
 from tape_magic.engine.minimization import optimizers
 from tape_magic.engine.minimization.compiling import CompileWaiter
 from tape_magic.engine.minimization.control import RunControl, StopRequested
-from tape_magic.engine.minimization.data.cursor import DataCursor
 from tape_magic.engine.minimization.data_not_finite import TakenBatch
+from tape_magic.engine.minimization.experiment_log import ExperimentLog, experiment_log
 from tape_magic.engine.minimization.keras_loop.checkpoint import SavedRun
 from tape_magic.engine.minimization.keras_loop.continuation import (
     Continuation,
     Trail,
-    feed_of,
     saved_run,
     trail_of,
 )
@@ -28,10 +27,13 @@ from tape_magic.engine.minimization.keras_loop.loop_builder import LoopBuilder
 from tape_magic.engine.minimization.keras_loop.probe import Failure
 from tape_magic.engine.minimization.keras_loop.protocol import Chunk, Final
 from tape_magic.engine.minimization.keras_loop.recorded_values import nothing
+from tape_magic.engine.minimization.keras_loop.validation import data_of
 from tape_magic.engine.minimization.keras_loop.way_back import Position
-from tape_magic.engine.minimization.log import Minimized, Recorded, RunLog, norm_of
+from tape_magic.engine.minimization.log import Minimized, Recorded, RunLog
+from tape_magic.engine.minimization.norms import norm_of
 from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.minimization.reuse import LoopCache
+from tape_magic.engine.minimization.run_result import result_of
 from tape_magic.engine.minimization.series import Series
 from tape_magic.engine.minimization.settings import DEFAULT_OPTIMIZER
 from tape_magic.engine.minimization.steppers import method_name
@@ -59,37 +61,36 @@ class KerasRun:
 
     _final: Final
     _trail: Trail
+    _experiment: ExperimentLog
 
     def __init__(self, problem: Problem, cache: LoopCache | None) -> None:
         self._problem = problem
         self._log = log = RunLog(problem)
         self._continuation = Continuation(problem, cache)
-        self._cursor: DataCursor | None = None
         self._met: TakenBatch | None = None
         self._failure: Failure | None = None
         log.first_step = self._continuation.step
-        if problem.settings.data is not None:
-            feed = feed_of(problem, self._continuation)
-            log.over_data(feed.steps_per_epoch)
-            if feed.total is not None:
-                log.limit = min(feed.total, log.limit)
-            self._cursor = DataCursor(feed, log.first_step, max(log.limit - log.first_step, 0))
+        self._cursor, self._validation = data_of(problem, log, self._continuation)
+        self._continuation.settle_length(log.limit)
         self._builder = LoopBuilder(problem, self._continuation, self._cursor, log.limit)
         self._engines = Engines(self._builder, problem.settings.engine)
 
     def run(self, control: RunControl, on_progress: Callable[[Step], None] | None) -> Minimized:
         """Run all of it, and tell `on_progress` after each chunk where the run stands."""
-        for step in self.steps(control):
-            if on_progress is not None:
-                on_progress(self._log.shown(step))
-        return self.finish()
+        with experiment_log(self._log, self._problem) as self._experiment:
+            for step in self.steps(control):
+                if on_progress is not None:
+                    on_progress(self._log.shown(step))
+            return self.finish()
 
     def steps(self, control: RunControl) -> Generator[Step, None, None]:
         """Yield where the run stands, after each chunk."""
-        log, engines, cursor = self._log, self._engines, self._cursor
+        log, engines, cursor, validation = self._log, self._engines, self._cursor, self._validation
         log.follow(control)
         engines.waiter = CompileWaiter(control, lambda compiling: log.last_step(engines.engine, compiling))
         position = self._begin()
+        if validation is not None:
+            validation.begin(position, self._builder, engines, control)
         best = float(log.series[0].values.min(initial=math.inf))
         open_end = bool(self._problem.settings.unbounded or method_name(self._builder.optimizer))
         while not (cursor is not None and cursor.over) and position.step < log.limit:
@@ -97,7 +98,8 @@ class KerasRun:
                 break
             began = position.step
             try:
-                chunk = engines.advance(position, log.limit)
+                end = log.limit if validation is None else validation.end_of_chunk(began, log.limit)
+                chunk = engines.advance(position, end)
             except StopRequested:
                 continue
             position = chunk.position
@@ -105,9 +107,13 @@ class KerasRun:
                 position = self._stopped(chunk)
                 break
             log.record(chunk.series, chunk.places)
+            if validation is not None:
+                validation.at_end_of_epoch(position, engines, control)
             if chunk.last < began:
                 continue  # the data were over
             best = min(best, float(chunk.series[0].values.min()))
+            norms = engines.loop.options.rules.norms_in(position.memory)
+            self._experiment.follow(position.step, self._builder.optimizer, engines.loop.leaves, norms)
             yield log.step(chunk.last, chunk.loss, best, engines.engine, engines.compiling)
             if self._continuation.due():
                 self._continuation.save(self._saved(position))
@@ -136,7 +142,10 @@ class KerasRun:
         self._continuation.leave(self._trail, self._builder.made)
         leaves, gradients = engines.loop.leaves, self._final.gradients
         norms = {id(leaf.value): norm_of(one) for leaf, one in zip(leaves, gradients, strict=True)}
-        result = self._log.result(
+        problem.notes += self._experiment.end()
+        result = result_of(
+            self._log,
+            self._problem,
             self._continuation.wanted or self._builder.optimizer,
             norms,
             engine=engines.engine,
@@ -165,11 +174,11 @@ class KerasRun:
             return position
         loop.reset()
         loop.prepare()
-        log.restore(saved.tracked, saved.series, saved.means)
+        log.restore(saved.tracked, saved.series, saved.means, saved.validation)
         if position.step >= log.limit:
             by_steps = self._cursor is None or problem.settings.steps is not None
-            more = "--steps" if by_steps else "--epochs"
-            problem.notes.append(f"the run stands at step {position.step:,} already: raise {more} to go on")
+            more = f"raise {'--steps' if by_steps else '--epochs'} to go on"
+            problem.notes.append(f"the run stands at step {position.step:,} already: {more}")
         return position
 
     # -- the end -------------------------------------------------------------------------------------
@@ -215,13 +224,10 @@ class KerasRun:
         numbers = _numbers_at(step, chunk.series) or _numbers_at(step, self._log.series)
         position = self._back_to(step, chunk)
         self._note_failure(stepped=stepped)
-        return self._to_lowest(position, numbers or _numbers_of(self._engines.loop.evaluate()))
+        return self._to_lowest(position, numbers or self._engines.loop.evaluate().numbers)
 
     def _to_lowest(self, position: Position, numbers: Sequence[float]) -> Position:
-        """Go back to the lowest loss from where a run diverged, unless it is there, or the last is wanted.
-
-        `numbers` are the loss and the tracked scalars at the position.
-        """
+        """Go back to the lowest loss from where a run diverged with these numbers, unless it is there."""
         if self._problem.settings.keep == "last":
             return position
         lowest = self._engines.loop.return_to_lowest(numbers[0])
@@ -247,14 +253,14 @@ class KerasRun:
                 position = self._recovered(position.step - 1, chunk, stepped=True)
             else:
                 self._note_failure(stepped=False, evaluated=True)
-                position = self._to_lowest(position, _numbers_of(final))
+                position = self._to_lowest(position, final.numbers)
             if position is not ended:
                 self._save(position)
                 self._final = final = loop.final()
         elif verdict != GO and log.reason in (StopReason.STEPS, StopReason.EPOCHS):
             log.reason = REASONS[verdict]
         if log.put_back is None:
-            log.note(position.step, _numbers_of(final))
+            log.note(position.step, final.numbers)
         else:
             log.put_back = position.step, float(final.loss)
         return position
@@ -270,6 +276,8 @@ class KerasRun:
 
     def _keep_best(self, position: Position) -> None:
         """Put the values at the lowest loss back, if that was asked for and is not where the run ended."""
+        if self._validation is not None:
+            self._final = self._validation.keep_best(position, self._engines.loop, self._final)
         if self._problem.settings.keep != "best" or not position.best:
             return
         log, loop = self._log, self._engines.loop
@@ -285,12 +293,9 @@ class KerasRun:
 
     def _save(self, position: Position) -> None:
         """Save where the run ended, and remember it for a later run in this process."""
-        saved = self._saved(position)
+        saved, builder, loop = self._saved(position), self._builder, self._engines.loop
         self._continuation.save(saved)
-        builder = self._builder
-        self._trail = trail_of(
-            saved, self._problem, self._engines.loop, builder.optimizer, builder.first_slots
-        )
+        self._trail = trail_of(saved, self._problem, loop, builder.optimizer, builder.first_slots)
 
 
 def _ends(log: RunLog, limit: float | None, step: int, control: RunControl) -> bool:
@@ -301,11 +306,6 @@ def _ends(log: RunLog, limit: float | None, step: int, control: RunControl) -> b
     elif limit is not None and step > log.first_step and log.seconds >= limit:
         log.reason = StopReason.TIME
     return log.reason is not StopReason.STEPS
-
-
-def _numbers_of(final: Final) -> list[float]:
-    """Return the loss and the tracked scalars of an evaluation."""
-    return [float(number) for number in (final.loss, *final.tracked)]
 
 
 def _numbers_at(step: int, series: Sequence[Series | Recorded]) -> list[float]:

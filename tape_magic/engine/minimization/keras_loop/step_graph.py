@@ -66,7 +66,7 @@ class StepGraph:
         self.moved: Sequence[Any] = [*self.kept, *self.slots]
         self.bytes = sum(map(bytes_of, self.moved))
         self.dtype = evaluation.dtype if evaluation.dtype.size >= 4 else tf.float32
-        self._memory = options.rules.memory(evaluation.dtype)
+        self._memory = options.rules.memory(evaluation.dtype, len(leaves))
         # What the last step has found at the point that it moved to need not be computed again.
         more = evaluation.tracked or traced.written or traced.inputs
         self._remembers = self._stepper.ended is not None and not more
@@ -153,9 +153,9 @@ class StepGraph:
         verdict = own_verdict(self._stepper, verdict)
         best = best_after(carried[split:], self.kept, loss, verdict, place)
         if previous:
-            self._apply_or_stay(verdict, loss, gradients, batch, previous, before)
+            self._apply_or_stay(verdict, loss, gradients, batch, place, previous, before)
         else:
-            self.apply(loss, gradients, batch)
+            self.apply(loss, gradients, batch, place)
         recorded = [tf.cast(number, self.dtype) for number in (loss, *tracked)]
         return verdict, recorded[0], tf.stack(recorded), [*memory, *best]
 
@@ -175,7 +175,9 @@ class StepGraph:
         front, gradients, _ = self.evaluation.call(*batch)
         return front, gradients
 
-    def apply(self, loss: Any, gradients: Sequence[Any], batch: Sequence[Any] = ()) -> None:
+    def apply(
+        self, loss: Any, gradients: Sequence[Any], batch: Sequence[Any] = (), place: Any = None
+    ) -> None:
         """Apply the optimizer to the leaves, and project these to their bounds."""
 
         def evaluate() -> tuple[Any, Sequence[Any]]:
@@ -185,7 +187,7 @@ class StepGraph:
                 variable.assign(value)
             return there, found
 
-        self._stepper.move(loss, gradients, evaluate, self.options.lower, self.options.upper)
+        self._stepper.move(loss, gradients, evaluate, self.options.lower, self.options.upper, place)
 
     def _apply_or_stay(
         self,
@@ -193,6 +195,7 @@ class StepGraph:
         loss: Any,
         gradients: Sequence[Any],
         batch: Sequence[Any],
+        place: Any,
         previous: Sequence[Any],
         before: Mapping[int, Any],
     ) -> None:
@@ -206,7 +209,7 @@ class StepGraph:
             for copy, variable in zip(previous, self.moved, strict=True):
                 held = before.get(id(variable))
                 copy.assign(variable.read_value() if held is None else held)
-            self.apply(loss, gradients, batch)
+            self.apply(loss, gradients, batch, place)
             return tf.constant(0)
 
         def stayed() -> Any:

@@ -120,6 +120,7 @@ class Lbfgs:
         evaluate: Evaluate,
         lower: Sequence[Any],
         upper: Sequence[Any],
+        place: Any = None,
     ) -> None:
         """Move the variables to a lower point, or set :attr:`ended`.
 
@@ -131,6 +132,8 @@ class Lbfgs:
             Called at each trial point; see :data:`Evaluate`.
         lower, upper
             For each variable its bound, a number or an array; ``None`` for none.
+        place
+            Not needed here.
         """
         import tensorflow as tf
 

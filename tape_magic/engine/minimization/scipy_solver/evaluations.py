@@ -13,7 +13,6 @@ from tape_magic.engine.minimization.compiling import CompileWaiter
 from tape_magic.engine.minimization.control import StopRequested
 from tape_magic.engine.minimization.eager_program import DERIVATIVE_FREE, EagerProgram
 from tape_magic.engine.minimization.engine_choice import (
-    EARLY,
     Ladder,
     refusal_of,
     refuse_large_graph,
@@ -41,6 +40,7 @@ from tape_magic.engine.tracing.stepping import lines_of_steps
 from tape_magic.engine.tracing.traced import Traced
 from tape_magic.engine.values.sizes import LIMIT
 from tape_magic.engine.values.tensors import read_all
+from tape_magic.results.minimum import EARLY
 
 
 class Evaluations:

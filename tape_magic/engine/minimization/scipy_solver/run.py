@@ -9,14 +9,17 @@ import numpy as np
 from tape_magic.engine.minimization import optimizers
 from tape_magic.engine.minimization.compiling import CompileWaiter
 from tape_magic.engine.minimization.control import RunControl
+from tape_magic.engine.minimization.experiment_log import ExperimentLog, experiment_log
 from tape_magic.engine.minimization.log import Minimized, RunLog
 from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.minimization.reuse import LoopCache
+from tape_magic.engine.minimization.run_result import result_of
 from tape_magic.engine.minimization.scipy_methods import Method, check_settings
 from tape_magic.engine.minimization.scipy_solver.evaluations import Evaluations, at_rest
 from tape_magic.engine.minimization.scipy_solver.findings import findings_of
 from tape_magic.engine.minimization.scipy_solver.functions import CompiledFunctions
 from tape_magic.engine.minimization.scipy_solver.iterations import Iterations, RunObserver, SolverOutcome
+from tape_magic.engine.minimization.scipy_solver.messages import in_words
 from tape_magic.engine.minimization.scipy_solver.points import Point
 from tape_magic.engine.minimization.scipy_solver.vector import Vector
 from tape_magic.results.minimum import StopReason
@@ -36,6 +39,8 @@ class ScipyRun:
     Raises :class:`TapeMagicError` for what can be refused before anything runs.
     """
 
+    _experiment: ExperimentLog
+
     def __init__(self, problem: Problem, cache: LoopCache | None) -> None:
         settings = problem.settings
         self._problem, self._cache = problem, cache
@@ -52,6 +57,10 @@ class ScipyRun:
 
     def run(self, control: RunControl, on_progress: Callable[[Step], None] | None) -> Minimized:
         """Run all of it, and tell `on_progress` between iterations where the run stands."""
+        with experiment_log(self._log, self._problem) as self._experiment:
+            return self._run(control, on_progress)
+
+    def _run(self, control: RunControl, on_progress: Callable[[Step], None] | None) -> Minimized:
         problem, log, evaluations = self._problem, self._log, self._evaluations
         log.follow(control)
         problem.seed()
@@ -62,6 +71,7 @@ class ScipyRun:
         compile_seconds = log.seconds - evaluations.compile_seconds
 
         def tell(step: Step) -> None:
+            self._experiment.follow(step.step)
             if on_progress is not None:
                 on_progress(log.shown(step))
 
@@ -100,9 +110,12 @@ class ScipyRun:
         self._keep()
         # The verdict says "terminated successfully", too.
         if outcome.message and "terminated successfully" not in outcome.message:
-            problem.notes.append(f"{self._method.name}: {outcome.message}")
+            problem.notes.append(f"{self._method.name}: {in_words(outcome.message)}")
+        problem.notes += self._experiment.end()
         gradient = outcome.point.gradient
-        result = self._log.result(
+        result = result_of(
+            self._log,
+            self._problem,
             self._method,
             {} if gradient is None else evaluations.norms(gradient),
             engine=evaluations.engine,

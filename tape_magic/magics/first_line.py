@@ -1,0 +1,116 @@
+"""The first line of a cell: forms of a magic's line that IPython does not take by itself.
+
+``%grad dy/dx`` as the first line is ``%%grad``, below which editors see Python; a comment may stand above
+the magic, and ``--help`` needs no cell. For a misspelt magic, the one that is meant is named. Every other
+cell passes as it is.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable
+from typing import Any
+
+from tape_magic.errors import LineError
+from tape_magic.magics.line.options import MAGICS
+from tape_magic.magics.line.parser import HELP_FLAGS
+
+_CELL_MAGICS = {magic.name for magic in MAGICS if magic.cell}
+_SIGNS = {magic.name: magic.sign for magic in MAGICS}
+
+_MAGIC = re.compile(r"(%%?)(\w+)(?=\s|$)")
+
+_LIKE = 0.8
+"""How much alike a misspelt name is, from 0 to 1."""
+
+_MEANT = {
+    word: name
+    for name, words in {
+        "grad": "gradient gradients derivative derivatives derive diff differentiate autodiff jacobian "
+        "hessian",
+        "minimize": "minimise minimizer minimise optimize optimise optim fit descend",
+        "tfgpu": "gpu gpus devices tfdevices",
+    }.items()
+    for word in words.split()
+}
+"""What users call the magics → their names."""
+
+
+def continued(line: str, cell: str) -> tuple[str, str]:
+    r"""Return the line of a magic with what continues it after a backslash, and the rest of the cell.
+
+    Blank lines stand in their places, so that the lines of the cell keep their numbers.
+
+    >>> continued("dy/dx \\", "    --check\ny = x**2")
+    ('dy/dx      --check', '\ny = x**2')
+    """
+    taken = 0
+    while line.rstrip().endswith("\\") and cell:
+        more, _, cell = cell.partition("\n")
+        line, taken = line.rstrip()[:-1] + more, taken + 1
+    return line, "\n" * taken + cell
+
+
+class FirstLine:
+    """Transforms the lines of a cell before IPython's own transformers see them.
+
+    Parameters
+    ----------
+    knows
+        Says whether the shell has a magic of a name, for a cell or for a line.
+    """
+
+    def __init__(self, knows: Callable[[str, bool], bool]) -> None:
+        self._knows = knows
+
+    def __call__(self, lines: list[str]) -> list[str]:
+        """Return the lines, changed or as they are."""
+        at = next(
+            (i for i, line in enumerate(lines) if line.strip() and not line.startswith("#")), len(lines)
+        )
+        found = _MAGIC.match(lines[at]) if at < len(lines) else None
+        if found is None:
+            return lines
+        signs, name = found.groups()
+        if name in _CELL_MAGICS:
+            if signs == "%":
+                lines = [*lines[:at], f"%{lines[at]}", *lines[at + 1 :]]
+            if at:  # the comment changes places with the magic, so that no other line moves
+                lines = [lines[at], *lines[:at], *lines[at + 1 :]]
+            asks = len(lines) == 1 and set(lines[0].split()).intersection(HELP_FLAGS)
+            return [f"{lines[0].rstrip()}\n", "\n"] if asks else lines
+        if not self._knows(name, signs == "%%") and meant(name):
+            return [f"get_ipython().magics_manager.registry['TapeMagics'].no_magic({signs + name!r})\n"]
+        return lines
+
+
+def meant(name: str) -> str:
+    """Return the magic that is meant by another name, with its signs; empty where none is like it."""
+    word = name.lower()
+    if word in _MEANT:
+        return _SIGNS[_MEANT[word]]
+    near = difflib.get_close_matches(word, _SIGNS, n=1, cutoff=_LIKE)
+    return _SIGNS[near[0]] if near else ""
+
+
+def refusal(written: str) -> LineError:
+    """Return the error for a magic that does not exist."""
+    return LineError(f"there is no magic {written}; did you mean {meant(written.lstrip('%'))}?")
+
+
+def install_first_line(shell: Any) -> None:
+    """Put the transformer behind IPython's own that clean a cell up."""
+    remove_first_line(shell)
+    magics = shell.magics_manager
+
+    def knows(name: str, cell: bool) -> bool:
+        return name in magics.magics["cell" if cell else "line"] or name in getattr(magics, "lazy_magics", ())
+
+    shell.input_transformers_cleanup.append(FirstLine(knows))
+
+
+def remove_first_line(shell: Any) -> None:
+    """Take the transformer out of the shell."""
+    transformers = shell.input_transformers_cleanup
+    transformers[:] = [one for one in transformers if not isinstance(one, FirstLine)]

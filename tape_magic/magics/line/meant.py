@@ -1,0 +1,88 @@
+"""What other libraries call the options of the magics, without hyphens, and what to write here instead."""
+
+from __future__ import annotations
+
+COMMON = {
+    word: option
+    for option, words in {
+        "-o": "name output out result report saveas as",
+        "-q": "quiet silent verbose verbosity noverbose noprogress hide",
+    }.items()
+    for word in words.split()
+}
+"""What other libraries call the options that all magics have → what to write here."""
+
+MEANT_BY_MINIMIZE = {
+    word: option
+    for option, words in {
+        "--over": "wrt var vars variable variables param params parameter parameters weights argnums",
+        "--optimizer": "method opt solver algorithm algo optim optimiser",
+        "--lr": "learningrate rate eta stepsize alpha learning",
+        "--steps": "maxiter maxiters maxit niter niters iter iters iterations maxiterations maxsteps nsteps "
+        "numsteps nits nit n step numiterations itermax",
+        "--epochs": "epoch numepochs nepochs nepoch passes",
+        "--batch": "batchsize bs minibatch batches",
+        "--tol": "ftol xtol atol rtol eps epsilon tolerance threshold converge",
+        "--val": "validation validationdata validationset valdata valid validate holdout testdata evaldata",
+        '--val "xb, yb in valid" --patience 5': "earlystopping earlystop",
+        "--gtol": "gradtol gradienttol pgtol gnorm",
+        "--target": "ftarget targetloss goal until fatol stopat",
+        "--time": "timeout maxtime timelimit seconds duration budget",
+        "--for": "data dataset train dataloader loader ds traindata in each",
+        "--log": "tensorboard tb logdir mlflow trackio wandb summary writer",
+        "--track": "metrics metric record watch monitor also history",
+        "--bounds": "bound limits limit range box constraints constraint lb ub low high min max clipvalues",
+        "--keep best": "restorebest best restorebestweights savebest keepbest",
+        "--resume": "continue restart warmstart goon",
+        "--checkpoint": "save savedir dir ckpt folder",
+        "--seed": "randomseed randomstate rng rngseed",
+        "--engine xla": "jit xla jitcompile compile",
+        "--engine eager": "eager runeagerly noeager nograph nocompile debug",
+        "%%minimize loss": "loss objective fun function func cost",
+        "--clip": "clipnorm clipgrad gradclip globalclipnorm clipgradnorm maxnorm maxgradnorm",
+        '--optimizer "adam(0.001, clipvalue=1.0)"': "clipvalue",
+        '--optimizer "sgd(0.01, momentum=0.9)"': "momentum nesterov",
+        '--optimizer "adamw(0.001, weight_decay=0.01)"': "weightdecay decay wd l2",
+        "--schedule": "scheduler lrschedule lrscheduler lrdecay annealing warmup",
+        "--lr find": "lrfind lrfinder findlr rangetest",
+        "the negative of it as the loss, such as -y": "maximize maximise max imize maximum ascent",
+    }.items()
+    for word in words.split()
+}
+"""What other libraries call the options, without hyphens → what to write here."""
+
+MEANT_BY_GRAD = {
+    word: option
+    for option, words in {
+        "--wrt": "over by var vars variable variables param params parameter parameters weights argnum "
+        "argnums source sources input inputs x",
+        "--jacobian": "jac",
+        "--hessian": "hess",
+        "--hvp": "hessianvectorproduct",
+        "--jvp": "forward forwardmode",
+        "--vjp": "backward reverse reversemode outputgradients",
+        "--zero": "zeros unconnectedgradients",
+        "--check": "checkgrad gradcheck gradientcheck verify numerical numeric",
+        "--per-example": "persample perexamplegradients",
+        "--def": "function compile",
+    }.items()
+    for word in words.split()
+}
+"""What ``%%minimize`` and other libraries call the options → what to write here."""
+
+MEANT_BY_TFGPU = {
+    word: option
+    for option, words in {
+        "--growth": "memorygrowth allowgrowth grow setmemorygrowth",
+        "--limit": "memory memorylimit mem maxmemory fraction memoryfraction",
+        "--cpu": "nogpu hide off disable cpuonly",
+        "--precision": "mixed mixedprecision policy dtype fp16 bf16",
+        "--deterministic": "determinism opdeterminism reproducible",
+        "--doctor": "diagnose check debug why",
+        "--placement": "logdeviceplacement logplacement",
+        "--split": "logical virtual",
+        "%tfgpu 0": "gpu gpus device devices index visible",
+    }.items()
+    for word in words.split()
+}
+"""What TensorFlow and others call the options → what to write here."""

@@ -1,0 +1,99 @@
+"""The first line of a cell: other forms of a magic's line, how it goes on, its help, misspelt magics."""
+
+from __future__ import annotations
+
+import pytest
+
+from tape_magic.magics.first_line import FirstLine
+from tape_magic.magics.line.options import MAGICS
+from tests.support.notebook import Notebook
+
+SETUP = "import tensorflow as tf\nx = tf.Variable(3.0)\n"
+
+
+@pytest.mark.parametrize(
+    "head",
+    ["%grad dy/dx", "# squared\n%%grad dy/dx", "\n# one\n# two\n%grad dy/dx", "%%grad dy/dx \\\n    --check"],
+)
+def test_other_forms_of_a_first_line(shell: Notebook, head: str) -> None:
+    shell.ok(SETUP)
+    run = shell.ok(f"{head}\ny = x**2")
+    assert float(shell.ns["dy_dx"]) == 6.0
+    assert ("agrees" in run.displayed[0].text) is ("--check" in head)
+
+
+def test_the_lines_of_the_cell_keep_their_numbers(shell: Notebook) -> None:
+    shell.ok(SETUP)
+    for head in ("%grad dy/dx", "# above\n%grad dy/dx", "%%grad dy/dx \\\n --wrt x \\\n --zero"):
+        lines = head.count("\n") + 1
+        cell = f"{head.replace(' --wrt x', ' -q')}\ny = x**2\nraise ValueError"
+        assert f"line {lines + 2}" in shell.run(cell).traceback
+        run = shell.ok(f"{head.partition(chr(92))[0]}\nz = tf.stop_gradient(x)\ny = z * 2.0")
+        assert f"line {head.partition(chr(92))[0].count(chr(10)) + 2}" in run.displayed[0].text
+
+
+def test_minimize_is_a_first_line_too(shell: Notebook) -> None:
+    shell.ok(SETUP)
+    shell.ok("%minimize y --over x \\\n  --optimizer sgd --lr 0.5 --steps 1 --engine eager\ny = x**2")
+    assert float(shell.ns["x"]) == 0.0
+
+
+@pytest.mark.parametrize("magic", MAGICS, ids=lambda magic: magic.name)
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_on_the_line(shell: Notebook, magic: object, flag: str) -> None:
+    sign = magic.sign  # type: ignore[attr-defined]
+    for line in (f"{sign} {flag}", f"%{sign.strip('%')} {flag}", f"{sign} x {flag}"):
+        with shell.unchanged():
+            assert shell.ok(line).stdout == magic.help + "\n"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("%%minimise y", "%%minimize"),
+        ("%%optimize y", "%%minimize"),
+        ("%%gradient y", "%%grad"),
+        ("%gradients dy/dx", "%%grad"),
+        ("%%minimze y", "%%minimize"),
+        ("%%tfgpu", "%tfgpu"),
+        ("%tfgpus", "%tfgpu"),
+    ],
+)
+def test_a_misspelt_magic(shell: Notebook, written: str, meant: str) -> None:
+    name = written.partition(" ")[0]
+    refused = shell.refused(f"{written}\ny = 1")
+    assert refused == f"there is no magic {name}; did you mean {meant}?"
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "x = 5 % grad\n",
+        "%time x = 1\n%grad dy/dx\n",
+        "%%timeit\n%grad\n",
+        "%%fit\ny = 1\n",  # a magic of somebody else's, which the shell knows
+        "%gradual\n",
+        "# comment\nx = 1\n%%grad dy/dx\n",
+        "%%grad dy/dx\ny = x\n",
+        "grad = 3\n",
+        "",
+    ],
+)
+def test_every_other_cell_passes_as_it_is(cell: str) -> None:
+    lines = cell.splitlines(keepends=True)
+    assert FirstLine(lambda name, cell: name == "fit")(list(lines)) == lines
+
+
+def test_it_can_be_turned_off(bare_shell: Notebook) -> None:
+    shell = bare_shell.shell
+    before = list(shell.input_transformers_cleanup)
+    shell.config.TapeMagics.first_line = False
+    try:
+        shell.run_line_magic("load_ext", "tape_magic")
+        assert shell.input_transformers_cleanup == before
+        # A line that goes on needs no transformer.
+        bare_shell.ok(f"{SETUP}")
+        bare_shell.ok("%%grad dy/dx \\\n  -q\ny = x**2")
+    finally:
+        shell.run_line_magic("unload_ext", "tape_magic")
+        del shell.config["TapeMagics"]
