@@ -11,8 +11,14 @@ from tape_magic.engine.minimization.scipy_solver.messages import in_words
     ("message", "words"),
     [
         # L-BFGS-B of SciPy 1.16, and of earlier and later versions.
-        ("CONVERGENCE: NORM OF PROJECTED GRADIENT <= PGTOL", "the gradient is small enough, at the bounds too"),
-        ("CONVERGENCE: NORM_OF_PROJECTED_GRADIENT_<=_PGTOL", "the gradient is small enough, at the bounds too"),
+        (
+            "CONVERGENCE: NORM OF PROJECTED GRADIENT <= PGTOL",
+            "the gradient is small enough, at the bounds too",
+        ),
+        (
+            "CONVERGENCE: NORM_OF_PROJECTED_GRADIENT_<=_PGTOL",
+            "the gradient is small enough, at the bounds too",
+        ),
         ("CONVERGENCE: RELATIVE REDUCTION OF F <= FACTR*EPSMCH", "the loss hardly changes any more"),
         ("STOP: TOTAL NO. OF F,G EVALUATIONS EXCEEDS LIMIT", "the limit of evaluations was reached"),
         ("ABNORMAL: ", "the line search found no lower point"),
