@@ -91,6 +91,9 @@ SCENES = {
         "%%minimize loss --over model --steps 200 --lr 0.01\n"
         "predicted = model(X)\nloss = tf.reduce_mean((predicted - target)**2)",
     ),
+    "inspect": Scene(
+        NETWORK, "%%grad loss --wrt model --inspect\nloss = tf.reduce_mean((model(inputs) - 1.0)**2)"
+    ),
     "tfgpu": Scene("", "%tfgpu 0 --growth"),
 }
 
@@ -150,12 +153,9 @@ def small(image: Image.Image, colours: int) -> Image.Image:
     return image.convert("RGB").quantize(colours, dither=Image.Dither.NONE)
 
 
-def still(page: Page, path: Path) -> None:
-    """Run the cell, and take its picture."""
-    page.run(1)
-    page.done(1)
-    page.page.mouse.move(5, 5)
-    page.page.wait_for_timeout(500)
+def save(page: Page, path: Path) -> None:
+    """Take the picture of the cell as it is, in as many colours as fit into 58 kB."""
+    assert "Traceback" not in page.text(1), page.text(1)
     image = Image.open(io.BytesIO(page.page.screenshot(clip=page.cell(1).bounding_box())))
     for colours in (128, 64, 32, 16):
         small(image, colours).save(path, optimize=True)
@@ -163,8 +163,18 @@ def still(page: Page, path: Path) -> None:
             break
 
 
+def still(page: Page, path: Path) -> None:
+    """Run the cell, and take its picture."""
+    page.run(1)
+    page.done(1)
+    page.page.mouse.move(5, 5)
+    page.page.wait_for_timeout(500)
+    save(page, path)
+
+
 def moving(page: Page, path: Path) -> None:
-    """Run the cell, click Stop after a while, and take what is seen as frames."""
+    """Run the cell, click Stop after a while, and take frames, and a picture of the run and of its end."""
+    ending = path.stem.removeprefix("stop")
     height = 470.0
     frames: list[Image.Image] = []
     durations: list[int] = []
@@ -184,6 +194,9 @@ def moving(page: Page, path: Path) -> None:
     for _ in range(22):
         take(160)
         page.page.wait_for_timeout(250)
+    page.page.mouse.move(5, 5)
+    save(page, FOLDER / f"running{ending}.png")
+    page.page.mouse.move(620, 330)
     stop = page.button(1, "Stop")
     target = stop.bounding_box()
     x, y = target["x"] + target["width"] / 2, target["y"] + target["height"] / 2
@@ -194,6 +207,8 @@ def moving(page: Page, path: Path) -> None:
     page.done(1)
     page.page.wait_for_timeout(600)
     take(4000)
+    page.page.mouse.move(5, 5)
+    save(page, FOLDER / f"finished{ending}.png")
     # One palette for all frames, so that what does not change takes no room.
     strip = Image.new("RGB", (840, frames[0].height * 3))
     for place, frame in enumerate((frames[0], frames[len(frames) // 2], frames[-1])):

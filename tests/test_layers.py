@@ -64,7 +64,7 @@ FLOORS = {
     "display": Floor(
         frozenset({"display", "results", "notation", "syntax", "errors"}),
         frozenset({"numpy", "IPython.display"}),
-        frozenset({"ipywidgets", "rich", "matplotlib"}),
+        frozenset({"ipywidgets", "rich", "matplotlib", "mpl_toolkits"}),
     ),
     "magics": Floor(
         frozenset({"magics", "display", "engine", "results", "notation", "syntax", "errors"}),

@@ -103,7 +103,8 @@ def test_one_address() -> None:
             named += 1
             known = urls["Homepage"], urls["Documentation"].rstrip("/")
             raw = urls["Homepage"].replace("github.com", "raw.githubusercontent.com")
-            assert address.startswith((*known, raw)), f"{path}: {address}"
+            colab = urls["Homepage"].replace("github.com", "colab.research.google.com/github")
+            assert address.startswith((*known, raw, colab)), f"{path}: {address}"
     assert named > 10
 
 

@@ -33,7 +33,12 @@ _BAR_INCHES = 0.24
 _LEGEND_COLUMNS = 70
 """The characters of the labels that fit side by side above the axes."""
 
+_PANEL_INCHES = 1.1
+"""The height of the panel of a tracked scalar."""
+
+_CYCLE = ACCENT, SECOND, GREY
 _DASHES = "-", "--", ":", "-."
+"""Curves in one panel have the colours of the reports in turn, and then the next dash."""
 
 _AS_WRITTEN = {"parse_math": False, "usetex": False}
 """The options that keep Matplotlib from reading dollars and backslashes in a name as a formula."""
@@ -59,12 +64,11 @@ def _axes(ax: Any, bars: int = 0) -> Any:
     return ax
 
 
-def _legend(ax: Any, *owners: Any) -> None:
-    """Put the labelled curves of the axes into one legend above `ax`, where it covers no curve."""
-    pairs = [pair for owner in owners for pair in zip(*owner.get_legend_handles_labels(), strict=True)]
-    if not pairs:
+def _legend(ax: Any) -> None:
+    """Put the labelled curves of the axes into a legend above them, where it covers no curve."""
+    handles, labels = ax.get_legend_handles_labels()
+    if not labels:
         return
-    handles, labels = zip(*pairs, strict=True)
     widest = max(map(len, labels)) + 8  # the line before the label
     columns = max(1, min(len(labels), _LEGEND_COLUMNS // widest))
     # Higher than the power of ten that Matplotlib writes above an axis.
@@ -77,11 +81,12 @@ def _legend(ax: Any, *owners: Any) -> None:
 def plot_minimum(result: MinimizeResult, ax: Any = None) -> Any:
     """Draw the loss over the steps and mark its lowest value; return the axes.
 
-    The axis of the loss is logarithmic where the loss spans two decades. Tracked scalars are drawn in grey,
-    on an axis on the right. Over data, the lines go through means, and the losses of the batches are pale.
-    The validation is drawn in a second colour, and so is what is tracked there.
+    The axis of the loss is logarithmic where the loss spans two decades. Each tracked scalar has a panel of
+    its own below, over the same steps; in an `ax` that is given, the panels take their room from it. Over
+    data, the lines go through means, and the losses of the batches are pale. The validation is drawn in a
+    second colour, and so is what is tracked there.
     """
-    ax = _axes(ax)
+    ax, panels = _with_panels(ax, len(result.tracked))
     name = shown_name(result.loss_name, "loss")
     means = line_of(result.drawn_means)
     other = None if result.epochs is None else result.epochs.validated
@@ -101,35 +106,51 @@ def plot_minimum(result: MinimizeResult, ax: Any = None) -> Any:
         elif result.means is not None:
             at = result.means.middles[result.means.best]
         ax.plot([at], [best], "o", color=color, label=f"best, {numbers.number(best)}")
-    ax.set_xlabel("steps")
     ax.set_ylabel(name, **_AS_WRITTEN)
-    if result.tracked:
-        right = ax.twinx()
-        _tracked(right, result)
-        _legend(right, ax, right)
-    else:
-        _legend(ax, ax)
+    _legend(ax)
+    for panel, (tracked, values) in zip(panels, result.tracked.items(), strict=True):
+        _tracked(panel, result, tracked, values)
+    (panels or [ax])[-1].set_xlabel("steps")
     return ax
 
 
-def _tracked(ax: Any, result: MinimizeResult) -> None:
-    """Draw the tracked scalars; several have different dashes and labels, many have colours too."""
-    points = {name: (result.tracked_steps[name], values) for name, values in result.tracked.items()}
-    points |= {name: line[:2] for name in points if (line := line_of(result.drawn_means, name)) is not None}
-    curves = {name: loss_curve(name, *line, POINTS) for name, line in points.items()}
-    for index, (name, curve) in enumerate(curves.items()):
-        x, y = (curve.x, curve.y) if curve else points[name]
-        color = GREY if len(curves) <= len(_DASHES) else f"C{1 + index}"
-        label = shown_name(name) if len(curves) > 1 else None
-        dashes = _DASHES[index % len(_DASHES)]
-        ax.plot(x, y, color=color, linestyle=dashes, label=label)
-        if result.epochs is not None and (values := result.epochs.val_tracked.get(name)) is not None:
-            ax.plot(result.epochs.steps, values, color=SECOND, alpha=0.5, linestyle=dashes)
-    drawn = [curve for curve in curves.values() if curve is not None]
-    if drawn and all(curve.log for curve in drawn):
+def _with_panels(ax: Any, count: int) -> tuple[Any, list[Any]]:
+    """Return axes for the loss, and as many below, with the same steps."""
+    if ax is None:
+        ax = _axes(None)
+        if not count:
+            return ax, []
+        figure = ax.figure
+        wide, high = figure.get_size_inches()
+        figure.set_size_inches(wide, high + _PANEL_INCHES * count)
+        ax.remove()
+        shares = [high, *[_PANEL_INCHES] * count]
+        ax, *panels = figure.subplots(1 + count, sharex=True, height_ratios=shares)
+    else:
+        ax = _axes(ax)
+        if not count:
+            return ax, []
+        from mpl_toolkits.axes_grid1 import make_axes_locatable
+
+        divider = make_axes_locatable(ax)
+        share = f"{60 / count:g}%"
+        panels = [divider.append_axes("bottom", size=share, pad=0.1, sharex=ax) for _ in range(count)]
+    for upper in (ax, *panels[:-1]):
+        upper.tick_params(labelbottom=False)
+    return ax, panels
+
+
+def _tracked(ax: Any, result: MinimizeResult, name: str, values: Any) -> None:
+    """Draw a tracked scalar over the steps, over data through its means."""
+    means = line_of(result.drawn_means, name)
+    x, y = means[:2] if means is not None else (result.tracked_steps[name], values)
+    curve = loss_curve(name, x, y, POINTS)
+    ax.plot(*((curve.x, curve.y) if curve is not None else (x, y)), color=ACCENT)
+    if result.epochs is not None and (validated := result.epochs.val_tracked.get(name)) is not None:
+        ax.plot(result.epochs.steps, validated, color=SECOND)
+    if curve is not None and curve.log:
         ax.set_yscale("log")
-    if len(curves) == 1:
-        ax.set_ylabel(shown_name(*curves), color=GREY, **_AS_WRITTEN)
+    ax.set_ylabel(shown_name(name), **_AS_WRITTEN)
 
 
 def plot_gradients(report: GradReport, ax: Any = None) -> Any:
@@ -162,12 +183,13 @@ def _curves(ax: Any, rows: Sequence[Derivative]) -> None:
         x, y = as_array(row.source).reshape(-1), as_array(row.value).reshape(-1)
         order = np.argsort(x, kind="stable")
         label = shown_name(row.label) if index < _MOST_CURVES else None
-        ax.plot(x[order], y[order], label=label)
+        dash = _DASHES[index // len(_CYCLE) % len(_DASHES)]
+        ax.plot(x[order], y[order], dash, color=_CYCLE[index % len(_CYCLE)], label=label)
     if len(rows) > _MOST_CURVES:
         ax.plot([], [], " ", label=f"and {len(rows) - _MOST_CURVES} more")
     sources = dict.fromkeys(row.wrt[-1] for row in rows)
     ax.set_xlabel(shown_name(", ".join(sources)), **_AS_WRITTEN)
-    _legend(ax, ax)
+    _legend(ax)
 
 
 @dataclass(frozen=True)
@@ -253,12 +275,15 @@ def _norms(ax: Any, bars: Sequence[_Bar]) -> None:
 
 
 def _matrix(ax: Any, hessian: Hessian) -> None:
-    """Draw the matrix, purple for positive elements, orange for negative ones, white at 0."""
+    """Draw the matrix in the colours of the reports: those of the two signs, and white at 0."""
+    from matplotlib.colors import LinearSegmentedColormap
+
     matrix = hessian.matrix
     assert matrix is not None
     finite = matrix[np.isfinite(matrix)]
     scale = float(np.abs(finite).max(initial=0.0)) or 1.0
-    image = ax.imshow(matrix, cmap="PuOr", vmin=-scale, vmax=scale)
+    colours = LinearSegmentedColormap.from_list("signs", [SECOND, "white", ACCENT])
+    image = ax.imshow(matrix, cmap=colours, vmin=-scale, vmax=scale)
     ax.figure.colorbar(image, ax=ax)
     sizes = [int(np.prod(shape, dtype=np.int64)) for shape in hessian.shapes]
     ends = np.cumsum(sizes)

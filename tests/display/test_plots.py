@@ -49,41 +49,63 @@ def test_any_loss_can_be_drawn(history: list[float], pyplot: Any) -> None:
     assert ax.get_yscale() == "linear"
 
 
-def test_what_was_tracked_is_drawn_on_an_axis_of_its_own(pyplot: Any) -> None:
+def test_each_tracked_scalar_has_a_panel_of_its_own_over_the_same_steps(pyplot: Any) -> None:
     steps = np.arange(101)
-    tracked = {"worst": np.geomspace(1e3, 1e-3, 101), "a_$b$": np.geomspace(1.0, 1e-9, 101)}
+    tracked = {"worst": np.geomspace(1e3, 1e-3, 101), "a_$b$": np.linspace(1.0, 2.0, 101)}
     result = minimum([2.0, 1.0], {}, tracked=tracked, tracked_steps=dict.fromkeys(tracked, steps))
     ax = result.plot()
-    _, right = ax.figure.axes
-    assert [line.get_ydata()[-1] for line in right.get_lines()] == pytest.approx([1e-3, 1e-9])
-    assert right.get_yscale() == "log"
-    assert [text.get_text() for text in right.get_legend().get_texts()] == ["worst", "a_$b$"]
+    loss, *panels = ax.figure.axes
+    assert loss is ax
+    assert [panel.get_ylabel() for panel in panels] == list(tracked)
+    assert [len(panel.get_lines()) for panel in panels] == [1, 1]
+    assert [panel.get_lines()[0].get_ydata()[-1] for panel in panels] == pytest.approx([1e-3, 2.0])
+    assert [panel.get_yscale() for panel in panels] == ["log", "linear"]
+    assert {panel.get_xlim() for panel in panels} == {ax.get_xlim()}
+    assert [one.get_xlabel() for one in ax.figure.axes] == ["", "", "steps"]
     ax.figure.canvas.draw()
+
+
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("count", [1, 6])
+def test_panels_and_the_legend_cover_no_curve(given: bool, count: int, pyplot: Any) -> None:
+    history = [3.0, 2.0, 1.0, 0.5, 0.7, 0.8]
+    tracked = {f"t{index}": np.linspace(0.0, index, 6) for index in range(1, 1 + count)}
+    steps = dict.fromkeys(tracked, np.arange(6))
+    room = pyplot.subplots()[1] if given else None
+    ax = minimum(history, {}, tracked=tracked, tracked_steps=steps).plot(room)
+    assert room is None or ax is room
+    assert labels(ax.get_legend()) == ["best, 0.5"]
+    ax.figure.canvas.draw()
+    boxes = [one.get_window_extent() for one in ax.figure.axes]
+    assert len(boxes) == 1 + count
+    for upper, lower in itertools.pairwise(boxes):
+        assert upper.y0 > lower.y1
+        assert (upper.x0, upper.x1) == pytest.approx((lower.x0, lower.x1))
+    legend = ax.get_legend().get_window_extent()
+    assert boxes[0].y1 < legend.y0
+    assert legend.y1 <= ax.figure.bbox.y1
+
+
+def test_the_colours_are_those_of_the_reports(shell: Notebook) -> None:
+    from matplotlib.colors import to_hex
+
+    from tape_magic.display.content.document import ACCENT, SECOND
+
+    (line,) = minimum([2.0, 1.0], {}).plot().get_lines()
+    assert to_hex(line.get_color()) == ACCENT
+    shell.ok(SETUP)
+    shell.ok("%%grad dy/dx, d2y/dx2 -q\ny = tf.nn.sigmoid(x)")
+    lines = shell.ns["grads"].plot().get_lines()
+    assert [to_hex(line.get_color()) for line in lines] == [ACCENT, SECOND]
+    matrix = Hessian("y", ("p",), ((2,),), {("p", "p"): np.array([[1.0, 0.0], [0.0, -1.0]])}, (np.zeros(2),))
+    image = gradients(hessians=(matrix,)).plot().get_images()[0]
+    colours = [to_hex(image.cmap(image.norm(value))) for value in (1.0, 0.0, -1.0)]
+    assert [colours[0], colours[2]] == [ACCENT, SECOND]
+    assert min(image.cmap(image.norm(0.0))[:3]) > 0.98
 
 
 def labels(legend: Any) -> list[str]:
     return [text.get_text() for text in legend.get_texts()]
-
-
-def test_the_best_and_what_was_tracked_share_one_legend_above_the_curves() -> None:
-    history = [3.0, 2.0, 1.0, 0.5, 0.7, 0.8]
-    steps = np.arange(6)
-    tracked = {f"t{index}": np.linspace(0.0, index, 6) for index in range(1, 7)}
-    result = minimum(history, {}, tracked=tracked, tracked_steps=dict.fromkeys(tracked, steps))
-    ax = result.plot()
-    _, right = ax.figure.axes
-    assert ax.get_legend() is None
-    assert labels(right.get_legend()) == ["best, 0.5", *tracked]
-    assert len({(line.get_color(), line.get_linestyle()) for line in right.get_lines()}) == 6
-    ax.figure.canvas.draw()
-    box, inside = right.get_legend().get_window_extent(), right.get_window_extent()
-    assert box.y0 > inside.y1
-    assert box.y1 <= ax.figure.bbox.y1
-    # one alone is named by its axis
-    one = {"norm": np.linspace(1.0, 2.0, 6)}
-    ax = minimum(history, {}, tracked=one, tracked_steps={"norm": steps}).plot()
-    assert labels(ax.figure.axes[1].get_legend()) == ["best, 0.5"]
-    assert ax.figure.axes[1].get_ylabel() == "norm"
 
 
 def test_it_draws_where_it_is_told(pyplot: Any) -> None:

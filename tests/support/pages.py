@@ -30,7 +30,7 @@ _BLOCK = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```$", re.MULTILINE | re.DOTA
 _TAG = re.compile(r"</?\w+>")
 _PROMPT = re.compile(r"^Out\[\d+\]: ", re.MULTILINE)
 # What depends on the speed of the machine.
-_SPEED = re.compile(r", of it compiling TIME|graph: over before XLA would have been ready")
+_SPEED = re.compile(r", of it compiling TIME")
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,10 @@ def with_outputs(text: str, notebook: Notebook) -> str:
     """Return a page with the outputs that its cells show; those that still agree stay as they are."""
     written, done = [], 0
     for cell in cells_of(text):
-        seen = shown_by(notebook.run(cell.code))
+        run = notebook.run(cell.code)
+        seen = shown_by(run)
+        if not run.success and not seen.startswith("UsageError"):
+            raise SystemExit(f"{cell.code}\n{run.traceback}")
         if cell.shown is None or agree(cell.shown, seen):
             continue
         written += [text[done : cell.start], textwrap.indent(seen + "\n", cell.indent)]

@@ -10,6 +10,7 @@ from typing import Any
 from tape_magic.engine.minimization.optimizer_names import NAMES
 from tape_magic.engine.minimization.settings import AUTO, ENGINES, FIND, KEEP, SCHEDULES, Settings
 from tape_magic.errors import LineError, shorten
+from tape_magic.magics.line import words
 from tape_magic.magics.line.meant import COMMON, MEANT_BY_MINIMIZE
 from tape_magic.magics.line.parser import (
     NAME,
@@ -19,16 +20,6 @@ from tape_magic.magics.line.parser import (
     Magic,
     Option,
     place_name,
-)
-from tape_magic.magics.line.values import (
-    listed,
-    read_bounds,
-    read_data,
-    read_rate,
-    read_schedule,
-    read_seconds,
-    read_source,
-    read_validation,
 )
 
 
@@ -63,7 +54,7 @@ class MinimizeOptions:
                 f"there can be one loss only, not {len(self.loss)}: {shorten(', '.join(self.loss))}"
             )
         if self.over is not None:
-            each = [name for word in self.over for name in listed(word)]
+            each = [name for word in self.over for name in words.listed(word)]
             object.__setattr__(self, "over", tuple(each))
         self._check_names()
         if not any(isinstance(value, Expression) for value in self.arguments.values()):
@@ -102,7 +93,7 @@ MINIMIZE = Magic(
             ("--over",),
             "sources to minimise over; by default, the trainable variables that the cell reads",
             "NAME",
-            read_source,
+            words.source,
             many=True,
             names=Completed.SOURCES,
         ),
@@ -119,7 +110,7 @@ MINIMIZE = Magic(
             ("--lr",),
             "learning rate; find looks for one and trains nothing, auto goes on with it",
             "RATE",
-            read_rate,
+            words.rate,
             choices=(FIND, AUTO),
             evaluated=True,
         ),
@@ -128,7 +119,7 @@ MINIMIZE = Magic(
             ("--schedule",),
             "course of the rate: cosine, one-cycle, plateau:FACTOR, or an expression for a schedule",
             "NAME|EXPR",
-            read_schedule,
+            words.schedule,
             choices=SCHEDULES,
             evaluated=True,
         ),
@@ -169,14 +160,14 @@ MINIMIZE = Magic(
             evaluated=True,
         ),
         Option(
-            "time", ("--time",), "stop after this time: 30s, 5m, 1h", "TIME", read_seconds, evaluated=True
+            "time", ("--time",), "stop after this time: 30s, 5m, 1h", "TIME", words.seconds, evaluated=True
         ),
         Option(
             "data",
             ("--for",),
             'a batch of the data at each step: "xb, yb in train"',
             "FOR",
-            read_data,
+            words.data,
             names=Completed.FOR,
             phrase=True,
         ),
@@ -185,7 +176,7 @@ MINIMIZE = Magic(
             ("--val",),
             'validate at the end of each epoch, over all of the data: "xb, yb in valid"',
             "FOR",
-            read_validation,
+            words.validation,
             names=Completed.FOR,
             phrase=True,
         ),
@@ -207,7 +198,7 @@ MINIMIZE = Magic(
             ("--bounds",),
             'bounds of the variables: "x=0:1, layer.kernel=0:"',
             "BOUNDS",
-            read_bounds,
+            words.bounds,
             names=Completed.SOURCES,
             phrase=True,
         ),

@@ -6,6 +6,8 @@ import pytest
 
 from tape_magic.engine.minimization.scipy_solver.messages import in_words
 
+SMALL = "the gradient is small enough, at the bounds too"
+
 
 @pytest.mark.parametrize(
     ("message", "words"),

@@ -1,4 +1,4 @@
-"""The values on the line of ``%%minimize``, read from their words: batches, sources, bounds, rates, times."""
+"""The words on the line of ``%%minimize``, each as what an option takes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class DataOption:
     data: str
 
 
-def read_data(word: str, example: str = '--for takes "xb, yb in train"') -> DataOption:
+def data(word: str, example: str = '--for takes "xb, yb in train"') -> DataOption:
     """Read ``xb, yb in train``. Raises :class:`LineError` for anything else."""
     try:
         with unwarned():
@@ -53,12 +53,12 @@ def read_data(word: str, example: str = '--for takes "xb, yb in train"') -> Data
     return DataOption(tuple(names), pattern, ast.unparse(loop.iter))
 
 
-def read_validation(word: str) -> DataOption:
+def validation(word: str) -> DataOption:
     """Read ``xb, yb in valid``. Raises :class:`LineError` for anything else."""
-    return read_data(word, '--val takes "xb, yb in valid"')
+    return data(word, '--val takes "xb, yb in valid"')
 
 
-def read_source(word: str) -> str:
+def source(word: str) -> str:
     """Read a place, or an expression that gives variables. Raises :class:`LineError` for anything else."""
     try:
         return place_name(word)
@@ -79,7 +79,7 @@ def listed(word: str) -> list[str]:
     return parts or [word]
 
 
-def read_bounds(word: str) -> tuple[Bound, ...]:
+def bounds(word: str) -> tuple[Bound, ...]:
     """Read ``x=0:1, w=0:``. Raises :class:`LineError` for anything else."""
     found: list[Bound] = []
     for part in split(re.sub(r"\s*([=:])\s*", r"\1", word)):
@@ -94,12 +94,12 @@ def read_bounds(word: str) -> tuple[Bound, ...]:
     return tuple(found)
 
 
-def read_rate(word: str) -> float | str:
+def rate(word: str) -> float | str:
     """Read a rate, or a word for one that is to be found."""
     return word if word in (FIND, AUTO) else float(word)
 
 
-def read_schedule(word: str) -> str:
+def schedule(word: str) -> str:
     """Read the name of a schedule. Raises ``ValueError`` for what may be an expression."""
     name = re.sub(r"[_ ]", "-", word.partition(":")[0].lower())
     if name in SCHEDULES or not is_expression(word):
@@ -110,7 +110,7 @@ def read_schedule(word: str) -> str:
 _UNITS = {"": 1.0, "s": 1.0, "ms": 1e-3, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
-def read_seconds(word: str) -> float:
+def seconds(word: str) -> float:
     """Read ``30s``, ``5m``, ``1.5h`` or a number of seconds. Raises ``ValueError`` for anything else."""
     match = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*([a-z]*)", word.lower())
     if not match or match[2] not in _UNITS:
