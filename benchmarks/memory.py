@@ -1,6 +1,7 @@
 """Measures the seconds and the peak of memory of ``%%minimize`` beside the same loop by hand.
 
     python -m benchmarks.memory
+    python -m benchmarks.memory only "over"
     PYTHONPATH=path/of/another/version python benchmarks/memory.py
 
 Each row runs in a process of its own, which ends itself above a limit of memory.
@@ -80,6 +81,50 @@ model.fit(x, y, batch_size=8, epochs=20, verbose=0)
 """
 BATCHES = MODEL.replace("--steps 20", '--for "x, y in batches"')
 
+IMAGES = (
+    "generator = np.random.default_rng(0)\n"
+    "images = generator.integers(0, 256, (60000, 784), dtype=np.uint8)\n"
+    "labels = generator.integers(0, 10, 60000).astype('int32')\n"
+    "rows = tf.data.Dataset.from_tensor_slices((images, labels)).shuffle(10000).batch(128).prefetch(2)\n"
+    "layers = tf.keras.layers\n"
+    "model = tf.keras.Sequential([layers.Input((784,)), layers.Dense(128, 'relu'), layers.Dense(10)])\n"
+    "scaled = tf.keras.Sequential([layers.Input((784,)), layers.Rescaling(1/255), model])\n"
+    "given = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)\n"
+)
+EPOCHS = (
+    '%%minimize loss --over model --for "xb, yb in {data}" --epochs {epochs}{more} -q\n'
+    "loss = given(yb, model(tf.cast(xb, tf.float32)/255))\n"
+)
+FIT_EPOCHS = """
+scaled.compile(tf.keras.optimizers.Adam(), given)
+scaled.fit(rows, epochs={epochs}, verbose=0{more})
+"""
+EPOCHS_BY_HAND = """
+optimizer = tf.keras.optimizers.Adam()
+optimizer.build(model.trainable_variables)
+@tf.function
+def step(xb, yb):
+    with tf.GradientTape() as tape:
+        loss = given(yb, model(tf.cast(xb, tf.float32)/255))
+    optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
+    return loss
+@tf.function
+def epoch(iterator):
+    losses = tf.TensorArray(tf.float32, 469)
+    for at in tf.range(469):
+        losses = losses.write(at, step(*next(iterator)))
+    return losses.stack()
+for _ in range({epochs}):
+    epoch(iter(rows))
+"""
+RESTORED = ", callbacks=[tf.keras.callbacks.EarlyStopping('loss', patience=9, restore_best_weights=True)]"
+
+
+def _rerun(cell: str) -> str:
+    """Return set-up that runs a cell once, and collects what it leaves."""
+    return f"import gc\nget_ipython().run_cell({cell!r})\n_ = gc.collect()\n"
+
+
 ORBIT = (
     "def slope(s, k):\n"
     "    return tf.stack([s[2], s[3], -k[0]*s[0] - k[2]*s[2], -k[1]*s[1] - k[3]*s[3]])\n"
@@ -131,6 +176,27 @@ ROWS: dict[str, tuple[str, str]] = {
     ),
     "20 million weights, Adam, by hand": (WEIGHTS, WEIGHTS_BY_HAND),
     "20 million weights, Adam, `fit`": (WEIGHTS, FIT),
+    "MLP over `tf.data`, an epoch": (IMAGES, EPOCHS.format(data="rows", epochs=1, more="")),
+    "MLP over `tf.data`, ten epochs": (IMAGES, EPOCHS.format(data="rows", epochs=10, more="")),
+    "MLP over `tf.data`, ten epochs, `--keep best`": (
+        IMAGES,
+        EPOCHS.format(data="rows", epochs=10, more=" --keep best"),
+    ),
+    "MLP over `tf.data`, ten epochs, once more": (
+        IMAGES + _rerun(EPOCHS.format(data="rows", epochs=10, more="")),
+        EPOCHS.format(data="rows", epochs=10, more=""),
+    ),
+    "MLP over arrays, ten epochs": (
+        IMAGES,
+        EPOCHS.format(data="(images, labels)", epochs=10, more=" --batch 128"),
+    ),
+    "MLP over `tf.data`, an epoch, `fit`": (IMAGES, FIT_EPOCHS.format(epochs=1, more="")),
+    "MLP over `tf.data`, ten epochs, `fit`": (IMAGES, FIT_EPOCHS.format(epochs=10, more="")),
+    "MLP over `tf.data`, ten epochs, `fit` that restores the best": (
+        IMAGES,
+        FIT_EPOCHS.format(epochs=10, more=RESTORED),
+    ),
+    "MLP over `tf.data`, ten epochs, by hand": (IMAGES, EPOCHS_BY_HAND.format(epochs=10)),
     "`lm`, 30 rounds of RK4 that Python unrolls": (ORBIT, UNROLLED),
     "`lm`, 30 rounds of RK4 in `tf.range`": (ORBIT, LOOP),
     "the same by SciPy, finite differences": (ORBIT, DIFFERENCES),
@@ -169,7 +235,8 @@ def measure(name: str) -> None:
 def main() -> None:
     """Print the table, each row from a process of its own."""
     print("| cell | seconds | more at its peak | more afterwards |\n|---|---:|---:|---:|", flush=True)
-    for name in ROWS:
+    words = sys.argv[2:] if sys.argv[1:2] == ["only"] else [""]
+    for name in (name for name in ROWS if any(word in name for word in words)):
         command = [sys.executable, os.path.abspath(__file__), name]
         try:
             subprocess.run(command, timeout=SECONDS, stderr=subprocess.DEVNULL, check=False)
@@ -178,7 +245,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
+    if len(sys.argv) > 1 and sys.argv[1] != "only":
         measure(sys.argv[1])
     else:
         main()

@@ -101,15 +101,17 @@ class Epochs:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the means as plain Python values."""
-        return {
+        found = {
             "epoch": self.epoch.tolist(),
             "steps": self.steps.tolist(),
             "loss": self.loss.tolist(),
             "tracked": {name: values.tolist() for name, values in self.tracked.items()},
             "whole": self.whole,
-            "val_loss": None if self.val_loss is None else self.val_loss.tolist(),
-            "val_tracked": {name: values.tolist() for name, values in self.val_tracked.items()},
         }
+        if self.val_loss is not None:
+            found["val_loss"] = self.val_loss.tolist()
+            found["val_tracked"] = {name: values.tolist() for name, values in self.val_tracked.items()}
+        return found
 
     def to_frame(self) -> Any:
         """Return a ``pandas.DataFrame`` with a row for each mean; needs pandas.

@@ -16,7 +16,7 @@ NOTEBOOK = Path(__file__).parents[2] / "examples" / "gradients.ipynb"
 
 EXPECTED = {
     "%%grad dy/dx, d2y/dx2": ["∂y/∂x          −2", "∂²y/∂x²         2"],
-    "%%grad dy/dt": ["4.54e−5 to 0.25", "sum of 201 outputs"],
+    "%%grad dy/dt": ["4.54e−5 to 0.25", "dy/dt at 201 points"],
     "float(dy_dt[100])": ["0.25"],
     "--hessian": ["a minimum", "eigenvalues 0.3994, 1,002"],
     "--wrt model": ["2 of 102 gradients are all zero: block_6/kernel, block_6/bias"],

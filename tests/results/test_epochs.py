@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from tape_magic.results.epochs import Epochs, shown_means
@@ -37,6 +39,20 @@ def test_the_means_as_plain_values_and_as_a_frame() -> None:
     frame = epochs.to_frame()
     assert (frame.index.name, list(frame)) == ("epoch", ["steps", "loss", "error"])
     assert frame.loc[2].tolist() == [8.0, 0.5, 0.25]
+
+
+def test_with_a_validation_they_have_it_too() -> None:
+    losses = np.array([0.75, np.nan])
+    epochs = replace(of([4, 8], [1.0, 0.5]), val_loss=losses, val_tracked={"error": losses / 2})
+    assert epochs.to_dict()["val_loss"][0] == 0.75
+    assert epochs.to_dict()["val_tracked"]["error"][0] == 0.375
+    frame = epochs.to_frame()
+    assert list(frame) == ["steps", "loss", "error", "val_loss", "val_error"]
+    assert frame.loc[1].tolist() == [4.0, 1.0, 0.5, 0.75, 0.375]
+    assert epochs.best_val == 0
+    assert epochs.validated is not None
+    assert [one.tolist() for one in epochs.validated] == [[4], [0.75]]
+    assert replace(epochs, val_loss=np.full(2, np.nan)).best_val is None
 
 
 def test_what_it_is_stands_in_its_text() -> None:

@@ -249,7 +249,7 @@ class Document:
 
 ACCENT = "#3b82c4"
 SECOND = "#d97b29"
-"""The colour of a second curve, which differs from the accent for every kind of colour vision."""
+"""The colour of a second curve and of the other sign, which differs from the accent for all colour vision."""
 
 GREY = "#757a83"
 FAINT = "rgba(138,143,152,0.14)"

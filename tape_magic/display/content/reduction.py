@@ -11,7 +11,7 @@ import numpy as np
 from tape_magic.display.content import numbers
 from tape_magic.display.content.document import Band, Curve, HeatMap, Span
 
-CURVE_POINTS = 300
+CURVE_POINTS = 260
 
 
 VALIDATION = "validation"

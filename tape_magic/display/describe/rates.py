@@ -27,9 +27,9 @@ def rates_document(report: RateReport) -> Document:
 
 def _verdict(report: RateReport) -> Verdict:
     name, engine = shown_name(report.loss_name, "the loss"), {"xla": "XLA"}.get(report.engine, report.engine)
-    tried = f"{numbers.count(len(report.rates))} steps, rates from {_rate(report.rates[0])}"
+    tried, rates = numbers.count(len(report.rates)), report.rates
     details = [
-        f"{tried} to {_rate(report.rates[-1])}",
+        f"{tried} steps, rates from {_rate(rates[0])} to {_rate(rates[-1])}" if len(rates) else "no step",
         numbers.duration(report.seconds),
         engine,
         report.optimizer,

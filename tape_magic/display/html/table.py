@@ -89,7 +89,7 @@ def table_html(table: Table) -> str:
         f"{head}</tr></thead><tbody>{rows}</tbody></table>"
     )
     # The width of a page can only be known by what is within a container.
-    return (f'<div style="container-type:inline-size;">{html}</div>' if folds else html) + _folded(table)
+    return (f'<div style="container-type:inline-size">{html}</div>' if folds else html) + _folded(table)
 
 
 def _folds(table: Table, beside: Sequence[int]) -> dict[int, str]:
@@ -106,8 +106,8 @@ def _folds(table: Table, beside: Sequence[int]) -> dict[int, str]:
     room, folds = sum(wide.values()), dict[int, str]()
     for i in sorted(spare, key=lambda i: (not any(_is_drawn(row[i]) for row in rows), -i)):
         if room > _NARROW_PIXELS:
-            # On a page that is narrower than this, the width is 0, and on any other, as the content needs.
-            folds[i] = f"max-width:clamp(0px,99*(100cqw - {room}px),{_PIXELS * _PAGE}px);overflow:hidden;"
+            # A width below 0 counts as 0, which it is on a narrower page; on others, it is no limit.
+            folds[i] = f"max-width:calc(9*(100cqw - {room}px));overflow:hidden"
             room -= wide[i]
     return folds
 

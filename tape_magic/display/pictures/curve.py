@@ -8,7 +8,7 @@ from html import escape
 
 from tape_magic.display.content import numbers
 from tape_magic.display.content.document import ACCENT, SECOND, Curve
-from tape_magic.display.pictures.svg import OPPOSITE, hairlines, image, label, labels
+from tape_magic.display.pictures.svg import hairlines, image, label, labels
 
 _WIDTH, _HEIGHT = 560, 160
 _EXPONENTS = (1, 2, 3, 5, 10, 20, 25, 50, 100, 200)
@@ -106,11 +106,11 @@ def _marked(picture: Curve, tall: int) -> str:
         return ""
     at, text = picture.mark
     share = at / (picture.steps or 1)
-    style = f'stroke="{OPPOSITE}" stroke-width="1.4" stroke-dasharray="4 3"'
+    style = f'stroke="{SECOND}" stroke-width="1.4" stroke-dasharray="4 3"'
     side, anchor = (6, "start") if share < 0.7 else (-6, "end")
     return (
         f'<line x1="{100 * share:.5g}%" y1="0" x2="{100 * share:.5g}%" y2="{tall}" {style}/>'
-        f'<text x="{100 * share:.5g}%" dx="{side}" y="9" text-anchor="{anchor}" fill="{OPPOSITE}" '
+        f'<text x="{100 * share:.5g}%" dx="{side}" y="9" text-anchor="{anchor}" fill="{SECOND}" '
         f'font-family="sans-serif" font-size="11" font-weight="bold">{escape(text)}</text>'
     )
 

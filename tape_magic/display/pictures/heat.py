@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 
 from tape_magic.display.content import numbers
-from tape_magic.display.content.document import ACCENT, GREY, HeatMap, Span
+from tape_magic.display.content.document import ACCENT, GREY, SECOND, HeatMap, Span
 from tape_magic.display.content.width import one_line, width
 from tape_magic.display.pictures.png import Colour, png
 from tape_magic.display.pictures.svg import (
     LETTER,
     LINE,
-    OPPOSITE,
     PICTURE,
     drawing,
     hairlines,
@@ -66,7 +65,7 @@ def tint(value: float, scale: float) -> str:
     """Return the colour of a cell, light enough that a number on it is readable."""
     if not np.isfinite(value):
         return "rgba(138,143,152,0.5)"
-    red, green, blue = _rgb(ACCENT if value > 0 else OPPOSITE)
+    red, green, blue = _rgb(ACCENT if value > 0 else SECOND)
     share = abs(value) / scale if scale else 0.0
     return f"rgba({red},{green},{blue},{0.6 * share:.2g})"
 
@@ -85,7 +84,7 @@ def _cells(heat: HeatMap) -> str:
     shares = np.where(finite, heat.cells, 0.0) / (heat.scale or 1.0)
     places: np.ndarray[Any, Any] = np.rint(shares * _LEVELS) + _LEVELS
     palette: list[Colour] = [
-        (*_rgb(ACCENT if level > 0 else OPPOSITE), round(255 * abs(level) / _LEVELS))
+        (*_rgb(ACCENT if level > 0 else SECOND), round(255 * abs(level) / _LEVELS))
         for level in range(-_LEVELS, _LEVELS + 1)
     ]
     places[~finite] = len(palette)
@@ -126,7 +125,7 @@ def _scale(heat: HeatMap, x: int, top: int) -> tuple[str, int]:
     """Return the scale of colours from the greatest value to the least, and its width in pixels."""
     limit = numbers.rounded(heat.scale, 3)
     texts = [limit, "0", f"{numbers.MINUS}{limit}"] if heat.scale else ["0"]
-    stops = ((0, ACCENT, 1), (0.5, ACCENT, 0), (0.5, OPPOSITE, 0), (1, OPPOSITE, 1))
+    stops = ((0, ACCENT, 1), (0.5, ACCENT, 0), (0.5, SECOND, 0), (1, SECOND, 1))
     gradient = "".join(
         f'<stop offset="{offset}" stop-color="{colour}" stop-opacity="{opacity}"/>'
         for offset, colour, opacity in stops

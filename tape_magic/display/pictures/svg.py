@@ -10,11 +10,9 @@ import base64
 from collections.abc import Sequence
 from html import escape
 
-from tape_magic.display.content.document import ACCENT, FAINT, GREY, SECOND
+from tape_magic.display.content.document import ACCENT, FAINT, GREY
 from tape_magic.display.content.width import one_line
 
-OPPOSITE = SECOND
-"""The colour of the other sign."""
 LINE = "rgba(138,143,152,0.4)"
 
 PICTURE = "display:block;max-width:100%;height:auto;margin:4px 0;"

@@ -175,6 +175,19 @@ class Composite:
         return [float(part.rated.learning_rate) for part in self.parts]
 
     @property
+    def next_rates(self) -> dict[str, float]:
+        """The rates of the next step by the places of the optimizers."""
+        schedule = self.schedule
+        if schedule is None or not self.built:
+            return dict(zip((part.place for part in self.parts), self.rates, strict=True))
+        step, length = self._step.read_value(), self._length.read_value()
+        bases = self._numbers.read_value()
+        return {
+            part.place: float(schedule.rate(bases[number], step, length))
+            for number, part in enumerate(self.parts)
+        }
+
+    @property
     def in_words(self) -> list[str]:
         """The sentences of a report on the rates; before :meth:`put_back`."""
         if self.schedule is None or int(self._step) == self._began:

@@ -89,10 +89,10 @@ class ExperimentLog:
                 self._norms_due = at + 1
                 named = zip(leaves, each, strict=True)
                 self._write({f"gradient_norm/{leaf.name}": float(one) for leaf, one in named}, at)
-        rate = optimizers.current_rate(optimizer) if step >= self._rate_due else None
-        if rate is not None:
+        rates = optimizers.current_rates(optimizer) if step >= self._rate_due else {}
+        if rates:
             self._rate_due = step + LOGGED_EVERY
-            self._write({"learning_rate": rate}, step)
+            self._write({f"learning_rate/{place}".rstrip("/"): rate for place, rate in rates.items()}, step)
 
     def _follow_series(self) -> None:
         found: dict[int, dict[str, float]] = {}

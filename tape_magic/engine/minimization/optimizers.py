@@ -222,11 +222,16 @@ def learning_rate(optimizer: Any) -> float | None:
     return float(rate) if isinstance(rate, float) else None
 
 
-def current_rate(optimizer: Any) -> float | None:
-    """Return the rate of the next step, of a schedule too; ``None`` for methods that have none."""
+def current_rates(optimizer: Any) -> dict[str, float]:
+    """Return the rates of the next step, of a schedule too, each by the place of its group, ``""`` for all.
+
+    Methods that have no rate have none.
+    """
+    if isinstance(optimizer, Composite):
+        return optimizer.next_rates
     if not is_optimizer(optimizer):
-        return None
-    return float(getattr(optimizer, "inner_optimizer", optimizer).learning_rate)
+        return {}
+    return {"": float(getattr(optimizer, "inner_optimizer", optimizer).learning_rate)}
 
 
 def stability(optimizer: Any) -> float | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -12,6 +10,7 @@ from typing import Any
 from tape_magic.engine.minimization.optimizer_names import NAMES
 from tape_magic.engine.minimization.settings import AUTO, ENGINES, FIND, KEEP, SCHEDULES, Settings
 from tape_magic.errors import LineError, shorten
+from tape_magic.magics.line import words
 from tape_magic.magics.line.meant import COMMON, MEANT_BY_MINIMIZE
 from tape_magic.magics.line.parser import (
     NAME,
@@ -20,115 +19,8 @@ from tape_magic.magics.line.parser import (
     Expression,
     Magic,
     Option,
-    is_expression,
     place_name,
 )
-from tape_magic.syntax import place, split, unwarned
-
-Bound = tuple[str, str, str]
-"""A place, and the expressions of its lower and upper bound; an empty expression for no bound."""
-
-
-Pattern = tuple[Any, ...]
-"""The names of a batch's parts, in tuples as the line nests them."""
-
-
-@dataclass(frozen=True)
-class DataOption:
-    """``(x, z), y in train``: the names of a batch's parts, how they nest, and the expression of the data."""
-
-    names: tuple[str, ...]
-    pattern: Pattern
-    data: str
-
-
-def _data(word: str, example: str = '--for takes "xb, yb in train"') -> DataOption:
-    """Read ``xb, yb in train``. Raises :class:`LineError` for anything else."""
-    try:
-        with unwarned():
-            (loop,) = ast.parse(f"for {word}: pass").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise LineError(f"{example}, not {shorten(word)!r}.") from None
-    if not isinstance(loop, ast.For):
-        raise LineError(f"{example}, not {shorten(word)!r}.")
-    names: list[str] = []
-
-    def nested(target: ast.expr) -> Any:
-        if isinstance(target, ast.Tuple | ast.List) and target.elts:
-            return tuple(nested(part) for part in target.elts)
-        if not isinstance(target, ast.Name) or target.id in names:
-            raise LineError(f"{example}: plain names, each once, not {shorten(ast.unparse(loop.target))!r}.")
-        names.append(target.id)
-        return target.id
-
-    pattern = nested(loop.target)
-    pattern = pattern if isinstance(pattern, tuple) else (pattern,)
-    return DataOption(tuple(names), pattern, ast.unparse(loop.iter))
-
-
-def _validation(word: str) -> DataOption:
-    """Read ``xb, yb in valid``. Raises :class:`LineError` for anything else."""
-    return _data(word, '--val takes "xb, yb in valid"')
-
-
-def _source(word: str) -> str:
-    """Read a place, or an expression that gives variables. Raises :class:`LineError` for anything else."""
-    try:
-        return place_name(word)
-    except LineError:
-        if is_expression(word) and not word[:1].isdigit():
-            return word
-        raise
-
-
-def _listed(word: str) -> list[str]:
-    """Return the places that a list of them names, and any other source as it is."""
-    with unwarned():
-        tree = ast.parse(word, mode="eval").body
-    try:
-        parts = [place_name(ast.unparse(part)) for part in getattr(tree, "elts", ())]
-    except LineError:
-        parts = []
-    return parts or [word]
-
-
-def _bounds(word: str) -> tuple[Bound, ...]:
-    """Read ``x=0:1, w=0:``. Raises :class:`LineError` for anything else."""
-    found: list[Bound] = []
-    for part in split(re.sub(r"\s*([=:])\s*", r"\1", word)):
-        name, sign, span = part.partition("=")
-        low, colon, high = span.partition(":")
-        if not sign or not colon or not (low.strip() or high.strip()):
-            raise LineError(f'--bounds takes "x=0:1, w=0:", not {shorten(part)!r}.')
-        place(name)
-        if name in [other for other, _, _ in found]:
-            raise LineError(f"--bounds gives two spans for {shorten(name)}.")
-        found.append((name, low.strip(), high.strip()))
-    return tuple(found)
-
-
-def _rate(word: str) -> float | str:
-    """Read a rate, or a word for one that is to be found."""
-    return word if word in (FIND, AUTO) else float(word)
-
-
-def _schedule(word: str) -> str:
-    """Read the name of a schedule. Raises ``ValueError`` for what may be an expression."""
-    name = re.sub(r"[_ ]", "-", word.partition(":")[0].lower())
-    if name in SCHEDULES or not is_expression(word):
-        return word
-    raise ValueError(word)
-
-
-_UNITS = {"": 1.0, "s": 1.0, "ms": 1e-3, "m": 60.0, "min": 60.0, "h": 3600.0}
-
-
-def _seconds(word: str) -> float:
-    """Read ``30s``, ``5m``, ``1.5h`` or a number of seconds. Raises ``ValueError`` for anything else."""
-    match = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*([a-z]*)", word.lower())
-    if not match or match[2] not in _UNITS:
-        raise ValueError(word)
-    return float(match[1]) * _UNITS[match[2]]
 
 
 @dataclass(frozen=True)
@@ -162,7 +54,7 @@ class MinimizeOptions:
                 f"there can be one loss only, not {len(self.loss)}: {shorten(', '.join(self.loss))}"
             )
         if self.over is not None:
-            each = [name for word in self.over for name in _listed(word)]
+            each = [name for word in self.over for name in words.listed(word)]
             object.__setattr__(self, "over", tuple(each))
         self._check_names()
         if not any(isinstance(value, Expression) for value in self.arguments.values()):
@@ -201,7 +93,7 @@ MINIMIZE = Magic(
             ("--over",),
             "sources to minimise over; by default, the trainable variables that the cell reads",
             "NAME",
-            _source,
+            words.source,
             many=True,
             names=Completed.SOURCES,
         ),
@@ -218,7 +110,7 @@ MINIMIZE = Magic(
             ("--lr",),
             "learning rate; find looks for one and trains nothing, auto goes on with it",
             "RATE",
-            _rate,
+            words.rate,
             choices=(FIND, AUTO),
             evaluated=True,
         ),
@@ -227,7 +119,7 @@ MINIMIZE = Magic(
             ("--schedule",),
             "course of the rate: cosine, one-cycle, plateau:FACTOR, or an expression for a schedule",
             "NAME|EXPR",
-            _schedule,
+            words.schedule,
             choices=SCHEDULES,
             evaluated=True,
         ),
@@ -267,13 +159,15 @@ MINIMIZE = Magic(
             int,
             evaluated=True,
         ),
-        Option("time", ("--time",), "stop after this time: 30s, 5m, 1h", "TIME", _seconds, evaluated=True),
+        Option(
+            "time", ("--time",), "stop after this time: 30s, 5m, 1h", "TIME", words.seconds, evaluated=True
+        ),
         Option(
             "data",
             ("--for",),
             'a batch of the data at each step: "xb, yb in train"',
             "FOR",
-            _data,
+            words.data,
             names=Completed.FOR,
             phrase=True,
         ),
@@ -282,7 +176,7 @@ MINIMIZE = Magic(
             ("--val",),
             'validate at the end of each epoch, over all of the data: "xb, yb in valid"',
             "FOR",
-            _validation,
+            words.validation,
         ),
         Option(
             "batch", ("--batch",), "rows of a batch, where the data are arrays (32)", "N", int, evaluated=True
@@ -302,7 +196,7 @@ MINIMIZE = Magic(
             ("--bounds",),
             'bounds of the variables: "x=0:1, layer.kernel=0:"',
             "BOUNDS",
-            _bounds,
+            words.bounds,
             names=Completed.SOURCES,
             phrase=True,
         ),

@@ -11,8 +11,9 @@ from typing import Any
 from tape_magic.engine.minimization.settings import DEFAULT_OPTIMIZER, Settings, ValidationData
 from tape_magic.errors import LineError, closest, describe_error, shorten
 from tape_magic.magics.line.grad import GradOptions
-from tape_magic.magics.line.minimize import MINIMIZE, DataOption, MinimizeOptions
+from tape_magic.magics.line.minimize import MINIMIZE, MinimizeOptions
 from tape_magic.magics.line.parser import Expression
+from tape_magic.magics.line.words import DataOption
 from tape_magic.syntax import place, split, unbracketed
 
 

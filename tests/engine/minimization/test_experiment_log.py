@@ -65,6 +65,20 @@ def test_a_rate_that_follows_a_schedule(tmp_path: Path) -> None:
     assert read == pytest.approx({step: 0.1 * 0.5 ** (step / 100) for step in read}, rel=1e-5)
 
 
+def test_the_rates_of_groups_that_follow_a_cosine(tmp_path: Path) -> None:
+    import keras
+    import tensorflow as tf
+
+    over = {"u": tf.Variable(1.0), "v": tf.Variable(2.0)}
+    groups, folder = {"u": "sgd 0.1", "v": "adam 0.01"}, str(tmp_path / "a")
+    tape_magic.minimize(lambda u, v: u**2 + v**2, over, groups, 200, schedule="cosine", log=folder)
+    for name, rate in (("u", 0.1), ("v", 0.01)):
+        cosine = keras.optimizers.schedules.CosineDecay(rate, 200)
+        read = curves(tmp_path / "a")[f"learning_rate/{name}"]
+        assert len(read) > 1
+        assert read == pytest.approx({step: float(cosine(step)) for step in read}, rel=1e-5, abs=1e-9)
+
+
 def test_epochs_have_the_means_of_the_report(tmp_path: Path) -> None:
     import tensorflow as tf
 

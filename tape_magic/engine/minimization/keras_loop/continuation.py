@@ -9,7 +9,16 @@ from typing import Any
 import numpy as np
 
 from tape_magic.engine.minimization import optimizers
-from tape_magic.engine.minimization.composite import Composite, continued, kind_of, parts_of, set_rate
+from tape_magic.engine.minimization.composite import (
+    Composite,
+    begin_schedule,
+    continued,
+    kind_of,
+    note_rates,
+    parts_of,
+    rates_in_words,
+    set_rate,
+)
 from tape_magic.engine.minimization.data.feed import Feed
 from tape_magic.engine.minimization.data.pipelines import Pipelines
 from tape_magic.engine.minimization.keras_loop.checkpoint import Checkpoints, SavedRun
@@ -124,6 +133,7 @@ class Continuation:
         self._key = ("trail", problem.trail_key) if problem.trail_key is not None else None
         self._checkpoints: Checkpoints | None = None
         self._trail: Trail | None = None
+        self._limit = UNLIMITED
         self.saved: SavedRun | None = None
         if settings.checkpoint is not None:
             self._checkpoints = Checkpoints(settings.checkpoint, resume=settings.resume)
@@ -181,6 +191,12 @@ class Continuation:
         variables, optimizer
             As in :meth:`Checkpoints.attach`.
         """
+        self._problem.at_close.append(note_rates(optimizer))
+        position = self._gone_on(begun, variables, optimizer)
+        begin_schedule(optimizer, position.step, self._limit)
+        return position
+
+    def _gone_on(self, begun: Position, variables: Sequence[Any], optimizer: Any) -> Position:
         if self._checkpoints is not None:
             names = [leaf.name for leaf in self._problem.leaves]
             self._checkpoints.attach(names, variables, optimizer)
@@ -205,6 +221,7 @@ class Continuation:
         number of batches ends the run.
         """
         known = limit < UNLIMITED and not self._problem.settings.unbounded
+        self._limit = limit
         here = self.made.graph.optimizer if self.made is not None else None
         for optimizer in (self.wanted, here):
             if isinstance(optimizer, Composite) and not optimizer.prepare(limit, known=known):
@@ -220,8 +237,12 @@ class Continuation:
             self._checkpoints.save(saved)
 
     def leave(self, trail: Trail, made: CompiledProgram | None) -> None:
-        """Leave where the run ended, and what it compiled, for later runs in this process."""
+        """Leave where the run ended, and what it compiled, for later runs in this process.
+
+        An optimizer whose rate followed a schedule is given its own back.
+        """
         problem, settings = self._problem, self._problem.settings
+        problem.notes += rates_in_words(trail.optimizer)
         if self._checkpoints is not None:
             if settings.resume and self.saved is None:
                 problem.notes.append(

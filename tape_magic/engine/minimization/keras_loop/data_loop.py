@@ -168,7 +168,9 @@ class DataLoop(CompiledLoop):
         if self.way_back.doubtful:
             return self._looked_at(position)
         if self.way_back.batches.of(position.step) is not None:
-            return self._from_kept(position, end)[0]
+            chunk, _ = self._from_kept(position, end)
+            self._note_taken(chunk.last)
+            return chunk
         chunk, finite = self._from_data(position, end, until)
         return chunk if finite or not self._lean else self._exact(position, chunk)
 

@@ -71,9 +71,10 @@ def refuse(settings: Settings) -> None:
     elif optimizers.learning_rate(optimizer) is None:
         kind = type(optimizer).__name__
         raise LineError(f"{flag} finds one rate, and the {kind} has a schedule: give {kind} a number.")
-    if settings.lr == FIND and (settings.resume or settings.checkpoint is not None):
-        wrong = "--resume" if settings.resume else "--checkpoint"
-        raise LineError(f"--lr find trains nothing that could go on: leave {wrong} out.")
+    written = {"resume": settings.resume or None, "checkpoint": settings.checkpoint, "log": settings.log}
+    for name, value in written.items() if settings.lr == FIND else ():
+        if value is not None:
+            raise LineError(f"--lr find trains nothing: leave --{name} out.")
 
 
 def found_rate(
@@ -232,6 +233,7 @@ class RangeTest:
             data=fresh_copy(given.data),
             keep="last",
             checkpoint=None,
+            log=None,
             resume=False,
             track=(),
             verdict=False,

@@ -9,7 +9,6 @@ from typing import Any
 
 from tape_magic.engine.minimization import optimizers
 from tape_magic.engine.minimization.compiling import CompileWaiter
-from tape_magic.engine.minimization.composite import begin_schedule, note_rates, rates_in_words
 from tape_magic.engine.minimization.control import RunControl, StopRequested
 from tape_magic.engine.minimization.data_not_finite import TakenBatch
 from tape_magic.engine.minimization.experiment_log import ExperimentLog, experiment_log
@@ -141,7 +140,6 @@ class KerasRun:
             self._cursor.close()
         findings = findings_of(problem, self._log, self._builder, engines, self._cursor, self._failure)
         self._continuation.leave(self._trail, self._builder.made)
-        problem.notes += rates_in_words(self._builder.optimizer)
         leaves, gradients = engines.loop.leaves, self._final.gradients
         norms = {id(leaf.value): norm_of(one) for leaf, one in zip(leaves, gradients, strict=True)}
         problem.notes += self._experiment.end()
@@ -164,16 +162,13 @@ class KerasRun:
         log, problem = self._log, self._problem
         position = _started(problem, self._engines, log.first_step, fresh=self._continuation.saved is None)
         loop, saved, settings = self._engines.loop, self._continuation.saved, problem.settings
-        optimizer = self._builder.optimizer
         if settings.optimizer == DEFAULT_OPTIMIZER:
-            name = method_name(optimizer) or "adam"
+            name = method_name(self._builder.optimizer) or "adam"
             log.choice = reason_for(name, settings, loop.leaves, same=self._builder.same_loss)
         problem.note_unconnected(loop.connected, loop.record)
         if saved is None:
             self._builder.reset_optimizer()
-        problem.at_close.append(note_rates(optimizer))
-        position = self._continuation.go_on(position, loop.moved, optimizer)
-        begin_schedule(optimizer, position.step, log.limit)
+        position = self._continuation.go_on(position, loop.moved, self._builder.optimizer)
         if saved is None:
             loop.prepare()
             return position
@@ -232,10 +227,7 @@ class KerasRun:
         return self._to_lowest(position, numbers or self._engines.loop.evaluate().numbers)
 
     def _to_lowest(self, position: Position, numbers: Sequence[float]) -> Position:
-        """Go back to the lowest loss from where a run diverged, unless it is there, or the last is wanted.
-
-        `numbers` are the loss and the tracked scalars at the position.
-        """
+        """Go back to the lowest loss from where a run diverged with these numbers, unless it is there."""
         if self._problem.settings.keep == "last":
             return position
         lowest = self._engines.loop.return_to_lowest(numbers[0])

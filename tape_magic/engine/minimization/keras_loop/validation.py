@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tape_magic.engine.minimization.composite import note
 from tape_magic.engine.minimization.control import RunControl, StopRequested
 from tape_magic.engine.minimization.data.cursor import DataCursor
 from tape_magic.engine.minimization.data.feed import Feed, is_columns
@@ -65,6 +66,7 @@ class Validation:
         self._problem, self._log, self._cursor = problem, log, cursor
         self._feed = _feed_of(problem, cursor.feed)
         self._pass: Pass | None = None
+        self._optimizer: Any = None
         self._reached = -1
         log.validation = self.found = ValidationLog(problem.settings.track)
         problem.notes += _notes(problem)
@@ -74,6 +76,7 @@ class Validation:
 
         What cannot be evaluated is refused before the first step. Raises what the trace of a program raises.
         """
+        self._optimizer = builder.optimizer
         with suppress(StopRequested):
             self._prepare(builder, engines)
             self.at_end_of_epoch(position, engines, control)
@@ -156,6 +159,7 @@ class Validation:
         numbers = self._evaluated(engines, control)
         length = cursor.feed.steps_per_epoch
         epoch = (cursor.epoch or 0) if length is None else position.step // length - 1
+        note(self._optimizer, numbers[0])  # a plateau goes by it
         if self.found.add(epoch, position.step, numbers) and settings.keep == "best":
             self.found.values = [kept_copy(value) for value in read_all(engines.loop.kept)]
 

@@ -200,11 +200,12 @@ def test_a_rate_is_found_for_a_copy_of_the_users_optimizer() -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("--lr find --resume", "--lr find trains nothing that could go on: leave --resume out."),
+        ("--lr find --resume", "--lr find trains nothing: leave --resume out."),
         (
             "--lr find --checkpoint FOLDER",
-            "--lr find trains nothing that could go on: leave --checkpoint out.",
+            "--lr find trains nothing: leave --checkpoint out.",
         ),
+        ("--lr find --log FOLDER", "--lr find trains nothing: leave --log out."),
         ("--lr find --optimizer lbfgs", "lbfgs finds its own step lengths: leave --lr out."),
         ("--lr auto --optimizer bfgs", "bfgs finds its own step lengths: leave --lr out."),
         ('--lr find --optimizer "w: sgd"', "--lr find finds one rate, and groups have one each"),

@@ -115,6 +115,21 @@ def test_early_stopping_is_that_of_fit(
 # -- as if it had not been ---------------------------------------------------------------------------------
 
 
+def test_a_plateau_goes_by_the_validation_as_that_of_fit() -> None:
+    net = model()
+    net.compile(keras.optimizers.Adam(0.02), LOSS)
+    lower = keras.callbacks.ReduceLROnPlateau(monitor="val_loss", factor=0.5)
+    history = net.fit(
+        in_order(X, Y), epochs=20, verbose=0, callbacks=[lower], validation_data=in_order(XV, YV)
+    ).history
+    rate = history["learning_rate"][-1]
+    assert rate < 0.02
+    assert np.argmin(history["loss"]) == 19  # by the loss of the training, it would have stayed
+    result = trained(model(), in_order(X, Y), in_order(XV, YV), epochs=20, schedule="plateau:0.5")
+    np.testing.assert_allclose(validated(result).val_loss, history["val_loss"], rtol=1e-4)
+    assert any(note.endswith(f"from 0.02 to {rate:.4g}") for note in result.notes), result.notes
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_steps_are_the_same_bits_without_it(engine: str) -> None:
     """Averages, seeds of dropout, NumPy's generator and a list are as if nobody had validated."""

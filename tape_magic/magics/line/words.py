@@ -1,0 +1,118 @@
+"""The words on the line of ``%%minimize``, each as what an option takes."""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from tape_magic.engine.minimization.settings import AUTO, FIND, SCHEDULES
+from tape_magic.errors import LineError, shorten
+from tape_magic.magics.line.parser import is_expression, place_name
+from tape_magic.syntax import place, split, unwarned
+
+Bound = tuple[str, str, str]
+"""A place, and the expressions of its lower and upper bound; an empty expression for no bound."""
+
+
+Pattern = tuple[Any, ...]
+"""The names of a batch's parts, in tuples as the line nests them."""
+
+
+@dataclass(frozen=True)
+class DataOption:
+    """``(x, z), y in train``: the names of a batch's parts, how they nest, and the expression of the data."""
+
+    names: tuple[str, ...]
+    pattern: Pattern
+    data: str
+
+
+def data(word: str, example: str = '--for takes "xb, yb in train"') -> DataOption:
+    """Read ``xb, yb in train``. Raises :class:`LineError` for anything else."""
+    try:
+        with unwarned():
+            (loop,) = ast.parse(f"for {word}: pass").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        raise LineError(f"{example}, not {shorten(word)!r}.") from None
+    if not isinstance(loop, ast.For):
+        raise LineError(f"{example}, not {shorten(word)!r}.")
+    names: list[str] = []
+
+    def nested(target: ast.expr) -> Any:
+        if isinstance(target, ast.Tuple | ast.List) and target.elts:
+            return tuple(nested(part) for part in target.elts)
+        if not isinstance(target, ast.Name) or target.id in names:
+            raise LineError(f"{example}: plain names, each once, not {shorten(ast.unparse(loop.target))!r}.")
+        names.append(target.id)
+        return target.id
+
+    pattern = nested(loop.target)
+    pattern = pattern if isinstance(pattern, tuple) else (pattern,)
+    return DataOption(tuple(names), pattern, ast.unparse(loop.iter))
+
+
+def validation(word: str) -> DataOption:
+    """Read ``xb, yb in valid``. Raises :class:`LineError` for anything else."""
+    return data(word, '--val takes "xb, yb in valid"')
+
+
+def source(word: str) -> str:
+    """Read a place, or an expression that gives variables. Raises :class:`LineError` for anything else."""
+    try:
+        return place_name(word)
+    except LineError:
+        if is_expression(word) and not word[:1].isdigit():
+            return word
+        raise
+
+
+def listed(word: str) -> list[str]:
+    """Return the places that a list of them names, and any other source as it is."""
+    with unwarned():
+        tree = ast.parse(word, mode="eval").body
+    try:
+        parts = [place_name(ast.unparse(part)) for part in getattr(tree, "elts", ())]
+    except LineError:
+        parts = []
+    return parts or [word]
+
+
+def bounds(word: str) -> tuple[Bound, ...]:
+    """Read ``x=0:1, w=0:``. Raises :class:`LineError` for anything else."""
+    found: list[Bound] = []
+    for part in split(re.sub(r"\s*([=:])\s*", r"\1", word)):
+        name, sign, span = part.partition("=")
+        low, colon, high = span.partition(":")
+        if not sign or not colon or not (low.strip() or high.strip()):
+            raise LineError(f'--bounds takes "x=0:1, w=0:", not {shorten(part)!r}.')
+        place(name)
+        if name in [other for other, _, _ in found]:
+            raise LineError(f"--bounds gives two spans for {shorten(name)}.")
+        found.append((name, low.strip(), high.strip()))
+    return tuple(found)
+
+
+def rate(word: str) -> float | str:
+    """Read a rate, or a word for one that is to be found."""
+    return word if word in (FIND, AUTO) else float(word)
+
+
+def schedule(word: str) -> str:
+    """Read the name of a schedule. Raises ``ValueError`` for what may be an expression."""
+    name = re.sub(r"[_ ]", "-", word.partition(":")[0].lower())
+    if name in SCHEDULES or not is_expression(word):
+        return word
+    raise ValueError(word)
+
+
+_UNITS = {"": 1.0, "s": 1.0, "ms": 1e-3, "m": 60.0, "min": 60.0, "h": 3600.0}
+
+
+def seconds(word: str) -> float:
+    """Read ``30s``, ``5m``, ``1.5h`` or a number of seconds. Raises ``ValueError`` for anything else."""
+    match = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*([a-z]*)", word.lower())
+    if not match or match[2] not in _UNITS:
+        raise ValueError(word)
+    return float(match[1]) * _UNITS[match[2]]
