@@ -44,24 +44,36 @@ _AS_WRITTEN = {"parse_math": False, "usetex": False}
 """The options that keep Matplotlib from reading dollars and backslashes in a name as a formula."""
 
 
-def _axes(ax: Any, bars: int = 0) -> Any:
-    """Return `ax`, or the axes of a new figure, which is as high as its bars need.
+def _axes(ax: Any, bars: int = 0, panels: int = 0) -> list[Any]:
+    """Return `ax`, or the axes of a new figure that is as high as its bars need, and panels below it.
+
+    The panels have the same x axis. Below an `ax` that is given, they take their room from it.
 
     Raises `ImportError` without Matplotlib, and `TypeError` for what is no axes.
     """
-    if ax is not None:
-        if not hasattr(ax, "plot"):
-            raise in_one_line(TypeError(f"plot() draws into Matplotlib's axes, and ax is {a_kind(ax)}."))
-        return ax
+    if ax is not None and not hasattr(ax, "plot"):
+        raise in_one_line(TypeError(f"plot() draws into Matplotlib's axes, and ax is {a_kind(ax)}."))
     try:
         from matplotlib import pyplot
+        from mpl_toolkits.axes_grid1 import make_axes_locatable
     except ImportError:
         error = ImportError('plot() needs Matplotlib: pip install "tape_magic[plot]"')
         raise in_one_line(error) from None
-    figure, ax = pyplot.subplots(layout="constrained")
-    wide, high = figure.get_size_inches()
-    figure.set_size_inches(wide, max(high, 1.0 + _BAR_INCHES * bars))
-    return ax
+    if ax is None:
+        figure = pyplot.figure(layout="constrained")
+        wide, high = figure.get_size_inches()
+        high = max(high, 1.0 + _BAR_INCHES * bars)
+        figure.set_size_inches(wide, high + _PANEL_INCHES * panels)
+        shares = [high, *[_PANEL_INCHES] * panels]
+        axes = list(figure.subplots(1 + panels, sharex=True, height_ratios=shares, squeeze=False)[:, 0])
+    else:
+        axes = [ax]
+        if panels:
+            divider, share = make_axes_locatable(ax), f"{60 / panels:g}%"
+            axes += [divider.append_axes("bottom", share, pad=0.1, sharex=ax) for _ in range(panels)]
+    for upper in axes[:-1]:
+        upper.tick_params(labelbottom=False)
+    return axes
 
 
 def _legend(ax: Any) -> None:
@@ -86,7 +98,7 @@ def plot_minimum(result: MinimizeResult, ax: Any = None) -> Any:
     data, the lines go through means, and the losses of the batches are pale. The validation is drawn in a
     second colour, and so is what is tracked there.
     """
-    ax, panels = _with_panels(ax, len(result.tracked))
+    ax, *panels = _axes(ax, panels=len(result.tracked))
     name = shown_name(result.loss_name, "loss")
     means = line_of(result.drawn_means)
     other = None if result.epochs is None else result.epochs.validated
@@ -114,40 +126,18 @@ def plot_minimum(result: MinimizeResult, ax: Any = None) -> Any:
     return ax
 
 
-def _with_panels(ax: Any, count: int) -> tuple[Any, list[Any]]:
-    """Return axes for the loss, and as many below, with the same steps."""
-    if ax is None:
-        ax = _axes(None)
-        if not count:
-            return ax, []
-        figure = ax.figure
-        wide, high = figure.get_size_inches()
-        figure.set_size_inches(wide, high + _PANEL_INCHES * count)
-        ax.remove()
-        shares = [high, *[_PANEL_INCHES] * count]
-        ax, *panels = figure.subplots(1 + count, sharex=True, height_ratios=shares)
-    else:
-        ax = _axes(ax)
-        if not count:
-            return ax, []
-        from mpl_toolkits.axes_grid1 import make_axes_locatable
-
-        divider = make_axes_locatable(ax)
-        share = f"{60 / count:g}%"
-        panels = [divider.append_axes("bottom", size=share, pad=0.1, sharex=ax) for _ in range(count)]
-    for upper in (ax, *panels[:-1]):
-        upper.tick_params(labelbottom=False)
-    return ax, panels
-
-
 def _tracked(ax: Any, result: MinimizeResult, name: str, values: Any) -> None:
-    """Draw a tracked scalar over the steps, over data through its means."""
+    """Draw a tracked scalar over the steps, over data through its means, and beside it the validation's."""
     means = line_of(result.drawn_means, name)
     x, y = means[:2] if means is not None else (result.tracked_steps[name], values)
-    curve = loss_curve(name, x, y, POINTS)
-    ax.plot(*((curve.x, curve.y) if curve is not None else (x, y)), color=ACCENT)
-    if result.epochs is not None and (validated := result.epochs.val_tracked.get(name)) is not None:
-        ax.plot(result.epochs.steps, validated, color=SECOND)
+    epochs = result.epochs
+    other = (epochs.steps, epochs.val_tracked[name]) if epochs and name in epochs.val_tracked else None
+    curve = loss_curve(name, x, y, POINTS, None, other)
+    if curve is not None:
+        x, y = curve.x, curve.y
+    ax.plot(x, y, color=ACCENT)
+    if other is not None:
+        ax.plot(*other, color=SECOND)
     if curve is not None and curve.log:
         ax.set_yscale("log")
     ax.set_ylabel(shown_name(name), **_AS_WRITTEN)
@@ -160,14 +150,14 @@ def plot_gradients(report: GradReport, ax: Any = None) -> Any:
     """
     matrices = [hessian for hessian in report.hessians if hessian.matrix is not None]
     if matrices:
-        ax = _axes(ax)
+        (ax,) = _axes(ax)
         _matrix(ax, matrices[0])
     elif report.rows and all(map(_is_curve, report.rows)):
-        ax = _axes(ax)
+        (ax,) = _axes(ax)
         _curves(ax, report.rows)
     else:
         bars = _folded(_bars(report))
-        ax = _axes(ax, len(bars))
+        (ax,) = _axes(ax, len(bars))
         _norms(ax, bars)
     return ax
 
