@@ -96,7 +96,7 @@ class Cosine(_Stateless):
 
     def in_words(self, base: float, length: int, last: float) -> str:
         """Return the sentence of a report."""
-        return f"the rate followed a cosine from {base:.4g} to 0 over {length:,} steps{_ended(last)}"
+        return f"the rate followed a cosine from {_number(base)} to 0 over {length:,} steps{_ended(last)}"
 
 
 class OneCycle(_Stateless):
@@ -127,8 +127,8 @@ class OneCycle(_Stateless):
     def in_words(self, base: float, length: int, last: float) -> str:
         """Return the sentence of a report."""
         return (
-            f"the rate followed one cycle over {length:,} steps: from {DECAY * base:.4g} up to {base:.4g}, "
-            f"back, and down to {LEAST * base:.4g}{_ended(last)}"
+            f"the rate followed one cycle over {length:,} steps: from {_number(DECAY * base)} up to "
+            f"{_number(base)}, back, and down to {_number(LEAST * base)}{_ended(last)}"
         )
 
 
@@ -218,11 +218,12 @@ class Plateau:
         """Return the sentence of a report."""
         times = int(self._memory[2])
         if not times:
-            return f"the rate stayed at {base:.4g}: no {self._patience} in a row were without a lower loss"
+            stayed = f"the rate stayed at {_number(base)}"
+            return f"{stayed}: no {self._patience} in a row were without a lower loss"
         often = {1: "once", 2: "twice"}.get(times, f"{times:,} times")
         return (
             f"the rate was lowered {often} by {self._factor:g} after {self._patience} without a lower loss, "
-            f"from {base:.4g} to {last:.4g}"
+            f"from {_number(base)} to {_number(last)}"
         )
 
 
@@ -310,7 +311,7 @@ def _scalar(value: Any) -> Any:
 
 
 def _ended(last: float) -> str:
-    return f"; at the last step it was {last:.4g}"
+    return f"; at the last step it was {_number(last)}"
 
 
 KINDS: dict[str, Callable[[], Schedule]] = {"cosine": Cosine, "one-cycle": OneCycle}
@@ -330,3 +331,8 @@ def schedule_of(given: Any) -> Schedule | None:
     if kind is not None:
         return kind()
     return Plateau(plateau_factor(given))
+
+
+def _number(rate: float) -> str:
+    """Return a rate in words, with a sign that no line breaks at."""
+    return re.sub("e-0?", "e\N{MINUS SIGN}", f"{rate:.4g}")
