@@ -224,6 +224,7 @@ train = tf.data.Dataset.from_tensor_slices(points).batch(2)
         ("%%minimize loss --track |\nz = 2 * w\nloss = (z", ["loss", "z"]),
         ('%%minimize loss --for "|\nloss = model(xb) - yb', ["xb", "yb"]),
         ('%%minimize loss --for "xb in |\nloss = xb', ["train", "points"]),
+        ('%%minimize loss --for "xb in train" --val "xb in |\nloss = xb', ["train", "points"]),
         ("%%minimize loss --lr ra|\nloss = w", ["rate"]),
         ("%%minimize loss --optimizer opt|\nloss = w", ["opt"]),
         ("%%grad d|\ny = w", ["dy/dw", "dy/dlayer", "dy/dmodel", "dy/dpoints", "dy/drate", "dy/dx"]),

@@ -27,7 +27,7 @@ def test_the_lines_of_the_cell_keep_their_numbers(shell: Notebook) -> None:
     for head in ("%grad dy/dx", "# above\n%grad dy/dx", "%%grad dy/dx \\\n --wrt x \\\n --zero"):
         lines = head.count("\n") + 1
         cell = f"{head.replace(' --wrt x', ' -q')}\ny = x**2\nraise ValueError"
-        assert f"line {lines + 2}" in shell.run(cell).traceback
+        assert f"> {lines + 2} raise" in shell.run(cell).traceback
         run = shell.ok(f"{head.partition(chr(92))[0]}\nz = tf.stop_gradient(x)\ny = z * 2.0")
         assert f"line {head.partition(chr(92))[0].count(chr(10)) + 2}" in run.displayed[0].text
 

@@ -44,12 +44,9 @@ class BackgroundCompile:
     ----------
     call
         A call that makes TensorFlow compile it.
-    gives_way
-        Whether other threads go before it, where there are more than processors.
     """
 
-    def __init__(self, call: Callable[[], Any], *, gives_way: bool = False) -> None:
-        self._gives_way = gives_way
+    def __init__(self, call: Callable[[], Any]) -> None:
         self._done = threading.Event()
         self._error: BaseException | None = None
         self._call: Callable[[], Any] | None = call
@@ -61,9 +58,6 @@ class BackgroundCompile:
     def _run(self) -> None:
         assert self._call is not None
         try:
-            if self._gives_way and sys.platform == "linux":  # where a thread has a priority of its own
-                with suppress(OSError):
-                    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOW_PRIORITY)
             with self._state(), quiet_log():
                 self._call()
         except BaseException as error:
@@ -113,7 +107,8 @@ def compile_in_background(
 ) -> BackgroundCompile | None:
     """Begin to compile a concrete function, by a call on copies of the variables that it captures.
 
-    Copies share the memory of their originals until one of them is assigned. ``None`` where a call with
+    If it `gives_way`, other threads go before it where processors are few. Copies share the memory of their
+    originals until one of them is assigned. ``None`` where a call with
     other variables than its own is not possible.
     """
     import tensorflow as tf
@@ -127,7 +122,14 @@ def compile_in_background(
     except (AttributeError, ValueError, tf.errors.OpError):
         return None
     flat = tf.nest.flatten(arguments, expand_composites=True)
-    return BackgroundCompile(lambda: (call(flat, captured), copies), gives_way=gives_way)
+
+    def compiled() -> Any:
+        if gives_way and sys.platform == "linux":  # where each thread has a priority of its own
+            with suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOW_PRIORITY)
+        return call(flat, captured), copies
+
+    return BackgroundCompile(compiled)
 
 
 def _copy(variable: Any) -> Any:

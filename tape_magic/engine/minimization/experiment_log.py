@@ -122,10 +122,11 @@ class ExperimentLog:
         found = () if epochs.val_loss is None else (epochs.val_loss, *epochs.val_tracked.values())
         for place in np.flatnonzero(epochs.steps > self._epochs):
             named = zip(self._names, (epochs.loss, *epochs.tracked.values()), strict=True)
-            scalars = {f"epoch_{name}": float(values[place]) for name, values in named}
+            step = int(epochs.steps[place])
+            self._write({f"epoch_{name}": float(values[place]) for name, values in named}, step)
             validated = zip(self._names, found, strict=bool(found))
-            scalars |= {f"epoch_val_{name}": float(values[place]) for name, values in validated}
-            self._write(scalars, int(epochs.steps[place]))
+            scalars = {f"epoch_{name}": float(values[place]) for name, values in validated}
+            self._write(scalars, step, validation=True)
         self._epochs = max(self._epochs, int(epochs.steps[-1]))
 
     def end(self) -> list[str]:
@@ -153,11 +154,11 @@ class ExperimentLog:
             except Exception as error:
                 self._lost(error)
 
-    def _write(self, scalars: Scalars, step: int) -> None:
+    def _write(self, scalars: Scalars, step: int, *, validation: bool = False) -> None:
         if self._trouble or self._writer is None or not scalars:
             return
         try:
-            self._writer.write(scalars, step)
+            self._writer.write(scalars, step, validation=validation)
         except Exception as error:  # whatever the library or the disk says
             self._lost(error)
         else:

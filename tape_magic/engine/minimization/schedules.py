@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -17,6 +18,9 @@ that it begins with and comes back to; and the part that it ends with."""
 PATIENCE, MIN_DELTA, STRETCH = 10, 1e-4, 10
 """After so many epochs without a loss lower by so much, a plateau's rate falls; without data, a stretch of so
 many steps counts as an epoch, and the loss has to be lower by that share of the best."""
+
+_NONE = sys.float_info.max
+"""Stands for the best loss before there is any: state that is not finite would be taken for a divergence."""
 
 LARGEST_TABLE = 10**6
 """The most steps for which a function is called that TensorFlow cannot compute."""
@@ -154,11 +158,11 @@ class Plateau:
     def __init__(self, factor: float) -> None:
         import tensorflow as tf
 
-        self._factor, self._patience = factor, f"{PATIENCE} epochs"
+        self._factor, self._patience = factor, ""
         self.name = f"plateau:{factor:g}"
         # The best mean, epochs since then, how often the rate was lowered; the sum of the epoch that goes on,
         # its rows, its number; and whether a metric was told.
-        begin = [math.inf, 0.0, 0.0, 0.0, 0.0, -1.0, 0.0]
+        begin = [_NONE, 0.0, 0.0, 0.0, 0.0, -1.0, 0.0]
         self._memory = tf.Variable(tf.constant(begin, tf.float64), trainable=False)
         self.variables: Sequence[Any] = [self._memory]
 
@@ -173,8 +177,8 @@ class Plateau:
         """Add the loss of a step to its epoch, and judge the epoch before where that is over."""
         import tensorflow as tf
 
-        if place is None:
-            self._patience = f"{PATIENCE * STRETCH} steps"
+        if not self._patience:  # a look at the loss after the run has no place
+            self._patience = f"{PATIENCE * STRETCH} steps" if place is None else f"{PATIENCE} epochs"
         *judged, total, rows, epoch, told = tf.unstack(self._memory.read_value())
         here = tf.cast(step // STRETCH if place is None else place[0], tf.float64)
         weight = tf.constant(1.0, tf.float64) if place is None else tf.cast(place[2], tf.float64)
@@ -200,7 +204,7 @@ class Plateau:
         import tensorflow as tf
 
         best, waited, lowered = judged
-        least = tf.where(tf.math.is_finite(best), tf.abs(best), 0.0) if relative else 1.0
+        least = tf.where(best < _NONE, tf.abs(best), 0.0) if relative else 1.0
         better = mean < best - MIN_DELTA * least
         waited = tf.where(better, tf.zeros_like(waited), waited + 1)
         lower = waited >= PATIENCE

@@ -177,6 +177,8 @@ MINIMIZE = Magic(
             'validate at the end of each epoch, over all of the data: "xb, yb in valid"',
             "FOR",
             words.validation,
+            names=Completed.FOR,
+            phrase=True,
         ),
         Option(
             "batch", ("--batch",), "rows of a batch, where the data are arrays (32)", "N", int, evaluated=True

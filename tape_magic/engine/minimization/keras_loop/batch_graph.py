@@ -53,7 +53,7 @@ class BatchGraph:
         import tensorflow as tf
 
         if self._lean:
-            return tf.constant(GO), self._graph.bare_step(parts), carried
+            return tf.constant(GO), self._graph.bare_step(parts, place), carried
         verdict, _, recorded, carried = self._graph.step(at, carried, parts, place, self._previous)
         return verdict, recorded, carried
 

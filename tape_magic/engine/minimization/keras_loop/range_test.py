@@ -231,6 +231,7 @@ class RangeTest:
             steps=MOST,
             epochs=None,
             data=fresh_copy(given.data),
+            val=None,
             keep="last",
             checkpoint=None,
             log=None,

@@ -159,12 +159,12 @@ class StepGraph:
         recorded = [tf.cast(number, self.dtype) for number in (loss, *tracked)]
         return verdict, recorded[0], tf.stack(recorded), [*memory, *best]
 
-    def bare_step(self, batch: Sequence[Any]) -> Any:
+    def bare_step(self, batch: Sequence[Any], place: Any) -> Any:
         """Evaluate and apply the optimizer, with no look at a rule; return what :meth:`step` records."""
         import tensorflow as tf
 
         (loss, *tracked), gradients = self._evaluated(batch)
-        self.apply(loss, gradients, batch)
+        self.apply(loss, gradients, batch, place)
         return tf.stack([tf.cast(number, self.dtype) for number in (loss, *tracked)])
 
     def _evaluated(self, batch: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
