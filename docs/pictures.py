@@ -75,7 +75,7 @@ layers = [keras.layers.Dense(48, "tanh", name=f"hidden_{n}") for n in (1, 2, 3)]
 model = keras.Sequential([keras.Input((2,)), *layers, keras.layers.Dense(2, name="logits")])
 loss_fn = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 """
-RUN = """%%minimize loss --over model --for "x, y in train" --epochs 800 --track accuracy
+RUN = """%%minimize loss --over model --for "x, y in train" --epochs 2000 --track accuracy
 logits = model(x)
 loss = loss_fn(y, logits)
 accuracy = tf.reduce_mean(keras.metrics.sparse_categorical_accuracy(y, logits))"""
