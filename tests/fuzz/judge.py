@@ -9,13 +9,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tape_magic.magics.line.completion import candidates
-
 from tape_magic.display.content.width import clean
 from tape_magic.engine.api.devices import devices
 from tape_magic.engine.devices.request import DeviceRequest, read_request
 from tape_magic.engine.devices.settings import read_settings
 from tape_magic.errors import TapeMagicError, shorten
+from tape_magic.magics.completion import NamesOffered, candidates
 from tape_magic.magics.line.grad import GRAD
 from tape_magic.magics.line.minimize import MINIMIZE
 from tape_magic.magics.line.options import MAGICS
@@ -140,6 +139,6 @@ def _reads_back(asked: DeviceRequest) -> None:
 
 def _completes(text: str) -> None:
     for end in {len(text), len(text) // 2}:
-        word, found = candidates(text[:end])
+        word, found = candidates(text[:end], NamesOffered({}, text))
         assert text[:end].endswith(word)
         assert all(one.startswith(word) for one in found)

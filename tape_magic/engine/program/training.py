@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tape_magic.engine.program.function import FunctionProgram
 from tape_magic.engine.program.program import Namespace, Program
 
 TRAINING = "TRAINING"
@@ -52,8 +53,8 @@ class TrainingName:
 
 @contextmanager
 def trained(program: Program, namespace: Namespace) -> Iterator[None]:
-    """Have ``TRAINING`` be true in the block, for a program that is differentiated."""
-    name = TrainingName(program, namespace)
+    """Have ``TRAINING`` be true in the block, for a cell that is differentiated; functions have no such name."""
+    name = TrainingName(program, namespace, "" if isinstance(program, FunctionProgram) else TRAINING)
     try:
         name.bind(True)
         yield
