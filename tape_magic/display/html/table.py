@@ -125,9 +125,9 @@ def _unbroken(field: Field) -> int:
     if field.sentences:
         return _PROSE[0]
     if field.code:
-        return max([_SHORTEST, width(field.aside), *map(width, field.text.split("/"))])
+        return min(WHOLE, max([_SHORTEST, width(field.aside), *map(width, field.text.split("/"))]))
     parts = field.text.split() if field.text.startswith("[") else [field.text]
-    return max(map(width, parts), default=0)
+    return min(WHOLE, max(map(width, parts), default=0))
 
 
 def _is_crowded(columns: Sequence[Column]) -> bool:

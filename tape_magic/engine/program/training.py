@@ -53,7 +53,7 @@ class TrainingName:
 
 @contextmanager
 def trained(program: Program, namespace: Namespace) -> Iterator[None]:
-    """Have ``TRAINING`` be true in the block, for a cell that is differentiated; functions have no such name."""
+    """Have ``TRAINING`` be true in the block, for a cell that is differentiated, and no function."""
     name = TrainingName(program, namespace, "" if isinstance(program, FunctionProgram) else TRAINING)
     try:
         name.bind(True)
