@@ -78,7 +78,7 @@ def test_a_run_steps_at_the_rates_of_its_schedule(engine: str) -> None:
     assert float(optimizer.learning_rate) == np.float32(0.05)
     assert result.optimizer == "Adam(0.05), cosine"
     assert result.learning_rate is None
-    last = f"{float(rates(59)):.4g}"
+    last = f"{float(rates(59)):.4g}".replace("e-0", "e−")
     assert (
         f"the rate followed a cosine from 0.05 to 0 over 60 steps; at the last step it was {last}"
         in result.notes
