@@ -245,9 +245,7 @@ def test_tab_gives_names(shell: Notebook, text: str, expected: list[str]) -> Non
 def test_the_package_completes_its_functions(
     shell: Notebook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(
-        tmp_path
-    )  # IPython 7 offers files, too, and a checkout has a folder tape_magic.egg-info
+    monkeypatch.chdir(tmp_path)  # IPython 7 offers files, too: tape_magic.egg-info
     shell.ok("import tape_magic")
     found = {name.rpartition(".")[2] for name in completions(shell, "tape_magic.")}
     assert found == set(tape_magic.__all__)
