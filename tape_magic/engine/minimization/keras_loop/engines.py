@@ -176,7 +176,9 @@ class Engines:
             self._may_switch = False
             return
         self.reason = EARLY
-        if not self._chunks.long_enough or not self._times.xla_pays(seconds_left):
+        # Over data, the first steps may take ten times as long as the later ones.
+        timed = self._times.timed("graph") >= ENOUGH if self._times.over_data else self._chunks.long_enough
+        if not timed or not self._times.xla_pays(seconds_left):
             return
         started = time.perf_counter()
         refusal = refusal_of(partial(self._builder.begin, "xla", self.waiter))
