@@ -60,10 +60,30 @@ class Probe(Protocol):
     def place(self, values: Sequence[Array]) -> None:
         """Move the leaves to other values."""
 
+    def back(self) -> None:
+        """Put everything back to where the run ended."""
+
+    def batches(self, count: int) -> Iterator[Sequence[Any]]:
+        """Yield batches of the data, at most `count`; nothing without data.
+
+        They begin with the first, and go on where the last call of this method, or of :meth:`Walker.walk`,
+        has ended.
+        """
+
+    def fail(self) -> Sequence[Any] | None:
+        """Move to the point at which a run diverged, and return its batch; ``None`` without data."""
+
+    def record(self, batch: Sequence[Any] | None = None) -> LossRecord:
+        """Return the operations of an evaluation; look into them before the variables change."""
+
+
+class Walker(Probe, Protocol):
+    """Takes further steps of a Keras optimizer, too; a method of SciPy's takes no single step."""
+
     def step(self, batch: Sequence[Any] | None = None, *, rate: float | None = None) -> LossAt:
         """Take a step of the optimizer from here, by `rate` in place of its own; return the loss before it.
 
-        Only for a Keras optimizer, and a `rate` only where :attr:`RunFacts.rate` is one; it holds until
+        A `rate` may be given only where :attr:`RunFacts.rate` is one; it holds until
         :meth:`back`.
         """
 
@@ -73,21 +93,6 @@ class Probe(Protocol):
         They take :meth:`batches` of the data. There are fewer than `count` where a rule holds, or where the
         data are over. Otherwise as :meth:`step`.
         """
-
-    def back(self) -> None:
-        """Put everything back to where the run ended."""
-
-    def batches(self, count: int) -> Iterator[Sequence[Any]]:
-        """Yield batches of the data, at most `count`; nothing without data.
-
-        They begin with the first, and go on where the last call of this method or of :meth:`walk` has ended.
-        """
-
-    def fail(self) -> Sequence[Any] | None:
-        """Move to the point at which a run diverged, and return its batch; ``None`` without data."""
-
-    def record(self, batch: Sequence[Any] | None = None) -> LossRecord:
-        """Return the operations of an evaluation; look into them before the variables change."""
 
 
 class Clock:
@@ -162,6 +167,8 @@ class RunFacts:
         How long a step took that runs in Python; 0 for a compiled one.
     probe
         Asks the loss; ``None`` where that is not safe: the program cannot be run again.
+    walker
+        The same, where it also takes steps; else ``None``.
     unsafe, unsafe_line
         What is not safe then, ``line 2 changes rows``, and the line.
     clock
@@ -189,6 +196,7 @@ class RunFacts:
     batch: int | None
     step_seconds: float
     probe: Probe | None
+    walker: Walker | None = None
     epochs: Epochs | None = None
     kept_best: bool = False
     unsafe: str = ""

@@ -77,7 +77,7 @@ def reversals(facts: RunFacts, *, by_chance: bool = False) -> Reversals | None:
 
     `by_chance` says that batches scatter, so that the first ones may go on as well as the last.
     """
-    probe, losses, turned, before = facts.probe, list[float](), 0, None
+    probe, losses, turned, before = facts.walker, list[float](), 0, None
     assert probe is not None
     began, last, end = time.perf_counter(), probe.values(), probe.values()
     for taken in range(STEPS):

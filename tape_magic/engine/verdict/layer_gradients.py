@@ -9,7 +9,7 @@ import numpy as np
 from tape_magic.engine.record.entry import Entry
 from tape_magic.engine.values.leaves import Leaf
 from tape_magic.engine.values.tensors import to_array
-from tape_magic.engine.verdict.facts import Array, LossAt, Probe, RunFacts
+from tape_magic.engine.verdict.facts import Array, LossAt, RunFacts, Walker
 from tape_magic.engine.verdict.recorded_loss import RecordedLoss, keys_of, layer_of
 from tape_magic.results.findings import Finding, FindingKind
 
@@ -48,13 +48,13 @@ def look(facts: RunFacts) -> Iterator[Finding]:
     embeddings.
     """
     chains = [chain for rank in (2, 3, 4, 5) if (chain := _of_rank(facts.leaves, rank))]
-    if not chains or facts.probe is None or facts.at_end is None:
+    if not chains or facts.walker is None or facts.at_end is None:
         return
     layers = [index for chain in chains for index in chain]
-    if _stands_still(facts, facts.probe, facts.at_end, layers):
-        yield from _changes(facts, facts.probe, chains, FindingKind.VANISHING)
-    elif _is_lost(facts, facts.probe, facts.at_end, layers):
-        yield from _changes(facts, facts.probe, chains, FindingKind.EXPLODING)
+    if _stands_still(facts, facts.walker, facts.at_end, layers):
+        yield from _changes(facts, facts.walker, chains, FindingKind.VANISHING)
+    elif _is_lost(facts, facts.walker, facts.at_end, layers):
+        yield from _changes(facts, facts.walker, chains, FindingKind.EXPLODING)
 
 
 def _of_rank(leaves: Sequence[Leaf], rank: int) -> list[int]:
@@ -63,7 +63,7 @@ def _of_rank(leaves: Sequence[Leaf], rank: int) -> list[int]:
     return found if len(found) >= FEWEST else []
 
 
-def _stands_still(facts: RunFacts, probe: Probe, end: LossAt, layers: Sequence[int]) -> bool:
+def _stands_still(facts: RunFacts, probe: Walker, end: LossAt, layers: Sequence[int]) -> bool:
     """Return whether some layer hardly moves, although the loss has not come down to next to nothing."""
     if facts.divergence is not None or facts.losses[-1] < LEARNT * facts.losses[0]:
         return False
@@ -74,7 +74,7 @@ def _stands_still(facts: RunFacts, probe: Probe, end: LossAt, layers: Sequence[i
     return min(_relative_steps(probe, layers)) * (int(facts.steps[-1]) - facts.first_step) < STANDS
 
 
-def _is_lost(facts: RunFacts, probe: Probe, end: LossAt, layers: Sequence[int]) -> bool:
+def _is_lost(facts: RunFacts, probe: Walker, end: LossAt, layers: Sequence[int]) -> bool:
     """Return whether the loss did not come down for long steps, from where it has not run away to."""
     if not len(facts.losses) or end.loss > 2 * facts.losses[0]:
         return False
@@ -83,7 +83,7 @@ def _is_lost(facts: RunFacts, probe: Probe, end: LossAt, layers: Sequence[int]) 
     return bool(facts.losses[-1] > LOST * facts.losses[0]) and max(_relative_steps(probe, layers)) > LARGE
 
 
-def _relative_steps(probe: Probe, layers: Sequence[int]) -> list[float]:
+def _relative_steps(probe: Walker, layers: Sequence[int]) -> list[float]:
     """Return the shares of themselves by which the next step would change layers that are not 0."""
     before = probe.values()
     probe.step()
@@ -97,7 +97,7 @@ def _norm(array: Array) -> float:
 
 
 def _changes(
-    facts: RunFacts, probe: Probe, chains: Sequence[Sequence[int]], kind: FindingKind
+    facts: RunFacts, probe: Walker, chains: Sequence[Sequence[int]], kind: FindingKind
 ) -> Iterator[Finding]:
     recorded = facts.recorded or RecordedLoss(probe.record(), facts.text, lambda: facts.clock.left)
     uses = _uses(facts, recorded)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from tape_magic.engine.verdict.facts import Array, Probe, RunFacts
+from tape_magic.engine.verdict.facts import Array, RunFacts, Walker
 from tape_magic.engine.verdict.further import STEPS, fell, lower_rate, reversals
 from tape_magic.results.findings import Finding, FindingKind
 
@@ -39,7 +39,7 @@ def look(facts: RunFacts) -> Iterator[Finding]:
 
     Where gradients agree and steps turn back, it is the rate that is too high, and not the noise.
     """
-    probe, rate, epoch = facts.probe, facts.rate, facts.steps_per_epoch
+    probe, rate, epoch = facts.walker, facts.rate, facts.steps_per_epoch
     if probe is None or rate is None or epoch is None or epoch < 2:
         return
     if (
@@ -90,7 +90,7 @@ def _is_level(facts: RunFacts, epoch: int) -> bool:
     return bool(fallen <= max(LEVEL, min(error, SCATTER)))
 
 
-def _signal(facts: RunFacts, probe: Probe, batches: Sequence[Sequence[object]]) -> float:
+def _signal(facts: RunFacts, probe: Walker, batches: Sequence[Sequence[object]]) -> float:
     """Return the part of the gradients of batches that they have in common, without bias."""
     each = [
         np.concatenate([one.ravel().astype(np.float64) for one in probe.evaluate(batch).gradients])
@@ -110,13 +110,13 @@ def _last_half(facts: RunFacts) -> Array | None:
     return half if len(half) == run // 2 else None
 
 
-def _seconds(probe: Probe, rate: float | None = None) -> float:
+def _seconds(probe: Walker, rate: float | None = None) -> float:
     """Return how long a step takes, by taking some."""
     began, tried = time.perf_counter(), len(probe.walk(BATCHES, rate=rate))
     return (time.perf_counter() - began) / max(tried, 1)
 
 
-def _of_epoch(facts: RunFacts, probe: Probe, batches: Sequence[Sequence[object]], slower: float) -> Array:
+def _of_epoch(facts: RunFacts, probe: Walker, batches: Sequence[Sequence[object]], slower: float) -> Array:
     """Return the losses of all batches of an epoch, after some steps at a lower rate; empty without time."""
     each, run = _seconds(probe, slower), int(facts.steps[-1]) - facts.first_step
     count = min(int(0.6 * facts.clock.left / each), SETTLED, run - len(batches) - STEPS - BATCHES)
@@ -127,7 +127,7 @@ def _of_epoch(facts: RunFacts, probe: Probe, batches: Sequence[Sequence[object]]
 
 
 def _both(
-    facts: RunFacts, probe: Probe, half: Array | None, epoch: int, slower: float
+    facts: RunFacts, probe: Walker, half: Array | None, epoch: int, slower: float
 ) -> tuple[Array, Array]:
     """Return the losses of the last half of the run, and those of some steps after as many at a lower rate.
 

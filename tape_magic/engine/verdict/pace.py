@@ -50,11 +50,12 @@ def next_speed(facts: RunFacts, landscape: Landscape) -> float:
 
 
 def _next_step(facts: RunFacts, landscape: Landscape) -> Array:
-    assert facts.probe is not None
-    facts.probe.back()
-    facts.probe.step()
-    step: Array = flat(facts.probe.values()) - landscape.point
-    facts.probe.back()
+    walker = facts.walker
+    assert walker is not None
+    walker.back()
+    walker.step()
+    step: Array = flat(walker.values()) - landscape.point
+    walker.back()
     return step
 
 

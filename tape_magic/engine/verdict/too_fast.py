@@ -33,7 +33,7 @@ def look(facts: RunFacts) -> Iterator[Finding]:
     Where the loss has fallen all the same in the long run, a lower rate must lead to its end. A network at
     the edge of stability goes back and forth, too, and is on its way along other directions.
     """
-    probe, rate = facts.probe, facts.rate
+    probe, rate = facts.walker, facts.rate
     if probe is None or rate is None or (facts.of_data and facts.steps_per_epoch != 1):
         return
     if facts.steps[-1] - facts.first_step < FEWEST or not facts.repeats:

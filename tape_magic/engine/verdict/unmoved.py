@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from tape_magic.engine.values.precision import double_of, epsilon
-from tape_magic.engine.verdict.facts import Array, LossAt, Probe, RunFacts
+from tape_magic.engine.verdict.facts import Array, LossAt, RunFacts, Walker
 from tape_magic.engine.verdict.words import number
 from tape_magic.results.findings import Finding, FindingKind
 
@@ -36,7 +36,7 @@ def look(facts: RunFacts) -> Iterator[Finding]:
     Its gradient is not zero, a larger rate would move it, and that would lower the loss: a variable at its
     minimum, without a gradient, frozen, or held by a bound is none.
     """
-    probe, rate = facts.probe, facts.rate
+    probe, rate = facts.walker, facts.rate
     if probe is None or not rate or facts.divergence is not None:
         return
     values = probe.values()
@@ -59,7 +59,7 @@ def look(facts: RunFacts) -> Iterator[Finding]:
 
 
 def _found(
-    facts: RunFacts, probe: Probe, values: Sequence[Array], place: int, lost: Array, here: LossAt
+    facts: RunFacts, probe: Walker, values: Sequence[Array], place: int, lost: Array, here: LossAt
 ) -> Iterator[Finding]:
     """Find that elements of one leaf that were `lost` in a step would lead to a lower loss."""
     leaf, value, rate = facts.leaves[place], values[place], facts.rate
@@ -87,7 +87,7 @@ def _found(
     )
 
 
-def _step(facts: RunFacts, probe: Probe, place: int, value: Array, rate: float) -> Array:
+def _step(facts: RunFacts, probe: Walker, place: int, value: Array, rate: float) -> Array:
     """Return the step of each element as if nothing were rounded; 0 where none shows.
 
     Steps are in proportion to the rate. So a larger rate shows them: the larger, the more exactly, as long as
@@ -103,7 +103,7 @@ def _step(facts: RunFacts, probe: Probe, place: int, value: Array, rate: float) 
     return found
 
 
-def _stays(probe: Probe, place: int, value: Array, rate: float) -> bool:
+def _stays(probe: Walker, place: int, value: Array, rate: float) -> bool:
     """Return whether a leaf stays where it is for many steps at a far larger rate."""
     probe.walk(PATIENT, rate=rate * LARGER[1])
     stays = bool(np.equal(value, probe.values()[place]).all())
@@ -112,7 +112,7 @@ def _stays(probe: Probe, place: int, value: Array, rate: float) -> bool:
 
 
 def _lower(
-    facts: RunFacts, probe: Probe, values: Sequence[Array], place: int, along: Array, loss: float
+    facts: RunFacts, probe: Walker, values: Sequence[Array], place: int, along: Array, loss: float
 ) -> float | None:
     """Return a loss further along a way of one leaf that is worth a word; ``None`` where none is found."""
     value, largest = values[place].astype(np.float64), float(np.abs(along).max())

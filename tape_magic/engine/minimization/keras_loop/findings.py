@@ -81,5 +81,6 @@ def _facts(
         kept_best=log.put_back is not None,
         step_seconds=running / max(1, taken) if engines.engine == "eager" else 0.0,
         **asked_by(asked),
+        walker=None if isinstance(asked, Unsafe) else asked,
         clock=Clock(log.seconds),
     )

@@ -49,14 +49,6 @@ class SolverProbe:
         """Move the leaves to other values."""
         assign_all(zip(self._flat.variables, values, strict=True))
 
-    def step(self, batch: Sequence[Any] | None = None, *, rate: float | None = None) -> LossAt:
-        """Raise, since a method of SciPy takes no single step."""
-        raise NotImplementedError
-
-    def walk(self, count: int, *, rate: float | None = None) -> Array:
-        """Raise, as :meth:`step`."""
-        raise NotImplementedError
-
     def back(self) -> None:
         """Put the leaves back to where the run ended."""
         self._flat.assign(self._end)
