@@ -44,7 +44,7 @@ class Feed:
     pattern
         The names in tuples, where the parts of a batch nest: ``(("x", "z"), "y")``; empty otherwise.
     pipelines
-        What earlier runs traced for their pipelines; ``None`` for nothing.
+        What was traced for pipelines; ``None`` for nothing. An attribute, too.
     shuffles
         Whether the rows of arrays are shuffled.
 
@@ -102,9 +102,9 @@ class Feed:
             raise self.nothing()
         asked = data.options().autotune.enabled if isinstance(data, tf.data.Dataset) else None
         self._tuned = bool(asked)
-        self._pipelines = Pipelines() if pipelines is None else pipelines
+        self.pipelines = Pipelines() if pipelines is None else pipelines
         layout = self._stream.layout(epochs, 0)
-        self.element_spec = self._pipelines.ready(layout, -1, tuned=self._tuned).element_spec
+        self.element_spec = self.pipelines.ready(layout, -1, tuned=self._tuned).element_spec
 
     @property
     def total(self) -> int | None:
@@ -135,12 +135,12 @@ class Feed:
         later epochs in another order than the uncut one, if a ``shuffle`` had given all of its rows by then.
         """
         layout = self._stream.layout(self.epochs, taken)
-        return iter(self._pipelines.ready(layout, count, soon=soon, tuned=self._tuned))
+        return iter(self.pipelines.ready(layout, count, soon=soon, tuned=self._tuned))
 
     def start_epoch(self, epoch: int) -> Any:
         """Return an iterator over one epoch: for data of unknown length, its end is that of the epoch."""
         layout = self._stream.layout(epoch + 1, 0, epoch)
-        return iter(self._pipelines.ready(layout, -1, tuned=self._tuned))
+        return iter(self.pipelines.ready(layout, -1, tuned=self._tuned))
 
     def located(self, place: Sequence[int] | None, rows: Sequence[int]) -> tuple[Sequence[int], str]:
         """Return which rows of the data some rows of a batch are, and what they are rows of.

@@ -210,7 +210,7 @@ class Validation:
         assign_all(zip(loop.kept, found.values, strict=True))
         if found.best_step == position.step and self._log.averaged is None:
             return final  # which has counted once more what the program counts itself
-        problem.notes = [note for note in problem.notes if "(use_ema)" not in note]
+        problem.notes = [one for one in problem.notes if "(use_ema)" not in one]
         final = loop.final(counts=False)
         self._log.put_back = found.best_step or 0, float(final.loss)
         return final
@@ -235,6 +235,7 @@ def _feed_of(problem: Problem, train: Feed) -> Feed:
         label=val.label,
         floats="float64" if problem.selection.dtype == "float64" else None,
         pattern=val.pattern,
+        pipelines=train.pipelines,
         shuffles=False,
     )
     if feed.endless:
