@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-COMMON = {
-    word: option
-    for option, words in {
+from collections.abc import Mapping
+
+
+def _by_word(options: Mapping[str, str]) -> dict[str, str]:
+    """Return the option of each word, of options with their words."""
+    return {word: option for option, words in options.items() for word in words.split()}
+
+
+COMMON = _by_word(
+    {
         "-o": "name output out result report saveas as",
         "-q": "quiet silent verbose verbosity noverbose noprogress hide",
-    }.items()
-    for word in words.split()
-}
+    }
+)
 """What other libraries call the options that all magics have → what to write here."""
 
-MEANT_BY_MINIMIZE = {
-    word: option
-    for option, words in {
+MEANT_BY_MINIMIZE = _by_word(
+    {
         "--over": "wrt var vars variable variables param params parameter parameters weights argnums",
         "--optimizer": "method opt solver algorithm algo optim optimiser",
         "--lr": "learningrate rate eta stepsize alpha learning",
@@ -46,14 +51,12 @@ MEANT_BY_MINIMIZE = {
         "--schedule": "scheduler lrschedule lrscheduler lrdecay annealing warmup",
         "--lr find": "lrfind lrfinder findlr rangetest",
         "the negative of it as the loss, such as -y": "maximize maximise max imize maximum ascent",
-    }.items()
-    for word in words.split()
-}
+    }
+)
 """What other libraries call the options, without hyphens → what to write here."""
 
-MEANT_BY_GRAD = {
-    word: option
-    for option, words in {
+MEANT_BY_GRAD = _by_word(
+    {
         "--wrt": "over by var vars variable variables param params parameter parameters weights argnum "
         "argnums source sources input inputs x",
         "--jacobian": "jac",
@@ -65,14 +68,12 @@ MEANT_BY_GRAD = {
         "--check": "checkgrad gradcheck gradientcheck verify numerical numeric",
         "--per-example": "persample perexamplegradients",
         "--def": "function compile",
-    }.items()
-    for word in words.split()
-}
+    }
+)
 """What ``%%minimize`` and other libraries call the options → what to write here."""
 
-MEANT_BY_TFGPU = {
-    word: option
-    for option, words in {
+MEANT_BY_TFGPU = _by_word(
+    {
         "--growth": "memorygrowth allowgrowth grow setmemorygrowth",
         "--limit": "memory memorylimit mem maxmemory fraction memoryfraction",
         "--cpu": "nogpu hide off disable cpuonly",
@@ -82,7 +83,6 @@ MEANT_BY_TFGPU = {
         "--placement": "logdeviceplacement logplacement",
         "--split": "logical virtual",
         "%tfgpu 0": "gpu gpus device devices index visible",
-    }.items()
-    for word in words.split()
-}
+    }
+)
 """What TensorFlow and others call the options → what to write here."""
