@@ -52,7 +52,8 @@ def stderr_of(code: str, tmp_path: Path) -> list[str]:
 
 
 def test_a_first_notebook_has_no_line_of_tensorflows(tmp_path: Path) -> None:
-    after = 'run("import time; time.sleep(0.1)")\nsay("end")'
+    compiling = "[one.join() for one in threading.enumerate() if one.name.startswith('tape_magic')]"
+    after = f'import threading\n{compiling}\nsay("end")'
     lines = stderr_of(LOAD + IMPORT + "shell.user_ns['os'] = os\n" + MINIMIZE + after, tmp_path)
     assert lines[-1] == "end"
     assert set(lines[:-1]) == {"mine"}
