@@ -86,11 +86,9 @@ def _notes(told: Sequence[Told], names: Sequence[str], count: int, traced: Trace
     if causes:
         found.append(f"{'; '.join(causes)}: results differ from those of one device")
     if told[0].fits or causes:
-        sums = told[0].reduction is Reduction.SUM
-        found.append(
-            f"{names[0]} adds its rows up, and so do the parts" if sums else f"{names[0]} is {_MEAN}"
-        )
+        found.append(f"{names[0]} {_SUM if told[0].reduction is Reduction.SUM else _MEAN}")
     return found
 
 
-_MEAN = "the mean of its rows: each part counts by its rows"
+_MEAN = "is the mean over the rows: each part counts by its rows"
+_SUM = "adds the rows up, and so do the parts"

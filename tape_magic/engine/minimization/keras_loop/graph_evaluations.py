@@ -30,6 +30,7 @@ class GraphEvaluations:
         self.connected: Sequence[bool] = graph.evaluation.connected
         self.kept, self.moved = graph.kept, graph.moved
         self.leaves, self.options = graph.leaves, graph.options
+        self._in_pieces = False
 
     def record(self) -> LossRecord:
         """Return the operations of the graph."""
@@ -40,7 +41,7 @@ class GraphEvaluations:
         written = self._graph.traced.written
         before = read_all(written)
         given = self._last_batch() if batch is None else batch
-        front, gradients, rest = self._graph.whole.call(*given)
+        front, gradients, rest = self._evaluated(given)
         assign_all(zip(written, before, strict=True))
         return Final(front[0], front[1:], gradients, rest)
 
@@ -51,14 +52,30 @@ class GraphEvaluations:
     def final(self, *, counts: bool = True) -> Final:
         """Evaluate at the variables as they are, without XLA, which would have to compile that first."""
         before = read_all(self.kept)
-        front, gradients, rest = self._graph.whole.call(*self._last_batch())
+        front, gradients, rest = self._evaluated(self._last_batch())
         if not counts or not math.isfinite(float(front[0])):
             assign_all(zip(self.kept, before, strict=True))  # no statistics of what is not finite
         return Final(front[0], front[1:], gradients, rest)
 
     def finish(self, final: Final, problem: Problem) -> Any:
         """Leave the program's names at the last evaluation; return the value of its last expression."""
+        if self._in_pieces:
+            problem.notes.append(
+                "the last batch does not fit one device: the names have what its first part gave"
+            )
         return problem.leave_outputs(self._graph.traced, final.rest)
+
+    def _evaluated(self, batch: Sequence[Any]) -> list[list[Any]]:
+        """Evaluate on one device, or in the pieces of the steps where the batch does not fit it."""
+        import tensorflow as tf
+
+        try:
+            return self._graph.whole.call(*batch)
+        except tf.errors.ResourceExhaustedError:
+            if self._graph.shared is None:
+                raise
+            self._in_pieces = True
+            return self._graph.evaluation.call(*batch)
 
     def _last_batch(self) -> Sequence[Any]:
         """Return the batch that the program is evaluated on at the end."""
