@@ -57,6 +57,12 @@ _CROWDED = 4
 _GAP, _CLOSE = 10, 6
 """The pixels between two columns, and in a crowded table."""
 
+_WHOLE_WHERE_TRUSTED = "text-wrap-mode:nowrap;"
+"""The style of ``norm 3.119``, which may be broken where a page folds no columns.
+
+JupyterLab drops this property from notebooks that are not trusted, as it drops what folds columns.
+"""
+
 _PIXELS, _LARGEST = 7, 9
 """The pixels of a character, roughly, and of a bold character in a wide font."""
 
@@ -86,10 +92,14 @@ def table_html(table: Table) -> str:
     head += f'<th style="{spare}"></th>' if below else ""
     shown = table.rows[: table.shown]
     rows = "".join(
-        _row(table.columns, row, beside, below, folds, last=row is shown[-1], crowded=crowded) for row in shown
+        _row(table.columns, row, beside, below, folds, last=row is shown[-1], crowded=crowded)
+        for row in shown
     )
+    # Where the page is wide, a table that can stand closer has room between its columns all the same.
+    wide = _LARGEST * _characters(table, beside)
+    style = f"{TABLE}min-width:min(100%,{wide}px);" if crowded and not below else TABLE
     html = (
-        f'<table style="{TABLE}"><thead style="border:none;"><tr style="{ROW}border-bottom:{HAIRLINE};">'
+        f'<table style="{style}"><thead style="border:none;"><tr style="{ROW}border-bottom:{HAIRLINE};">'
         f"{head}</tr></thead><tbody>{rows}</tbody></table>"
     )
     # The width of a page can only be known by what is within a container.
@@ -247,7 +257,9 @@ def _wrap(column: Column, field: Field, roomy: bool, crowded: bool) -> str:
     if len(field.text) > WHOLE:
         whole = not field.code and max(map(len, field.text.split()), default=0) <= WHOLE
         return "min-width:6em;" if whole else CROWDED_BREAK if crowded else BREAK
-    return "" if field.aside or field.code or (field.wide and crowded) else "white-space:nowrap;"
+    if field.aside or field.code or (field.wide and crowded):
+        return ""
+    return _WHOLE_WHERE_TRUSTED if crowded and " " in field.text else "white-space:nowrap;"
 
 
 def _content(field: Field, crowded: bool) -> str:

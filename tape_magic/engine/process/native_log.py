@@ -1,8 +1,8 @@
 """The lines that TensorFlow's C++ writes to standard error: a quiet default, and none as its libraries load.
 
 TensorFlow reads its log level from the environment, once. Its libraries write lines before they have read it
-(seen in TensorFlow 2.21: whatever the level, six lines as ``import tensorflow`` loads them). Its build for GPUs
-logs an error on each machine without one, ``failed call to cuInit``, once it first looks for GPUs.
+(seen in TensorFlow 2.21: whatever the level, six lines as ``import tensorflow`` loads them). Its build for
+GPUs logs an error on a machine without one, ``failed call to cuInit``, when it first looks for GPUs.
 """
 
 from __future__ import annotations
