@@ -359,7 +359,7 @@ def test_not_finite_within_the_gradient_of_another_operation(door: Door, name: s
 def test_higher_derivatives_by_an_intermediate_ask_nothing_of_what_lies_before_it(
     shell: Notebook, line: str
 ) -> None:
-    """TensorFlow has no gradient of the saturation; the second derivative of h² times a pixel is two pixels."""
+    """The saturation has no gradient; the second derivative of h² times a pixel is two pixels."""
     pixels = tf.reshape(tf.linspace(0.1, 0.9, 12), [1, 2, 2, 3])
     cell = "image = tf.image.adjust_saturation(w*s, 2.0)\nh = image*1.0\ny = tf.reduce_sum(h**2*image)"
     shell.ns.update(tf=tf, w=tf.Variable(1.0), s=pixels, one=tf.ones_like(pixels))
