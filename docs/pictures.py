@@ -62,7 +62,8 @@ cause, advice = "libcudnn.so.9 is missing", "Run, then restart the kernel"
 command = '%pip install "nvidia-cudnn-cu12<10.0,>=9.3.0.75"'
 """
 """A machine that is not there, as the doctor would see it."""
-DEVICES = """from tape_magic.results.devices import Device, DeviceReport, Holder, Policy, PolicyKind, SetupOutcome
+DEVICES = """from tape_magic.results.devices import Device, DeviceReport, Holder
+from tape_magic.results.devices import Policy, PolicyKind, SetupOutcome
 H200 = {"product": "NVIDIA H200", "compute_capability": (9, 0), "memory_total": int(139.8 * 2**30)}
 giga = lambda number: int(number * 2**30)
 here, other = Holder(77, giga(44), here=True), Holder(4121, giga(86), "python", "train-big.ipynb")
