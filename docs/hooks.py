@@ -77,3 +77,8 @@ def on_post_page(output: str, **_: Any) -> str:
     The theme's script does so for each link to the source that is marked as a component (mkdocs-material 9).
     """
     return output.replace(' data-md-component="source"', "")
+
+
+def on_post_template(output_content: str, **_: Any) -> str:
+    """Return the page of addresses that do not exist, likewise."""
+    return on_post_page(output_content)
