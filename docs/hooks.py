@@ -69,3 +69,16 @@ def defaults() -> str:
     for name, trait in sorted(TapeMagics.class_own_traits(config=True).items()):
         rows.append(f"| `{name}` | `{trait.default()!r}` | {trait.help} |")
     return "\n".join(rows)
+
+
+def on_post_page(output: str, **_: Any) -> str:
+    """Return a page whose script does not ask the repository's host for its stars and forks.
+
+    The theme's script does so for each link to the source that is marked as a component (mkdocs-material 9).
+    """
+    return output.replace(' data-md-component="source"', "")
+
+
+def on_post_template(output_content: str, **_: Any) -> str:
+    """Return the page of addresses that do not exist, likewise."""
+    return on_post_page(output_content)

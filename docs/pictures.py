@@ -2,8 +2,7 @@
 
     python -m docs.pictures [NAME ...]
 
-Needs the extra test, Chromium and Pillow. Of the pictures of GPUs, which are stubs, the table and the watch
-are not among them.
+Needs the extra test, Chromium and Pillow. The machines with GPUs are made up.
 """
 
 from __future__ import annotations
@@ -63,6 +62,34 @@ cause, advice = "libcudnn.so.9 is missing", "Run, then restart the kernel"
 command = '%pip install "nvidia-cudnn-cu12<10.0,>=9.3.0.75"'
 """
 """A machine that is not there, as the doctor would see it."""
+DEVICES = """from tape_magic.results.devices import Device, DeviceReport, Holder
+from tape_magic.results.devices import Policy, PolicyKind, SetupOutcome
+H200 = {"product": "NVIDIA H200", "compute_capability": (9, 0), "memory_total": int(139.8 * 2**30)}
+giga = lambda number: int(number * 2**30)
+here, other = Holder(77, giga(44), here=True), Holder(4121, giga(86), "python", "train-big.ipynb")
+used = {"memory_used": giga(43.4), "memory_peak": giga(50.1), "memory_all": giga(50.4), "load": 0.87}
+first = Device("GPU", 0, ("GPU:0",), **H200, **used, policy=Policy(PolicyKind.GROWTH), visible=True, card=3,
+               temperature=54, holders=(here, Holder(4200, giga(6.4), "python")))
+second = Device("GPU", 1, (), **H200, memory_used=None, memory_peak=None, memory_all=giga(86.7), load=1.0,
+                policy=Policy(PolicyKind.HIDDEN), visible=False, card=1, temperature=71, holders=(other,))
+cpu = Device("CPU", 0, ("CPU:0",), "AMD EPYC, 16 cores", None, giga(128), None, None,
+             Policy(PolicyKind.HOST), True)
+"""
+REPORT = """DeviceReport((first, second, cpu), "2.21.0", "12.5.1", "9", True, SetupOutcome.DONE, None, (),
+             driver="580.159")"""
+WATCH = """from tape_magic.display.live.watch import WatchView
+from tape_magic.results.watching import Reading, Sample
+giga = lambda number: int(number * 2**30)
+total, waves = giga(139.8), [0.5 + 0.5 * np.sin(n / 1.3) for n in range(61)]
+def sample(n):
+    busy = n > 10
+    used = giga(min(1.2 + 2.4 * (n - 10), 58)) if busy else giga(0.4)
+    return Sample(float(n), (
+        Reading("GPU 0", "NVIDIA H200", used, total, 0.78 + 0.15 * waves[n] if busy else 0.0),
+        Reading("GPU 1", "NVIDIA H200", giga(86.7), total, 0.92 + 0.06 * waves[n]),
+        Reading("CPU", "AMD EPYC, 16 cores", giga(5 + n / 40), giga(128), 0.3 + 0.1 * waves[n]),
+    ))
+"""
 SPIRALS = """import keras
 keras.utils.set_random_seed(0)
 r = np.random.default_rng(0)
@@ -114,6 +141,8 @@ SCENES = {
     ),
     "doctor": Scene(DOCTOR, "DoctorReport(links, cause, advice, command, '2.21.0')", bare=True),
     "tfgpu": Scene("", "%tfgpu 0 --growth"),
+    "devices": Scene(DEVICES, REPORT, bare=True),
+    "watch": Scene(WATCH, "WatchView(lambda: None).show([sample(n) for n in range(61)])", bare=True),
 }
 
 POINTER = """() => {

@@ -90,6 +90,27 @@ def closest(name: str, candidates: Iterable[str]) -> str:
     return f"; did you mean {folded[matches[0]]}?" if matches else ""
 
 
+_LISTED = 4
+_OPTIONS = {"over": "--over", "wrt": "--wrt", "by": "--wrt"}
+"""Words that people write on the line without the dashes of the option."""
+
+
+def never_assigns(name: str, assigned: Iterable[str]) -> str:
+    """Return the sentence that a cell does not assign a name, with the name that is meant or those there are.
+
+    >>> never_assigns("los", ["loss"]), never_assigns("y", ["z"])
+    ('the cell never assigns los; did you mean loss?', 'the cell never assigns y; it assigns z')
+    >>> never_assigns("wrt", ["y"])
+    'the cell never assigns wrt; did you mean --wrt?'
+    """
+    known = sorted(one for one in assigned if one.isidentifier() and not one.startswith("_"))
+    if name in _OPTIONS:
+        near = f"; did you mean {_OPTIONS[name]}?"
+    elif not (near := closest(name, known)) and known:
+        near = f"; it assigns {', '.join(known[:_LISTED])}{' …' if len(known) > _LISTED else ''}"
+    return f"the cell never assigns {name}{near}"
+
+
 def a_kind(value: object) -> str:
     """Return the type of an object with its article, as a sentence uses it.
 

@@ -82,6 +82,9 @@ def place(text: str) -> tuple[str, ast.expr]:
         if isinstance(node, ast.Subscript) and not _is_constant(node.slice):
             break
         node = node.value
+    if "\\" in text:
+        slashes = shorten(text.replace("\\", "/"))
+        raise LineError(f"{shorten(text)} has a backslash; did you mean {slashes}?")
     if tree is None or not isinstance(node, ast.Name):
         raise LineError(f"{shorten(text)!r} is not a name; write a name such as x, layer.kernel or p['w'].")
     return node.id, tree

@@ -303,7 +303,9 @@ def test_a_source_called_tape(shell: Notebook) -> None:
 @pytest.mark.parametrize(
     ("cell", "message"),
     [
-        ("%%grad dz/dx\ny = x*2.0", "the cell never assigns z"),
+        ("%%grad dz/dx\ny = x*2.0", "the cell never assigns z; it assigns y"),
+        ("%%grad y wrt x\ny = x*2.0", "the cell never assigns wrt; did you mean --wrt?"),
+        ("%%grad dy\\dx\ny = x*2.0", "dy\\dx has a backslash; did you mean dy/dx?"),
         ("%%grad dloss/dx\nLoss = x*2.0", "the cell never assigns loss; did you mean Loss?"),
         ("%%grad los\nloss = x*2.0", "the cell never assigns los; did you mean loss?"),
         ("%%grad dy/dmodle\ny = x*2.0", "modle is not defined; did you mean model?"),

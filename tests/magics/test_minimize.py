@@ -390,7 +390,7 @@ REFUSED = [
     ("y --over x --steps -3", "y = x**2", ("--steps", "-3")),
     ("y --over x --steps some", "y = x**2", ("--steps", "some")),
     ("y --over x --seed -1", "y = x**2", ("--seed",)),
-    ("y z --over x", "y = x**2\nz = y", ("one loss only", "y, z")),
+    ("y z --over x", "y = x**2\nz = y", ("one loss only", "y, z; write --over before")),
     ("y --over x -o 3d", "y = x**2", ("3d",)),
     ("loss --over x", "los = x**2", ("never assigns loss", "did you mean los?")),
     ("--over x", "y = x**2", ("no loss", "%%minimize")),

@@ -9,10 +9,21 @@ from typing import Any
 import numpy as np
 
 from tape_magic.display.content import numbers
-from tape_magic.display.content.document import Column, Curve, Document, Field, Table, Tone, Verdict
+from tape_magic.display.content.document import (
+    Column,
+    Curve,
+    Document,
+    Field,
+    Line,
+    Table,
+    Tone,
+    Verdict,
+    say,
+)
 from tape_magic.display.content.reduction import CURVE_POINTS, VALIDATION, loss_curve
 from tape_magic.display.describe.common import line_of, lines, nested_pair, shown_name
 from tape_magic.results.epochs import Epochs
+from tape_magic.results.findings import Finding
 from tape_magic.results.minimum import EARLY, MinimizeResult, StopReason, VariableChange
 
 TRACKED_POINTS = 64
@@ -31,10 +42,15 @@ def minimum_document(result: MinimizeResult) -> Document:
         notes.insert(0, result.optimizer_reason)
     if result.engine_reason and result.engine_reason != EARLY:
         notes.insert(0, f"{result.engine}: {result.engine_reason}")
-    found = lines([str(finding) for finding in result.findings[:FINDINGS]])
+    found = [_finding_line(finding) for finding in result.findings[:FINDINGS]]
     tables = _changes_table(result), _tracked_table(result)
     parts = _minimum_verdict(result), *found, _loss_curve(result), *tables, *lines(notes)
     return Document(tuple(part for part in parts if part is not None))
+
+
+def _finding_line(finding: Finding) -> Line:
+    """Return what was found and its cure, which is not broken where it fits on a line: ``--lr 5e-05``."""
+    return Line(tuple(say(part) for part in (finding.sentence, finding.cure) if part))
 
 
 def _minimum_verdict(result: MinimizeResult) -> Verdict:

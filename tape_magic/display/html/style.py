@@ -23,6 +23,7 @@ TABLE = (
 )
 ROW = "background:transparent;border:none;"
 CELL = "padding:3px 10px 3px 0;border:none;background:transparent;vertical-align:middle;"
+CROWDED_CELL = CELL.replace("10px", "6px")
 CODE = "background:transparent;padding:0;border:none;color:inherit;"
 WHOLE = 20
 """Up to this many characters stay on one line, however narrow the page."""

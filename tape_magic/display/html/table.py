@@ -21,6 +21,7 @@ from tape_magic.display.html.style import (
     BREAK,
     CELL,
     CROWDED_BREAK,
+    CROWDED_CELL,
     HAIRLINE,
     ROW,
     TABLE,
@@ -51,9 +52,16 @@ _PROSE = 13, 20
 """The least and the most characters of a column of prose on a narrow page; between, its longest word."""
 
 _CROWDED = 4
-"""The columns, without prose, of a table that stands closer, and breaks names where it has to."""
+"""The columns, without prose, of a table that stands closer, and breaks names, where it has to."""
 
-_CLOSER = "padding-right:6px;"
+_GAP, _CLOSE = 10, 6
+"""The pixels between two columns, and in a crowded table."""
+
+_WHOLE_WHERE_TRUSTED = "text-wrap-mode:nowrap;"
+"""The style of ``norm 3.119``, which may be broken where a page folds no columns.
+
+JupyterLab drops this property from notebooks that are not trusted, as it drops what folds columns.
+"""
 
 _PIXELS, _LARGEST = 7, 9
 """The pixels of a character, roughly, and of a bold character in a wide font."""
@@ -78,14 +86,20 @@ def table_html(table: Table) -> str:
     below = _below(table)
     beside = [i for i, _ in enumerate(table.columns) if i not in below]
     folds = _folds(table, beside)
-    crowded = _is_crowded(table.columns)
+    crowded = _is_crowded(table)
     head = "".join(_head(table.columns[i], folds.get(i, ""), crowded=crowded) for i in beside)
     spare = _spare(table, beside) if below else ""
     head += f'<th style="{spare}"></th>' if below else ""
     shown = table.rows[: table.shown]
-    rows = "".join(_row(table.columns, row, beside, below, folds, row is shown[-1]) for row in shown)
+    rows = "".join(
+        _row(table.columns, row, beside, below, folds, last=row is shown[-1], crowded=crowded)
+        for row in shown
+    )
+    # Where the page is wide, a table that can stand closer has room between its columns all the same.
+    wide = _LARGEST * _characters(table, beside)
+    style = f"{TABLE}min-width:min(100%,{wide}px);" if crowded and not below else TABLE
     html = (
-        f'<table style="{TABLE}"><thead style="border:none;"><tr style="{ROW}border-bottom:{HAIRLINE};">'
+        f'<table style="{style}"><thead style="border:none;"><tr style="{ROW}border-bottom:{HAIRLINE};">'
         f"{head}</tr></thead><tbody>{rows}</tbody></table>"
     )
     # The width of a page can only be known by what is within a container.
@@ -99,7 +113,7 @@ def _folds(table: Table, beside: Sequence[int]) -> dict[int, str]:
     page has room for.
     """
     rows = table.rows[: table.shown]
-    gap = 6 if _is_crowded(table.columns) else 10
+    gap = _CLOSE if _is_crowded(table) else _GAP
     heads = {i: width(table.columns[i].heading) for i in beside}
     wide = {i: _EACH * max(heads[i], *(_unbroken(row[i]) for row in rows)) + gap for i in beside}
     spare = [i for i in beside if table.columns[i].spare and not any(row[i - 1].wide for row in rows)]
@@ -130,8 +144,12 @@ def _unbroken(field: Field) -> int:
     return min(WHOLE, max(map(width, parts), default=0))
 
 
-def _is_crowded(columns: Sequence[Column]) -> bool:
-    return sum(not column.prose for column in columns) >= _CROWDED
+def _is_crowded(table: Table) -> bool:
+    """Return whether a table of many columns has no room on a narrow page."""
+    columns = [i for i, column in enumerate(table.columns) if not column.prose]
+    rows = table.rows[: table.shown]
+    wide = sum(max(width(table.columns[i].heading), *(_least(row[i]) for row in rows)) for i in columns)
+    return len(columns) >= _CROWDED and _EACH * wide + _GAP * len(columns) > _NARROW_PIXELS
 
 
 def _below(table: Table) -> list[int]:
@@ -181,8 +199,8 @@ def _length(field: Field) -> int:
 
 def _head(column: Column, fold: str, *, crowded: bool) -> str:
     align = "right" if column.right else "left"
-    closer = _CLOSER if crowded and not column.prose else ""
-    style = f"{CELL}{closer}{colour(Tone.MUTED)}text-align:{align};font-weight:normal;white-space:nowrap;"
+    cell = CROWDED_CELL if crowded and not column.prose else CELL
+    style = f"{cell}{colour(Tone.MUTED)}text-align:{align};font-weight:normal;white-space:nowrap;"
     return f'<th style="{style}">{_foldable(text(column.heading), fold)}</th>'
 
 
@@ -196,14 +214,15 @@ def _row(
     beside: Sequence[int],
     below: Sequence[int],
     folds: Mapping[int, str],
+    *,
     last: bool,
+    crowded: bool,
 ) -> str:
     prose = [row[i] for i in below if row[i].sentences]
     line = "" if last else f"border-bottom:{HAIRLINE};"
     cells, wide = [], False
     for i in beside:
         if not wide:
-            crowded = _is_crowded(columns)
             cells.append(_field(columns[i], row[i], folds.get(i, ""), roomy=bool(below), crowded=crowded))
         wide = row[i].wide and not wide
     if below:
@@ -221,8 +240,8 @@ def _row(
 def _field(column: Column, field: Field, fold: str, *, roomy: bool, crowded: bool) -> str:
     align = "right" if column.right and not field.wide else "left"
     span = ' colspan="2"' if field.wide else ""
-    closer = _CLOSER if crowded and not column.prose else ""
-    style = f"{CELL}{closer}text-align:{align};{_wrap(column, field, roomy, crowded)}"
+    cell = CROWDED_CELL if crowded and not column.prose else CELL
+    style = f"{cell}text-align:{align};{_wrap(column, field, roomy, crowded)}"
     return f'<td{span} style="{style}">{_foldable(_content(field, crowded), fold)}</td>'
 
 
@@ -238,7 +257,9 @@ def _wrap(column: Column, field: Field, roomy: bool, crowded: bool) -> str:
     if len(field.text) > WHOLE:
         whole = not field.code and max(map(len, field.text.split()), default=0) <= WHOLE
         return "min-width:6em;" if whole else CROWDED_BREAK if crowded else BREAK
-    return "" if field.aside or field.code or (field.wide and crowded) else "white-space:nowrap;"
+    if field.aside or field.code or (field.wide and crowded):
+        return ""
+    return _WHOLE_WHERE_TRUSTED if crowded and " " in field.text else "white-space:nowrap;"
 
 
 def _content(field: Field, crowded: bool) -> str:

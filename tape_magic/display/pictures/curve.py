@@ -124,7 +124,7 @@ def _behind(across: Sequence[float], low: Sequence[float], high: Sequence[float]
 
 
 def _points(places: Iterable[tuple[float, float]]) -> str:
-    return " ".join(f"{x:.5g},{y:.5g}" for x, y in places)
+    return " ".join(f"{round(x, 1):g},{round(y, 1):g}" for x, y in places)
 
 
 def _key(picture: Curve, left: float) -> str:
@@ -160,7 +160,7 @@ def _line(across: Sequence[float], down: Sequence[float], style: str, colour: st
 def _svg(height: int, more: str = "") -> str:
     """Return the opening tag of a picture of full width, whose lines and labels may cross its edges."""
     style = f"display:block;width:100%;height:{height}px;overflow:visible;"
-    return f'<svg xmlns="http://www.w3.org/2000/svg" width="100%" height="{height}" style="{style}"{more}>'
+    return f'<svg width="100%" height="{height}" style="{style}"{more}>'
 
 
 def _steps(ticks: Sequence[tuple[float, str]], left: float, y: float) -> list[str]:

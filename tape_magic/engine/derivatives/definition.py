@@ -18,7 +18,7 @@ from tape_magic.engine.values.leaves import items_of, leaves_of
 from tape_magic.engine.values.objects import parts_of_object
 from tape_magic.engine.values.places import look_up
 from tape_magic.engine.values.tensors import is_inexact, is_liftable, is_module, is_tensor, is_variable
-from tape_magic.errors import LineError, SourceError, TargetError, a_kind, closest
+from tape_magic.errors import LineError, SourceError, TargetError, a_kind, closest, never_assigns
 from tape_magic.notation import LAST_EXPRESSION, Kind, Target, read_targets
 from tape_magic.syntax import place
 
@@ -105,7 +105,7 @@ def _refuse_outputs(program: Program, targets: Sequence[Target]) -> None:
     for target in targets:
         base = place(target.name)[0]
         if base not in names.assigns and not names.opaque and base != LAST_EXPRESSION:
-            raise TargetError(f"the cell never assigns {base}{closest(base, names.assigns)}")
+            raise TargetError(never_assigns(base, names.assigns))
     wants_value = not targets or any(target.name == LAST_EXPRESSION for target in targets)
     if wants_value and LAST_EXPRESSION not in names.assigns and not program.has_value:
         raise TargetError(

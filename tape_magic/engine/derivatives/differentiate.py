@@ -15,7 +15,7 @@ from tape_magic.engine.derivatives.traces import Divergences, Laplacians
 from tape_magic.engine.derivatives.vector_products import VectorProducts
 from tape_magic.engine.internals.contexts import restore_after_interrupt
 from tape_magic.engine.program.program import Namespace, Program
-from tape_magic.errors import TargetError, closest
+from tape_magic.errors import TargetError, never_assigns
 from tape_magic.notation import LAST_EXPRESSION, Kind, Target, read_targets
 from tape_magic.syntax import place
 
@@ -57,6 +57,6 @@ def differentiate(
     for target in targets:
         base = place(target.name)[0]
         if base not in names.assigns and not names.opaque and base != LAST_EXPRESSION:
-            raise TargetError(f"the cell never assigns {base}{closest(base, names.assigns)}")
+            raise TargetError(never_assigns(base, names.assigns))
     with restore_after_interrupt():
         return _RUNS[request.kind](program, namespace, targets, request).result(look)

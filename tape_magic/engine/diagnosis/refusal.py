@@ -30,8 +30,8 @@ class RefusalExplainer:
     def explain(self, target: NamedTensors, source: NamedTensors, refusal: Reason) -> Reason:
         """Return which operation between source and target TensorFlow refused; else the refusal itself.
 
-        For ``y = tf.image.adjust_contrast(x, 2.0)``: "no gradient is registered for AdjustContrastv2, line 2:
-        y = tf.image.adjust_contrast(x, 2.0)".
+        For ``y = tf.image.adjust_saturation(x, 2.0)``: "no gradient is registered for AdjustSaturation,
+        line 2: y = tf.image.adjust_saturation(x, 2.0)".
         """
         (key,) = source.keys
         flow = self._evidence.flow

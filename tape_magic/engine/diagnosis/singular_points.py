@@ -37,7 +37,7 @@ def _sqrt(singular: Singular) -> str:
         return "keep its argument above 0"
     if "std(" in singular.text:
         return f"use tf.sqrt(tf.math.reduce_variance(x) + {EPSILON})"
-    # tf.norm has the gradient NaN at 0 in TensorFlow 2.21: https://github.com/tensorflow/tensorflow/issues/12071.
+    # So is tf.norm up to TensorFlow 2.21: https://github.com/tensorflow/tensorflow/issues/12071.
     if _is_sum_of_squares(singular.flow, singular.entry.inputs[0]):
         return _NORM
     return f"the slope of a square root is infinite at 0: add a little, tf.sqrt(x + {EPSILON})"

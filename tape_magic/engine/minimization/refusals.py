@@ -9,7 +9,7 @@ from tape_magic.engine.program.program import Program
 from tape_magic.engine.values.introspection import is_a
 from tape_magic.engine.values.reach import mentions_variables
 from tape_magic.engine.values.tensors import is_inexact, is_liftable, is_module, is_tensor
-from tape_magic.errors import SourceError, TargetError, closest
+from tape_magic.errors import SourceError, TargetError, closest, never_assigns
 
 _MOST_NAMES = 4
 
@@ -18,7 +18,7 @@ def never_assigned(base: str, assigns: Iterable[str], namespace: Mapping[str, An
     """Return the refusal of a loss, or of a scalar to track, that the program does not assign."""
     held = namespace.get(base)
     if base not in namespace:
-        return TargetError(f"the cell never assigns {base}{closest(base, assigns)}")
+        return TargetError(never_assigns(base, assigns))
     if callable(held) and not is_module(held) and not is_tensor(held):
         return TargetError(f"{base} is a function, and the cell never calls it: write {base}() in the cell.")
     return TargetError(

@@ -1,17 +1,19 @@
 """The lines that TensorFlow's C++ writes to standard error: a quiet default, and none as its libraries load.
 
 TensorFlow reads its log level from the environment, once. Its libraries write lines before they have read it
-(seen in TensorFlow 2.21: whatever the level, six lines as ``import tensorflow`` loads them).
+(seen in TensorFlow 2.21: whatever the level, six lines as ``import tensorflow`` loads them). Its build for
+GPUs logs an error on a machine without one, ``failed call to cuInit``, when it first looks for GPUs.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ExtensionFileLoader, ModuleSpec, PathFinder
 from typing import Any
@@ -22,8 +24,11 @@ VARIABLE = "TF_CPP_MIN_LOG_LEVEL"
 _LEVELS = "IWEF"
 """The letters of the levels, by their numbers."""
 
-_DRIVERS = "/proc/driver/nvidia", "/dev/nvidiactl", "/dev/dxg"
-"""What a driver of NVIDIA's makes: on Linux twice, and in Windows' subsystem for Linux."""
+_LEVEL = "1"
+"""The level that leaves a notebook without lines of TensorFlow's own where nothing is wrong."""
+
+_DRIVER = "libcuda.so.1"
+"""The library of NVIDIA's driver, which TensorFlow loads as it is imported."""
 
 _HEADER = re.compile(
     rb"(?:(?P<absl>[IWEF])\d{4} \d\d:\d\d:[\d.]+ +\d+|\d{4}-\d\d-\d\d \d\d:\d\d:[\d.]+: (?P<tsl>[IWEF]))"
@@ -33,15 +38,6 @@ _HEADER = re.compile(
 
 _NOT_READY = b"WARNING: All log messages before absl::InitializeLog() is called are written to STDERR"
 """The line that comes before the first of a library, whatever the level of that."""
-
-
-def quiet_level() -> str:
-    """Return the level that leaves a notebook without lines of TensorFlow's own where nothing is wrong.
-
-    With a driver for a GPU, warnings and errors pass, since they tell what is wrong with the GPU. Without
-    one, TensorFlow's build for GPUs logs that as an error, ``failed call to cuInit`` (TensorFlow 2.20, 2.21).
-    """
-    return "1" if any(map(os.path.exists, _DRIVERS)) else "3"
 
 
 def without_log_lines(text: bytes, level: int) -> bytes:
@@ -64,32 +60,67 @@ def _is_below(line: bytes, level: int) -> bool:
 class QuietLibraries(MetaPathFinder):
     """Keeps back what TensorFlow's libraries write while Python loads them, if it is below the log level.
 
-    It stands first among the finders of modules, and only looks at extension modules of TensorFlow's. Python
-    holds its lock while it loads one, so that no other thread of Python's writes meanwhile.
+    It stands first among the finders of modules, and only looks at TensorFlow and its extension modules.
+    Python holds its lock while it loads one, so that no other thread of Python's writes meanwhile.
     """
 
     def find_spec(self, fullname: str, path: Sequence[str] | None, target: Any = None) -> ModuleSpec | None:
-        """Return how Python finds an extension module of TensorFlow's; ``None`` for any other."""
-        if not fullname.startswith("tensorflow."):
+        """Return how Python finds TensorFlow or an extension module of it; ``None`` for any other."""
+        if fullname.partition(".")[0] != "tensorflow":
             return None
         spec = PathFinder.find_spec(fullname, path, target)
-        if spec is None or not isinstance(spec.loader, ExtensionFileLoader):
+        if spec is None or spec.loader is None:
             return None
-        load: Any = spec.loader.create_module
+        if fullname == "tensorflow":
+            execute: Any = spec.loader.exec_module
 
-        def load_quietly(spec: ModuleSpec) -> Any:
-            with _kept_back():
-                return load(spec)
+            def execute_and_look(module: Any) -> None:
+                execute(module)
+                _look_for_gpus(module)
 
-        spec.loader.create_module = load_quietly  # type: ignore[method-assign]
+            spec.loader.exec_module = execute_and_look  # type: ignore[method-assign]
+        elif isinstance(spec.loader, ExtensionFileLoader):
+            load: Any = spec.loader.create_module
+
+            def load_quietly(spec: ModuleSpec) -> Any:
+                with _kept_back(without_log_lines):
+                    return load(spec)
+
+            spec.loader.create_module = load_quietly  # type: ignore[method-assign]
+        else:
+            return None
         return spec
 
 
+def _look_for_gpus(tensorflow: Any) -> None:
+    """Have TensorFlow look for GPUs where there is no driver, and drop the error that it logs about that.
+
+    It looks once in a process, at the first operation if not before, and then fixes nothing that could still
+    be set. Where there is a driver, the error tells what is wrong with it, and is left to that moment.
+    """
+    try:
+        ctypes.CDLL(_DRIVER)
+    except OSError:
+        with suppress(Exception), _kept_back(_without_gpus):
+            if tensorflow.test.is_built_with_cuda():
+                tensorflow.config.list_physical_devices("GPU")
+
+
+def _without_gpus(text: bytes, level: int) -> bytes:
+    lines = without_log_lines(text, level).splitlines(keepends=True)
+    return b"".join(line for line in lines if not (_HEADER.match(line) and b"cuda" in line.lower()))
+
+
 @contextmanager
-def _kept_back() -> Iterator[None]:
-    """Let what is written to the process's standard error in the block appear at its end, without log lines.
+def _kept_back(cleaned: Callable[[bytes, int], bytes]) -> Iterator[None]:
+    """Let what is written to the process's standard error in the block appear at its end, cleaned.
 
     It goes to a file, since a pipe that is full would stop a writer who holds Python's lock.
+
+    Parameters
+    ----------
+    cleaned
+        Returns a text without the lines to be dropped, given the log level.
     """
     try:
         if sys.stderr is not None:
@@ -107,7 +138,7 @@ def _kept_back() -> Iterator[None]:
         with held:
             held.seek(0)
             # Where nobody has set a level, the import is within a call of this package.
-            _write(without_log_lines(held.read(), int(os.environ.get(VARIABLE) or 1)))
+            _write(cleaned(held.read(), int(os.environ.get(VARIABLE) or _LEVEL)))
 
 
 def _write(text: bytes) -> None:
@@ -143,7 +174,7 @@ class QuietDefault:
         """Set the level."""
         if "tensorflow" in sys.modules or os.environ.get(VARIABLE) is not None:
             return
-        self._level = os.environ[VARIABLE] = quiet_level()
+        self._level = os.environ[VARIABLE] = _LEVEL
         sys.meta_path.insert(0, self._finder)
 
     def end(self) -> None:

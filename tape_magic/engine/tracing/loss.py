@@ -7,7 +7,7 @@ from typing import Any
 
 from tape_magic.engine.values.places import look_up
 from tape_magic.engine.values.tensors import is_variable, tf_variable
-from tape_magic.errors import NoTensor, TargetError, a_kind, closest
+from tape_magic.errors import NoTensor, TargetError, a_kind, never_assigns
 from tape_magic.syntax import place
 
 
@@ -89,5 +89,5 @@ def named(assigned: Mapping[str, Any], name: str) -> Any:
     """Return what was assigned at a place. Raises :class:`TargetError` if nothing was."""
     base = place(name)[0]
     if base not in assigned:
-        raise TargetError(f"the cell never assigns {base}{closest(base, assigned)}")
+        raise TargetError(never_assigns(base, assigned))
     return look_up(name, assigned)

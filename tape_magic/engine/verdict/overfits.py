@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from tape_magic.engine.verdict.facts import Array, RunFacts
+from tape_magic.engine.verdict.words import number
 from tape_magic.results.epochs import Epochs
 from tape_magic.results.findings import Finding, FindingKind
 from tape_magic.results.minimum import StopReason
@@ -46,9 +47,10 @@ def look(facts: RunFacts) -> Iterator[Finding]:
     epoch, ends = int(epochs.epoch[best]), (float(epochs.val_loss[best]), float(epochs.val_loss[-1]))
     losses = float(epochs.loss[best]), float(epochs.loss[-1])
     evidence = {"epoch": epoch, "best": ends[0], "end": ends[1], "loss": losses[0], "loss_end": losses[1]}
+    rose, fell = (" to ".join(number(value, 4) for value in pair) for pair in (ends, losses))
     text = (
-        f"overfits since epoch {epoch:,}: the validation rose from {ends[0]:.4g} to {ends[1]:.4g} "
-        f"while the training loss fell from {losses[0]:.4g} to {losses[1]:.4g}"
+        f"overfits since epoch {epoch:,}: the validation rose from {rose} while the training loss fell "
+        f"from {fell}"
     )
     cure = "--keep best" if facts.reason is StopReason.PATIENCE else f"--keep best --patience {PATIENCE}"
     yield Finding(FindingKind.OVERFITS, text, evidence, None, cure)

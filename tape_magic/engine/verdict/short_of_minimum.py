@@ -160,7 +160,7 @@ def _falls_from_flat(landscape: Landscape, worth: float) -> bool:
 def _flat(facts: RunFacts, landscape: Landscape, what: str, first: str) -> Finding:
     size = float(np.linalg.norm(landscape.here[1]))
     curvature = landscape.along_gradient.largest
-    text = f"{what} (|∂| = {number(size, 2)}, curvature {number(curvature, 2)}), not at a minimum"
+    text = f"{what} (gradient {number(size, 2)}, curvature {number(curvature, 2)}), not at a minimum"
     cures = [first, _LOWER.get(facts.reason, "")]
     cure = ", or ".join(filter(None, cures)) or "start elsewhere"
     return Finding(FindingKind.FLAT_POINT, text, {"gradient": size, "curvature": curvature}, None, cure)

@@ -59,7 +59,8 @@ class MinimizeOptions:
     def __post_init__(self) -> None:
         if len(self.loss) > 1:
             raise LineError(
-                f"there can be one loss only, not {len(self.loss)}: {shorten(', '.join(self.loss))}"
+                f"there can be one loss only, not {len(self.loss)}: {shorten(', '.join(self.loss))}; "
+                "write --over before what is minimised over"
             )
         if self.over is not None:
             each = [name for word in self.over for name in words.listed(word)]

@@ -467,10 +467,10 @@ def test_seconds_are_measured(door: Door, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_an_op_without_a_gradient_keeps_the_other_rows(door: Door) -> None:
-    cell = "y = tf.image.adjust_contrast(x, 2.0)\nz = tf.reduce_sum(x**2)"
+    cell = "y = tf.image.adjust_saturation(x, 2.0)\nz = tf.reduce_sum(x**2)"
     report = door.grad(Case(cell, "dy/dx, dz/dx", {"tf": tf, "x": tf.ones((1, 2, 2, 3))}))
     assert report["dy/dx"] is None
-    assert "AdjustContrastv2" in report.rows[0].why
+    assert "AdjustSaturation" in report.rows[0].why
     assert_numbers_close(report["dz/dx"], np.full((1, 2, 2, 3), 2.0))
 
 

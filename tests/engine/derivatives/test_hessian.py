@@ -245,7 +245,7 @@ def test_an_output_that_reads_no_source(door: Door) -> None:
 @pytest.mark.parametrize(
     ("cell", "why"),
     [
-        ("y = tf.reduce_sum(tf.image.adjust_contrast(x, 2.0))", "AdjustContrastv2"),
+        ("y = tf.reduce_sum(tf.image.adjust_saturation(x, 2.0))", "AdjustSaturation"),
         ("y = tf.cast(x, tf.int32)", "y is int32"),
         ("y = float(tf.reduce_sum(x))", "line 2 leaves TensorFlow"),
     ],

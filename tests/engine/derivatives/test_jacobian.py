@@ -149,7 +149,7 @@ def test_not_connected(door: Door) -> None:
 @pytest.mark.parametrize(
     ("cell", "why"),
     [
-        ("y = tf.image.adjust_contrast(x, 2.0)", "AdjustContrastv2"),
+        ("y = tf.image.adjust_saturation(x, 2.0)", "AdjustSaturation"),
         ("y = tf.cast(x, tf.int32)", "y is int32"),
         ("y = x.numpy()", "line 2 leaves TensorFlow"),
     ],

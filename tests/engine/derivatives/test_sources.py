@@ -352,7 +352,7 @@ def test_a_list_of_layers_that_are_not_built_yet(shell: Notebook) -> None:
 def test_variables_that_a_new_layer_makes_are_all_that_is_watched(shell: Notebook) -> None:
     cell = (
         "%%grad y --wrt layer\nlayer = keras.layers.Dense(1)\n"
-        "more = tf.image.adjust_contrast(image*u, 2.0)\n"
+        "more = tf.image.adjust_saturation(image*u, 2.0)\n"
         "y = tf.reduce_sum(layer(tf.ones((1, 2))))*tf.reduce_mean(more)"
     )
     report = grads(shell, cell, u=tf.Variable(1.0), image=tf.ones((1, 2, 2, 3)))
@@ -677,7 +677,9 @@ def test_aliases_of_a_lifted_object_are_given_back(shell: Notebook) -> None:
 
 def test_an_op_without_a_gradient_on_a_path_of_no_source(shell: Notebook) -> None:
     namespace = {"image": tf.ones((1, 2, 2, 3)), "w": tf.Variable(2.0), "u": tf.Variable(1.0)}
-    cell = "%%grad loss --wrt w\nmore = tf.image.adjust_contrast(image*u, 2.0)\nloss = w*tf.reduce_mean(more)"
+    cell = (
+        "%%grad loss --wrt w\nmore = tf.image.adjust_saturation(image*u, 2.0)\nloss = w*tf.reduce_mean(more)"
+    )
     report = grads(shell, cell, **namespace)
     assert rows(report) == {"dloss/dw": 1.0}
 

@@ -201,7 +201,7 @@ FOUND: dict[str, tuple[str, ...]] = {
             "x = tf.Variable([0.0, 0.0])\n"
             "@tf.function(jit_compile=True)\n"
             "def f(v):\n"
-            "    n = tf.norm(v)\n"
+            "    n = tf.sqrt(tf.reduce_sum(v**2))\n"
             "    return n * 2.0"
         ),
         ("%%grad dy/dx\ny = f(x)"),

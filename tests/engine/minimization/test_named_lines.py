@@ -31,9 +31,9 @@ KERNELS = {
 }
 GRADIENTS = {
     "unique values": ("z = tf.reduce_sum(tf.unique(v)[0])", "Unique (line 4)"),
-    "a contrast": (
-        "z = tf.reduce_sum(tf.image.adjust_contrast(v[None, None], 2.0))",
-        "AdjustContrastv2 (line 4)",
+    "a saturation": (
+        "z = tf.reduce_sum(tf.image.adjust_saturation(v[None, None], 2.0))",
+        "AdjustSaturation (line 4)",
     ),
     # Which of the two it was is not known.
     "one of two": ("z = tf.reduce_sum(tf.unique(v)[0])\nz += tf.reduce_sum(tf.unique(2.0*v)[0])", "Unique"),

@@ -15,7 +15,7 @@ import pytest
 
 from tape_magic.engine.process import native_log
 from tape_magic.engine.process.kernel_stderr import KernelLog
-from tape_magic.engine.process.native_log import VARIABLE, QuietDefault, quiet_level, without_log_lines
+from tape_magic.engine.process.native_log import VARIABLE, QuietDefault, without_log_lines
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -65,7 +65,7 @@ def test_only_warnings_and_errors_pass_while_a_magic_runs(tmp_path: Path) -> Non
         pytest.skip("TensorFlow 2.20 logs by a level that only a kernel can make up for")
     code = IMPORT + LOAD + "shell.user_ns['os'] = os\n" + 'say("begin")\n' + MINIMIZE + 'say("end")'
     lines = stderr_of(code, tmp_path)
-    assert any("port.cc" in line for line in lines[: lines.index("begin")]), "the import itself is the user's"
+    assert any(line.startswith("I0000") for line in lines[: lines.index("begin")]), "the import's"
     assert set(lines[lines.index("begin") + 1 : lines.index("end")]) == {"mine"}
 
 
@@ -86,12 +86,47 @@ def test_lines_below_the_level_are_dropped_and_no_others() -> None:
     assert without_log_lines(info + mine, 0) == info + mine
 
 
-@pytest.mark.parametrize(("driver", "level"), [(True, "1"), (False, "3")])
-def test_warnings_pass_where_there_is_a_driver(
-    driver: bool, level: str, monkeypatch: pytest.MonkeyPatch
+class BuildForGPUs:
+    """Of TensorFlow, what looks for GPUs, and logs two errors, one of them about GPUs."""
+
+    looked = 0
+
+    def __init__(self) -> None:
+        self.test, self.config = SimpleNamespace(is_built_with_cuda=lambda: True), self
+
+    def list_physical_devices(self, kind: str) -> None:
+        self.looked += 1
+        os.write(2, f"{ABOUT_GPUS}\n{ABOUT_MEMORY}\n".encode())
+
+
+ABOUT_GPUS = "E0000 00:00:1795979791.132961    4912 cuda_platform.cc:52] failed call to cuInit"
+ABOUT_MEMORY = "E0000 00:00:1795979791.132961    4912 allocator.cc:52] out of memory"
+
+
+def test_where_there_is_no_driver_only_the_error_about_that_is_dropped(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(native_log.os.path, "exists", lambda path: driver)
-    assert quiet_level() == level
+    build = BuildForGPUs()
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setattr(native_log, "_DRIVER", "lib_there_is_none.so.1")
+    native_log._look_for_gpus(build)
+    assert build.looked == 1
+    assert capfd.readouterr().err == f"{ABOUT_MEMORY}\n"
+
+
+def test_where_there_is_a_driver_nothing_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    build = BuildForGPUs()
+    monkeypatch.setattr(native_log.ctypes, "CDLL", lambda name: None)
+    native_log._look_for_gpus(build)
+    assert build.looked == 0
+
+
+def test_a_build_that_cannot_look_is_imported_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(native_log, "_DRIVER", "lib_there_is_none.so.1")
+    native_log._look_for_gpus(SimpleNamespace())
+    assert capfd.readouterr().err == ""
 
 
 def test_the_default_is_set_only_before_tensorflow_and_where_nobody_has_set_one(
@@ -107,7 +142,7 @@ def test_the_default_is_set_only_before_tensorflow_and_where_nobody_has_set_one(
     finders = list(sys.meta_path)
     default.begin()
     assert default.holds
-    assert os.environ[VARIABLE] == quiet_level()
+    assert os.environ[VARIABLE] == "1"
     default.end()
     assert VARIABLE not in os.environ
     assert sys.meta_path == finders

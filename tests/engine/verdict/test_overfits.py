@@ -70,7 +70,7 @@ def test_what_is_said_of_a_run() -> None:
     assert (finding.kind, finding.line) == (FindingKind.OVERFITS, None)
     assert str(finding) == (
         "overfits since epoch 2: the validation rose from 0.04 to 3.24 "
-        "while the training loss fell from 16 to 2.328e-10 · --keep best --patience 5"
+        "while the training loss fell from 16 to 2.328·10⁻¹⁰ · --keep best --patience 5"
     )
     assert finding.evidence["epoch"] == 2
     assert not result.converged

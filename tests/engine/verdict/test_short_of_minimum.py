@@ -69,7 +69,7 @@ def test_a_plateau(engine: str) -> None:
     x = tf.Variable(-14.0)
     (found,) = _run(lambda: (1 - tf.sigmoid(x)) ** 2, "sgd", lr=0.1, engine=engine).findings
     assert str(found) == (
-        "it settled at a flat point (|∂| = 1.7·10⁻⁶, curvature 1.7·10⁻⁶), not at a minimum "
+        "it settled at a flat point (gradient 1.7·10⁻⁶, curvature 1.7·10⁻⁶), not at a minimum "
         "· start elsewhere, or set a lower --tol"
     )
     assert found.kind is FindingKind.FLAT_POINT

@@ -714,8 +714,8 @@ def test_refusals(door: Door, line: str, cell: str, said: tuple[str, ...]) -> No
 def test_an_operation_without_gradient_is_named(engine: str) -> None:
     with pytest.raises(TapeMagicError, match=r"has no gradient of"):
         tape_magic.minimize(
-            lambda x: tf.reduce_sum(tf.image.adjust_contrast(x, 2.0)),
-            {"x": np.ones((2, 2, 1), "float32")},
+            lambda x: tf.reduce_sum(tf.image.adjust_saturation(x, 2.0)),
+            {"x": np.ones((2, 2, 3), "float32")},
             "bfgs",
             engine=engine,
         )
