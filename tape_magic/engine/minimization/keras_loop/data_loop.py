@@ -234,7 +234,8 @@ class DataLoop(CompiledLoop):
         self._assign(values)
         goes_on = True
         while goes_on and position.step < step:
-            chunk, is_finite = self._from_kept(position, step, finite=finite)
+            loop, until = self.way_back.taker(position.step)
+            chunk, is_finite = (loop or self)._from_kept(position, min(step, until or step), finite=finite)
             position, goes_on = chunk.position, is_finite or not finite
         return position, goes_on
 
