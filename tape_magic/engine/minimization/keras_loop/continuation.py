@@ -158,8 +158,8 @@ class Continuation:
 
     @property
     def same(self) -> bool:
-        """Whether another run has to give the same bits."""
-        return self._checkpoints is not None or self._trail is not None
+        """Whether another run, in another process, has to give the same bits."""
+        return self._checkpoints is not None
 
     @property
     def fresh(self) -> Sequence[Any]:
