@@ -6,6 +6,7 @@ import hashlib
 import os
 import signal
 import subprocess
+import time
 from typing import Any
 
 import keras
@@ -28,7 +29,7 @@ ROWS = 96
 
 
 def run(engine: str, kind: str, folder: str | None, cut: tuple[str, float] | None) -> dict[str, Any]:
-    """What a run leaves, to the bit; or the process kills itself.
+    """What a run leaves, to the bit, and its seconds from the first step on; or the process kills itself.
 
     A `cut` is ``("step", 7)``, once so many steps are applied; ``("validation", 2)``, within that one;
     ``("save", 3)``, when that checkpoint is written; or ``("seconds", 0.5)``, after the first step.
@@ -38,9 +39,10 @@ def run(engine: str, kind: str, folder: str | None, cut: tuple[str, float] | Non
     what, when = cut or ("", 0.0)
     if what == "save":
         _die_at_save(int(when))
-    seen = {"validation": 0}
+    seen: dict[str, Any] = {"validation": 0}
 
     def tell(step: Step) -> None:
+        seen.setdefault("began", time.perf_counter())
         if what == "seconds" and not seen.setdefault("killer", 0):
             seen["killer"] = subprocess.Popen(["sh", "-c", f"sleep {when}; kill -9 {os.getpid()}"]).pid
         seen["validation"] += step.validating
@@ -65,7 +67,7 @@ def run(engine: str, kind: str, folder: str | None, cut: tuple[str, float] | Non
         resume=folder is not None,
         on_progress=tell,
     )
-    return _left(result, net)
+    return {**_left(result, net), "seconds": time.perf_counter() - seen["began"]}
 
 
 def _die_at_save(number: int) -> None:

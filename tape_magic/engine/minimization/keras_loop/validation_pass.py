@@ -112,11 +112,11 @@ class GraphPass:
         function = tf.function(self._over_batches, autograph=False)
         self._call = function.get_concrete_function(spec, sums, until)
 
-    def begin_to_compile(self, feed: Feed) -> Any:
+    def begin_to_compile(self, first: DataCursor) -> Any:
         """Have a thread compile it for the first batch; see :func:`compile_in_background`."""
         import tensorflow as tf
 
-        own = DataCursor(feed, count=1)
+        own = first.stand_in()
         sums = tf.zeros([self._front + 1], tf.float64)
         return compile_in_background(self._call, [own.iterator, sums, tf.constant(0.0, tf.float64)])
 
