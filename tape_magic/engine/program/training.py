@@ -14,9 +14,32 @@ TRAINING = "TRAINING"
 """The name in a cell. A Python bool, so that Keras and an ``if`` choose their branch once, in the trace."""
 
 
-_LOCK = threading.Lock()
-_BOUND: dict[int, list[TrainingName]] = {}
-"""Who has bound the name in a namespace, by the id of the namespace."""
+class _Binders:
+    """Who has bound the name, by the id of the namespace.
+
+    Attributes
+    ----------
+    lock
+        Held while the name is bound or released.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self._of: dict[int, list[TrainingName]] = {}
+
+    def of(self, namespace: Namespace) -> list[TrainingName]:
+        """Return those that have bound it there."""
+        return self._of.get(id(namespace), [])
+
+    def note(self, namespace: Namespace, those: list[TrainingName]) -> None:
+        """Note who has bound it there by now."""
+        if those:
+            self._of[id(namespace)] = those
+        else:
+            self._of.pop(id(namespace), None)
+
+
+_BINDERS = _Binders()
 
 
 class TrainingName:
@@ -47,8 +70,8 @@ class TrainingName:
     ) -> None:
         self._namespace, self._name, self._validates = namespace, name, validates
         self._thread = threading.get_ident()
-        ours = id(namespace) in _BOUND
-        self.hidden = (name in namespace and not ours) or name in program.names.assigns
+        users = name in namespace and not _BINDERS.of(namespace)
+        self.hidden = users or name in program.names.assigns
         self.read = name in program.names.reads or name in program.names.assigns
 
     def bind(self, training: bool) -> None:
@@ -58,8 +81,8 @@ class TrainingName:
         """
         if not self._name or self.hidden:
             return
-        with _LOCK:
-            bound = _BOUND.setdefault(id(self._namespace), [])
+        with _BINDERS.lock:
+            bound = _BINDERS.of(self._namespace)
             others = [one for one in bound if one._thread != self._thread]
             if any(self._validates or one._validates for one in others):
                 raise LineError(
@@ -67,21 +90,21 @@ class TrainingName:
                     "of them validates: wait until it is over, or leave out --val."
                 )
             if self not in bound:
-                bound.append(self)
+                _BINDERS.note(self._namespace, [*bound, self])
             self._namespace[self._name] = training
 
     def release(self) -> None:
         """Take the name out of the namespace, unless another run has bound it, too."""
-        with _LOCK:
-            bound = _BOUND.get(id(self._namespace), [])
+        with _BINDERS.lock:
+            bound = _BINDERS.of(self._namespace)
             if self not in bound:
                 return
-            bound.remove(self)
-            if not bound:
-                del _BOUND[id(self._namespace)]
-                self._namespace.pop(self._name, None)
-            else:
+            left = [one for one in bound if one is not self]
+            _BINDERS.note(self._namespace, left)
+            if left:
                 self._namespace[self._name] = True
+            else:
+                self._namespace.pop(self._name, None)
 
 
 @contextmanager
