@@ -9,6 +9,7 @@ from typing import Any
 
 from tape_magic.engine.minimization.data.feed import Feed
 from tape_magic.engine.minimization.data.pipelines import only
+from tape_magic.engine.minimization.data.streams import placed
 from tape_magic.errors import SourceError
 
 _NOT_TELLING = ("Graph execution error", "Detected at node", "File ", "<stack", "[[")
@@ -175,5 +176,4 @@ class DataCursor:
 
 def _element(batch: Any) -> tuple[Any, Sequence[Any]]:
     """Return the place and the parts of a batch, which is an optional, or has no place."""
-    place, parts = batch if isinstance(batch, tuple) else batch.get_value()
-    return place, parts
+    return batch if isinstance(batch, tuple) else placed(batch.get_value())
