@@ -47,16 +47,20 @@ compiles.
 CALL_SECONDS, OPERATION_SECONDS, ELEMENT_SECONDS = 1e-5, 1e-6, 3e-10
 """About what a graph's step takes in itself, for each operation, and for each element of its tensors.
 
-Of twelve programs on two CPU cores (TensorFlow 2.21), from a square to a network with convolutions, the sum
-is 0.2 to 1.6 times what a step takes. It is least where products of matrices take the time, in which XLA
-gains least.
+Of five programs on two CPU cores (TensorFlow 2.21; a square, Rosenbrock's function, a logistic regression, a
+perceptron with 128 and with 1,024 rows), the sum is 0.2 to 1.9 times what a step takes. It is least where
+products of matrices take the time, in which XLA gains least.
 """
 
 COMPILED_SECONDS = 2.5e-3
 """About what XLA takes to compile an operation of a step."""
 
 _SLOW_IN_XLA = frozenset({"Conv2D", "Conv3D", "DepthwiseConv2dNative"})
-"""Operations that XLA runs two to nine times slower than the graph, with their gradients, on a CPU."""
+"""Operations that XLA runs slower on a CPU, with their gradients.
+
+A step of a small network took 2.5 times as long as in the graph, and nine times on a busy machine (TensorFlow
+2.21, two cores).
+"""
 
 XLA_MOST_BYTES = 1 << 25
 """The most bytes of the variables on a CPU with which XLA runs a step unless it is demanded.

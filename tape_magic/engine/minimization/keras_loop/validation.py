@@ -85,13 +85,17 @@ class Validation:
             self.at_end_of_epoch(position, engines, control)
 
     def _prepare(self, builder: LoopBuilder, engines: Engines) -> None:
+        import tensorflow as tf
+
+        val = self._problem.settings.val
         began, first = time.perf_counter(), _first_of(self._feed)
         try:
             self._pass = self._pass_for(builder, engines, first)
         finally:
             engines.compile_seconds += time.perf_counter() - began
-        # A pipeline that shuffles goes on with the order in which the uncut run would have read it.
-        for _ in range(len(self.found)):
+        # Each iterator changes what a pipeline shuffles: here are those of the validations before.
+        shuffles = val is not None and isinstance(val.data, tf.data.Dataset)
+        for _ in range(len(self.found) if shuffles else 0):
             DataCursor(self._feed, count=1)
 
     def _pass_for(self, builder: LoopBuilder, engines: Engines, first: DataCursor) -> Pass:
