@@ -40,6 +40,7 @@ def data_of(kind: str, rows: np.ndarray, slopes: np.ndarray) -> Any:
                 yield rows[first : first + 4], slopes[first : first + 4]
 
         return {"data": batches}
+    tf.random.set_seed(1)  # which a shuffle mixes into its own, and a run with a seed sets
     whole = tf.data.Dataset.from_tensor_slices((rows, slopes))
     return {"data": whole.shuffle(50, seed=3).batch(4, drop_remainder=kind == "even batches")}
 
