@@ -39,7 +39,7 @@ def main() -> int:
                         cut = "seconds", round(float(generator.uniform(0.0, seconds)), 4)
                         killed += forks.status("run", engine, kind, str(folder), cut) != 0
                     ended = forks.run("run", engine, kind, str(folder), None)
-                    # A run that was over when it was killed has nothing to do, and so no engine but the first.
+                    # A run that was over when it was killed has nothing to do, and no engine but the first.
                     different = [key for key in uncut if key != "engine" and ended[key] != uncut[key]]
                     same += not different
                     if different:
