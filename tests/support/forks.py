@@ -57,6 +57,15 @@ class Forks:
 
     def run(self, case: str, *args: Any) -> Any:
         """What the case returns in a child of its own; its failure is one here, with what it printed."""
+        status, result, printed = self._ended(case, *args)
+        assert status == 0, f"{case} ended with {status}:\n{printed[-6000:]}"
+        return result
+
+    def status(self, case: str, *args: Any) -> int:
+        """The status that the child of a case ends with; the number of a signal that killed it, negative."""
+        return self._ended(case, *args)[0]
+
+    def _ended(self, case: str, *args: Any) -> tuple[int, Any, str]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps([case, args]) + "\n")
@@ -64,9 +73,7 @@ class Forks:
         line = self._process.stdout.readline()
         printed = self._output.read_text(errors="replace") if self._output.exists() else ""
         assert line, f"the process that forks has ended:\n{printed[-6000:]}"
-        status, result = json.loads(line)
-        assert status == 0, f"{case} ended with {status}:\n{printed[-6000:]}"
-        return result
+        return *json.loads(line), printed
 
     def close(self) -> None:
         assert self._process.stdin is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -43,6 +44,24 @@ for 1,200, 16 s and 0.55 GB for 2,400, more than two minutes for 3,600. Vectors 
 compiles.
 """
 
+CALL_SECONDS, OPERATION_SECONDS, ELEMENT_SECONDS = 1e-5, 1e-6, 3e-10
+"""About what a graph's step takes in itself, for each operation, and for each element of its tensors.
+
+Of five programs on two CPU cores (TensorFlow 2.21; a square, Rosenbrock's function, a logistic regression, a
+perceptron with 128 and with 1,024 rows), the sum is 0.2 to 1.9 times what a step takes. It is least where
+products of matrices take the time, in which XLA gains least.
+"""
+
+COMPILED_SECONDS = 2.5e-3
+"""About what XLA takes to compile an operation of a step."""
+
+_SLOW_IN_XLA = frozenset({"Conv2D", "Conv3D", "DepthwiseConv2dNative"})
+"""Operations that XLA runs slower on a CPU, with their gradients.
+
+A step of a small network took 2.5 times as long as in the graph, and nine times on a busy machine (TensorFlow
+2.21, two cores).
+"""
+
 XLA_MOST_BYTES = 1 << 25
 """The most bytes of the variables on a CPU with which XLA runs a step unless it is demanded.
 
@@ -71,6 +90,35 @@ def xla_pays(seconds: float, laid_out: float, *, over_data: bool = False) -> boo
     """
     worth = WORTH_OVER_DATA if over_data and (os.cpu_count() or 1) < MANY_CORES else WORTH
     return seconds >= worth * max(XLA_LEAST, XLA_SHARE * laid_out)
+
+
+def counted_change(operations: int, elements: int | None, *, over_data: bool) -> int:
+    """Return the step at which XLA takes over in a run that has to give the same bits as another one.
+
+    No clock may choose there, nor the length of the run, which may be cut and go on. By that step, the graph
+    has done as much as makes compiling pay, as far as the operations of the program tell; so a shorter run
+    does not pay for it.
+
+    Parameters
+    ----------
+    operations, elements
+        The operations of a step; the elements of its tensors, ``None`` where they are not known.
+    over_data
+        Whether each step takes a batch.
+
+    >>> counted_change(8, 16, over_data=False), counted_change(26, 1_911_351, over_data=False)
+    (24994, 739)
+    """
+    step = CALL_SECONDS + OPERATION_SECONDS * operations + ELEMENT_SECONDS * (elements or 0)
+    worth = WORTH_OVER_DATA if over_data else WORTH
+    return math.ceil(worth * max(XLA_LEAST, COMPILED_SECONDS * operations) / step)
+
+
+def refuse_slow_operations(traced: Traced, variables: Iterable[Any]) -> None:
+    """Raise :class:`EngineRefused` where XLA is known to be slower, with the variables on the CPU."""
+    on_gpu = any("GPU" in variable.device for variable in variables)
+    if not on_gpu and any(node.op in _SLOW_IN_XLA for node in traced.operations()):
+        raise EngineRefused("XLA runs convolutions slower on a CPU")
 
 
 def xla_comes_too_late(seconds: float) -> bool:

@@ -133,7 +133,9 @@ class Problem:
             liftable=liftable,
             given=settings.sources,
         )
-        self.training = TrainingName(program, namespace, settings.training)
+        self.training = TrainingName(
+            program, namespace, settings.training, validates=settings.val is not None
+        )
         self.notes = list(settings.remarks)
         self.leaves: list[Leaf] = []
         self.start_values: list[np.ndarray[Any, Any]] = []

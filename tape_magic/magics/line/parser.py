@@ -150,11 +150,22 @@ def _parsed(magic: Magic, line: str) -> Any:
     # Cached, since making the parser takes longer than a small gradient; options are frozen.
     parser = _Parser(prog=magic.sign, add_help=False, allow_abbrev=False)
     parser.meant = magic.meant
+    _refuse_commas(magic, line)
     for option in magic.options:
         parser.add(option)
     values = vars(parser.parse_args([_guarded(word) for word in split(line)]))
     own = {one.name: values.pop(one.name) for one in fields(magic.options_class) if one.name in values}
     return magic.options_class(**own, arguments=MappingProxyType(values))
+
+
+def _refuse_commas(magic: Magic, line: str) -> None:
+    """Raise :class:`LineError` for a number with a comma in it, which would be the end of a word."""
+    outside = re.sub(r"""(["']).*?\1""", "", line)
+    for flag, number, rest in re.findall(r"(?<!\S)(--?[\w-]+)[ =]+(\d+(?:,\d+)+)([\w.]*)", outside):
+        if any(flag in option.flags and option.metavar and not option.many for option in magic.options):
+            thousands = re.fullmatch(r"[1-9]\d{0,2}(,\d{3})+", number)
+            meant = number.replace(",", "" if thousands else ".") + rest
+            raise LineError(f"{flag} {number}{rest} has a comma, which ends a word: write {flag} {meant}")
 
 
 def _usage(option: Option) -> str:

@@ -79,6 +79,34 @@ def test_grad_refuses(line: str, message: str) -> None:
     assert "\n" not in str(info.value)
 
 
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("loss --steps 1,000", "--steps 1000"),
+        ("loss --steps=1,000,000 --over w", "--steps 1000000"),
+        ("loss --lr 0,01", "--lr 0.01"),
+        ("loss --time 1,5s", "--time 1.5s"),
+    ],
+)
+def test_a_number_with_a_comma_is_told_how_to_be_written(line: str, meant: str) -> None:
+    with pytest.raises(LineError, match=f"has a comma, which ends a word: write {meant}$"):
+        MINIMIZE.parse(line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "loss --over w,b --steps 10",
+        "loss --steps 10, --over w",
+        "loss --steps 10_000",
+        """loss --for "x in f('--steps 1,000', 2,3)" --steps 3""",
+        'loss --bounds "w=0:1, b=0:2"',
+    ],
+)
+def test_other_commas_are_nothing_to_speak_of(line: str) -> None:
+    assert MINIMIZE.parse(line).loss == ("loss",)
+
+
 def test_minimize() -> None:
     options = MINIMIZE.parse(
         'loss --over w,b --optimizer "SGD(0.1, momentum=0.9)" --steps 20 --engine eager --seed 3'

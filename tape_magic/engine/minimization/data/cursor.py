@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from tape_magic.engine.minimization.data.feed import Feed
+from tape_magic.engine.minimization.data.pipelines import only
+from tape_magic.engine.minimization.data.streams import placed
 from tape_magic.errors import SourceError
 
 _NOT_TELLING = ("Graph execution error", "Detected at node", "File ", "<stack", "[[")
@@ -104,6 +107,17 @@ class DataCursor:
             self._ahead = self.iterator.get_next_as_optional()
         return self._ahead
 
+    def stand_in(self) -> DataCursor:
+        """Return a cursor over the next batch alone, which stays the next one here; for a rehearsal.
+
+        The data are not read for it: a pipeline that shuffles would fill its buffer once more, and each
+        further iterator changes the order of the epochs that follow.
+        """
+        batch, other = self.ahead(), copy.copy(self)
+        if batch.has_value():
+            other.iterator, other._ahead = iter(only(batch.get_value(), self.feed.element_spec)), None
+        return other
+
     def take(self) -> Sequence[Any]:
         """Return the next batch; the last one again where there are no more."""
         import tensorflow as tf
@@ -136,8 +150,10 @@ class DataCursor:
 
     def any(self) -> Sequence[Any]:
         """Return the batch that was last, here or in the run that this one goes on from; else the first."""
-        if self.iterator is not None:
-            self.catch_up()
+        if self.iterator is not None and self._last is None:
+            ahead = self.ahead()
+            if self._last is None and ahead.has_value():
+                self._last = None, ahead.get_value()[1]
         if self._last is None:
             try:
                 self._last = None, next(self.feed.start(count=1))[1]
@@ -160,5 +176,4 @@ class DataCursor:
 
 def _element(batch: Any) -> tuple[Any, Sequence[Any]]:
     """Return the place and the parts of a batch, which is an optional, or has no place."""
-    place, parts = batch if isinstance(batch, tuple) else batch.get_value()
-    return place, parts
+    return batch if isinstance(batch, tuple) else placed(batch.get_value())

@@ -54,9 +54,9 @@ class Feed:
     seed
         The seed that was given or drawn; with it and `taken`, a later process goes on with the same rows.
     element_spec
-        The spec of what :meth:`start` gives: the epoch, the place in it and the number of rows as an int64
-        vector, and one structure of tensors for each name. The first dimension of a batch is unknown where it
-        varies.
+        The spec of what :meth:`start` gives: the epoch, the place in it and mostly the number of rows as an
+        int64 vector (see :func:`streams.placed`), and one structure of tensors for each name. The first
+        dimension of a batch is unknown where it varies.
     steps_per_epoch
         Batches in an epoch; ``None`` where only the end of the first epoch tells.
     endless

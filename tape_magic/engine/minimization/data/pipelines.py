@@ -100,6 +100,16 @@ def _ready(dataset: Any, count: Any, *, soon: bool, tuned: bool, rewrites: bool)
     return (dataset if soon else dataset.prefetch(tf.data.AUTOTUNE)).with_options(options)
 
 
+def only(element: Any, spec: Any) -> Any:
+    """Return a dataset of a single element, a structure of tensors that `spec` describes."""
+    import tensorflow as tf
+
+    with tf.device("CPU:0"):
+        variant = tf.data.experimental.to_variant(tf.data.Dataset.from_tensors(element))
+        dataset = tf.data.experimental.from_variant(variant, structure=spec)
+        return _ready(dataset, 1, soon=True, tuned=False, rewrites=False)
+
+
 def unconverted(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function that AutoGraph leaves alone, which would take longer than to trace it."""
     import tensorflow as tf

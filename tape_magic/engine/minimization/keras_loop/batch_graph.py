@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tape_magic.engine.minimization.data.streams import placed
 from tape_magic.engine.minimization.keras_loop.compiled_loop import in_time, twice
 from tape_magic.engine.minimization.keras_loop.kept_batches import batch_at, no_batches, with_batch
 from tape_magic.engine.minimization.keras_loop.step_graph import StepGraph
@@ -134,7 +135,7 @@ class BatchGraph:
         """Run a step over a batch, an optional; return the verdict, what is carried, and the arrays."""
         import tensorflow as tf
 
-        place, parts = batch.get_value()
+        place, parts = placed(batch.get_value())
         if self._jit and self._varies:
             verdict, recorded, carried = tf.cond(
                 tf.equal(place[2], full) | tf.equal(full, ANY_ROWS),

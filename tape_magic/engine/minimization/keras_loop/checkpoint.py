@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -200,6 +201,7 @@ class Checkpoints:
             self._manager.save(checkpoint_number=saved.step)
         except (OSError, tf.errors.OpError) as error:
             text = str(getattr(error, "message", error)).partition("\n")[0]
+            text = re.sub(r"\{\{.*?\}\} *|\S*\.tempstate\d+; *| *\[Op:\w+\]", "", text)
             self.trouble = f"the run could not be saved in {self._folder} at step {saved.step:,}: {text}"
             return
         self._step, self.trouble = saved.step, ""

@@ -102,9 +102,10 @@ class CompiledLoop(GraphEvaluations):
 
     # -- the run, from Python ------------------------------------------------------------------------
 
-    def take_over(self, other: Loop) -> None:
-        """Go on from where another loop over the same variables stands, and go back as it could."""
+    def take_over(self, other: Loop, step: int) -> None:
+        """Go on from the step where another loop over the same variables stands, and go back as it could."""
         self.way_back = other.way_back
+        self.way_back.taken_until(step, other)
         if isinstance(other, CompiledLoop) and (before := other.before_last_step):
             assign_all(zip(self._previous.copies, before, strict=False))
             if self._carries_copies:
@@ -196,10 +197,14 @@ class CompiledLoop(GraphEvaluations):
         """Put the variables back to the last mark, and repeat the steps from there until `step`."""
         position, values = self.way_back.before(step)
         self._assign(values)
-        if step == position.step:
-            return Chunk(position, GO, tuple(nothing() for _ in range(self._graph.recorded)), math.nan, step)
-        stretch = max(1, -(-(step - position.step) // ROWS))
-        return self._called(position, step, stretch, CompileWaiter())
+        chunk = Chunk(position, GO, tuple(nothing() for _ in range(self._graph.recorded)), math.nan, step)
+        while chunk.position.step < step:
+            begin = chunk.position
+            loop, until = self.way_back.taker(begin.step)
+            end = min(step, until or step)
+            stretch = max(1, -(-(end - begin.step) // ROWS))
+            chunk = (loop or self)._called(begin, end, stretch, CompileWaiter())
+        return chunk
 
     def _assign(self, values: Sequence[Any]) -> None:
         assign_all(zip(self.moved, values, strict=True))

@@ -107,14 +107,14 @@ class DataLoop(CompiledLoop):
 
         The call has no steps as a graph, and one with XLA, which compiles at the first step.
         """
-        begin, own = self._graph.position(0), DataCursor(self._data.feed, count=1)
+        begin, own = self._graph.position(0), self._data.stand_in()
         arguments = self._arguments(begin, 1 if self._jit else 0, 1, math.inf)
         return self._chunk, [own.iterator, own.ahead(), *arguments]
 
     def compile(self) -> None:
         """Compile by a call; XLA compiles at the first step, which is taken back."""
         values = read_all(self.moved)
-        cursor, self.cursor = self.cursor, DataCursor(self._data.feed, count=1)
+        cursor, self.cursor = self.cursor, self._data.stand_in()
         try:
             self._from_data(self.begin(), 1 if self._jit else 0, math.inf)
         finally:
@@ -234,7 +234,8 @@ class DataLoop(CompiledLoop):
         self._assign(values)
         goes_on = True
         while goes_on and position.step < step:
-            chunk, is_finite = self._from_kept(position, step, finite=finite)
+            loop, until = self.way_back.taker(position.step)
+            chunk, is_finite = (loop or self)._from_kept(position, min(step, until or step), finite=finite)
             position, goes_on = chunk.position, is_finite or not finite
         return position, goes_on
 

@@ -9,7 +9,9 @@ from tape_magic.engine.minimization.compiling import CompileWaiter
 from tape_magic.engine.minimization.control import StopRequested
 from tape_magic.engine.minimization.engine_choice import (
     Ladder,
+    counted_change,
     refusal_of,
+    refuse_slow_operations,
     still_compiling,
     xla_comes_too_late,
 )
@@ -31,6 +33,9 @@ class Engines:
     Where nothing is demanded, a run begins as a graph, which is ready soonest. Where the steps that are left
     would take longer than XLA takes to compile, XLA compiles beside them, and takes over. If XLA then turns
     out to be slower, the graph goes on. Each step of a trial counts: a loop begins where another one stood.
+
+    A run that has to give the same bits as another one, with a seed or a checkpoint, may not choose by the
+    clock: there XLA takes over at a step that the program alone tells (:func:`counted_change`).
 
     Parameters
     ----------
@@ -62,8 +67,7 @@ class Engines:
         self._times = builder.times
         self._ladder = Ladder(demanded, shared=bool(builder.sharing.devices))
         self._chunks = ChunkPlanner(builder.times)
-        # With a seed, and in a run that goes on, no engine may be chosen by the clock.
-        self._may_switch = demanded == "auto" and not (builder.same or builder.sharing.devices)
+        self._may_switch, self._change = demanded == "auto" and not builder.sharing.devices, 0
         self.engine = self.reason = ""
         self.waiter = CompileWaiter()
         self.compile_seconds = 0.0
@@ -87,6 +91,9 @@ class Engines:
             attempts = {engine: partial(self._take, engine) for engine in self._order()}
             self.engine = self._ladder.climb(attempts, self._builder.run_alone)
             self.reason = self._reason_for(self.engine)
+            if self._counts:
+                self._change, self.reason = _counted(self._builder)
+                self._may_switch = self.reason == EARLY
         except StopRequested:
             assert self._builder.at_rest is not None
             self.loop, self.reason = self._builder.at_rest, still_compiling(self.engine)
@@ -106,7 +113,7 @@ class Engines:
         # Over data that would be little, and it compiles beside the steps.
         paid = self._builder.reused and not self._times.over_data and self._times.xla_pays()
         ready = self._builder.has("xla") or paid
-        first = self._builder.same or ready
+        first = ready and not self._builder.same
         return ("xla", "graph", "eager") if first else ("graph", "xla", "eager")
 
     def _take(self, engine: str) -> None:
@@ -134,6 +141,8 @@ class Engines:
         """Run a chunk of steps, no further than `limit`; see :meth:`Loop.advance`."""
         import tensorflow as tf
 
+        if self._counts:
+            limit = self._changed(position.step, limit)
         end = self._chunks.plan(self.engine, position.step, limit, careful=self._builder.careful)
         started, waited = time.perf_counter(), self.waiter.seconds
         try:
@@ -161,13 +170,16 @@ class Engines:
         if not self._may_switch or not self._chunks.steps or self.engine == "eager":
             return
         left = (limit - position.step) * self._chunks.pace
-        if self._doubted:
-            self._end_doubt()
+        if self._builder.same:
+            if self._counts and self._change // 2 <= position.step < self._change < limit:
+                self._begin_beside()
+        elif self._doubted:
+            self._end_doubt(position.step)
         elif self.engine == "xla":
-            self._compare()
+            self._compare(position.step)
         elif not self._times.xla_is_slower:
             if self.xla_begun:
-                self._end_xla(left)
+                self._end_xla(position.step, left)
             else:
                 self._begin_xla(left)
 
@@ -183,13 +195,19 @@ class Engines:
         timed = self._times.timed("graph") >= ENOUGH if self._times.over_data else self._chunks.long_enough
         if not timed or not self._times.xla_pays(seconds_left):
             return
+        self._begin_beside()
+
+    def _begin_beside(self) -> None:
+        """Begin to compile with XLA beside the steps; where it refuses, there is nothing to change to."""
+        if self.xla_begun:
+            return
         started = time.perf_counter()
         refusal = refusal_of(partial(self._builder.begin, "xla", self.waiter))
         self.compile_seconds += time.perf_counter() - started
         self.reason, self._may_switch = refusal or self.reason, not refusal
         self.xla_begun = not refusal
 
-    def _end_xla(self, seconds_left: float) -> None:
+    def _end_xla(self, step: int, seconds_left: float) -> None:
         """Go on with XLA once it has compiled, unless little is left."""
         if not self._builder.has("xla"):
             return
@@ -197,12 +215,31 @@ class Engines:
         if xla_comes_too_late(seconds_left):
             self._may_switch = False
             return
-        started = time.perf_counter()
-        self.reason = self._switch("xla")
+        self._take_xla(step)
         self._may_switch = not self.reason
-        self.compile_seconds += time.perf_counter() - started
 
-    def _compare(self) -> None:
+    def _take_xla(self, step: int) -> None:
+        """Go on with XLA, and wait for it where it still compiles."""
+        started = time.perf_counter()
+        try:
+            self.reason = self._switch("xla", step)
+        finally:
+            self.compile_seconds += time.perf_counter() - started
+
+    @property
+    def _counts(self) -> bool:
+        """Whether XLA may still take over, at a step that is counted."""
+        return self._may_switch and self._builder.same and self.engine == "graph"
+
+    def _changed(self, step: int, limit: int) -> int:
+        """Have XLA take over if that is due at a step; return where the next chunk has to end."""
+        if step < self._change:
+            return min(limit, self._change)
+        self._take_xla(step)
+        self.xla_begun = self._may_switch = False
+        return limit
+
+    def _compare(self, step: int) -> None:
         """Go back to the graph if XLA is slower, once both are timed.
 
         The graph may have been timed in another run, when the machine had more or less to do. So it is timed
@@ -214,11 +251,11 @@ class Engines:
         pace = self._times.pace("xla")
         if pace <= SLOWER * graph:
             self._may_switch = False
-        elif not self._switch("graph"):
+        elif not self._switch("graph", step):
             self._doubted = pace
             self._times.forget_pace("graph")
 
-    def _end_doubt(self) -> None:
+    def _end_doubt(self, step: int) -> None:
         """Give XLA up, or go back to it, once the graph is timed again."""
         if not self._chunks.conclusive or self._times.timed("graph") < ENOUGH:
             return
@@ -227,18 +264,27 @@ class Engines:
             self._times.leave_xla()
             self.reason = f"XLA took {slower:.1f} times as long a step"
         else:
-            self._switch("xla")
+            self._switch("xla", step)
 
-    def _switch(self, engine: str) -> str:
-        """Make the loop of another engine the one that runs; return why it cannot, or nothing."""
+    def _switch(self, engine: str, step: int) -> str:
+        """Make another engine's loop run from a step on; return why it cannot, or nothing."""
         before = self.loop
 
         def take() -> None:
             loop = self._builder.compiled(engine, self.waiter)
-            loop.take_over(before)
+            loop.take_over(before, step)
             self.loop, self.engine = loop, engine
 
         refusal = refusal_of(take)
         if not refusal:
             self._chunks.restart()
         return refusal
+
+
+def _counted(builder: LoopBuilder) -> tuple[int, str]:
+    """Return the step at which XLA takes over where no clock may choose, and why it does not run yet."""
+    assert builder.made is not None
+    graph = builder.made.graph
+    step = counted_change(graph.traced.size, graph.evaluation.elements, over_data=builder.times.over_data)
+    variables = [leaf.value for leaf in graph.leaves]
+    return step, refusal_of(partial(refuse_slow_operations, graph.traced, variables)) or EARLY

@@ -83,11 +83,11 @@ class LoopBuilder:
         self, problem: Problem, continuation: Continuation, cursor: DataCursor | None, limit: int
     ) -> None:
         self._problem, self._continuation = problem, continuation
-        self._cursor, self._limit, made = cursor, limit, continuation.made
+        self._cursor, self._limit = cursor, limit
         self.sharing = Sharing(problem, cursor)
         keeps = problem.settings.keeps_best_step
         self._by_epoch = keeps and cursor is not None and cursor.feed.steps_per_epoch != 1
-        self.made = made if made and made.takes(self.sharing.inputs, by_epoch=self._by_epoch) else None
+        self.made = continuation.fitting(self.sharing.inputs, by_epoch=self._by_epoch)
         self.reused = self.made is not None
         self.times = EngineTimes(over_data=cursor is not None) if self.made is None else self.made.times
         self.optimizer: Any = None if self.made is None else self.made.graph.optimizer

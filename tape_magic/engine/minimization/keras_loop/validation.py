@@ -32,6 +32,9 @@ from tape_magic.engine.values.tensors import read_all
 from tape_magic.errors import LineError, SourceError
 from tape_magic.results.minimum import StopReason
 
+_MANY_ROWS, _MANY_TIMES = 100_000, 100
+"""A validation of more rows than these, and than so many times those that were trained on, has no end."""
+
 
 def data_of(
     problem: Problem, log: RunLog, continuation: Continuation
@@ -82,15 +85,20 @@ class Validation:
             self.at_end_of_epoch(position, engines, control)
 
     def _prepare(self, builder: LoopBuilder, engines: Engines) -> None:
-        began = time.perf_counter()
-        if self._feed.steps_per_epoch is None:
-            DataCursor(self._feed, count=1).take()  # raises where there is nothing
+        import tensorflow as tf
+
+        val = self._problem.settings.val
+        began, first = time.perf_counter(), _first_of(self._feed)
         try:
-            self._pass = self._pass_for(builder, engines)
+            self._pass = self._pass_for(builder, engines, first)
         finally:
             engines.compile_seconds += time.perf_counter() - began
+        # Each iterator changes what a pipeline shuffles: here are those of the validations before.
+        shuffles = val is not None and isinstance(val.data, tf.data.Dataset)
+        for _ in range(len(self.found) if shuffles else 0):
+            DataCursor(self._feed, count=1)
 
-    def _pass_for(self, builder: LoopBuilder, engines: Engines) -> Pass:
+    def _pass_for(self, builder: LoopBuilder, engines: Engines, first: DataCursor) -> Pass:
         problem, made = self._problem, builder.made
         if engines.engine == "eager" or made is None:
             return EagerPass(problem, engines.loop.moved)
@@ -101,20 +109,23 @@ class Validation:
             kind = fitting[0]  # compiled is worth more than fast
         if kind not in fitting:
             try:
-                kept[kind] = self._compiled(kind, engines)
+                kept[kind] = self._compiled(kind, engines, first)
             except EngineRefused:
-                kept[kind] = self._compiled("graph", engines)
+                kept[kind] = self._compiled("graph", engines, first)
             except Untraceable as error:
                 raise LineError(f"--val: {error}.") from error
         return kept[kind]
 
-    def _compiled(self, engine: str, engines: Engines) -> GraphPass:
-        """Return a pass by an engine. Raises :class:`EngineRefused` where XLA cannot compile it."""
+    def _compiled(self, engine: str, engines: Engines, first: DataCursor) -> GraphPass:
+        """Return a pass by an engine, compiled for a first batch.
+
+        Raises :class:`EngineRefused` where XLA cannot compile it.
+        """
         waiter, jit = engines.waiter, engine == "xla"
         with trace_failures(self._problem.program), waiter.tracing():
             made = GraphPass(self._problem, self._feed, jit=jit)
-        waiter.lay_out(lambda: made.lay_out(DataCursor(self._feed, count=1)), engine)
-        if jit and (begun := made.begin_to_compile(self._feed)) is not None:
+        waiter.lay_out(lambda: made.lay_out(first), engine)
+        if jit and (begun := made.begin_to_compile(first)) is not None:
             waiter.wait(begun, engine)
             with compile_failures(engine, made.line_of):
                 begun.check()
@@ -156,7 +167,7 @@ class Validation:
     def _validate(self, position: Position, engines: Engines, control: RunControl) -> None:
         settings, cursor = self._problem.settings, self._cursor
         self._log.end_epoch()
-        numbers = self._evaluated(engines, control)
+        numbers = self._evaluated(position, engines, control)
         length = cursor.feed.steps_per_epoch
         epoch = (cursor.epoch or 0) if length is None else position.step // length - 1
         note(self._optimizer, numbers[0])  # a plateau goes by it
@@ -169,7 +180,7 @@ class Validation:
         patience = self._problem.settings.patience
         return patience is not None and len(self.found) > 1 and self.found.waited >= patience
 
-    def _evaluated(self, engines: Engines, control: RunControl) -> list[float]:
+    def _evaluated(self, position: Position, engines: Engines, control: RunControl) -> list[float]:
         """Return the mean loss and the means of what is tracked, over all of the data."""
         import tensorflow as tf
 
@@ -181,6 +192,7 @@ class Validation:
             with self._pass.undone():
                 while more:
                     more, sums = self._pass.advance(cursor, sums)
+                    self._refuse_endless(int(sums[-1]), position)
                     if control() is not None:
                         raise StopRequested
                     control.show(shown)
@@ -193,6 +205,15 @@ class Validation:
         if not sums[-1]:
             raise self._feed.nothing()
         return [float(number) for number in sums[:-1] / sums[-1]]
+
+    def _refuse_endless(self, rows: int, position: Position) -> None:
+        """Raise :class:`SourceError` where data of unknown length seem to go on for ever."""
+        taken = position.step * (self._cursor.place or (0, 0, 0))[2]
+        if self._feed.steps_per_epoch is None and rows > max(_MANY_ROWS, _MANY_TIMES * taken):
+            raise SourceError(
+                f"--val: {self._feed.label} goes on after {rows:,} rows, and the run has taken {taken:,}: "
+                "if it never ends, give a list of some of its batches."
+            )
 
     # -- at the end ----------------------------------------------------------------------------------
 
@@ -214,6 +235,22 @@ class Validation:
         final = loop.final(counts=False)
         self._log.put_back = found.best_step or 0, float(final.loss)
         return final
+
+
+def _first_of(feed: Feed) -> DataCursor:
+    """Return a cursor over the first batch, which is read only where the length of the data is not known.
+
+    Raises :class:`SourceError` where there is none.
+    """
+    import tensorflow as tf
+
+    first = DataCursor(feed, count=1)
+    try:
+        if feed.steps_per_epoch is None and not first.ahead().has_value():
+            raise feed.nothing()
+    except tf.errors.OpError as error:
+        raise first.failure(error) from None
+    return first
 
 
 def _feed_of(problem: Problem, train: Feed) -> Feed:

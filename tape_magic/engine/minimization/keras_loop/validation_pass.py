@@ -13,6 +13,7 @@ from tape_magic.engine.internals.random_state import preserve_random_state
 from tape_magic.engine.minimization.compiling import compile_in_background
 from tape_magic.engine.minimization.data.cursor import DataCursor
 from tape_magic.engine.minimization.data.feed import Feed
+from tape_magic.engine.minimization.data.streams import placed
 from tape_magic.engine.minimization.eager_program import EagerProgram
 from tape_magic.engine.minimization.keras_loop.protocol import CHUNK_SECONDS
 from tape_magic.engine.minimization.problem import Problem
@@ -112,11 +113,11 @@ class GraphPass:
         function = tf.function(self._over_batches, autograph=False)
         self._call = function.get_concrete_function(spec, sums, until)
 
-    def begin_to_compile(self, feed: Feed) -> Any:
+    def begin_to_compile(self, first: DataCursor) -> Any:
         """Have a thread compile it for the first batch; see :func:`compile_in_background`."""
         import tensorflow as tf
 
-        own = DataCursor(feed, count=1)
+        own = first.stand_in()
         sums = tf.zeros([self._front + 1], tf.float64)
         return compile_in_background(self._call, [own.iterator, sums, tf.constant(0.0, tf.float64)])
 
@@ -151,7 +152,7 @@ class GraphPass:
             batch = iterator.get_next_as_optional()
 
             def taken() -> Any:
-                place, parts = batch.get_value()
+                place, parts = placed(batch.get_value())
                 rows = tf.cast(place[2], tf.float64)
                 # A batch without rows has no mean.
                 weighed = tf.where(rows > 0, evaluate(*parts) * rows, tf.zeros([], tf.float64))

@@ -121,6 +121,7 @@ class WayBack:
         self._depth = depth
         self._marks: list[Mark] = []
         self._held: Mark | None = None
+        self._taken: list[tuple[int, Any]] = []
         self.copies: list[Any] = []
         self.batches = KeptBatches()
         self.stretches = Stretches()
@@ -166,6 +167,17 @@ class WayBack:
             marks = [mark for mark in self._marks if mark[0].step <= step]
             if marks:
                 self.lowest, self.lowest_step, self._held = loss, step, marks[-1]
+
+    def taken_until(self, step: int, loop: Any) -> None:
+        """Note that a loop took the steps before a step, which another one goes on from."""
+        self._taken.append((step, loop))
+
+    def taker(self, step: int) -> tuple[Any, int | None]:
+        """Return the loop that took a step, and where it ended; twice ``None`` for the one that runs.
+
+        Another engine would lead to other bits.
+        """
+        return next(((loop, end) for end, loop in self._taken if step < end), (None, None))
 
     @property
     def last(self) -> list[Any]:

@@ -388,13 +388,16 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
 
 def test_a_disk_without_room_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(self: Any, *arguments: Any, **named: Any) -> None:
-        raise tf.errors.ResourceExhaustedError(None, None, f"{tmp_path}; No space left on device")
+        node = "{{function_node __wrapped__SaveV2_dtypes_17_device_/job:localhost/device:CPU:0}}"
+        part = f"{tmp_path}/ckpt-5_temp/part-00000-of-00001.data-00000-of-00001.tempstate374589791207627179"
+        message = f"{node} {part}; No space left on device [Op:SaveV2]"
+        raise tf.errors.ResourceExhaustedError(None, None, message)
 
     monkeypatch.setattr(tf.train.CheckpointManager, "save", full)
     _, result = fit(tmp_path, 5, "graph", False)
     assert (result.steps, result.reason) == (5, StopReason.STEPS)
     (note,) = [note for note in result.notes if "could not be saved" in note]
-    assert "No space left" in note
+    assert note.endswith(f"in {tmp_path} at step 5: No space left on device")
 
 
 _KILLED = """

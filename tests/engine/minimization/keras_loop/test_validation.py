@@ -15,11 +15,12 @@ import tensorflow as tf
 
 import tape_magic
 from tape_magic.engine.api.minimize import minimize_program
-from tape_magic.engine.minimization.keras_loop import checkpoint, validation_pass
+from tape_magic.engine.minimization.keras_loop import checkpoint, validation, validation_pass
 from tape_magic.engine.minimization.keras_loop.validation_pass import GraphPass
 from tape_magic.engine.minimization.settings import Settings, ValidationData
 from tape_magic.engine.program.function import FunctionProgram
 from tape_magic.engine.tracing.traced import Traced
+from tape_magic.errors import SourceError
 from tape_magic.results.epochs import Epochs
 from tape_magic.results.minimum import MinimizeResult, StopReason
 from tape_magic.results.steps import Step, Wish
@@ -357,6 +358,46 @@ def test_a_stop_within_a_validation_leaves_it_to_the_run_that_goes_on(
     assert validated(resumed).to_dict() == validated(whole).to_dict()
     for one, other in zip(net.get_weights(), end, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(("engine", "unknown"), covering(ENGINES, [False, True]))
+def test_validation_data_that_shuffle_are_gone_through_in_the_order_of_the_uncut_run(
+    tmp_path: Path, engine: str, unknown: bool
+) -> None:
+    def run(epochs: int, **more: Any) -> Epochs:
+        # Made anew each time, as in another process.
+        val = tf.data.Dataset.from_tensor_slices((XV, YV)).shuffle(30, seed=1).batch(7)
+        val = val.filter(lambda *_: True) if unknown else val
+        return validated(trained(model(), val=val, epochs=epochs, engine=engine, **more))
+
+    whole = run(4)
+    run(2, checkpoint=str(tmp_path / "run"))
+    resumed = run(4, checkpoint=str(tmp_path / "run"), resume=True)
+    assert resumed.to_dict() == whole.to_dict()
+
+
+# -- data without an end -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rows", [90, 200])
+@pytest.mark.parametrize("engine", ["graph", "eager"])
+def test_only_more_rows_than_anyone_validates_on_have_no_end(
+    monkeypatch: pytest.MonkeyPatch, engine: str, rows: int
+) -> None:
+    monkeypatch.setattr(validation, "_MANY_ROWS", 100)
+    monkeypatch.setattr(validation, "_MANY_TIMES", 0)
+    val = of_unknown_length(np.tile(XV[:10], (rows // 10, 1)), np.tile(YV[:10], rows // 10))
+    if rows > 100:
+        with pytest.raises(SourceError, match="goes on after"):
+            trained(model(), val=val, epochs=1, engine=engine)
+    else:
+        trained(model(), val=val, epochs=1, engine=engine)
+
+
+def test_data_of_a_known_length_may_be_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(validation, "_MANY_ROWS", 10)
+    monkeypatch.setattr(validation, "_MANY_TIMES", 0)
+    assert len(validated(trained(model(), epochs=1))) == 1
 
 
 # -- once traced -------------------------------------------------------------------------------------------
