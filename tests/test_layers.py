@@ -117,8 +117,9 @@ ROOMS: dict[str, set[str]] = {
     "engine/minimization/scipy_solver": MINIMIZATION | {"engine/minimization"},
     "engine/devices": {"engine/internals", "results"},
     "engine/doctor": {"engine/devices", "engine/internals", "results"},
+    "engine/distribution": {"engine/process", "results"},
     "engine/api": MINIMIZATION
-    | {"engine/derivatives", "engine/check", "engine/devices", "engine/doctor"}
+    | {"engine/derivatives", "engine/check", "engine/devices", "engine/distribution", "engine/doctor"}
     | {"engine/minimization", "engine/minimization/keras_loop", "engine/minimization/scipy_solver"},
     "display/content": set(),
     "display/text": {"display/content"},

@@ -16,7 +16,7 @@ from tape_magic.magics.errors import compiled_cell, in_one_line, interruptible
 from tape_magic.magics.first_line import continued, refusal
 from tape_magic.magics.line.grad import GRAD
 from tape_magic.magics.line.minimize import MINIMIZE
-from tape_magic.magics.line.resolve import minimize_settings, request_arguments
+from tape_magic.magics.line.resolve import minimize_settings, request_arguments, resolved
 from tape_magic.magics.line.tfgpu import TFGPU
 
 
@@ -145,7 +145,7 @@ class TapeMagics(Magics):
                     self.shell, self.progress, 60 * self.watch_minutes, self.stop_watching
                 )
                 return
-            report = watching.report(options)
+            report = watching.report(options, resolved(self.shell, TFGPU, options.arguments))
             if options.name:
                 self.shell.user_ns[options.name] = report
             if options.json:
