@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
 
@@ -15,7 +16,7 @@ from tape_magic.errors import DeviceError, describe_error
 from tape_magic.results.devices import Membership
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Cluster:
     """The workers that this process computes together with.
 
@@ -25,10 +26,16 @@ class Cluster:
         The ``tf.distribute.MultiWorkerMirroredStrategy``.
     place
         Which of the workers this is, and the addresses of all.
+    keys
+        Numbers for collectives: each is taken once, and in the same order by all workers.
+    runs
+        How many runs all workers have begun together.
     """
 
     strategy: Any
     place: Membership
+    keys: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    runs: int = 0
 
     @property
     def index(self) -> int:

@@ -114,7 +114,9 @@ def test_a_number_is_given_once(pool: ThreadPoolExecutor, addresses: tuple[str, 
     with _said(addresses, 1) as one, _said(addresses, 1) as again:
         assert "refused" in _heard(again) or "refused" in _heard(one)
         assert not first.done.done()
-    workers = [Comes(pool, addresses, number) for number in (1, 2)]  # the first one is gone, and may come again
+    workers = [
+        Comes(pool, addresses, number) for number in (1, 2)
+    ]  # the first one is gone, and may come again
     for each in (first, *workers):
         each.done.result(PATIENCE)
 
