@@ -1,5 +1,7 @@
-"""Several devices and several machines.
+"""Work shared out to several devices and machines: which, the pieces of a batch, and how they add up.
 
-Entrance: `cluster.join` and `cluster.joined`, the workers that this process computes together with.
-Imports: `process`, and the results.
+Entrance: :func:`~tape_magic.engine.distribution.strategies.devices_of` says which devices a strategy means,
+and :class:`~tape_magic.engine.distribution.shared_evaluation.SharedEvaluation` evaluates a batch on them.
+`cluster` joins other processes (`lookout` waits for them), and `together` is what these tell each other in a run.
+Imports: `internals`, `process`, `tracing`, `values`, a table of `diagnosis`, and the results.
 """
