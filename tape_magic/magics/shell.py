@@ -95,7 +95,7 @@ class TapeMagics(Magics):
         with compiled_cell(self.shell, cell, MINIMIZE, self._kept) as compiled:
             options = MINIMIZE.parse(line)
             from tape_magic.engine.api.loading import require_tensorflow
-            from tape_magic.engine.api.minimize import MinimizeInterrupted, minimize_program
+            from tape_magic.engine.api.minimize import MinimizeInterrupted, follows, minimize_program
             from tape_magic.magics.front_end import front_end
 
             require_tensorflow()
@@ -103,7 +103,8 @@ class TapeMagics(Magics):
             remarks = compiled.run_preamble(namespace)
             settings = minimize_settings(self.shell, options, remarks)
             name = options.name or self.minimum_name
-            with front_end(self.shell, "none" if options.quiet else self.progress) as progress:
+            quiet = options.quiet or follows(settings)  # of several workers, one shows the run
+            with front_end(self.shell, "none" if quiet else self.progress) as progress:
                 try:
                     done = minimize_program(
                         compiled,
@@ -118,13 +119,13 @@ class TapeMagics(Magics):
                     )
                 except MinimizeInterrupted as interrupted:
                     namespace[name] = interrupted.result
-                    if not options.quiet:
+                    if not quiet:
                         progress.finish(interrupted.result, at_once=True)
                     # No subclass: front ends look at the name of the exception's class.
                     raise KeyboardInterrupt(str(interrupted)) from None
                 if settings.lr != "find" or options.name:  # a range test leaves the report of a run
                     namespace[name] = done.result
-                if not options.quiet:
+                if not quiet:
                     progress.finish(done.result)
             return None if compiled.silenced else done.value
 

@@ -1,4 +1,4 @@
-"""Processes that compute together on the loopback: each a shell that runs cells, and can be interrupted or ended.
+"""Processes that compute together on the loopback: each a shell that runs cells, and can be interrupted.
 
 A process of its own reads cells from its standard input, one a line, and answers with what they did.
 """
@@ -66,7 +66,8 @@ class Worker:
             selector.register(self.process.stdout, selectors.EVENT_READ)
             while b"\n" not in self._rest:
                 left = deadline - time.monotonic()
-                assert left > 0 and selector.select(left), "the cell does not end"
+                assert left > 0, "the cell does not end"
+                assert selector.select(left), "the cell does not end"
                 read = os.read(self.process.stdout.fileno(), 1 << 16)
                 assert read, "the worker ended"
                 self._rest += read

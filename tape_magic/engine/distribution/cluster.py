@@ -11,9 +11,13 @@ from importlib import metadata
 from typing import Any
 
 from tape_magic.engine.distribution.lookout import await_workers
+from tape_magic.engine.distribution.strategies import WORKERS
 from tape_magic.engine.process.interrupts import guarded_cleanup
-from tape_magic.errors import DeviceError, describe_error
+from tape_magic.errors import ClusterError, DeviceError, describe_error
 from tape_magic.results.devices import Membership
+
+STRIDE = 8
+"""How many collectives may share one number of :attr:`Cluster.keys`."""
 
 
 @dataclass(eq=False)
@@ -37,6 +41,20 @@ class Cluster:
     keys: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     runs: int = 0
 
+    def next_key(self) -> int:
+        """Return a number that none of :data:`STRIDE` collectives of these workers has had."""
+        return STRIDE * next(self.keys)
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The names of the devices of this worker."""
+        return tuple(self.strategy.extended.worker_devices)
+
+    @property
+    def count(self) -> int:
+        """How many workers there are."""
+        return len(self.addresses)
+
     @property
     def index(self) -> int:
         """The number of this worker, from 0."""
@@ -59,6 +77,31 @@ _HERE = _Here()
 
 def joined() -> Cluster | None:
     """Return the cluster that this process has joined; ``None`` for none."""
+    return _HERE.cluster
+
+
+def cluster_of(strategy: Any) -> Cluster | None:
+    """Return the workers that a strategy means; ``None`` for one of this process alone.
+
+    Parameters
+    ----------
+    strategy
+        A word, or a ``tf.distribute`` strategy; a ``MultiWorkerMirroredStrategy`` may be the notebook's own.
+
+    Raises :class:`ClusterError` for ``"workers"`` where this process has joined none.
+    """
+    if strategy == WORKERS:
+        if _HERE.cluster is None:
+            raise ClusterError(
+                'no cluster: put %tfgpu --workers "host:port, …" first, before TensorFlow starts.'
+            )
+        return _HERE.cluster
+    resolver = getattr(strategy, "cluster_resolver", None)
+    addresses = tuple(resolver.cluster_spec().as_dict().get("worker", ())) if resolver else ()
+    if isinstance(strategy, str) or resolver is None or len(addresses) < 2:
+        return None
+    if _HERE.cluster is None or _HERE.cluster.strategy is not strategy:
+        _HERE.cluster = Cluster(strategy, Membership(int(resolver.task_id), addresses))
     return _HERE.cluster
 
 

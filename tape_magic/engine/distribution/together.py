@@ -1,12 +1,13 @@
 """What the workers of a cluster tell each other in a run, all of it in one order.
 
-Each worker goes through the same calls: a collective ends when all have come to it. So nothing may depend on a
-clock or on what one worker alone knows. Before anything that all compute together, they agree: each says
+Each worker goes through the same calls: a collective ends when all have come to it. So nothing may depend on
+a clock or on what one worker alone knows. Before anything that all compute together, they agree: each says
 whether it goes on, and some numbers. A worker that fails says so there, and all end with its line.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 from collections.abc import Sequence
@@ -28,9 +29,6 @@ PATIENCE = 600.0
 
 GROUP = 1 << 28
 """The key of the group of all workers, beyond those that TensorFlow's strategies count up from 1."""
-
-STRIDE = 8
-"""How many collectives may share one number of :attr:`Cluster.keys`."""
 
 _SLICE = 0.2
 _WIDTH = 6
@@ -58,8 +56,12 @@ class Together:
 
     Attributes
     ----------
+    workers, place, count
+        The workers, which of them this is, and how many there are.
     step
         The steps that are taken, for messages.
+    seconds, seconds_of_first
+        What the last chunk of steps took here, and what worker 0 has said that it took there.
     computing
         Whether all compute together, so that nobody can say that it fails until all have done so.
     over
@@ -69,9 +71,8 @@ class Together:
     """
 
     def __init__(self, cluster: Cluster, advice: str = "") -> None:
-        self._cluster, self.place = cluster, cluster.place
-        self.count = len(cluster.addresses)
-        self.step = 0
+        self.workers, self.place, self.count = cluster, cluster.place, cluster.count
+        self.step, self.seconds, self.seconds_of_first = 0, 0.0, 0.0
         self.computing = self.over = False
         self.advice = advice
 
@@ -88,7 +89,7 @@ class Together:
         Raises :class:`ClusterError` where another worker's `line`, the settings and the text of what it runs,
         differs, and after :data:`PATIENCE` where one does not come.
         """
-        key, run = "tape_magic/begun", str(self._cluster.runs)
+        key, run = "tape_magic/begun", str(self.workers.runs)
         missing = [one for one in range(self.count) if one != self.place.worker]
         deadline = time.monotonic() + PATIENCE
         if put_value(f"{key}/{self.place.worker}", run):
@@ -98,7 +99,7 @@ class Together:
                         missing.pop(0)
                     elif time.monotonic() > deadline:
                         raise ClusterError(
-                            f"{self.place.name_of(missing[0])} has not begun this cell: run it on all workers."
+                            f"{self.place.name_of(missing[0])} has not begun this cell: run it on all."
                         )
                     else:
                         time.sleep(_SLICE / 10)  # and an interrupt is heard
@@ -106,8 +107,8 @@ class Together:
                 drop_value(f"{key}/{self.place.worker}")
                 self.over = True  # nobody else has begun
                 raise
-        said = self.agree(*_digest(line))
-        self._cluster.runs += 1
+        said = self.agree(*_digest(line.encode(errors="replace")))
+        self.workers.runs += 1
         other = next((one for one in range(self.count) if list(said[one]) != list(said[0])), None)
         if other is not None:
             raise ClusterError(
@@ -173,7 +174,7 @@ class Together:
         import tensorflow as tf
 
         held = [(one.dtype.name, tuple(one.shape)) for one in variables]
-        said = self.agree(*_digest(repr(held)))
+        said = self.agree(*_digest(repr(held).encode()))
         if not (said == said[0]).all():
             raise ClusterError(
                 "the workers minimise over variables of other shapes: run the same cells on all."
@@ -187,6 +188,19 @@ class Together:
             found = self._reduced(bits if self.leads else tf.zeros_like(bits), PATIENCE)
             value = tf.bitcast(tf.cast(found, kind), whole.dtype)
             variable.assign(tf.cast(value, variable.dtype))
+
+    def require_same(self, batch: Sequence[Any], label: str) -> None:
+        """Raise :class:`ClusterError` where the first batches of the workers differ."""
+        import tensorflow as tf
+
+        parts = tf.nest.flatten(batch, expand_composites=True)
+        said = self.agree(*_digest(b"".join(part.numpy().tobytes() for part in parts)))
+        for worker in range(1, self.count):
+            if list(said[worker]) != list(said[0]):
+                raise ClusterError(
+                    f"{self.place.name_of(worker)} reads another first batch of {label} than worker 0: give "
+                    "each shuffle in it a seed, such as shuffle(1000, seed=0)."
+                )
 
     # -- collectives ---------------------------------------------------------------------------------
 
@@ -207,13 +221,9 @@ class Together:
 
         with tf.device("CPU:0"):
             try:
-                return all_reduced(tensor, self.count, self.next_key(), limit)
+                return all_reduced(tensor, self.count, self.workers.next_key(), limit)
             except tf.errors.OpError as error:
                 raise self.lost(error) from None
-
-    def next_key(self) -> int:
-        """Return a number that no collective of this cluster has had."""
-        return STRIDE * next(self._cluster.keys)
 
     def lost(self, error: BaseException) -> ClusterError:
         """Return what to say of an error of TensorFlow's with which a collective has ended."""
@@ -258,14 +268,58 @@ def all_reduced(tensor: Any, count: int, key: Any, limit: float) -> Any:
     )
 
 
+def summed_over_workers(tensors: Sequence[Any], workers: Cluster, key: Any) -> list[Any]:
+    """Return the sums over all workers of some tensors, in one collective for each dtype; part of a graph.
+
+    Parameters
+    ----------
+    tensors
+        Of any numeric dtype and shape, the shapes the same in all workers.
+    workers
+        The workers.
+    key
+        int32 scalar; the next :data:`STRIDE` - 1 numbers are taken, too.
+    """
+    import tensorflow as tf
+
+    carried = [_carrier(tensor) for tensor in tensors]
+    found: list[Any] = [None] * len(tensors)
+    for number, dtype in enumerate(dict.fromkeys(one.dtype for one in carried)):
+        places = [place for place, one in enumerate(carried) if one.dtype == dtype]
+        flat = tf.concat([tf.reshape(carried[place], [-1]) for place in places], 0)
+        summed = all_reduced(flat, workers.count, key + number, LIMIT)
+        sizes = [tf.size(carried[place]) for place in places]
+        for place, part in zip(places, tf.split(summed, sizes), strict=True):
+            shaped = tf.reshape(part, tf.shape(carried[place]))
+            shaped.set_shape(carried[place].shape)
+            found[place] = _carried(shaped, tensors[place].dtype)
+    return found
+
+
+def _carrier(tensor: Any) -> Any:
+    """Return a tensor in a dtype that collectives add: integers that they lack by their bits."""
+    import tensorflow as tf
+
+    dtype = tensor.dtype
+    if dtype in (tf.float16, tf.bfloat16, tf.float32, tf.float64, tf.int32, tf.int64):
+        return tensor
+    if dtype in (tf.uint32, tf.uint64):
+        return tf.bitcast(tensor, tf.int32 if dtype == tf.uint32 else tf.int64)
+    return tf.cast(tensor, tf.int32)
+
+
+def _carried(tensor: Any, dtype: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.bitcast(tensor, dtype) if dtype in (tf.uint32, tf.uint64) else tf.cast(tensor, dtype)
+
+
 def is_collective(error: BaseException) -> bool:
     """Return whether TensorFlow's error is that of a collective, and not of what was computed."""
     return "Collective" in str(error)
 
 
-def _digest(text: str) -> tuple[float, float]:
-    """Return two numbers that tell a text from others."""
-    import hashlib
-
-    found = hashlib.sha256(text.encode(errors="replace")).digest()
+def _digest(data: bytes) -> tuple[float, float]:
+    """Return two numbers that tell some bytes from others."""
+    found = hashlib.sha256(data).digest()
     return float(int.from_bytes(found[:6])), float(int.from_bytes(found[6:12]))

@@ -1,7 +1,8 @@
-"""The look-out for other workers, in threads of one process: who comes, who does not, and who is a stranger."""
+"""The look-out for other workers, in threads of one process: who comes, who does not, who is a stranger."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import socket
@@ -149,10 +150,8 @@ def test_strangers_change_nothing(pool: ThreadPoolExecutor, addresses: tuple[str
     for text in STRANGERS:
         stranger = _connected(addresses)
         open_ones.append(stranger)
-        try:
+        with contextlib.suppress(OSError):  # it may be closed by then
             stranger.sendall(text)
-        except OSError:
-            pass  # it was closed for what it had said by then
     workers = [Comes(pool, addresses, number) for number in (1, 2)]
     for each in (first, *workers):
         each.done.result(PATIENCE)

@@ -73,8 +73,8 @@ class LoopBuilder:
     same_loss
         Whether the loss is the same each time at the same point, once an optimizer is chosen; for a program
         that runs in Python and an optimizer that was named, whether it may be.
-    sharing
-        Which devices share the batches.
+    sharing, together
+        Which devices share the batches; the run of all workers that this one is a part of, if there is one.
     at_rest
         The loop that was to be compiled last: it can evaluate, whether it is compiled or not.
     """
@@ -84,7 +84,7 @@ class LoopBuilder:
     ) -> None:
         self._problem, self._continuation = problem, continuation
         self._cursor, self._limit, made = cursor, limit, continuation.made
-        self.sharing = Sharing(problem, cursor)
+        self.sharing, self.together = Sharing(problem, cursor), problem.together
         keeps = problem.settings.keeps_best_step
         self._by_epoch = keeps and cursor is not None and cursor.feed.steps_per_epoch != 1
         self.made = made if made and made.takes(self.sharing.inputs, by_epoch=self._by_epoch) else None
@@ -209,6 +209,8 @@ class LoopBuilder:
         started = time.perf_counter()
         waiter.lay_out(loop.lay_out, engine)
         quick = engine == "graph" and time.perf_counter() - started < QUICK_SECONDS
+        # The graph of workers may be called by all of them at once only, and with their own variables.
+        quick = quick or self.sharing.workers is not None
         begun = None if quick else compile_in_background(*loop.rehearsal(), gives_way=beside)
         if begun is None:
             loop.compile()

@@ -135,6 +135,8 @@ class KerasRun:
     def finish(self) -> Minimized:
         """Leave the program's names at the final values, and report."""
         problem, engines = self._problem, self._engines
+        if problem.together is not None:
+            problem.together.over = True
         value = engines.loop.finish(self._final, problem)
         if self._cursor is not None:
             self._cursor.close()
@@ -152,7 +154,7 @@ class KerasRun:
             engine_reason=engines.reason,
             compile_seconds=engines.compile_seconds,
             findings=findings,
-            devices=max(1, len(self._builder.sharing.devices)),
+            devices=self._builder.sharing.count,
         )
         return Minimized(result, value)
 
@@ -170,6 +172,10 @@ class KerasRun:
         if saved is None:
             self._builder.reset_optimizer()
         position = self._continuation.go_on(position, loop.moved, self._builder.optimizer)
+        if problem.together is not None:
+            problem.together.assign_first(loop.moved)
+            problem.start_values = [] if saved is None else problem.start_values
+            problem.begin(within_bounds=False)
         if saved is None:
             loop.prepare()
             return position
@@ -300,11 +306,9 @@ class KerasRun:
 
 def _ends(log: RunLog, limit: float | None, step: int, control: RunControl) -> bool:
     """Return whether the user, or the `limit` of seconds, ends the run at a step."""
-    if (asked := control()) is not None:
-        log.reason = asked
     # Not before the first steps, however long compiling took.
-    elif limit is not None and step > log.first_step and log.seconds >= limit:
-        log.reason = StopReason.TIME
+    late = limit is not None and step > log.first_step and log.seconds >= limit
+    log.reason = control.ends(late=late) or log.reason
     return log.reason is not StopReason.STEPS
 
 
