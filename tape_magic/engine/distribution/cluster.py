@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
@@ -17,7 +16,10 @@ from tape_magic.errors import ClusterError, DeviceError, describe_error
 from tape_magic.results.devices import Membership
 
 STRIDE = 8
-"""How many collectives may share one number of :attr:`Cluster.keys`."""
+"""How many collectives of one call may count up from its key."""
+
+_CALLS = 32
+"""How many calls there may be between two things that the workers tell each other."""
 
 
 @dataclass(eq=False)
@@ -30,20 +32,30 @@ class Cluster:
         The ``tf.distribute.MultiWorkerMirroredStrategy``.
     place
         Which of the workers this is, and the addresses of all.
-    keys
-        Numbers for collectives: each is taken once, and in the same order by all workers.
+    told
+        How often the workers have told each other something.
     runs
         How many runs all workers have begun together.
     """
 
     strategy: Any
     place: Membership
-    keys: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    told: int = 0
     runs: int = 0
+    _calls: int = 0
 
     def next_key(self) -> int:
-        """Return a number that none of :data:`STRIDE` collectives of these workers has had."""
-        return STRIDE * next(self.keys)
+        """Return the key of what the workers tell each other next."""
+        self.told, self._calls = self.told + 1, 0
+        return self.told
+
+    def call_key(self) -> int:
+        """Return the key of a call in which all compute together, after what they have told each other.
+
+        One worker may make calls that others do not: the next one after that counts from the same number.
+        """
+        self._calls += 1
+        return (self.told * _CALLS + self._calls) * STRIDE % (1 << 31)
 
     @property
     def devices(self) -> tuple[str, ...]:

@@ -76,7 +76,7 @@ class SharedEvaluation:
 
     def _renew(self) -> None:
         assert self._workers is not None
-        self._key.assign(self._workers.next_key())
+        self._key.assign(self._workers.call_key())
 
     def pieces(self, batch: Sequence[Any]) -> list[tuple[Sequence[Any], Any, Any]]:
         """Return the piece of each device of all workers, how many rows it has, and the rows of all, int64.

@@ -27,8 +27,8 @@ LIMIT = 60.0
 PATIENCE = 600.0
 """The same where workers trace, compile, save or pause beforehand."""
 
-GROUP = 1 << 28
-"""The key of the group of all workers, beyond those that TensorFlow's strategies count up from 1."""
+TELLING, COMPUTING = 1 << 28, (1 << 28) + 1
+"""Keys of the group of all workers, beyond those that TensorFlow's strategies count up from 1."""
 
 _SLICE = 0.2
 _WIDTH = 6
@@ -221,7 +221,7 @@ class Together:
 
         with tf.device("CPU:0"):
             try:
-                return all_reduced(tensor, self.count, self.workers.next_key(), limit)
+                return _all_reduced(tensor, self.count, TELLING, self.workers.next_key(), limit)
             except tf.errors.OpError as error:
                 raise self.lost(error) from None
 
@@ -240,17 +240,18 @@ class Together:
         return ClusterError(f"{who} is gone ({shorten(cause, 200)}) after step {self.step:,}. {self.advice}")
 
 
-def all_reduced(tensor: Any, count: int, key: Any, limit: float) -> Any:
+def _all_reduced(tensor: Any, count: int, group: int, key: Any, limit: float) -> Any:
     """Return the sum of the tensors of `count` workers; an operation that a graph may have, too.
 
     Parameters
     ----------
     tensor
         float16, bfloat16, float32, float64, int32 or int64; of the same shape in all workers.
-    count
-        The number of workers.
+    count, group
+        The number of workers, and the key of their group.
     key
-        int32 scalar, the same in all workers; another one for each collective, and for each call of a graph.
+        int32 scalar, the same in all workers; another one for each collective of the group, and for each call
+        of a graph.
     limit
         Seconds after which it fails.
     """
@@ -259,7 +260,7 @@ def all_reduced(tensor: Any, count: int, key: Any, limit: float) -> Any:
     return tf.raw_ops.CollectiveReduceV2(
         input=tensor,
         group_size=count,
-        group_key=GROUP,
+        group_key=group,
         instance_key=key,
         ordering_token=[],
         merge_op="Add",
@@ -287,7 +288,7 @@ def summed_over_workers(tensors: Sequence[Any], workers: Cluster, key: Any) -> l
     for number, dtype in enumerate(dict.fromkeys(one.dtype for one in carried)):
         places = [place for place, one in enumerate(carried) if one.dtype == dtype]
         flat = tf.concat([tf.reshape(carried[place], [-1]) for place in places], 0)
-        summed = all_reduced(flat, workers.count, key + number, LIMIT)
+        summed = _all_reduced(flat, workers.count, COMPUTING, key + number, LIMIT)
         sizes = [tf.size(carried[place]) for place in places]
         for place, part in zip(places, tf.split(summed, sizes), strict=True):
             shaped = tf.reshape(part, tf.shape(carried[place]))

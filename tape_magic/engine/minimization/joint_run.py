@@ -54,10 +54,11 @@ def own_settings(settings: Settings, together: Together) -> Settings:
 def line_of(program: Program, loss_name: str | None, over: Sequence[str] | None, settings: Settings) -> str:
     """Return a text that is the same in all workers where these run the same."""
     said = {one.name: getattr(settings, one.name) for one in fields(settings)}
+    for name in ("data", "val", "sources", "remarks", "bounds"):
+        del said[name]
     plain = {name: value for name, value in said.items() if isinstance(value, int | float | str | tuple)}
     plain["checkpoint"], plain["log"] = settings.checkpoint is not None, settings.log is not None
     plain |= {name: type(value).__name__ for name, value in said.items() if name not in plain}
-    del plain["remarks"]
     return repr((program.source, loss_name, over, sorted(plain.items())))
 
 
