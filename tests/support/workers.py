@@ -121,14 +121,15 @@ def _answer() -> None:
 
     from tests.support.notebook import Notebook
 
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     config = Config()
     config.HistoryManager.hist_file = ":memory:"
     config.InteractiveShell.colors = "NoColor"
     notebook = Notebook(InteractiveShell.instance(config=config))
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
+    signal.signal(signal.SIGINT, lambda *_: None)  # between two cells
     for line in sys.stdin:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         ran = notebook.run(json.loads(line))
         found = {
             "success": ran.success,
@@ -137,6 +138,7 @@ def _answer() -> None:
             "displayed": [one.text for one in ran.displayed],
             "at": time.time(),
         }
+        signal.signal(signal.SIGINT, lambda *_: None)
         answers.write(json.dumps(found) + "\n")
         answers.flush()
 

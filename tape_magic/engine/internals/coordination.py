@@ -1,4 +1,4 @@
-"""TensorFlow's coordination service, which all workers of a cluster reach: values by keys, and errors for all.
+"""TensorFlow's coordination service, which all workers reach: values by keys, and errors for all.
 
 Private (seen in TensorFlow 2.20 and 2.21). Where a version lacks it, no value is there, and nobody is told;
 then the limits of collectives end what waits.

@@ -155,6 +155,7 @@ class Engines:
                 # TensorFlow may have ended in the middle of the chunk.
                 if values := self.loop.way_back.values_at(position.step):
                     assign_all(zip(self.loop.moved, values, strict=True))
+                    together.computing = False
                 raise together.lost(error) from None
             if self.engine != "eager":
                 # A graph's error speaks of nodes; the program by itself says it with the user's line.
