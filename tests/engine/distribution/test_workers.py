@@ -153,7 +153,7 @@ class TestOneRun:
 
     def test_the_same_bits_on_both_and_the_numbers_of_one(self, pair: Pair) -> None:
         """Other start values and other seeds on worker 1 make no difference."""
-        first, other = pair.workers
+        first = pair.workers[0]
         all_ok(pair.workers, "model = made(5 + index); valid = x[:77], y[:77]")
         options = '--epochs 6 --val "xb, yb in valid" --schedule cosine --keep best --track twice --seed 4'
         cell = f"{line(options + ' --strategy workers')}\ntwice = 2 * loss"
@@ -176,7 +176,9 @@ class TestOneRun:
             "norm, drop = tf.keras.layers.BatchNormalization(), tf.keras.layers.Dropout(0.5, seed=index)\n"
             "model = made(5)",
         )
-        cell = line("--epochs 2 --strategy workers").replace("model(xb)", "model(drop(norm(xb, True), True))")
+        cell = line("--epochs 2 --strategy workers").replace(
+            "model(xb)", "model(drop(norm(xb, training=True), training=True))"
+        )
         shown = all_ok(pair.workers, cell)
         assert "results differ from those of one device" in " ".join(shown[0].text.split())
         pair.same("bits(norm)")

@@ -60,7 +60,7 @@ class KerasRun:
     Raises :class:`TapeMagicError` for what can be refused before anything runs.
     """
 
-    _here: Position
+    _here: Position | None = None
     _final: Final
     _trail: Trail
     _experiment: ExperimentLog
@@ -85,7 +85,7 @@ class KerasRun:
                     if on_progress is not None:
                         on_progress(self._log.shown(step))
             except ClusterError:  # other workers are lost, and what this one has is whole unless they compute
-                if self._problem.together is None or not self._problem.together.computing:
+                if self._here is not None and not getattr(self._problem.together, "computing", True):
                     self._continuation.save(self._saved(self._here))
                 raise
             return self.finish()
