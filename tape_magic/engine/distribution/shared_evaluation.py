@@ -38,6 +38,8 @@ class SharedEvaluation:
         The evaluation of a batch on one device.
     count
         In how many pieces a batch is evaluated.
+    sums
+        A variable: whether the loss and each tracked scalar are sums over the rows, and not means.
 
     Raises ``LookupError`` where the gradient of an operation is not registered.
     """
@@ -52,7 +54,7 @@ class SharedEvaluation:
         self._traced, self.devices = traced, tuple(devices)
         self.whole = traced.evaluated()
         with tf.device("CPU:0"):
-            self._sums = tf.Variable([False] * (1 + self.whole.tracked), trainable=False)
+            self.sums = tf.Variable([False] * (1 + self.whole.tracked), trainable=False)
             self._key = tf.Variable(0, trainable=False)
         self._copies = [
             WrittenCopies(traced, name, index) for index, name in enumerate(self.devices, self._first)
@@ -63,7 +65,7 @@ class SharedEvaluation:
 
         The gradients follow as the loss does.
         """
-        self._sums.assign([reduction is Reduction.SUM for reduction in reductions])
+        self.sums.assign([reduction is Reduction.SUM for reduction in reductions])
 
     def evaluation(self) -> Evaluation:
         """Return the evaluation in pieces, which a graph can call as well as Python.
@@ -102,7 +104,7 @@ class SharedEvaluation:
     def _call(self, *batch: Any) -> list[list[Any]]:
         import tensorflow as tf
 
-        before, sums = [variable.read_value() for variable in self._traced.written], self._sums.read_value()
+        before, sums = [variable.read_value() for variable in self._traced.written], self.sums.read_value()
         parts: list[list[Any]] = []
         shares: list[Any] = []
         rest: list[Any] = []

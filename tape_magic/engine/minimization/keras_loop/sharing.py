@@ -86,3 +86,5 @@ class Sharing:
             if self._problem.together is not None:
                 self._problem.together.require_same(parts, self._problem.settings.label)
             self._problem.notes += look_at(graph.shared, graph.traced, parts, names)
+            if self._problem.together is not None:  # worker 0 has looked from its own start
+                self._problem.together.assign_first([graph.shared.sums])
