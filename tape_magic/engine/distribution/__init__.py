@@ -1,6 +1,7 @@
 """Work shared out to several devices and machines: which, the pieces of a batch, and how they add up.
 
-Entrance: `strategies.devices_of` says which devices a strategy means, and
-`shared_evaluation.SharedEvaluation` evaluates a batch on them. `cluster` joins other processes (`lookout` waits for them), and `together` is what these tell each other in a run.
+Entrance: `strategies.devices_of` says which devices a strategy means, `shared_evaluation.SharedEvaluation`
+evaluates a batch on them, `cluster.join` joins other processes, and `together.Together` is what these tell each
+other in a run.
 Imports: `internals`, `process`, `tracing`, `values`, a table of `diagnosis`, and the results.
 """

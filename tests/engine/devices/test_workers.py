@@ -110,7 +110,7 @@ LATE = (
         ("%tfgpu --workers index --worker 1", "workers are addresses, as "),
         ("%tfgpu --worker 1", "worker 1 needs workers: "),
         ("%tfgpu --wait 3m", "wait says how long to wait for the other workers: give workers as well."),
-        (f'%tfgpu --workers "{TWO}" --worker 1 --wait soon', "--wait takes "),
+        (f'%tfgpu --workers "{TWO}" --worker 1 --wait soon', "--wait soon: NameError: "),
         ("%tfgpu --rank 1", "%tfgpu has no option --rank; did you mean --worker?"),
     ],
 )
