@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
 from tape_magic.engine.distribution.lookout import await_workers
-from tape_magic.engine.distribution.strategies import WORKERS
+from tape_magic.engine.distribution.strategies import WORKERS, devices_of
 from tape_magic.engine.process.interrupts import guarded_cleanup
 from tape_magic.errors import ClusterError, DeviceError, describe_error
 from tape_magic.results.devices import Membership
@@ -115,6 +115,15 @@ def cluster_of(strategy: Any) -> Cluster | None:
     if _HERE.cluster is None or _HERE.cluster.strategy is not strategy:
         _HERE.cluster = Cluster(strategy, Membership(int(resolver.task_id), addresses))
     return _HERE.cluster
+
+
+def key_of(strategy: Any) -> Hashable:
+    """Return what two strategies have in common that share batches out to the same devices.
+
+    Raises what :func:`cluster_of` and :func:`~tape_magic.engine.distribution.strategies.devices_of` raise.
+    """
+    cluster = cluster_of(strategy)
+    return devices_of(strategy) if cluster is None else cluster.place
 
 
 def join(place: Membership, seconds: float) -> Cluster:

@@ -93,8 +93,8 @@ def test_a_wait_is_a_time(wait: Any) -> None:
 
 
 LATE = (
-    "TensorFlow has already started without other workers. Only a kernel restart can change that: restart, and "
-    'put this line first: %tfgpu --workers "node1:5000, node2:5000" --worker 1'
+    "TensorFlow has already started without other workers. Only a kernel restart can change that: "
+    'restart, and put this line first: %tfgpu --workers "node1:5000, node2:5000" --worker 1'
 )
 
 

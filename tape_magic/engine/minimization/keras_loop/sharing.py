@@ -13,6 +13,7 @@ from tape_magic.engine.minimization.keras_loop.compiled_program import CompiledP
 from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.tracing.evaluation import Evaluation
 from tape_magic.engine.tracing.traced import Traced
+from tape_magic.errors import LineError
 
 
 class Sharing:
@@ -46,6 +47,11 @@ class Sharing:
             cure = "; %tfgpu --cpu --split 2 makes two" if name.startswith("CPU") else ""
             problem.notes.append(f"1 device ({name}): nothing to share out{cure}")
             self.devices = ()
+
+    def refuse(self, method: str) -> None:
+        """Raise :class:`LineError` for a method of this package on several workers."""
+        if method and self.workers is not None:
+            raise LineError(f"{method} looks along lines; --strategy workers goes with Keras optimizers.")
 
     @property
     def count(self) -> int:
