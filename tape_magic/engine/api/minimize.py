@@ -150,7 +150,9 @@ def minimize(
         of epochs at their ends. A SciPy method has neither rates nor norms there.
     strategy
         ``"mirrored"`` shares each batch out to all GPUs, or else to all logical CPUs; a
-        ``tf.distribute.MirroredStrategy`` to its devices. `batch` stays the number of rows of a step.
+        ``tf.distribute.MirroredStrategy`` to its devices; ``"workers"`` to the processes that
+        ``devices(workers=…)`` has joined, all of which make the same call. `batch` stays the number of rows of
+        a step.
     engine
         ``"auto"``, ``"xla"``, ``"graph"`` or ``"eager"``.
     seed

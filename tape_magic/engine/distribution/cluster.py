@@ -32,6 +32,8 @@ class Cluster:
         The ``tf.distribute.MultiWorkerMirroredStrategy``.
     place
         Which of the workers this is, and the addresses of all.
+    lost
+        Which of them is gone, and why, so that they can no longer compute together; empty for none.
     told
         How often the workers have told each other something.
     runs
@@ -40,6 +42,7 @@ class Cluster:
 
     strategy: Any
     place: Membership
+    lost: str = ""
     told: int = 0
     runs: int = 0
     _calls: int = 0

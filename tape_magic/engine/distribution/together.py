@@ -53,6 +53,8 @@ class Together:
     ----------
     cluster
         The workers.
+    advice
+        How to go on after the loss of a worker, as a sentence; an attribute, too.
 
     Attributes
     ----------
@@ -66,8 +68,6 @@ class Together:
         Whether all compute together, so that nobody can say that it fails until all have done so.
     over
         Whether all that is done together is done.
-    advice
-        How to go on after the loss of a worker, as the end of a sentence.
     """
 
     def __init__(self, cluster: Cluster, advice: str = "") -> None:
@@ -87,8 +87,10 @@ class Together:
         """Wait until all workers have begun; an interrupt ends the wait.
 
         Raises :class:`ClusterError` where another worker's `line`, the settings and the text of what it runs,
-        differs, and after :data:`PATIENCE` where one does not come.
+        differs, after :data:`PATIENCE` where one does not come, and at once where one was lost before.
         """
+        if self.workers.lost:
+            raise ClusterError(f"{self.workers.lost}: restart the engines of all workers.")
         key, run = "tape_magic/begun", str(self.workers.runs)
         missing = [one for one in range(self.count) if one != self.place.worker]
         deadline = time.monotonic() + PATIENCE
@@ -237,7 +239,9 @@ class Together:
             worker = others[0] if others else 1 - self.place.worker if self.count == 2 else -1
             cause = next((words for part, words in _CAUSES if part in text), describe_error(error))
         who = self.place.name_of(worker) if 0 <= worker < self.count else "a worker"
-        return ClusterError(f"{who} is gone ({shorten(cause, 200)}) after step {self.step:,}. {self.advice}")
+        gone = f"{who} is gone ({shorten(cause, 200)})"
+        self.workers.lost = self.workers.lost or gone
+        return ClusterError(f"{gone} after step {self.step:,}. {self.advice}")
 
 
 def _all_reduced(tensor: Any, count: int, group: int, key: Any, limit: float) -> Any:

@@ -246,7 +246,11 @@ class TestOneRun:
         ), ran.text
         assert ran.at - killed < HEARTBEAT
         assert first.value("all(bool(np.isfinite(one.numpy()).all()) for one in model.variables)")
-        first.ok(line("--epochs 2"))  # and the kernel goes on by itself
+        gone = line_of(first.run(line("--epochs 2 --strategy workers")))
+        assert re.fullmatch(
+            rf"{re.escape(pair.name(1))} is gone \([^)]+\): restart the engines of all workers\.", gone
+        )
+        first.ok(line("--epochs 2"))  # the kernel goes on by itself
 
 
 class TestAFrozenWorker:

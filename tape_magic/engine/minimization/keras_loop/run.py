@@ -126,6 +126,8 @@ class KerasRun:
                 self._continuation.save(self._saved(position))
             with contextlib.suppress(StopRequested):
                 engines.reconsider(position, _expected_end(position.step, log.limit, open_end=open_end))
+        if self._problem.together is not None:
+            self._problem.together.over = True
         if cursor is not None and (cursor.over or position.step == cursor.feed.total):
             log.data_over()
         self._save(position)
@@ -142,8 +144,6 @@ class KerasRun:
     def finish(self) -> Minimized:
         """Leave the program's names at the final values, and report."""
         problem, engines = self._problem, self._engines
-        if problem.together is not None:
-            problem.together.over = True
         value = engines.loop.finish(self._final, problem)
         if self._cursor is not None:
             self._cursor.close()
