@@ -151,8 +151,7 @@ def minimize(
     strategy
         ``"mirrored"`` shares each batch out to all GPUs, or else to all logical CPUs; a
         ``tf.distribute.MirroredStrategy`` to its devices; ``"workers"`` to the processes that
-        ``devices(workers=…)`` has joined, all of which make the same call. `batch` stays the number of rows of
-        a step.
+        ``devices(workers=…)`` has joined, all of which make the same call. `batch` stays the rows of a step.
     engine
         ``"auto"``, ``"xla"``, ``"graph"`` or ``"eager"``.
     seed

@@ -242,7 +242,7 @@ MINIMIZE = Magic(
         Option(
             "strategy",
             ("--strategy",),
-            "share each batch out: mirrored, to the devices of this machine, workers, or a tf.distribute strategy",
+            "share each batch out: mirrored, to this machine's devices, workers, or a tf.distribute strategy",
             "NAME",
             choices=STRATEGIES,
             evaluated=True,
