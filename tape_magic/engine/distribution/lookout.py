@@ -8,30 +8,19 @@ has all go; from its answer on, a worker takes no interrupt until it has joined.
 
 from __future__ import annotations
 
-import errno
-import json
 import selectors
 import socket
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any
 
+from tape_magic.engine.distribution.line import PATIENCE, STRANGERS, Line, connected, own_port
 from tape_magic.errors import DeviceError, describe_error, shorten
 from tape_magic.results.devices import Membership
 
 SLICE = 0.1
 """Seconds between two looks at the time, or two attempts to reach worker 0."""
-
-PATIENCE = 5.0
-"""Seconds for what takes milliseconds: a stranger's first line, and the answers at the end."""
-
-_MOST = 1 << 16
-"""The most bytes of a line; 2,000 addresses fit."""
-
-_STRANGERS = 64
-"""The most connections that have not yet said who they are."""
 
 
 def await_workers(
@@ -55,7 +44,7 @@ def await_workers(
     """
     hello = {"worker": place.worker, "workers": [*place.addresses], "versions": dict(versions or {})}
     deadline = time.monotonic() + seconds
-    with _own_port(place) as port:
+    with own_port(place) as port:
         if len(place.addresses) == 1:
             hold()
         elif place.worker == 0:
@@ -63,79 +52,6 @@ def await_workers(
                 call.wait(deadline, hold)
         else:
             _report(place, deadline, hold, hello)
-
-
-def _own_port(place: Membership) -> socket.socket:
-    """Return a socket at this worker's port, which TensorFlow will have next; worker 0's listens.
-
-    TensorFlow's server shares a port with another one without a word.
-    """
-    host, number = _parted(place.addresses[place.worker])
-    sockets: Sequence[tuple[Any, str]] = ((socket.AF_INET6, "::"), (socket.AF_INET, "0.0.0.0"))
-    if host == "localhost" or host.startswith("127."):
-        sockets = ((socket.AF_INET, "127.0.0.1"),)
-    for family, address in sockets:
-        port = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # also right after an earlier look-out
-            if family == socket.AF_INET6:
-                port.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-            port.bind((address, number))
-            if place.worker == 0:
-                port.listen(_STRANGERS)
-        except OSError as error:
-            port.close()
-            if error.errno == errno.EADDRINUSE:
-                raise DeviceError(
-                    f"port {number} of this machine is in use: does an earlier {place.name_of(place.worker)} "
-                    "still run? End it, or give another port."
-                ) from None
-            refused = error
-        except BaseException:
-            port.close()
-            raise
-        else:
-            return port
-    raise DeviceError(f"port {number} of this machine cannot be used ({describe_error(refused)}).")
-
-
-def _parted(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)
-
-
-class _Line:
-    """A connection that sends and takes messages, and raises ``OSError`` for whatever else comes."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self.socket, self.began = connection, time.monotonic()
-        self._buffer = b""
-        connection.settimeout(PATIENCE)
-
-    def fileno(self) -> int:
-        return self.socket.fileno()
-
-    def close(self) -> None:
-        self.socket.close()
-
-    def send(self, message: Mapping[str, Any]) -> None:
-        """Send a message."""
-        self.socket.sendall(json.dumps(message).encode() + b"\n")
-
-    def take(self) -> list[dict[str, Any]]:
-        """Return the messages that have come, once the socket has something to read."""
-        read = self.socket.recv(4096)
-        self._buffer += read
-        *lines, self._buffer = self._buffer.split(b"\n")
-        if not read or len(self._buffer) > _MOST:
-            raise ConnectionError("closed")
-        try:
-            found = [json.loads(line) for line in lines]
-        except (ValueError, RecursionError):
-            raise ConnectionError("no message") from None
-        if not all(isinstance(one, dict) for one in found):
-            raise ConnectionError("no message")
-        return found
 
 
 class _RollCall:
@@ -153,8 +69,8 @@ class _RollCall:
 
     def __init__(self, place: Membership, port: socket.socket, hello: Mapping[str, Any]) -> None:
         self._place, self._port, self._hello = place, port, hello
-        self._here: dict[int, _Line] = {}
-        self._strangers: list[_Line] = []
+        self._here: dict[int, Line] = {}
+        self._strangers: list[Line] = []
         self._selector = selectors.DefaultSelector()
         self._selector.register(port, selectors.EVENT_READ)
 
@@ -190,24 +106,24 @@ class _RollCall:
         for key, _ in self._selector.select(seconds):
             if key.fileobj is self._port:
                 with suppress(OSError):
-                    self._meet(_Line(self._port.accept()[0]))
+                    self._meet(Line(self._port.accept()[0]))
                 continue
             line = key.fileobj
-            assert isinstance(line, _Line)
+            assert isinstance(line, Line)
             try:
                 for message in line.take():
                     self._introduce(line, message)
             except OSError:
                 self._part(line)
         late = [one for one in self._strangers if time.monotonic() - one.began > PATIENCE]
-        for line in (*late, *self._strangers[len(late) : -_STRANGERS]):
+        for line in (*late, *self._strangers[len(late) : -STRANGERS]):
             self._part(line)
 
-    def _meet(self, line: _Line) -> None:
+    def _meet(self, line: Line) -> None:
         self._strangers.append(line)
         self._selector.register(line, selectors.EVENT_READ)
 
-    def _part(self, line: _Line) -> None:
+    def _part(self, line: Line) -> None:
         """Close a connection; a worker at its other end has to come once more."""
         self._selector.unregister(line)
         line.close()
@@ -217,7 +133,7 @@ class _RollCall:
         if len(self._here) < before:
             self._tell_missing()
 
-    def _introduce(self, line: _Line, message: Mapping[str, Any]) -> None:
+    def _introduce(self, line: Line, message: Mapping[str, Any]) -> None:
         """Take a stranger's message; raise ``OSError`` where it is not that of a worker."""
         number = message.get("worker")
         if line not in self._strangers or type(number) is not int or "workers" not in message:
@@ -270,7 +186,7 @@ class _RollCall:
             _send(line, {"go": True})
 
 
-def _send(line: _Line, message: Mapping[str, Any]) -> None:
+def _send(line: Line, message: Mapping[str, Any]) -> None:
     """Send a message to a worker; whether it still listens is seen elsewhere."""
     with suppress(OSError):
         line.send(message)
@@ -282,7 +198,7 @@ def _report(place: Membership, deadline: float, hold: Callable[[], None], hello:
     while (left := deadline - time.monotonic()) > 0:
         try:
             with ExitStack() as stack:
-                line = _Line(_connected(place.addresses[0], min(left, 1.0)))
+                line = Line(connected(place.addresses[0], min(left, 1.0)))
                 stack.callback(line.close)
                 line.send(hello)
                 missing, why = _followed(line, place, deadline, hold, missing), ""
@@ -296,7 +212,7 @@ def _report(place: Membership, deadline: float, hold: Callable[[], None], hello:
 
 
 def _followed(
-    line: _Line, place: Membership, deadline: float, hold: Callable[[], None], missing: list[int]
+    line: Line, place: Membership, deadline: float, hold: Callable[[], None], missing: list[int]
 ) -> list[int]:
     """Follow what worker 0 says until a time; return who is missing, nobody once all are to go.
 
@@ -326,39 +242,6 @@ def _followed(
             if message.get("go") and held:
                 return []
     return missing
-
-
-def _connected(address: str, seconds: float) -> socket.socket:
-    """Return a connection to an address; a look at names that takes long can be interrupted."""
-    found: list[Any] = []
-    host, port = _parted(address)
-
-    def look() -> None:
-        try:
-            found.append(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-        except OSError as error:
-            found.append(error)
-
-    thread = threading.Thread(target=look, name="tape_magic: looking up a host", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if not found or isinstance(found[0], OSError):
-        raise found[0] if found else TimeoutError(host)
-    refused: OSError = ConnectionError(address)
-    for family, kind, protocol, _, place in found[0]:
-        connection = socket.socket(family, kind, protocol)
-        try:
-            connection.settimeout(seconds)
-            connection.connect(place)
-        except OSError as error:
-            connection.close()
-            refused = error
-        except BaseException:
-            connection.close()
-            raise
-        else:
-            return connection
-    raise refused
 
 
 def not_come(place: Membership, missing: Sequence[int], why: str = "") -> str:
