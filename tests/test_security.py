@@ -98,7 +98,7 @@ class Traces:
 
 @pytest.fixture(scope="module")
 def traces(tmp_path_factory: pytest.TempPathFactory) -> Traces:
-    """All examples but that on several machines, and some more cells, in a fresh process with folders of its own."""
+    """Nearly all examples and some more cells, in a fresh process with folders of its own."""
     folder = tmp_path_factory.mktemp("security")
     # What the notebook on devices sets up holds until the process ends.
     # Several machines are what its notebook names: it opens connections to them.
