@@ -65,20 +65,15 @@ def texts(kernels: KernelSpecManager, tmp_path_factory: pytest.TempPathFactory) 
     return {cell.id: " ".join(shown_text(cell).split()) for cell in code_cells(notebook)}
 
 
-def test_two_workers_train_one_model(texts: dict[str, str]) -> None:
+def test_two_workers_train_are_interrupted_lose_one_and_go_on(texts: dict[str, str]) -> None:
     assert "worker 0 (localhost:" in texts["join"]
     assert "worker 1 (localhost:" in texts["join"]
     assert "at step 100 · all epochs done" in texts["train"]
     assert "graph on 2 devices" in texts["train"]
     assert "[output:1]" not in texts["train"]
     assert texts["same"] == "True"
-
-
-def test_an_interrupt_of_the_notebook_ends_both_at_the_same_step(texts: dict[str, str]) -> None:
+    # An interrupt of the notebook's kernel ends both at the same step.
     assert texts["interrupt2"] == "True"
-
-
-def test_a_worker_is_lost_and_the_run_goes_on(texts: dict[str, str]) -> None:
     assert re.fullmatch(
         r"worker 1 \(localhost:\d+\) is gone \([^)]+\) after step \d+\. Restart the engines; "
         r"with --checkpoint, --resume goes on from there\.",

@@ -1,7 +1,7 @@
 """Two workers on the loopback: one run in two processes, what ends it, and how it goes on.
 
-A pair of processes takes seconds to start, so that two pairs run all of this: each test of a class goes on
-where the one before it left off.
+A pair of processes takes seconds to start, so that two pairs run all of this: each part goes on where
+the one before it left off.
 """
 
 from __future__ import annotations
@@ -125,7 +125,18 @@ def line_of(ran: Ran) -> str:
 class TestOneRun:
     """Joining, runs on both, runs that end together, and a worker that dies."""
 
-    def test_a_worker_that_never_comes(self, pair: Pair) -> None:
+    def test_one_run(self, pair: Pair) -> None:
+        """All of it, in this order."""
+        self.a_worker_that_never_comes(pair)
+        self.they_join(pair)
+        self.the_same_bits_on_both_and_the_numbers_of_one(pair)
+        self.what_the_cell_writes_is_the_same_on_both(pair)
+        self.an_interrupt_of_one_ends_both_at_the_same_step(pair)
+        self.stop_on_one_ends_both_at_the_same_step(pair)
+        self.what_differs_is_told_to_both(pair)
+        self.a_killed_worker_is_named_and_one_process_goes_on(pair)
+
+    def a_worker_that_never_comes(self, pair: Pair) -> None:
         """The line after the limit, an interrupt at once, and the kernel lives."""
         first, other = pair.workers
         assert line_of(first.run(f"{pair.line} --wait 0.5")) == f"{pair.name(1)} has not come."
@@ -137,7 +148,7 @@ class TestOneRun:
         assert ran.at - float(first.ok("print(sent[0])").stdout) < 1.0
         assert first.value("1 + 1") == 2
 
-    def test_they_join(self, pair: Pair) -> None:
+    def they_join(self, pair: Pair) -> None:
         for index, ran in enumerate(pair.join()):
             assert ran.text.startswith(f"{pair.name(index)} of 2 · done")
             assert f"W{pair.name(index)[1:]} of 2: {', '.join(pair.addresses)}." in ran.text
@@ -152,7 +163,7 @@ class TestOneRun:
                 f"--worker {index}"
             )
 
-    def test_the_same_bits_on_both_and_the_numbers_of_one(self, pair: Pair) -> None:
+    def the_same_bits_on_both_and_the_numbers_of_one(self, pair: Pair) -> None:
         """Other start values and other seeds on worker 1 make no difference."""
         first = pair.workers[0]
         all_ok(pair.workers, "model = made(5 + index); valid = x[:77], y[:77]")
@@ -170,7 +181,7 @@ class TestOneRun:
         for what in ("epochs.loss", "epochs.val_loss", "epochs.tracked['twice']"):
             assert first.value(f"float(abs(ran.{what} - minimum.{what}).max())") < 1e-6
 
-    def test_what_the_cell_writes_is_the_same_on_both(self, pair: Pair) -> None:
+    def what_the_cell_writes_is_the_same_on_both(self, pair: Pair) -> None:
         """Averages are those of all pieces, seeds advance once a step, and each piece draws its own mask."""
         all_ok(
             pair.workers,
@@ -185,7 +196,7 @@ class TestOneRun:
         pair.same("bits(norm)")
         pair.same("drop.seed_generator.state.numpy().tolist()")
 
-    def test_an_interrupt_of_one_ends_both_at_the_same_step(self, pair: Pair) -> None:
+    def an_interrupt_of_one_ends_both_at_the_same_step(self, pair: Pair) -> None:
         all_ok(pair.workers, "model = made(5)")
         first, other = on_all(pair.workers, "ran = endless(1, signal.SIGINT)")
         assert first.success, first.text
@@ -194,7 +205,7 @@ class TestOneRun:
         assert pair.workers[0].value("ran.steps") >= 60
         pair.same("bits(model)")
 
-    def test_stop_on_one_ends_both_at_the_same_step(self, pair: Pair) -> None:
+    def stop_on_one_ends_both_at_the_same_step(self, pair: Pair) -> None:
         all_ok(
             pair.workers,
             "from tape_magic.display.live.progress import NoProgress\n"
@@ -208,7 +219,7 @@ class TestOneRun:
         pair.same("bits(model)")
         all_ok(pair.workers, "NoProgress.wish = lambda self: Wish.GO_ON")
 
-    def test_what_differs_is_told_to_both(self, pair: Pair) -> None:
+    def what_differs_is_told_to_both(self, pair: Pair) -> None:
         all_ok(
             pair.workers,
             "turned = (x, y) if index == 0 else (x[::-1].copy(), y[::-1].copy())\nif not index: factor = 2.0",
@@ -231,7 +242,7 @@ class TestOneRun:
         all_ok(pair.workers, cell)
         pair.same("bits(model)")
 
-    def test_a_killed_worker_is_named_and_one_process_goes_on(self, pair: Pair) -> None:
+    def a_killed_worker_is_named_and_one_process_goes_on(self, pair: Pair) -> None:
         first, other = pair.workers
         all_ok(pair.workers, "model = made(5)")
         cell = "ran = endless(1, signal.SIGKILL, checkpoint='killed')"
@@ -256,7 +267,12 @@ class TestOneRun:
 class TestAFrozenWorker:
     """A run that goes on with two workers, and one of them that freezes."""
 
-    def test_cut_and_gone_on_are_the_same_bits(self, pair: Pair) -> None:
+    def test_going_on(self, pair: Pair) -> None:
+        """All of it, in this order."""
+        self.cut_and_gone_on_are_the_same_bits(pair)
+        self.a_frozen_worker_is_named(pair)
+
+    def cut_and_gone_on_are_the_same_bits(self, pair: Pair) -> None:
         pair.join()
         whole = "--optimizer adam --seed 3 --strategy workers"
         all_ok(pair.workers, "model = made(5 + index)")
@@ -275,7 +291,7 @@ class TestAFrozenWorker:
         first.ok(line("--epochs 6 --optimizer adam --seed 3 --engine graph --checkpoint half --resume"))
         assert first.value("apart(two, model)") < 1e-6
 
-    def test_a_frozen_worker_is_named(self, pair: Pair) -> None:
+    def a_frozen_worker_is_named(self, pair: Pair) -> None:
         first, other = pair.workers
         all_ok(pair.workers, "model = made(5)")
         cell = "ran = endless(1, signal.SIGSTOP)"
