@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import metadata
 from typing import Any
 
 from tape_magic.engine.distribution.lookout import await_workers
@@ -149,7 +149,7 @@ def join(place: Membership, seconds: float) -> Cluster:
     versions = {
         "TensorFlow": tf.__version__,
         "Keras": keras.__version__,
-        "tape_magic": metadata.version("tape_magic"),
+        "tape_magic": sys.modules["tape_magic"].__version__,
     }
     with guarded_cleanup() as guard, quiet_info():
 
