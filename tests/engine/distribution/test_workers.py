@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 from tape_magic import minimize
 from tape_magic.engine.distribution import together
-together.PATIENCE = together.LIMIT = 30.0
+together.PATIENCE = together.LIMIT = 120.0
 rng = np.random.default_rng(0)
 x = rng.normal(size=(203, 20)).astype("float32")
 y = (x[:, 0] > 0).astype("int64")
