@@ -18,7 +18,7 @@ from tape_magic.results.devices import Membership
 STRIDE = 8
 """How many collectives of one call may count up from its key."""
 
-_CALLS = 32
+_CALLS = 128
 """How many calls there may be between two things that the workers tell each other."""
 
 
@@ -105,7 +105,7 @@ def cluster_of(strategy: Any) -> Cluster | None:
 
     Raises :class:`ClusterError` for ``"workers"`` where this process has joined none.
     """
-    if strategy == WORKERS:
+    if isinstance(strategy, str) and strategy == WORKERS:
         if _HERE.cluster is None:
             raise ClusterError(
                 'no cluster: put %tfgpu --workers "host:port, …" first, before TensorFlow starts.'
