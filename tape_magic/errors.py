@@ -75,6 +75,10 @@ class DeviceError(TapeMagicError):
     """Devices that cannot be set up as asked."""
 
 
+class ClusterError(TapeMagicError):
+    """Workers that do not compute together, or no longer do."""
+
+
 def closest(name: str, candidates: Iterable[str]) -> str:
     """Return the end of an error sentence: the candidate most like `name`, or nothing where none is like it.
 

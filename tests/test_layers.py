@@ -105,6 +105,7 @@ ROOMS: dict[str, set[str]] = {
         "engine/process",
         "engine/tracing",
         "engine/values",
+        "results",
     },
     "engine/diagnosis": {
         "engine/record",
@@ -126,7 +127,7 @@ ROOMS: dict[str, set[str]] = {
     "engine/devices": {"engine/internals", "results"},
     "engine/doctor": {"engine/devices", "engine/internals", "results"},
     "engine/api": MINIMIZATION
-    | {"engine/derivatives", "engine/check", "engine/devices", "engine/doctor"}
+    | {"engine/derivatives", "engine/check", "engine/devices", "engine/distribution", "engine/doctor"}
     | {"engine/minimization", "engine/minimization/keras_loop", "engine/minimization/scipy_solver"},
     "display/content": set(),
     "display/text": {"display/content"},

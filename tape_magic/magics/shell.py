@@ -16,7 +16,7 @@ from tape_magic.magics.errors import compiled_cell, in_one_line, interruptible
 from tape_magic.magics.first_line import continued, refusal
 from tape_magic.magics.line.grad import GRAD
 from tape_magic.magics.line.minimize import MINIMIZE
-from tape_magic.magics.line.resolve import minimize_settings, request_arguments
+from tape_magic.magics.line.resolve import minimize_settings, request_arguments, resolved
 from tape_magic.magics.line.tfgpu import TFGPU
 
 
@@ -95,7 +95,7 @@ class TapeMagics(Magics):
         with compiled_cell(self.shell, cell, MINIMIZE, self._kept) as compiled:
             options = MINIMIZE.parse(line)
             from tape_magic.engine.api.loading import require_tensorflow
-            from tape_magic.engine.api.minimize import MinimizeInterrupted, minimize_program
+            from tape_magic.engine.api.minimize import MinimizeInterrupted, follows, minimize_program
             from tape_magic.magics.front_end import front_end
 
             require_tensorflow()
@@ -103,7 +103,8 @@ class TapeMagics(Magics):
             remarks = compiled.run_preamble(namespace)
             settings = minimize_settings(self.shell, options, remarks)
             name = options.name or self.minimum_name
-            with front_end(self.shell, "none" if options.quiet else self.progress) as progress:
+            quiet = options.quiet or follows(settings)  # of several workers, one shows the run
+            with front_end(self.shell, "none" if quiet else self.progress) as progress:
                 try:
                     done = minimize_program(
                         compiled,
@@ -118,13 +119,13 @@ class TapeMagics(Magics):
                     )
                 except MinimizeInterrupted as interrupted:
                     namespace[name] = interrupted.result
-                    if not options.quiet:
+                    if not quiet:
                         progress.finish(interrupted.result, at_once=True)
                     # No subclass: front ends look at the name of the exception's class.
                     raise KeyboardInterrupt(str(interrupted)) from None
                 if settings.lr != "find" or options.name:  # a range test leaves the report of a run
                     namespace[name] = done.result
-                if not options.quiet:
+                if not quiet:
                     progress.finish(done.result)
             return None if compiled.silenced else done.value
 
@@ -145,7 +146,7 @@ class TapeMagics(Magics):
                     self.shell, self.progress, 60 * self.watch_minutes, self.stop_watching
                 )
                 return
-            report = watching.report(options)
+            report = watching.report(options, resolved(self.shell, TFGPU, options.arguments))
             if options.name:
                 self.shell.user_ns[options.name] = report
             if options.json:

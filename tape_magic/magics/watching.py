@@ -6,7 +6,7 @@ import atexit
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from datetime import datetime
 from typing import Any, Protocol
@@ -15,11 +15,14 @@ from tape_magic.magics.line.tfgpu import DeviceOptions
 from tape_magic.results.watching import Sample
 
 
-def report(options: DeviceOptions) -> Any:
-    """Set the devices up as the line asks and return their report, or the doctor's report."""
+def report(options: DeviceOptions, arguments: Mapping[str, Any]) -> Any:
+    """Set the devices up as the line asks and return their report, or the doctor's report.
+
+    `arguments` are those of the options, with the values of expressions.
+    """
     from tape_magic.engine.api.devices import devices, diagnose
 
-    return diagnose() if options.doctor else devices(options.gpus, **options.arguments)
+    return diagnose() if options.doctor else devices(options.gpus, **arguments)
 
 
 def watch(shell: Any, progress: str, seconds: float, stop: Callable[[], None]) -> Any:

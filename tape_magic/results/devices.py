@@ -127,6 +127,34 @@ class Device:
 
 
 @dataclass(frozen=True)
+class Membership:
+    """The place of this process among the workers that compute together.
+
+    `worker` is its number, from 0; `addresses` are those of all workers, in the order of their numbers.
+
+    >>> Membership(1, ("node1:5000", "node2:5000")).text
+    'worker 1 (node2:5000) of 2'
+    """
+
+    worker: int
+    addresses: tuple[str, ...]
+
+    def name_of(self, worker: int) -> str:
+        """Return a worker in words, as "worker 1 (node2:5000)"."""
+        return f"worker {worker} ({self.addresses[worker]})"
+
+    @property
+    def text(self) -> str:
+        """Return the worker in words, and how many there are."""
+        return f"{self.name_of(self.worker)} of {len(self.addresses)}"
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words of the magic line that ask for it."""
+        return "--workers", f'"{", ".join(self.addresses)}"', "--worker", str(self.worker)
+
+
+@dataclass(frozen=True)
 class DeviceReport(views.Shown):
     """The devices of this machine, GPUs first, and the outcome of the request.
 
@@ -135,7 +163,8 @@ class DeviceReport(views.Shown):
     `why_no_gpu` is the reason in words where there is no GPU, else None. `notes` are whole sentences, for
     example about an environment variable that overrides the request. `driver` is the version of NVIDIA's
     driver, None where NVML does not give it. `settings` are the settings for all devices, in words, as
-    "precision mixed_bfloat16"; a setting at TensorFlow's default is left out.
+    "precision mixed_bfloat16"; a setting at TensorFlow's default is left out. `cluster` is the place of this
+    process among the workers that it has joined, None where it has not.
     """
 
     devices: tuple[Device, ...]
@@ -148,6 +177,7 @@ class DeviceReport(views.Shown):
     notes: tuple[str, ...]
     driver: str | None = None
     settings: tuple[str, ...] = ()
+    cluster: Membership | None = None
 
     @property
     def gpus(self) -> tuple[Device, ...]:
@@ -167,7 +197,8 @@ class DeviceReport(views.Shown):
         "No GPU: TensorFlow continues on the CPU (this TensorFlow is built without CUDA)."
         """
         if self.outcome is SetupOutcome.NO_GPU:
-            settings = f": {', '.join(self.settings)}" if self.settings else ""
+            more = [*([self.cluster.text] if self.cluster else []), *self.settings]
+            settings = f": {', '.join(more)}" if more else ""
             return f"{self.outcome.sentence} ({self.why_no_gpu}){settings}."
         return f"{self.outcome.sentence}: {self.setup}."
 
@@ -180,6 +211,7 @@ class DeviceReport(views.Shown):
             for cpu in self.cpus
             if len(cpu.logical_names) > 1
         ]
+        parts += [self.cluster.text] if self.cluster else []
         parts += self.settings
         if not self.gpus and (not parts or self.outcome is SetupOutcome.ASKED):
             parts.insert(0, f"no GPU ({self.why_no_gpu})")

@@ -37,6 +37,8 @@ def devices_document(report: DeviceReport) -> Document:
     elif report.outcome is not SetupOutcome.ASKED:
         verdict = Verdict(Tone.GOOD, report.setup, (report.outcome.sentence.lower(),))
     notes = list(report.notes)
+    if report.cluster is not None:
+        notes.insert(0, f"W{report.cluster.text[1:]}: {', '.join(report.cluster.addresses)}.")
     if report.outcome is SetupOutcome.ASKED:
         if report.settings:
             notes.insert(0, f"Set beside the devices: {', '.join(report.settings)}.")

@@ -25,11 +25,14 @@ from tape_magic.engine.devices.settings import (
 )
 from tape_magic.engine.devices.setup import carry_out, check_required, freest_gpu, order_notes
 from tape_magic.engine.devices.state import has_started, read_state
+from tape_magic.engine.devices.words import WAIT
+from tape_magic.engine.devices.workers import read_wait, read_workers
+from tape_magic.engine.distribution.cluster import join, joined
 from tape_magic.engine.doctor.driver import ask_first, ask_if_there
 from tape_magic.engine.internals.loading import load_tensorflow
 from tape_magic.engine.internals.log_level import quiet_log
 from tape_magic.errors import DeviceError
-from tape_magic.results.devices import DeviceReport, SetupOutcome
+from tape_magic.results.devices import DeviceReport, Membership, SetupOutcome
 
 if TYPE_CHECKING:
     from tape_magic.engine.devices.sampling import Sampler
@@ -50,6 +53,9 @@ def devices(
     placement: bool = False,
     reset_peak: bool = False,
     require: bool = False,
+    workers: str | Sequence[str] | None = None,
+    worker: int | None = None,
+    wait: float | None = None,
 ) -> DeviceReport:
     """Show the devices, or set them up before TensorFlow starts.
 
@@ -87,6 +93,15 @@ def devices(
     require
         Raise an error where there is no GPU; by default, the report gives the reason why TensorFlow continues
         on the CPU.
+    workers
+        The addresses of all processes that are to compute together, ``"node1:5000, node2:5000"``, the same in
+        each of them; ``"TF_CONFIG"`` for those of that environment variable. The call waits for the others,
+        then TensorFlow starts, and this process is one of the workers until it ends: `minimize` with
+        ``strategy="workers"`` then computes on all of them.
+    worker
+        The number of this process among them, from 0; by default that of TF_CONFIG.
+    wait
+        The most seconds to wait for the others (60).
 
     Returns
     -------
@@ -98,6 +113,7 @@ def devices(
     DeviceError
         With nothing changed, for arguments that contradict each other, a GPU that does not exist, an invalid
         size, another setup than the one that TensorFlow started with, and a setter of TensorFlow that fails.
+        For a worker that does not come, with the devices set up and nothing started.
 
     Examples
     --------
@@ -106,6 +122,10 @@ def devices(
     'Done: GPU 0 memory as needed, GPU 1 hidden.'
     """
     settings = read_settings(allocator, precision, deterministic, placement, seed)
+    place = read_workers(workers, worker)
+    if wait is not None and place is None:
+        raise DeviceError("wait says how long to wait for the other workers: give workers as well.")
+    patience = read_wait(wait, WAIT)
     request = read_request(
         indices,
         growth=growth,
@@ -115,15 +135,21 @@ def devices(
         require=require,
         settings=settings,
         reset_peak=reset_peak,
+        workers=place,
     )
     # imported after the checks of the arguments, since the import takes seconds
     tf = load_tensorflow()
     with quiet_log():
-        return _carried_out(tf, request, seed, order_notes(indices))
+        return _carried_out(tf, request, seed, order_notes(indices), patience)
 
 
-def _carried_out(tf: Any, request: DeviceRequest, seed: int | None, notes: tuple[str, ...]) -> DeviceReport:
-    """Return the report after a request has been carried out; `notes` are on its words."""
+def _carried_out(
+    tf: Any, request: DeviceRequest, seed: int | None, notes: tuple[str, ...], patience: float
+) -> DeviceReport:
+    """Return the report after a request has been carried out; `notes` are on its words.
+
+    `patience` is how long to wait for other workers.
+    """
     settings, reset_peak = request.settings, request.reset_peak
     driver = ask_first()
     if driver is not None and driver.failure is not None and tf.test.is_built_with_cuda():
@@ -139,7 +165,8 @@ def _carried_out(tf: Any, request: DeviceRequest, seed: int | None, notes: tuple
     check_required(request, state, why)
     located = match_cards(tf, state, None if driver is None else driver.unsafe)
     if request.only_asks:
-        return build_report(tf, state, started, SetupOutcome.ASKED, located, why)
+        return build_report(tf, state, started, SetupOutcome.ASKED, located, why, cluster=_place())
+    _check_workers(request, started)
     if request.freest:
         request, more = freest_gpu(request, state, started, located)
         notes += more
@@ -152,11 +179,33 @@ def _carried_out(tf: Any, request: DeviceRequest, seed: int | None, notes: tuple
     outcome = carry_out(tf, request, plan, state, started, peak)
     if reset_peak and not request.names_devices and settings == NOTHING:
         outcome = SetupOutcome.DONE if peak else SetupOutcome.ASKED
+    if request.workers is not None and joined() is None:
+        join(request.workers, patience)
+        started, outcome = True, SetupOutcome.DONE
     if not state.gpus and request.names_devices and not request.cpu:
         outcome = SetupOutcome.NO_GPU
     after, done = read_state(tf), settings_now(tf, seed)
     notes += remarks(settings, located.capabilities(tf, after))
-    return build_report(tf, after, started, outcome, located, why, notes, done)
+    return build_report(tf, after, started, outcome, located, why, notes, done, _place())
+
+
+def _place() -> Membership | None:
+    """Return the place of this process among the workers that it has joined."""
+    cluster = joined()
+    return None if cluster is None else cluster.place
+
+
+def _check_workers(request: DeviceRequest, started: bool) -> None:
+    """Raise :class:`DeviceError` where this process can no longer join the workers of a request."""
+    place, wanted = _place(), request.workers
+    if wanted is None or wanted == place or not (started or place):
+        return
+    why = "TensorFlow has already started without other workers"
+    if place is not None:
+        why = f"this process is {place.text} already"
+    raise DeviceError(
+        f"{why}. Only a kernel restart can change that: restart, and put this line first: {request.line}"
+    )
 
 
 def diagnose() -> DoctorReport:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from tape_magic.engine.distribution.cluster import cluster_of
 from tape_magic.engine.internals.contexts import restore_after_interrupt
 from tape_magic.engine.internals.loading import load_tensorflow
 from tape_magic.engine.internals.log_level import quiet_log
 from tape_magic.engine.minimization.control import RunControl
+from tape_magic.engine.minimization.joint_run import JointControl, joint_run, line_of, own_settings, telling
 from tape_magic.engine.minimization.keras_loop.range_test import found_rate
 from tape_magic.engine.minimization.keras_loop.run import KerasRun
 from tape_magic.engine.minimization.log import Minimized
@@ -148,7 +150,8 @@ def minimize(
         of epochs at their ends. A SciPy method has neither rates nor norms there.
     strategy
         ``"mirrored"`` shares each batch out to all GPUs, or else to all logical CPUs; a
-        ``tf.distribute.MirroredStrategy`` to its devices. `batch` stays the number of rows of a step.
+        ``tf.distribute.MirroredStrategy`` to its devices; ``"workers"`` to the processes that
+        ``devices(workers=…)`` has joined, all of which make the same call. `batch` stays the rows of a step.
     engine
         ``"auto"``, ``"xla"``, ``"graph"`` or ``"eager"``.
     seed
@@ -236,6 +239,12 @@ def new_loop_cache() -> LoopCache:
     return LoopCache()
 
 
+def follows(settings: Settings) -> bool:
+    """Return whether another worker shows the run of these settings."""
+    cluster = None if settings.strategy is None else cluster_of(settings.strategy)
+    return cluster is not None and cluster.index > 0
+
+
 def minimize_program(
     program: Program,
     namespace: Namespace,
@@ -271,26 +280,35 @@ def minimize_program(
     """
     kind = KerasRun if find(settings.optimizer) is None else ScipyRun
     with quiet_log(), deferred_interrupt() as interrupt:
+        together = joint_run(settings)
         control = RunControl(interrupt, wish, on_wait)
+        if together is not None:
+            control = JointControl(together, interrupt, wish, on_wait)
+            with restore_after_interrupt(), control.before_anything():
+                together.begin(line_of(program, loss_name, over, settings))
+            settings = own_settings(settings, together)
         if isinstance(settings.lr, str):
             word, arguments = settings.lr, (program, namespace, loss_name, over, settings)
             with restore_after_interrupt():
                 report, settings = found_rate(*arguments, control, on_progress)
             if word == FIND:
                 return Minimized(report, None)
-        problem = Problem(program, namespace, loss_name, over, settings, kept=cache is not None)
-        try:
-            with restore_after_interrupt():
-                with control.before_anything():  # TensorFlow makes data ready, and may drop an interrupt
-                    minimization = kind(problem, cache)
-                minimized = minimization.run(control, on_progress)
-        except NoTensor:
-            if refusal := named_nothing(program, namespace, over):
-                raise refusal from None
-            raise
-        finally:
-            interrupt.waits = True
-            problem.close()
+        with telling(together):
+            problem = Problem(
+                program, namespace, loss_name, over, settings, kept=cache is not None, together=together
+            )
+            try:
+                with restore_after_interrupt():
+                    with control.before_anything():  # TensorFlow makes data ready, and may drop an interrupt
+                        minimization = kind(problem, cache)
+                    minimized = minimization.run(control, on_progress)
+            except NoTensor:
+                if refusal := named_nothing(program, namespace, over):
+                    raise refusal from None
+                raise
+            finally:
+                interrupt.waits = True
+                problem.close()
     # An interrupt in the last chunk or later stops no step, but it must still stop Run All.
     if interrupt.pressed:
         raise MinimizeInterrupted(minimized.result)

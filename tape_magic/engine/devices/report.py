@@ -11,7 +11,14 @@ from tape_magic.engine.devices.notes import is_split, remarks
 from tape_magic.engine.devices.nvml import Card
 from tape_magic.engine.devices.settings import settings_now
 from tape_magic.engine.devices.state import DeviceState
-from tape_magic.results.devices import Device, DeviceReport, Policy, PolicyKind, SetupOutcome
+from tape_magic.results.devices import (
+    Device,
+    DeviceReport,
+    Membership,
+    Policy,
+    PolicyKind,
+    SetupOutcome,
+)
 
 
 def build_report(
@@ -23,6 +30,7 @@ def build_report(
     why: Callable[[], str],
     notes: tuple[str, ...] = (),
     settings: tuple[str, ...] | None = None,
+    cluster: Membership | None = None,
 ) -> DeviceReport:
     """Return the report of the devices as they are in `state`; start nothing.
 
@@ -42,6 +50,7 @@ def build_report(
         notes=(*notes, *remarks(tf, state, started, located)),
         driver=located.driver,
         settings=settings_now(tf, None) if settings is None else settings,
+        cluster=cluster,
     )
 
 

@@ -9,6 +9,7 @@ from tape_magic.engine.devices.settings import NOTHING, RuntimeSettings
 from tape_magic.engine.devices.size import Size, read_size
 from tape_magic.engine.devices.words import FREEST
 from tape_magic.errors import DeviceError, shorten
+from tape_magic.results.devices import Membership
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class DeviceRequest:
 
     `indices` are the GPUs to keep visible, ascending; None keeps all. `freest` keeps the GPU with the most
     free memory. `split` is the number of logical CPUs, or with a `limit` the number of logical GPUs on each
-    GPU. A request that names nothing only asks for the report.
+    GPU. `workers` are those to join. A request that names nothing only asks for the report.
     """
 
     indices: tuple[int, ...] | None = None
@@ -29,6 +30,7 @@ class DeviceRequest:
     require: bool = False
     settings: RuntimeSettings = NOTHING
     reset_peak: bool = False
+    workers: Membership | None = None
 
     @property
     def names_devices(self) -> bool:
@@ -38,7 +40,7 @@ class DeviceRequest:
     @property
     def only_asks(self) -> bool:
         """Whether the request changes nothing."""
-        return not (self.names_devices or self.settings != NOTHING or self.reset_peak)
+        return not (self.names_devices or self.settings != NOTHING or self.reset_peak or self.workers)
 
     @property
     def line(self) -> str:
@@ -54,7 +56,8 @@ class DeviceRequest:
             words.append(",".join(map(str, self.indices)))
         words += ["--growth"] * self.growth + (["--limit", self.limit.text] if self.limit else [])
         words += ["--cpu"] * self.cpu + (["--split", str(self.split)] if self.split > 1 else [])
-        return " ".join([*words, *self.settings.words, *["--require"] * self.require])
+        words += [*self.settings.words, *["--require"] * self.require]
+        return " ".join([*words, *(self.workers.words if self.workers else ())])
 
 
 def read_request(
@@ -67,6 +70,7 @@ def read_request(
     require: bool,
     settings: RuntimeSettings,
     reset_peak: bool,
+    workers: Membership | None = None,
 ) -> DeviceRequest:
     """Return the arguments of `devices()` as a request; raise `DeviceError` for what no machine could do."""
     if growth and limit is not None:
@@ -99,6 +103,7 @@ def read_request(
         require=bool(require),
         settings=settings,
         reset_peak=bool(reset_peak),
+        workers=workers,
     )
 
 

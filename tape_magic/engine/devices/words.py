@@ -16,3 +16,9 @@ TensorFlow 2.21 ignores every other value without a message.
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "bfloat16", "float16", "float64")
 """The names of Keras's precision policies."""
+
+TF_CONFIG = "TF_CONFIG"
+"""TensorFlow's environment variable for the workers; in place of addresses, those that it has."""
+
+WAIT = 60.0
+"""Seconds to wait for the other workers."""

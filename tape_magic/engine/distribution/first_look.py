@@ -38,7 +38,7 @@ def look_at(
     names
         The names of the loss and of the tracked scalars.
     """
-    count, rows = len(shared.devices), int(rows_of(batch))
+    count, rows = shared.count, int(rows_of(batch))
     few = rows // count if rows // count >= 2 * count else rows
     some = picked_rows(batch, 0, few)
     before = read_all(traced.written)

@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from tape_magic.engine.distribution.cluster import Cluster
 from tape_magic.engine.distribution.reductions import Reduction
+from tape_magic.engine.distribution.together import summed_over_workers
 from tape_magic.engine.distribution.written_copies import WrittenCopies
 from tape_magic.engine.tracing.evaluation import Evaluation
 from tape_magic.engine.tracing.traced import Traced
@@ -26,31 +28,44 @@ class SharedEvaluation:
     traced
         The program as a graph, with an open number of rows.
     devices
-        The full names of the devices; the first one adds up.
+        The full names of the devices of this process; the first one adds up.
+    workers
+        The workers that evaluate the other pieces, all with as many devices; ``None`` for none.
 
     Attributes
     ----------
     whole
         The evaluation of a batch on one device.
+    count
+        In how many pieces a batch is evaluated.
+    sums
+        A variable: whether the loss and each tracked scalar are sums over the rows, and not means.
 
     Raises ``LookupError`` where the gradient of an operation is not registered.
     """
 
-    def __init__(self, traced: Traced, devices: Sequence[str]) -> None:
+    def __init__(self, traced: Traced, devices: Sequence[str], workers: Cluster | None = None) -> None:
         import tensorflow as tf
+
+        self._workers = workers
+        self._first = 0 if workers is None else workers.index * len(devices)
+        self.count = len(devices) * (1 if workers is None else workers.count)
 
         self._traced, self.devices = traced, tuple(devices)
         self.whole = traced.evaluated()
         with tf.device("CPU:0"):
-            self._sums = tf.Variable([False] * (1 + self.whole.tracked), trainable=False)
-        self._copies = [WrittenCopies(traced, name, index) for index, name in enumerate(self.devices)]
+            self.sums = tf.Variable([False] * (1 + self.whole.tracked), trainable=False)
+            self._key = tf.Variable(0, trainable=False)
+        self._copies = [
+            WrittenCopies(traced, name, index) for index, name in enumerate(self.devices, self._first)
+        ]
 
     def take(self, reductions: Iterable[Reduction]) -> None:
         """Take how the loss and each tracked scalar follow from those of the pieces; by default, as means.
 
         The gradients follow as the loss does.
         """
-        self._sums.assign([reduction is Reduction.SUM for reduction in reductions])
+        self.sums.assign([reduction is Reduction.SUM for reduction in reductions])
 
     def evaluation(self) -> Evaluation:
         """Return the evaluation in pieces, which a graph can call as well as Python.
@@ -58,20 +73,28 @@ class SharedEvaluation:
         What :meth:`Traced.outputs` takes of it belongs to the first piece.
         """
         whole = self.whole
-        return Evaluation(self._call, whole.connected, whole.dtype, whole.tracked)
+        renew = None if self._workers is None else self._renew
+        return Evaluation(self._call, whole.connected, whole.dtype, whole.tracked, renew=renew)
+
+    def _renew(self) -> None:
+        assert self._workers is not None
+        self._key.assign(self._workers.call_key())
 
     def pieces(self, batch: Sequence[Any]) -> list[tuple[Sequence[Any], Any, Any]]:
-        """Return the piece of each device, how many rows it has, and the rows of all, int64.
+        """Return the piece of each device of all workers, how many rows it has, and the rows of all, int64.
 
         The pieces differ by one row at most. One that would have no rows has the first one, since the mean of
         no rows is not a number; its number of rows is 0.
         """
+        return self._pieces(batch, range(self.count))
+
+    def _pieces(self, batch: Sequence[Any], indices: Iterable[int]) -> list[tuple[Sequence[Any], Any, Any]]:
         import tensorflow as tf
 
-        count, found = len(self.devices), []
+        count, found = self.count, []
         with tf.device("CPU:0"):
             rows = tf.cast(rows_of(batch), tf.int64)
-            for index in range(count):
+            for index in indices:
                 begin, end = index * rows // count, (index + 1) * rows // count
                 has = end > begin
                 taken = picked_rows(batch, tf.where(has, begin, 0), tf.where(has, end, 1))
@@ -81,11 +104,12 @@ class SharedEvaluation:
     def _call(self, *batch: Any) -> list[list[Any]]:
         import tensorflow as tf
 
-        before, sums = [variable.read_value() for variable in self._traced.written], self._sums.read_value()
+        before, sums = [variable.read_value() for variable in self._traced.written], self.sums.read_value()
         parts: list[list[Any]] = []
         shares: list[Any] = []
         rest: list[Any] = []
-        for copies, (piece, rows, of) in zip(self._copies, self.pieces(batch), strict=True):
+        own = range(self._first, self._first + len(self.devices))
+        for copies, (piece, rows, of) in zip(self._copies, self._pieces(batch, own), strict=True):
             with tf.device("CPU:0"):
                 share = rows / of
                 weights = tf.unstack(tf.where(sums, tf.cast(rows > 0, share.dtype), share))
@@ -98,19 +122,37 @@ class SharedEvaluation:
                 shares.append(share)
                 rest = rest or other
         with tf.device(self.devices[0]):
-            self._leave_written(shares)
+            written = self._written(shares)
             found = [tf.add_n(values) for values in zip(*parts, strict=True)]
+            if self._workers is not None:
+                found, written = self._of_all(found, written)
+            for variable, value in written:
+                variable.assign(value)
         return [found[: len(front)], found[len(front) :], rest]
 
-    def _leave_written(self, shares: Sequence[Any]) -> None:
-        """Leave in the program's own floats, such as averages, the mean over the pieces; else the first's.
+    def _written(self, shares: Sequence[Any]) -> list[tuple[Any, Any]]:
+        """Return what the program's own variables are to hold: floats, such as averages, the mean of pieces.
 
-        `shares` are the shares of the rows, float64 scalars.
+        Others stay as the first piece left them. `shares` are the shares of the rows, float64 scalars. With
+        other workers, each value is what this one adds to the sum.
         """
         import tensorflow as tf
 
+        found = []
         after = [copies.after() for copies in self._copies]
         for variable, *values in zip(self._traced.written, *after, strict=True):
             if variable.dtype.is_floating:
                 pairs = zip(values, shares, strict=True)
-                variable.assign(tf.add_n([value * tf.cast(share, value.dtype) for value, share in pairs]))
+                found.append((variable, tf.add_n([one * tf.cast(share, one.dtype) for one, share in pairs])))
+            elif self._workers is not None:
+                found.append((variable, tf.zeros_like(values[0]) if self._first else values[0]))
+        return found
+
+    def _of_all(
+        self, found: Sequence[Any], written: Sequence[tuple[Any, Any]]
+    ) -> tuple[list[Any], list[tuple[Any, Any]]]:
+        """Return the sums over all workers, which a few large tensors carry."""
+        assert self._workers is not None
+        values = [*found, *(value for _, value in written)]
+        summed = summed_over_workers(values, self._workers, self._key.read_value())
+        return summed[: len(found)], list(zip((one for one, _ in written), summed[len(found) :], strict=True))

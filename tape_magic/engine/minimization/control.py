@@ -70,6 +70,10 @@ class RunControl:
         self._said = reason
         return reason
 
+    def ends(self, *, late: bool) -> StopReason | None:
+        """Return why the run is to end now; where nobody asks for it, since it is `late`."""
+        return self() or (StopReason.TIME if late else None)
+
     def show(self, step: Step) -> None:
         """Show where the run stands, while it waits."""
         if self._on_wait is not None:

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from tape_magic.engine.distribution.together import Together
 from tape_magic.engine.internals.operations import key_of_variable
 from tape_magic.engine.minimization import refusals, unconnected
 from tape_magic.engine.minimization.bounds import Limits, limits_of, limits_of_constraints, project
@@ -80,6 +81,9 @@ class Problem:
         How to minimise.
     kept
         Whether a later run may use again what this one compiles.
+    together
+        The run of all workers that this one is a part of; ``None`` for a run of this process alone. An
+        attribute, too.
 
     Attributes
     ----------
@@ -114,9 +118,10 @@ class Problem:
         settings: Settings,
         *,
         kept: bool = False,
+        together: Together | None = None,
     ) -> None:
         self.program, self.namespace, self.settings = program, namespace, settings
-        self.loss_name = loss_name
+        self.loss_name, self.together = loss_name, together
         self._check_names(over)
         self._shadowed = {name: namespace[name] for name in settings.names if name in namespace}
         text = program.source if kept else None

@@ -25,6 +25,9 @@ class Evaluation:
         How many scalars are tracked.
     elements
         The number of elements of all tensors of the graph together; ``None`` where it is not known.
+    renew
+        To be called before each call of a graph that has :attr:`call` in it; ``None`` where nothing is. With
+        it, all workers evaluate together, so that they have to take the same steps.
     """
 
     call: Callable[..., list[list[Any]]]
@@ -32,3 +35,4 @@ class Evaluation:
     dtype: Any
     tracked: int
     elements: int | None = None
+    renew: Callable[[], None] | None = None

@@ -82,6 +82,9 @@ MEANT_BY_TFGPU = _by_word(
         "--doctor": "diagnose check debug why",
         "--placement": "logdeviceplacement logplacement",
         "--split": "logical virtual",
+        "--workers": "cluster nodes hosts machines clusterspec tfconfig addresses",
+        "--worker": "rank task taskindex taskid workerindex",
+        "--wait": "timeout",
         "%tfgpu 0": "gpu gpus device devices index visible",
     }
 )

@@ -243,7 +243,7 @@ MINIMIZE = Magic(
         Option(
             "strategy",
             ("--strategy",),
-            "share each batch out: mirrored, to all devices of this machine, or a tf.distribute strategy",
+            "share each batch out: mirrored, to this machine's devices, workers, or a tf.distribute strategy",
             "NAME",
             choices=STRATEGIES,
             evaluated=True,

@@ -5,14 +5,14 @@ from __future__ import annotations
 import ast
 import builtins
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tape_magic.engine.minimization.settings import DEFAULT_OPTIMIZER, Settings, ValidationData
 from tape_magic.errors import LineError, closest, describe_error, shorten
 from tape_magic.magics.line.grad import GradOptions
 from tape_magic.magics.line.minimize import MINIMIZE, MinimizeOptions
-from tape_magic.magics.line.parser import Expression
+from tape_magic.magics.line.parser import Expression, Magic
 from tape_magic.magics.line.words import DataOption
 from tape_magic.syntax import place, split, unbracketed
 
@@ -22,10 +22,7 @@ def minimize_settings(shell: Any, options: MinimizeOptions, remarks: tuple[str, 
 
     Raises :class:`LineError` for an expression that fails.
     """
-    arguments = {
-        name: _value(shell, name, given) if isinstance(given, Expression) else given
-        for name, given in options.arguments.items()
-    }
+    arguments = resolved(shell, MINIMIZE, options.arguments)
     text = arguments.get("optimizer", DEFAULT_OPTIMIZER)
     arguments |= {"optimizer": _optimizer(shell, text), "made_here": not text.isidentifier()}
     if "data" in arguments:
@@ -42,10 +39,21 @@ def minimize_settings(shell: Any, options: MinimizeOptions, remarks: tuple[str, 
     return Settings(**arguments, sources=sources, remarks=remarks, verdict=not options.quiet)
 
 
-def _value(shell: Any, name: str, given: Expression) -> Any:
+def resolved(shell: Any, magic: Magic, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments that a line of a magic gives, with the values of those that are expressions.
+
+    Raises :class:`LineError` for an expression that fails.
+    """
+    return {
+        name: _value(shell, magic, name, given) if isinstance(given, Expression) else given
+        for name, given in arguments.items()
+    }
+
+
+def _value(shell: Any, magic: Magic, name: str, given: Expression) -> Any:
     """Return the value of an expression that stands for an option's value, as a number where it is one."""
-    flag = MINIMIZE.flags[name]
-    (option,) = (one for one in MINIMIZE.options if one.name == name)
+    flag = magic.flags[name]
+    (option,) = (one for one in magic.options if one.name == name)
     meant = given.text in option.choices or closest(given.text, option.choices)
     if meant and given.text not in shell.user_ns:
         return given.text  # the engine says which words there are

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from tape_magic.engine.devices.words import ALLOCATORS, FREEST, PRECISIONS
+from tape_magic.engine.devices.words import ALLOCATORS, FREEST, PRECISIONS, TF_CONFIG
 from tape_magic.errors import LineError, shorten
+from tape_magic.magics.line import words
 from tape_magic.magics.line.meant import COMMON, MEANT_BY_TFGPU
 from tape_magic.magics.line.parser import NAME, QUIET, Magic, Option
 
@@ -72,6 +73,13 @@ def _index(word: str) -> int | str:
     return int(word)
 
 
+def _workers(word: str) -> str:
+    """Read the addresses of workers. Raises ``ValueError`` for what may be an expression."""
+    if ":" in word or word == TF_CONFIG:
+        return word
+    raise ValueError(word)
+
+
 TFGPU = Magic(
     "tfgpu",
     cell=False,
@@ -122,6 +130,31 @@ TFGPU = Magic(
         Option("placement", ("--placement",), "have TensorFlow log the device of each operation"),
         Option("reset_peak", ("--reset-peak",), "reset the peak of memory in use"),
         Option("require", ("--require",), "raise an error where there is no GPU"),
+        Option(
+            "workers",
+            ("--workers",),
+            'addresses of the processes that compute together, "node1:5000, node2:5000", or TF_CONFIG',
+            "ADDRESSES",
+            _workers,
+            choices=(TF_CONFIG,),
+            evaluated=True,
+        ),
+        Option(
+            "worker",
+            ("--worker",),
+            "number of this one among --workers, from 0; by default that of TF_CONFIG",
+            "N",
+            int,
+            evaluated=True,
+        ),
+        Option(
+            "wait",
+            ("--wait",),
+            "most time to wait for the other workers (60s)",
+            "TIME",
+            words.seconds,
+            evaluated=True,
+        ),
         Option("doctor", ("--doctor",), "find out why there is no GPU, and the one thing to do about it"),
         Option("watch", ("--watch",), "show memory and load of the last minute while cells run"),
         Option("json", ("--json",), "print the report as JSON"),
@@ -132,6 +165,7 @@ TFGPU = Magic(
         ("What there is", "%tfgpu"),
         ("The first GPU only, memory as needed", "%tfgpu 0 --growth"),
         ("Why there is no GPU", "%tfgpu --doctor"),
+        ("The second of two machines", '%tfgpu --workers "node1:5000, node2:5000" --worker 1'),
     ),
     options_class=DeviceOptions,
     meant=MappingProxyType(COMMON | MEANT_BY_TFGPU),

@@ -133,9 +133,7 @@ class Checkpoints:
             raise LineError(
                 f"--checkpoint {self._folder} holds checkpoints of something else; give another folder."
             )
-        lists = {key: _listed(arrays, key) for key in _LISTS}
-        tracked = tuple(self._described.pop("tracked"))
-        self.saved = SavedRun(int(arrays["step"]), int(arrays["seed"]), **lists, tracked=tracked)
+        self.saved = _run_of(arrays, self._described.pop("tracked"))
         if not self._resume:
             raise LineError(
                 f"--checkpoint {self._folder} holds a run at step {self.saved.step:,}: "
@@ -205,6 +203,24 @@ class Checkpoints:
             self.trouble = f"the run could not be saved in {self._folder} at step {saved.step:,}: {text}"
             return
         self._step, self.trouble = saved.step, ""
+
+
+def packed(saved: SavedRun) -> bytes:
+    """Return how far a run came as bytes, for :func:`unpacked`."""
+    return _packed(saved, {})
+
+
+def unpacked(data: bytes) -> SavedRun | None:
+    """Return how far a run came; ``None`` for no bytes."""
+    if not data:
+        return None
+    arrays = _unpacked(data)
+    return _run_of(arrays, json.loads(str(arrays["described"]))["tracked"])
+
+
+def _run_of(arrays: Mapping[str, Any], tracked: Sequence[str]) -> SavedRun:
+    lists = {key: _listed(arrays, key) for key in _LISTS}
+    return SavedRun(int(arrays["step"]), int(arrays["seed"]), **lists, tracked=tuple(tracked))
 
 
 _LISTS = ("memory", "best", "series", "starts", "means", "validation")

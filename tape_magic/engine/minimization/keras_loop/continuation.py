@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,7 @@ from tape_magic.engine.minimization.composite import (
 )
 from tape_magic.engine.minimization.data.feed import Feed
 from tape_magic.engine.minimization.data.pipelines import Pipelines
-from tape_magic.engine.minimization.keras_loop.checkpoint import Checkpoints, SavedRun
+from tape_magic.engine.minimization.keras_loop.checkpoint import Checkpoints, SavedRun, packed, unpacked
 from tape_magic.engine.minimization.keras_loop.compiled_program import CompiledProgram
 from tape_magic.engine.minimization.keras_loop.default_optimizer import undecided
 from tape_magic.engine.minimization.keras_loop.protocol import Loop
@@ -135,9 +136,11 @@ class Continuation:
         self._trail: Trail | None = None
         self._limit = UNLIMITED
         self.saved: SavedRun | None = None
+        together = problem.together
         if settings.checkpoint is not None:
-            self._checkpoints = Checkpoints(settings.checkpoint, resume=settings.resume)
-            self.saved = self._checkpoints.saved
+            if together is None or together.leads:
+                self._checkpoints = Checkpoints(settings.checkpoint, resume=settings.resume)
+                self.saved = self._checkpoints.saved
         elif settings.resume:
             found = cache.get(self._key) if cache is not None and self._key is not None else None
             if not isinstance(found, Trail):
@@ -147,6 +150,8 @@ class Continuation:
                 # The loops are those of another run than the one to go on from, with another optimizer.
                 self.made, self.wanted = None, _wanted(settings, None)
                 problem.lifted.reuse(found.lifted)
+        if together is not None and settings.resume:
+            self.saved = unpacked(together.bytes_of_first(None if self.saved is None else packed(self.saved)))
         self.pipelines = Pipelines() if self.made is None else self.made.pipelines
         if self.made is not None:
             problem.lifted.reuse(self.made.lifted)
@@ -159,7 +164,7 @@ class Continuation:
     @property
     def same(self) -> bool:
         """Whether another run, in another process, has to give the same bits."""
-        return self._checkpoints is not None
+        return self._problem.settings.checkpoint is not None
 
     @property
     def fresh(self) -> Sequence[Any]:
@@ -279,14 +284,16 @@ def feed_of(problem: Problem, continuation: Continuation) -> Feed:
     Raises :class:`LineError` for data without an end where nothing else ends the run, for a method of this
     package over several batches, and what :class:`Feed` raises.
     """
-    settings, saved = problem.settings, continuation.saved
+    settings, saved, seed = problem.settings, continuation.saved, problem.settings.seed
+    if problem.together is not None and seed is None and saved is None:
+        seed = int(problem.together.agree(secrets.randbits(32))[0, 0])
     feed = Feed(
         settings.data,
         settings.names,
         settings.batch,
         # Without a number of epochs, a number of steps says when it is over.
         settings.epochs or (1 if settings.steps is None else 2**31),
-        settings.seed if saved is None else saved.seed,
+        seed if saved is None else saved.seed,
         label=settings.label,
         floats="float64" if problem.selection.dtype == "float64" else None,
         pattern=settings.pattern,

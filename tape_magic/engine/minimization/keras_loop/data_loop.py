@@ -139,13 +139,18 @@ class DataLoop(CompiledLoop):
             if self._repeats and self._is_due(position.step):
                 # Reading costs next to nothing: a variable that is read copies itself when it is assigned.
                 way.mark(position, read_all(self.moved))
-            chunk = self._called(position, end, 1, waiter, deadline())
+            until = deadline() if self._graph.evaluation.renew is None else math.inf
+            chunk = self._called(position, end, 1, waiter, until)
         except tf.errors.OpError as error:
             if self._data.feed.failure is not None or "IteratorGetNext" in str(error):
                 raise self._data.failure(error) from None
             raise
         way.stretches.add(chunk.series[0].values)
         return chunk
+
+    def _renew(self) -> None:
+        if (renew := self._graph.evaluation.renew) is not None:
+            renew()
 
     def _is_due(self, step: int) -> bool:
         """Return whether the variables are to be noted at a step."""
@@ -177,6 +182,7 @@ class DataLoop(CompiledLoop):
     def _from_data(self, position: Position, end: int, until: float) -> tuple[Chunk, bool]:
         """Run steps over the next batches; return also whether all was finite at the end."""
         data, step = self._data, position.step
+        self._renew()
         found = self._call(*self._arguments(position, end, 1, until))
         chunk, finite = self._chunk_of(position, found[:6])
         self.way_back.copies, kept, last, before, ahead = found[6:]
@@ -247,6 +253,7 @@ class DataLoop(CompiledLoop):
         assert kept is not None
         span, carried, _ = self._arguments(position, min(end, kept.end), 1, math.inf)
         start = tf.constant(kept.start, tf.int64)
+        self._renew()
         return self._chunk_of(position, self._again(kept.batches, start, tf.constant(finite), span, carried))
 
     def _exact(self, position: Position, chunk: Chunk) -> Chunk:

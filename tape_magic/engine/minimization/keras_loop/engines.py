@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from functools import partial
 
+from tape_magic.engine.distribution.together import is_collective
 from tape_magic.engine.minimization.compiling import CompileWaiter
 from tape_magic.engine.minimization.control import StopRequested
 from tape_magic.engine.minimization.engine_choice import (
@@ -16,15 +17,20 @@ from tape_magic.engine.minimization.engine_choice import (
     xla_comes_too_late,
 )
 from tape_magic.engine.minimization.keras_loop.chunks import ChunkPlanner
+from tape_magic.engine.minimization.keras_loop.compiled_program import EngineTimes
 from tape_magic.engine.minimization.keras_loop.loop_builder import LoopBuilder
 from tape_magic.engine.minimization.keras_loop.protocol import Chunk, Loop
 from tape_magic.engine.minimization.keras_loop.way_back import Position
+from tape_magic.engine.process.interrupts import assign_all
 from tape_magic.engine.program.program import Untraceable
 from tape_magic.engine.tracing.failures import EngineRefused
 from tape_magic.results.minimum import EARLY
 
 SLOWER, ENOUGH = 1.1, 3
 """XLA is given up if its steps take more than this many times as long, in the median of so many chunks."""
+
+LONGER = 4
+"""How many times as long the chunks of several workers are, since these have to agree before each."""
 
 
 class Engines:
@@ -64,9 +70,12 @@ class Engines:
 
     def __init__(self, builder: LoopBuilder, demanded: str) -> None:
         self._builder, self._demanded = builder, demanded
+        self._together = builder.together
         self._times = builder.times
         self._ladder = Ladder(demanded, shared=bool(builder.sharing.devices))
-        self._chunks = ChunkPlanner(builder.times)
+        # What earlier runs took is not the same in all workers.
+        times = builder.times if self._together is None else EngineTimes(over_data=True)
+        self._chunks = ChunkPlanner(times)
         self._may_switch, self._change = demanded == "auto" and not builder.sharing.devices, 0
         self.engine = self.reason = ""
         self.waiter = CompileWaiter()
@@ -143,11 +152,20 @@ class Engines:
 
         if self._counts:
             limit = self._changed(position.step, limit)
+        if (together := self._together) is not None:
+            self._chunks.seconds = together.seconds_of_first / LONGER
+            together.step, together.computing = position.step, True
         end = self._chunks.plan(self.engine, position.step, limit, careful=self._builder.careful)
         started, waited = time.perf_counter(), self.waiter.seconds
         try:
             chunk = self.loop.advance(position, end, self._chunks.stretch, self.waiter)
-        except tf.errors.OpError:
+        except tf.errors.OpError as error:
+            if together is not None and is_collective(error):
+                # TensorFlow may have ended in the middle of the chunk.
+                if values := self.loop.way_back.values_at(position.step):
+                    assign_all(zip(self.loop.moved, values, strict=True))
+                    together.computing = False
+                raise together.lost(error) from None
             if self.engine != "eager":
                 # A graph's error speaks of nodes; the program by itself says it with the user's line.
                 self._builder.run_alone()
@@ -155,6 +173,8 @@ class Engines:
         compiling = self.waiter.seconds - waited
         self.compile_seconds += compiling
         steps, seconds = chunk.last + 1 - position.step, time.perf_counter() - started - compiling
+        if together is not None:
+            together.computing, together.seconds = False, seconds
         self._chunks.note(steps, seconds)
         if steps:
             self._times.note(self.engine, seconds, steps, alone=not self.xla_begun)

@@ -35,6 +35,9 @@ def findings_of(
     """
     if not problem.settings.verdict or log.reason in BY_HAND:
         return ()
+    if problem.together is not None:
+        # The steps of other workers would be needed, who are done by then.
+        return find(_facts(problem, log, builder, engines, cursor, Unsafe("it runs on several workers")))
     probe = LoopProbe(engines.loop, builder.optimizer, cursor, failure)
     try:
         with undone(problem, engines.loop.moved, in_python=engines.engine == "eager"):

@@ -31,6 +31,7 @@ from tape_magic.engine.minimization.keras_loop.sharing import Sharing
 from tape_magic.engine.minimization.keras_loop.step_graph import StepGraph
 from tape_magic.engine.minimization.mirrored import follow
 from tape_magic.engine.minimization.problem import Problem
+from tape_magic.engine.minimization.steppers import method_name
 from tape_magic.engine.record.loss_record import record_of
 from tape_magic.engine.tracing.failures import EngineRefused, compile_failures, trace_failures
 from tape_magic.engine.tracing.loss import require_loss
@@ -73,8 +74,8 @@ class LoopBuilder:
     same_loss
         Whether the loss is the same each time at the same point, once an optimizer is chosen; for a program
         that runs in Python and an optimizer that was named, whether it may be.
-    sharing
-        Which devices share the batches.
+    sharing, together
+        Which devices share the batches; the run of all workers that this one is a part of, if there is one.
     at_rest
         The loop that was to be compiled last: it can evaluate, whether it is compiled or not.
     """
@@ -84,7 +85,7 @@ class LoopBuilder:
     ) -> None:
         self._problem, self._continuation = problem, continuation
         self._cursor, self._limit = cursor, limit
-        self.sharing = Sharing(problem, cursor)
+        self.sharing, self.together = Sharing(problem, cursor), problem.together
         keeps = problem.settings.keeps_best_step
         self._by_epoch = keeps and cursor is not None and cursor.feed.steps_per_epoch != 1
         self.made = continuation.fitting(self.sharing.inputs, by_epoch=self._by_epoch)
@@ -209,6 +210,8 @@ class LoopBuilder:
         started = time.perf_counter()
         waiter.lay_out(loop.lay_out, engine)
         quick = engine == "graph" and time.perf_counter() - started < QUICK_SECONDS
+        # The graph of workers may be called by all of them at once only, and with their own variables.
+        quick = quick or self.sharing.workers is not None
         begun = None if quick else compile_in_background(*loop.rehearsal(), gives_way=beside)
         if begun is None:
             loop.compile()
@@ -250,6 +253,7 @@ class LoopBuilder:
                 self._problem.refuse_unconnected("", partial(record_of, traced.concrete))
             self.same_loss = traced.repeatable and not traced.written
             self.optimizer = build_optimizer(self._problem, leaves, self._continuation, same=self.same_loss)
+            self.sharing.refuse(method_name(self.optimizer))
             repeatable = self._cursor is None and traced.repeatable
             options = build_loop_options(
                 self._problem, leaves, self.optimizer, repeatable=repeatable, by_epoch=self._by_epoch

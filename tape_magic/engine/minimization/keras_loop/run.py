@@ -42,6 +42,7 @@ from tape_magic.engine.process.interrupts import assign_all
 from tape_magic.engine.program.random_states import RandomStates
 from tape_magic.engine.tracing.loss import require_loss
 from tape_magic.engine.values.tensors import read_all
+from tape_magic.errors import ClusterError
 from tape_magic.results.minimum import BY_HAND, Divergence, StopReason
 from tape_magic.results.steps import Step
 
@@ -59,6 +60,7 @@ class KerasRun:
     Raises :class:`TapeMagicError` for what can be refused before anything runs.
     """
 
+    _here: Position | None = None
     _final: Final
     _trail: Trail
     _experiment: ExperimentLog
@@ -78,9 +80,14 @@ class KerasRun:
     def run(self, control: RunControl, on_progress: Callable[[Step], None] | None) -> Minimized:
         """Run all of it, and tell `on_progress` after each chunk where the run stands."""
         with experiment_log(self._log, self._problem) as self._experiment:
-            for step in self.steps(control):
-                if on_progress is not None:
-                    on_progress(self._log.shown(step))
+            try:
+                for step in self.steps(control):
+                    if on_progress is not None:
+                        on_progress(self._log.shown(step))
+            except ClusterError:  # other workers are lost, and what this one has is whole unless they compute
+                if self._here is not None and not getattr(self._problem.together, "computing", True):
+                    self._continuation.save(self._saved(self._here))
+                raise
             return self.finish()
 
     def steps(self, control: RunControl) -> Generator[Step, None, None]:
@@ -88,7 +95,7 @@ class KerasRun:
         log, engines, cursor, validation = self._log, self._engines, self._cursor, self._validation
         log.follow(control)
         engines.waiter = CompileWaiter(control, lambda compiling: log.last_step(engines.engine, compiling))
-        position = self._begin()
+        self._here = position = self._begin()
         if validation is not None:
             validation.begin(position, self._builder, engines, control)
         best = float(log.series[0].values.min(initial=math.inf))
@@ -96,7 +103,7 @@ class KerasRun:
         while not (cursor is not None and cursor.over) and position.step < log.limit:
             if _ends(log, self._problem.settings.time, position.step, control):
                 break
-            began = position.step
+            began, self._here = position.step, position
             try:
                 end = log.limit if validation is None else validation.end_of_chunk(began, log.limit)
                 chunk = engines.advance(position, end)
@@ -119,6 +126,8 @@ class KerasRun:
                 self._continuation.save(self._saved(position))
             with contextlib.suppress(StopRequested):
                 engines.reconsider(position, _expected_end(position.step, log.limit, open_end=open_end))
+        if self._problem.together is not None:
+            self._problem.together.over = True
         if cursor is not None and (cursor.over or position.step == cursor.feed.total):
             log.data_over()
         self._save(position)
@@ -152,7 +161,7 @@ class KerasRun:
             engine_reason=engines.reason,
             compile_seconds=engines.compile_seconds,
             findings=findings,
-            devices=max(1, len(self._builder.sharing.devices)),
+            devices=self._builder.sharing.count,
         )
         return Minimized(result, value)
 
@@ -170,6 +179,10 @@ class KerasRun:
         if saved is None:
             self._builder.reset_optimizer()
         position = self._continuation.go_on(position, loop.moved, self._builder.optimizer)
+        if problem.together is not None:
+            problem.together.assign_first(loop.moved)
+            problem.start_values = [] if saved is None else problem.start_values
+            problem.begin(within_bounds=False)
         if saved is None:
             loop.prepare()
             return position
@@ -300,11 +313,9 @@ class KerasRun:
 
 def _ends(log: RunLog, limit: float | None, step: int, control: RunControl) -> bool:
     """Return whether the user, or the `limit` of seconds, ends the run at a step."""
-    if (asked := control()) is not None:
-        log.reason = asked
     # Not before the first steps, however long compiling took.
-    elif limit is not None and step > log.first_step and log.seconds >= limit:
-        log.reason = StopReason.TIME
+    late = limit is not None and step > log.first_step and log.seconds >= limit
+    log.reason = control.ends(late=late) or log.reason
     return log.reason is not StopReason.STEPS
 
 

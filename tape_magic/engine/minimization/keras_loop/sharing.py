@@ -13,6 +13,7 @@ from tape_magic.engine.minimization.keras_loop.compiled_program import CompiledP
 from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.tracing.evaluation import Evaluation
 from tape_magic.engine.tracing.traced import Traced
+from tape_magic.errors import LineError
 
 
 class Sharing:
@@ -28,19 +29,34 @@ class Sharing:
     Attributes
     ----------
     devices
-        The names of the devices; empty where one evaluates the batches.
+        The names of the devices of this process; empty where one evaluates the batches.
+    workers
+        The workers that share them besides; ``None`` where there are none.
 
     Raises :class:`ArgumentError` for what is no strategy, or none that can be used.
     """
 
     def __init__(self, problem: Problem, cursor: DataCursor | None) -> None:
         self._problem, self._cursor, strategy = problem, cursor, problem.settings.strategy
-        self.devices: Sequence[str] = () if strategy is None else devices_of(strategy)
-        if len(self.devices) == 1:
+        self.workers = None if problem.together is None else problem.together.workers
+        self.devices: Sequence[str] = () if self.workers is None else self.workers.devices
+        if self.workers is None and strategy is not None:
+            self.devices = devices_of(strategy)
+        if len(self.devices) == 1 and self.workers is None:
             name = short_name(self.devices[0])
             cure = "; %tfgpu --cpu --split 2 makes two" if name.startswith("CPU") else ""
             problem.notes.append(f"1 device ({name}): nothing to share out{cure}")
             self.devices = ()
+
+    def refuse(self, method: str) -> None:
+        """Raise :class:`LineError` for a method of this package on several workers."""
+        if method and self.workers is not None:
+            raise LineError(f"{method} looks along lines; --strategy workers goes with Keras optimizers.")
+
+    @property
+    def count(self) -> int:
+        """How many devices evaluate a batch, those of all workers together."""
+        return max(1, len(self.devices)) * (1 if self.workers is None else self.workers.count)
 
     @property
     def inputs(self) -> Mapping[str, Any]:
@@ -62,7 +78,7 @@ class Sharing:
         """Return the evaluation of a step, and what evaluates it in pieces, if something does."""
         if not self.devices:
             return traced.evaluated(), None
-        shared = SharedEvaluation(traced, self.devices)
+        shared = SharedEvaluation(traced, self.devices, self.workers)
         return shared.evaluation(), shared
 
     def look(self, made: CompiledProgram | None) -> None:
@@ -72,4 +88,9 @@ class Sharing:
         graph, batch = made.graph, self._cursor.ahead()
         if graph.shared is not None and batch.has_value():
             names = self._problem.loss_name or "the loss", *self._problem.settings.track
-            self._problem.notes += look_at(graph.shared, graph.traced, batch.get_value()[1], names)
+            parts = batch.get_value()[1]
+            if self._problem.together is not None:
+                self._problem.together.require_same(parts, self._problem.settings.label)
+            self._problem.notes += look_at(graph.shared, graph.traced, parts, names)
+            if self._problem.together is not None:  # worker 0 has looked from its own start
+                self._problem.together.assign_first([graph.shared.sums])

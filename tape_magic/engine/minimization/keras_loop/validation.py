@@ -16,7 +16,7 @@ from tape_magic.engine.minimization.data.feed import Feed, is_columns
 from tape_magic.engine.minimization.keras_loop.continuation import Continuation, feed_of
 from tape_magic.engine.minimization.keras_loop.engines import Engines
 from tape_magic.engine.minimization.keras_loop.loop_builder import LoopBuilder
-from tape_magic.engine.minimization.keras_loop.protocol import Final, Loop
+from tape_magic.engine.minimization.keras_loop.protocol import CHUNK_SECONDS, Final, Loop
 from tape_magic.engine.minimization.keras_loop.validation_pass import EagerPass, GraphPass, Pass
 from tape_magic.engine.minimization.keras_loop.way_back import Position
 from tape_magic.engine.minimization.log import RunLog
@@ -70,7 +70,7 @@ class Validation:
         self._feed = _feed_of(problem, cursor.feed)
         self._pass: Pass | None = None
         self._optimizer: Any = None
-        self._reached = -1
+        self._reached, self._slice = -1, 1
         log.validation = self.found = ValidationLog(problem.settings.track)
         problem.notes += _notes(problem)
 
@@ -191,11 +191,13 @@ class Validation:
         try:
             with self._pass.undone():
                 while more:
-                    more, sums = self._pass.advance(cursor, sums)
+                    more, sums = self._advanced(cursor, sums)
                     self._refuse_endless(int(sums[-1]), position)
                     if control() is not None:
                         raise StopRequested
                     control.show(shown)
+                if self._problem.together is not None:
+                    sums = self._problem.together.summed(sums)
         except tf.errors.OpError as error:
             if self._feed.failure is not None or "IteratorGetNext" in str(error):
                 raise cursor.failure(error) from None
@@ -214,6 +216,18 @@ class Validation:
                 f"--val: {self._feed.label} goes on after {rows:,} rows, and the run has taken {taken:,}: "
                 "if it never ends, give a list of some of its batches."
             )
+    def _advanced(self, cursor: DataCursor, sums: Any) -> tuple[bool, Any]:
+        """Go on for about the time of a chunk; several workers by as many batches as worker 0 takes in it."""
+        assert self._pass is not None
+        together = self._problem.together
+        if together is None or not isinstance(self._pass, GraphPass):
+            return self._pass.advance(cursor, sums)
+        most = int(together.agree(self._slice)[0, 0])
+        began = time.perf_counter()
+        found = self._pass.advance(cursor, sums, most)
+        pace = (time.perf_counter() - began) / most
+        self._slice = max(1, min(4 * most, int(CHUNK_SECONDS / max(pace, 1e-9))))
+        return found
 
     # -- at the end ----------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -73,6 +74,9 @@ class GraphPass:
     jit
         Whether XLA compiles the evaluation of a batch; the loop over batches is a graph in any case.
 
+    The workers of a run take the batches in turn, so that each is evaluated as on one device; the sums are
+    then those of this worker.
+
     Attributes
     ----------
     spec
@@ -98,6 +102,8 @@ class GraphPass:
         finally:
             holders.restore()
         self._front = 1 + len(problem.settings.track)
+        together = problem.together
+        self._turn, self._turns = (0, 1) if together is None else (together.place.worker, together.count)
         self._call: Any = None
 
     def line_of(self, message: str) -> int | None:
@@ -109,9 +115,9 @@ class GraphPass:
         import tensorflow as tf
 
         sums, until = tf.TensorSpec([self._front + 1], tf.float64), tf.TensorSpec([], tf.float64)
-        spec = tf.type_spec_from_value(cursor.iterator)
+        spec, most = tf.type_spec_from_value(cursor.iterator), tf.TensorSpec([], tf.int64)
         function = tf.function(self._over_batches, autograph=False)
-        self._call = function.get_concrete_function(spec, sums, until)
+        self._call = function.get_concrete_function(spec, sums, until, most)
 
     def begin_to_compile(self, first: DataCursor) -> Any:
         """Have a thread compile it for the first batch; see :func:`compile_in_background`."""
@@ -119,7 +125,8 @@ class GraphPass:
 
         own = first.stand_in()
         sums = tf.zeros([self._front + 1], tf.float64)
-        return compile_in_background(self._call, [own.iterator, sums, tf.constant(0.0, tf.float64)])
+        arguments = [own.iterator, sums, tf.constant(0.0, tf.float64), tf.constant(1, tf.int64)]
+        return compile_in_background(self._call, arguments)
 
     @contextmanager
     def undone(self) -> Iterator[None]:
@@ -130,16 +137,17 @@ class GraphPass:
         finally:
             assign_all(zip(self._traced.written, before, strict=True))
 
-    def advance(self, cursor: DataCursor, sums: Array) -> tuple[bool, Array]:
-        """Go on for about the time of a chunk; see :class:`Pass`."""
+    def advance(self, cursor: DataCursor, sums: Array, most: int | None = None) -> tuple[bool, Array]:
+        """Go on for about the time of a chunk, or for at most some batches; see :class:`Pass`."""
         import tensorflow as tf
 
-        until = tf.constant(time.time() + CHUNK_SECONDS, tf.float64)
-        more, after = self._call(cursor.iterator, tf.constant(sums), until)
+        end = time.time() + CHUNK_SECONDS if most is None else math.inf
+        until, most = tf.constant(end, tf.float64), tf.constant(most or 1 << 62, tf.int64)
+        more, after = self._call(cursor.iterator, tf.constant(sums), until, most)
         return bool(more), after.numpy()
 
-    def _over_batches(self, iterator: Any, sums: Any, until: Any) -> Any:
-        """Add batches to the sums until a time, the first of them in any case."""
+    def _over_batches(self, iterator: Any, sums: Any, until: Any, most: Any) -> Any:
+        """Add batches to the sums until a time, `most` batches and the first of them in any case."""
         import tensorflow as tf
 
         def evaluated(*parts: Any) -> Any:
@@ -148,23 +156,29 @@ class GraphPass:
 
         evaluate = tf.function(evaluated, autograph=False, jit_compile=True) if self._jit else evaluated
 
-        def step(_: Any, __: Any, sums: Any) -> Any:
+        def step(count: Any, __: Any, sums: Any) -> Any:
             batch = iterator.get_next_as_optional()
 
             def taken() -> Any:
                 place, parts = placed(batch.get_value())
                 rows = tf.cast(place[2], tf.float64)
+
                 # A batch without rows has no mean.
-                weighed = tf.where(rows > 0, evaluate(*parts) * rows, tf.zeros([], tf.float64))
-                return True, sums + tf.concat([weighed, [rows]], 0)
+                def weighed() -> Any:
+                    found = tf.where(rows > 0, evaluate(*parts) * rows, tf.zeros([], tf.float64))
+                    return sums + tf.concat([found, [rows]], 0)
+
+                if self._turns == 1:
+                    return True, weighed()
+                return True, tf.cond(place[1] % self._turns == self._turn, weighed, lambda: sums)
 
             more, after = tf.cond(batch.has_value(), taken, lambda: (False, sums))
-            return False, more, after
+            return count + 1, more, after
 
         _, more, sums = tf.while_loop(
-            lambda first, more, _: more & (first | (tf.timestamp() < until)),
+            lambda count, more, _: more & ((count == 0) | (tf.timestamp() < until)) & (count < most),
             step,
-            (tf.constant(True), tf.constant(True), sums),
+            (tf.zeros([], tf.int64), tf.constant(True), sums),
         )
         return more, sums
 

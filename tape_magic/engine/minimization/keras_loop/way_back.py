@@ -184,6 +184,10 @@ class WayBack:
         """The variables at the last mark; empty before the first."""
         return self._marks[-1][1] if self._marks else []
 
+    def values_at(self, step: int) -> list[Any]:
+        """Return the variables at a mark at a step; empty where there is none."""
+        return next((values for position, values in self._marks if position.step == step), [])
+
     def before(self, step: int) -> Mark:
         """Return the last mark at or before a step."""
         import tensorflow as tf
