@@ -117,7 +117,12 @@ ROOMS: dict[str, set[str]] = {
     "engine/minimization/scipy_solver": MINIMIZATION | {"engine/minimization"},
     "engine/devices": {"engine/internals", "results"},
     "engine/doctor": {"engine/devices", "engine/internals", "results"},
+    "engine/distribution": {"engine/internals", "engine/process", "engine/tracing", "engine/values"}
+    | {"engine/diagnosis/graph_operations.py"},
+    "engine/accumulation": RUN
+    | {"engine/check", "engine/derivatives", "engine/distribution", "engine/minimization/data"},
     "engine/api": MINIMIZATION
+    | {"engine/accumulation"}
     | {"engine/derivatives", "engine/check", "engine/devices", "engine/doctor"}
     | {"engine/minimization", "engine/minimization/keras_loop", "engine/minimization/scipy_solver"},
     "display/content": set(),
@@ -135,7 +140,8 @@ ROOMS: dict[str, set[str]] = {
     },
     "display/plots.py": {"display/content", "display/describe", "results"},
     "magics/cell": {"engine/program"},
-    "magics/line": {"engine/minimization", "engine/devices/words.py", "notation", "syntax"},
+    "magics/line": {"engine/minimization", "engine/devices/words.py", "engine/distribution/strategies.py"}
+    | {"notation", "syntax"},
     "magics": {
         "engine/api",
         "engine/process/interrupts.py",

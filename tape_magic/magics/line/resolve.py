@@ -10,9 +10,9 @@ from typing import Any
 
 from tape_magic.engine.minimization.settings import DEFAULT_OPTIMIZER, Settings, ValidationData
 from tape_magic.errors import LineError, closest, describe_error, shorten
-from tape_magic.magics.line.grad import GradOptions
+from tape_magic.magics.line.grad import GRAD, GradOptions
 from tape_magic.magics.line.minimize import MINIMIZE, MinimizeOptions
-from tape_magic.magics.line.parser import Expression
+from tape_magic.magics.line.parser import Expression, Magic
 from tape_magic.magics.line.words import DataOption
 from tape_magic.syntax import place, split, unbracketed
 
@@ -23,7 +23,7 @@ def minimize_settings(shell: Any, options: MinimizeOptions, remarks: tuple[str, 
     Raises :class:`LineError` for an expression that fails.
     """
     arguments = {
-        name: _value(shell, name, given) if isinstance(given, Expression) else given
+        name: _value(shell, MINIMIZE, name, given) if isinstance(given, Expression) else given
         for name, given in options.arguments.items()
     }
     text = arguments.get("optimizer", DEFAULT_OPTIMIZER)
@@ -42,10 +42,10 @@ def minimize_settings(shell: Any, options: MinimizeOptions, remarks: tuple[str, 
     return Settings(**arguments, sources=sources, remarks=remarks, verdict=not options.quiet)
 
 
-def _value(shell: Any, name: str, given: Expression) -> Any:
+def _value(shell: Any, magic: Magic, name: str, given: Expression) -> Any:
     """Return the value of an expression that stands for an option's value, as a number where it is one."""
-    flag = MINIMIZE.flags[name]
-    (option,) = (one for one in MINIMIZE.options if one.name == name)
+    flag = magic.flags[name]
+    (option,) = (one for one in magic.options if one.name == name)
     meant = given.text in option.choices or closest(given.text, option.choices)
     if meant and given.text not in shell.user_ns:
         return given.text  # the engine says which words there are
@@ -189,18 +189,25 @@ _MODULES = {
 
 
 def request_arguments(shell: Any, options: GradOptions) -> dict[str, Any]:
-    """Return the arguments of a ``Request`` that a line gives, the vectors of a product evaluated.
+    """Return the arguments of ``grad_program`` that a line gives, with its expressions evaluated.
 
     Raises :class:`LineError` for an expression that fails.
     """
     flag = f"--{options.kind.value}"
     vectors = {name: _evaluate(shell, text, f"{flag} {name}={text}") for name, text in options.vectors}
+    accumulated = {} if options.data is None else {"data": _data(shell, options.data)}
+    accumulated |= {
+        name: _value(shell, GRAD, name, given) if isinstance(given, Expression) else given
+        for name, given in (("batch", options.batch), ("strategy", options.strategy))
+        if given is not None
+    }
     return {
         "words": options.targets,
         "kind": options.kind,
         "vectors": vectors,
         "vector_names": dict(options.vectors),
         **options.arguments,
+        **accumulated,
     }
 
 
