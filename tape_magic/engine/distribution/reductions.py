@@ -51,7 +51,7 @@ def reduction_of(
     Parameters
     ----------
     whole
-        Arrays of the batch: the loss, and its gradients, which tell where the loss is 0.
+        Arrays of the batch: the loss, and parts of its gradients, which tell where the loss is 0.
     parts
         The same arrays for each piece.
     rows
@@ -69,25 +69,24 @@ def reduction_of(
     >>> told.reduction, told.fits, told.pieces
     (<Reduction.MEAN: 'a mean over the rows'>, False, 2.4)
     """
-    flat = np.concatenate([np.ravel(np.asarray(array, np.float64)) for array in whole])
-    pieces = np.stack(
-        [np.concatenate([np.ravel(np.asarray(array, np.float64)) for array in part]) for part in parts]
-    )
+    flat, pieces = _flat(whole), np.stack([_flat(part) for part in parts])
     counts = np.asarray(rows, np.float64)
     weights = {Reduction.MEAN: counts / counts.sum(), Reduction.SUM: (counts > 0).astype(float)}
     combined = {reduction: weight @ pieces for reduction, weight in weights.items()}
-    apart = {
-        reduction: _distance(found, flat, pieces, len(whole[:1])) for reduction, found in combined.items()
-    }
-    reduction = min(apart, key=lambda one: apart[one])  # the mean, if both fit
-    fits = bool(apart[reduction] <= (LOW_PRECISION if low else TOLERANCE))
+    distances = {reduction: _distance(found, flat, pieces) for reduction, found in combined.items()}
+    reduction = min(distances, key=lambda one: distances[one])  # the mean, if both fit
+    fits = distances[reduction] <= (LOW_PRECISION if low else TOLERANCE)
     return Told(reduction, fits, float(flat[0]), float(combined[reduction][0]))
 
 
-def _distance(found: Any, whole: Any, pieces: Any, front: int) -> float:
-    """Return the larger of the relative distances of the number and of the gradients."""
+def _flat(arrays: Sequence[Any]) -> Any:
+    return np.concatenate([np.ravel(np.asarray(array, np.float64)) for array in arrays])
+
+
+def _distance(found: Any, whole: Any, pieces: Any) -> float:
+    """Return the larger of the relative distances of the number, which is the first, and of the gradients."""
     distances = [0.0]
-    for part in (slice(0, front), slice(front, None)):
+    for part in (slice(0, 1), slice(1, None)):
         size = max(np.linalg.norm(whole[part]), *(np.linalg.norm(piece[part]) for piece in pieces))
         if size > 0:
             distances.append(float(np.linalg.norm(found[part] - whole[part]) / size))
