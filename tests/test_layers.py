@@ -115,7 +115,7 @@ ROOMS: dict[str, set[str]] = {
         "results",
     },
     "engine/verdict": RUN | {"engine/diagnosis"},
-    "engine/derivatives": RUN | {"engine/diagnosis", "engine/tracing", "engine/distribution"},
+    "engine/derivatives": RUN | {"engine/diagnosis", "engine/tracing"},
     "engine/check": RUN | {"engine/derivatives", "engine/diagnosis"},
     "engine/minimization/quasi_newton": {"engine/values"},
     "engine/minimization": MINIMIZATION | {"engine/minimization/quasi_newton"},
@@ -125,8 +125,6 @@ ROOMS: dict[str, set[str]] = {
     "engine/minimization/scipy_solver": MINIMIZATION | {"engine/minimization"},
     "engine/devices": {"engine/internals", "results"},
     "engine/doctor": {"engine/devices", "engine/internals", "results"},
-    "engine/distribution": {"engine/internals", "engine/process", "engine/tracing", "engine/values"}
-    | {"engine/diagnosis/graph_operations.py"},
     "engine/accumulation": RUN
     | {"engine/check", "engine/derivatives", "engine/distribution", "engine/minimization/data"},
     "engine/api": MINIMIZATION

@@ -244,6 +244,7 @@ MINIMIZE = Magic(
             ("--strategy",),
             "share each batch out: mirrored, to all devices of this machine, or a tf.distribute strategy",
             "NAME",
+            words.strategy,
             choices=STRATEGIES,
             evaluated=True,
         ),
