@@ -116,7 +116,7 @@ ROOMS: dict[str, set[str]] = {
         "results",
     },
     "engine/verdict": RUN | {"engine/diagnosis"},
-    "engine/derivatives": RUN | {"engine/diagnosis", "engine/tracing", "engine/distribution"},
+    "engine/derivatives": RUN | {"engine/diagnosis", "engine/tracing"},
     "engine/check": RUN | {"engine/derivatives", "engine/diagnosis"},
     "engine/minimization/quasi_newton": {"engine/values"},
     "engine/minimization": MINIMIZATION | {"engine/minimization/quasi_newton"},
@@ -126,8 +126,11 @@ ROOMS: dict[str, set[str]] = {
     "engine/minimization/scipy_solver": MINIMIZATION | {"engine/minimization"},
     "engine/devices": {"engine/internals", "results"},
     "engine/doctor": {"engine/devices", "engine/internals", "results"},
+    "engine/accumulation": RUN
+    | {"engine/check", "engine/derivatives", "engine/distribution", "engine/minimization/data"},
     "engine/api": MINIMIZATION
-    | {"engine/derivatives", "engine/check", "engine/devices", "engine/distribution", "engine/doctor"}
+    | {"engine/accumulation", "engine/distribution"}
+    | {"engine/derivatives", "engine/check", "engine/devices", "engine/doctor"}
     | {"engine/minimization", "engine/minimization/keras_loop", "engine/minimization/scipy_solver"},
     "display/content": set(),
     "display/text": {"display/content"},
@@ -144,7 +147,8 @@ ROOMS: dict[str, set[str]] = {
     },
     "display/plots.py": {"display/content", "display/describe", "results"},
     "magics/cell": {"engine/program"},
-    "magics/line": {"engine/minimization", "engine/devices/words.py", "notation", "syntax"},
+    "magics/line": {"engine/minimization", "engine/devices/words.py", "engine/distribution/strategies.py"}
+    | {"notation", "syntax"},
     "magics": {
         "engine/api",
         "engine/process/interrupts.py",

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from tape_magic.engine.accumulation.batches import BatchData
 from tape_magic.engine.derivatives.differentiate import differentiate
 from tape_magic.engine.derivatives.parts import ArrayParts
 from tape_magic.engine.derivatives.request import Request
 from tape_magic.engine.derivatives.run import RunResult
 from tape_magic.engine.internals.loading import load_tensorflow
 from tape_magic.engine.internals.log_level import quiet_log
-from tape_magic.engine.program.function import FunctionProgram, as_sources
+from tape_magic.engine.program.function import FunctionProgram, as_sources, batch_names
 from tape_magic.engine.program.program import Namespace, Program
 from tape_magic.engine.program.training import trained
 from tape_magic.engine.values.sizes import LIMIT
-from tape_magic.errors import LineError
+from tape_magic.errors import ArgumentError, LineError
 from tape_magic.notation import Kind
 from tape_magic.results.gradients import GradReport
 from tape_magic.syntax import split
@@ -43,6 +45,9 @@ def grad(
     zero: bool = False,
     check: bool = False,
     limit: int = LIMIT,
+    data: Any = None,
+    batch: int | None = None,
+    strategy: Any = None,
 ) -> GradReport:
     """Differentiate the value of a function.
 
@@ -98,6 +103,18 @@ def grad(
         the causes that are known.
     limit
         The largest Jacobian or Hessian that is computed, in bytes.
+    data
+        What first derivatives of numbers, such as a loss, are accumulated over: arrays with as many rows, a
+        ``tf.data.Dataset``, a ``PyDataset``, or whatever gives batches, as in :func:`minimize`. `fn` takes
+        the parts of a batch after the sources, and is called once for each part of the data that is
+        differentiated at once. Means count by their rows and sums are added up; which of them an output is,
+        is told on a few rows, for which `fn` is called three times more. ``report["loss", "w"]`` is then the
+        derivative over all rows.
+    batch
+        The most rows that are differentiated at once, where the data are arrays; by default, all.
+    strategy
+        ``"mirrored"`` shares each batch out to all GPUs, or else to all logical CPUs; a
+        ``tf.distribute.MirroredStrategy`` to its devices.
 
     Returns
     -------
@@ -110,8 +127,8 @@ def grad(
     TapeMagicError
         For a source that has no derivative, a target that is not returned, a vector that does not
         fit its source, shapes that have no Laplacian or divergence, rows that depend on other rows
-        where it is computed row by row, a derivative larger than the limit, and a function to be
-        checked that gives other results from call to call.
+        where it is computed row by row, a derivative larger than the limit, a function to be checked that
+        gives other results from call to call, and derivatives that cannot be accumulated.
 
     Examples
     --------
@@ -136,9 +153,13 @@ def grad(
     kinds = [kind for kind, wanted in flags.items() if wanted]
     if len(kinds) > 1:
         raise LineError(f"{kinds[0].value} and {kinds[1].value} are different things; call grad twice.")
+    names = batch_names(fn, given) if data is not None else ()
     return grad_program(
-        FunctionProgram(fn, given),
+        FunctionProgram(fn, {**given, **dict.fromkeys(names)}),
         dict(given),
+        data={"data": data, "names": names} if data is not None else {},
+        batch=batch,
+        strategy=strategy,
         check=check,
         words=split(targets) if isinstance(targets, str) else list(targets),
         wrt=tuple(given) or None,
@@ -156,6 +177,9 @@ def grad_program(
     *,
     check: bool = False,
     silence: Silence = nullcontext,
+    data: Mapping[str, Any] = MappingProxyType({}),
+    batch: int | None = None,
+    strategy: Any = None,
     **request: Any,
 ) -> RunResult:
     """Differentiate what a program computes: the call behind :func:`grad` and ``%%grad``.
@@ -168,17 +192,41 @@ def grad_program(
         Whether each derivative is compared with central differences, for which the program runs again.
     silence
         A function that returns a context in which the further runs of a check display nothing.
+    data
+        The attributes of :class:`~tape_magic.engine.accumulation.batches.BatchData` that say what to read.
+    batch, strategy
+        Its further attributes.
     request
         The attributes of :class:`~tape_magic.engine.derivatives.request.Request`.
 
     Raises the errors of :func:`grad`.
     """
-    checked_request = Request(**request)
+    given = _batch_data(data, batch, strategy)
+    checked_request = Request(**request, batch_names=() if given is None else given.names)
+    if given is not None and check:
+        raise LineError("check compares one run with others, and data need several: leave one of them out.")
     load_tensorflow()
     with quiet_log(), trained(program, namespace):
         parts = ArrayParts(program, namespace, checked_request)
+        if given is not None:
+            from tape_magic.engine.accumulation.accumulate import accumulated
+
+            return parts.of(accumulated(program, namespace, parts.request, given, silence))
         if not check:
             return parts.of(differentiate(program, namespace, parts.request))
         from tape_magic.engine.check.check import checked
 
         return parts.of(checked(program, namespace, parts.request, silence))
+
+
+def _batch_data(data: Mapping[str, Any], batch: int | None, strategy: Any) -> BatchData | None:
+    """Return what a gradient is accumulated over; ``None`` where there are no data."""
+    if data:
+        return BatchData(**data, batch=batch, strategy=strategy)
+    if strategy is not None:
+        raise ArgumentError(
+            "strategy", 'shares out the batches of data; on the line, --for "xb, yb in (x, y)".'
+        )
+    if batch is not None:
+        raise ArgumentError("batch", 'goes with data; on the line, --for "xb, yb in train".')
+    return None

@@ -103,19 +103,7 @@ class Rerun:
         self._changed = ExitStack()
         self._eagerly = bool(tf.config.functions_run_eagerly())
         self.wide = False
-        for iterator in self._before.iterators:
-            names = [name for name, value in self.entry.items() if value is iterator]
-            what = f"{names[0]}, {a_kind(iterator)}" if names else a_kind(iterator)
-            takes = "may take" if program.names.opaque else "takes"
-            raise CheckError(
-                f"the cell {takes} from {what}, which gives something else each time: "
-                "take from it in a cell above, since --check runs the cell again."
-            )
-        if self._before.size > LIMIT:
-            raise CheckError(
-                f"--check copies what the cell reads, and that is {self._before.size / 2**30:.1f} GiB; "
-                f"the most is {LIMIT / 2**30:g} GiB."
-            )
+        _refuse_once(program, self._before, self.entry)
 
     def _snapshot(self) -> Snapshot:
         """Return the present state of all that the program and the places of the sources lead to."""
@@ -169,6 +157,10 @@ class Rerun:
             result = compute(moved, self._namespace)
         self._made.turns = moved.turns
         return result
+
+    def changed_names(self) -> list[str]:
+        """Return the names of the variables whose values the program's own run changed, once opened."""
+        return self._before.names_changed_in(self._after)
 
     # -- leaves ------------------------------------------------------------------------------------
 
@@ -315,6 +307,23 @@ class Rerun:
             return namespace[base]
 
         return move
+
+
+def _refuse_once(program: Program, before: Snapshot, entry: Namespace) -> None:
+    """Raise :class:`CheckError` for a program that cannot run twice, by the state that it begins from."""
+    for iterator in before.iterators:
+        names = [name for name, value in entry.items() if value is iterator]
+        what = f"{names[0]}, {a_kind(iterator)}" if names else a_kind(iterator)
+        takes = "may take" if program.names.opaque else "takes"
+        raise CheckError(
+            f"the cell {takes} from {what}, which gives something else each time: "
+            "take from it in a cell above, since --check runs the cell again."
+        )
+    if before.size > LIMIT:
+        raise CheckError(
+            f"--check copies what the cell reads, and that is {before.size / 2**30:.1f} GiB; "
+            f"the most is {LIMIT / 2**30:g} GiB."
+        )
 
 
 def _flat(value: Any) -> Iterator[Any]:

@@ -45,6 +45,8 @@ class Request:
         Whether to return zeros instead of ``None`` where a target does not depend on a source.
     limit
         The largest size of a Jacobian or Hessian, in bytes.
+    batch_names
+        The names of a batch, which are no sources unless they are named.
 
     Raises :class:`ArgumentError` for an order that cannot be computed, and a limit that is no size, and
     :class:`LineError` for an order that the kind does not have.
@@ -63,6 +65,7 @@ class Request:
     vector_names: Mapping[str, str] = field(default_factory=dict)
     zero: bool = False
     limit: int = LIMIT
+    batch_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.order, int) or not 1 <= self.order <= MAX_ORDER:

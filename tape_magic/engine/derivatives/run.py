@@ -107,7 +107,7 @@ class Run(ABC):
         named = dict.fromkeys([*(name for target in targets for name in target.wrt), *(wrt or ())])
         named |= dict.fromkeys(request.moved)
         chooses = wrt is None and not (targets and all(target.wrt for target in targets))
-        self.selection = Selection(program, namespace, named, chooses=chooses)
+        self.selection = Selection(program, namespace, named, chooses=chooses, never=request.batch_names)
         if orders == 1 and request.kind is Kind.GRADIENT:
             # Only gradients are taken source by source where TensorFlow refuses all sources at once. In any
             # other kind, one watched variable behind an operation without a gradient would cost them all.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -69,6 +69,8 @@ class Selection:
     else_by_name
         Whether, without such variables, the float tensors that the program reads by name are sources, or
         else its floats and arrays.
+    never
+        Names that are no sources unless they are named, such as those of a batch.
     make, liftable
         As in :class:`Lifting`; `make` is also given the dtype to lift to.
     given
@@ -90,12 +92,13 @@ class Selection:
         *,
         chooses: bool,
         else_by_name: bool = True,
+        never: Collection[str] = (),
         make: Callable[[Any, str], Any] = constant,
         liftable: Callable[[Any], bool] = is_liftable,
         given: Mapping[str, Any] | None = None,
     ) -> None:
         self._program, self._namespace = program, namespace
-        self._given = given or {}
+        self._given, self._never = given or {}, never
         self._sources = {name: self._entry(name) for name in names}
         self.defaults: tuple[str, ...] = tuple(self._read_by_name()) if chooses and else_by_name else ()
         for name in self.defaults:
@@ -169,7 +172,7 @@ class Selection:
 
         There are none if a variable can be reached: the tape tells which variables were read.
         """
-        read = self._read()
+        read = {name: value for name, value in self._read().items() if name not in self._never}
         if mentions_variables(read.values(), self._namespace):
             return []
         tensors = [name for name, value in read.items() if is_tensor(value) and is_inexact(value)]

@@ -15,7 +15,7 @@ from tape_magic.engine.program.program import DYNAMIC, Namespace, Program
 from tape_magic.engine.program.walk import Visitor, Walk, Write
 from tape_magic.engine.values.introspection import elements_of, is_a, members_of, pairs_of
 from tape_magic.engine.values.ownership import is_own
-from tape_magic.engine.values.tensors import is_layer, is_loss, tf_variable
+from tape_magic.engine.values.tensors import is_layer, is_loss, is_variable, tf_variable
 
 _NOTHING = object()
 
@@ -70,6 +70,15 @@ class Snapshot(Visitor):
     def size(self) -> int:
         """Bytes of the values that the snapshot keeps."""
         return sum(int(np.prod(value.shape)) * _item_size(value) for _, value in self.values.values())
+
+    def names_changed_in(self, later: Snapshot) -> list[str]:
+        """Return the names of the variables that have other values in a later snapshot."""
+        after = {key: value for key, (_, value) in later.values.items()}
+        return [
+            str(one.name)
+            for key, (one, value) in self.values.items()
+            if is_variable(one) and key in after and not np.array_equal(value, after[key])
+        ]
 
     def restore(self, beside: Snapshot | None = None) -> None:
         """Put everything back, and what only `beside` knows as it was in that snapshot."""

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from tape_magic.engine.distribution.strategies import MIRRORED
 from tape_magic.errors import LineError, shorten
+from tape_magic.magics.line import words
 from tape_magic.magics.line.meant import COMMON, MEANT_BY_GRAD
 from tape_magic.magics.line.parser import (
     NAME,
@@ -19,6 +21,7 @@ from tape_magic.magics.line.parser import (
     identifier,
     place_name,
 )
+from tape_magic.magics.line.words import DataOption
 from tape_magic.notation import Kind, Target, read_targets
 
 
@@ -36,6 +39,10 @@ class GradOptions:
         For a product, each source with the expression of its vector.
     vjp
         For a product, each output with the expression of its vector.
+    data
+        The names of a batch, and the expression of the data that the gradients are added up over.
+    batch, strategy
+        The rows that are differentiated at once, and who shares them: values, or expressions.
     check
         Whether the derivatives are compared with central differences.
     define
@@ -60,6 +67,9 @@ class GradOptions:
     jvp: tuple[tuple[str, str], ...] | None = None
     hvp: tuple[tuple[str, str], ...] | None = None
     vjp: tuple[tuple[str, str], ...] | None = None
+    data: DataOption | None = None
+    batch: Any = None
+    strategy: Any = None
     check: bool = False
     define: str | None = None
     inspect: bool = False
@@ -79,6 +89,8 @@ class GradOptions:
             )
         if "order" in self.arguments and named:
             raise LineError(f"{shorten(named[0])} says its order; leave out --order, or the denominator.")
+        if self.data is not None:
+            self._check_accumulated()
         reporting = ("--check", self.check), ("--inspect", self.inspect), ("-o", self.name)
         idle = [flag for flag, value in reporting if value]
         if self.define is not None and idle:
@@ -89,6 +101,19 @@ class GradOptions:
         twice = next((name for name in sources if sources.count(name) > 1), None)
         if twice is not None:
             raise LineError(f"{chosen[0]} gives two vectors for {shorten(twice)}; give their sum.")
+
+    def _check_accumulated(self) -> None:
+        """Raise :class:`LineError` for what does not go with ``--for``."""
+        chosen = [flag for flag, value in self._kinds if value]
+        if chosen:
+            raise LineError(
+                f"--for adds gradients up, and {chosen[0]} is another thing: leave one of them out."
+            )
+        for flag, value in (("--check", self.check), ("--def", self.define)):
+            if value:
+                raise LineError(
+                    f"{flag} is for one run of the cell, and --for makes several: leave one of them out."
+                )
 
     @property
     def _kinds(self) -> tuple[tuple[str, Any], ...]:
@@ -193,6 +218,32 @@ GRAD = Magic(
             "per_example",
             ("--per-example",),
             "norms of the gradient of each example's loss, and the example with the largest",
+        ),
+        Option(
+            "data",
+            ("--for",),
+            'add the gradients up over data: "xb, yb in (x, y)"',
+            "FOR",
+            words.data,
+            names=Completed.FOR,
+            phrase=True,
+        ),
+        Option(
+            "batch",
+            ("--batch",),
+            "rows that are differentiated at once, where the data are arrays (all)",
+            "N",
+            int,
+            evaluated=True,
+        ),
+        Option(
+            "strategy",
+            ("--strategy",),
+            "share each batch out: mirrored, to all devices of this machine, or a tf.distribute strategy",
+            "NAME",
+            words.strategy,
+            choices=(MIRRORED,),
+            evaluated=True,
         ),
         Option("check", ("--check",), "compare with central differences, and report the largest error"),
         Option("zero", ("--zero",), "zeros instead of None where the output does not depend on the source"),

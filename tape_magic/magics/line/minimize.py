@@ -245,6 +245,7 @@ MINIMIZE = Magic(
             ("--strategy",),
             "share each batch out: mirrored, to this machine's devices, workers, or a tf.distribute strategy",
             "NAME",
+            words.strategy,
             choices=STRATEGIES,
             evaluated=True,
         ),

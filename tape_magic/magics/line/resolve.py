@@ -10,7 +10,7 @@ from typing import Any
 
 from tape_magic.engine.minimization.settings import DEFAULT_OPTIMIZER, Settings, ValidationData
 from tape_magic.errors import LineError, closest, describe_error, shorten
-from tape_magic.magics.line.grad import GradOptions
+from tape_magic.magics.line.grad import GRAD, GradOptions
 from tape_magic.magics.line.minimize import MINIMIZE, MinimizeOptions
 from tape_magic.magics.line.parser import Expression, Magic
 from tape_magic.magics.line.words import DataOption
@@ -197,18 +197,25 @@ _MODULES = {
 
 
 def request_arguments(shell: Any, options: GradOptions) -> dict[str, Any]:
-    """Return the arguments of a ``Request`` that a line gives, the vectors of a product evaluated.
+    """Return the arguments of ``grad_program`` that a line gives, with its expressions evaluated.
 
     Raises :class:`LineError` for an expression that fails.
     """
     flag = f"--{options.kind.value}"
     vectors = {name: _evaluate(shell, text, f"{flag} {name}={text}") for name, text in options.vectors}
+    accumulated = {} if options.data is None else {"data": _data(shell, options.data)}
+    accumulated |= {
+        name: _value(shell, GRAD, name, given) if isinstance(given, Expression) else given
+        for name, given in (("batch", options.batch), ("strategy", options.strategy))
+        if given is not None
+    }
     return {
         "words": options.targets,
         "kind": options.kind,
         "vectors": vectors,
         "vector_names": dict(options.vectors),
         **options.arguments,
+        **accumulated,
     }
 
 

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from tape_magic.engine.distribution.strategies import WORDS as STRATEGIES
 from tape_magic.engine.minimization.settings import AUTO, FIND, SCHEDULES
 from tape_magic.errors import LineError, shorten
 from tape_magic.magics.line.parser import is_expression, place_name
@@ -103,6 +104,13 @@ def schedule(word: str) -> str:
     """Read the name of a schedule. Raises ``ValueError`` for what may be an expression."""
     name = re.sub(r"[_ ]", "-", word.partition(":")[0].lower())
     if name in SCHEDULES or not is_expression(word):
+        return word
+    raise ValueError(word)
+
+
+def strategy(word: str) -> str:
+    """Read a word for a strategy. Raises ``ValueError`` for what may be an expression."""
+    if word in STRATEGIES or not is_expression(word):
         return word
     raise ValueError(word)
 
