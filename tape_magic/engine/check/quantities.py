@@ -164,6 +164,8 @@ def first_difference(
             if one is not other:
                 return key
             continue
+        if np.array_equal(one.numbers, other.numbers):
+            continue
         size = np.max(np.abs(one.numbers), initial=0.0, where=np.isfinite(one.numbers))
         eps = one.eps if precision is None else max(one.eps, epsilon(precision(key[0])))
         far = min(1000 * eps, _SAME)

@@ -117,9 +117,11 @@ class RowCheck:
             rows = moved.reshape(moved.shape[0], -1)
             parts = numbers.numbers.reshape(moved.shape[0], -1, rows.shape[1])
             return np.asarray(np.real(np.einsum("boi,bi->bo", np.conj(parts), rows))).reshape(-1)
-        where = np.flatnonzero(moved)
-        matrix = numbers.numbers.reshape(-1, moved.size)[:, where]
-        return np.asarray(np.real(np.conj(matrix) @ moved.reshape(-1)[where]))
+        matrix, along = numbers.numbers.reshape(-1, moved.size), moved.reshape(-1)
+        where = np.flatnonzero(along)
+        if where.size < along.size:
+            matrix, along = matrix[:, where], along[where]
+        return np.asarray(np.real(np.conj(matrix) @ along))
 
     def differences(self, ahead: Array, behind: Array, deltas: Deltas, step: float) -> Differences:
         """Return the differences of the numbers one step ahead and one step behind."""

@@ -32,6 +32,9 @@ DIRECTIONS = 200
 THOROUGH = 24
 """Most directions along which a thorough estimate is made."""
 
+_MANY = 100_000
+"""Numbers that are not all looked at for a sample."""
+
 _FEW, _TINY = 4.0, 1e-30
 """Least step, relative to the numbers that move, as a multiple of their precision; the same beside 0."""
 
@@ -58,23 +61,27 @@ class Sampling:
     def __init__(self, rerun: Rerun, done: RunResult, observe: Callable[[Deltas], Quantities]) -> None:
         self._rerun, self._done, self._observe = rerun, done, observe
         self._random = np.random.default_rng(SEED)
-        self._started = time.perf_counter()
+        self._started = 0.0
 
     def take(self, rows: Iterable[RowCheck]) -> None:
         """Compare every row, leaf by leaf, and then make thorough estimates where a row does not agree."""
-        plans = [(group, self._directions(leaves, group)) for leaves, group in self._groups(rows)]
+        # One direction of each leaf comes first, small leaves before large ones, so that few leaves have none
+        # when the time is up.
+        groups = sorted(self._groups(rows), key=lambda pair: self._size(pair[0]))
+        plans = [(group, self._directions(leaves, group)) for leaves, group in groups]
         doubtful = []
-        # One direction of each leaf comes first, so that few leaves have none when the time is up.
+        self._started = time.perf_counter()
         for turn in range(max((len(directions) for _, directions in plans), default=0)):
             for group, directions in plans:
                 if turn >= len(directions) or self._time_is_up(group):
                     continue
-                judgements = self.judge(group, directions[turn], step_for(group), quick_estimate)
+                direction = directions[turn]()
+                judgements = self.judge(group, direction, step_for(group), quick_estimate)
                 severity = max(one.severity for one in judgements)
                 if severity > 1:
-                    doubtful.append((severity, group, directions[turn], judgements))
+                    doubtful.append((severity, group, direction, judgements))
                 else:
-                    _add(group, directions[turn], judgements, sure=True)
+                    _add(group, direction, judgements, sure=True)
         doubtful.sort(key=lambda entry: -entry[0])
         smaller, number = dict[int, float](), 0
         for _, group, direction, judgements in doubtful:
@@ -115,10 +122,16 @@ class Sampling:
                 groups.setdefault(leaves, []).append(row)
         return list(groups.items())
 
-    def _directions(self, leaves: tuple[str, ...], rows: list[RowCheck]) -> list[Direction]:
-        """Return the directions for a group: along its vectors, or along each element of a leaf or sample."""
+    def _size(self, leaves: Iterable[str]) -> int:
+        return sum(self._rerun.value(name).size for name in leaves)
+
+    def _directions(self, leaves: tuple[str, ...], rows: list[RowCheck]) -> list[Callable[[], Direction]]:
+        """Return the directions for a group: along its vectors, or along each element of a leaf or sample.
+
+        Each is made when it is needed, since those of a large layer take as much memory as the layer.
+        """
         if rows[0].is_product:
-            return [self._along_vectors()]
+            return [self._along_vectors]
         (name,) = leaves
         at = self._rerun.value(name)
         units = (1.0, 1j) if np.iscomplexobj(at) else (1.0,)
@@ -126,12 +139,13 @@ class Sampling:
         share = max(DIRECTIONS // count // len(units), 3)
         whole = at.size <= share
         chosen = range(at.size) if whole else self._sample(rows, at, share - 2)
-        axes = [_axis(name, at, index, unit) for index in chosen for unit in units]
+        axes = [partial(_axis, name, at, index, unit) for index in chosen for unit in units]
         if whole:
-            return axes
+            return list(axes)
         for row in rows:
             row.note("a sample of the elements, and two random directions")
-        return [self._random_direction(name, at, rows), *axes, self._random_direction(name, at, rows)]
+        anywhere = partial(self._random_direction, name, at, rows)
+        return [anywhere, *axes, anywhere]
 
     def _along_vectors(self) -> Direction:
         """Return the direction of a product's vectors."""
@@ -141,22 +155,23 @@ class Sampling:
 
     def _random_direction(self, name: str, at: Array, rows: list[RowCheck]) -> Direction:
         """Return a random direction, to which the direction of a gradient is added where there is one."""
-        normal: Array = np.asarray(self._random.normal(size=at.shape))
+        delta: Array = self._random.standard_normal(at.shape)
         if np.iscomplexobj(at):
-            normal = normal + 1j * self._random.normal(size=at.shape)
-        delta: Array = normal / np.linalg.norm(normal)
+            delta = delta + 1j * self._random.standard_normal(at.shape)
+        delta /= np.linalg.norm(delta)
         for row in rows:
             gradient = row.recomputed if row.row.kind is Kind.GRADIENT else None
             if gradient is not None and np.isfinite(gradient.numbers).all():
                 along = gradient.numbers.reshape(at.shape)  # along it, the change is well above rounding
-                return Direction({name: delta + along / (np.linalg.norm(along) or 1.0)}, _scale(at))
+                delta += along / (np.linalg.norm(along) or 1.0)
+                break
         return Direction({name: delta}, _scale(at))
 
     def _sample(self, rows: list[RowCheck], at: Array, count: int) -> list[int]:
         """Return random elements of a leaf, half of them among the elements whose gradient is not 0."""
         found = [row.recomputed for row in rows if row.row.kind is Kind.GRADIENT]
         gradients = [gradient for gradient in found if gradient is not None]
-        there = np.flatnonzero(gradients[0].numbers) if gradients else np.arange(0)
+        there = self._not_zero(gradients[0].numbers) if gradients else np.arange(0)
         some = (
             self._random.choice(there, min((count + 1) // 2, there.size), replace=False)
             if there.size
@@ -164,6 +179,12 @@ class Sampling:
         )
         rest = self._random.choice(at.size, min(count, at.size), replace=False)
         return [int(index) for index in dict.fromkeys([*some, *rest])][:count]
+
+    def _not_zero(self, numbers: Array) -> Array:
+        """Return where numbers are not 0: of many, at some random places, if there is enough among them."""
+        some = np.unique(self._random.integers(numbers.size, size=_MANY)) if numbers.size > _MANY else None
+        found = None if some is None else some[numbers[some] != 0]
+        return np.flatnonzero(numbers) if found is None or found.size < DIRECTIONS else found
 
     # -- one direction -----------------------------------------------------------------------------
 
@@ -257,5 +278,5 @@ def _axis(name: str, at: Array, index: int, unit: complex) -> Direction:
 
 def _scale(at: Array) -> float:
     """Return the magnitude that a step is proportional to: the numbers' root mean square, but at least 1."""
-    wide = np.asarray(at).astype("complex128")
-    return max(1.0, float(np.sqrt(np.mean(np.abs(wide) ** 2)))) if wide.size else 1.0
+    wide = np.asarray(at, np.result_type(at, "float32"))  # of float16, the norm would overflow
+    return max(1.0, float(np.linalg.norm(wide)) / np.sqrt(wide.size)) if wide.size else 1.0

@@ -49,8 +49,7 @@ def reason_of_type(value: Any, name: str) -> Reason | None:
 
 def _reason_of_type(value: Any, name: str) -> Reason | None:
     if not is_tensor(value) and not is_variable(value):
-        left = "" if value is None else ": it left TensorFlow"
-        return Reason(Cause.LEFT, f"{name} is {a_kind(value)}, not a tensor{left}")
+        return Reason(Cause.LEFT, f"{name} is {a_kind(value)}, not a tensor")
     if is_inexact(value):
         return None
     return Reason(Cause.INTEGER, f"{name} is {value.dtype.name}, which has no derivative")

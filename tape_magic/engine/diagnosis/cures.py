@@ -67,12 +67,14 @@ def cure_for_assignment(kind: str, where: Where | None, frames: Sequence[Frame] 
     text = where.text if where else ""
     if kind == "AssignVariableOp" and "Variable(" in text:
         return "leave out tf.Variable()"
-    if kind not in _ASSIGNMENTS:
-        return "compute a new tensor"
+    if ".update_state(" in text:
+        return "a metric only counts: compute the loss of the tensors themselves"
     name = re.search(r"([^\W\d]\w*)(\[.*?\])?\.(assign|scatter)", text)
-    if name and frames and _is_loop_variable(name.group(1), *frames[0]):
+    if kind not in _ASSIGNMENTS or name is None:
+        return "compute a new tensor"
+    if frames and _is_loop_variable(name.group(1), *frames[0]):
         return "keep the new tensors in a list, new.append(…), and use that"
-    return f"compute a new tensor, {_ASSIGNMENTS[kind].format(name.group(1) if name else 'x')}"
+    return f"compute a new tensor, {_ASSIGNMENTS[kind].format(name.group(1))}"
 
 
 def _is_loop_variable(name: str, filename: str, line: int) -> bool:

@@ -92,7 +92,8 @@ class Diagnosis:
         """Return where an output that is no tensor left TensorFlow; `plain` where the text does not tell."""
         found = self._missing.leaving.explain_output(name, source)
         if found is None:
-            return plain
+            left = ": it left TensorFlow" if self._missing.leaving.exits(source) else ""
+            return Reason(plain.cause, plain.text + left, plain.cure, plain.operation, plain.where)
         text = f"{plain.text.partition(':')[0]}: {found.text}"
         return Reason(Cause.LEFT, text, found.cure, found.operation, found.where)
 

@@ -11,20 +11,16 @@ import numpy as np
 from tape_magic.engine.diagnosis.evidence import NamedTensors, RunEvidence
 from tape_magic.engine.diagnosis.replay import BackwardReplay
 from tape_magic.engine.record.entry import Entry
+from tape_magic.engine.tracing.pushforward import ELEMENTWISE
 
 _MOST = 100
 """The most operations that are differentiated once more for the sake of a picture."""
 
-# fmt: off
-_ELEMENTWISE = frozenset({
-    "Abs", "Acos", "Acosh", "Add", "AddN", "AddV2", "Asin", "Asinh", "Atan", "Atan2", "Atanh", "Cast",
-    "ClipByValue", "Cos", "Cosh", "Digamma", "Div", "DivNoNan", "Elu", "Erf", "Erfc", "Erfinv", "Exp",
-    "ExpandDims", "Expm1", "Identity", "Inv", "LeakyRelu", "Lgamma", "Log", "Log1p", "Maximum", "Minimum",
-    "Mul", "MulNoNan", "Neg", "Pow", "ReadVariableOp", "RealDiv", "Reciprocal", "Relu", "Relu6", "Reshape",
-    "Rsqrt", "Select", "SelectV2", "Selu", "Sigmoid", "Sign", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt",
-    "Square", "SquaredDifference", "Squeeze", "Sub", "Tan", "Tanh", "Xlog1py", "Xlogy",
-})
-# fmt: on
+_OTHERS = """
+    Add AddN AddV2 Cast ClipByValue Erfinv ExpandDims Identity LeakyRelu Mul MulNoNan Neg ReadVariableOp
+    Reshape Select SelectV2 Sign Squeeze Sub Xlog1py
+"""
+_IN_PLACE = ELEMENTWISE.union(_OTHERS.split())
 """Operations that leave each element in its place, where the output has as many elements as the input."""
 
 _TOLERANCE = 1e-4
@@ -80,7 +76,7 @@ def _stays_in_place(evidence: RunEvidence, path: Sequence[Entry], source: NamedT
     """Return whether the operations between a source and a target, by their names, keep elements in place."""
     size = math.prod(source.tensors[0].shape)
     for entry in path:
-        if entry.type not in _ELEMENTWISE or entry.custom is not None:
+        if entry.type not in _IN_PLACE or entry.custom is not None:
             return False
         outputs = [evidence.recorder.tensor(key) for key in entry.outputs]
         if any(one is None or one.shape.num_elements() != size for one in outputs):

@@ -61,6 +61,7 @@ class RunEvidence:
 
     def __init__(self, recorder: Recorder, text: Text, most: int = MAX_OPERATIONS) -> None:
         self.recorder, self.text, self._most = recorder, text, most
+        self._decided: list[Entry] = []
 
     @cached_property
     def flow(self) -> DataFlow:
@@ -75,6 +76,7 @@ class RunEvidence:
                 expansion.expand(entry, position)
             else:
                 expansion.entries.append(entry)
+        self._decided = expansion.decided
         return DataFlow(expansion.entries, self.recorder)
 
     @cached_property
@@ -84,6 +86,12 @@ class RunEvidence:
             entry.graph is not None and is_compiled_by_xla(entry.type, entry.graph)
             for entry in self.recorder.entries
         )
+
+    def decided_by(self, key: int) -> Entry | None:
+        """Return the first conditional of a compiled function that a source flows into."""
+        downstream = self.flow.downstream([key])
+        given = (one for one in self._decided if not downstream.isdisjoint(one.inputs))
+        return next(given, None)
 
     def keep_target(self, target: NamedTensors) -> None:
         """Keep the tensors of a target, which the recorder has not met if no operation read them."""

@@ -55,6 +55,8 @@ class CallExpansion:
     ----------
     entries, count, most
         The entries so far, the number of operations that were looked at, and the most of them.
+    decided
+        The conditionals of which the branch that was taken stands among the entries.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class CallExpansion:
         self.count, self.most = 0, most
         self._loops = LoopExpansion(self, recorder, self._is_unchanged)
         self.entries: list[Entry] = []
+        self.decided: list[Entry] = []
         # The value of a variable at a call is known only if nothing assigns it from there on.
         self._assigned, self._position = last_writes(recorder), 0
         self._pending, self._written = False, set[int]()  # by a call that did not run itself
@@ -260,5 +263,6 @@ class CallExpansion:
             return None
         index = int(condition) if operation.type.endswith("Case") else 1 - bool(condition)
         index = index if 0 <= index < len(graphs) else len(graphs) - 1
+        self.decided.append(entry)
         found = self.run_graph(graphs[index], entry.inputs[1:], {}, entry.frames, entry.taped)
         return found[: len(operation.outputs)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import linecache
+import re
 from collections.abc import Hashable, Iterable
 from contextlib import suppress
 from typing import Any
@@ -20,6 +21,9 @@ from tape_magic.results.reasons import Cause, Reason, Where
 
 SHAPE_OPERATIONS = frozenset({"Shape", "ShapeN", "Size", "Rank"})
 """Operations that read no values."""
+
+_DECIDING = re.compile(r"\b(if|elif|while|and|or|not|cond|case|while_loop)\b")
+"""What a line has that decides by a truth value; an assertion of TensorFlow's takes one out, too."""
 
 
 class LeavingExplainer:
@@ -68,6 +72,17 @@ class LeavingExplainer:
         exits = search.exits_to(_output(target)).exits
         return self._left(next(iter(exits))) if exits else None
 
+    def decided_by(self, source: NamedTensors) -> Where | None:
+        """Return the first line that took a truth value of a source, as ``if x > 0:`` does."""
+        recorder = self._evidence.recorder
+        depending = self._evidence.flow.downstream(source.keys, beyond=SHAPE_OPERATIONS)
+        for one in recorder.conversions.exits:
+            if one.key in depending and one.calls and _is_truth(recorder.tensor(one.key)):
+                where = self._evidence.where(one.calls[0].frames)
+                if where is not None and _DECIDING.search(where.text):
+                    return where
+        return None
+
     def _came_in(self, target: NamedTensors) -> set[int]:
         """Return the tensors that a target is computed of, and that numbers were made into during the run."""
         recorder, flow = self._evidence.recorder, self._evidence.flow
@@ -84,18 +99,30 @@ class LeavingExplainer:
             return None
         names = self._names_leading_to(source, names_read(tree))
         others = self._other_variables(source, names, tree)
-        exits, given = _distinct(self._exits(source)), _distinct(arrivals)
+        exits, given = _distinct(self.exits(source)), _distinct(arrivals)
         numbers = [frozenset(one.number for one in same) for same in given.values()]
-        key = frozenset(names), frozenset(others), tuple(exits), tuple(zip(given, numbers, strict=True))
+        (mine,) = source.tensors
+        calls = [one for same in [*exits.values(), *given.values()] for one in same[0].calls]
+        owners = {id(one.owner): one.owner for one in calls if one.owner is not None}
+        leading = frozenset(key for key, owner in owners.items() if self._leads(owner, mine))
+        heard = tuple(exits), tuple(zip(given, numbers, strict=True))
+        key = frozenset(names), frozenset(others), *heard, leading, id(mine) if leading else None
         if key not in self._searches:
             came = [(same[0].calls, found) for same, found in zip(given.values(), numbers, strict=True)]
             left = [same[0].calls for same in exits.values()]
             self._searches[key] = ExitSearch(
-                text.filename, text.lines, text.namespace, names, others, left, came
+                text.filename,
+                text.lines,
+                text.namespace,
+                names,
+                others,
+                left,
+                came,
+                lambda value: self._leads(value, mine),
             )
         return self._searches[key]
 
-    def _exits(self, source: NamedTensors) -> list[Conversion]:
+    def exits(self, source: NamedTensors) -> list[Conversion]:
         """Return the exits of values that depend on a source.
 
         A truth value decides, and no number can be made of it but by a call that the text shows.
@@ -117,7 +144,7 @@ class LeavingExplainer:
             for value in (flow.entries[index].attrs or ())[1::2]
             if isinstance(value, float) and value not in (0.0, 1.0)
         }
-        for one in self._exits(source) if attributes else ():
+        for one in self.exits(source) if attributes else ():
             tensor = self._evidence.recorder.tensor(one.key)
             single = tensor is not None and tensor.dtype.is_floating and tensor.shape.rank == 0
             if one.calls and single and float(tensor) in attributes:
@@ -151,13 +178,14 @@ class LeavingExplainer:
         """Return the names whose objects are the source, or hold it as models and functions do."""
         found, home = {_first_name(source.name)}, self._evidence.text.namespace
         (mine,) = source.tensors
-        for name in names:
-            value = home.get(name)
-            own = type(value).__module__ == home.get("__name__", "__main__") and hasattr(value, "__dict__")
-            within = reachable([value, *(vars(value).values() if own else ())], home)
-            if any(_holds(value, mine) for value in within):
-                found.add(name)
-        return found
+        return found.union(name for name in names if self._leads(home.get(name), mine))
+
+    def _leads(self, value: Any, mine: Any) -> bool:
+        """Return whether an object is a source, or holds it as models, functions and containers do."""
+        home = self._evidence.text.namespace
+        own = type(value).__module__ == home.get("__name__", "__main__") and hasattr(value, "__dict__")
+        within = reachable([value, *(vars(value).values() if own else ())], home)
+        return any(_holds(one, mine) for one in within)
 
     def _other_variables(self, source: NamedTensors, names: set[str], tree: ast.AST) -> set[str]:
         """Return the expressions that give another variable of a model or layer than the source."""

@@ -20,7 +20,7 @@ from tape_magic.engine.record.frames import is_backward
 from tape_magic.engine.values.introspection import is_a
 from tape_magic.engine.values.leaves import items_of
 from tape_magic.engine.values.tensors import is_variable
-from tape_magic.results.reasons import Cause, Reason
+from tape_magic.results.reasons import Cause, Reason, Where
 
 _STOPPING_OPERATIONS = frozenset({"StopGradient", "PreventGradient"})
 _NUMPY_FUNCTIONS = frozenset({"PyFunc", "PyFuncStateless"})
@@ -145,8 +145,8 @@ class MissingExplainer:
     # -- no path -----------------------------------------------------------------------------------
 
     def _explain_no_path(self, target: NamedTensors, source: NamedTensors) -> Reason:
-        left = self.leaving.explain(target, source)
-        if left is not None:
+        left, where = self.leaving.explain(target, source), self._condition(source)
+        if left is not None and (left.cause is Cause.LEFT or where is None):
             return left
         flow = self._evidence.flow
         leading = [flow.entries[index] for index in flow.leading_to(target.keys)]
@@ -159,7 +159,17 @@ class MissingExplainer:
             return other
         if any(is_backward(one.frames) for one in leading) and len(flow.downstream(source.keys)) > 1:
             return _independent(target, source)  # it dropped out of a derivative that the user took
-        return Reason(Cause.NOT_READ, f"{_output_name(target.name)} does not read {source.name}")
+        text = f"{_output_name(target.name)} does not read {source.name}"
+        if where is not None:
+            text += f"; a condition does{at_line(where)}"
+        return Reason(Cause.NOT_READ, text, "", "", where)
+
+    def _condition(self, source: NamedTensors) -> Where | None:
+        """Return the line of a condition that a source decides, if its value is taken out by nothing else."""
+        entry = self._evidence.decided_by(source.keys[0])
+        if entry is not None and not self.leaving.exits(source):
+            return self._evidence.where(entry.frames)
+        return self.leaving.decided_by(source)
 
     def _explain_other_object(self, target: NamedTensors, source: NamedTensors) -> Reason | None:
         """Return that the target reads an older variable of the source's name from a list, tuple or dict.

@@ -14,10 +14,22 @@ from tape_magic.engine.values.tensors import to_array
 
 _OFF = "{kind} is off{units}"
 _SATURATED = "{kind} is saturated{units}"
+_BY_ZERO = "{kind} multiplies by 0{units}"
+_CHOSEN = "{kind} takes the other value{units}"
+_KINK = "{kind} is at its kink{units}"
 _GATES = {
+    "Abs": _KINK,
+    "BatchMatMulV2": _BY_ZERO,
     "ClipByValue": "{kind} clips{units}",
+    "ComplexAbs": _KINK,
+    "MatMul": _BY_ZERO,
+    "Maximum": _CHOSEN,
+    "Minimum": _CHOSEN,
+    "Mul": _BY_ZERO,
     "Relu": _OFF,
     "Relu6": _OFF,
+    "Select": "tf.where takes the other value{units}",
+    "SelectV2": "tf.where takes the other value{units}",
     "Sigmoid": _SATURATED,
     "Softmax": _SATURATED,
     "Tanh": _SATURATED,
@@ -45,6 +57,8 @@ class UnitsExplainer:
         evidence, keys = self._evidence, [source.keys[0] for source in sources]
         if not sources or not evidence.recorder.complete:
             return [""] * len(sources)
+        if not evidence.flow.between(keys, target.keys):
+            return [self._explain_branch(key) for key in keys]
         try:
             replay = BackwardReplay(evidence.flow, evidence.recorder, keys, target.keys)
         except (CannotReplay, LookupError):
@@ -54,17 +68,25 @@ class UnitsExplainer:
     def _explain(self, source: int, target: NamedTensors, replay: BackwardReplay) -> str:
         """Return the same for one source: where all gradients on the way to it end in such units."""
         flow = self._evidence.flow
-        path, downstream = set(flow.between([source], target.keys)), flow.downstream([source])
+        path = flow.between([source], target.keys)
+        carrying, _ = flow.follow_derivative(source, target.keys, path, stop_at_zeros=True)
         ends: list[BackwardStep] = []
         for step in replay.steps:
             pairs = zip(flow.entries[step.index].inputs, step.input_gradients, strict=False)
-            left = [gradient for key, gradient in pairs if key in downstream and gradient is not None]
+            left = [gradient for key, gradient in pairs if key in carrying and gradient is not None]
             ended = left and not any(map(_is_something, left))
-            if step.index in path and ended and any(map(_is_something, step.output_gradients)):
+            carries = not carrying.isdisjoint(flow.entries[step.index].outputs)
+            if carries and ended and any(map(_is_something, step.output_gradients)):
                 ends.append(step)
         if not ends or not all(map(self._is_off, ends)):
             return ""
         return "; ".join(dict.fromkeys(self._sentence(step) for step in reversed(ends)))
+
+    def _explain_branch(self, source: int) -> str:
+        """Return that a branch was taken which does not read a source; empty where none was."""
+        entry = self._evidence.decided_by(source)
+        where = "" if entry is None else at_line(self._evidence.where(entry.frames))
+        return "" if entry is None else f"the branch that was taken does not read it{where}"
 
     def _is_off(self, step: BackwardStep) -> bool:
         """Return whether the values of an operation are the reason that it passes nothing on."""
@@ -73,6 +95,10 @@ class UnitsExplainer:
         words, output = _GATES.get(entry.type), flow.value(entry.outputs[0])
         if words is None or output is None:
             return False
+        if words is _BY_ZERO:  # and not by numbers so small that the product is 0
+            return any(
+                value is not None and not to_array(value).any() for value in map(flow.value, entry.inputs)
+            )
         # A softmax whose sum is differentiated passes nothing on either, wherever it is.
         return words is not _SATURATED or bool(np.isin(np.abs(to_array(output)), (0, 1)).all())
 

@@ -88,8 +88,9 @@ class ZeroExplainer:
         """Return that an operation has the derivative 0 wherever it has one."""
         where, differentiated = self._evidence.where(entry.frames), gradient_of(entry.frames)
         what = entry.type
-        if differentiated in _LINEAR_IN_PIECES:
-            what = f"{differentiated} is linear in pieces"
+        in_pieces = differentiated.removesuffix("Grad")  # ReluGrad, where the user's own tape took the first
+        if in_pieces in _LINEAR_IN_PIECES:
+            what = f"{in_pieces} is linear in pieces"
         elif differentiated:
             what = f"{entry.type}, in the gradient of {differentiated}"
         text = f"0 wherever it exists: {what}{at_line(where)}"

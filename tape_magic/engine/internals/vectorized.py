@@ -49,6 +49,25 @@ def vectorized(fast: Callable[[], Any], slow: Callable[[], Any]) -> Attempt:
         return Attempt(slow(), notes)
 
 
+def one_after_another(function: Callable[[Any], Any], elements: Any, kinds: Any = None) -> Any:
+    """Return what a function gives for each element, stacked, as ``tf.map_fn`` does.
+
+    `kinds` is the ``tf.TensorSpec``, or the structure of them, that it gives; by default that of an element.
+    Whatever the function raises passes, an interrupt among it, and leaves nothing behind.
+    """
+    import tensorflow as tf
+
+    # An error in the function leaves a caching device in the variable scope of the whole process, where then
+    # no scope of a strategy can be entered (seen in TensorFlow 2.21).
+    scope = tf.compat.v1.get_variable_scope()
+    device = scope.caching_device
+    try:
+        return tf.map_fn(function, elements, fn_output_signature=kinds)
+    finally:
+        if scope.caching_device is not device:
+            scope.set_caching_device(device)
+
+
 _FEW = 8
 """The most indices that are quicker to compute one by one than to trace a function for."""
 

@@ -91,7 +91,8 @@ class Conversions:
             # Most frames are a library's, of origin 0, and there are dozens of them in a network.
             origin = origins[filename] if filename in origins else self._origin(filename)
             if origin == USER:
-                found.append(UserCall(code, frame.f_lasti, frame.f_globals, direct))
+                owner = frame.f_locals.get("self") if code.co_varnames[:1] == ("self",) else None
+                found.append(UserCall(code, frame.f_lasti, frame.f_globals, direct, owner))
             elif origin:
                 break
             direct, frame = origin == USER, frame.f_back

@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 import builtins
 import inspect
+import re
 import types
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from tape_magic.engine.static_analysis.carried import Carried, together
@@ -21,6 +23,8 @@ _LIBRARIES = frozenset(
     {"tensorflow", "keras", "builtins", "itertools", "functools", "collections", "operator"}
 )
 """Packages whose functions take no value out of TensorFlow, but for those that `leaving_calls` lists."""
+
+_MERELY = re.compile(r"leave out \.\w+\(\)")
 
 _OF_TAPES = frozenset({"gradient", "jacobian", "batch_jacobian", "jvp"})
 
@@ -50,7 +54,7 @@ class CallReader(ExpressionReader):
         carried = together([owner, *given, *named.values()])
         cure = cure_for_call(node, home.scope.visible)
         if cure is not None:
-            return self.leave(node, carried, home, cure) if carried.computed else carried
+            return self.leave(node, carried, home, cure) if carried.computed else _with_cure(carried, cure)
         result = self.run_noted(node, [owner] if by_attribute else [], given, named, home)
         if result is None:
             result = self._run_known(node, owner, given, named, home)
@@ -114,6 +118,21 @@ class CallReader(ExpressionReader):
                 if callee is not None:
                     made.absorb(self.run(callee, [carried] * len(callee.names), {}, home).flat())
         return made
+
+
+def _with_cure(carried: Carried, cure: str) -> Carried:
+    """Return what a call gives that would take out itself what left before by a mere conversion.
+
+    For ``np.sin(x.numpy())``, to leave out ``.numpy()`` is not enough: "leave out .numpy(), and use tf.sin".
+    """
+    if not cure.startswith("use "):
+        return carried
+    made = carried.flat()
+    made.exits = {
+        replace(one, cure=f"{one.cure}, and {cure}") if _MERELY.fullmatch(one.cure) else one: None
+        for one in carried.exits
+    }
+    return made
 
 
 def stays(function: Any, node: ast.expr) -> bool:

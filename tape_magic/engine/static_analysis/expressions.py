@@ -5,14 +5,16 @@ from __future__ import annotations
 import ast
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tape_magic.engine.static_analysis.carried import Carried, TensorFlowExit, together
 from tape_magic.engine.static_analysis.leaving_calls import cure_for_call
-from tape_magic.engine.static_analysis.scope import Scope
-from tape_magic.engine.static_analysis.statements import calls_within, reads_shape
+from tape_magic.engine.static_analysis.scope import UNRESOLVED, Scope
+from tape_magic.engine.static_analysis.statements import base_name, calls_within, reads_shape
 from tape_magic.engine.values.tensors import is_module, is_tensor, is_variable
+
+_OF_AN_INDEX = "an index has no derivative: differentiate by what it selects"
 
 
 @dataclass(eq=False)
@@ -71,6 +73,8 @@ class ExpressionReader(ABC):
         By the identity of nodes, the expressions under which a value of the source left at run time.
     called
         By the identity of nodes, the functions of the user's that were called there at run time.
+    leads
+        Says whether an object is the source, or leads to it as a model does.
     """
 
     def __init__(self, others: Collection[str]) -> None:
@@ -78,6 +82,7 @@ class ExpressionReader(ABC):
         self.sources: list[Any] = []
         self.marked: set[int] = set()
         self.called: Mapping[int, list[Any]] = {}
+        self.leads: Callable[[Any], bool] = lambda value: False
 
     @abstractmethod
     def run_noted(
@@ -172,12 +177,21 @@ class ExpressionReader(ABC):
         return found
 
     def _read_attribute(self, node: ast.Attribute, home: Home) -> Carried:
-        return self.read(node.value, home).item(f".{node.attr}")
+        owner, key = self.read(node.value, home), f".{node.attr}"
+        held = owner.items.get(key, Carried())
+        if owner.computed and not (held.is_tainted or held.items) and "self" in base_name(node):
+            value = home.scope.resolve(node)  # what the object of the method holds, which is known
+            if value is not UNRESOLVED and not is_tensor(value):
+                return Carried(computed=self.leads(value))
+        return owner.item(key)
 
     def _read_subscript(self, node: ast.Subscript, home: Home) -> Carried:
         value, index = self.read(node.value, home), self.read(node.slice, home)
         key = _key_of(node)
         found = value.element() if key is None else value.item(key)
+        if index.exits:
+            index = index.flat()
+            index.exits = {replace(one, cure=_OF_AN_INDEX): None for one in index.exits}
         self.arrived(node, [found, index])
         return Carried().absorb(found, index.flat()) if index.exits or index.perhaps else found
 

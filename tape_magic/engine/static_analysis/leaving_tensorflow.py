@@ -7,7 +7,7 @@ of the user's are read where they are called: those that the text names, and tho
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from tape_magic.engine.static_analysis.call_reader import stays
@@ -41,6 +41,8 @@ class ExitSearch(StatementReader):
     arrivals
         What was under way whenever numbers came in, each with what came in there: numbers, ``None`` for
         all else.
+    leads
+        Says whether an object is the source, or leads to it as a model does.
     """
 
     def __init__(
@@ -52,10 +54,12 @@ class ExitSearch(StatementReader):
         others: Collection[str] = (),
         exits: Iterable[Calls] = (),
         arrivals: Sequence[tuple[Calls, Collection[complex | None]]] = (),
+        leads: Callable[[Any], bool] = lambda value: False,
     ) -> None:
         self._sources = set(sources)
         names = {name: Carried(computed=True) for name in self._sources}
         super().__init__(others, Home(filename, Scope(namespace, {}), names))
+        self.leads = leads
         spots = Spots()
         self.sources = [namespace[name] for name in self._sources if name in namespace]
         self.marked = {id(node) for node in map(spots.add, exits) if node is not None}
@@ -137,6 +141,8 @@ class ExitSearch(StatementReader):
         }
         more = together([*given[len(function.names) :], *named.values()])
         scope = Scope(function.scope.namespace, dict(function.scope.local))
+        if function.bound and function.names[:1] == ("self",):
+            scope.local["self"] = function.bound[0]
         return self._run(function.tree, Home(function.filename, scope, names, outer), more)
 
     def run_noted(
@@ -177,6 +183,10 @@ class ExitSearch(StatementReader):
         else:
             made = None
             names = dict.fromkeys(parameters, more)
+        if function.owner is not None and parameters[:1] == ["self"] and made is None:
+            scope.local["self"] = function.owner
+            if not (direct and bound):
+                names["self"] = Carried(computed=self.leads(function.owner))
         names |= {one.arg: named.get(one.arg, Carried()) for one in arguments.kwonlyargs}
         names |= {one.arg: more for one in (arguments.vararg, arguments.kwarg) if one is not None}
         same = function.filename == home.filename

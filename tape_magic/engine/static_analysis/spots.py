@@ -28,12 +28,15 @@ class CalledFunction:
         Its global names.
     direct
         Whether the expression called it, and no library in between.
+    owner
+        For a method, the object that it was called of.
     """
 
     node: FunctionNode
     filename: str
     namespace: Mapping[str, Any]
     direct: bool
+    owner: Any
 
 
 class Spots:
@@ -56,13 +59,15 @@ class Spots:
         for call, node, around, outer in zip(calls, nodes, calls[1:], nodes[1:], strict=False):
             function = None if node is None or outer is None else self._function_around(node)
             if function is not None and outer is not None and call.code.co_name not in _WITHIN_THE_TEXT:
-                called = CalledFunction(function, call.code.co_filename, call.namespace, around.direct)
+                called = CalledFunction(
+                    function, call.code.co_filename, call.namespace, around.direct, call.owner
+                )
                 self._note(outer, called)
         return next((node for node in nodes if node is not None), None)
 
     def _note(self, node: ast.AST, function: CalledFunction) -> None:
         known = self.called.setdefault(id(node), [])
-        if all(one.node is not function.node for one in known):
+        if all(one.node is not function.node or one.owner is not function.owner for one in known):
             known.append(function)
 
     def _node(self, call: UserCall) -> ast.AST | None:

@@ -49,7 +49,7 @@ _FUNCTIONS = """
     Lgamma Log Log1p Maximum Minimum Pow RealDiv Reciprocal Relu Relu6 Rsqrt Selu Sigmoid Sin Sinh Softplus
     Softsign Sqrt Square SquaredDifference Tan Tanh Xdivy Xlogy
 """
-_ELEMENTWISE = frozenset(_FUNCTIONS.split())
+ELEMENTWISE = frozenset(_FUNCTIONS.split())
 """Operations on each element by itself, with a gradient that is registered."""
 
 _FLAT = frozenset(
@@ -257,7 +257,7 @@ def passes_gradients(graph: Any, output: Any) -> bool:
         if operation.name not in needed or operation.type in ("Placeholder", "ReadVariableOp"):
             continue
         kind, moves = operation.type, any(_may_move(one) for one in operation.outputs)
-        known = kind in _LINEAR or kind in _BILINEAR or kind in _ELEMENTWISE or kind in _FLAT
+        known = kind in _LINEAR or kind in _BILINEAR or kind in ELEMENTWISE or kind in _FLAT
         given = bool(operation.inputs) and any(_may_move(one) for one in operation.inputs)
         if kind in CALLING or kind in LOOPS or kind in BRANCHES or custom_gradient_name(operation):
             return False
@@ -320,7 +320,7 @@ def _moved(
         terms = [
             _copied(operation, [*given[:index], tangents[index], *given[index + 1 :]])[0] for index in moving
         ]
-    elif kind in _ELEMENTWISE:
+    elif kind in ELEMENTWISE:
         terms = [tangents[index] * _factor(operation, given, made[0], index, factors) for index in moving]
     else:
         raise NoRuleError(kind)

@@ -18,12 +18,15 @@ class UserCall(NamedTuple):
         The global names of the function.
     direct
         Whether what it calls is the user's too, with no library in between.
+    owner
+        For a method, the object that it was called of, as its first parameter ``self`` holds it.
     """
 
     code: CodeType
     instruction: int
     namespace: Mapping[str, Any]
     direct: bool
+    owner: Any = None
 
     @property
     def frames(self) -> tuple[tuple[str, int], ...]:

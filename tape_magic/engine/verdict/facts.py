@@ -134,8 +134,8 @@ class RunFacts:
     tolerance
         What the rule for losses that settle takes for no change, as a share of the loss or of 1; 0 without.
     plain
-        Whether the loss alone moves the leaves, and the program changes no variables itself: no weight decay,
-        no constraint, no statistics, no random numbers of Keras's.
+        Whether the loss alone moves the leaves, and no variable that the program changes itself decides the
+        loss: no weight decay, no constraint, no random numbers of Keras's.
     steps, losses
         The history; see :class:`~tape_magic.results.minimum.MinimizeResult`.
     first_step
@@ -151,8 +151,11 @@ class RunFacts:
     by_name
         Whether the optimizer was given by its name, so that its rate is ``--lr``.
     same_loss
-        Whether the loss may be the same each time at the same point and batch: its graph draws no numbers and
-        assigns nothing. :attr:`repeats` is certain.
+        Whether the loss may be the same each time at the same point and batch: its graph draws no numbers,
+        and nothing that it assigns flows into it. :attr:`repeats` is certain.
+    comes_again
+        Whether it may be so once the variables that the program changes are put back: besides, it may draw
+        numbers by a seed in a variable, as Keras's dropout does.
     of_data
         Whether each step takes a batch of data.
     steps_per_epoch
@@ -191,6 +194,7 @@ class RunFacts:
     stability: float | None
     by_name: bool
     same_loss: bool
+    comes_again: bool
     of_data: bool
     steps_per_epoch: int | None
     batch: int | None
@@ -216,7 +220,12 @@ class RunFacts:
     @cached_property
     def repeats(self) -> bool:
         """Whether the loss is the same each time at the same point."""
-        if self.probe is None or self.divergence is not None or not self.same_loss:
+        return self.same_loss and self.repeats_from_state
+
+    @cached_property
+    def repeats_from_state(self) -> bool:
+        """Whether the loss is the same each time where all variables are the same."""
+        if self.probe is None or self.divergence is not None or not self.comes_again:
             return False
         if 2 * self.step_seconds > self.clock.left:
             return False

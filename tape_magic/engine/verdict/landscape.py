@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -177,9 +176,9 @@ class Landscape:
 
     def at(self, point: Array) -> tuple[float, Array]:
         """Return loss and gradient at a point."""
-        if self._clock.left < self._cost:
+        left = self._clock.left
+        if left < self._cost:
             raise OutOfTime
-        began = time.perf_counter()
         parts = np.split(point, np.cumsum([math.prod(shape) for shape, _ in self._like])[:-1])
         pieces = zip(parts, self._like, strict=True)
         with np.errstate(over="ignore"):  # what is too large for float32 is no place to look
@@ -189,7 +188,7 @@ class Landscape:
         gradient = np.mean([flat(one.gradients) for one in found], axis=0)
         if not (math.isfinite(loss) and np.isfinite(gradient).all()):
             raise Unclear
-        self._cost = max(0.5 * self._cost, time.perf_counter() - began)
+        self._cost = max(0.5 * self._cost, left - self._clock.left)
         return loss, gradient
 
     def rounding(self, loss: float) -> float:

@@ -45,14 +45,15 @@ def look(facts: RunFacts) -> Iterator[Finding]:
     if (
         facts.steps[-1] - facts.first_step < EPOCHS * epoch
         or not _is_level(facts, epoch)
-        or not facts.repeats
+        or not facts.repeats_from_state
     ):
         return
     half = _last_half(facts)
-    whole = facts.batch is not None and epoch <= WHOLE and half is not None
+    # With numbers that are drawn by a seed, an evaluation of all batches would draw the same for each.
+    whole = facts.same_loss and facts.batch is not None and epoch <= WHOLE and half is not None
     batches = list(probe.batches(epoch if whole else BATCHES))
     noise = _signal(facts, probe, batches[:BATCHES]) < SIGNAL
-    back = None if noise else reversals(facts, by_chance=True)
+    back = None if noise or not facts.same_loss else reversals(facts, by_chance=True)
     if not (noise or back):
         return
     probe.back()
@@ -75,6 +76,8 @@ def look(facts: RunFacts) -> Iterator[Finding]:
         return
     rows = facts.batch or _rows(batches[0])
     text = "what is left is the noise of batches" + (f" of {rows:,}" if rows else "")
+    if not facts.same_loss:
+        text += " and of the numbers that are drawn"
     larger = "raise --batch" if facts.batch and facts.by_name else "take larger batches"
     yield Finding(FindingKind.NOISE_FLOOR, text, evident, None, f"{facts.cure(slower)}, or {larger}")
 

@@ -93,7 +93,6 @@ BESIDE = {
     "NumPy, beside NumPy": "norm = np.linalg.norm(x)\ny = tf.reduce_sum(np.ones(3, 'float32') * w)",
     "a comparison": "if float(tf.norm(x)) > 1.0:\n    print('large')\ny = tf.constant(2.0) * w",
     "a choice between numbers": "s = 2.0 if float(tf.norm(x)) > 1 else 1.0\ny = s * w",
-    "a choice of TensorFlow's": "y = tf.cond(x[0] > 0, lambda: w * 2.0, lambda: w * 3.0)",
     "a check of TensorFlow's": "tf.debugging.assert_greater(tf.norm(x), 0.0)\ny = tf.constant(2.0) * w",
     "a comprehension": (
         "n = [float(v) for v in x]\nys = [tf.constant(float(i)) * w for i in range(3)]\ny = ys[0]"

@@ -60,7 +60,7 @@ def _facts(
     steps, losses = log.series[0].thinned()
     loop = engines.loop
     plain = (
-        len(loop.kept) == len(loop.leaves)
+        (len(loop.kept) == len(loop.leaves) or builder.is_apart)
         and not optimizers.decays(builder.optimizer)
         and not any(getattr(leaf.owner, "constraint", None) for leaf in loop.leaves)
     )
@@ -76,7 +76,8 @@ def _facts(
         rate=optimizers.learning_rate(builder.optimizer) if log.averaged is None else None,
         stability=optimizers.stability(builder.optimizer),
         by_name=isinstance(problem.settings.optimizer, str),
-        same_loss=builder.same_loss,
+        same_loss=builder.same_loss or builder.is_apart,
+        comes_again=builder.comes_again,
         of_data=cursor is not None,
         steps_per_epoch=log.steps_per_epoch,
         batch=None if cursor is None else cursor.feed.batch,

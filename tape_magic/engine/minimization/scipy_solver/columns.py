@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tape_magic.engine.internals.vectorized import one_after_another
 from tape_magic.engine.minimization.scipy_solver.vector import Flat
 from tape_magic.engine.tracing.pushforward import NoRuleError, Pushforward, passes_gradients
 from tape_magic.engine.tracing.traced import Traced
@@ -45,25 +46,16 @@ def jacobian_by_columns(traced: Traced, flat: Flat) -> Any:
         moved = [tf.zeros_like(value) if one is None else one for (one,) in tangents]
         return [tf.cast(tf.reshape(one, [count]), tf.float64) for one in moved]
 
-    no_rule: list[NoRuleError] = []
-
     def column(direction: Any) -> Any:
         parts = zip(flat.leaves, flat.parts(direction), strict=True)
-        try:
-            return along([{id(leaf.value): part for leaf, part in parts}])[0]
-        except NoRuleError as error:
-            # An exception that passed through map_fn would leave TensorFlow's variable scope changed.
-            no_rule.append(error)
-            return tf.zeros([count], tf.float64)
+        return along([{id(leaf.value): part for leaf, part in parts}])[0]
 
     try:
         if flat.size * traced.size <= FEW_OPERATIONS:
             columns = tf.stack(along(list(_directions(flat))))
         else:
-            columns = tf.map_fn(column, tf.eye(flat.size, dtype=tf.float64))
+            columns = one_after_another(column, tf.eye(flat.size, dtype=tf.float64))
     except NoRuleError:
-        return None
-    if no_rule:
         return None
     return tf.ensure_shape(tf.transpose(columns), [count, flat.size])
 

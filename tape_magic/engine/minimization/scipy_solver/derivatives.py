@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from tape_magic.engine.internals.vectorized import vectorized
+from tape_magic.engine.internals.vectorized import one_after_another, vectorized
 from tape_magic.engine.minimization.scipy_solver.vector import Flat
 
 
@@ -165,7 +165,7 @@ def _row_by_row(tape: Any, target: Any, sources: Any) -> Any:
         return tf.nest.map_structure(tf.convert_to_tensor, found)  # dense
 
     kinds = tf.nest.map_structure(lambda source: tf.TensorSpec(source.shape, source.dtype), sources)
-    return tf.map_fn(row, tf.range(count), fn_output_signature=kinds)
+    return one_after_another(row, tf.range(count), kinds)
 
 
 _ZERO = "zero"

@@ -86,7 +86,7 @@ def _facts(problem: Problem, log: RunLog, evaluations: Evaluations, asked: Solve
     return RunFacts(
         **known_of(problem, evaluations.flat.leaves),
         tolerance=0.0,
-        plain=False,  # its end is not checked by the curvature
+        plain=not written_by(evaluations) or evaluations.traced.is_apart,
         steps=steps,
         losses=losses,
         first_step=0,
@@ -96,6 +96,7 @@ def _facts(problem: Problem, log: RunLog, evaluations: Evaluations, asked: Solve
         stability=None,
         by_name=True,
         same_loss=True,
+        comes_again=True,
         of_data=False,
         steps_per_epoch=None,
         batch=None,
