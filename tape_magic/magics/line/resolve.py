@@ -204,11 +204,8 @@ def request_arguments(shell: Any, options: GradOptions) -> dict[str, Any]:
     flag = f"--{options.kind.value}"
     vectors = {name: _evaluate(shell, text, f"{flag} {name}={text}") for name, text in options.vectors}
     accumulated = {} if options.data is None else {"data": _data(shell, options.data)}
-    accumulated |= {
-        name: _value(shell, GRAD, name, given) if isinstance(given, Expression) else given
-        for name, given in (("batch", options.batch), ("strategy", options.strategy))
-        if given is not None
-    }
+    given = {"batch": options.batch, "strategy": options.strategy}
+    accumulated |= resolved(shell, GRAD, {name: value for name, value in given.items() if value is not None})
     return {
         "words": options.targets,
         "kind": options.kind,

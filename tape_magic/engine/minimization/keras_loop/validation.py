@@ -216,6 +216,7 @@ class Validation:
                 f"--val: {self._feed.label} goes on after {rows:,} rows, and the run has taken {taken:,}: "
                 "if it never ends, give a list of some of its batches."
             )
+
     def _advanced(self, cursor: DataCursor, sums: Any) -> tuple[bool, Any]:
         """Go on for about the time of a chunk; several workers by as many batches as worker 0 takes in it."""
         assert self._pass is not None
