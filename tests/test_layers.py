@@ -113,6 +113,7 @@ ROOMS: dict[str, set[str]] = {
         "engine/program",
         "engine/values",
         "engine/internals",
+        "engine/tracing/pushforward.py",
         "results",
     },
     "engine/verdict": RUN | {"engine/diagnosis"},

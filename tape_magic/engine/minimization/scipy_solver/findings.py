@@ -9,7 +9,8 @@ import numpy as np
 
 from tape_magic.engine.minimization.log import RunLog
 from tape_magic.engine.minimization.problem import Problem
-from tape_magic.engine.minimization.scipy_solver.evaluations import Evaluations, at_rest, recorded, written_by
+from tape_magic.engine.minimization.scipy_solver.evaluations import Evaluations
+from tape_magic.engine.minimization.scipy_solver.single_evaluations import at_rest, recorded, written_by
 from tape_magic.engine.minimization.scipy_solver.vector import Vector
 from tape_magic.engine.minimization.undone import Unsafe, asked_by, known_of, undone
 from tape_magic.engine.process.interrupts import assign_all
