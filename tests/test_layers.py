@@ -89,6 +89,7 @@ DOORS = {
 LOW = {"engine/values", "engine/internals", "engine/process", "results", "notation", "syntax"}
 RUN = LOW | {"engine/program", "engine/record"}
 MINIMIZATION = RUN | {"engine/diagnosis", "engine/tracing", "engine/static_analysis", "engine/verdict"}
+MINIMIZATION |= {"engine/distribution"}
 
 ROOMS: dict[str, set[str]] = {
     "engine/process": set(),
@@ -98,6 +99,13 @@ ROOMS: dict[str, set[str]] = {
     "engine/record": {"engine/internals", "engine/values"},
     "engine/static_analysis": {"engine/program", "engine/values"},
     "engine/tracing": {"engine/internals", "engine/program", "engine/values", "syntax"},
+    "engine/distribution": {
+        "engine/diagnosis/graph_operations.py",
+        "engine/internals",
+        "engine/process",
+        "engine/tracing",
+        "engine/values",
+    },
     "engine/diagnosis": {
         "engine/record",
         "engine/static_analysis",
@@ -107,7 +115,7 @@ ROOMS: dict[str, set[str]] = {
         "results",
     },
     "engine/verdict": RUN | {"engine/diagnosis"},
-    "engine/derivatives": RUN | {"engine/diagnosis", "engine/tracing"},
+    "engine/derivatives": RUN | {"engine/diagnosis", "engine/tracing", "engine/distribution"},
     "engine/check": RUN | {"engine/derivatives", "engine/diagnosis"},
     "engine/minimization/quasi_newton": {"engine/values"},
     "engine/minimization": MINIMIZATION | {"engine/minimization/quasi_newton"},

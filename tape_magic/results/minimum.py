@@ -144,6 +144,8 @@ class MinimizeResult(views.Shown):
         The part that the validations took.
     engine, engine_reason
         ``xla``, ``graph`` or ``eager``, and the reason why it was not a faster one; may be empty.
+    devices
+        How many devices shared each batch.
     optimizer
         The optimizer as text, ``SGD(0.01)``.
     optimizer_reason
@@ -222,6 +224,7 @@ class MinimizeResult(views.Shown):
     epochs: Epochs | None = None
     stretches: Epochs | None = None
     validation_seconds: float = 0.0
+    devices: int = 1
 
     @property
     def converged(self) -> bool:
@@ -275,6 +278,7 @@ class MinimizeResult(views.Shown):
             "compile_seconds": self.compile_seconds,
             "validation_seconds": self.validation_seconds,
             "engine": self.engine,
+            "devices": self.devices,
             "findings": [
                 {
                     "kind": finding.kind.name.lower(),

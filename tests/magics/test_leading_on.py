@@ -122,18 +122,6 @@ def test_the_refusal_leads_on(shell: Notebook, before: str, line: str, cell: str
     assert said == message or (message.endswith("Error") and said.startswith(message))
 
 
-@pytest.mark.parametrize("body", ["loss = (v - 3)**2", "loss = (v - 3)**2 + (x - 1)**2"])
-@pytest.mark.parametrize("line", ["loss --over v", "loss", "loss --optimizer bfgs", "loss --engine eager"])
-def test_a_variable_made_under_a_strategy_is_refused(shell: Notebook, line: str, body: str) -> None:
-    shell.ok(
-        f"{SETUP}s = tf.distribute.MirroredStrategy(['CPU:0'])\nwith s.scope():\n    v = tf.Variable(1.0)"
-    )
-    said = shell.refused(f"%%minimize {line}\n{body}")
-    assert "was made under a MirroredStrategy: it has a copy on each device" in said
-    shell.ok(f"%%minimize loss --optimizer sgd --lr 0.5 --steps 1 -q\n{CELL}")
-    assert shell.ns["x"].numpy() == 1.0
-
-
 # -- what works -----------------------------------------------------------------------------------------
 
 

@@ -56,6 +56,7 @@ def _minimum_verdict(result: MinimizeResult) -> Verdict:
             details.append(f"try a rate below {numbers.number(result.learning_rate)}")
         return Verdict(Tone.BAD, f"diverged at step {numbers.count(lost.step)}: {what}", tuple(details))
     engine = "XLA" if result.engine == "xla" else result.engine
+    where = f" on {result.devices} devices" if result.devices > 1 else ""
     compiling = f", of it compiling {numbers.duration(result.compile_seconds)}" if engine != "eager" else ""
     ended = _ended(result)
     if result.stepless:
@@ -65,11 +66,11 @@ def _minimum_verdict(result: MinimizeResult) -> Verdict:
         same = all(np.array_equal(one.start, one.end, equal_nan=True) for one in result.variables.values())
         left = "all variables are at their start values" if same else "no step was applied"
         again = "run it again to go on" if result.first_step else "run it again to begin"
-        return Verdict(Tone.WARNING, begin, (left, again, took, engine, result.optimizer))
+        return Verdict(Tone.WARNING, begin, (left, again, took, engine + where, result.optimizer))
     details = [
         ended,
         f"{numbers.duration(result.seconds)}{compiling}",
-        engine,
+        engine + where,
         result.optimizer,
     ]
     rose = _rose(result)

@@ -72,6 +72,7 @@ def minimize(
     resume: bool = False,
     checkpoint: str | None = None,
     log: str | None = None,
+    strategy: Any = None,
     engine: str = "auto",
     seed: int | None = None,
     on_progress: OnProgress | None = None,
@@ -145,6 +146,9 @@ def minimize(
         A folder for TensorBoard, ``"mlflow"`` or ``"trackio"``: where the loss, what is tracked, the learning
         rate, and the Euclidean norm of the gradient by each variable are logged every 50 steps, and the means
         of epochs at their ends. A SciPy method has neither rates nor norms there.
+    strategy
+        ``"mirrored"`` shares each batch out to all GPUs, or else to all logical CPUs; a
+        ``tf.distribute.MirroredStrategy`` to its devices. `batch` stays the number of rows of a step.
     engine
         ``"auto"``, ``"xla"``, ``"graph"`` or ``"eager"``.
     seed
@@ -188,6 +192,7 @@ def minimize(
         schedule=schedule,
         clip=clip,
         steps=steps,
+        strategy=strategy,
         engine=engine,
         seed=seed,
         tol=tol,

@@ -153,8 +153,8 @@ def run_eagerly_here(wanted: bool) -> None:
         module.RUN_FUNCTIONS_EAGERLY = flag if flag.threads else flag.elsewhere
 
 
-def strategy_of(variable: Any) -> str:
-    """Return the name of the strategy that made a variable's copies on its devices; empty for any other.
+def copies_of(variable: Any) -> list[Any]:
+    """Return the copies that a strategy made of a variable, one for each device; for any other, itself.
 
     A graph reads the copy of one device, whose handle knows the variable of all of them by a private
     attribute (seen in TensorFlow 2.21). Without it, only the variable itself is known.
@@ -166,6 +166,5 @@ def strategy_of(variable: Any) -> str:
         container = getattr(getattr(variable, "handle", None), "_distributed_container", None)
         whole = container() if callable(container) else container
     if not isinstance(whole, tf.distribute.DistributedValues):
-        return ""
-    strategy = getattr(whole, "distribute_strategy", None)
-    return "distribution strategy" if strategy is None else type(strategy).__name__
+        return [variable]
+    return list(whole.distribute_strategy.experimental_local_results(whole))

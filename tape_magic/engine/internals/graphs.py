@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import types
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -23,15 +23,6 @@ def graph_called(frame: Any) -> Any:
             return getattr(frame.f_locals.get("self"), "graph", None)
         frame = frame.f_back
     return None
-
-
-def caller_with_captures(function: Any) -> Callable[[Sequence[Any], Sequence[Any]], Any] | None:
-    """Return what calls a concrete function with other captured tensors than its own; ``None`` without a way.
-
-    The callable takes the flat arguments and the captured tensors. The public call always passes the
-    function's own ``captured_inputs`` to ``_call_flat``.
-    """
-    return getattr(function, "_call_flat", None)
 
 
 def copied_operation(graph: Any, operation: Any, inputs: Sequence[Any]) -> Any:

@@ -18,8 +18,8 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any, TypeVar
 
+from tape_magic.engine.internals.captures import caller_with_captures
 from tape_magic.engine.internals.contexts import capture_call_context
-from tape_magic.engine.internals.graphs import caller_with_captures
 from tape_magic.engine.internals.log_level import quiet_log
 from tape_magic.engine.minimization.control import RunControl, StopRequested
 from tape_magic.engine.process.interrupts import Interrupt

@@ -149,6 +149,8 @@ class Ladder:
     ----------
     demanded
         One of :data:`~tape_magic.engine.minimization.settings.ENGINES`.
+    shared
+        Whether a strategy shares batches out, which demands a graph.
 
     Attributes
     ----------
@@ -164,8 +166,8 @@ class Ladder:
     ('graph', 'XLA has no kernel for PyFunc')
     """
 
-    def __init__(self, demanded: str) -> None:
-        self._demanded = demanded
+    def __init__(self, demanded: str, *, shared: bool = False) -> None:
+        self._demanded, self._shared = demanded, shared
         self.reason = ""
 
     def climb(self, attempts: Mapping[str, Callable[[], None]], run_alone: Callable[[], object]) -> str:
@@ -198,6 +200,8 @@ class Ladder:
                 return engine
             self.reason = refusal
         run_alone()
+        if self._shared:
+            raise CompileError(f"--strategy needs a compiled cell: {self.reason}")
         raise CompileError(f"--engine {self._demanded} cannot run this: {self.reason}")
 
 

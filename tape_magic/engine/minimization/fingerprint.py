@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from tape_magic.engine.distribution.strategies import devices_of
 from tape_magic.engine.internals.keras_layers import inner_layers
 from tape_magic.engine.minimization.optimizer_groups import groups_of
 from tape_magic.engine.minimization.optimizers import is_optimizer, settings_of
@@ -257,6 +258,7 @@ def fingerprint_of_run(
             (prints.of_root(settings.schedule), settings.clip),
             (settings.engine == "graph", settings.keep, settings.track, Rules.of(settings)),
             (settings.val is None, settings.training),
+            None if settings.strategy is None else devices_of(settings.strategy),
             prints.of(dict(settings.bounds)),
             (settings.names, settings.pattern),
             prints.of(dict(settings.sources)),

@@ -12,6 +12,7 @@ from tape_magic.engine.internals.operations import key_of_variable
 from tape_magic.engine.minimization import refusals, unconnected
 from tape_magic.engine.minimization.bounds import Limits, limits_of, limits_of_constraints, project
 from tape_magic.engine.minimization.fingerprint import fingerprint_of_run
+from tape_magic.engine.minimization.mirrored import first_copy
 from tape_magic.engine.minimization.scipy_methods import find
 from tape_magic.engine.minimization.settings import Settings
 from tape_magic.engine.program.lifting import constant, in_original_type, liftable
@@ -240,13 +241,12 @@ class Problem:
                 )
         if not by_id:
             raise refusals.nothing_over(self._read)
-        refusals.refuse_strategies(by_id.values())
         self.limits = limits_of(self.settings.bounds, self.selection, self.namespace)
         method = find(self.settings.optimizer)
         if method is not None:
             self.limits, notes = limits_of_constraints(list(by_id.values()), self.limits, method)
             self.notes += notes
-        self.leaves = list(by_id.values())
+        self.leaves = [first_copy(leaf, self.at_close) for leaf in by_id.values()]
         return self.leaves
 
     def begin(self, *, within_bounds: bool = True) -> None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tape_magic.engine.internals.contexts import strategy_of
 from tape_magic.engine.program.program import Program
 from tape_magic.engine.values.introspection import is_a
-from tape_magic.engine.values.leaves import Leaf
 from tape_magic.engine.values.reach import mentions_variables
 from tape_magic.engine.values.tensors import is_inexact, is_liftable, is_module, is_tensor
 from tape_magic.errors import SourceError, TargetError, closest
@@ -64,14 +62,3 @@ def named_nothing(
     if not candidates(read) or mentions_variables([*read.values(), *program.roots()], namespace):
         return None
     return nothing_over(read)
-
-
-def refuse_strategies(leaves: Iterable[Leaf]) -> None:
-    """Raise :class:`SourceError` for a variable of several copies, of which a step would move one."""
-    for leaf in leaves:
-        kind = strategy_of(leaf.value)
-        if kind:
-            raise SourceError(
-                f"{leaf.name} was made under a {kind}: it has a copy on each device, and one would move; "
-                "make it outside of strategy.scope()."
-            )

@@ -26,6 +26,7 @@ def result_of(
     engine_reason: str,
     compile_seconds: float,
     findings: tuple[Finding, ...] = (),
+    devices: int = 1,
 ) -> MinimizeResult:
     """Return the report of a run.
 
@@ -41,6 +42,8 @@ def result_of(
         Which engine ran at the end, why it is not a faster one, and how long compiling took.
     findings
         What was found about the run.
+    devices
+        How many devices evaluated each batch.
     """
     validation, track = log.validation, problem.settings.track
     if validation is not None and validation.note and log.divergence is None:
@@ -89,5 +92,6 @@ def result_of(
         findings=findings,
         epochs=epochs,
         stretches=stretches,
+        devices=devices,
         validation_seconds=0.0 if validation is None else validation.seconds,
     )

@@ -146,6 +146,10 @@ def check_settings(method: Method, settings: Settings) -> None:
             raise LineError(
                 f"{flag} goes with Keras optimizers; {name} finds its own step lengths: leave {flag} out."
             )
+    if settings.strategy is not None:
+        raise LineError(
+            f"{name} evaluates the whole loss at once; --strategy goes with Keras optimizers over batches."
+        )
     if settings.data is not None:
         raise LineError(
             f"--for goes with Keras optimizers; {name} needs one loss over all of the data at each step."

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field, fields
 from numbers import Integral
 from typing import Any
 
+from tape_magic.engine.distribution.strategies import WORDS
 from tape_magic.engine.program.training import TRAINING
 from tape_magic.errors import ArgumentError, closest, shorten
 
 ENGINES = ("auto", "xla", "graph", "eager")
 KEEP = ("last", "best")
+STRATEGIES = WORDS
 DEFAULT_OPTIMIZER = "auto"
 STEPS = 1000
 PATIENCE = 10
@@ -84,6 +86,11 @@ def _rate(value: Any) -> str:
         wrong = f"is {shorten(value)!r}; give a number above 0, find or auto{closest(value, known)}"
         return "" if value in known else wrong
     return "" if callable(value) else _above_zero(value)
+
+
+def _strategy(value: Any) -> str:
+    """Check a strategy: a word, or an object that is looked at once TensorFlow is there."""
+    return _one_of(STRATEGIES)(value) if isinstance(value, str) else ""
 
 
 def _schedule(value: Any) -> str:
@@ -187,6 +194,7 @@ class Settings:
     schedule: str | Callable[..., Any] | None = _ranged(_schedule, called="the schedule")  # noqa: RUF009
     clip: float | None = _ranged(_above_zero, called="the norm to clip at")
     steps: int | None = _ranged(_whole(0))
+    strategy: Any = _ranged(_strategy)  # noqa: RUF009
     engine: str = _ranged(_one_of(ENGINES), "auto", "the engine")
     seed: int | None = _ranged(_whole(0, _LARGEST_SEED), called="the seed")
     tol: float | None = _ranged(_not_negative)
@@ -228,6 +236,13 @@ class Settings:
                 "says over how many steps tol looks, and with val, how many epochs go by without a better "
                 "one; give a tol as well, such as 1e-6, or val.",
             )
+        if self.strategy is not None:
+            if self.data is None:
+                raise ArgumentError(
+                    "strategy", 'shares out the batches of data; on the line, --for "xb, yb in (x, y)".'
+                )
+            if self.engine not in ("auto", "graph"):
+                raise ArgumentError("engine", f"is {self.engine}, and --strategy takes graph: leave it out.")
         if self.data is None and self.val is not None:
             raise ArgumentError("val", 'goes with data; on the line, --for "xb, yb in train".')
         if self.data is None and (self.batch is not None or self.epochs is not None):

@@ -15,7 +15,8 @@ class Evaluation:
     ----------
     call
         Takes a batch, if there are data. Returns three lists: the loss and the tracked scalars; a dense
-        gradient for each leaf that has one; what :meth:`Traced.outputs` takes.
+        gradient for each leaf that has one; what :meth:`Traced.outputs` takes. Where :meth:`Traced.evaluated`
+        made it, `handles` may name handles of other variables, by the ids of those that they stand for.
     connected
         For each leaf, whether it has a gradient.
     dtype

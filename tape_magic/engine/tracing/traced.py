@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from tape_magic.engine.internals.captures import called_with_handles
 from tape_magic.engine.internals.constants import arrays_captured
 from tape_magic.engine.internals.graphs import (
     all_in_variables,
@@ -245,8 +246,8 @@ class Traced:
         front = 1 + len(self._tracked)
         back = front + sum(self._connected)
 
-        def call(*batch: Any) -> list[list[Any]]:
-            outputs = self._concrete(*batch)
+        def call(*batch: Any, handles: Mapping[int, Any] | None = None) -> list[list[Any]]:
+            outputs = called_with_handles(self._concrete, batch, handles or {})
             return [outputs[:front], outputs[front:back], outputs[back:]]
 
         dtype = self._concrete.structured_outputs[0].dtype

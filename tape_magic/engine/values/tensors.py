@@ -118,10 +118,16 @@ def is_liftable(value: Any) -> bool:
 
 
 def tf_variable(variable: Any) -> Any:
-    """Return the ``tf.Variable`` that a variable is or holds: a tape rejects Keras variables."""
+    """Return the ``tf.Variable`` that a variable is or holds: a tape rejects Keras variables.
+
+    Of a variable with a copy on each device of a strategy, that is the first copy, which graphs read.
+    """
     import tensorflow as tf
 
-    return variable if isinstance(variable, tf.Variable) else variable.value
+    held = variable if isinstance(variable, tf.Variable) else variable.value
+    if isinstance(held, tf.distribute.DistributedValues):
+        return held.distribute_strategy.experimental_local_results(held)[0]
+    return held
 
 
 def read_all(variables: Iterable[Any]) -> list[Any]:

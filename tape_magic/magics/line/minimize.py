@@ -8,7 +8,15 @@ from types import MappingProxyType
 from typing import Any
 
 from tape_magic.engine.minimization.optimizer_names import NAMES
-from tape_magic.engine.minimization.settings import AUTO, ENGINES, FIND, KEEP, SCHEDULES, Settings
+from tape_magic.engine.minimization.settings import (
+    AUTO,
+    ENGINES,
+    FIND,
+    KEEP,
+    SCHEDULES,
+    STRATEGIES,
+    Settings,
+)
 from tape_magic.errors import LineError, shorten
 from tape_magic.magics.line import words
 from tape_magic.magics.line.meant import COMMON, MEANT_BY_MINIMIZE
@@ -229,6 +237,14 @@ MINIMIZE = Magic(
             "seed of the random numbers, so that two runs are the same",
             "N",
             int,
+            evaluated=True,
+        ),
+        Option(
+            "strategy",
+            ("--strategy",),
+            "share each batch out: mirrored, to all devices of this machine, or a tf.distribute strategy",
+            "NAME",
+            choices=STRATEGIES,
             evaluated=True,
         ),
         Option(

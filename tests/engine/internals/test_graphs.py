@@ -11,10 +11,10 @@ from tensorflow.python.ops import cond_v2, control_flow_ops, script_ops, while_v
 
 import tape_magic
 from tape_magic.engine.diagnosis import expansion, graph_operations, loop_expansion
+from tape_magic.engine.internals.captures import caller_with_captures
 from tape_magic.engine.internals.graphs import (
     all_in_variables,
     branch_graphs,
-    caller_with_captures,
     custom_gradient_name,
     function_graph,
     is_undefined,

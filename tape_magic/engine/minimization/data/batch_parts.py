@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tape_magic.engine.values.rows import is_ragged_or_sparse
 from tape_magic.errors import SourceError, a_kind
 
 
@@ -136,7 +137,7 @@ class BatchParts:
 
         if isinstance(value, tf.Tensor):
             return value
-        if is_composite(value):
+        if is_ragged_or_sparse(value):
             raise SourceError(
                 f"{self.label} has {a_kind(value)}, whose rows cannot be picked: "
                 "give tf.data.Dataset.from_tensor_slices(…).batch(32)."
@@ -151,32 +152,6 @@ class BatchParts:
         if array.dtype in (np.float32, np.float64):
             array = array.astype(self.floats, copy=False)
         return array
-
-
-def is_composite(value: Any) -> bool:
-    """Return whether a value is a ragged or sparse tensor."""
-    import tensorflow as tf
-
-    return isinstance(value, tf.RaggedTensor | tf.SparseTensor)
-
-
-def rows_of(batch: Any) -> Any:
-    """Return the number of rows of a batch, those of its first part; 1 for a part without rows.
-
-    >>> rows_of((np.zeros([3, 2]), np.zeros([3])))
-    3
-    """
-    import tensorflow as tf
-
-    first = next(iter(tf.nest.flatten(batch)), None)
-    if isinstance(first, np.ndarray | np.generic):
-        return len(np.atleast_1d(first))
-    if isinstance(first, tf.RaggedTensor):
-        return tf.cast(first.nrows(), tf.int64)
-    if isinstance(first, tf.SparseTensor):
-        return first.dense_shape[0]
-    # Of the shape of a scalar no rows are left, and their product is 1.
-    return tf.reduce_prod(tf.shape(first, tf.int64)[:1]) if tf.is_tensor(first) else tf.ones([], tf.int64)
 
 
 def _numeric(value: Any) -> bool:

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tape_magic.engine.minimization.data import streams
-from tape_magic.engine.minimization.data.batch_parts import BatchParts, is_composite
+from tape_magic.engine.minimization.data.batch_parts import BatchParts
 from tape_magic.engine.minimization.data.pipelines import Pipelines
+from tape_magic.engine.values.rows import is_ragged_or_sparse
 from tape_magic.engine.values.tensors import is_tensor
 from tape_magic.errors import LineError, SourceError, a_kind
 
@@ -230,6 +231,5 @@ def is_columns(data: Any, names: Sequence[str]) -> bool:
 
 def is_array(value: Any) -> bool:
     """Return whether rows can be picked from a value: an array, a tensor or a data frame."""
-    return (
-        is_tensor(value) or is_composite(value) or (hasattr(value, "shape") and hasattr(value, "__array__"))
-    )
+    like_array = hasattr(value, "shape") and hasattr(value, "__array__")
+    return is_tensor(value) or is_ragged_or_sparse(value) or like_array

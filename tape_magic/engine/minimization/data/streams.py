@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from tape_magic.engine.minimization.data.batch_parts import BatchParts, rows_of
+from tape_magic.engine.minimization.data.batch_parts import BatchParts
 from tape_magic.engine.minimization.data.pipelines import PipelinePlan, unconverted
+from tape_magic.engine.values.rows import rows_of
 from tape_magic.errors import SourceError
 
 

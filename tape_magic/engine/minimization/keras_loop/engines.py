@@ -65,9 +65,9 @@ class Engines:
     def __init__(self, builder: LoopBuilder, demanded: str) -> None:
         self._builder, self._demanded = builder, demanded
         self._times = builder.times
-        self._ladder = Ladder(demanded)
+        self._ladder = Ladder(demanded, shared=bool(builder.sharing.devices))
         self._chunks = ChunkPlanner(builder.times)
-        self._may_switch, self._change = demanded == "auto", 0
+        self._may_switch, self._change = demanded == "auto" and not builder.sharing.devices, 0
         self.engine = self.reason = ""
         self.waiter = CompileWaiter()
         self.compile_seconds = 0.0
@@ -99,9 +99,12 @@ class Engines:
             self.loop, self.reason = self._builder.at_rest, still_compiling(self.engine)
         finally:
             self.compile_seconds += time.perf_counter() - started
+        self._builder.sharing.look(self._builder.made)
         return self.loop.begin(step)
 
     def _order(self) -> tuple[str, ...]:
+        if self._builder.sharing.devices:
+            return ("graph",)
         if self._demanded != "auto":
             return (self._demanded,)
         if self._times.xla_is_slower:

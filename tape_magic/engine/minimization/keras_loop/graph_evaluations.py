@@ -40,7 +40,7 @@ class GraphEvaluations:
         written = self._graph.traced.written
         before = read_all(written)
         given = self._last_batch() if batch is None else batch
-        front, gradients, rest = self._graph.evaluation.call(*given)
+        front, gradients, rest = self._graph.whole.call(*given)
         assign_all(zip(written, before, strict=True))
         return Final(front[0], front[1:], gradients, rest)
 
@@ -51,7 +51,7 @@ class GraphEvaluations:
     def final(self, *, counts: bool = True) -> Final:
         """Evaluate at the variables as they are, without XLA, which would have to compile that first."""
         before = read_all(self.kept)
-        front, gradients, rest = self._graph.evaluation.call(*self._last_batch())
+        front, gradients, rest = self._graph.whole.call(*self._last_batch())
         if not counts or not math.isfinite(float(front[0])):
             assign_all(zip(self.kept, before, strict=True))  # no statistics of what is not finite
         return Final(front[0], front[1:], gradients, rest)

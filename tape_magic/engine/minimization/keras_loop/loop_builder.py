@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 from tape_magic.engine.diagnosis.graph_operations import RANDOM
-from tape_magic.engine.minimization import optimizers
 from tape_magic.engine.minimization.compiling import CompileWaiter, compile_in_background
 from tape_magic.engine.minimization.composite import Composite
 from tape_magic.engine.minimization.data.cursor import DataCursor
 from tape_magic.engine.minimization.eager_program import EagerProgram
 from tape_magic.engine.minimization.engine_choice import refuse_large_graph, refuse_large_model
+from tape_magic.engine.minimization.keras_loop.assembly import build_loop_options, build_optimizer
 from tape_magic.engine.minimization.keras_loop.compiled_loop import CompiledLoop
 from tape_magic.engine.minimization.keras_loop.compiled_program import (
     CompiledProgram,
@@ -23,23 +23,20 @@ from tape_magic.engine.minimization.keras_loop.compiled_program import (
 )
 from tape_magic.engine.minimization.keras_loop.continuation import Continuation
 from tape_magic.engine.minimization.keras_loop.data_loop import DataLoop
-from tape_magic.engine.minimization.keras_loop.default_optimizer import decide, undecided
+from tape_magic.engine.minimization.keras_loop.default_optimizer import undecided
 from tape_magic.engine.minimization.keras_loop.eager_loop import EagerLoop
 from tape_magic.engine.minimization.keras_loop.first_evaluation import first_evaluation
 from tape_magic.engine.minimization.keras_loop.lean_loop import LeanLoop, lean_loop_applies, unroll_factor
-from tape_magic.engine.minimization.keras_loop.protocol import LoopOptions
+from tape_magic.engine.minimization.keras_loop.sharing import Sharing
 from tape_magic.engine.minimization.keras_loop.step_graph import StepGraph
-from tape_magic.engine.minimization.optimizer_groups import assign
+from tape_magic.engine.minimization.mirrored import follow
 from tape_magic.engine.minimization.problem import Problem
-from tape_magic.engine.minimization.steppers import method_name
-from tape_magic.engine.minimization.stop_rules import Rules
 from tape_magic.engine.record.loss_record import record_of
 from tape_magic.engine.tracing.failures import EngineRefused, compile_failures, trace_failures
 from tape_magic.engine.tracing.loss import require_loss
 from tape_magic.engine.tracing.stepping import lines_of_steps
 from tape_magic.engine.tracing.traced import Traced
 from tape_magic.engine.values.copies import kept_copy
-from tape_magic.engine.values.leaves import Leaf
 from tape_magic.engine.values.tensors import read_all
 
 QUICK_SECONDS = 0.2
@@ -76,6 +73,8 @@ class LoopBuilder:
     same_loss
         Whether the loss is the same each time at the same point, once an optimizer is chosen; for a program
         that runs in Python and an optimizer that was named, whether it may be.
+    sharing
+        Which devices share the batches.
     at_rest
         The loop that was to be compiled last: it can evaluate, whether it is compiled or not.
     """
@@ -85,9 +84,10 @@ class LoopBuilder:
     ) -> None:
         self._problem, self._continuation = problem, continuation
         self._cursor, self._limit = cursor, limit
+        self.sharing = Sharing(problem, cursor)
         keeps = problem.settings.keeps_best_step
         self._by_epoch = keeps and cursor is not None and cursor.feed.steps_per_epoch != 1
-        self.made = continuation.fitting(self._inputs, by_epoch=self._by_epoch)
+        self.made = continuation.fitting(self.sharing.inputs, by_epoch=self._by_epoch)
         self.reused = self.made is not None
         self.times = EngineTimes(over_data=cursor is not None) if self.made is None else self.made.times
         self.optimizer: Any = None if self.made is None else self.made.graph.optimizer
@@ -179,13 +179,15 @@ class LoopBuilder:
                     problem.namespace,
                     problem.loss_name,
                     tracked=problem.settings.track,
-                    inputs=self._inputs,
+                    inputs=self.sharing.inputs,
                     settle=problem.settle,
                     for_xla=problem.settings.engine != "graph",
                 )
         problem.settle(self._traced.variables)
         if not self._noted:
             self._noted = True
+            for variable in self._traced.written:
+                follow(variable, problem.at_close)
             problem.note_steps(lines_of_steps(self._traced))
         problem.begin(within_bounds=self._continuation.saved is None)
 
@@ -236,16 +238,12 @@ class LoopBuilder:
         block = unroll_factor(graph.evaluation.elements, graph.traced.size, self._limit)
         return max(block, *there, 1)
 
-    @property
-    def _inputs(self) -> Mapping[str, Any]:
-        return {} if self._cursor is None else self._cursor.named(self._cursor.feed.element_spec[1])
-
     def _program(self, waiter: CompileWaiter) -> CompiledProgram:
         if self.made is None:
             traced = self._traced
             assert traced is not None
             with waiter.tracing():
-                evaluation = traced.evaluated()
+                evaluation, shared = self.sharing.evaluated(traced)
             pairs = zip(self._problem.leaves, evaluation.connected, strict=True)
             leaves = [leaf for leaf, has in pairs if has]
             if not leaves:
@@ -256,7 +254,7 @@ class LoopBuilder:
             options = build_loop_options(
                 self._problem, leaves, self.optimizer, repeatable=repeatable, by_epoch=self._by_epoch
             )
-            graph = StepGraph(traced, evaluation, leaves, self.optimizer, options)
+            graph = StepGraph(traced, evaluation, leaves, self.optimizer, options, shared)
             fresh = self._continuation.fresh
             several = isinstance(self.optimizer, Composite)  # its own state is not the user's
             if not fresh and (several or not keeps_state(self._problem.settings, self.optimizer)):
@@ -298,51 +296,3 @@ class LoopBuilder:
         if self.made is not None:
             for variable, value in zip(self.made.graph.slots, self.made.fresh, strict=False):
                 variable.assign(value)
-
-
-def build_optimizer(
-    problem: Problem, connected: Sequence[Leaf], continuation: Continuation, *, same: bool
-) -> Any:
-    """Return the optimizer of a run, built for the leaves that have a gradient.
-
-    `same` says whether the loss is the same each time at the same point, for a run that names no optimizer.
-    """
-    optimizer = continuation.optimizer
-    if optimizer is None:
-        optimizer = optimizers.resolve(decide(connected, same=same))
-    if isinstance(optimizer, Composite):
-        assign(optimizer, problem.leaves, problem.selection, problem.namespace)
-        fresh = optimizer.build(connected, optimizers.built_for)
-    else:
-        optimizer, fresh = optimizers.built_for(optimizer, [leaf.owner for leaf in connected])
-        fresh = fresh and optimizers.is_optimizer(problem.settings.optimizer)
-    if fresh:
-        note = "the optimizer belongs to other variables; a fresh one with its settings was used"
-        if note not in problem.notes:
-            problem.notes.append(note)
-    return optimizer
-
-
-def build_loop_options(
-    problem: Problem, connected: Sequence[Leaf], optimizer: Any, *, repeatable: bool, by_epoch: bool
-) -> LoopOptions:
-    """Return what the loops do beside the steps.
-
-    Parameters
-    ----------
-    problem, connected, optimizer
-        What is minimised, the leaves that have a gradient, and the optimizer.
-    repeatable
-        Whether running steps again from the same variables gives the same, and does nothing else.
-    by_epoch
-        Whether the best is kept by the means of epochs.
-    """
-    lower, upper = zip(*(problem.limits.get(id(leaf.value), (None, None)) for leaf in connected), strict=True)
-    return LoopOptions(
-        Rules.of(problem.settings, searches=bool(method_name(optimizer))),
-        problem.settings.keeps_best_step,
-        by_epoch,
-        lower,
-        upper,
-        careful=not repeatable,
-    )

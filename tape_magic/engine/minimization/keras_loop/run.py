@@ -145,13 +145,14 @@ class KerasRun:
         problem.notes += self._experiment.end()
         result = result_of(
             self._log,
-            self._problem,
+            problem,
             self._continuation.wanted or self._builder.optimizer,
             norms,
             engine=engines.engine,
             engine_reason=engines.reason,
             compile_seconds=engines.compile_seconds,
             findings=findings,
+            devices=max(1, len(self._builder.sharing.devices)),
         )
         return Minimized(result, value)
 
@@ -242,9 +243,8 @@ class KerasRun:
         log, loop = self._log, self._engines.loop
         untouched = position.step == log.first_step and log.reason in BY_HAND
         self._final = final = loop.final(counts=not untouched)
-        rules = loop.options.rules
-        verdict = int(rules.check(position.step, final.loss, final.gradients, position.memory)[0])
-        loss = float(final.loss)
+        found = loop.options.rules.check(position.step, final.loss, final.gradients, position.memory)
+        verdict, loss = int(found[0]), float(final.loss)
         if verdict in (LOSS_LOST, GRADIENT_LOST) and log.divergence is None:
             self._diverged(position.step, verdict, loss)
             ended = position

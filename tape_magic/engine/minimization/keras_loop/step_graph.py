@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tape_magic.engine.distribution.shared_evaluation import SharedEvaluation
 from tape_magic.engine.minimization.keras_loop.best_values import best_after, no_best
 from tape_magic.engine.minimization.keras_loop.protocol import LoopOptions
 from tape_magic.engine.minimization.keras_loop.way_back import Position
@@ -34,9 +35,13 @@ class StepGraph:
         Built for these leaves.
     options
         What a step does besides.
+    shared
+        What evaluates in pieces on several devices, if something does.
 
     Attributes
     ----------
+    whole
+        The loss and its gradients on one device, whatever evaluates the steps.
     kept
         The variables that the optimizer moves, and those that the program assigns itself.
     moved
@@ -54,11 +59,13 @@ class StepGraph:
         leaves: Sequence[Leaf],
         optimizer: Any,
         options: LoopOptions,
+        shared: SharedEvaluation | None = None,
     ) -> None:
         import tensorflow as tf
 
         self.traced, self.evaluation = traced, evaluation
         self.leaves, self.optimizer, self.options = leaves, optimizer, options
+        self.shared, self.whole = shared, evaluation if shared is None else shared.whole
         self._stepper = stepper_of(optimizer, leaves)
         own = {id(leaf.value) for leaf in leaves}
         written = [variable for variable in traced.written if id(variable) not in own]

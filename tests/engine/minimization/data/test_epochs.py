@@ -16,7 +16,7 @@ import tensorflow as tf
 import tape_magic
 from tape_magic.display.describe import describe
 from tape_magic.display.text.render import to_text
-from tape_magic.engine.minimization.data.batch_parts import rows_of
+from tape_magic.engine.values.rows import rows_of
 from tape_magic.results.minimum import MinimizeResult, StopReason
 from tape_magic.results.steps import Step
 from tests.support.covering import covering

@@ -1,0 +1,96 @@
+"""One evaluation of a batch, whole and in pieces, before a run: how its numbers follow from the pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tape_magic.engine.diagnosis.graph_operations import RANDOM
+from tape_magic.engine.distribution.reductions import Reduction, Told, reduction_of
+from tape_magic.engine.distribution.shared_evaluation import SharedEvaluation
+from tape_magic.engine.distribution.written_copies import SEEDS
+from tape_magic.engine.internals.random_state import preserve_random_state
+from tape_magic.engine.process.interrupts import assign_all
+from tape_magic.engine.tracing.traced import Traced
+from tape_magic.engine.values.rows import picked_rows, rows_of
+from tape_magic.engine.values.tensors import read_all
+
+ENOUGH = 1000
+"""So many elements of a gradient tell how it follows from those of the pieces."""
+
+AVERAGES = "moving_mean", "moving_variance"
+"""The names of the averages that Keras 3.15's ``BatchNormalization`` assigns in training."""
+
+
+def look_at(
+    shared: SharedEvaluation, traced: Traced, batch: Sequence[Any], names: Sequence[str]
+) -> list[str]:
+    """Set the reductions of a shared evaluation, and return sentences on them.
+
+    No more rows are evaluated at once than one device has to take in any case, and nothing stays changed.
+
+    Parameters
+    ----------
+    shared, traced
+        The evaluation, and the program that it evaluates.
+    batch
+        The first batch.
+    names
+        The names of the loss and of the tracked scalars.
+    """
+    count, rows = len(shared.devices), int(rows_of(batch))
+    few = rows // count if rows // count >= 2 * count else rows
+    some = picked_rows(batch, 0, few)
+    before = read_all(traced.written)
+    try:
+        with preserve_random_state():
+            whole, *pieces = (
+                _numbers(shared.whole.call(*one))
+                for one in (some, *(one for one, _, _ in shared.pieces(some)))
+            )
+    finally:
+        assign_all(zip(traced.written, before, strict=True))
+    of = [int(rows) for _, rows, _ in shared.pieces(some)]
+    low = shared.whole.dtype.size < 4
+    front = len(names)
+    told = [reduction_of([whole[0], *whole[front:]], [[one[0], *one[front:]] for one in pieces], of, low=low)]
+    told += [reduction_of([whole[at]], [[one[at]] for one in pieces], of, low=low) for at in range(1, front)]
+    shared.take(one.reduction for one in told)
+    return _notes(told, names, count, traced)
+
+
+def _numbers(found: Sequence[Sequence[Any]]) -> list[Any]:
+    """Return the loss, the tracked scalars, and the beginning of each gradient."""
+    front, gradients, _ = found
+    return [*(number.numpy() for number in front), *(one.numpy().ravel()[:ENOUGH] for one in gradients)]
+
+
+def _notes(told: Sequence[Told], names: Sequence[str], count: int, traced: Traced) -> list[str]:
+    """Return sentences on the reductions, and on what keeps the numbers from those of one device."""
+    written = [variable.name for variable in traced.written]
+    draws = any(seed in name for name in written for seed in SEEDS)
+    draws = draws or any(node.op in RANDOM for node in traced.operations())
+    averages = any(name in one for one in written for name in AVERAGES)
+    causes = ["BatchNormalization normalises each part by itself, with synchronized=True, too"] * averages
+    causes += ["each part draws random numbers of its own"] * draws
+    found = []
+    for name, one in zip(names, told, strict=True):
+        if one.fits or causes:
+            continue
+        numbers = f"{one.whole:.4g} whole, {one.pieces:.4g} in {count} parts"
+        if f"{one.whole:.4g}" == f"{one.pieces:.4g}":
+            numbers = "its gradients differ"
+        found.append(
+            f"{name} of a batch is not made of that of its rows ({numbers}): one device finds another"
+        )
+    if causes:
+        found.append(f"{'; '.join(causes)}: results differ from those of one device")
+    if told[0].fits or causes:
+        sums = told[0].reduction is Reduction.SUM
+        found.append(
+            f"{names[0]} adds its rows up, and so do the parts" if sums else f"{names[0]} is {_MEAN}"
+        )
+    return found
+
+
+_MEAN = "the mean of its rows: each part counts by its rows"

@@ -1,0 +1,75 @@
+"""The batches of a run shared out to several devices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tape_magic.engine.distribution.first_look import look_at
+from tape_magic.engine.distribution.shared_evaluation import SharedEvaluation
+from tape_magic.engine.distribution.strategies import devices_of, short_name
+from tape_magic.engine.minimization.data.cursor import DataCursor
+from tape_magic.engine.minimization.keras_loop.compiled_program import CompiledProgram
+from tape_magic.engine.minimization.problem import Problem
+from tape_magic.engine.tracing.evaluation import Evaluation
+from tape_magic.engine.tracing.traced import Traced
+
+
+class Sharing:
+    """Which devices share the batches of a run, if several do.
+
+    Parameters
+    ----------
+    problem
+        What is minimised; a strategy with one device is noted there.
+    cursor
+        The data.
+
+    Attributes
+    ----------
+    devices
+        The names of the devices; empty where one evaluates the batches.
+
+    Raises :class:`ArgumentError` for what is no strategy, or none that can be used.
+    """
+
+    def __init__(self, problem: Problem, cursor: DataCursor | None) -> None:
+        self._problem, self._cursor, strategy = problem, cursor, problem.settings.strategy
+        self.devices: Sequence[str] = () if strategy is None else devices_of(strategy)
+        if len(self.devices) == 1:
+            name = short_name(self.devices[0])
+            cure = "; %tfgpu --cpu --split 2 makes two" if name.startswith("CPU") else ""
+            problem.notes.append(f"1 device ({name}): nothing to share out{cure}")
+            self.devices = ()
+
+    @property
+    def inputs(self) -> Mapping[str, Any]:
+        """The specs of a batch by its names, with an open number of rows where pieces are evaluated."""
+        import tensorflow as tf
+
+        if self._cursor is None:
+            return {}
+
+        def opened(spec: Any) -> Any:
+            if not isinstance(spec, tf.TensorSpec) or not spec.shape.rank:
+                return spec
+            return tf.TensorSpec([None, *spec.shape[1:]], spec.dtype)
+
+        specs = self._cursor.named(self._cursor.feed.element_spec[1])
+        return tf.nest.map_structure(opened, specs) if self.devices else specs
+
+    def evaluated(self, traced: Traced) -> tuple[Evaluation, SharedEvaluation | None]:
+        """Return the evaluation of a step, and what evaluates it in pieces, if something does."""
+        if not self.devices:
+            return traced.evaluated(), None
+        shared = SharedEvaluation(traced, self.devices)
+        return shared.evaluation(), shared
+
+    def look(self, made: CompiledProgram | None) -> None:
+        """Look at the first batch of a run, and note how its numbers follow from those of its pieces."""
+        if not self.devices or made is None or self._cursor is None:
+            return
+        graph, batch = made.graph, self._cursor.ahead()
+        if graph.shared is not None and batch.has_value():
+            names = self._problem.loss_name or "the loss", *self._problem.settings.track
+            self._problem.notes += look_at(graph.shared, graph.traced, batch.get_value()[1], names)
