@@ -34,8 +34,7 @@ class Engines:
     would take longer than XLA takes to compile, XLA compiles beside them, and takes over. If XLA then turns
     out to be slower, the graph goes on. Each step of a trial counts: a loop begins where another one stood.
 
-    A run that has to give the same bits as another one, with a seed or a checkpoint, may not choose by the
-    clock: there XLA takes over at a step that the program alone tells (:func:`counted_change`).
+    With a seed or a checkpoint, XLA takes over at a step that the program alone tells, and not the clock.
 
     Parameters
     ----------
