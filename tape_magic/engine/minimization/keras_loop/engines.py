@@ -170,7 +170,8 @@ class Engines:
             return
         left = (limit - position.step) * self._chunks.pace
         if self._builder.same:
-            if self._counts and self._change // 2 <= position.step < self._change < limit:
+            due = self._change // 2 <= position.step < self._change < limit
+            if due and self._counts and not self.xla_begun:
                 self._begin_beside()
         elif self._doubted:
             self._end_doubt(position.step)
@@ -198,8 +199,6 @@ class Engines:
 
     def _begin_beside(self) -> None:
         """Begin to compile with XLA beside the steps; where it refuses, there is nothing to change to."""
-        if self.xla_begun:
-            return
         started = time.perf_counter()
         refusal = refusal_of(partial(self._builder.begin, "xla", self.waiter))
         self.compile_seconds += time.perf_counter() - started
