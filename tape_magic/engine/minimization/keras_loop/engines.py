@@ -40,8 +40,7 @@ class Engines:
     would take longer than XLA takes to compile, XLA compiles beside them, and takes over. If XLA then turns
     out to be slower, the graph goes on. Each step of a trial counts: a loop begins where another one stood.
 
-    A run that has to give the same bits as another one, with a seed or a checkpoint, may not choose by the
-    clock: there XLA takes over at a step that the program alone tells (:func:`counted_change`).
+    With a seed or a checkpoint, XLA takes over at a step that the program alone tells, and not the clock.
 
     Parameters
     ----------
@@ -191,7 +190,8 @@ class Engines:
             return
         left = (limit - position.step) * self._chunks.pace
         if self._builder.same:
-            if self._counts and self._change // 2 <= position.step < self._change < limit:
+            due = self._change // 2 <= position.step < self._change < limit
+            if due and self._counts and not self.xla_begun:
                 self._begin_beside()
         elif self._doubted:
             self._end_doubt(position.step)
@@ -219,8 +219,6 @@ class Engines:
 
     def _begin_beside(self) -> None:
         """Begin to compile with XLA beside the steps; where it refuses, there is nothing to change to."""
-        if self.xla_begun:
-            return
         started = time.perf_counter()
         refusal = refusal_of(partial(self._builder.begin, "xla", self.waiter))
         self.compile_seconds += time.perf_counter() - started
