@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any
 
-from tape_magic.engine.distribution.connection import PATIENCE, STRANGERS, Connection, connected, own_port
+from tape_magic.engine.distribution.wire import PATIENCE, STRANGERS, Wire, connected, own_port
 from tape_magic.errors import DeviceError, describe_error, shorten
 from tape_magic.results.devices import Membership
 
@@ -69,8 +69,8 @@ class _RollCall:
 
     def __init__(self, place: Membership, port: socket.socket, hello: Mapping[str, Any]) -> None:
         self._place, self._port, self._hello = place, port, hello
-        self._here: dict[int, Connection] = {}
-        self._strangers: list[Connection] = []
+        self._here: dict[int, Wire] = {}
+        self._strangers: list[Wire] = []
         self._selector = selectors.DefaultSelector()
         self._selector.register(port, selectors.EVENT_READ)
 
@@ -106,10 +106,10 @@ class _RollCall:
         for key, _ in self._selector.select(seconds):
             if key.fileobj is self._port:
                 with suppress(OSError):
-                    self._meet(Connection(self._port.accept()[0]))
+                    self._meet(Wire(self._port.accept()[0]))
                 continue
             line = key.fileobj
-            assert isinstance(line, Connection)
+            assert isinstance(line, Wire)
             try:
                 for message in line.take():
                     self._introduce(line, message)
@@ -119,11 +119,11 @@ class _RollCall:
         for line in (*late, *self._strangers[len(late) : -STRANGERS]):
             self._part(line)
 
-    def _meet(self, line: Connection) -> None:
+    def _meet(self, line: Wire) -> None:
         self._strangers.append(line)
         self._selector.register(line, selectors.EVENT_READ)
 
-    def _part(self, line: Connection) -> None:
+    def _part(self, line: Wire) -> None:
         """Close a connection; a worker at its other end has to come once more."""
         self._selector.unregister(line)
         line.close()
@@ -133,7 +133,7 @@ class _RollCall:
         if len(self._here) < before:
             self._tell_missing()
 
-    def _introduce(self, line: Connection, message: Mapping[str, Any]) -> None:
+    def _introduce(self, line: Wire, message: Mapping[str, Any]) -> None:
         """Take a stranger's message; raise ``OSError`` where it is not that of a worker."""
         number = message.get("worker")
         if line not in self._strangers or type(number) is not int or "workers" not in message:
@@ -186,7 +186,7 @@ class _RollCall:
             _send(line, {"go": True})
 
 
-def _send(line: Connection, message: Mapping[str, Any]) -> None:
+def _send(line: Wire, message: Mapping[str, Any]) -> None:
     """Send a message to a worker; whether it still listens is seen elsewhere."""
     with suppress(OSError):
         line.send(message)
@@ -198,7 +198,7 @@ def _report(place: Membership, deadline: float, hold: Callable[[], None], hello:
     while (left := deadline - time.monotonic()) > 0:
         try:
             with ExitStack() as stack:
-                line = Connection(connected(place.addresses[0], min(left, 1.0)))
+                line = Wire(connected(place.addresses[0], min(left, 1.0)))
                 stack.callback(line.close)
                 line.send(hello)
                 missing, why = _followed(line, place, deadline, hold, missing), ""
@@ -212,7 +212,7 @@ def _report(place: Membership, deadline: float, hold: Callable[[], None], hello:
 
 
 def _followed(
-    line: Connection, place: Membership, deadline: float, hold: Callable[[], None], missing: list[int]
+    line: Wire, place: Membership, deadline: float, hold: Callable[[], None], missing: list[int]
 ) -> list[int]:
     """Follow what worker 0 says until a time; return who is missing, nobody once all are to go.
 

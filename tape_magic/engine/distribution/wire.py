@@ -62,7 +62,7 @@ def _parted(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-class Connection:
+class Wire:
     """A connection that sends and takes messages, and raises ``OSError`` for whatever else comes."""
 
     def __init__(self, connection: socket.socket) -> None:
