@@ -155,15 +155,15 @@ class Sampling:
 
     def _random_direction(self, name: str, at: Array, rows: list[RowCheck]) -> Direction:
         """Return a random direction, to which the direction of a gradient is added where there is one."""
-        delta: Array = self._random.standard_normal(at.shape)
+        delta: Array = np.asarray(self._random.standard_normal(at.shape))
         if np.iscomplexobj(at):
             delta = delta + 1j * self._random.standard_normal(at.shape)
-        delta /= np.linalg.norm(delta)
+        delta = delta / np.linalg.norm(delta)
         for row in rows:
             gradient = row.recomputed if row.row.kind is Kind.GRADIENT else None
             if gradient is not None and np.isfinite(gradient.numbers).all():
                 along = gradient.numbers.reshape(at.shape)  # along it, the change is well above rounding
-                delta += along / (np.linalg.norm(along) or 1.0)
+                delta = delta + along / (np.linalg.norm(along) or 1.0)
                 break
         return Direction({name: delta}, _scale(at))
 

@@ -321,34 +321,21 @@ def recorded(evaluations: Evaluations) -> LossRecord:
 
 
 def at_rest(evaluations: Evaluations, x: Vector) -> tuple[float, Vector | None]:
-    """Return the loss and its gradient at a vector, by the functions of the run where they give both.
+    """Return the loss and its gradient at a vector, by the program or its graph alone.
 
     For least squares, the loss is half the sum of the squares. What a graph assigns itself is put back. The
     gradient is ``None`` where an operation has none.
     """
-    written = written_by(evaluations)
-    before = read_all(written)
-    try:
-        return _loss_and_gradient(evaluations, x)
-    finally:
-        assign_all(zip(written, before, strict=True))
-
-
-def _loss_and_gradient(evaluations: Evaluations, x: Vector) -> tuple[float, Vector | None]:
     import tensorflow as tf
 
-    flat, program = evaluations.flat, evaluations.program
-    if program is None and "gradient" in evaluations.kinds:
-        loss, gradient = evaluations.call("gradient", x)
-        return float(loss), gradient
-    if program is None and "jacobian" in evaluations.kinds:
-        residuals, matrix = evaluations.call("residuals", x), evaluations.call("jacobian", x)
-        return float(residuals @ residuals) / 2, residuals @ matrix
+    flat, program, written = evaluations.flat, evaluations.program, written_by(evaluations)
     flat.assign(x)
+    before = read_all(written)
     with _watching(flat) as tape:
         loss = evaluations.traced.values()[0] if program is None else program.compute()
         if evaluations.require is require_residuals:
             loss = 0.5 * tf.reduce_sum(tf.square(tf.cast(loss, tf.float64)))
+    assign_all(zip(written, before, strict=True))
     try:
         found = tape.gradient(loss, flat.variables, unconnected_gradients="zero")
     except LookupError:
