@@ -10,8 +10,8 @@ import numpy as np
 
 from tape_magic.engine.diagnosis.evidence import NamedTensors, RunEvidence
 from tape_magic.engine.diagnosis.replay import BackwardReplay
+from tape_magic.engine.internals.elementwise import ELEMENTWISE
 from tape_magic.engine.record.entry import Entry
-from tape_magic.engine.tracing.pushforward import ELEMENTWISE
 
 _MOST = 100
 """The most operations that are differentiated once more for the sake of a picture."""

@@ -40,6 +40,8 @@ class SharedEvaluation:
         In how many pieces a batch is evaluated.
     sums
         A variable: whether the loss and each tracked scalar are sums over the rows, and not means.
+    overflowed
+        Whether a batch of this run did not fit one device.
 
     Raises ``LookupError`` where the gradient of an operation is not registered.
     """
@@ -47,7 +49,7 @@ class SharedEvaluation:
     def __init__(self, traced: Traced, devices: Sequence[str], workers: Cluster | None = None) -> None:
         import tensorflow as tf
 
-        self._workers = workers
+        self._workers, self.overflowed = workers, False
         self._first = 0 if workers is None else workers.index * len(devices)
         self.count = len(devices) * (1 if workers is None else workers.count)
 
@@ -65,7 +67,13 @@ class SharedEvaluation:
 
         The gradients follow as the loss does.
         """
+        self.overflowed = False
         self.sums.assign([reduction is Reduction.SUM for reduction in reductions])
+
+    @property
+    def alone(self) -> bool:
+        """Whether this process evaluates all pieces, so that it may do so at any time."""
+        return self._workers is None
 
     def evaluation(self) -> Evaluation:
         """Return the evaluation in pieces, which a graph can call as well as Python.

@@ -331,17 +331,6 @@ def written_by(operation: Any) -> list[Any]:
     return [operation.inputs[index] for index in handles if index not in only_read]
 
 
-def leading_to(graph: Any, tensor: Any) -> set[Any]:
-    """Return the tensors of a graph that flow into one of its tensors, that one included."""
-    found, queue = set[Any](), [tensor]
-    while queue:
-        one = queue.pop()
-        if one.ref() not in found:
-            found.add(one.ref())
-            queue += [before for before in one.op.inputs if before.graph is graph]
-    return found
-
-
 def is_handle(tensor: Any) -> bool:
     """Return whether a tensor is the handle of a resource, such as a variable."""
     return tensor is not None and bool(tensor.dtype.name == "resource")

@@ -62,7 +62,8 @@ def one_after_another(function: Callable[[Any], Any], elements: Any, kinds: Any 
     scope = tf.compat.v1.get_variable_scope()
     device = scope.caching_device
     try:
-        return tf.map_fn(function, elements, fn_output_signature=kinds)
+        own = tf.autograph.experimental.do_not_convert(function)  # so that its errors stay what they are
+        return tf.map_fn(own, elements, fn_output_signature=kinds)
     finally:
         if scope.caching_device is not device:
             scope.set_caching_device(device)

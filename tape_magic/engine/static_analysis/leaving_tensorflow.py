@@ -65,7 +65,6 @@ class ExitSearch(StatementReader):
         self.marked = {id(node) for node in map(spots.add, exits) if node is not None}
         nodes = [spots.add(calls) for calls, _ in arrivals]
         self.called = spots.called
-        self._spots = spots  # its trees must live as long as the identities of their nodes are used
         self._arrivals: dict[int, set[complex | None]] = {}
         for node, (_, numbers) in zip(nodes, arrivals, strict=True):
             if node is not None:
@@ -74,7 +73,8 @@ class ExitSearch(StatementReader):
         self._running: list[ast.AST] = []
         self._runs = 0
         self._modules: dict[str, Home] = {}
-        self._tree = syntax_tree(filename, lines)
+        # Trees must live as long as the identities of their nodes are used.
+        self._texts = syntax_tree(filename, lines), spots
 
     def exits_to_arrivals(self) -> Carried:
         """Return where what came in at the arrivals left before, in the order of the text."""
@@ -93,11 +93,12 @@ class ExitSearch(StatementReader):
         return found.flat()
 
     def _read_all(self) -> None:
-        if self._tree is None or self._runs:
+        tree, _ = self._texts
+        if tree is None or self._runs:
             return
         self._runs = 1
-        self.read_block(self._tree.body, self.root)
-        last = self._tree.body[-1] if self._tree.body else None
+        self.read_block(tree.body, self.root)
+        last = tree.body[-1] if tree.body else None
         if isinstance(last, ast.Expr):
             self.root.names[""] = self.read(last.value, self.root)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from tape_magic.engine.internals.elementwise import ELEMENTWISE
 from tape_magic.engine.internals.graphs import (
     BRANCHES,
     CALLING,
@@ -43,14 +44,6 @@ _LINEAR: Mapping[str, Sequence[int]] = {
 
 _BILINEAR = frozenset(["BatchMatMulV2", "Conv2D", "Einsum", "MatMul", "Mul"])
 """Operations that are linear in each input."""
-
-_FUNCTIONS = """
-    Abs Acos Acosh Asin Asinh Atan Atan2 Atanh Cos Cosh Digamma Div DivNoNan Elu Erf Erfc Exp Expm1 Inv
-    Lgamma Log Log1p Maximum Minimum Pow RealDiv Reciprocal Relu Relu6 Rsqrt Selu Sigmoid Sin Sinh Softplus
-    Softsign Sqrt Square SquaredDifference Tan Tanh Xdivy Xlogy
-"""
-ELEMENTWISE = frozenset(_FUNCTIONS.split())
-"""Operations on each element by itself, with a gradient that is registered."""
 
 _FLAT = frozenset(
     ["Ceil", "Floor", "OnesLike", "PreventGradient", "Rint", "Round", "Sign", "StopGradient", "ZerosLike"]

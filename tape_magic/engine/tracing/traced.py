@@ -10,7 +10,6 @@ from tape_magic.engine.internals.constants import arrays_captured
 from tape_magic.engine.internals.graphs import (
     all_in_variables,
     is_undefined,
-    leading_to,
     operation_count,
     written_inputs,
 )
@@ -218,17 +217,6 @@ class Traced:
         if any(tensor.dtype == tf.resource and id(tensor) not in handles for tensor in captured):
             return False
         return all_in_variables({node.op for node in self.operations()})
-
-    @property
-    def is_apart(self) -> bool:
-        """Whether nothing that the graph assigns flows into the loss.
-
-        The averages of a normalisation do not while it trains, the seed of a dropout does. A variable that
-        another function is given counts as read there.
-        """
-        graph = self._concrete.graph
-        into = leading_to(graph, graph.outputs[0])
-        return all(graph.inputs[index].ref() not in into for index in written_inputs(graph))
 
     def line_of(self, message: str) -> int | None:
         """Return the program's line that made the first of its operations that an error message names."""

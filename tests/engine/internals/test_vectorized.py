@@ -36,4 +36,4 @@ def test_an_error_leaves_nothing_behind(error: type[BaseException], compiled: bo
     assert tf.executing_eagerly()
     assert tf.compat.v1.get_variable_scope().caching_device is None
     with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
-        assert float(tf.Variable(1.0)) == 1.0
+        tf.Variable(1.0)

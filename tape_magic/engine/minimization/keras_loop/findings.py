@@ -10,6 +10,7 @@ from tape_magic.engine.minimization.keras_loop.probe import Failure, LoopProbe
 from tape_magic.engine.minimization.log import RunLog
 from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.minimization.undone import Unsafe, asked_by, known_of, undone
+from tape_magic.engine.tracing.apart import is_apart
 from tape_magic.engine.verdict.facts import Clock, RunFacts
 from tape_magic.engine.verdict.verdict import find
 from tape_magic.results.findings import Finding
@@ -58,9 +59,11 @@ def _facts(
     validating = 0.0 if log.validation is None else log.validation.seconds
     running = log.seconds - engines.compile_seconds - validating
     steps, losses = log.series[0].thinned()
-    loop = engines.loop
+    loop, traced = engines.loop, None if builder.made is None else builder.made.graph.traced
+    again = traced is not None and traced.repeatable
+    apart = traced is not None and again and is_apart(traced)
     plain = (
-        (len(loop.kept) == len(loop.leaves) or builder.is_apart)
+        (len(loop.kept) == len(loop.leaves) or apart)
         and not optimizers.decays(builder.optimizer)
         and not any(getattr(leaf.owner, "constraint", None) for leaf in loop.leaves)
     )
@@ -76,8 +79,8 @@ def _facts(
         rate=optimizers.learning_rate(builder.optimizer) if log.averaged is None else None,
         stability=optimizers.stability(builder.optimizer),
         by_name=isinstance(problem.settings.optimizer, str),
-        same_loss=builder.same_loss or builder.is_apart,
-        comes_again=builder.comes_again,
+        same_loss=builder.same_loss or apart,
+        comes_again=builder.same_loss or again,
         of_data=cursor is not None,
         steps_per_epoch=log.steps_per_epoch,
         batch=None if cursor is None else cursor.feed.batch,

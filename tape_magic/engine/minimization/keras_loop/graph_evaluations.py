@@ -30,7 +30,6 @@ class GraphEvaluations:
         self.connected: Sequence[bool] = graph.evaluation.connected
         self.kept, self.moved = graph.kept, graph.moved
         self.leaves, self.options = graph.leaves, graph.options
-        self._in_pieces = False
 
     def record(self) -> LossRecord:
         """Return the operations of the graph."""
@@ -59,7 +58,7 @@ class GraphEvaluations:
 
     def finish(self, final: Final, problem: Problem) -> Any:
         """Leave the program's names at the last evaluation; return the value of its last expression."""
-        if self._in_pieces:
+        if self._graph.shared is not None and self._graph.shared.overflowed:
             problem.notes.append(
                 "the last batch does not fit one device: the names have what its first part gave"
             )
@@ -69,12 +68,13 @@ class GraphEvaluations:
         """Evaluate on one device, or in the pieces of the steps where the batch does not fit it."""
         import tensorflow as tf
 
+        shared = self._graph.shared
         try:
             return self._graph.whole.call(*batch)
         except tf.errors.ResourceExhaustedError:
-            if self._graph.shared is None:
+            if shared is None or not shared.alone:
                 raise
-            self._in_pieces = True
+            shared.overflowed = True
             return self._graph.evaluation.call(*batch)
 
     def _last_batch(self) -> Sequence[Any]:

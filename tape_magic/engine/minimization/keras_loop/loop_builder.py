@@ -98,16 +98,6 @@ class LoopBuilder:
         self._noted = False
 
     @property
-    def comes_again(self) -> bool:
-        """Whether the loss is the same each time at the same point, if what the graph assigns is put back."""
-        return self.same_loss or (self._traced is not None and self._traced.repeatable)
-
-    @property
-    def is_apart(self) -> bool:
-        """Whether there is a graph that draws no numbers, and nothing that it assigns flows into the loss."""
-        return self._traced is not None and self._traced.repeatable and self._traced.is_apart
-
-    @property
     def same(self) -> bool:
         """Whether another run has to give the same bits, wherever its chunks end."""
         return self._problem.settings.seed is not None or self._continuation.same

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -30,6 +31,7 @@ from tape_magic.engine.minimization.scipy_solver.functions import (
     Functions,
 )
 from tape_magic.engine.minimization.scipy_solver.vector import Flat, Vector
+from tape_magic.engine.process.interrupts import assign_all
 from tape_magic.engine.record.loss_record import LossRecord, record_of
 from tape_magic.engine.record.recorder import Recorder
 from tape_magic.engine.tracing.failures import compile_failures, missing_gradients, trace_failures
@@ -37,6 +39,7 @@ from tape_magic.engine.tracing.loss import require_loss, require_residuals
 from tape_magic.engine.tracing.stepping import lines_of_steps
 from tape_magic.engine.tracing.traced import Traced
 from tape_magic.engine.values.sizes import LIMIT
+from tape_magic.engine.values.tensors import read_all
 from tape_magic.results.minimum import EARLY
 
 
@@ -290,3 +293,51 @@ class Evaluations:
             found = self.call(kind, *vectors)
             if kind == "residuals":
                 refuse_size(self._method, size, len(found), LIMIT)
+
+
+@contextmanager
+def _watching(flat: Flat) -> Iterator[Any]:
+    """Record with a tape that watches the leaves and nothing else."""
+    import tensorflow as tf
+
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        for variable in flat.variables:
+            tape.watch(variable)
+        yield tape
+
+
+def written_by(evaluations: Evaluations) -> Sequence[Any]:
+    """Return the variables that the program's graph assigns itself."""
+    return evaluations.traced.written if evaluations.program is None else ()
+
+
+def recorded(evaluations: Evaluations) -> LossRecord:
+    """Return the operations of an evaluation at the variables as they are."""
+    if evaluations.program is None:
+        return record_of(evaluations.traced.concrete, ())
+    recorder = Recorder()
+    with recorder.listening(), _watching(evaluations.flat):
+        return LossRecord(recorder, evaluations.program.compute())
+
+
+def at_rest(evaluations: Evaluations, x: Vector) -> tuple[float, Vector | None]:
+    """Return the loss and its gradient at a vector, by the program or its graph alone.
+
+    For least squares, the loss is half the sum of the squares. What a graph assigns itself is put back. The
+    gradient is ``None`` where an operation has none.
+    """
+    import tensorflow as tf
+
+    flat, program, written = evaluations.flat, evaluations.program, written_by(evaluations)
+    flat.assign(x)
+    before = read_all(written)
+    with _watching(flat) as tape:
+        loss = evaluations.traced.values()[0] if program is None else program.compute()
+        if evaluations.require is require_residuals:
+            loss = 0.5 * tf.reduce_sum(tf.square(tf.cast(loss, tf.float64)))
+    assign_all(zip(written, before, strict=True))
+    try:
+        found = tape.gradient(loss, flat.variables, unconnected_gradients="zero")
+    except LookupError:
+        return float(loss), None
+    return float(loss), np.array(flat.joined(found))

@@ -9,12 +9,13 @@ import numpy as np
 
 from tape_magic.engine.minimization.log import RunLog
 from tape_magic.engine.minimization.problem import Problem
-from tape_magic.engine.minimization.scipy_solver.evaluations import Evaluations
-from tape_magic.engine.minimization.scipy_solver.single_evaluations import at_rest, recorded, written_by
+from tape_magic.engine.minimization.scipy_solver.evaluations import Evaluations, at_rest, recorded, written_by
 from tape_magic.engine.minimization.scipy_solver.vector import Vector
 from tape_magic.engine.minimization.undone import Unsafe, asked_by, known_of, undone
 from tape_magic.engine.process.interrupts import assign_all
 from tape_magic.engine.record.loss_record import LossRecord
+from tape_magic.engine.tracing.apart import is_apart
+from tape_magic.engine.values.tensors import read_all
 from tape_magic.engine.verdict.facts import Array, Clock, LossAt, RunFacts
 from tape_magic.engine.verdict.verdict import find
 from tape_magic.results.findings import Finding
@@ -42,9 +43,25 @@ class SolverProbe:
 
     def evaluate(self, batch: Sequence[Any] | None = None) -> LossAt:
         """Return loss and gradients at the variables as they are."""
-        loss, gradient = at_rest(self._evaluations, self._flat.read())
+        loss, gradient = self._loss_and_gradient(self._flat.read())
         assert gradient is not None, "an operation has no gradient"
         return LossAt(loss, [np.array(part) for part in self._flat.parts(gradient)])
+
+    def _loss_and_gradient(self, x: Vector) -> tuple[float, Vector | None]:
+        """Return both by the functions of the run where they give both, which are compiled."""
+        asked = self._evaluations
+        if asked.program is not None or not {"gradient", "jacobian"}.intersection(asked.kinds):
+            return at_rest(asked, x)
+        written = written_by(asked)
+        before = read_all(written)
+        try:
+            if "gradient" in asked.kinds:
+                loss, gradient = asked.call("gradient", x)
+                return float(loss), gradient
+            residuals, matrix = asked.call("residuals", x), asked.call("jacobian", x)
+            return float(residuals @ residuals) / 2, residuals @ matrix
+        finally:
+            assign_all(zip(written, before, strict=True))
 
     def place(self, values: Sequence[Array]) -> None:
         """Move the leaves to other values."""
@@ -87,7 +104,7 @@ def _facts(problem: Problem, log: RunLog, evaluations: Evaluations, asked: Solve
     return RunFacts(
         **known_of(problem, evaluations.flat.leaves),
         tolerance=0.0,
-        plain=not written_by(evaluations) or evaluations.traced.is_apart,
+        plain=not written_by(evaluations) or is_apart(evaluations.traced),
         steps=steps,
         losses=losses,
         first_step=0,
