@@ -16,6 +16,10 @@ from tape_magic.engine.minimization.reuse import LoopCache
 from tape_magic.engine.minimization.run_result import result_of
 from tape_magic.engine.minimization.scipy_methods import Method, check_settings
 from tape_magic.engine.minimization.scipy_solver.evaluations import Evaluations, at_rest
+from tape_magic.engine.minimization.scipy_solver.findings import findings_of
+from tape_magic.engine.minimization.scipy_solver.functions import CompiledFunctions
+from tape_magic.engine.minimization.scipy_solver.iterations import Iterations, RunObserver, SolverOutcome
+from tape_magic.engine.minimization.scipy_solver.messages import in_words
 from tape_magic.engine.minimization.scipy_solver.points import Point
 from tape_magic.engine.minimization.scipy_solver.vector import Vector
 from tape_magic.results.minimum import StopReason
