@@ -42,7 +42,7 @@ class Design(Enum):
     """Where the variables are, and who applies the gradients."""
 
     ONE_SET = "one set"
-    """One set of plain variables on the first device, which applies; the others read it at each step."""
+    """One set of plain variables on the first device, which adds up and applies; the others read it."""
     MIRRORED = "mirrored"
     """A copy on each device, and each applies the same gradients to its own."""
 
@@ -160,7 +160,12 @@ def step_ends(
             simulation.task(seconds, [("computes", device)], [begin[device]])
             for device, seconds in enumerate(durations)
         ]
-        if ring:
+        if design is Design.ONE_SET:
+            gradients = [
+                sent(simulation, link, size, other, 0, [ready[other]]) for other in range(1, len(ready))
+            ]
+            reduced = [simulation.task(0.0, after=[ready[0], *gradients])] * len(ready)
+        elif ring:
             reduced = ring_all_reduce(simulation, link, size, ready)
         else:
             reduced = [simulation.task(ring_seconds(link, size, len(ready)), after=ready)] * len(ready)
@@ -206,19 +211,26 @@ def ring_seconds(link: Link, size: float, devices: int) -> float:
 
 
 def copies_bytes(size: float, devices: int) -> float:
-    """Return the bytes that the first device sends so that all others read its variables: (N−1)P."""
+    """Return the bytes that the first device sends so that all others read its variables: (N−1)P.
+
+    It receives as many: their gradients.
+    """
     return (devices - 1) * size
 
 
 def copies_seconds(link: Link, size: float, devices: int) -> float:
-    """Return the seconds in which the first device sends its variables to all others, one by one."""
-    return (devices - 1) * link.seconds(size)
+    """Return the seconds in which the first device sends its variables to all others, and has their gradients.
+
+    The copies leave one by one, and the gradients come back one by one, each as long after its copy as a
+    device computes: of N − 1 of each, all but one of the one kind travel beside those of the other.
+    """
+    return devices * link.seconds(size) if devices > 1 else 0.0
 
 
 def communication_seconds(design: Design, link: Link, size: float, devices: int) -> float:
     """Return the seconds of a step in which nothing is computed."""
-    copies = copies_seconds(link, size, devices) if design is Design.ONE_SET else 0.0
-    return copies + ring_seconds(link, size, devices)
+    of_design = copies_seconds if design is Design.ONE_SET else ring_seconds
+    return of_design(link, size, devices)
 
 
 def harmonic(count: int) -> float:

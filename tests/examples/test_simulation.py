@@ -78,7 +78,7 @@ def test_a_ring_waits_for_the_last(late: int) -> None:
 @pytest.mark.parametrize("devices", COUNTS)
 @pytest.mark.parametrize("design", Design)
 def test_even_steps_take_their_parts_one_after_the_other(design: Design, devices: int) -> None:
-    """Compute, ring, apply; with one set also its copies, during which the first device computes."""
+    """Compute, ring, apply; with one set copies and gradients instead of the ring."""
     compute, apply = 0.5, 0.01
     steps = step_ends(design, LINK, SIZE, [[compute] * devices] * 3, apply)
     each = compute + apply + communication_seconds(design, LINK, SIZE, devices)
@@ -88,7 +88,7 @@ def test_even_steps_take_their_parts_one_after_the_other(design: Design, devices
 
 def test_copies_queue_up_at_the_first_device() -> None:
     one_set, mirrored = (step_ends(design, LINK, SIZE, [[0.0] * 8])[0] for design in Design)
-    assert one_set - mirrored == pytest.approx(copies_seconds(LINK, SIZE, 8), rel=0.2)
+    assert one_set == pytest.approx(copies_seconds(LINK, SIZE, 8))
     assert one_set > mirrored
 
 
