@@ -219,7 +219,7 @@ def copies_bytes(size: float, devices: int) -> float:
 
 
 def copies_seconds(link: Link, size: float, devices: int) -> float:
-    """Return the seconds in which the first device sends its variables to all others, and has their gradients.
+    """Return the seconds in which the first device sends its variables to all, and has their gradients.
 
     The copies leave one by one, and the gradients come back one by one, each as long after its copy as a
     device computes: of N − 1 of each, all but one of the one kind travel beside those of the other.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -117,6 +117,8 @@ class CompiledProgram:
         The variables that stand for floats and arrays, in the order in which they were made.
     pipelines
         What was traced for pipelines over the data.
+    spec
+        The spec of the elements of the data, places included; ``None`` without data.
     """
 
     graph: StepGraph
@@ -127,11 +129,11 @@ class CompiledProgram:
     validations: dict[str, Any] = field(default_factory=dict)
     lifted: Sequence[Any] = ()
     pipelines: Pipelines = field(default_factory=Pipelines)
+    spec: Any = None
 
-    def takes(self, inputs: Mapping[str, Any], *, by_epoch: bool) -> bool:
-        """Return whether the program was traced for batches of the same kind, and keeps the same values."""
-        same = list(self.graph.traced.inputs.values()) == list(inputs.values())
-        return same and self.graph.options.by_epoch == by_epoch
+    def takes(self, spec: Any, *, by_epoch: bool) -> bool:
+        """Return whether the loops were laid out for data of the same `spec`, and keep the same values."""
+        return bool(self.spec == spec) and self.graph.options.by_epoch == by_epoch
 
     def fits_next_run(self, problem: Problem) -> bool:
         """Return whether a later run of the same cell can use it again."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -234,9 +234,9 @@ class Continuation:
         if self.made is None and self.wanted is here is not None:
             self._begin_anew()
 
-    def fitting(self, inputs: Mapping[str, Any], *, by_epoch: bool) -> CompiledProgram | None:
-        """Return what an earlier run compiled; ``None`` where it is not for such batches."""
-        if self.made is not None and not self.made.takes(inputs, by_epoch=by_epoch):
+    def fitting(self, spec: Any, *, by_epoch: bool) -> CompiledProgram | None:
+        """Return what an earlier run compiled; ``None`` where it is not for data of such a spec."""
+        if self.made is not None and not self.made.takes(spec, by_epoch=by_epoch):
             self._begin_anew()
         return self.made
 

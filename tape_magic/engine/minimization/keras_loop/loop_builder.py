@@ -88,7 +88,7 @@ class LoopBuilder:
         self.sharing, self.together = Sharing(problem, cursor), problem.together
         keeps = problem.settings.keeps_best_step
         self._by_epoch = keeps and cursor is not None and cursor.feed.steps_per_epoch != 1
-        self.made = continuation.fitting(self.sharing.inputs, by_epoch=self._by_epoch)
+        self.made = continuation.fitting(self.sharing.spec, by_epoch=self._by_epoch)
         self.reused = self.made is not None
         self.times = EngineTimes(over_data=cursor is not None) if self.made is None else self.made.times
         self.optimizer: Any = None if self.made is None else self.made.graph.optimizer
@@ -263,7 +263,7 @@ class LoopBuilder:
             several = isinstance(self.optimizer, Composite)  # its own state is not the user's
             if not fresh and (several or not keeps_state(self._problem.settings, self.optimizer)):
                 fresh = [kept_copy(value) for value in read_all(graph.fresh_slots)]
-            self.made = CompiledProgram(graph, self.times, fresh)
+            self.made = CompiledProgram(graph, self.times, fresh, spec=self.sharing.spec)
         return self.made
 
     def _unseeded_operation(self) -> str:

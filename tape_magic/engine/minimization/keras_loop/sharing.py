@@ -59,6 +59,11 @@ class Sharing:
         return max(1, len(self.devices)) * (1 if self.workers is None else self.workers.count)
 
     @property
+    def spec(self) -> Any:
+        """The spec of the elements of the data; ``None`` without data."""
+        return None if self._cursor is None else self._cursor.feed.element_spec
+
+    @property
     def inputs(self) -> Mapping[str, Any]:
         """The specs of a batch by its names, with an open number of rows where pieces are evaluated."""
         import tensorflow as tf
