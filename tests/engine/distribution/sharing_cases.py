@@ -551,7 +551,9 @@ def lines_that_are_refused() -> None:
 
     split()
     shell = Notebook(InteractiveShell.instance())
-    shell.ok("import tensorflow as tf, numpy as np, keras\nw = tf.Variable(1.0)\nx = np.ones(8, 'float32')")
+    shell.ok(
+        "%load_ext tape_magic\nimport tensorflow as tf, numpy as np, keras\nw = tf.Variable(1.0)\nx = np.ones(8, 'float32')"
+    )
     cell, over = "loss = tf.reduce_mean((w * xb - 2)**2)", '--for "xb in x"'
     for line, said in (
         ("", '--strategy shares out the batches of data; on the line, --for "xb, yb in (x, y)".'),
@@ -559,11 +561,12 @@ def lines_that_are_refused() -> None:
         (f"{over} --optimizer bfgs", "bfgs evaluates the whole loss at once; --strategy goes with Keras"),
         (f"{over} --engine eager", "--engine is eager, and --strategy takes graph: leave it out."),
         (
-            f"{over} --strategy w",
-            "--strategy is of type ResourceVariable, which is no strategy: give mirrored",
+            f"{over} --strategy keras.Sequential()",
+            "--strategy is of type Sequential, which is no strategy: give mirrored",
         ),
     ):
         strategy = "" if "--strategy" in line else "--strategy mirrored"
-        assert said in shell.refused(f"%%minimize loss {line} {strategy}\n{cell}")
+        found = shell.refused(f"%%minimize loss {line} {strategy}\n{cell}")
+        assert said in found, (line, found)
     shell.ok("s = tf.distribute.MirroredStrategy(['CPU:0', 'CPU:2'])")
     shell.ok(f"%%minimize loss {over} --strategy s\n{cell}")
