@@ -82,6 +82,7 @@ def agree(said: str, seen: str) -> bool:
     """Whether two outputs are the same but for times and the last digits of numbers."""
     # A loss of 1e-12 on one processor is 0 on another, from some step on.
     said, seen = (re.sub(r" from step [\d,]+ on", "", text) for text in (said, seen))
+    said, seen = (re.sub(r"(?<=\d)e-(?=\d)", "e−", text) for text in (said, seen))
     words, numbers = words_and_numbers(said)
     seen_words, seen_numbers = words_and_numbers(seen)
     words, seen_words = (_SPEED.sub("", one).replace(",", "").split() for one in (words, seen_words))
