@@ -86,7 +86,7 @@ def agree(said: str, seen: str) -> bool:
     words, numbers = words_and_numbers(said)
     seen_words, seen_numbers = words_and_numbers(seen)
     words, seen_words = (_SPEED.sub("", one).replace(",", "").split() for one in (words, seen_words))
-    return words == seen_words and numbers == pytest.approx(seen_numbers, rel=0.05, abs=1e-4)
+    return words == seen_words and numbers == pytest.approx(seen_numbers, rel=0.05, abs=2e-6)
 
 
 def with_outputs(text: str, notebook: Notebook) -> str:

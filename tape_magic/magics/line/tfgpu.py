@@ -165,7 +165,6 @@ TFGPU = Magic(
         ("What there is", "%tfgpu"),
         ("The first GPU only, memory as needed", "%tfgpu 0 --growth"),
         ("Why there is no GPU", "%tfgpu --doctor"),
-        ("The second of two machines", '%tfgpu --workers "node1:5000, node2:5000" --worker 1'),
     ),
     options_class=DeviceOptions,
     meant=MappingProxyType(COMMON | MEANT_BY_TFGPU),
