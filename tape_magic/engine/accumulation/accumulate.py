@@ -16,8 +16,8 @@ from tape_magic.engine.check.rerun import Rerun
 from tape_magic.engine.derivatives.differentiate import differentiate
 from tape_magic.engine.derivatives.request import Request
 from tape_magic.engine.derivatives.run import RunResult
-from tape_magic.engine.distribution.reductions import Reduction, Told, reduction_of
-from tape_magic.engine.distribution.strategies import devices_of, short_name
+from tape_magic.engine.distribution.reductions import Reduction, Told, causes_of, reduction_of
+from tape_magic.engine.distribution.strategies import devices_of, nothing_to_share
 from tape_magic.engine.internals.contexts import restore_after_interrupt
 from tape_magic.engine.process.interrupts import guarded_cleanup
 from tape_magic.engine.program.program import Namespace, Program
@@ -236,18 +236,11 @@ def _sample(value: Any) -> Any:
     return tf.reshape(value, [-1])[:_SAMPLE].numpy()
 
 
-_CAUSES = {
-    "moving_mean": "BatchNormalization normalises each part by itself",
-    "seed_generator_state": "each part draws random numbers of its own",
-}
-"""What a part does that the whole batch does otherwise, by what it leaves in a variable of Keras 3."""
-
-
 def _notes(told: Mapping[str, Told | None], changed: Sequence[str]) -> list[str]:
-    causes = [said for word, said in _CAUSES.items() if any(word in name for name in changed)]
+    causes = causes_of(changed)
     why = f"; {' and '.join(causes)}" if causes else ""
     notes = [
-        f"{name} of a batch is not made of those of its rows ({_numbers(one)}): results differ from those of "
+        f"{name} of a batch is not made of those of its rows ({one.shown(2)}): results differ from those of "
         f"the whole batch{why}"
         for name, one in told.items()
         if one is not None and not one.fits
@@ -257,20 +250,13 @@ def _notes(told: Mapping[str, Told | None], changed: Sequence[str]) -> list[str]
     )
 
 
-def _numbers(told: Told) -> str:
-    whole, pieces = f"{told.whole:.4g}", f"{told.pieces:.4g}"
-    return f"{whole} whole, {pieces} in 2 parts" if whole != pieces else "its gradients differ"
-
-
 def _summary(
     sums: Sums, devices: Sequence[str], reductions: Mapping[str, Reduction], notes: Sequence[str]
 ) -> list[str]:
     """Return how many rows and parts there were, and how they were added up."""
     if sums.parts == 1:
         if devices and len(devices) == 1:
-            name = short_name(devices[0])
-            cure = "; %tfgpu --cpu --split 2 makes two" if "CPU" in name else ""
-            return [f"1 device ({name}): nothing to share out{cure}"]
+            return [nothing_to_share(devices[0])]
         return []
     used = min(len(devices), sums.parts)
     on = f" on {used} devices" if used > 1 else ""

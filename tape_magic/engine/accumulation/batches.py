@@ -9,7 +9,7 @@ from typing import Any
 from tape_magic.engine.distribution.strategies import WORDS, WORKERS
 from tape_magic.engine.minimization.data.cursor import DataCursor
 from tape_magic.engine.minimization.data.feed import Feed, is_columns
-from tape_magic.engine.values.rows import picked_rows, rows_of
+from tape_magic.engine.values.rows import picked_rows, rows_of, share_of_rows
 from tape_magic.errors import ArgumentError, SourceError, closest, shorten
 
 _ALL = 2**62
@@ -119,7 +119,7 @@ def _shared(
 ) -> Iterator[DataPart]:
     """Yield the part of each device that has rows of a batch; `before` is the number of its first row."""
     for index, device in enumerate(devices):
-        begin, end = index * rows // len(devices), (index + 1) * rows // len(devices)
+        begin, end = share_of_rows(index, len(devices), rows)
         if end == begin:
             continue
         whole = end - begin == rows

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from tape_magic.engine.diagnosis.graph_operations import RANDOM
-from tape_magic.engine.distribution.reductions import Reduction, Told, reduction_of
+from tape_magic.engine.distribution.reductions import DRAWS, Reduction, Told, causes_of, reduction_of
 from tape_magic.engine.distribution.shared_evaluation import SharedEvaluation
-from tape_magic.engine.distribution.written_copies import SEEDS
 from tape_magic.engine.internals.random_state import preserve_random_state
 from tape_magic.engine.process.interrupts import assign_all
 from tape_magic.engine.tracing.traced import Traced
@@ -17,9 +16,6 @@ from tape_magic.engine.values.tensors import read_all
 
 ENOUGH = 1000
 """So many elements of a gradient tell how it follows from those of the pieces."""
-
-AVERAGES = "moving_mean", "moving_variance"
-"""The names of the averages that Keras 3.15's ``BatchNormalization`` assigns in training."""
 
 
 def look_at(
@@ -41,16 +37,15 @@ def look_at(
     count, rows = shared.count, int(rows_of(batch))
     few = rows // count if rows // count >= 2 * count else rows
     some = picked_rows(batch, 0, few)
+    taken = shared.pieces(some)
     before = read_all(traced.written)
     try:
         with preserve_random_state():
-            whole, *pieces = (
-                _numbers(shared.whole.call(*one))
-                for one in (some, *(one for one, _, _ in shared.pieces(some)))
-            )
+            evaluated = [some, *(piece for piece, _, _ in taken)]
+            whole, *pieces = (_numbers(shared.whole.call(*one)) for one in evaluated)
     finally:
         assign_all(zip(traced.written, before, strict=True))
-    of = [int(rows) for _, rows, _ in shared.pieces(some)]
+    of = [int(rows) for _, rows, _ in taken]
     low = shared.whole.dtype.size < 4
     front = len(names)
     told = [reduction_of([whole[0], *whole[front:]], [[one[0], *one[front:]] for one in pieces], of, low=low)]
@@ -67,22 +62,14 @@ def _numbers(found: Sequence[Sequence[Any]]) -> list[Any]:
 
 def _notes(told: Sequence[Told], names: Sequence[str], count: int, traced: Traced) -> list[str]:
     """Return sentences on the reductions, and on what keeps the numbers from those of one device."""
-    written = [variable.name for variable in traced.written]
-    draws = any(seed in name for name in written for seed in SEEDS)
-    draws = draws or any(node.op in RANDOM for node in traced.operations())
-    averages = any(name in one for one in written for name in AVERAGES)
-    causes = ["BatchNormalization normalises each part by itself, with synchronized=True, too"] * averages
-    causes += ["each part draws random numbers of its own"] * draws
-    found = []
-    for name, one in zip(names, told, strict=True):
-        if one.fits or causes:
-            continue
-        numbers = f"{one.whole:.4g} whole, {one.pieces:.4g} in {count} parts"
-        if f"{one.whole:.4g}" == f"{one.pieces:.4g}":
-            numbers = "its gradients differ"
-        found.append(
-            f"{name} of a batch is not made of that of its rows ({numbers}): one device finds another"
-        )
+    causes = causes_of(variable.name for variable in traced.written)
+    if DRAWS not in causes and any(node.op in RANDOM for node in traced.operations()):
+        causes.append(DRAWS)
+    found = [
+        f"{name} of a batch is not made of that of its rows ({one.shown(count)}): one device finds another"
+        for name, one in zip(names, told, strict=True)
+        if not (one.fits or causes)
+    ]
     if causes:
         found.append(f"{'; '.join(causes)}: results differ from those of one device")
     if told[0].fits or causes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +42,15 @@ class Told:
     whole: float
     pieces: float
 
+    def shown(self, count: int) -> str:
+        """Return the two numbers in words; the gradients differ where they look the same.
+
+        >>> Told(Reduction.MEAN, False, 3.05, 2.4).shown(2)
+        '3.05 whole, 2.4 in 2 parts'
+        """
+        whole, pieces = f"{self.whole:.4g}", f"{self.pieces:.4g}"
+        return f"{whole} whole, {pieces} in {count} parts" if whole != pieces else "its gradients differ"
+
 
 def reduction_of(
     whole: Sequence[Any], parts: Sequence[Sequence[Any]], rows: Sequence[int], *, low: bool = False
@@ -77,6 +86,30 @@ def reduction_of(
     reduction = min(distances, key=lambda one: distances[one])  # the mean, if both fit
     fits = distances[reduction] <= (LOW_PRECISION if low else TOLERANCE)
     return Told(reduction, fits, float(flat[0]), float(combined[reduction][0]))
+
+
+DRAWS = "each part draws random numbers of its own"
+
+_CAUSES = {
+    "moving_mean": "BatchNormalization normalises each part by itself, with synchronized=True, too",
+    "seed_generator_state": DRAWS,
+    "StateVar": DRAWS,
+}
+"""What a part does otherwise than the whole batch, by the name of a variable that it assigns.
+
+The names are those of Keras 3.15 and of TensorFlow 2.21's ``tf.random.Generator``.
+"""
+
+
+def causes_of(written: Iterable[str]) -> list[str]:
+    """Return what keeps numbers of parts from those of the whole, by the names of what a program assigns.
+
+    >>> causes_of(["dropout/seed_generator_state:0", "count:0"])
+    ['each part draws random numbers of its own']
+    """
+    names = list(written)
+    found = (said for word, said in _CAUSES.items() if any(word in name for name in names))
+    return list(dict.fromkeys(found))
 
 
 def _flat(arrays: Sequence[Any]) -> Any:

@@ -17,7 +17,7 @@ from tape_magic.engine.distribution.together import summed_over_workers
 from tape_magic.engine.distribution.written_copies import WrittenCopies
 from tape_magic.engine.tracing.evaluation import Evaluation
 from tape_magic.engine.tracing.traced import Traced
-from tape_magic.engine.values.rows import picked_rows, rows_of
+from tape_magic.engine.values.rows import picked_rows, rows_of, share_of_rows
 
 
 class SharedEvaluation:
@@ -103,7 +103,7 @@ class SharedEvaluation:
         with tf.device("CPU:0"):
             rows = tf.cast(rows_of(batch), tf.int64)
             for index in indices:
-                begin, end = index * rows // count, (index + 1) * rows // count
+                begin, end = share_of_rows(index, count, rows)
                 has = end > begin
                 taken = picked_rows(batch, tf.where(has, begin, 0), tf.where(has, end, 1))
                 found.append((taken, end - begin, rows))

@@ -44,6 +44,17 @@ def devices_of(strategy: Any) -> tuple[str, ...]:
     raise ArgumentError("strategy", f"is of type {kind}, which is no strategy: {_KNOWN}")
 
 
+def nothing_to_share(device: str) -> str:
+    """Return what to say where a strategy has one device.
+
+    >>> nothing_to_share("/device:GPU:0")
+    '1 device (GPU:0): nothing to share out'
+    """
+    name = short_name(device)
+    cure = "; %tfgpu --cpu --split 2 makes two" if name.startswith("CPU") else ""
+    return f"1 device ({name}): nothing to share out{cure}"
+
+
 def short_name(device: str) -> str:
     """Return a device as its users know it.
 

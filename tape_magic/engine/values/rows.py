@@ -33,6 +33,17 @@ def rows_of(batch: Any) -> Any:
     return tf.reduce_prod(tf.shape(first, tf.int64)[:1]) if tf.is_tensor(first) else tf.ones([], tf.int64)
 
 
+def share_of_rows(index: int, count: int, rows: Any) -> tuple[Any, Any]:
+    """Return where the rows of one of `count` pieces begin and end; pieces differ by one row at most.
+
+    `rows` may be an int64 scalar of TensorFlow's.
+
+    >>> [share_of_rows(index, 3, 7) for index in range(3)]
+    [(0, 2), (2, 4), (4, 7)]
+    """
+    return index * rows // count, (index + 1) * rows // count
+
+
 def picked_rows(batch: Any, begin: Any, end: Any) -> Any:
     """Return the rows from `begin` to before `end` of each part of a batch.
 

@@ -199,13 +199,12 @@ def test_a_worker_that_goes_at_the_last_moment(
 
 
 def test_an_interrupt_ends_the_wait(addresses: tuple[str, ...]) -> None:
+    """The wait is for a day, which no test has: it is over because of the interrupt."""
     for worker in (0, 1):
-        began = time.monotonic()
         timer = threading.Timer(0.3, signal.pthread_kill, [threading.get_ident(), signal.SIGINT])
         timer.start()
         with pytest.raises(KeyboardInterrupt):
-            await_workers(Membership(worker, addresses), PATIENCE, lambda: None)
-        assert time.monotonic() - began < PATIENCE / 2
+            await_workers(Membership(worker, addresses), 86_400.0, lambda: None)
         timer.join()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from tape_magic.engine.distribution.first_look import look_at
 from tape_magic.engine.distribution.shared_evaluation import SharedEvaluation
-from tape_magic.engine.distribution.strategies import devices_of, short_name
+from tape_magic.engine.distribution.strategies import devices_of, nothing_to_share
 from tape_magic.engine.minimization.data.cursor import DataCursor
 from tape_magic.engine.minimization.keras_loop.compiled_program import CompiledProgram
 from tape_magic.engine.minimization.problem import Problem
@@ -43,9 +43,7 @@ class Sharing:
         if self.workers is None and strategy is not None:
             self.devices = devices_of(strategy)
         if len(self.devices) == 1 and self.workers is None:
-            name = short_name(self.devices[0])
-            cure = "; %tfgpu --cpu --split 2 makes two" if name.startswith("CPU") else ""
-            problem.notes.append(f"1 device ({name}): nothing to share out{cure}")
+            problem.notes.append(nothing_to_share(self.devices[0]))
             self.devices = ()
 
     def refuse(self, method: str) -> None:
