@@ -490,11 +490,19 @@ def a_model_of_a_scope() -> None:
                 model = network(keras.layers.BatchNormalization())
         else:
             model = network(keras.layers.BatchNormalization())
-        settings = {"batch": BATCH, "steps": 6, "epochs": 3, "seed": 5, "engine": "graph", **settings}
+        # The gradient by a bias in front of a normalisation is rounding, of which Adam would make whole steps.
+        settings = {
+            "optimizer": "sgd",
+            "lr": 0.1,
+            "batch": BATCH,
+            "steps": 6,
+            "epochs": 3,
+            "seed": 5,
+        } | settings
         loss = lambda x, y: cross_entropy(y, model(x, training=True))  # noqa: E731
         return tape_magic.minimize(loss, data=data(), **settings), model
 
-    for settings in ({}, {"strategy": strategy}, {"engine": "eager"}):
+    for settings in ({"engine": "graph"}, {"strategy": strategy}, {"engine": "eager"}):
         one, alone = run(scope=False, **settings)
         other, model = run(scope=True, **settings)
         same(one, other)
