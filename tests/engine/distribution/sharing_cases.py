@@ -490,7 +490,7 @@ def a_model_of_a_scope() -> None:
                 model = network(keras.layers.BatchNormalization())
         else:
             model = network(keras.layers.BatchNormalization())
-        # The gradient by a bias in front of a normalisation is rounding, of which Adam would make whole steps.
+        # The gradient by a bias before a normalisation is rounding, of which Adam makes whole steps.
         settings = {
             "optimizer": "sgd",
             "lr": 0.1,

@@ -12,6 +12,7 @@ import numpy as np
 
 from tape_magic.engine.minimization.eager_program import EagerProgram
 from tape_magic.engine.minimization.keras_loop.reached_variables import ReachedVariables
+from tape_magic.engine.minimization.mirrored import follow
 from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.process.interrupts import assign_all
 from tape_magic.engine.record.loss_record import LossRecord
@@ -92,6 +93,8 @@ def first_evaluation(problem: Problem, program: EagerProgram, *, within_bounds: 
     connected = [gradient is not None for gradient in gradients]
     having = [leaf for leaf, has in zip(leaves, connected, strict=True) if has]
     written = list(reached.written(recorder, [leaf.value for leaf in having]))
+    for variable, _ in written:
+        follow(variable, problem.at_close)
     evaluated = Evaluated(loss, tracked, dense(gradients))
     return FirstEvaluation(evaluated, connected, having, written, LossRecord(recorder, loss))
 
