@@ -573,7 +573,7 @@ def test_a_seed_makes_a_cell_repeat_itself(notebook: Notebook) -> None:
         ends.append((notebook.ns["w"].numpy().tolist(), minimum(notebook).history.tolist()))
     assert ends[0] == ends[1]
     assert minimum(notebook).engine == "graph"
-    assert minimum(notebook).engine_reason == "over before XLA would have been ready"
+    assert "RandomStandardNormal" in minimum(notebook).engine_reason
 
 
 def test_a_cell_again_goes_on_from_where_it_ended(notebook: Notebook) -> None:

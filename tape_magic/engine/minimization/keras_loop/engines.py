@@ -206,7 +206,7 @@ class Engines:
     def _begin_xla(self, seconds_left: float) -> None:
         """Begin to compile with XLA beside the graph's steps, if it is worth that."""
         self._times.note_layout(self.compile_seconds)
-        self.reason = refusal_of(self._builder.refuse_xla_for_size)
+        self.reason = refusal_of(self._builder.refuse_xla)
         if self.reason:
             self._may_switch = False
             return
@@ -305,4 +305,5 @@ def _counted(builder: LoopBuilder) -> tuple[int, str]:
     graph = builder.made.graph
     step = counted_change(graph.traced.size, graph.evaluation.elements, over_data=builder.times.over_data)
     variables = [leaf.value for leaf in graph.leaves]
-    return step, refusal_of(partial(refuse_slow_operations, graph.traced, variables)) or EARLY
+    slow = partial(refuse_slow_operations, graph.traced, variables)
+    return step, refusal_of(builder.refuse_xla) or refusal_of(slow) or EARLY

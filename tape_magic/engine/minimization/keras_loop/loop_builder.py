@@ -150,10 +150,8 @@ class LoopBuilder:
     @contextmanager
     def _refusals_kept(self, engine: str) -> Iterator[None]:
         """Raise an earlier refusal of an engine at once; keep a new one for the next runs."""
-        if engine == "xla" and self.same and (op := self._unseeded_operation()):
-            raise EngineRefused(f"XLA cannot seed the random numbers of {op}")
         if engine == "xla":
-            self.refuse_xla_for_size()
+            self.refuse_xla()
         if refusal := self.times.refusal(engine):
             raise EngineRefused(refusal)
         assert self._traced is not None
@@ -164,8 +162,10 @@ class LoopBuilder:
             self.times.refuse(engine, str(error))
             raise
 
-    def refuse_xla_for_size(self) -> None:
-        """Raise :class:`EngineRefused` where nobody demands XLA and the graph or the model is too large."""
+    def refuse_xla(self) -> None:
+        """Raise :class:`EngineRefused` where XLA cannot seed, or nobody demands it of a program too large."""
+        if self.same and (op := self._unseeded_operation()):
+            raise EngineRefused(f"XLA cannot seed the random numbers of {op}")
         if self._traced is not None and self._problem.settings.engine == "auto":
             refuse_large_graph(self._traced, self._traced.size)
             refuse_large_model(leaf.value for leaf in self._problem.leaves)
