@@ -13,6 +13,7 @@ from tape_magic.display.content.width import clean
 from tape_magic.engine.api.devices import devices
 from tape_magic.engine.devices.request import DeviceRequest, read_request
 from tape_magic.engine.devices.settings import read_settings
+from tape_magic.engine.devices.workers import read_wait, read_workers
 from tape_magic.errors import TapeMagicError, shorten
 from tape_magic.magics.completion import NamesOffered, candidates
 from tape_magic.magics.line.grad import GRAD
@@ -69,7 +70,9 @@ def _asked(options: DeviceOptions) -> DeviceRequest:
     } | options.arguments
     words = ("allocator", "precision", "deterministic", "placement", "seed")
     settings = read_settings(**{word: named.pop(word) for word in words})
-    return read_request(options.gpus, settings=settings, **named)
+    workers, wait = read_workers(named.pop("workers"), named.pop("worker")), named.pop("wait")
+    read_wait(wait, 60)
+    return read_request(options.gpus, settings=settings, workers=workers, **named)
 
 
 def _is_one_sentence(said: str) -> None:
