@@ -190,6 +190,7 @@ def test_an_error_gives_the_terminal_back(terminal: Terminal) -> None:
 
 
 def test_ctrl_c_shows_the_report_and_then_the_interrupt(terminal: Terminal) -> None:
+    terminal.type("z = 1.0")
     terminal.send(ENDLESS)
     terminal.process.expect("steps/s")
     terminal.process.sendintr()

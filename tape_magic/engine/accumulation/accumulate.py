@@ -20,7 +20,7 @@ from tape_magic.engine.distribution.reductions import Reduction, Told, causes_of
 from tape_magic.engine.distribution.strategies import devices_of, nothing_to_share
 from tape_magic.engine.internals.contexts import restore_after_interrupt
 from tape_magic.engine.process.interrupts import guarded_cleanup
-from tape_magic.engine.program.program import Namespace, Program
+from tape_magic.engine.program.program import Namespace, Program, names_as_now
 from tape_magic.engine.values.rows import picked_rows
 from tape_magic.engine.values.tensors import is_inexact, is_tensor
 from tape_magic.errors import CheckError, LineError, SourceError, TargetError, a_kind, describe_error
@@ -107,7 +107,7 @@ def _result_of(program: Program, namespace: Namespace, request: Request, part: D
 @contextmanager
 def _bound(namespace: Namespace, names: Sequence[str]) -> Iterator[Callable[[DataPart], None]]:
     """Give what binds the names of a batch to a part; afterwards they are what they were."""
-    before = {name: namespace[name] for name in names if name in namespace}
+    give_back = names_as_now(namespace, names)
 
     def bind(part: DataPart) -> None:
         namespace.update(zip(names, part.values, strict=True))
@@ -117,10 +117,7 @@ def _bound(namespace: Namespace, names: Sequence[str]) -> Iterator[Callable[[Dat
             yield bind
         finally:
             guard.waits = True
-            for name in names:
-                if name not in before:
-                    namespace.pop(name, None)
-            namespace.update(before)
+            give_back()
 
 
 # -- what cannot be accumulated ----------------------------------------------------------------------------

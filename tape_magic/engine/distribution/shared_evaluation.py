@@ -81,10 +81,10 @@ class SharedEvaluation:
         What :meth:`Traced.outputs` takes of it belongs to the first piece.
         """
         whole = self.whole
-        renew = None if self._workers is None else self._renew
-        return Evaluation(self._call, whole.connected, whole.dtype, whole.tracked, renew=renew)
+        take_key = None if self._workers is None else self._take_key
+        return Evaluation(self._call, whole.connected, whole.dtype, whole.tracked, take_key=take_key)
 
-    def _renew(self) -> None:
+    def _take_key(self) -> None:
         assert self._workers is not None
         self._key.assign(self._workers.call_key())
 

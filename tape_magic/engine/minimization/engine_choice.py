@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from tape_magic.engine.diagnosis.graph_operations import RANDOM
 from tape_magic.engine.program.program import Untraceable
 from tape_magic.engine.tracing.failures import EngineRefused
 from tape_magic.engine.tracing.traced import Traced
@@ -133,6 +134,13 @@ def refuse_large_graph(traced: Traced, operations: int) -> None:
     loop = unrolled_loop(traced.concrete.graph, traced.lines.filenames)
     why = f"{operations:,} operations would take XLA too long"
     raise EngineRefused(f"{why}; {loop.sentence}" if loop is not None else why)
+
+
+def refuse_unseeded(traced: Traced) -> None:
+    """Raise :class:`EngineRefused` where XLA draws random numbers from a generator that no seed reaches."""
+    unseeded = next((node.op for node in traced.operations() if node.op in RANDOM), "")
+    if unseeded:
+        raise EngineRefused(f"XLA cannot seed the random numbers of {unseeded}")
 
 
 def refuse_large_model(variables: Iterable[Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, NoReturn
 
 import numpy as np
@@ -17,7 +17,7 @@ from tape_magic.engine.minimization.mirrored import first_copy
 from tape_magic.engine.minimization.scipy_methods import find
 from tape_magic.engine.minimization.settings import Settings
 from tape_magic.engine.program.lifting import constant, in_original_type, liftable
-from tape_magic.engine.program.program import Namespace, Program, Text
+from tape_magic.engine.program.program import Namespace, Program, Text, names_as_now
 from tape_magic.engine.program.selection import Selection
 from tape_magic.engine.program.training import TrainingName
 from tape_magic.engine.record.loss_record import LossRecord
@@ -104,7 +104,7 @@ class Problem:
     limits
         The lower and upper bounds, by the id of the variable.
     at_close
-        What else is to be given back at the end, as functions.
+        What is to be given back at the end.
 
     Raises :class:`TapeMagicError` for what can be refused before anything runs.
     """
@@ -123,7 +123,6 @@ class Problem:
         self.program, self.namespace, self.settings = program, namespace, settings
         self.loss_name, self.together = loss_name, together
         self._check_names(over)
-        self._shadowed = {name: namespace[name] for name in settings.names if name in namespace}
         text = program.source if kept else None
         self.key = fingerprint_of_run(program, namespace, loss_name, over, settings) if kept else None
         self.trail_key = None if text is None else (text, loss_name, tuple(over or ()))
@@ -145,7 +144,10 @@ class Problem:
         self.leaves: list[Leaf] = []
         self.start_values: list[np.ndarray[Any, Any]] = []
         self.limits: dict[int, Limits] = {}
-        self.at_close: list[Callable[[], None]] = []
+        self.at_close = ExitStack()
+        self.at_close.callback(names_as_now(namespace, settings.names))
+        self.at_close.callback(self.selection.lifting.give_back, program.names.assigns, in_original_type)
+        self.at_close.callback(self.training.release)
 
     def _check_names(self, over: Sequence[str] | None) -> None:
         names = self.program.names
@@ -190,15 +192,7 @@ class Problem:
 
     def close(self) -> None:
         """Give floats, arrays and tensors back with the values that they reached; free a batch's names."""
-        for give_back in self.at_close:
-            give_back()
-        self.training.release()
-        self.selection.lifting.give_back(self.program.names.assigns, in_original_type)
-        for name in self.settings.names:
-            if name in self._shadowed:
-                self.namespace[name] = self._shadowed[name]
-            else:
-                self.namespace.pop(name, None)
+        self.at_close.close()
 
     @contextmanager
     def validating(self) -> Iterator[None]:

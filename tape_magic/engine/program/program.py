@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -99,6 +99,20 @@ class Text:
     lines: tuple[int, int]
     label: Callable[[str], str]
     namespace: Mapping[str, Any]
+
+
+def names_as_now(namespace: Namespace, names: Iterable[str]) -> Callable[[], None]:
+    """Return what gives some names back what they hold now, and takes out those that are not there now."""
+    names = tuple(names)
+    before = {name: namespace[name] for name in names if name in namespace}
+
+    def give_back() -> None:
+        for name in names:
+            if name not in before:
+                namespace.pop(name, None)
+        namespace.update(before)
+
+    return give_back
 
 
 class Untraceable(Exception):

@@ -25,9 +25,8 @@ class Evaluation:
         How many scalars are tracked.
     elements
         The number of elements of all tensors of the graph together; ``None`` where it is not known.
-    renew
-        To be called before each call of a graph that has :attr:`call` in it; ``None`` where nothing is. With
-        it, all workers evaluate together, so that they have to take the same steps.
+    take_key
+        Where all workers evaluate together: takes the key of the next call in which they do; else ``None``.
     """
 
     call: Callable[..., list[list[Any]]]
@@ -35,4 +34,14 @@ class Evaluation:
     dtype: Any
     tracked: int
     elements: int | None = None
-    renew: Callable[[], None] | None = None
+    take_key: Callable[[], None] | None = None
+
+    @property
+    def is_joint(self) -> bool:
+        """Whether all workers evaluate together, so that they have to take the same steps."""
+        return self.take_key is not None
+
+    def begin_call(self) -> None:
+        """Get ready for a call of a graph that has :attr:`call` in it."""
+        if self.take_key is not None:
+            self.take_key()

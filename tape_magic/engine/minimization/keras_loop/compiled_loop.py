@@ -28,6 +28,7 @@ from tape_magic.engine.minimization.keras_loop.step_graph import StepGraph
 from tape_magic.engine.minimization.keras_loop.way_back import Position, WayBack
 from tape_magic.engine.minimization.stop_rules import GO
 from tape_magic.engine.process.interrupts import assign_all
+from tape_magic.engine.tracing.evaluation import Evaluation
 from tape_magic.engine.values.copies import LARGE, bytes_of
 from tape_magic.engine.values.tensors import read_all
 
@@ -152,7 +153,7 @@ class CompiledLoop(GraphEvaluations):
         elif not options.keeps_best:
             way.stretches.begin(position, self.moved, (variable.read_value() for variable in self.moved))
         end = min(end, position.step + self._capacity(stretch))
-        chunk = self._called(position, end, stretch, waiter, deadline())
+        chunk = self._called(position, end, stretch, waiter, deadline(self._graph.evaluation))
         self._note_losses(chunk)
         return chunk
 
@@ -277,9 +278,12 @@ class CompiledLoop(GraphEvaluations):
         return verdict, loss, recorded, carried, [before, copies[0]] if careful else copies
 
 
-def deadline() -> float:
-    """Return the time at which a chunk that begins now has to end, in seconds since the epoch."""
-    return time.time() + LONGEST_SECONDS
+def deadline(evaluation: Evaluation) -> float:
+    """Return the time at which a chunk that begins now has to end, in seconds since the epoch.
+
+    One whose steps all workers take together ends by its steps alone.
+    """
+    return math.inf if evaluation.is_joint else time.time() + LONGEST_SECONDS
 
 
 def in_time(at: Any, start: Any, until: Any) -> Any:

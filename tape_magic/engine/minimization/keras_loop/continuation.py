@@ -196,7 +196,7 @@ class Continuation:
         variables, optimizer
             As in :meth:`Checkpoints.attach`.
         """
-        self._problem.at_close.append(note_rates(optimizer))
+        self._problem.at_close.callback(note_rates(optimizer))
         position = self._gone_on(begun, variables, optimizer)
         begin_schedule(optimizer, position.step, self._limit)
         return position

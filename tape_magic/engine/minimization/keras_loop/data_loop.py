@@ -25,11 +25,7 @@ from tape_magic.engine.minimization.compiling import CompileWaiter
 from tape_magic.engine.minimization.data.cursor import DataCursor
 from tape_magic.engine.minimization.keras_loop.batch_graph import ANY_ROWS, BatchGraph
 from tape_magic.engine.minimization.keras_loop.compiled_loop import CompiledLoop, deadline
-from tape_magic.engine.minimization.keras_loop.kept_batches import (
-    MOST_BYTES,
-    batch_at,
-    bytes_of_batch,
-)
+from tape_magic.engine.minimization.keras_loop.kept_batches import MOST_BYTES, bytes_of_batch
 from tape_magic.engine.minimization.keras_loop.lean_loop import lean_loop_applies
 from tape_magic.engine.minimization.keras_loop.previous_values import PreviousValues
 from tape_magic.engine.minimization.keras_loop.protocol import Chunk
@@ -139,18 +135,13 @@ class DataLoop(CompiledLoop):
             if self._repeats and self._is_due(position.step):
                 # Reading costs next to nothing: a variable that is read copies itself when it is assigned.
                 way.mark(position, read_all(self.moved))
-            until = deadline() if self._graph.evaluation.renew is None else math.inf
-            chunk = self._called(position, end, 1, waiter, until)
+            chunk = self._called(position, end, 1, waiter, deadline(self._graph.evaluation))
         except tf.errors.OpError as error:
             if self._data.feed.failure is not None or "IteratorGetNext" in str(error):
                 raise self._data.failure(error) from None
             raise
         way.stretches.add(chunk.series[0].values)
         return chunk
-
-    def _renew(self) -> None:
-        if (renew := self._graph.evaluation.renew) is not None:
-            renew()
 
     def _is_due(self, step: int) -> bool:
         """Return whether the variables are to be noted at a step."""
@@ -182,7 +173,7 @@ class DataLoop(CompiledLoop):
     def _from_data(self, position: Position, end: int, until: float) -> tuple[Chunk, bool]:
         """Run steps over the next batches; return also whether all was finite at the end."""
         data, step = self._data, position.step
-        self._renew()
+        self._graph.evaluation.begin_call()
         found = self._call(*self._arguments(position, end, 1, until))
         chunk, finite = self._chunk_of(position, found[:6])
         self.way_back.copies, kept, last, before, ahead = found[6:]
@@ -228,7 +219,7 @@ class DataLoop(CompiledLoop):
         kept, data = self.way_back.batches.of(step), self._data
         data.over = False
         if kept is not None:
-            data.note(batch_at(kept.batches, step - kept.start, data.feed.element_spec), None, data.ahead())
+            data.note(kept.batch_of(step, data.feed.element_spec), None, data.ahead())
 
     def _repeated_until(self, step: int, *, finite: bool = False) -> tuple[Position, bool]:
         """Put the variables back to the last mark, and repeat the steps from there until `step`.
@@ -253,7 +244,7 @@ class DataLoop(CompiledLoop):
         assert kept is not None
         span, carried, _ = self._arguments(position, min(end, kept.end), 1, math.inf)
         start = tf.constant(kept.start, tf.int64)
-        self._renew()
+        self._graph.evaluation.begin_call()
         return self._chunk_of(position, self._again(kept.batches, start, tf.constant(finite), span, carried))
 
     def _exact(self, position: Position, chunk: Chunk) -> Chunk:
@@ -291,9 +282,7 @@ class DataLoop(CompiledLoop):
     def _looked_for(self, step: int) -> int:
         """Return what is to be said of the loss and the gradients at the variables as they are."""
         kept, data = self.way_back.batches.of(step), self._data
-        batch = data.ahead()
-        if kept is not None:
-            batch = batch_at(kept.batches, step - kept.start, data.feed.element_spec)
+        batch = data.ahead() if kept is None else kept.batch_of(step, data.feed.element_spec)
         if not batch.has_value():
             return GO
         final = self.evaluate(batch.get_value()[1])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from functools import partial
 
-from tape_magic.engine.distribution.together import is_collective
 from tape_magic.engine.minimization.compiling import CompileWaiter
 from tape_magic.engine.minimization.control import StopRequested
 from tape_magic.engine.minimization.engine_choice import (
@@ -21,16 +20,12 @@ from tape_magic.engine.minimization.keras_loop.compiled_program import EngineTim
 from tape_magic.engine.minimization.keras_loop.loop_builder import LoopBuilder
 from tape_magic.engine.minimization.keras_loop.protocol import Chunk, Loop
 from tape_magic.engine.minimization.keras_loop.way_back import Position
-from tape_magic.engine.process.interrupts import assign_all
 from tape_magic.engine.program.program import Untraceable
 from tape_magic.engine.tracing.failures import EngineRefused
 from tape_magic.results.minimum import EARLY
 
 SLOWER, ENOUGH = 1.1, 3
 """XLA is given up if its steps take more than this many times as long, in the median of so many chunks."""
-
-LONGER = 4
-"""How many times as long the chunks of several workers are, since these have to agree before each."""
 
 
 class Engines:
@@ -69,11 +64,10 @@ class Engines:
 
     def __init__(self, builder: LoopBuilder, demanded: str) -> None:
         self._builder, self._demanded = builder, demanded
-        self._together = builder.together
         self._times = builder.times
         self._ladder = Ladder(demanded, shared=bool(builder.sharing.devices))
         # What earlier runs took is not the same in all workers.
-        times = builder.times if self._together is None else EngineTimes(over_data=True)
+        times = builder.times if builder.sharing.workers is None else EngineTimes(over_data=True)
         self._chunks = ChunkPlanner(times)
         self._may_switch, self._change = demanded == "auto" and not builder.sharing.devices, 0
         self.engine = self.reason = ""
@@ -96,7 +90,9 @@ class Engines:
         """
         started = time.perf_counter()
         try:
-            attempts = {engine: partial(self._take, engine) for engine in self._order()}
+            attempts = {
+                engine: partial(self._take, engine) for engine in _order(self._builder, self._demanded)
+            }
             self.engine = self._ladder.climb(attempts, self._builder.run_alone)
             self.reason = self._reason_for(self.engine)
             if self._counts:
@@ -109,20 +105,6 @@ class Engines:
             self.compile_seconds += time.perf_counter() - started
         self._builder.sharing.look(self._builder.made)
         return self.loop.begin(step)
-
-    def _order(self) -> tuple[str, ...]:
-        if self._builder.sharing.devices:
-            return ("graph",)
-        if self._demanded != "auto":
-            return (self._demanded,)
-        if self._times.xla_is_slower:
-            return "graph", "xla", "eager"
-        # XLA compiled in an earlier run, or it would have paid in the runs before.
-        # Over data that would be little, and it compiles beside the steps.
-        paid = self._builder.reused and not self._times.over_data and self._times.xla_pays()
-        ready = self._builder.has("xla") or paid
-        first = ready and not self._builder.same
-        return ("xla", "graph", "eager") if first else ("graph", "xla", "eager")
 
     def _take(self, engine: str) -> None:
         """Make the loop of an engine the one that runs. Raises what :meth:`LoopBuilder.compiled` raises."""
@@ -151,20 +133,12 @@ class Engines:
 
         if self._counts:
             limit = self._changed(position.step, limit)
-        if (together := self._together) is not None:
-            self._chunks.seconds = together.seconds_of_first / LONGER
-            together.step, together.computing = position.step, True
-        end = self._chunks.plan(self.engine, position.step, limit, careful=self._builder.careful)
         started, waited = time.perf_counter(), self.waiter.seconds
         try:
-            chunk = self.loop.advance(position, end, self._chunks.stretch, self.waiter)
-        except tf.errors.OpError as error:
-            if together is not None and is_collective(error):
-                # TensorFlow may have ended in the middle of the chunk.
-                if values := self.loop.way_back.values_at(position.step):
-                    assign_all(zip(self.loop.moved, values, strict=True))
-                    together.computing = False
-                raise together.lost(error) from None
+            with self._builder.sharing.chunk(self.loop, position.step, self._chunks):
+                end = self._chunks.plan(self.engine, position.step, limit, careful=self._builder.careful)
+                chunk = self.loop.advance(position, end, self._chunks.stretch, self.waiter)
+        except tf.errors.OpError:
             if self.engine != "eager":
                 # A graph's error speaks of nodes; the program by itself says it with the user's line.
                 self._builder.run_alone()
@@ -172,8 +146,6 @@ class Engines:
         compiling = self.waiter.seconds - waited
         self.compile_seconds += compiling
         steps, seconds = chunk.last + 1 - position.step, time.perf_counter() - started - compiling
-        if together is not None:
-            together.computing, together.seconds = False, seconds
         self._chunks.note(steps, seconds)
         if steps:
             self._times.note(self.engine, seconds, steps, alone=not self.xla_begun)
@@ -297,6 +269,22 @@ class Engines:
         if not refusal:
             self._chunks.restart()
         return refusal
+
+
+def _order(builder: LoopBuilder, demanded: str) -> tuple[str, ...]:
+    """Return the engines to try at the start, in that order."""
+    if builder.sharing.devices:
+        return ("graph",)
+    if demanded != "auto":
+        return (demanded,)
+    times = builder.times
+    if times.xla_is_slower:
+        return "graph", "xla", "eager"
+    # XLA compiled in an earlier run, or it would have paid in the runs before.
+    # Over data that would be little, and it compiles beside the steps.
+    paid = builder.reused and not times.over_data and times.xla_pays()
+    first = (builder.has("xla") or paid) and not builder.same
+    return ("xla", "graph", "eager") if first else ("graph", "xla", "eager")
 
 
 def _counted(builder: LoopBuilder) -> tuple[int, str]:

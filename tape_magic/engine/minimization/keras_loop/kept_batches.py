@@ -29,6 +29,10 @@ class KeptChunk:
     end: int
     batches: Any
 
+    def batch_of(self, step: int, element_spec: Any) -> Any:
+        """Return the optional that a step took; it holds what `element_spec` describes."""
+        return batch_at(self.batches, step - self.start, element_spec)
+
 
 class KeptBatches:
     """The batches of the last chunks, by the steps that took them.

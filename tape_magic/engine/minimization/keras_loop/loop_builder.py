@@ -8,12 +8,15 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from tape_magic.engine.diagnosis.graph_operations import RANDOM
 from tape_magic.engine.minimization.compiling import CompileWaiter, compile_in_background
 from tape_magic.engine.minimization.composite import Composite
 from tape_magic.engine.minimization.data.cursor import DataCursor
 from tape_magic.engine.minimization.eager_program import EagerProgram
-from tape_magic.engine.minimization.engine_choice import refuse_large_graph, refuse_large_model
+from tape_magic.engine.minimization.engine_choice import (
+    refuse_large_graph,
+    refuse_large_model,
+    refuse_unseeded,
+)
 from tape_magic.engine.minimization.keras_loop.assembly import build_loop_options, build_optimizer
 from tape_magic.engine.minimization.keras_loop.compiled_loop import CompiledLoop
 from tape_magic.engine.minimization.keras_loop.compiled_program import (
@@ -74,8 +77,8 @@ class LoopBuilder:
     same_loss
         Whether the loss is the same each time at the same point, once an optimizer is chosen; for a program
         that runs in Python and an optimizer that was named, whether it may be.
-    sharing, together
-        Which devices share the batches; the run of all workers that this one is a part of, if there is one.
+    sharing
+        Which devices share the batches.
     at_rest
         The loop that was to be compiled last: it can evaluate, whether it is compiled or not.
     """
@@ -85,7 +88,7 @@ class LoopBuilder:
     ) -> None:
         self._problem, self._continuation = problem, continuation
         self._cursor, self._limit = cursor, limit
-        self.sharing, self.together = Sharing(problem, cursor), problem.together
+        self.sharing = Sharing(problem, cursor)
         keeps = problem.settings.keeps_best_step
         self._by_epoch = keeps and cursor is not None and cursor.feed.steps_per_epoch != 1
         self.made = continuation.fitting(self.sharing.spec, by_epoch=self._by_epoch)
@@ -164,9 +167,11 @@ class LoopBuilder:
 
     def refuse_xla(self) -> None:
         """Raise :class:`EngineRefused` where XLA cannot seed, or nobody demands it of a program too large."""
-        if self.same and (op := self._unseeded_operation()):
-            raise EngineRefused(f"XLA cannot seed the random numbers of {op}")
-        if self._traced is not None and self._problem.settings.engine == "auto":
+        if self._traced is None:
+            return
+        if self.same:
+            refuse_unseeded(self._traced)
+        if self._problem.settings.engine == "auto":
             refuse_large_graph(self._traced, self._traced.size)
             refuse_large_model(leaf.value for leaf in self._problem.leaves)
 
@@ -265,11 +270,6 @@ class LoopBuilder:
                 fresh = [kept_copy(value) for value in read_all(graph.fresh_slots)]
             self.made = CompiledProgram(graph, self.times, fresh, spec=self.sharing.spec)
         return self.made
-
-    def _unseeded_operation(self) -> str:
-        """Return an operation whose random numbers XLA draws from a generator that no seed reaches."""
-        operations = [] if self._traced is None else self._traced.operations()
-        return next((node.op for node in operations if node.op in RANDOM), "")
 
     # -- besides -------------------------------------------------------------------------------------
 

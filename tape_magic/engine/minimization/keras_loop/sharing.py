@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from tape_magic.engine.distribution.first_look import look_at
 from tape_magic.engine.distribution.shared_evaluation import SharedEvaluation
 from tape_magic.engine.distribution.strategies import devices_of, nothing_to_share
+from tape_magic.engine.distribution.together import is_collective
 from tape_magic.engine.minimization.data.cursor import DataCursor
+from tape_magic.engine.minimization.keras_loop.chunks import ChunkPlanner
 from tape_magic.engine.minimization.keras_loop.compiled_program import CompiledProgram
+from tape_magic.engine.minimization.keras_loop.protocol import Loop
 from tape_magic.engine.minimization.problem import Problem
+from tape_magic.engine.process.interrupts import assign_all
 from tape_magic.engine.tracing.evaluation import Evaluation
 from tape_magic.engine.tracing.traced import Traced
 from tape_magic.errors import LineError
+
+LONGER = 4
+"""How many times as long the chunks of several workers are, since these have to agree before each."""
 
 
 class Sharing:
@@ -38,7 +47,8 @@ class Sharing:
 
     def __init__(self, problem: Problem, cursor: DataCursor | None) -> None:
         self._problem, self._cursor, strategy = problem, cursor, problem.settings.strategy
-        self.workers = None if problem.together is None else problem.together.workers
+        self._together = problem.together
+        self.workers = None if self._together is None else self._together.workers
         self.devices: Sequence[str] = () if self.workers is None else self.workers.devices
         if self.workers is None and strategy is not None:
             self.devices = devices_of(strategy)
@@ -92,8 +102,54 @@ class Sharing:
         if graph.shared is not None and batch.has_value():
             names = self._problem.loss_name or "the loss", *self._problem.settings.track
             parts = batch.get_value()[1]
-            if self._problem.together is not None:
-                self._problem.together.require_same(parts, self._problem.settings.label)
+            if self._together is not None:
+                self._together.require_same(parts, self._problem.settings.label)
             self._problem.notes += look_at(graph.shared, graph.traced, parts, names)
-            if self._problem.together is not None:  # worker 0 has looked from its own start
-                self._problem.together.assign_first([graph.shared.sums])
+            if self._together is not None:  # worker 0 has looked from its own start
+                self._together.assign_first([graph.shared.sums])
+
+    # -- with other workers --------------------------------------------------------------------------
+
+    def begin(self, moved: Sequence[Any], *, fresh: bool) -> None:
+        """Have all workers begin as worker 0 does; `fresh` for a run that goes on from no other."""
+        if self._together is not None:
+            self._together.assign_first(moved)
+            self._problem.start_values = [] if fresh else self._problem.start_values
+            self._problem.begin(within_bounds=False)
+
+    @contextmanager
+    def chunk(self, loop: Loop, step: int, chunks: ChunkPlanner) -> Iterator[None]:
+        """Have the block be one chunk of steps of all workers, which plan it by the time that worker 0 took.
+
+        Raises :class:`ClusterError` where another worker is lost; the variables are then as at `step`, if
+        their values of that step are kept.
+        """
+        import tensorflow as tf
+
+        together = self._together
+        if together is None:
+            yield
+            return
+        chunks.seconds = together.seconds_of_first / LONGER
+        together.step, together.computing, began = step, True, time.perf_counter()
+        try:
+            yield
+        except tf.errors.OpError as error:
+            if not is_collective(error):
+                raise
+            # TensorFlow may have ended in the middle of the chunk.
+            if values := loop.way_back.values_at(step):
+                assign_all(zip(loop.moved, values, strict=True))
+                together.computing = False
+            raise together.lost(error) from None
+        together.computing, together.seconds = False, time.perf_counter() - began
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the variables are as at the end of a step although other workers are lost."""
+        return self._together is not None and not self._together.computing
+
+    def end(self) -> None:
+        """Note that all that the workers compute together is done."""
+        if self._together is not None:
+            self._together.over = True
