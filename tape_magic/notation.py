@@ -224,17 +224,17 @@ def _may_follow(word: str) -> bool:
 
 
 def _normal(word: str) -> str:
-    """Return a word in Python's spelling of identifiers (NFKC), with superscripts and ``^2`` as digits."""
-    if "^" in word:
-        outside = set(unbracketed(word))
-        word = "".join(
-            c for i, c in enumerate(word) if c != "^" or i not in outside or not _digit_at(word, i + 1)
-        )
+    """Return a word in Python's spelling of identifiers (NFKC), with superscripts, ``^2``, ``**2`` as digits.
+
+    Raises :class:`LineError` for a formula of LaTeX's.
+    """
+    if re.search(r"[\\$].*[{$]", word):
+        raise LineError(f"{shorten(word)!r} is a formula of LaTeX's; write dy/dx or d2y/dx2.")
+    outside = set(unbracketed(word)) if re.search(r"(\^|\*\*)\d", word) else set()
+    signs = [found.span() for found in re.finditer(r"(\^|\*\*)(?=\d)", word) if found.start() in outside]
+    for start, end in reversed(signs):
+        word = word[:start] + word[end:]
     return unicodedata.normalize("NFKC", word.translate(_FROM_SUPERSCRIPT))
-
-
-def _digit_at(word: str, index: int) -> bool:
-    return word[index : index + 1] in tuple("0123456789")
 
 
 def _fraction(word: str) -> tuple[str, str, str]:

@@ -46,7 +46,9 @@ def split(text: str) -> list[str]:
             continue
         word += char
     if quote or closers:
-        raise LineError(f"{shorten(text)!r} never closes its {quote or closers[-1]!r}.")
+        prime = re.search(r"\w'(\s|,|\(|$)", text) and quote == "'"
+        hint = "; a derivative is written dy/dx" if prime else ""
+        raise LineError(f"{shorten(text)!r} never closes its {quote or closers[-1]!r}{hint}.")
     return [_unquoted(word) for word in [*words, word] if word]
 
 
@@ -82,9 +84,13 @@ def place(text: str) -> tuple[str, ast.expr]:
         if isinstance(node, ast.Subscript) and not _is_constant(node.slice):
             break
         node = node.value
-    if "\\" in text:
+    if re.fullmatch(r"[^\\{}$]*\\[^\\{}$]*", text):
         slashes = shorten(text.replace("\\", "/"))
         raise LineError(f"{shorten(text)} has a backslash; did you mean {slashes}?")
+    if isinstance(node, ast.Call | ast.BinOp | ast.UnaryOp | ast.Compare | ast.IfExp):
+        raise LineError(
+            f"{shorten(text)!r} is not a name, but an expression: assign it in the cell, and write its name."
+        )
     if tree is None or not isinstance(node, ast.Name):
         raise LineError(f"{shorten(text)!r} is not a name; write a name such as x, layer.kernel or p['w'].")
     return node.id, tree

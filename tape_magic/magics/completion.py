@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from tape_magic.magics.cell.offered import NamesOffered
+from tape_magic.magics.line.option import Completed, Option
 from tape_magic.magics.line.options import MAGICS
-from tape_magic.magics.line.parser import Completed, Option
 
 # A cell magic may have one sign, too, as the first line of a cell.
 _BY_SIGN = {sign: magic for magic in MAGICS for sign in (magic.sign, f"%{magic.name}")}

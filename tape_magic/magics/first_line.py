@@ -12,14 +12,19 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from tape_magic.errors import LineError
+from IPython.core.error import UsageError
+
+from tape_magic.errors import LineError, shorten
 from tape_magic.magics.line.options import MAGICS
 from tape_magic.magics.line.parser import HELP_FLAGS
+from tape_magic.magics.line.typed import uncommented
 
 _CELL_MAGICS = {magic.name for magic in MAGICS if magic.cell}
 _SIGNS = {magic.name: magic.sign for magic in MAGICS}
 
-_MAGIC = re.compile(r"(%%?)(\w+)(?=\s|$)")
+_MAGIC = re.compile(r"[^\S\n]*(?P<signs>%+)(?P<gap>[^\S\n]*)(?P<name>\w++)(?P<glued>[^\s?][^\s]*)?(?=\s|$)")
+
+_ASKED = re.compile(rf"(%(?:{'|'.join(sorted(_CELL_MAGICS))})\?\??)\s*$")
 
 _LIKE = 0.8
 """How much alike a misspelt name is, from 0 to 1."""
@@ -46,7 +51,7 @@ def continued(line: str, cell: str) -> tuple[str, str]:
     ('dy/dx      --check', '\ny = x**2')
     """
     taken = 0
-    while line.rstrip().endswith("\\") and cell:
+    while uncommented(line).rstrip().endswith("\\") and cell:
         more, _, cell = cell.partition("\n")
         line, taken = line.rstrip()[:-1] + more, taken + 1
     return line, "\n" * taken + cell
@@ -69,20 +74,39 @@ class FirstLine:
         at = next(
             (i for i, line in enumerate(lines) if line.strip() and not line.startswith("#")), len(lines)
         )
+        if at < len(lines) and (asked := _ASKED.match(lines[at])):
+            return [*lines[:at], f"%{asked[1]}\n", *lines[at + 1 :]]
         found = _MAGIC.match(lines[at]) if at < len(lines) else None
         if found is None:
             return lines
-        signs, name = found.groups()
+        signs, gap, name, glued = found.groups()
+        if gap or glued or len(signs) > 2:
+            ours = name in _SIGNS or (not self._knows(name, len(signs) > 1) and meant(name))
+            return _refused(found.group().strip()) if ours else lines
         if name in _CELL_MAGICS:
-            if signs == "%":
-                lines = [*lines[:at], f"%{lines[at]}", *lines[at + 1 :]]
+            # IPython wants a space behind the name, and none before it.
+            line = f"%%{name} {lines[at][found.end() :].lstrip()}".rstrip() + "\n"
+            lines = [*lines[:at], line, *lines[at + 1 :]]
             if at:  # the comment changes places with the magic, so that no other line moves
                 lines = [lines[at], *lines[:at], *lines[at + 1 :]]
             asks = len(lines) == 1 and set(lines[0].split()).intersection(HELP_FLAGS)
             return [f"{lines[0].rstrip()}\n", "\n"] if asks else lines
         if not self._knows(name, signs == "%%") and meant(name):
-            return [f"get_ipython().magics_manager.registry['TapeMagics'].no_magic({signs + name!r})\n"]
+            return _refused(signs + name)
         return lines
+
+
+def _refused(written: str) -> list[str]:
+    return [f"get_ipython().magics_manager.registry['TapeMagics'].no_magic({written!r})\n"]
+
+
+def _not_first(name: str) -> Callable[[str], None]:
+    """Return the line magic for a cell magic below the first line, which IPython calls by its second sign."""
+
+    def refuse(line: str) -> None:
+        raise UsageError(f"%%{name} begins a cell, and only comments may stand above it: write two cells.")
+
+    return refuse
 
 
 def meant(name: str) -> str:
@@ -96,7 +120,8 @@ def meant(name: str) -> str:
 
 def refusal(written: str) -> LineError:
     """Return the error for a magic that does not exist."""
-    return LineError(f"there is no magic {written}; did you mean {meant(written.lstrip('%'))}?")
+    name = "".join(re.findall(r"\w+", written)[:1])
+    return LineError(f"there is no magic {shorten(written)}; did you mean {meant(name)}?")
 
 
 def install_first_line(shell: Any) -> None:
@@ -108,9 +133,12 @@ def install_first_line(shell: Any) -> None:
         return name in magics.magics["cell" if cell else "line"] or name in getattr(magics, "lazy_magics", ())
 
     shell.input_transformers_cleanup.append(FirstLine(knows))
+    magics.magics["line"].update({f"%{name}": _not_first(name) for name in sorted(_CELL_MAGICS)})
 
 
 def remove_first_line(shell: Any) -> None:
     """Take the transformer out of the shell."""
     transformers = shell.input_transformers_cleanup
     transformers[:] = [one for one in transformers if not isinstance(one, FirstLine)]
+    for name in _CELL_MAGICS:
+        shell.magics_manager.magics["line"].pop(f"%{name}", None)

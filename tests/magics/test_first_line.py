@@ -13,7 +13,15 @@ SETUP = "import tensorflow as tf\nx = tf.Variable(3.0)\n"
 
 @pytest.mark.parametrize(
     "head",
-    ["%grad dy/dx", "# squared\n%%grad dy/dx", "\n# one\n# two\n%grad dy/dx", "%%grad dy/dx \\\n    --check"],
+    [
+        "%grad dy/dx",
+        "%%grad\tdy/dx",
+        "%%grad\u00a0dy/dx",
+        "   %%grad dy/dx",
+        "# squared\n%%grad dy/dx",
+        "\n# one\n# two\n%grad dy/dx",
+        "%%grad dy/dx \\\n    --check",
+    ],
 )
 def test_other_forms_of_a_first_line(shell: Notebook, head: str) -> None:
     shell.ok(SETUP)
@@ -63,6 +71,42 @@ def test_a_misspelt_magic(shell: Notebook, written: str, meant: str) -> None:
     name = written.partition(" ")[0]
     refused = shell.refused(f"{written}\ny = 1")
     assert refused == f"there is no magic {name}; did you mean {meant}?"
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("%% grad dy/dx", "%%grad"),
+        ("%%%grad dy/dx", "%%grad"),
+        ("%%graddy/dx", "%%grad"),
+        ("%%minimize(loss)", "%%minimize"),
+        ("%tfgpu(0)", "%tfgpu"),
+        ("%%minimizeloss", "%%minimize"),
+    ],
+)
+def test_a_magic_without_a_space_or_with_too_many_signs(shell: Notebook, written: str, meant: str) -> None:
+    said = shell.refused(f"{written}\ny = 1")
+    assert said == f"there is no magic {written.removesuffix(' dy/dx')}; did you mean {meant}?"
+
+
+@pytest.mark.parametrize("above", ["y = 1", "import os\n", "'''doc'''"])
+@pytest.mark.parametrize("name", ["grad", "minimize"])
+def test_a_magic_below_the_first_line(shell: Notebook, above: str, name: str) -> None:
+    run = shell.run(f"{above}\n%%{name} y\ny = 1")
+    said = f"%%{name} begins a cell, and only comments may stand above it: write two cells."
+    assert run.stderr == f"UsageError: {said}\n"
+
+
+def test_the_help_of_a_cell_magic_by_one_sign() -> None:
+    lines = FirstLine(lambda name, cell: True)(["%grad?\n"])
+    assert lines == ["%%grad?\n"]
+    assert FirstLine(lambda name, cell: True)(["%grad\n", "y = 1?\n"])[0] == "%%grad\n"
+
+
+def test_a_comment_on_the_line_ends_it(shell: Notebook) -> None:
+    shell.ok(SETUP)
+    shell.ok("%%grad dy/dx -q # slope \\\ny = x**2")
+    assert float(shell.ns["dy_dx"]) == 6.0
 
 
 @pytest.mark.parametrize(

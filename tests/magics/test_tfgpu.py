@@ -78,7 +78,7 @@ def test_quiet(shell: Notebook, examined: DoctorReport) -> None:
             "--doctor --limit 4G",
             "--doctor only looks, and sets nothing; leave out --limit, or write two lines.",
         ),
-        ("--split two", "--split takes N, not 'two'"),
+        ("--split two", "--split takes a whole number, not 'two'"),
     ],
 )
 def test_lines_that_are_refused_in_one_sentence(shell: Notebook, line: str, said: str) -> None:

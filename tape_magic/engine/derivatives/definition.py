@@ -16,7 +16,7 @@ from tape_magic.engine.program.program import Namespace, Program, Untraceable
 from tape_magic.engine.values.introspection import is_a
 from tape_magic.engine.values.leaves import items_of, leaves_of
 from tape_magic.engine.values.objects import parts_of_object
-from tape_magic.engine.values.places import look_up
+from tape_magic.engine.values.places import look_up, undefined
 from tape_magic.engine.values.tensors import is_inexact, is_liftable, is_module, is_tensor, is_variable
 from tape_magic.errors import LineError, SourceError, TargetError, a_kind, closest, never_assigns
 from tape_magic.notation import LAST_EXPRESSION, Kind, Target, read_targets
@@ -154,7 +154,7 @@ def _refuse_source(program: Program, namespace: Namespace, text: str, called: st
         raise SourceError(f"the cell does not read {base}{closest(base, names.reads)}")
     if base not in namespace:
         if not isinstance(tree, ast.Name):
-            raise SourceError(f"{base} is not defined{closest(base, namespace)}")
+            raise SourceError(undefined(base, namespace))
         return  # a parameter needs no value
     while isinstance(tree, ast.Subscript):
         tree = tree.value

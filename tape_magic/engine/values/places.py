@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import types
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,6 +14,8 @@ from tape_magic.engine.values.tensors import is_tensor, is_variable
 from tape_magic.errors import SourceError, a_kind, closest
 from tape_magic.syntax import place
 
+_NO_PLACES = types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.MethodType, type
+
 
 def look_up(name: str, namespace: Mapping[str, Any], also: Iterable[str] = ()) -> Any:
     """Return the object at a place. Raises :class:`SourceError` when there is nothing.
@@ -21,8 +24,18 @@ def look_up(name: str, namespace: Mapping[str, Any], also: Iterable[str] = ()) -
     """
     base, tree = place(name)
     if base not in namespace:
-        raise SourceError(f"{base} is not defined{closest(base, [*also, *namespace])}")
+        raise SourceError(undefined(base, namespace, also))
     return object_at(tree, namespace, name)
+
+
+def undefined(name: str, namespace: Mapping[str, Any], also: Iterable[str] = ()) -> str:
+    """Return the sentence that a name is not defined, with the closest of those that a place can begin with.
+
+    No module and no function holds what is differentiated by: `tf` is not meant by `t`.
+    """
+    # A list first, since other threads may add names to a namespace meanwhile.
+    held = [one for one, value in list(namespace.items()) if not isinstance(value, _NO_PLACES)]
+    return f"{name} is not defined{closest(name, [*also, *held])}"
 
 
 def object_at(tree: ast.expr, namespace: Mapping[str, Any], name: str) -> Any:

@@ -11,16 +11,8 @@ from tape_magic.engine.distribution.strategies import MIRRORED
 from tape_magic.errors import LineError, shorten
 from tape_magic.magics.line import words
 from tape_magic.magics.line.meant import COMMON, MEANT_BY_GRAD
-from tape_magic.magics.line.parser import (
-    NAME,
-    QUIET,
-    Completed,
-    Magic,
-    Option,
-    assignment,
-    identifier,
-    place_name,
-)
+from tape_magic.magics.line.option import Completed, Option
+from tape_magic.magics.line.parser import NAME, QUIET, Magic, assignment, identifier, place_name
 from tape_magic.magics.line.words import DataOption
 from tape_magic.notation import Kind, Target, read_targets
 

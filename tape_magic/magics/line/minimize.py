@@ -20,15 +20,8 @@ from tape_magic.engine.minimization.settings import (
 from tape_magic.errors import LineError, shorten
 from tape_magic.magics.line import words
 from tape_magic.magics.line.meant import COMMON, MEANT_BY_MINIMIZE
-from tape_magic.magics.line.parser import (
-    NAME,
-    QUIET,
-    Completed,
-    Expression,
-    Magic,
-    Option,
-    place_name,
-)
+from tape_magic.magics.line.option import Completed, Expression, Option
+from tape_magic.magics.line.parser import NAME, QUIET, Magic, place_name
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import enum
 import itertools
 import keyword
 import re
@@ -15,72 +14,12 @@ from types import MappingProxyType
 from typing import Any, NoReturn
 
 from tape_magic.errors import LineError, closest, shorten
+from tape_magic.magics.line.option import Expression, Option
+from tape_magic.magics.line.slips import refuse_commas, refuse_strays, whole_number
+from tape_magic.magics.line.typed import refuse_power, typed
 from tape_magic.syntax import place, split, unwarned
 
-
-class Completed(enum.Enum):
-    """The names that complete the values of an option."""
-
-    SOURCES = "what can be minimised over"
-    CELL_SOURCES = "what can be differentiated by, which the cell may assign"
-    OUTPUTS = "what the cell assigns"
-    TARGETS = "derivatives of what the cell assigns"
-    FOR = "the parts of a batch, and the data"
-    OPTIMIZERS = "optimizers"
-    NUMBERS = "numbers"
-
-
 HELP_FLAGS = "-h", "--help"
-
-
-@dataclass(frozen=True)
-class Option:
-    """One option of a magic: a row of its table.
-
-    Attributes
-    ----------
-    name
-        The attribute of the options' class, or else the argument of the engine, that the value is given to.
-    flags
-        ``("-o",)`` or ``("--wrt",)``; empty for the words without a flag.
-    help
-        One sentence without a full stop.
-    metavar
-        The placeholder of the value; empty for a switch.
-    convert
-        A function of a word that returns its value, and raises ``LineError`` or ``ValueError``.
-    many
-        Whether the option takes several words.
-    choices
-        The values that completion offers.
-    closed
-        Whether other values than `choices` are refused here; for most options, the engine refuses them.
-    evaluated
-        Whether a word that `convert` refuses may be an expression, whose value in the notebook is meant.
-    names
-        The names that completion offers.
-    phrase
-        Whether the value is a quoted phrase of several words, each of which is completed.
-    """
-
-    name: str
-    flags: tuple[str, ...]
-    help: str
-    metavar: str = ""
-    convert: Callable[[str], Any] = str
-    many: bool = False
-    choices: tuple[str, ...] = ()
-    closed: bool = False
-    evaluated: bool = False
-    names: Completed | None = None
-    phrase: bool = False
-
-
-@dataclass(frozen=True)
-class Expression:
-    """An expression that stands where the line could have a value: ``rate``, ``10*n``."""
-
-    text: str
 
 
 @dataclass(frozen=True)
@@ -128,7 +67,7 @@ class Magic:
         rows = [(", ".join([*option.flags] or [option.metavar]), option) for option in self.options]
         shown = [(f"{flags} {o.metavar}".rstrip() if o.flags else flags, o.help) for flags, o in rows]
         width = max(len(flags) for flags, _ in shown)
-        lines = [self.summary, "", "Usage::", "", f"    {' '.join(usage)}", "", "Options::", ""]
+        lines = [self.summary, "", "Usage::", "", *_wrapped(usage), "", "Options::", ""]
         shown.append((", ".join(HELP_FLAGS), "show this help"))
         lines += [f"    {flags:<{width}}  {text}" for flags, text in shown]
         for title, example in self.examples:
@@ -142,7 +81,7 @@ class Magic:
 
     def asks_for_help(self, line: str) -> bool:
         """Return whether a line asks for the help instead of anything else."""
-        return bool(set(line.split()).intersection(HELP_FLAGS))
+        return bool(set(line.split()).intersection(HELP_FLAGS)) or line.strip() in ("help", "-help", "?")
 
 
 @lru_cache(maxsize=256)
@@ -150,22 +89,15 @@ def _parsed(magic: Magic, line: str) -> Any:
     # Cached, since making the parser takes longer than a small gradient; options are frozen.
     parser = _Parser(prog=magic.sign, add_help=False, allow_abbrev=False)
     parser.meant = magic.meant
-    _refuse_commas(magic, line)
+    line = typed(line)
+    refuse_commas(magic.options, line)
     for option in magic.options:
         parser.add(option)
-    values = vars(parser.parse_args([_guarded(word) for word in split(line)]))
+    words = split(line)
+    refuse_strays(magic.options, words)
+    values = vars(parser.parse_args([_guarded(word) for word in words]))
     own = {one.name: values.pop(one.name) for one in fields(magic.options_class) if one.name in values}
     return magic.options_class(**own, arguments=MappingProxyType(values))
-
-
-def _refuse_commas(magic: Magic, line: str) -> None:
-    """Raise :class:`LineError` for a number with a comma in it, which would be the end of a word."""
-    outside = re.sub(r"""(["']).*?\1""", "", line)
-    for flag, number, rest in re.findall(r"(?<!\S)(--?[\w-]+)[ =]+(\d+(?:,\d+)+)([\w.]*)", outside):
-        if any(flag in option.flags and option.metavar and not option.many for option in magic.options):
-            thousands = re.fullmatch(r"[1-9]\d{0,2}(,\d{3})+", number)
-            meant = number.replace(",", "" if thousands else ".") + rest
-            raise LineError(f"{flag} {number}{rest} has a comma, which ends a word: write {flag} {meant}")
 
 
 def _usage(option: Option) -> str:
@@ -174,6 +106,17 @@ def _usage(option: Option) -> str:
         return f"[{option.metavar}{more}]"
     return f"[{' '.join([option.flags[0], option.metavar]).rstrip()}{more}]"
 
+
+def _wrapped(words: Sequence[str]) -> list[str]:
+    """Return the usage in lines that a narrow terminal shows, none of its words broken."""
+    lines = [f"    {words[0]}"]
+    for word in words[1:]:
+        fits = len(lines[-1]) + len(word) < _USAGE_WIDTH
+        lines = [*lines[:-1], f"{lines[-1]} {word}"] if fits else [*lines, f"{' ' * 8}{word}"]
+    return lines
+
+
+_USAGE_WIDTH = 76
 
 _ESCAPE = "\0"
 
@@ -194,7 +137,7 @@ class _Parser(argparse.ArgumentParser):
         if option.flags and not option.metavar:
             self.add_argument(*names, dest=option.name, action="store_true", default=argparse.SUPPRESS)
             return
-        arguments: dict[str, Any] = {"type": _converter(option)}
+        arguments: dict[str, Any] = {"type": self._converter(option), "metavar": _takes(option)}
         if option.flags:
             # An option that is not written leaves its default to the engine.
             arguments |= {"dest": option.name, "default": argparse.SUPPRESS}
@@ -209,8 +152,11 @@ class _Parser(argparse.ArgumentParser):
         flags = [flag for action in self._actions for flag in action.option_strings]
         for word in itertools.takewhile(lambda word: word != "--", args or ()):
             # Before the values of such an option are taken for something else.
-            if word.startswith("--") and word.partition("=")[0] not in flags:
+            head = word.partition("=")[0]
+            if word.startswith("--") and head not in flags:
                 raise self._unknown(word, flags)
+            if re.fullmatch(r"-\w\w+", head) and (f"-{head}" in flags or _plain(head) in self.meant):
+                raise self._unknown(word, flags)  # which argparse would read as -o ver
         known, unknown = self.parse_known_intermixed_args(args, namespace)
         if unknown:
             word = unknown[0].removeprefix(_ESCAPE)
@@ -221,9 +167,43 @@ class _Parser(argparse.ArgumentParser):
             )
         return known
 
+    def _converter(self, option: Option) -> Callable[[str], Any]:
+        """Return the function that reads a word for an option, and whose errors name the option."""
+        label = option.flags[-1] if option.flags else option.metavar
+
+        def convert(word: str) -> Any:
+            word = word.removeprefix(_ESCAPE)
+            if option.closed and word not in option.choices:
+                known = ", ".join(option.choices)
+                raise LineError(f"{label} {shorten(word)} is none of {known}{closest(word, option.choices)}")
+            refuse_power(label, word)
+            try:
+                return whole_number(word) if option.convert is int else option.convert(word)
+            except ValueError:
+                if option.evaluated and is_expression(word):
+                    return Expression(word)
+                raise LineError(f"{label} takes {_takes(option)}, not {shorten(word)!r}") from None
+            except LineError:
+                self._refuse_assignment(word)
+                raise
+
+        return convert
+
+    def _refuse_assignment(self, word: str) -> None:
+        """Raise :class:`LineError` for ``lr=0.1``, an option as a function takes it."""
+        name, sign, value = word.partition("=")
+        flags = [flag for action in self._actions for flag in action.option_strings]
+        flag = f"--{name}" if f"--{name}" in flags else self.meant.get(_plain(name), "")
+        if sign and value and flag.startswith("-") and " " not in flag:
+            raise LineError(f"{shorten(word)!r} is no option; did you mean {flag} {shorten(value)}?")
+
     def _unknown(self, word: str, flags: Sequence[str]) -> LineError:
         word = word.partition("=")[0]
         meant, near = self.meant.get(_plain(word)), closest(word, _spelled(flags))
+        begun = [flag for flag in _spelled(flags) if flag.startswith(word) and len(word) > 2]
+        if begun:
+            listed = ", ".join(begun[:-1])
+            near = f"; did you mean {f'{listed} or ' if listed else ''}{begun[-1]}?"
         if meant:
             named = meant.startswith("-") and '"' not in meant
             near = f"; did you mean {meant}?" if named else f": write {meant}."
@@ -234,23 +214,18 @@ class _Parser(argparse.ArgumentParser):
         switch, found, value = message.partition(": ignored explicit argument ")
         if found:
             raise LineError(f"{switch} is a switch, and takes no value such as {shorten(value)}")
+        flag, found, _ = message.partition(": expected ")
+        if found:
+            takes = next(action.metavar for action in self._actions if flag in action.option_strings)
+            raise LineError(f"{flag} takes {takes}, and nothing follows it")
         raise LineError(shorten(message, 200))
 
 
-def whole_number(word: str) -> int:
-    """Read a whole number, also as ``10_000``, ``1e4`` or ``10k``. Raises ``ValueError`` for anything else.
-
-    >>> whole_number("10k"), whole_number("1e4"), whole_number("1.5M")
-    (10000, 10000, 1500000)
-    """
-    scale = {"k": 1_000, "m": 1_000_000}.get(word[-1:].lower(), 1)
-    digits = word[:-1] if scale > 1 else word
-    if scale == 1 and digits.lstrip("+-").replace("_", "").isdecimal():
-        return int(digits)
-    value = float(digits) * scale
-    if not value.is_integer() or not digits[:1].isdigit():
-        raise ValueError(word)
-    return int(value)
+def _takes(option: Option) -> str:
+    """Return what an option takes, as a sentence says it."""
+    if option.convert in (int, float):
+        return "a whole number" if option.convert is int else "a number"
+    return option.metavar
 
 
 def _plain(word: str) -> str:
@@ -268,25 +243,6 @@ class _Collect(argparse.Action):
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         before = getattr(namespace, self.dest, None) or ()
         setattr(namespace, self.dest, (*before, *values))
-
-
-def _converter(option: Option) -> Callable[[str], Any]:
-    """Return the function that reads a word for an option, and whose errors name the option."""
-    label = option.flags[-1] if option.flags else option.metavar
-
-    def convert(word: str) -> Any:
-        word = word.removeprefix(_ESCAPE)
-        if option.closed and word not in option.choices:
-            known = ", ".join(option.choices)
-            raise LineError(f"{label} {shorten(word)} is none of {known}{closest(word, option.choices)}")
-        try:
-            return whole_number(word) if option.convert is int else option.convert(word)
-        except ValueError:
-            if option.evaluated and is_expression(word):
-                return Expression(word)
-            raise LineError(f"{label} takes {option.metavar}, not {shorten(word)!r}") from None
-
-    return convert
 
 
 def is_expression(word: str) -> bool:

@@ -12,7 +12,8 @@ from tape_magic.engine.minimization.settings import DEFAULT_OPTIMIZER, Settings,
 from tape_magic.errors import LineError, closest, describe_error, shorten
 from tape_magic.magics.line.grad import GRAD, GradOptions
 from tape_magic.magics.line.minimize import MINIMIZE, MinimizeOptions
-from tape_magic.magics.line.parser import Expression, Magic
+from tape_magic.magics.line.option import Expression
+from tape_magic.magics.line.parser import Magic
 from tape_magic.magics.line.words import DataOption
 from tape_magic.syntax import place, split, unbracketed
 

@@ -11,7 +11,8 @@ from tape_magic.engine.devices.words import ALLOCATORS, FREEST, PRECISIONS, TF_C
 from tape_magic.errors import LineError, shorten
 from tape_magic.magics.line import words
 from tape_magic.magics.line.meant import COMMON, MEANT_BY_TFGPU
-from tape_magic.magics.line.parser import NAME, QUIET, Magic, Option
+from tape_magic.magics.line.option import Option
+from tape_magic.magics.line.parser import NAME, QUIET, Magic
 
 
 @dataclass(frozen=True)

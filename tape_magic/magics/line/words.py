@@ -34,7 +34,7 @@ def data(word: str, example: str = '--for takes "xb, yb in train"') -> DataOptio
     """Read ``xb, yb in train``. Raises :class:`LineError` for anything else."""
     try:
         with unwarned():
-            (loop,) = ast.parse(f"for {word}: pass").body
+            (loop,) = ast.parse(f"for {word.removeprefix('for ')}: pass").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise LineError(f"{example}, not {shorten(word)!r}.") from None
     if not isinstance(loop, ast.For):
@@ -115,7 +115,15 @@ def strategy(word: str) -> str:
     raise ValueError(word)
 
 
-_UNITS = {"": 1.0, "s": 1.0, "ms": 1e-3, "m": 60.0, "min": 60.0, "h": 3600.0}
+_UNITS = {"ms": 1e-3} | {
+    unit: seconds
+    for seconds, units in {
+        1.0: ("", "s", "sec", "secs", "second", "seconds"),
+        60.0: ("m", "min", "mins", "minute", "minutes"),
+        3600.0: ("h", "hr", "hrs", "hour", "hours"),
+    }.items()
+    for unit in units
+}
 
 
 def seconds(word: str) -> float:

@@ -158,7 +158,7 @@ def test_what_is_missing_has_its_reason(shell: Notebook, line: str, cell: str, v
         ("y --vjp y=v --jacobian", "--jacobian and --vjp are different things; write two cells."),
         ("y --vjp y=v y=v", "--vjp gives two vectors for y; give their sum."),
         ("y --vjp y", "--vjp takes NAME=V, such as --vjp x=v, not 'y'."),
-        ("y --vjp", "--vjp: expected at least one argument"),
+        ("y --vjp", "--vjp takes NAME=V, and nothing follows it"),
         ("y --vjp y=nope", "--vjp y=nope: NameError: name 'nope' is not defined"),
         ("dy/dx --vjp y=v --wrt x", "dy/dx says what to differentiate by; leave out --wrt"),
         (

@@ -134,7 +134,7 @@ def test_a_schedule_as_the_rate(shell: Notebook) -> None:
     ("options", "message"),
     [
         ("--lr rate", "--lr rate: NameError: name 'rate' is not defined"),
-        ("--steps 'a b'", "--steps takes N, not 'a b'"),
+        ("--steps 'a b'", "--steps takes a whole number, not 'a b'"),
         ("--steps text", "--steps is 'many'; give a whole number, 0 or more."),
         ("--steps 2.5", "--steps is 2.5; give a whole number, 0 or more."),
         ("--lr less", "--lr is -1; give a number above 0."),

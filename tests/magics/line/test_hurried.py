@@ -1,0 +1,133 @@
+"""Lines as hurried hands and copied pages write them: read as they are meant, or told how to be written."""
+
+from __future__ import annotations
+
+import pytest
+
+from tape_magic.errors import LineError
+from tape_magic.magics.line.options import GRAD, MINIMIZE, TFGPU
+from tests.support.notebook import Notebook
+
+
+@pytest.mark.parametrize(
+    ("written", "keyed"),
+    [
+        ("loss –over w", "loss --over w"),
+        ("loss —over w", "loss --over w"),
+        ("loss −−over w", "loss --over w"),
+        ("loss –-over w", "loss --over w"),
+        ("loss –q", "loss -q"),
+        ("loss --lr 1e−3", "loss --lr 1e-3"),
+        ("loss --target −2", "loss --target=-2"),
+        ("loss\u00a0--over\u00a0w", "loss --over w"),
+        ("loss\t--over\tw", "loss --over w"),
+        ("loss --over w  # all of them", "loss --over w"),
+        ("loss --over w # don't (", "loss --over w"),
+        ("loss --over w;", "loss --over w"),
+        ("loss --over w，b", "loss --over w,b"),
+        ("loss --optimizer Adam（0.1）", "loss --optimizer Adam(0.1)"),
+        ("loss --for “xb, yb in train”", 'loss --for "xb, yb in train"'),
+        ("loss --for ‘xb, yb in train’", 'loss --for "xb, yb in train"'),
+        ('loss --for "for xb, yb in train"', 'loss --for "xb, yb in train"'),
+        ("loss --time 2minutes", "loss --time 2m"),
+        ("loss --time 2hrs", "loss --time 2h"),
+        ("loss --time 2sec", "loss --time 2s"),
+    ],
+)
+def test_it_is_read_as_it_is_meant(written: str, keyed: str) -> None:
+    assert MINIMIZE.parse(written) == MINIMIZE.parse(keyed)
+
+
+@pytest.mark.parametrize("name", ["a – b", "run #1", "dash —over", "x;y", "“q”"])
+def test_what_is_quoted_stays_as_it_is(name: str) -> None:
+    assert MINIMIZE.parse(f"loss --checkpoint '{name}'").arguments["checkpoint"] == name
+    if "“" not in name:
+        assert MINIMIZE.parse(f"loss --checkpoint “{name}”").arguments["checkpoint"] == name
+
+
+@pytest.mark.parametrize("target", ["dy∕dx", "dy⁄dx", "dy／dx", "“dy/dx”", "dy/dx;", "dy/dx  # slope"])
+def test_a_derivative_of_a_page(target: str) -> None:
+    assert GRAD.parse(target).targets == ("dy/dx",)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        # The beginning of an option.
+        ("--o w", "%%minimize has no option --o; did you mean --over or --optimizer?"),
+        ("--op w", "%%minimize has no option --op; did you mean --optimizer?"),
+        ("--e xla", "%%minimize has no option --e; did you mean --epochs or --engine?"),
+        (
+            "--s 1",
+            "%%minimize has no option --s; did you mean --schedule, --steps, --seed or --strategy?",
+        ),
+        # One hyphen for two, which would be -o with the value ver.
+        ("loss -over w", "%%minimize has no option -over; did you mean --over?"),
+        ("loss -wrt w", "%%minimize has no option -wrt; did you mean --over?"),
+        ("loss -lr 1", "%%minimize has no option -lr; did you mean --lr?"),
+        # As the arguments of a function.
+        ("loss lr=0.1", "'lr=0.1' is no option; did you mean --lr 0.1?"),
+        ("loss --over w lr=0.1", "'lr=0.1' is no option; did you mean --lr 0.1?"),
+        ("loss wrt=w", "'wrt=w' is no option; did you mean --over w?"),
+        # A value in two words.
+        ("loss --time 5 min", "--time takes one value, without spaces: write --time 5min"),
+        ("loss --steps 1 000", "--steps takes one value, without spaces: write --steps 1000"),
+        ("loss --lr 0.1 0.2", "--lr takes one value, and 0.2 stands behind 0.1"),
+        ("loss --lr=0.1 0.2", "--lr takes one value, and 0.2 stands behind 0.1"),
+        ("loss --optimizer adam 0.1", "--optimizer takes one value, and 0.1 stands behind adam"),
+        # A phrase without its quotes.
+        ("loss --for xb, yb in train", '--for takes a phrase in quotes: write --for "xb, yb in train"'),
+        ("--for xb in (X, Y) --lr 1", '--for takes a phrase in quotes: write --for "xb in (X, Y)"'),
+        ("loss --val xb, yb in v -q", '--val takes a phrase in quotes: write --val "xb, yb in v"'),
+        ("loss --bounds x=0:1, y=0:", '--bounds takes a phrase in quotes: write --bounds "x=0:1, y=0:"'),
+        # Numbers of other languages and notations.
+        ("loss --lr 0,1", "--lr 0,1 has a comma, which ends a word: write --lr 0.1"),
+        ("loss --lr=0,1", "--lr 0,1 has a comma, which ends a word: write --lr 0.1"),
+        ("loss --steps 1.000", "--steps 1.000 has a point, and a whole number has none: write --steps 1000"),
+        ("loss --lr 10^-3", "--lr 10^-3 is no power in Python: write --lr 10**-3"),
+        ("loss --lr", "--lr takes RATE, and nothing follows it"),
+        ("loss --tol", "--tol takes a number, and nothing follows it"),
+        (
+            "mse(w) --over w",
+            "'mse(w)' is not a name, but an expression: assign it in the cell, and write its name.",
+        ),
+    ],
+)
+def test_the_refusal_says_how_to_write_it(line: str, message: str) -> None:
+    with pytest.raises(LineError) as info:
+        MINIMIZE.parse(line)
+    assert str(info.value) == message
+
+
+@pytest.mark.parametrize(
+    "line", ["--lr 0.1 loss", "--time 5 s", "--steps 3 loss -o m", "-om loss", "--tol 1.000 loss"]
+)
+def test_what_stands_behind_a_value_may_be_the_loss(line: str) -> None:
+    assert MINIMIZE.parse(line).loss in [("loss",), ("s",)]
+
+
+def test_a_size_in_two_words() -> None:
+    with pytest.raises(LineError, match=r"^--limit takes one value, without spaces: write --limit 4GB$"):
+        TFGPU.parse("--limit 4 GB")
+
+
+@pytest.mark.parametrize("powers", ["d**2y/dx**2", "d^2y/dx^2", "d²y/dx²"])
+def test_powers(shell: Notebook, powers: str) -> None:
+    shell.ok("import tensorflow as tf\nx = tf.Variable(3.0)")
+    shell.ok(f"%%grad {powers} -q\ny = x**3")
+    assert float(shell.ns["d2y_dx2"]) == 18.0  # 6 x
+
+
+@pytest.mark.parametrize("line", ["dy/dt", "y --wrt t"])
+def test_no_module_and_no_function_is_suggested_as_a_source(shell: Notebook, line: str) -> None:
+    shell.ok("import tensorflow as tf, types as ty\ndef te(): pass\nx = tf.Variable(3.0)")
+    assert shell.refused(f"%%grad {line}\ny = x**2") == "t is not defined"
+    shell.ok("tv = tf.Variable(1.0)")
+    assert shell.refused(f"%%grad {line}\ny = x**2") == "t is not defined; did you mean tv?"
+
+
+def test_the_usage_breaks_no_word() -> None:
+    for magic in (GRAD, MINIMIZE, TFGPU):
+        usage = magic.help.partition("Usage::\n\n")[2].partition("\n\n")[0].splitlines()
+        assert usage[0].startswith(f"    {magic.sign} ")
+        assert all(len(line) <= 80 and line.count("[") == line.count("]") for line in usage)
