@@ -228,13 +228,12 @@ def _normal(word: str) -> str:
 
     Raises :class:`LineError` for a formula of LaTeX's.
     """
+    word = word.translate(_FROM_SUPERSCRIPT)
     if re.search(r"[\\$].*[{$]", word):
         raise LineError(f"{shorten(word)!r} is a formula of LaTeX's; write dy/dx or d2y/dx2.")
     outside = set(unbracketed(word)) if re.search(r"(\^|\*\*)\d", word) else set()
-    signs = [found.span() for found in re.finditer(r"(\^|\*\*)(?=\d)", word) if found.start() in outside]
-    for start, end in reversed(signs):
-        word = word[:start] + word[end:]
-    return unicodedata.normalize("NFKC", word.translate(_FROM_SUPERSCRIPT))
+    word = re.sub(r"(\^|\*\*)(?=\d)", lambda sign: "" if sign.start() in outside else sign[0], word)
+    return unicodedata.normalize("NFKC", word)
 
 
 def _fraction(word: str) -> tuple[str, str, str]:

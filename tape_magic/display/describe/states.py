@@ -103,7 +103,7 @@ class RowStates:
         judged
             The states worth a verdict, to which the states of shared reasons are added.
         kind
-            The word for the derivatives, such as ``gradients``.
+            The word for the derivatives, ``gradients`` or ``derivatives``.
         named
             Whether the headline names the variables if they are few.
         """
@@ -117,7 +117,8 @@ class RowStates:
             return None
         worst = about[0]
         names = self.names(worst) if named and counts[worst] <= _NAMED else []
-        headline = f"{counts[worst]:,} of {len(self.rows):,} {kind} {is_(counts[worst])} {worst.words}"
+        several = f"{counts[worst]:,} of {len(self.rows):,} {kind} {is_(counts[worst])}"
+        headline = f"{several if len(self.rows) > 1 else f'the {kind[:-1]} is'} {worst.words}"
         headline += f": {', '.join(names)}" if names else ""
         details = tuple(f"{counts[found]:,} {is_(counts[found])} {found.words}" for found in about[1:])
         return Verdict(worst.tone, headline, details, self._shared_lines(worst, counts))

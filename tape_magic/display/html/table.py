@@ -54,6 +54,9 @@ _PROSE = 13, 20
 _CROWDED = 4
 """The columns, without prose, of a table that stands closer, and breaks names, where it has to."""
 
+_SHORT_ARRAY = 12
+"""The most characters of an array that is broken nowhere."""
+
 _GAP, _CLOSE = 10, 6
 """The pixels between two columns, and in a crowded table."""
 
@@ -249,11 +252,12 @@ def _wrap(column: Column, field: Field, roomy: bool, crowded: bool) -> str:
     """Return the style that lets sentences, long names and arrays take several lines on a narrow page.
 
     In a `roomy` table a short array is not broken: the empty last column would take the room that it freed.
+    Nor is ``[18, 36]`` anywhere: it is no wider than the numbers that stand above and below it.
     """
     if column.prose:
         return "min-width:7em;padding-right:0;overflow-wrap:anywhere;"
     if field.text.startswith("["):
-        return "white-space:nowrap;" if roomy and len(field.text) <= WHOLE else ""
+        return "white-space:nowrap;" if len(field.text) <= (WHOLE if roomy else _SHORT_ARRAY) else ""
     if len(field.text) > WHOLE:
         whole = not field.code and max(map(len, field.text.split()), default=0) <= WHOLE
         return "min-width:6em;" if whole else CROWDED_BREAK if crowded else BREAK

@@ -7,6 +7,7 @@ import ast
 import itertools
 import keyword
 import re
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
@@ -69,7 +70,11 @@ class Magic:
         width = max(len(flags) for flags, _ in shown)
         lines = [self.summary, "", "Usage::", "", *_wrapped(usage), "", "Options::", ""]
         shown.append((", ".join(HELP_FLAGS), "show this help"))
-        lines += [f"    {flags:<{width}}  {text}" for flags, text in shown]
+        for flags, text in shown:
+            begin, behind = f"    {flags:<{width}}  ", " " * (width + 6)
+            lines += textwrap.wrap(
+                text, _WIDTH, initial_indent=begin, subsequent_indent=behind, break_on_hyphens=False
+            )
         for title, example in self.examples:
             lines += ["", f"{title}::", "", *(f"    {row}" for row in example.splitlines())]
         return "\n".join(lines) + "\n"
@@ -111,12 +116,13 @@ def _wrapped(words: Sequence[str]) -> list[str]:
     """Return the usage in lines that a narrow terminal shows, none of its words broken."""
     lines = [f"    {words[0]}"]
     for word in words[1:]:
-        fits = len(lines[-1]) + len(word) < _USAGE_WIDTH
+        fits = len(lines[-1]) + len(word) < _WIDTH
         lines = [*lines[:-1], f"{lines[-1]} {word}"] if fits else [*lines, f"{' ' * 8}{word}"]
     return lines
 
 
-_USAGE_WIDTH = 76
+_WIDTH = 80
+"""The most characters of a line of the help, which a page and most terminals show whole."""
 
 _ESCAPE = "\0"
 

@@ -233,11 +233,16 @@ def test_the_curve_says_in_words_what_it_shows():
 
 
 def test_an_array_wraps_between_its_numbers_and_a_number_stays_whole():
-    changes = {"w": change([0.12, -1.3, 2.04], [0.1, -1.0, 2.0]), "b": change(0.25, -1234.5)}
+    changes = {
+        "w": change([0.12, -1.3, 2.04], [0.1, -1.0, 2.0]),
+        "b": change(0.25, -1234.5),
+        "p": change([18.0, 36.0], [9.0, 36.0]),
+    }
     page = to_html(describe(minimum([3.0, 2.0, 1.0], changes)))
     styles = {said: style for style, said in re.findall(r'<td style="([^"]+)">([^<]+)</td>', page)}
     assert "nowrap" not in styles["[0.12, −1.3, 2.04]"]
     assert "nowrap" in styles["−1,234.5"]
+    assert "nowrap" in styles["[18, 36]"]  # no wider than the numbers around it
 
 
 def test_a_short_array_stays_whole_where_there_is_room_beside_it():

@@ -166,6 +166,12 @@ def test_what_is_wrong_comes_before_the_order_of_a_model():
     assert names == ["broken", "missing", "dead", "v0"]
 
 
+def test_one_gradient_is_not_counted():
+    assert lines_of(gradients(derivative("y", "x", value=np.nan)))[0] == "the gradient is not finite"
+    second = derivative("y", "x", "x", value=np.nan)
+    assert lines_of(gradients(second))[0] == "the derivative is not finite"
+
+
 def test_what_is_not_finite_is_said_first():
     report = gradients(derivative("y", "x", value=[1.0, np.nan]), derivative("y", "a", value=-np.inf))
     assert lines_of(report)[:3] == [

@@ -126,8 +126,12 @@ def test_no_module_and_no_function_is_suggested_as_a_source(shell: Notebook, lin
     assert shell.refused(f"%%grad {line}\ny = x**2") == "t is not defined; did you mean tv?"
 
 
-def test_the_usage_breaks_no_word() -> None:
+def test_the_help_fits_a_terminal_of_80_columns_and_breaks_no_word() -> None:
     for magic in (GRAD, MINIMIZE, TFGPU):
         usage = magic.help.partition("Usage::\n\n")[2].partition("\n\n")[0].splitlines()
         assert usage[0].startswith(f"    {magic.sign} ")
-        assert all(len(line) <= 80 and line.count("[") == line.count("]") for line in usage)
+        assert all(line.count("[") == line.count("]") for line in usage)
+        options = magic.help.partition("Options::\n\n")[2].partition("\n\n")[0]
+        assert max(map(len, [*usage, *options.splitlines()])) <= 80
+        words = " ".join(options.split())
+        assert all(option.help in words for option in magic.options)
