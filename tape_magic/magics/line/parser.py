@@ -207,6 +207,7 @@ class _Parser(argparse.ArgumentParser):
         word = word.partition("=")[0]
         meant, near = self.meant.get(_plain(word)), closest(word, _spelled(flags))
         begun = [flag for flag in _spelled(flags) if flag.startswith(word) and len(word) > 2]
+        begun += [flag for flag in flags if begun and f"-{flag}" == word]
         if begun:
             listed = ", ".join(begun[:-1])
             near = f"; did you mean {f'{listed} or ' if listed else ''}{begun[-1]}?"

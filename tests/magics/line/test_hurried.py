@@ -54,7 +54,7 @@ def test_a_derivative_of_a_page(target: str) -> None:
     ("line", "message"),
     [
         # The beginning of an option.
-        ("--o w", "%%minimize has no option --o; did you mean --over or --optimizer?"),
+        ("--o w", "%%minimize has no option --o; did you mean --over, --optimizer or -o?"),
         ("--op w", "%%minimize has no option --op; did you mean --optimizer?"),
         ("--e xla", "%%minimize has no option --e; did you mean --epochs or --engine?"),
         (
