@@ -11,6 +11,7 @@ import tensorflow as tf
 
 import tape_magic
 from tape_magic.results.check import CheckOutcome
+from tests.support.clock import Clock
 from tests.support.doors import Case, Door
 from tests.support.notebook import Notebook
 
@@ -34,6 +35,13 @@ def one_element(x: Any) -> Any:
 def forgotten(x: Any) -> Any:
     """A square whose gradient is not finite, as by a careless tf.where."""
     return x**2, lambda upstream: upstream * x * float("nan")
+
+
+@pytest.fixture(autouse=True)
+def no_time_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no comparison end for want of time: how many there are is a matter of the cell alone."""
+    for module in ("sampling", "explanation"):
+        monkeypatch.setattr(f"tape_magic.engine.check.{module}.time", Clock(runs=False))
 
 
 OWN = {"tf": tf, "np": np, "one_percent": one_percent, "one_element": one_element, "forgotten": forgotten}
@@ -215,11 +223,25 @@ def test_a_sample_of_many(door: Door) -> None:
     x = tf.constant(np.linspace(0, 3, 5000), tf.float32)
     (check,) = door.grad(case("y = tf.reduce_sum(tf.sin(x)*x)", "dy/dx", x=x)).checks
     assert check.agrees
-    assert 0 < check.compared <= 200
+    assert check.compared == 198  # 200 directions, of which two are random
     assert check.elements == 5000
     assert check.note.startswith("a sample of the elements, and two random directions")
     (check,) = door.grad(case("y = tf.reduce_sum(one_percent(x)*x)", "dy/dx", x=x)).checks
     assert check.outcome is CheckOutcome.DIFFERS
+
+
+def test_no_more_differences_after_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(runs=False)
+    monkeypatch.setattr("tape_magic.engine.check.sampling.time", clock)
+
+    def loss(x: Any) -> Any:  # each run takes a second, and each direction four runs
+        clock.sleep(1.0)
+        return tf.reduce_sum(tf.sin(x) * x)
+
+    (check,) = tape_magic.grad(loss, {"x": tf.constant(np.linspace(0, 3, 50))}, check=True).checks
+    assert check.agrees
+    assert check.note == "the rest not compared: 10 s were over"
+    assert check.compared == 3
 
 
 # -- random cells ----------------------------------------------------------------------------------
