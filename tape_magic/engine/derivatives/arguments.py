@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tape_magic.engine.program.lifting import constant
-from tape_magic.engine.values.leaves import rebuilt
+from tape_magic.engine.values.leaves import item_name, rebuilt
 from tape_magic.engine.values.places import object_at
 from tape_magic.engine.values.refusals import source_refusal
 from tape_magic.engine.values.tensors import is_module, is_tensor, is_variable, tf_variable
@@ -42,11 +42,13 @@ def as_tensors(value: Any, name: str, dtype: str, *, structured: bool) -> Any:
         return value
     if isinstance(value, dict):
         return {
-            key: as_tensors(item, f"{name}[{key!r}]", dtype, structured=True) for key, item in value.items()
+            key: as_tensors(item, item_name(value, name, key), dtype, structured=True)
+            for key, item in value.items()
         }
     if isinstance(value, list | tuple) and structured:
         items = [
-            as_tensors(item, f"{name}[{index}]", dtype, structured=True) for index, item in enumerate(value)
+            as_tensors(item, item_name(value, name, index), dtype, structured=True)
+            for index, item in enumerate(value)
         ]
         return rebuilt(value, items)
     if is_module(value) or isinstance(value, bool | str | bytes):

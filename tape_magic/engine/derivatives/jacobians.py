@@ -10,7 +10,7 @@ from tape_magic.engine.derivatives.gradient_table import GradientRecord, Leaves
 from tape_magic.engine.derivatives.gradients import Gradients
 from tape_magic.engine.derivatives.points import mixes_points
 from tape_magic.engine.internals.vectorized import Attempt, vectorized
-from tape_magic.engine.values.leaves import Leaf, items_of
+from tape_magic.engine.values.leaves import Leaf, item_name, items_of
 from tape_magic.engine.values.sizes import refuse_above
 from tape_magic.engine.values.tensors import is_tensor, is_variable, tf_variable
 from tape_magic.errors import TargetError
@@ -104,7 +104,7 @@ def one_tensor(value: Any, name: str) -> Any:
         return value
     kind = type(value).__name__
     if isinstance(value, list | tuple | dict):
-        places = [f"{name}[{key!r}]" for key, _ in items_of(value)]
+        places = [item_name(value, name, key) for key, _ in items_of(value)]
         part = f": ask for {places[0]} by itself" if places else ""
         raise TargetError(f"{name} is a {kind} of {len(places)}, and this needs one tensor{part}.")
     raise TargetError(f"{name} is a {kind}, and this needs a dense tensor: convert it in the cell.")

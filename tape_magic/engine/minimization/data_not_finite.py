@@ -22,7 +22,7 @@ from tape_magic.engine.program.walk import Visitor, Walk, Write
 from tape_magic.engine.tracing.traced import Require
 from tape_magic.engine.values.functions import closure_of
 from tape_magic.engine.values.introspection import attributes_of, is_a
-from tape_magic.engine.values.leaves import items_of
+from tape_magic.engine.values.leaves import item_name, items_of
 from tape_magic.engine.values.tensors import is_finite
 
 MOST = 6
@@ -259,7 +259,7 @@ def _arrays_in(places: Sequence[_Place]) -> dict[int, BadArray]:
                 found[id(value)] = BadArray(label, value, bad, of_batch)
         elif is_a(value, tuple | list | dict):
             for key, item in items_of(value):
-                look(item, f"{label}[{key!r}]", of_batch)
+                look(item, item_name(value, label, key), of_batch)
 
     for place in places:
         look(place.value, place.label, place.of_batch)

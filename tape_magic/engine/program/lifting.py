@@ -12,7 +12,7 @@ import numpy as np
 from tape_magic.engine.program.program import Namespace
 from tape_magic.engine.values.leaves import items_of, rebuilt
 from tape_magic.engine.values.objects import is_composite, parts_of_object, put_attribute, with_numbers
-from tape_magic.engine.values.places import object_at
+from tape_magic.engine.values.places import key_of_part, object_at
 from tape_magic.engine.values.tensors import (
     is_inexact,
     is_liftable,
@@ -155,7 +155,12 @@ class Lifting:
             return
         assert isinstance(tree, ast.Attribute | ast.Subscript)
         owner = object_at(tree.value, self._namespace, name)
-        if isinstance(tree, ast.Attribute) and is_composite(owner) and is_tensor(lifted):
+        key = key_of_part(tree, owner)
+        if isinstance(owner, tuple) and key is not None:
+            items = list(owner)
+            items[key] = lifted
+            self._put(tree.value, owner, rebuilt(owner, items), name)
+        elif isinstance(tree, ast.Attribute) and is_composite(owner) and is_tensor(lifted):
             self._put(tree.value, owner, with_numbers(owner, tree.attr, lifted), name)
         elif isinstance(tree, ast.Attribute):
             try:
@@ -164,12 +169,8 @@ class Lifting:
                 raise SourceError(
                     f"{name} cannot be replaced by a tensor: {tree.attr} is read-only."
                 ) from None
-        elif isinstance(owner, tuple):
-            items = list(owner)
-            items[ast.literal_eval(tree.slice)] = lifted
-            self._put(tree.value, owner, rebuilt(owner, items), name)
         else:
-            self._set_item(owner, ast.literal_eval(tree.slice), original, lifted)
+            self._set_item(owner, key, original, lifted)
 
     def _set_attribute(self, owner: Any, name: str, original: Any, lifted: Any) -> None:
         put_attribute(owner, name, lifted)

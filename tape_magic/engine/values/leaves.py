@@ -80,7 +80,7 @@ def _leaves(value: Any, name: str, within: frozenset[int], lifted: bool) -> Iter
         yield Leaf(name, tf_variable(value) if is_variable(value) else value, value)
     elif is_a(value, list | tuple | dict):
         for key, item in items_of(value):
-            yield from _leaves(item, f"{name}[{key!r}]", within, lifted)
+            yield from _leaves(item, item_name(value, name, key), within, lifted)
     elif is_module(value) and (found := module_leaves(value)):
         yield from found
     elif parts := parts_of_object(value, within):
@@ -93,6 +93,12 @@ def _leaves(value: Any, name: str, within: frozenset[int], lifted: bool) -> Iter
 def items_of(value: Any) -> Iterable[tuple[Any, Any]]:
     """Return the pairs of key and item of a dict, of index and item of a list or tuple."""
     return pairs_of(value) if is_a(value, dict) else enumerate(elements_of(value))
+
+
+def item_name(value: Any, name: str, key: Any) -> str:
+    """Return the place of an item of a dict, list or tuple: ``p['w']``, ``p[0]``, or ``p.w`` for a field."""
+    fields = getattr(type(value), "_fields", None) if is_a(value, tuple) else None
+    return f"{name}[{key!r}]" if fields is None else f"{name}.{fields[key]}"
 
 
 def is_unbuilt(value: Any, within: frozenset[int] = frozenset()) -> bool:

@@ -117,7 +117,7 @@ def _is_object(value: Any) -> bool:
         return not is_layer(value) and not value.variables
     if is_variable(value) or is_tensor(value) or is_a(value, list | tuple | dict):
         return False
-    return _is_record(value) or _is_users_own(type(value))
+    return _is_record(value) or is_users_own(type(value))
 
 
 def _is_record(value: Any) -> bool:
@@ -172,7 +172,7 @@ def _slot(value: Any, name: str) -> types.MemberDescriptorType | None:
     return None
 
 
-def _is_users_own(kind: type) -> bool:
+def is_users_own(kind: type) -> bool:
     """Return whether a class, and all that it inherits from, was written by the user."""
     bases = [base for base in bases_of(kind) if not any(base is neutral for neutral in _NEUTRAL)]
     return bool(bases) and all(map(_is_users, bases))

@@ -38,6 +38,17 @@ def undefined(name: str, namespace: Mapping[str, Any], also: Iterable[str] = ())
     return f"{name} is not defined{closest(name, [*also, *held])}"
 
 
+def key_of_part(tree: ast.Attribute | ast.Subscript, owner: Any) -> Any:
+    """Return the key of an item that a syntax tree gives, for a field of a named tuple its index.
+
+    ``None`` for any other attribute.
+    """
+    if isinstance(tree, ast.Subscript):
+        return ast.literal_eval(tree.slice)
+    fields = getattr(type(owner), "_fields", ()) if isinstance(owner, tuple) else ()
+    return fields.index(tree.attr) if tree.attr in fields else None
+
+
 def object_at(tree: ast.expr, namespace: Mapping[str, Any], name: str) -> Any:
     """Return the object at a place, given as a syntax tree and written `name`; raise as :func:`look_up`."""
     if isinstance(tree, ast.Name):

@@ -95,7 +95,7 @@ Point = collections.namedtuple("Point", "u v")  # one without types
         ([2.0, 3.0], "y = p[0]*p[1]", [3.0, 2.0], ["p[0]", "p[1]"]),
         ((2.0, 3.0), "y = p[0]*p[1]", (3.0, 2.0), ["p[0]", "p[1]"]),
         ({"u": 2.0, "v": 3.0}, "y = p['u']*p['v']", {"u": 3.0, "v": 2.0}, ["p['u']", "p['v']"]),
-        (Point(2.0, 3.0), "y = p.u*p.v", Point(3.0, 2.0), ["p[0]", "p[1]"]),
+        (Point(2.0, 3.0), "y = p.u*p.v", Point(3.0, 2.0), ["p.u", "p.v"]),
         (
             {"a": [2.0, (3.0, {"b": 4.0})], "c": 5.0},
             "y = p['a'][0]*p['a'][1][0]*p['a'][1][1]['b']*p['c']",
@@ -780,3 +780,22 @@ def test_a_lookup(door: Door) -> None:
     assert first.summary.values == (3.0, 12.0, 0.0, 0.0, 150.0, 216.0)
     assert second.label == "∂Σ(∂loss/∂table)/∂table"
     assert second.sum_note == "sum of 6 first derivatives"
+
+
+@pytest.mark.parametrize("leaf", [tf.Variable, tf.constant, float])
+def test_a_field_of_a_named_tuple_is_a_source(door: Door, leaf: Callable[[Any], Any]) -> None:
+    point = Point(leaf(2.0), leaf(3.0))
+    report = door.grad(Case("y = p.u**2*p.v", "dy/dp.u, d2y/dp.u2 --check", {"p": point}))
+    assert rows(report) == {"dy/dp.u": 12.0, "d2y/dp.u2": 6.0}
+    assert [check.agrees for check in report.checks] == [True, True]
+
+
+class Circle(collections.namedtuple("Circle", "radius")):
+    @property
+    def diameter(self) -> float:
+        return 2.0 * self.radius
+
+
+def test_a_property_of_a_named_tuple_is_none(door: Door) -> None:
+    sentence = door.refused_grad(Case("y = p.diameter**2", "dy/dp.diameter", {"p": Circle(2.0)}))
+    assert sentence == "p.diameter cannot be replaced by a tensor: diameter is read-only."
