@@ -20,7 +20,7 @@ from tape_magic.display.describe.checks import checks_verdict
 from tape_magic.display.describe.common import lines, matrix, nested, shown_name, without_empty
 from tape_magic.display.describe.curvature import hessian_parts
 from tape_magic.display.describe.examples import examples_table, examples_verdict
-from tape_magic.display.describe.states import RowState, RowStates, not_finite
+from tape_magic.display.describe.states import WITHOUT_VALUE, RowState, RowStates, not_finite
 from tape_magic.display.describe.variables import BAR_SCALE, variables_table
 from tape_magic.notation import Kind
 from tape_magic.results.gradients import Derivative, GradReport
@@ -55,8 +55,17 @@ def gradients_document(report: GradReport) -> Document:
 def _verdict(report: GradReport, states: RowStates) -> Verdict | None:
     gradients = report.kind is Kind.GRADIENT and all(row.order == 1 for row in report)
     of_model = any(row.of_model for row in report)
-    judged = tuple(RowState)[:-1] if of_model else () if report.hessians else (RowState.NOT_FINITE,)
+    judged: tuple[RowState, ...] = () if report.hessians else (RowState.NOT_FINITE,)
+    if of_model:
+        judged = tuple(RowState)[:-1]
+    elif _folds(states):
+        judged = WITHOUT_VALUE
     return states.verdict(judged, "gradients" if gradients else "derivatives", named=of_model)
+
+
+def _folds(states: RowStates) -> bool:
+    """Return whether a table of all rows shows only the first ones."""
+    return len(states.rows) > Table.shown
 
 
 def _over(report: GradReport) -> str:
@@ -86,7 +95,7 @@ def _derivatives_table(report: GradReport, states: RowStates) -> Table:
             Field() if _whole(row) or row.summary is None else Field(strip=row.summary.histogram),
             _note(row, states.reason(row, state), mixed),
         )
-        for row, state in states.rows
+        for row, state in (states.ordered(WITHOUT_VALUE) if _folds(states) else states.rows)
     ]
     return without_empty(columns, rows)
 

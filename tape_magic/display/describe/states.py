@@ -67,6 +67,10 @@ def not_finite(summary: Summary) -> str:
     return f"{numbers.count(summary.nonfinite)} of {numbers.count(summary.size)} not finite"
 
 
+WITHOUT_VALUE = (RowState.NOT_FINITE, RowState.NONE, RowState.NOT_CONNECTED)
+"""The states of a derivative that gives no number to go on with."""
+
+
 @dataclass(frozen=True)
 class RowStates:
     """The states of all derivatives of a report, and the reasons that many of them share."""
@@ -84,6 +88,10 @@ class RowStates:
             if row.reason is not None and found is not RowState.FINE
         )
         return cls(pairs, frozenset(group for group, number in groups.items() if number >= SHARED))
+
+    def ordered(self, first: Sequence[RowState]) -> list[tuple[Derivative, RowState]]:
+        """Return the rows with those of some states in front, so that a folded table shows them."""
+        return sorted(self.rows, key=lambda pair: first.index(pair[1]) if pair[1] in first else len(first))
 
     def reason(self, row: Derivative, found: RowState) -> tuple[Sentence, ...]:
         """Return the reason beside a row, empty if the reason stands once above the table."""

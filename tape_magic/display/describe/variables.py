@@ -7,7 +7,7 @@ import math
 from tape_magic.display.content import numbers
 from tape_magic.display.content.document import Column, Field, Sentence, Table, Tone, say
 from tape_magic.display.describe.common import without_empty
-from tape_magic.display.describe.states import RowState, RowStates, not_finite
+from tape_magic.display.describe.states import WITHOUT_VALUE, RowState, RowStates, not_finite
 from tape_magic.results.gradients import Derivative
 
 DECADES = 4
@@ -15,24 +15,21 @@ DECADES = 4
 
 BAR_SCALE = f"bars over {DECADES} decades"
 
-_FIRST = (RowState.NOT_FINITE, RowState.NONE, RowState.NOT_CONNECTED)
-"""The states whose rows come first; all others keep the model's order.
-
-In a table with folded rows, gradients that are all zero come first, too.
-"""
-
 
 def variables_table(states: RowStates) -> Table:
-    """Return the columns path, shape, norm with its bar, share of zeros, histogram, and reason."""
+    """Return the columns path, shape, norm with its bar, share of zeros, histogram, and reason.
+
+    Gradients that are missing or not finite come first, and those that are all zero if rows are folded; all
+    others keep the model's order.
+    """
     rows = [row for row, _ in states.rows]
     several = len({row.target for row in rows}) > 1 or any(row.order > 1 for row in rows)
     norms = [row.summary.norm for row in rows if row.summary is not None]
     largest = max((norm for norm in norms if math.isfinite(norm)), default=0.0)
-    first = (*_FIRST, RowState.ZERO) if len(rows) > Table.shown else _FIRST
-    order = sorted(states.rows, key=lambda pair: first.index(pair[1]) if pair[1] in first else len(first))
+    first = (*WITHOUT_VALUE, RowState.ZERO) if len(rows) > Table.shown else WITHOUT_VALUE
     fields = tuple(
         _row(row, state, states.reason(row, state), largest, row.label if several else row.wrt[-1])
-        for row, state in order
+        for row, state in states.ordered(first)
     )
     columns = (
         Column("variable"),

@@ -293,6 +293,23 @@ def test_many_variables_are_folded():
     assert sum(line.startswith("w") for line in lines_of(report)) == 20
 
 
+def test_of_many_derivatives_those_that_are_missing_are_shown():
+    unread = Reason(Cause.NOT_READ, "y does not read it")
+    rows = [derivative("y", f"w[{i}]", value=1.0) for i in range(298)]
+    rows += [derivative("y", f"w[{i}]", value=None, connected=False, reason=unread) for i in (298, 299)]
+    lines = lines_of(gradients(*rows))
+    assert lines[0] == "2 of 300 gradients are not connected"
+    assert [line.split()[0] for line in lines[2:5]] == ["∂y/∂w[298]", "∂y/∂w[299]", "∂y/∂w[0]"]
+    assert lines[2].split("  ")[-1].strip() == "y does not read it"
+    assert "… 280 more" in lines
+    assert lines_of(gradients(*rows[-12:]))[1].startswith("∂y/∂w[288]")  # all are shown, in their order
+
+
+def test_of_many_derivatives_zeros_are_no_verdict():
+    lines = lines_of(gradients(*[derivative("y", f"w[{i}]", value=float(i)) for i in range(300)]))
+    assert lines[1].split() == ["∂y/∂w[0]", "0"]
+
+
 def test_devices_that_were_set_up():
     report = machine(gpu(0, PolicyKind.GROWTH), gpu(1, PolicyKind.HIDDEN))
     assert lines_of(report) == [
