@@ -34,10 +34,16 @@ _SAFE_EXPRESSIONS = {
     "Reciprocal": "1 / {}",
 }
 
+CURE_FOR_METRIC = "a metric only counts: compute the loss of the tensors themselves"
+"""What to do about a loss that is the result of a metric."""
+
+_NEW = "{}_new"
+"""What a cure calls a tensor in place of a variable."""
+
 _ASSIGNMENTS = {
-    "AssignAddVariableOp": "{0}_new = {0} + …",
-    "AssignSubVariableOp": "{0}_new = {0} - …",
-    "AssignVariableOp": "{0}_new = …",
+    "AssignAddVariableOp": "{0} + …",
+    "AssignSubVariableOp": "{0} - …",
+    "AssignVariableOp": "…",
     "ResourceStridedSliceAssign": "tf.tensor_scatter_nd_update({0}, indices, values)",
     "ResourceScatterUpdate": "tf.tensor_scatter_nd_update({0}, indices, values)",
     "ResourceScatterNdUpdate": "tf.tensor_scatter_nd_update({0}, indices, values)",
@@ -61,32 +67,43 @@ def cure_for_assignment(kind: str, where: Where | None, frames: Sequence[Frame] 
     where
         The user's line, if it is known.
     frames
-        The same as a file and a line, which tell whether the name is that of a loop: then the tensors of all
-        rounds are wanted, and the cure is "keep the new tensors in a list, new.append(…)".
+        The same as a file and a line, which tell of loops around it. Where the name is that of a loop, the
+        tensors of all rounds are wanted, and the cure is "keep the new tensors in a list, new.append(…)";
+        in any other loop, the new tensor goes on from round to round.
     """
     text = where.text if where else ""
     if kind == "AssignVariableOp" and "Variable(" in text:
         return "leave out tf.Variable()"
     if ".update_state(" in text:
-        return "a metric only counts: compute the loss of the tensors themselves"
+        return CURE_FOR_METRIC
     name = re.search(r"([^\W\d]\w*)(\[.*?\])?\.(assign|scatter)", text)
     if kind not in _ASSIGNMENTS or name is None:
         return "compute a new tensor"
-    if frames and _is_loop_variable(name.group(1), *frames[0]):
+    variable = name.group(1)
+    loops = _loops_around(*frames[0]) if frames else []
+    if any(_goes_over(loop, variable) for loop in loops):
         return "keep the new tensors in a list, new.append(…), and use that"
-    return f"compute a new tensor, {_ASSIGNMENTS[kind].format(name.group(1))}"
+    new, expression = _NEW.format(variable), _ASSIGNMENTS[kind]
+    reads_itself = "{0}" in expression or re.search(rf"\b{variable}\b", text[name.end() :])
+    if loops and reads_itself:
+        return (
+            f"compute a new tensor: {new} = {variable} before the loop, "
+            f"{new} = {expression.format(new)} in it, and {new} wherever {variable} is read"
+        )
+    computed = expression.format(variable)
+    return f"compute a new tensor, {computed if computed.startswith('tf.') else f'{new} = {computed}'}"
 
 
-def _is_loop_variable(name: str, filename: str, line: int) -> bool:
-    """Return whether a loop around a line goes over values that it calls by a name."""
+def _loops_around(filename: str, line: int) -> list[ast.For | ast.While]:
     tree = syntax_tree(filename, (0, 0))
-    loops = (node for node in ast.walk(tree) if isinstance(node, ast.For)) if tree is not None else ()
-    return any(
-        isinstance(part, ast.Name) and part.id == name
-        for loop in loops
-        if loop.lineno <= line <= (loop.end_lineno or loop.lineno)
-        for part in ast.walk(loop.target)
-    )
+    loops = (node for node in ast.walk(tree) if isinstance(node, ast.For | ast.While)) if tree else ()
+    return [loop for loop in loops if loop.lineno <= line <= (loop.end_lineno or loop.lineno)]
+
+
+def _goes_over(loop: ast.For | ast.While, name: str) -> bool:
+    """Return whether a loop goes over values that it calls by a name."""
+    parts = ast.walk(loop.target) if isinstance(loop, ast.For) else ()
+    return any(isinstance(part, ast.Name) and part.id == name for part in parts)
 
 
 # -- a value that is not finite ----------------------------------------------------------------------------

@@ -97,7 +97,7 @@ class LeavingExplainer:
         tree = syntax_tree(text.filename, text.lines) if text.filename else None
         if tree is None:
             return None
-        names = self._names_leading_to(source, names_read(tree))
+        names = self.names_leading_to(source, names_read(tree))
         others = self._other_variables(source, names, tree)
         exits, given = _distinct(self.exits(source)), _distinct(arrivals)
         numbers = [frozenset(one.number for one in same) for same in given.values()]
@@ -174,7 +174,7 @@ class LeavingExplainer:
         line = linecache.getline(found.filename, found.line).strip()
         return Where(found.line, line, self._evidence.text.label(found.filename))
 
-    def _names_leading_to(self, source: NamedTensors, names: Iterable[str]) -> set[str]:
+    def names_leading_to(self, source: NamedTensors, names: Iterable[str]) -> set[str]:
         """Return the names whose objects are the source, or hold it as models and functions do."""
         found, home = {_first_name(source.name)}, self._evidence.text.namespace
         (mine,) = source.tensors

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property, partial
 from typing import Any
 
-from tape_magic.engine.diagnosis.cures import cure_for_assignment
+from tape_magic.engine.diagnosis.counted import is_only_counted, metric_handles
+from tape_magic.engine.diagnosis.cures import CURE_FOR_METRIC, cure_for_assignment
+from tape_magic.engine.diagnosis.earlier import computed_before
 from tape_magic.engine.diagnosis.evidence import (
     NamedTensors,
     RunEvidence,
@@ -18,7 +22,7 @@ from tape_magic.engine.internals.operations import is_registered
 from tape_magic.engine.record.entry import PY_FUNCTION, Entry, writes
 from tape_magic.engine.record.frames import is_backward
 from tape_magic.engine.values.introspection import is_a
-from tape_magic.engine.values.leaves import items_of
+from tape_magic.engine.values.leaves import item_name, items_of
 from tape_magic.engine.values.tensors import is_variable
 from tape_magic.results.reasons import Cause, Reason, Where
 
@@ -76,7 +80,14 @@ class MissingExplainer:
                 return left
             if _is_derivative(target) or all(is_backward(entry.frames) for entry in entries):
                 return _independent(target, source)
-        return self.explain_stops(source, stops)
+        reason = self.explain_stops(source, stops)
+        if is_only_counted(self._evidence, entries, target, self._metric_handles):
+            return replace(reason, cure=CURE_FOR_METRIC)
+        return reason
+
+    @cached_property
+    def _metric_handles(self) -> frozenset[int]:
+        return metric_handles(self._evidence)
 
     # -- a path that is cut ------------------------------------------------------------------------
 
@@ -160,9 +171,18 @@ class MissingExplainer:
         if any(is_backward(one.frames) for one in leading) and len(flow.downstream(source.keys)) > 1:
             return _independent(target, source)  # it dropped out of a derivative that the user took
         text = f"{_output_name(target.name)} does not read {source.name}"
+        before = computed_before(self._evidence, target, partial(self._leads, source))
+        if before is not None:
+            name, where = before
+            text += f" in this cell: it reads {name}, which was computed before{at_line(where)}"
+            return Reason(Cause.NOT_READ, text, f"compute {name} in this cell", "", where)
         if where is not None:
             text += f"; a condition does{at_line(where)}"
         return Reason(Cause.NOT_READ, text, "", "", where)
+
+    def _leads(self, source: NamedTensors, names: Collection[str]) -> bool:
+        """Return whether one of some names leads to a source."""
+        return not self.leaving.names_leading_to(source, names).isdisjoint(names)
 
     def _condition(self, source: NamedTensors) -> Where | None:
         """Return the line of a condition that a source decides, if its value is taken out by nothing else."""
@@ -185,20 +205,21 @@ class MissingExplainer:
         for container, items in self._variables_in_containers():
             if any(item is mine for item in items.values()):
                 continue
-            for key, item in items.items():
+            for label, item in items.items():
                 if _name_of(item) == source.name and NamedTensors("", (item,)).keys[0] in upstream:
                     text = (
                         f"{_output_name(target.name)} does not read {source.name}: it reads "
-                        f"{container}[{key!r}], which was called that before {source.name} was bound anew"
+                        f"{label}, which was called that before {source.name} was bound anew"
                     )
                     return Reason(Cause.NOT_READ, text, f"make {container} again from the new {source.name}")
         return None
 
-    def _variables_in_containers(self) -> Iterator[tuple[str, dict[Any, Any]]]:
-        """Yield the names of the user's lists, tuples and dicts, each with its variables by their keys."""
+    def _variables_in_containers(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the names of the user's lists, tuples and dicts, each with its variables by their places."""
         for name, value in list(self._evidence.text.namespace.items()):
             if not name.startswith("_") and name not in _HISTORY and is_a(value, list | tuple | dict):
-                yield name, {key: item for key, item in items_of(value) if is_variable(item)}
+                found = {item_name(value, name, key): item for key, item in items_of(value)}
+                yield name, {label: item for label, item in found.items() if is_variable(item)}
 
     # -- a path that seems not to be cut -----------------------------------------------------------
 

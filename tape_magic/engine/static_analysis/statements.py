@@ -20,7 +20,7 @@ def syntax_tree(filename: str, lines: tuple[int, int]) -> ast.Module | None:
     lines
         The first line of a function as its code object numbers it, and 0; (0, 0) for the whole file.
     """
-    tree = _parsed("".join(linecache.getlines(filename)))
+    tree = parsed("".join(linecache.getlines(filename)))
     if tree is None or lines == (0, 0):
         return tree
     for node in ast.walk(tree):
@@ -36,7 +36,7 @@ def function_body(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> 
 
 
 @lru_cache(maxsize=16)
-def _parsed(text: str) -> ast.Module | None:
+def parsed(text: str) -> ast.Module | None:
     """Parse a text, once while it is among the last few."""
     try:
         return ast.parse(text)

@@ -298,6 +298,27 @@ FOUND: dict[str, tuple[str, ...]] = {
         "",
         "",
     ),
+    "a sum in a loop": (
+        "acc = tf.Variable(0.0); x = tf.Variable(2.0)",
+        ("%%grad dy/dx\nfor i in range(3):\n    acc.assign_add(x * i)\ny = acc * 3.0"),
+        r"acc_new = acc before the loop, acc_new = acc_new \+ … in it, and acc_new wherever acc is read",
+        "",
+        "",
+    ),
+    "a product in a loop": (
+        "a = tf.Variable(1.0); x = tf.Variable(2.0)",
+        ("%%grad dy/dx\nfor i in range(3):\n    a.assign(a * x)\ny = a * 3.0"),
+        "a_new = a before the loop, a_new = … in it, and a_new wherever a is read",
+        "",
+        "",
+    ),
+    "the last of a loop": (
+        "a = tf.Variable(1.0); x = tf.Variable(2.0)",
+        ("%%grad dy/dx\nfor i in range(3):\n    a.assign(x * i)\ny = a * 3.0"),
+        r"compute a new tensor, a_new = …",
+        "",
+        "before the loop",
+    ),
     "half quotient": (
         "x = tf.Variable([1.0], dtype=tf.float16); d = tf.constant([1e-5], tf.float16)",
         ("%%grad dy/dx\ny = tf.reduce_sum(x / d)"),
