@@ -76,6 +76,8 @@ def cure_for_assignment(kind: str, where: Where | None, frames: Sequence[Frame] 
         return "leave out tf.Variable()"
     if ".update_state(" in text:
         return CURE_FOR_METRIC
+    if ".apply_gradients(" in text:
+        return "write the step out, w_new = w - rate*gradient, and use that"
     name = re.search(r"([^\W\d]\w*)(\[.*?\])?\.(assign|scatter)", text)
     if kind not in _ASSIGNMENTS or name is None:
         return "compute a new tensor"

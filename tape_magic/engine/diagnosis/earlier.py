@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from tape_magic.engine.diagnosis.evidence import NamedTensors, RunEvidence
 from tape_magic.engine.internals.operations import key_of
-from tape_magic.engine.static_analysis.earlier_cells import computed_by
-from tape_magic.engine.static_analysis.statements import names_read, syntax_tree
+from tape_magic.engine.static_analysis.earlier_cells import Leads, computed_by
+from tape_magic.engine.static_analysis.statements import names_read, stored_outside_functions, syntax_tree
 from tape_magic.engine.values.introspection import attributes_of, is_a
 from tape_magic.engine.values.leaves import items_of
 from tape_magic.engine.values.objects import is_users_own
@@ -21,9 +21,7 @@ _MOST_ITEMS = 1000
 """The most items of a list or dict that are looked at."""
 
 
-def computed_before(
-    evidence: RunEvidence, target: NamedTensors, leads: Callable[[Collection[str]], bool]
-) -> tuple[str, Where] | None:
+def computed_before(evidence: RunEvidence, target: NamedTensors, leads: Leads) -> tuple[str, Where] | None:
     """Return what a target reads that an earlier cell computed from a source, and the line that did.
 
     A tape follows nothing of that. For ``h = w*2`` in cell 2 and ``y = h**2`` in this one: ``h`` and the line
@@ -34,7 +32,7 @@ def computed_before(
     evidence, target
         The run, and an output of it that does not read the source.
     leads
-        Whether some names lead to the source.
+        Whether a place leads to the source; ``None`` where that is not known.
     """
     cells: Any = evidence.text.namespace.get("In")  # where IPython keeps them
     if not is_a(cells, list) or not all(is_a(cell, str) for cell in cells):
@@ -53,7 +51,7 @@ def _read_from_before(evidence: RunEvidence, target: NamedTensors) -> Iterator[t
     before = {key for key in upstream if key <= recorder.start}
     came_in = [tensor for key in upstream - before if (tensor := recorder.tensor(key)) is not None]
     tree = syntax_tree(text.filename, text.lines) if text.filename else None
-    named = names_read(tree) if tree is not None else set()
+    named = names_read(tree) - stored_outside_functions(tree) if tree is not None else set()
     for base, value in list(text.namespace.items()):
         if base.startswith("_") or base in ("In", "Out"):
             continue

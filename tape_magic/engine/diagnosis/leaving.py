@@ -97,7 +97,7 @@ class LeavingExplainer:
         tree = syntax_tree(text.filename, text.lines) if text.filename else None
         if tree is None:
             return None
-        names = self.names_leading_to(source, names_read(tree))
+        names = self._names_leading_to(source, names_read(tree))
         others = self._other_variables(source, names, tree)
         exits, given = _distinct(self.exits(source)), _distinct(arrivals)
         numbers = [frozenset(one.number for one in same) for same in given.values()]
@@ -174,7 +174,20 @@ class LeavingExplainer:
         line = linecache.getline(found.filename, found.line).strip()
         return Where(found.line, line, self._evidence.text.label(found.filename))
 
-    def names_leading_to(self, source: NamedTensors, names: Iterable[str]) -> set[str]:
+    def leads(self, source: NamedTensors, place: str) -> bool | None:
+        """Return whether a place holds a source, or begins with a name that leads to it.
+
+        ``None`` for a name that does not, which may still have been computed from it.
+        """
+        (mine,) = source.tensors
+        value = None
+        with suppress(Exception):  # an expression of the user's may raise anything
+            value = look_up(place, self._evidence.text.namespace)
+        if "." in place and (is_variable(value) or is_module(value)):
+            return self._leads(value, mine)
+        return bool(self._names_leading_to(source, [_first_name(place)]) & {_first_name(place)}) or None
+
+    def _names_leading_to(self, source: NamedTensors, names: Iterable[str]) -> set[str]:
         """Return the names whose objects are the source, or hold it as models and functions do."""
         found, home = {_first_name(source.name)}, self._evidence.text.namespace
         (mine,) = source.tensors

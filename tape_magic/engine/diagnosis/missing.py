@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
@@ -157,8 +157,11 @@ class MissingExplainer:
 
     def _explain_no_path(self, target: NamedTensors, source: NamedTensors) -> Reason:
         left, where = self.leaving.explain(target, source), self._condition(source)
-        if left is not None and (left.cause is Cause.LEFT or where is None):
+        if left is not None and left.cause is Cause.LEFT:
             return left
+        earlier = None if _is_derivative(target) else self._explain_earlier(target, source)
+        if left is not None and where is None:
+            return earlier or left
         flow = self._evidence.flow
         leading = [flow.entries[index] for index in flow.leading_to(target.keys)]
         if _is_derivative(target):
@@ -171,18 +174,23 @@ class MissingExplainer:
         if any(is_backward(one.frames) for one in leading) and len(flow.downstream(source.keys)) > 1:
             return _independent(target, source)  # it dropped out of a derivative that the user took
         text = f"{_output_name(target.name)} does not read {source.name}"
-        before = computed_before(self._evidence, target, partial(self._leads, source))
-        if before is not None:
-            name, where = before
-            text += f" in this cell: it reads {name}, which was computed before{at_line(where)}"
-            return Reason(Cause.NOT_READ, text, f"compute {name} in this cell", "", where)
+        if earlier is not None:
+            return earlier
         if where is not None:
             text += f"; a condition does{at_line(where)}"
         return Reason(Cause.NOT_READ, text, "", "", where)
 
-    def _leads(self, source: NamedTensors, names: Collection[str]) -> bool:
-        """Return whether one of some names leads to a source."""
-        return not self.leaving.names_leading_to(source, names).isdisjoint(names)
+    def _explain_earlier(self, target: NamedTensors, source: NamedTensors) -> Reason | None:
+        """Return what a target reads that an earlier cell computed from a source, which no tape follows."""
+        before = computed_before(self._evidence, target, partial(self.leaving.leads, source))
+        if before is None:
+            return None
+        name, where = before
+        text = (
+            f"{_output_name(target.name)} does not read {source.name} in this cell: "
+            f"it reads {name}, which was computed before{at_line(where)}"
+        )
+        return Reason(Cause.NOT_READ, text, f"compute {name} in this cell", "", where)
 
     def _condition(self, source: NamedTensors) -> Where | None:
         """Return the line of a condition that a source decides, if its value is taken out by nothing else."""

@@ -11,8 +11,22 @@ from tape_magic.engine.static_analysis.statements import base_name, parsed, read
 _MOST_CELLS = 1000
 """The most cells that are looked at, the last ones."""
 
+_RUN_AS_PYTHON = frozenset({"capture", "grad", "minimize", "prun", "time"})
+"""Magics that run the body of a cell in the notebook."""
+
+_BINDING_NOTHING = frozenset(
+    {"autoreload", "cd", "conda", "config", "env", "load_ext", "ls", "matplotlib", "pip", "pwd", "reload_ext"}
+    | {"tensorboard", "tfgpu", "timeit", "who", "whos"}
+)
+"""Magics of a line that leave the notebook's names alone."""
+
+_DYNAMIC = frozenset({"eval", "exec", "globals", "locals", "setattr", "vars"})
+
 _FILLING = frozenset({"add", "append", "extend", "insert", "update"})
 """Methods that put something into the object that they are called of."""
+
+
+Leads = Callable[[str], bool | None]
 
 
 class Computed(NamedTuple):
@@ -23,12 +37,12 @@ class Computed(NamedTuple):
     text: str
 
 
-def computed_by(name: str, cells: Sequence[str], leads: Callable[[Collection[str]], bool]) -> Computed | None:
+def computed_by(name: str, cells: Sequence[str], leads: Leads) -> Computed | None:
     """Return the last statement that bound or filled a name, if it computes with what `leads` tells.
 
     It may do so by names that earlier statements bound. For the cells ``a = w*2`` and ``h = tf.exp(a)``, that
-    is the second, where `leads` is true of a collection with ``w`` in it. A statement that reads only a shape
-    computes with nothing.
+    is the second, where `leads` is true of ``w``. A statement that reads only a shape
+    computes with nothing. ``None`` also where something may have bound names that the texts do not show.
 
     Parameters
     ----------
@@ -37,20 +51,22 @@ def computed_by(name: str, cells: Sequence[str], leads: Callable[[Collection[str
     cells
         The texts by the numbers of the cells, with magics as IPython writes them in Python.
     leads
-        Whether some names lead to a source.
+        Whether a place leads to a source; ``None`` where what was bound before may tell.
     """
-    wanted, found = {name}, None
+    wanted: set[str] = {name}
+    found: Computed | None = None
     for computed, statement in _backwards(cells):
-        bound = _bound_by(statement) & wanted
-        if not bound:
+        if _is_opaque(statement, wanted):
+            return None
+        bound = _bound_by(statement)
+        if wanted.isdisjoint(bound | _filled_by(statement)):
             continue
         found = found or computed
-        read = _values_read(statement)
-        if leads(read):
+        read = {place: leads(place) for place in _values_read(statement)}
+        if any(read.values()):
             return found
-        if isinstance(statement, ast.Assign | ast.AnnAssign):  # what stood there before is gone
-            wanted -= {target.id for target in _targets(statement) if isinstance(target, ast.Name)}
-        wanted |= read
+        unknown = [place for place, led in read.items() if led is None]
+        wanted = wanted - bound | {place.partition(".")[0].partition("[")[0] for place in unknown}
     return None
 
 
@@ -60,7 +76,7 @@ def _backwards(cells: Sequence[str]) -> Iterator[tuple[Computed, ast.stmt]]:
         text, above = _body(cells[number])
         tree, lines = parsed(text), text.splitlines()
         for statement in reversed(list(_statements(tree)) if tree is not None else []):
-            line = " ".join(lines[statement.lineno - 1].split())
+            line = " ".join(lines[statement.lineno - 1].split()) if lines else ""
             yield Computed(number, statement.lineno + above, line), statement
 
 
@@ -70,20 +86,33 @@ def _body(text: str) -> tuple[str, int]:
     only = tree.body[0] if tree is not None and len(tree.body) == 1 else None
     call = only.value if isinstance(only, ast.Expr) else None
     if isinstance(call, ast.Call) and ast.unparse(call.func) == "get_ipython().run_cell_magic":
-        body = call.args[-1] if call.args else None
-        if isinstance(body, ast.Constant) and isinstance(body.value, str):
-            return body.value, 1
+        name, line, body = (str(getattr(one, "value", "")) for one in call.args)
+        return (body if name in _RUN_AS_PYTHON and "--def" not in line else ""), 1
     return text, 0
+
+
+def _is_opaque(statement: ast.stmt, names: Collection[str]) -> bool:
+    """Return whether a statement may bind some names in a way that its text does not show."""
+    if isinstance(statement, ast.ImportFrom):
+        return any(alias.name == "*" for alias in statement.names)
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Global) and not set(node.names).isdisjoint(names):
+            return True
+        if isinstance(node, ast.Name) and node.id in _DYNAMIC:
+            return True
+        magic = node if isinstance(node, ast.Call) else None
+        if magic is not None and ast.unparse(magic.func) == "get_ipython().run_line_magic":
+            return getattr(magic.args[0], "value", "") not in _BINDING_NOTHING
+    return False
 
 
 def _statements(node: ast.AST) -> Iterator[ast.stmt]:
     """Yield the statements within a node in their order, ``for`` and ``with`` before what they hold."""
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            continue
         if isinstance(child, ast.stmt):
             yield child
-        yield from _statements(child)
+        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield from _statements(child)
 
 
 def _targets(statement: ast.stmt) -> list[ast.expr]:
@@ -101,23 +130,58 @@ def _targets(statement: ast.stmt) -> list[ast.expr]:
 
 
 def _bound_by(statement: ast.stmt) -> set[str]:
-    return set().union(*map(base_name, _targets(statement)))
+    """Return the names that a statement binds to something else."""
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return {statement.name}
+    if isinstance(statement, ast.AugAssign):
+        return set()
+    found, queue = set[str](), list(ast.iter_child_nodes(statement))
+    while queue:
+        node = queue.pop()
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store | ast.Del):
+            found.add(node.id)
+        elif isinstance(node, ast.alias):
+            found.add((node.asname or node.name).partition(".")[0])
+        if not isinstance(node, ast.stmt | ast.Lambda | ast.ListComp | ast.SetComp | ast.DictComp):
+            queue += ast.iter_child_nodes(node)
+    return found
+
+
+def _filled_by(statement: ast.stmt) -> set[str]:
+    """Return the names whose objects a statement changes."""
+    return set[str]().union(*map(base_name, _targets(statement)))
 
 
 def _values_read(statement: ast.stmt) -> set[str]:
-    """Return the names whose values a statement computes with; of a loop, only those that it goes over."""
-    if isinstance(statement, ast.For):
-        queue: list[ast.AST] = [statement.iter]
-    elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
-        queue = [*statement.value.args, *(one.value for one in statement.value.keywords)]
-    else:
-        value = getattr(statement, "value", None)
-        queue = [] if value is None else [value]
+    """Return the places whose values a statement computes with; of a loop, only those that it goes over.
+
+    A place is a name, or attributes of one: ``w``, ``layer.kernel``.
+    """
+    queue: list[ast.AST] = [statement.iter] if isinstance(statement, ast.For) else []
+    value = getattr(statement, "value", None)
+    if isinstance(statement, ast.Expr) and isinstance(value, ast.Call):
+        queue = [*value.args, *(one.value for one in value.keywords)]
+    elif value is not None:
+        queue = [value]
+    inner = {name for part in queue for name in _own_names(part)}
     found = set[str]()
     while queue:
         node = queue.pop()
-        if isinstance(node, ast.Name):
-            found.add(node.id)
-        if not reads_shape(node):
+        if reads_shape(node):
+            continue
+        if isinstance(node, ast.Attribute | ast.Name) and isinstance(node.ctx, ast.Load) and base_name(node):
+            if base_name(node).isdisjoint(inner):
+                found.add(ast.unparse(node))
+            queue += [part.slice for part in ast.walk(node) if isinstance(part, ast.Subscript)]
+        else:
             queue += ast.iter_child_nodes(node)
     return found
+
+
+def _own_names(expression: ast.AST) -> Iterator[str]:
+    """Yield the names that an expression itself binds, as comprehensions and lambdas do."""
+    for node in ast.walk(expression):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.arg):
+            yield node.arg

@@ -319,6 +319,13 @@ FOUND: dict[str, tuple[str, ...]] = {
         "",
         "before the loop",
     ),
+    "an optimizer's step": (
+        "w = tf.Variable(1.0); a = tf.Variable(0.3); opt = keras.optimizers.SGD(0.1)",
+        ("%%grad y --wrt a\nopt.apply_gradients([(2.0*a*w, w)])\ny = w**2"),
+        r"w_new = w - rate\*gradient",
+        "",
+        "",
+    ),
     "half quotient": (
         "x = tf.Variable([1.0], dtype=tf.float16); d = tf.constant([1e-5], tf.float16)",
         ("%%grad dy/dx\ny = tf.reduce_sum(x / d)"),

@@ -36,6 +36,17 @@ EARLIER = {
     "a source bound anew": ([W, "h = w*2", W], "y = tf.reduce_sum(h)", "h", r"line 1: h = w\*2"),
 }
 
+HIDDEN = {
+    "a reset": [W, "h = w*2", "%reset -f", BASE + W, "exec('h = tf.constant(1.0)')"],
+    "exec": [W, "h = w*2", "exec('h = tf.constant(1.0)')"],
+    "a name within an expression": [W, "h = w*2", "print(h := tf.constant(1.0))"],
+    "a loop": [W, "h = w*2", "for h in [tf.constant(1.0)]:\n    pass"],
+    "a function": [W, "h = w*2", "def put():\n    global h\n    h = tf.constant(1.0)\nput()"],
+    "a magic that runs anything": [W, "h = w*2", "%time h = tf.constant(1.0)"],
+    "a magic that runs nothing": [W, "h = tf.constant(1.0)", "%%grad --def g --wrt w h\nh = w*2"],
+}
+"""Cells that bind ``h`` to something else in the end."""
+
 UNRELATED = {
     "data": ([W, "data = tf.constant([1.0, 2.0])"], "y = tf.reduce_sum(data**2)"),
     "of its shape": ([W, "noise = tf.random.stateless_normal(w.shape, (1, 1))"], "y = noise[0]"),
@@ -43,6 +54,9 @@ UNRELATED = {
     "bound anew": ([W, "h = w*2", "h = tf.constant(1.0)"], "y = h**2"),
     "not read": ([W + "; v = tf.constant(2.0)", "h = w*2"], "y = v**2"),
     "bound by the cell": ([W + "; v = tf.constant(2.0)", "h = w*2"], "h = v*2\ny = h**2"),
+    "another variable": ([W + "; v = tf.Module(); v.w, v.b = w, tf.Variable(1.0)", "h = v.b*2"], "y = h**2"),
+    "a name of a comprehension": ([W, "h = tf.add_n([w*2.0 for w in [tf.constant(1.0)]])"], "y = h**2"),
+    "a number of the cell": ([W, "n = 2.0*float(w[0])"], "n = 6.0\ny = tf.constant(n)"),
     "a number as another": ([W + "; k = 2.0", "h = k*3"], "y = tf.square(h)"),
 }
 
@@ -64,6 +78,26 @@ def test_other_values_of_earlier_cells_are_not_blamed(shell: Notebook, name: str
         shell.ok(cell)
     shell.ok(f"%%grad dy/dw -q\n{body}")
     assert [row.why for row in shell.ns["grads"].rows] == ["y does not read w"]
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_a_line_that_may_not_be_the_last_is_not_named(shell: Notebook, name: str) -> None:
+    for cell in [BASE, *HIDDEN[name]]:
+        shell.run(cell)
+    shell.ok("%%grad dy/dw -q\ny = h**2")
+    assert [row.why for row in shell.ns["grads"].rows] == ["y does not read w"]
+
+
+def test_a_layer_whose_output_was_computed_before(shell: Notebook) -> None:
+    shell.ok(
+        BASE + "net = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3), keras.layers.Dense(1)])"
+    )
+    shell.ok("seen = net.layers[0](tf.ones((4, 2)))")
+    shell.ok("%%grad loss --wrt net -q\nloss = tf.reduce_mean(net.layers[1](seen)**2)")
+    whys = [row.why for row in shell.ns["grads"].rows]
+    assert [why.partition(", which")[0].partition(": ")[2] for why in whys] == ["it reads seen"] * 2 + [
+        ""
+    ] * 2
 
 
 def test_the_cure_helps(shell: Notebook) -> None:
