@@ -114,7 +114,7 @@ def test_structures_come_back_in_place(notebook: Notebook, engine: str) -> None:
     assert isinstance(p["b"], np.ndarray)
     assert p["b"].dtype == np.float64
     assert p["b"].tolist() == [2.0, 4.0]
-    assert minimum(notebook).variables["p['n'][1]"].gradient_norm is None
+    assert minimum(notebook).variables["p['n'].second"].gradient_norm is None
 
 
 @pytest.mark.parametrize("place", ["p['w']", "m.w", "q[-1]", "p['deep'][0].w"])
