@@ -7,6 +7,7 @@ The user's own exceptions are never wrapped in these.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -128,15 +129,40 @@ def a_kind(value: object) -> str:
 
 
 def describe_error(error: BaseException) -> str:
-    """Return the class of an exception and the first line of its message, as ``ValueError: no such file``.
+    """Return the class of an exception and the line of its message that tells most, mostly the first.
 
     The exception may be the user's own: one whose ``str()`` fails gives its class alone.
+
+    >>> describe_error(OSError("no such file"))
+    'OSError: no such file'
     """
     try:
-        text = str(error).strip().partition("\n")[0]
+        text = telling_line(str(error))
     except Exception:
         text = ""
     return f"{type(error).__name__}: {text}".removesuffix(": ")
+
+
+_OF_TENSORFLOW = re.compile(
+    r'Graph execution error|Detected at node|File "|<stack|\[\[\{\{|\d+ root error\(s\) found'
+)
+"""The beginnings of those lines in TensorFlow's errors that speak of its own code."""
+
+_NODES = re.compile(r"^\(\d+\) [A-Z_]+: +|\{\{[^}]*\}\} *|(?: \[Op:\w+\](?: name:)?)$")
+"""What stands around the sentence of such an error: the name of a node, and of the operation."""
+
+
+def telling_line(message: str) -> str:
+    r"""Return the first line of a message that does not speak of TensorFlow's own code, else the first.
+
+    >>> telling_line("Graph execution error:\n\nDetected at node Gather\nindices[3] = 9 is not in [0, 3)")
+    'indices[3] = 9 is not in [0, 3)'
+    >>> telling_line("{{function_node f}} indices = 5 is not in [0, 2) [Op:Gather] name: ")
+    'indices = 5 is not in [0, 2)'
+    """
+    lines = [line.strip() for line in message.strip().splitlines() if line.strip()]
+    telling = (line for line in lines if not _OF_TENSORFLOW.match(line))
+    return _NODES.sub("", next(telling, lines[0] if lines else ""))
 
 
 def in_one_line(error: Raised) -> Raised:

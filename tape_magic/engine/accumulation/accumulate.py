@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -21,7 +22,6 @@ from tape_magic.engine.distribution.strategies import devices_of, nothing_to_sha
 from tape_magic.engine.internals.contexts import restore_after_interrupt
 from tape_magic.engine.process.interrupts import guarded_cleanup
 from tape_magic.engine.program.program import Namespace, Program, names_as_now
-from tape_magic.engine.values.rows import picked_rows
 from tape_magic.engine.values.tensors import is_inexact, is_tensor
 from tape_magic.errors import CheckError, LineError, SourceError, TargetError, a_kind, describe_error
 from tape_magic.notation import Kind, read_targets
@@ -100,7 +100,8 @@ def _result_of(program: Program, namespace: Namespace, request: Request, part: D
             return PartResult.of(part, partial(differentiate, program, namespace, request))
     except Exception as error:
         cure = "; --batch N takes fewer rows at once" * isinstance(error, tf.errors.ResourceExhaustedError)
-        error.add_note(f"in {part.label}{cure}")
+        cut = f", with {part.beside} cut to these rows" * bool(part.beside)
+        error.add_note(f"in {part.label}{cut}{cure}")
         raise
 
 
@@ -172,7 +173,7 @@ def _told(
     rerun: Rerun | CheckError | None,
     request: Request,
     done: PartResult,
-    few: Callable[[], tuple[Sequence[Any], int]],
+    few: Callable[[], DataPart],
     silence: Callable[[], AbstractContextManager[Any]],
     bind: Callable[[DataPart], None],
 ) -> tuple[Mapping[str, Reduction], list[str]]:
@@ -183,15 +184,15 @@ def _told(
     unknown = "taken for a mean over its rows, since the cell could not run again on a few of them"
     if not isinstance(rerun, Rerun):
         return {}, [f"{', '.join(done.outputs)}: {unknown}"]
-    values, count = few()
-    cut = count - max(1, count // 3)
-    rows = [count, cut, count - cut]
-    spans = (0, count), (0, cut), (cut, count)
+    whole = few()
+    cut = whole.rows - max(1, whole.rows // 3)
+    spans = (0, whole.rows), (0, cut), (cut, whole.rows)
+    rows = [end - begin for begin, end in spans]
     found: list[PartResult] = []
     try:
         with rerun.opened(silence):
-            for (begin, end), size in zip(spans, rows, strict=True):
-                part = DataPart(picked_rows(tuple(values), begin, end), size, done.part.device, "a few rows")
+            for begin, end in spans:
+                part = replace(whole, values=whole.picked(begin, end), rows=end - begin)
 
                 def compute(program: Program, namespace: Namespace, part: DataPart = part) -> PartResult:
                     bind(part)
@@ -199,7 +200,8 @@ def _told(
 
                 found.append(rerun.run(compute))
     except Exception as error:
-        return {}, [f"{', '.join(done.outputs)}: {unknown} ({describe_error(error)})"]
+        with_rows = f", with {whole.beside} cut to them" * bool(whole.beside)
+        return {}, [f"{', '.join(done.outputs)}: {unknown}{with_rows} ({describe_error(error)})"]
     told = {name: _reduction(name, found, rows[1:]) for name in done.outputs}
     reductions = {name: one.reduction for name, one in told.items() if one is not None}
     return reductions, _notes(told, rerun.changed_names())

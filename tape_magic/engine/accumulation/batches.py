@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tape_magic.engine.distribution.strategies import WORDS, WORKERS
 from tape_magic.engine.minimization.data.cursor import DataCursor
 from tape_magic.engine.minimization.data.feed import Feed, is_columns
-from tape_magic.engine.values.rows import picked_rows, rows_of, share_of_rows
+from tape_magic.engine.values.rows import picked_rows, row_parts, rows_of, share_of_rows
 from tape_magic.errors import ArgumentError, SourceError, closest, shorten
 
 _ALL = 2**62
@@ -78,12 +78,23 @@ class DataPart:
         Where they are differentiated; empty for wherever TensorFlow puts it.
     label
         Which rows they are.
+    cut
+        For each part of a batch, whether it has rows.
+    beside
+        The names that were cut with the rows of a batch, where one of them may have as many by chance.
     """
 
     values: Sequence[Any]
     rows: int
     device: str
     label: str
+    cut: Sequence[bool]
+    beside: str = ""
+
+    def picked(self, begin: int, end: int) -> Sequence[Any]:
+        """Return some of its rows."""
+        found: Sequence[Any] = picked_rows(tuple(self.values), begin, end, self.cut)
+        return found
 
 
 def parts_of(given: BatchData, devices: Sequence[str]) -> Generator[DataPart, None, None]:
@@ -100,7 +111,7 @@ def parts_of(given: BatchData, devices: Sequence[str]) -> Generator[DataPart, No
     if feed.endless:
         raise SourceError(f"{given.label} never ends, and a gradient is taken over all of it: give a part.")
     cursor = DataCursor(feed)
-    before = 0
+    cut, before = row_parts(feed.element_spec[1]), 0
     try:
         while True:
             batch = tuple(cursor.take())
@@ -108,41 +119,59 @@ def parts_of(given: BatchData, devices: Sequence[str]) -> Generator[DataPart, No
                 return
             place, count = cursor.place, int(rows_of(batch))
             where = "" if arrays else f"batch {place[1] + 1:,}" if place else "a batch"
-            yield from _shared(batch, count, devices or ("",), where, given.label, before if arrays else 0)
+            whole = DataPart(batch, count, "", where, cut, "" if arrays else _beside(given.names, batch, cut))
+            yield from _shared(whole, devices or ("",), given.label, before if arrays else 0)
             before += count
     finally:
         cursor.close()
 
 
-def _shared(
-    batch: Sequence[Any], rows: int, devices: Sequence[str], where: str, label: str, before: int
-) -> Iterator[DataPart]:
+def _beside(names: Sequence[str], batch: Sequence[Any], cut: Sequence[bool]) -> str:
+    """Return the names that are cut with the rows of a batch; empty where that is one."""
+    import tensorflow as tf
+
+    owners = [name for name, part in zip(names, batch, strict=True) for _ in tf.nest.flatten(part)]
+    rows = row_parts(batch)
+    found = [owner for owner, *has in zip(owners, rows, cut, strict=True) if all(has)]
+    several = list(dict.fromkeys(found))
+    return f"{', '.join(several[:-1])} and {several[-1]}" if len(several) > 1 else ""
+
+
+def _shared(whole: DataPart, devices: Sequence[str], label: str, before: int) -> Iterator[DataPart]:
     """Yield the part of each device that has rows of a batch; `before` is the number of its first row."""
+    where = whole.label
     for index, device in enumerate(devices):
-        begin, end = share_of_rows(index, len(devices), rows)
+        begin, end = share_of_rows(index, len(devices), whole.rows)
         if end == begin:
             continue
-        whole = end - begin == rows
         some = (
             f"rows {before + begin + 1:,} to {before + end:,}" if end > begin + 1 else f"row {before + end:,}"
         )
-        shown = where if whole and where else " of ".join(filter(None, (some, where)))
-        values = batch if whole else picked_rows(tuple(batch), begin, end)
-        yield DataPart(values, end - begin, device, f"{shown} of {label}")
+        if end - begin == whole.rows:
+            yield replace(whole, device=device, label=f"{where or some} of {label}", beside="")
+            continue
+        shown = " of ".join(filter(None, (some, where, label)))
+        yield replace(whole, values=whole.picked(begin, end), rows=end - begin, device=device, label=shown)
 
 
-def few_rows(first: DataPart, second: DataPart, most: int) -> tuple[Sequence[Any], int]:
+def few_rows(first: DataPart, second: DataPart, most: int) -> DataPart:
     """Return the first rows of a part, at least two; those of a second part where the first has one."""
     import tensorflow as tf
 
-    if first.rows == 1:
-        return (
-            tf.nest.map_structure(
-                lambda one, other: tf.concat([one, other], 0) if one.shape.rank else one,
-                tuple(first.values),
-                tuple(picked_rows(tuple(second.values), 0, 1)),
-            ),
-            2,
-        )
-    count = min(first.rows, most)
-    return picked_rows(tuple(first.values), 0, count), count
+    if first.rows > 1:
+        count = min(first.rows, most)
+        return replace(first, values=first.picked(0, count), rows=count, label="a few rows")
+    flat, other = (tf.nest.flatten(tuple(one)) for one in (first.values, second.picked(0, 1)))
+    joined = [
+        pair[0] if not cut else _joined(pair) for *pair, cut in zip(flat, other, first.cut, strict=True)
+    ]
+    values = tf.nest.pack_sequence_as(tuple(first.values), joined)
+    return replace(first, values=values, rows=2, label="a few rows")
+
+
+def _joined(pair: Sequence[Any]) -> Any:
+    import tensorflow as tf
+
+    if isinstance(pair[0], tf.SparseTensor):
+        return tf.sparse.concat(0, pair, expand_nonconcat_dims=True)
+    return tf.concat(pair, 0)

@@ -29,6 +29,8 @@ class SharedEvaluation:
         The program as a graph, with an open number of rows.
     devices
         The full names of the devices of this process; the first one adds up.
+    rows
+        For each part of a batch, whether it has rows.
     workers
         The workers that evaluate the other pieces, all with as many devices; ``None`` for none.
 
@@ -40,16 +42,20 @@ class SharedEvaluation:
         In how many pieces a batch is evaluated.
     sums
         A variable: whether the loss and each tracked scalar are sums over the rows, and not means.
+    rows, cut
+        For each part of a batch, whether its spec has rows; a variable: whether it is cut with them.
     overflowed
         Whether a batch of this run did not fit one device.
 
     Raises ``LookupError`` where the gradient of an operation is not registered.
     """
 
-    def __init__(self, traced: Traced, devices: Sequence[str], workers: Cluster | None = None) -> None:
+    def __init__(
+        self, traced: Traced, devices: Sequence[str], rows: Sequence[bool], workers: Cluster | None = None
+    ) -> None:
         import tensorflow as tf
 
-        self._workers, self.overflowed = workers, False
+        self._workers, self.overflowed, self.rows = workers, False, tuple(rows)
         self._first = 0 if workers is None else workers.index * len(devices)
         self.count = len(devices) * (1 if workers is None else workers.count)
 
@@ -57,17 +63,19 @@ class SharedEvaluation:
         self.whole = traced.evaluated()
         with tf.device("CPU:0"):
             self.sums = tf.Variable([False] * (1 + self.whole.tracked), trainable=False)
+            self.cut = tf.Variable(self.rows, trainable=False, dtype=tf.bool)
             self._key = tf.Variable(0, trainable=False)
         self._copies = [
             WrittenCopies(traced, name, index) for index, name in enumerate(self.devices, self._first)
         ]
 
-    def take(self, reductions: Iterable[Reduction]) -> None:
-        """Take how the loss and each tracked scalar follow from those of the pieces; by default, as means.
+    def take(self, reductions: Iterable[Reduction], cut: Sequence[bool]) -> None:
+        """Take how the loss and each tracked scalar follow from those of the pieces, and which parts are cut.
 
-        The gradients follow as the loss does.
+        By default, they follow as means. The gradients follow as the loss does.
         """
         self.overflowed = False
+        self.cut.assign(cut)
         self.sums.assign([reduction is Reduction.SUM for reduction in reductions])
 
     @property
@@ -88,15 +96,17 @@ class SharedEvaluation:
         assert self._workers is not None
         self._key.assign(self._workers.call_key())
 
-    def pieces(self, batch: Sequence[Any]) -> list[tuple[Sequence[Any], Any, Any]]:
+    def pieces(self, batch: Sequence[Any], cut: Sequence[bool]) -> list[tuple[Sequence[Any], Any, Any]]:
         """Return the piece of each device of all workers, how many rows it has, and the rows of all, int64.
 
-        The pieces differ by one row at most. One that would have no rows has the first one, since the mean of
-        no rows is not a number; its number of rows is 0.
+        Only what is `cut` is in pieces, which differ by one row at most. One that would have no rows has the
+        first one, since the mean of no rows is not a number; its number of rows is 0.
         """
-        return self._pieces(batch, range(self.count))
+        return self._pieces(batch, range(self.count), cut)
 
-    def _pieces(self, batch: Sequence[Any], indices: Iterable[int]) -> list[tuple[Sequence[Any], Any, Any]]:
+    def _pieces(
+        self, batch: Sequence[Any], indices: Iterable[int], cut: Any
+    ) -> list[tuple[Sequence[Any], Any, Any]]:
         import tensorflow as tf
 
         count, found = self.count, []
@@ -105,7 +115,7 @@ class SharedEvaluation:
             for index in indices:
                 begin, end = share_of_rows(index, count, rows)
                 has = end > begin
-                taken = picked_rows(batch, tf.where(has, begin, 0), tf.where(has, end, 1))
+                taken = picked_rows(batch, tf.where(has, begin, 0), tf.where(has, end, 1), cut)
                 found.append((taken, end - begin, rows))
         return found
 
@@ -117,7 +127,9 @@ class SharedEvaluation:
         shares: list[Any] = []
         rest: list[Any] = []
         own = range(self._first, self._first + len(self.devices))
-        for copies, (piece, rows, of) in zip(self._copies, self._pieces(batch, own), strict=True):
+        with tf.device("CPU:0"):
+            cut = self.cut.read_value()
+        for copies, (piece, rows, of) in zip(self._copies, self._pieces(batch, own, cut), strict=True):
             with tf.device("CPU:0"):
                 share = rows / of
                 weights = tf.unstack(tf.where(sums, tf.cast(rows > 0, share.dtype), share))

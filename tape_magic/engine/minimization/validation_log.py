@@ -111,9 +111,8 @@ class ValidationLog:
             return epochs
         found = {int(row[_EPOCH]) + 1: row for row in self._rows}
         missing = np.full(self._rows.shape[1], np.nan)
-        rows = np.array([found.get(int(epoch), missing) for epoch in epochs.epoch]).reshape(len(epochs), -1)
-        if not len(epochs):
-            rows = rows.reshape(0, len(missing))
+        each = [found.get(int(epoch), missing) for epoch in epochs.epoch]
+        rows = np.array(each).reshape(len(each), len(missing))  # of none, too
         tracked = {name: rows[:, _LOSS + 1 + place] for place, name in enumerate(self._names)}
         return replace(epochs, val_loss=rows[:, _LOSS], val_tracked=tracked)
 

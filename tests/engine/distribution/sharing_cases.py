@@ -80,7 +80,7 @@ def compared(
 ) -> list[Any]:
     """Compare a run on four devices with that on one; return both results."""
     settings = {"batch": BATCH, "epochs": 2, "seed": 5, "optimizer": "adam", "lr": 0.05, **settings}
-    if isinstance(given, tf.data.Dataset):
+    if not isinstance(given, tuple):
         del settings["batch"]
     one = tape_magic.minimize(make(), data=given, engine="graph", **settings)
     shared = tape_magic.minimize(make(), data=given, strategy=strategy, **settings)
@@ -175,6 +175,106 @@ def parts_of_other_forms() -> None:
     compared(make, batches)
 
 
+def parts_that_have_no_rows() -> None:
+    """A weight for each class, a factor for each feature: of other lengths than a batch, and of the same."""
+    split()
+    x, y = data()
+    told = "w goes whole to each device, and is not cut with the rows"
+
+    def by_class() -> Any:
+        model = network()
+        return lambda x, y, w: tf.reduce_mean(tf.gather(w, y) * rows_of_cross_entropy(y, model(x)))
+
+    def by_feature() -> Any:
+        model = network()
+        return lambda x, y, w: cross_entropy(y, model(x * w))
+
+    rows = tf.data.Dataset.from_tensor_slices((x, y))
+
+    def with_weights(size: int, count: int, *, drop: bool = False) -> Any:
+        weights = tf.linspace(0.5, 2.0, count)
+        batches = rows.batch(size, drop_remainder=drop)
+        return batches.map(lambda x, y: (x, y, weights))
+
+    for make, size, count, drop in (
+        (by_class, 50, 3, False),  # and the last batch has three rows
+        (by_class, 8, 8, True),
+        (by_feature, 50, 6, False),
+        (by_feature, 6, 6, True),
+    ):
+        batches = with_weights(size, count, drop=drop)
+        _, found = compared(make, batches, steps=20)
+        assert (told in found.notes) is (size == count), found.notes
+        # Batches that Python makes say nothing of which lengths stay.
+        lists = [tuple(part.numpy() for part in batch) for batch in batches.take(4)]
+        _, found = compared(make, lists)
+        assert (told in found.notes) is (size == count), found.notes
+
+    def by_scalar() -> Any:
+        model = network()
+        return lambda w, x, y: w * cross_entropy(y, model(x))
+
+    compared(by_scalar, rows.batch(50).map(lambda x, y: (tf.constant(2.0), x, y)))
+
+
+def parts_by_which_nothing_can_be_cut() -> None:
+    """What comes first has the rows."""
+    split()
+    x, y = data()
+    model = network()
+    batches = [(np.ones(3, "float32"), x[:50], y[:50])] * 2
+    with pytest.raises(TapeMagicError) as caught:
+        tape_magic.minimize(
+            lambda w, x, y: tf.reduce_mean(tf.gather(w, y) * rows_of_cross_entropy(y, model(x))),
+            data=batches,
+            strategy="mirrored",
+        )
+    said = str(caught.value)
+    assert said.startswith(
+        "--strategy cuts w, x, y by the rows of w, and the cell does not run on parts of a"
+    )
+    assert said.partition("InvalidArgumentError: ")[2].startswith("indices[")
+
+
+def an_error_of_one_device() -> None:
+    """The sentence of TensorFlow's that tells something, though only one piece has such a row."""
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from tests.support.notebook import Notebook
+
+    split()
+    shell = Notebook(InteractiveShell.instance())
+    shell.ok("%load_ext tape_magic")
+    shell.ok(
+        "import tensorflow as tf, numpy as np\nw = tf.Variable(tf.zeros(4))\n"
+        "rows = np.arange(32) % 4\nrows[29] = 7"
+    )
+    line = '%%minimize loss --over w --for "row in data" --steps 100 --strategy mirrored'
+    cell = f"{line}\nloss = tf.reduce_mean((tf.gather(w, row) - 1.0) ** 2)"
+    shell.ok("data = tf.data.Dataset.from_tensor_slices([*[rows * 0] * 4, rows])")
+    said = shell.refused(cell)
+    assert said.startswith("%%minimize failed: InvalidArgumentError: indices[5] = 7 is not in [0, 4)"), said
+    shell.ok("w.assign(tf.zeros(4)); data = [rows * 0] * 4")
+    shell.ok(cell.replace("100", "4"))
+
+
+def half_precision() -> None:
+    """Its rounding is no reason to say that a mean is none."""
+    split()
+    x, y = data()
+    for policy in ("mixed_bfloat16", "mixed_float16"):
+        keras.config.set_dtype_policy(policy)
+        model = network()
+        keras.config.set_dtype_policy("float32")
+        found = tape_magic.minimize(
+            lambda x, y, model=model: cross_entropy(y, tf.cast(model(x), tf.float32)),
+            data=(x, y),
+            batch=BATCH,
+            strategy="mirrored",
+        )
+        assert found.notes == ("the loss is the mean over the rows: each part counts by its rows",)
+
+
 def fewer_rows_than_devices() -> None:
     split()
     x, y = data()
@@ -249,6 +349,7 @@ def optimizers_take_the_same_steps() -> None:
         lambda: kinds.SGD(0.1, momentum=0.9),
         lambda: kinds.AdamW(0.05),
         lambda: kinds.Lamb(0.05),
+        lambda: kinds.Muon(0.005),  # whose directions magnify the rounding of a small gradient
         lambda: kinds.Adafactor(0.05),
         lambda: kinds.Adam(0.05, clipnorm=0.05),
         lambda: kinds.Adam(0.05, global_clipnorm=0.05),

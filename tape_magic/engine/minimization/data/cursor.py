@@ -10,10 +10,7 @@ from typing import Any
 from tape_magic.engine.minimization.data.feed import Feed
 from tape_magic.engine.minimization.data.pipelines import only
 from tape_magic.engine.minimization.data.streams import placed
-from tape_magic.errors import SourceError
-
-_NOT_TELLING = ("Graph execution error", "Detected at node", "File ", "<stack", "[[")
-"""The beginnings of those lines in TensorFlow's errors that speak of its own code."""
+from tape_magic.errors import SourceError, telling_line
 
 
 class DataCursor:
@@ -169,9 +166,8 @@ class DataCursor:
         """Return the error that the user's Python raised in making a batch, or one that says TensorFlow's."""
         if isinstance(self.feed.failure, Exception):
             return self.feed.failure
-        lines = [line.strip() for line in str(getattr(error, "message", error)).splitlines()]
-        telling = [line for line in lines if line and not line.startswith(_NOT_TELLING)]
-        return SourceError(f"{self.feed.label} fails: {next(iter(telling), type(error).__name__)}")
+        told = telling_line(str(getattr(error, "message", error)))
+        return SourceError(f"{self.feed.label} fails: {told or type(error).__name__}")
 
 
 def _element(batch: Any) -> tuple[Any, Sequence[Any]]:

@@ -19,6 +19,7 @@ from tape_magic.engine.minimization.problem import Problem
 from tape_magic.engine.process.interrupts import assign_all
 from tape_magic.engine.tracing.evaluation import Evaluation
 from tape_magic.engine.tracing.traced import Traced
+from tape_magic.engine.values.rows import row_parts
 from tape_magic.errors import LineError
 
 LONGER = 4
@@ -91,7 +92,7 @@ class Sharing:
         """Return the evaluation of a step, and what evaluates it in pieces, if something does."""
         if not self.devices:
             return traced.evaluated(), None
-        shared = SharedEvaluation(traced, self.devices, self.workers)
+        shared = SharedEvaluation(traced, self.devices, row_parts(self.spec[1]), self.workers)
         return shared.evaluation(), shared
 
     def look(self, made: CompiledProgram | None) -> None:
@@ -104,9 +105,10 @@ class Sharing:
             parts = batch.get_value()[1]
             if self._together is not None:
                 self._together.require_same(parts, self._problem.settings.label)
-            self._problem.notes += look_at(graph.shared, graph.traced, parts, names)
+            batch = self._cursor.named(parts)
+            self._problem.notes += look_at(graph.shared, graph.traced, batch, names)
             if self._together is not None:  # worker 0 has looked from its own start
-                self._together.assign_first([graph.shared.sums])
+                self._together.assign_first([graph.shared.sums, graph.shared.cut])
 
     # -- with other workers --------------------------------------------------------------------------
 

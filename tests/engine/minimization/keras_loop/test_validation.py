@@ -425,3 +425,23 @@ def test_the_next_run_traces_and_lays_out_nothing(monkeypatch: pytest.MonkeyPatc
             assert sorted(made) == ["GraphPass", "Traced", "Traced"]
             made.clear()
     assert made == []
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_run_that_is_stopped_before_its_first_step(engine: str) -> None:
+    """No epoch, and no loss of one."""
+    w = tf.Variable(tf.zeros([4, 3]))
+    program = FunctionProgram(lambda x, y: LOSS(y, x @ w), {"x": None, "y": None})
+    names = ("x", "y")
+    chosen = Settings(
+        data=(X, Y),
+        names=names,
+        label="data",
+        engine=engine,
+        keep="best",
+        val=ValidationData((XV, YV), names, (), "others"),
+    )
+    stopped = minimize_program(program, {}, None, None, chosen, wish=lambda: Wish.STOP).result
+    assert stopped.steps == 0
+    assert len(validated(stopped).val_loss) == 0
+    assert stopped.loss == pytest.approx(np.log(3))
