@@ -27,6 +27,8 @@ LINES: dict[Magic, tuple[str, ...]] = {
         "d^2 y / d x^2 d d / d a",
         "d/dx y, d2 / d x2 (loss)",
         "y --vjp y=v z=[1, 2] --wrt x",
+        "dloss/dw --for 'xb, (yb, zb) in (x, y)' --batch 1_0 --strategy mirrored",
+        "loss --for 'b in f(2)' --strategy tf.distribute.MirroredStrategy(['CPU:0'])",
     ),
     MINIMIZE: (
         "",
@@ -36,6 +38,9 @@ LINES: dict[Magic, tuple[str, ...]] = {
         "loss --for 'xb, yb in train' --batch 32 --epochs 2 --time 1.5h --track a,b",
         "--checkpoint DIR --seed 3 --engine xla -o m -q",
         "loss --optimizer l-bfgs-b --time 300ms",
+        "loss --for 'xb, yb in (x, y)' --batch 256 --epochs 3 --strategy mirrored",
+        "--for 'b in d' --strategy workers --checkpoint DIR --resume --val 'b in e'",
+        "loss --strategy 'f(1, 2)'",
     ),
     TFGPU: (
         "",
@@ -48,6 +53,9 @@ LINES: dict[Magic, tuple[str, ...]] = {
         "--watch",
         "0 --reset-peak --require -o d -q",
         "--limit 0.5",
+        "--workers 'node1:5000, node2:5000' --worker 1 --wait 2m",
+        '--workers "[::1]:5000,[fe80::1%eth0]:5001" --worker 0 --wait 1.5 --cpu --split 2',
+        "--workers TF_CONFIG --wait 300ms",
     ),
 }
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
-SETUP = """import tensorflow as tf, numpy as np, time
+SETUP = """%tfgpu --cpu --split 2 -q
+import tensorflow as tf, numpy as np, time
 u = tf.Variable(0.0, dtype=tf.float64); v = 0.0; w = tf.Variable(tf.zeros(3, tf.float64))
 x = tf.Variable(1.5); p = tf.Variable([1.0, 2.0]); zero = tf.Variable(0.0); f = 2.0
 b = tf.Variable([3.0, -2.0, 1.0]); c = tf.constant([1.0, 0.5, -1.0]); whole = 3; text = "three"
@@ -77,6 +78,7 @@ class Author:
                     "misfit minimum xb yb",
                     long=True,
                 ),
+                _shared("--epochs 1_000_000", long=True),
                 _cell(
                     f"%%minimize bowl --over b --optimizer nelder-mead --tol 0 --steps 100_000_000\n{BOWL}"
                     " + tf.random.uniform([])",
@@ -125,6 +127,12 @@ class Author:
                 _cell(f"%%grad y --jvp x=tf.constant({a})\ny = x**3", "y grads"),
                 _cell(f"%%grad dy/dx --def slope\ny = {a}*x**2", "slope"),
                 _cell(f"%%grad -q\n{a}*x*x;", "grads"),
+                _cell(
+                    f"%%grad dmisfit/dm --for 'xb, yb in (inputs, outputs)' --batch 16 --strategy mirrored\n"
+                    f"misfit = tf.reduce_mean({a}*m*xb - yb)",
+                    "misfit dmisfit_dm grads",
+                    f"abs(float(dmisfit_dm) - {a}*float(inputs.mean())) < 1e-4",
+                ),
             ]
         )
 
@@ -139,6 +147,7 @@ class Author:
         more = self.chance.choice(
             ["", "--keep best", "--tol 1e-6", "--bounds 'b=-5:5'", "--track far", "--seed 3", "--time 20s"]
         )
+        quiet = self.chance.choice(["", "-q"])
         far = "\nfar = tf.reduce_max(abs(b - c))" if "far" in more else ""
         return self.chance.choice(
             [
@@ -164,6 +173,11 @@ class Author:
                     "misfit = tf.reduce_mean((m*xb + n - yb)**2)",
                     "misfit minimum xb yb",
                     "minimum.steps > 0",
+                ),
+                _shared(f"--epochs {1 + steps // 10}", f"minimum.steps == 3*{1 + steps // 10}"),
+                _shared(
+                    f"--epochs 2 --seed 3 --val 'xb in inputs' {quiet}",
+                    "minimum.steps == 6",
                 ),
                 _cell(
                     "%%minimize misfit --over m n --optimizer lm\nmisfit = m*inputs + n - outputs",
@@ -211,6 +225,15 @@ def _linear(rest: str, check: str = "", long: bool = False) -> Cell:
     return _cell(f"{line}\nslope = u + v + tf.reduce_sum(w)", "slope v minimum", check, long=long)
 
 
+def _shared(rest: str, check: str = "", long: bool = False) -> Cell:
+    """The same over batches, whose halves are on two devices; half of a mean twice is exact."""
+    line = f"%%minimize slope --over u v w --optimizer sgd --lr {2.0**-20!r} --strategy mirrored"
+    cell = "slope = u + v + tf.reduce_sum(w) + 0*tf.reduce_mean(tf.cast(xb, tf.float64))"
+    return _cell(
+        f"{line} --for 'xb in inputs' --batch 16 {rest}\n{cell}", "slope v minimum xb", check, long=long
+    )
+
+
 REFUSED = (
     "%%grad dy/dunheard_of\ny = x*x",
     "%%grad dy/dx --ordr 2\ny = x*x",
@@ -247,6 +270,14 @@ REFUSED = (
     "%%minimize bowl --over b\n%pwd",
     "%%minimize bowl --over b\nbowl = tf.Variable(1.0)*tf.reduce_sum(b)",
     "%%minimise bowl\nbowl = 1",
+    "%%minimize misfit --over m --for 'xb in inputs' --strategy workers\nmisfit = tf.reduce_mean(m*xb)",
+    "%%minimize misfit --over m --for 'xb in inputs' --strategy miror\nmisfit = tf.reduce_mean(m*xb)",
+    "%%minimize misfit --over m --strategy mirrored\nmisfit = m*m",
+    "%%grad misfit --for 'xb in inputs' --batch 0 --strategy mirrored\nmisfit = tf.reduce_mean(m*xb)",
+    "%%grad misfit --for 'xb in inputs' --strategy workers\nmisfit = tf.reduce_mean(m*xb)",
+    "%tfgpu --workers localhost:1,localhost:1 --worker 0",
+    "%tfgpu --workers 'localhost:1, localhost:2' --worker 2",
+    "%tfgpu --workers 'localhost:1, localhost:2' --worker 0 --wait never",
     "%tfgpu --nonsense",
     "%tfgpu --limit huge 0",
     "%tfgpu 0 --require",

@@ -17,7 +17,7 @@ import numpy as np
 
 from tape_magic.engine.distribution.cluster import Cluster
 from tape_magic.engine.internals.coordination import drop_value, put_value, report_error, value_of
-from tape_magic.errors import ClusterError, describe_error, shorten
+from tape_magic.errors import ClusterError, describe_error, in_one_line, shorten
 
 Array = np.ndarray[Any, Any]
 
@@ -133,6 +133,7 @@ class Together:
         self.over = True
         line = "interrupted" if isinstance(error, KeyboardInterrupt) else describe_error(error)
         if self.computing:
+            self._lose(self.place.worker, "has failed", line)
             report_error(shorten(line, _MOST_TEXT))
             return
         try:
@@ -238,10 +239,15 @@ class Together:
             others = [int(task) for task in _TASK.findall(text) if int(task) != self.place.worker]
             worker = others[0] if others else 1 - self.place.worker if self.count == 2 else -1
             cause = next((words for part, words in _CAUSES if part in text), describe_error(error))
+        gone = self._lose(worker, "has failed" if reported else "is gone", cause)
+        return in_one_line(ClusterError(f"{gone} after step {self.step:,}. {self.advice}"))
+
+    def _lose(self, worker: int, what: str, cause: str) -> str:
+        """Note that the workers can no longer compute together, and return why."""
         who = self.place.name_of(worker) if 0 <= worker < self.count else "a worker"
-        gone = f"{who} is gone ({shorten(cause, 200)})"
+        gone = f"{who} {what} ({shorten(cause, 200)})"
         self.workers.lost = self.workers.lost or gone
-        return ClusterError(f"{gone} after step {self.step:,}. {self.advice}")
+        return gone
 
 
 def _all_reduced(tensor: Any, count: int, group: int, key: Any, limit: float) -> Any:

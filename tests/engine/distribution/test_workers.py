@@ -1,6 +1,6 @@
 """Two workers on the loopback: one run in two processes, what ends it, and how it goes on.
 
-A pair of processes takes seconds to start, so that two pairs run all of this: each part goes on where
+A pair of processes takes seconds to start, so that three pairs run all of this: each part goes on where
 the one before it left off.
 """
 
@@ -64,8 +64,8 @@ def press():
     os.kill(os.getpid(), signal.SIGINT)
 """
 
-HEARTBEAT = 8.0
-"""Seconds after which a worker that does not answer is gone; one that is killed has to be missed before."""
+TOLD = 2.5
+"""Seconds in which the other worker tells that one was killed; one that stops answering is missed after 8."""
 
 CELL = "loss = tf.reduce_mean(loss_fn(yb, model(xb)))"
 
@@ -255,7 +255,7 @@ class TestOneRun:
             r"Restart the engines, and go on with --resume --checkpoint\.",
             ran.text,
         ), ran.text
-        assert ran.at - killed < HEARTBEAT
+        assert ran.at - killed < TOLD
         assert first.value("all(bool(np.isfinite(one.numpy()).all()) for one in model.variables)")
         gone = line_of(first.run(line("--epochs 2 --strategy workers")))
         assert re.fullmatch(
@@ -301,3 +301,31 @@ class TestAFrozenWorker:
         assert f"ClusterError: {pair.name(1)} is gone (" in ran.text, ran.text
         assert "with --checkpoint, --resume goes on from there" in ran.text
         other.send(signal.SIGCONT)
+
+
+class TestAWorkerThatFails:
+    """An operation that fails within a chunk, on the rows of one worker."""
+
+    def test_both_tell_it_at_the_same_step(self, pair: Pair) -> None:
+        pair.join()
+        all_ok(
+            pair.workers,
+            "rows = np.zeros(200, 'int32')\nrows[149] = 99  # of the third batch, in the second half\n"
+            "data = tf.data.Dataset.from_tensor_slices(rows).batch(50)\nt = tf.Variable(tf.zeros(4))",
+        )
+        cell = (
+            '%%minimize loss --over t --for "row in data" --epochs 9 --strategy workers\n'
+            "loss = tf.reduce_mean((tf.gather(t, row) - 1) ** 2)"
+        )
+        first, other = on_all(pair.workers, cell)
+        said = "InvalidArgumentError: indices[24] = 99 is not in [0, 4)"
+        assert line_of(other) == f"%%minimize failed: {said}"
+        told = re.fullmatch(
+            r"(.*) after step (\d)\. Restart the engines; with --checkpoint, .*", line_of(first)
+        )
+        assert told
+        assert told[1] == f"{pair.name(1)} has failed ({said})"
+        assert int(told[2]) < 3
+        pair.same("t.numpy().tolist()")
+        for ran in on_all(pair.workers, cell):  # at once, on the worker that has failed, too
+            assert line_of(ran) == f"{told[1]}: restart the engines of all workers."

@@ -123,8 +123,8 @@ class Sharing:
     def chunk(self, loop: Loop, step: int, chunks: ChunkPlanner) -> Iterator[None]:
         """Have the block be one chunk of steps of all workers, which plan it by the time that worker 0 took.
 
-        Raises :class:`ClusterError` where another worker is lost; the variables are then as at `step`, if
-        their values of that step are kept.
+        Where another worker is lost or TensorFlow fails, the variables are as at `step`, if their values of
+        that step are kept. Raises :class:`ClusterError` for a worker that is lost.
         """
         import tensorflow as tf
 
@@ -137,12 +137,12 @@ class Sharing:
         try:
             yield
         except tf.errors.OpError as error:
+            # TensorFlow ended somewhere in the chunk: all workers go back to its beginning.
+            values = loop.way_back.values_at(step)
+            assign_all(zip(loop.moved, values, strict=True) if values else ())
             if not is_collective(error):
-                raise
-            # TensorFlow may have ended in the middle of the chunk.
-            if values := loop.way_back.values_at(step):
-                assign_all(zip(loop.moved, values, strict=True))
-                together.computing = False
+                raise  # and the other workers hear of it at once, for they compute
+            together.computing = not values
             raise together.lost(error) from None
         together.computing, together.seconds = False, time.perf_counter() - began
 
