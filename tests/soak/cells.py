@@ -201,8 +201,7 @@ class Author:
         return self.chance.choice(
             [
                 _cell("%tfgpu"),
-                _cell("%tfgpu 0 --growth"),
-                _cell("%tfgpu --cpu -q -o machine", "machine"),
+                _cell("%tfgpu --cpu --split 2 -q -o machine", "machine"),
                 _cell("%reload_ext tape_magic"),
                 _cell("%unload_ext tape_magic\n%load_ext tape_magic"),
                 _cell("x = tf.Variable(1.5)", "x"),
@@ -283,6 +282,7 @@ REFUSED = (
     "%tfgpu 0 --require",
     "%tfgpu one",
     "%tfgpu --growth --limit 4G 0",
+    "%tfgpu 0 --growth",
 )
 
 FAILING = (
