@@ -37,6 +37,9 @@ _MOST_TEXT = 500
 _TASK = re.compile(r"/job:worker/(?:replica:0/)?task:(\d+)")
 _REPORTED = re.compile(r"Error reported from /job:worker/(?:replica:0/)?task:(\d+): ([^\n]*)")
 
+_SILENT = "stopped sending heartbeats"
+"""In what TensorFlow reports in the name of a worker that no longer answers."""
+
 _CAUSES = (
     ("Connection reset", "connection reset"),
     ("Connection refused", "connection refused"),
@@ -233,13 +236,16 @@ class Together:
         self.over = True
         text = str(error)
         reported = _REPORTED.search(text)
+        failed = reported is not None and _SILENT not in reported[2]
         if reported:
             worker, cause = int(reported[1]), reported[2].strip()
         else:
             others = [int(task) for task in _TASK.findall(text) if int(task) != self.place.worker]
             worker = others[0] if others else 1 - self.place.worker if self.count == 2 else -1
-            cause = next((words for part, words in _CAUSES if part in text), describe_error(error))
-        gone = self._lose(worker, "has failed" if reported else "is gone", cause)
+            cause = describe_error(error)
+        if not failed:
+            cause = next((words for part, words in _CAUSES if part in text), cause)
+        gone = self._lose(worker, "has failed" if failed else "is gone", cause)
         return in_one_line(ClusterError(f"{gone} after step {self.step:,}. {self.advice}"))
 
     def _lose(self, worker: int, what: str, cause: str) -> str:
