@@ -7,14 +7,18 @@ import math
 import os
 import re
 from collections.abc import Mapping, Sequence
+from ipaddress import IPv6Address
 from numbers import Integral, Real
 from typing import Any
 
 from tape_magic.engine.devices.words import TF_CONFIG
-from tape_magic.errors import DeviceError, describe_error, shorten
+from tape_magic.errors import DeviceError, closest, describe_error, shorten
 from tape_magic.results.devices import Membership
 
-_ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.%\w]+\]|[\w.-]+):(\d{1,5})", re.ASCII)
+_ADDRESS = re.compile(
+    r"(?:\[([0-9a-f:.]+)(?:%[\w.-]+)?\]|(?!-)[\w-]{1,63}(?:\.[\w-]{1,63})*\.?):(\d{1,5})",
+    re.ASCII | re.IGNORECASE,
+)
 """A host and a port; an address of IPv6 stands in brackets."""
 
 
@@ -92,16 +96,45 @@ def _addresses(workers: Any) -> tuple[str, ...]:
         )
     found = tuple(one.strip() for one in several)
     for one in found:
-        port = _ADDRESS.fullmatch(one)
-        if port is None or not 0 < int(port[1]) < 1 << 16:
-            raise DeviceError(
-                f"{shorten(repr(one))} is no address of a worker: give host:port, such as node1:5000."
-            )
-        if found.count(one) > 1:
-            raise DeviceError(f"{one} is named {found.count(one)} times: each worker has a port of its own.")
+        if not one and len(found) > 1:
+            raise DeviceError(f"a comma of {shorten(repr(workers))} has no address beside it: leave it out.")
+        if not _is_address(one):
+            raise DeviceError(f"{shorten(repr(one))} is no address of a worker: {_cure(one)}")
+        if (count := sum(_key(one) == _key(other) for other in found)) > 1:
+            raise DeviceError(f"{one} is named {count} times: each worker has a port of its own.")
     if not found:
         raise DeviceError('workers names none: give their addresses, as "node1:5000, node2:5000".')
     return found
+
+
+def _is_address(text: str) -> bool:
+    match = _ADDRESS.fullmatch(text)
+    if match is None or not 0 < int(match[2]) < 1 << 16:
+        return False
+    try:
+        return match[1] is None or bool(IPv6Address(match[1]))
+    except ValueError:
+        return False
+
+
+def _key(address: str) -> tuple[str, str]:
+    """Return what is the same for two ways to write an address."""
+    host, _, port = address.rpartition(":")
+    return host.lower(), port.lstrip("0")
+
+
+def _cure(text: str) -> str:
+    """Return what to give in place of a text that is no address."""
+    if near := closest(text, [TF_CONFIG]):
+        return near.removeprefix("; ")
+    if "//" in text:
+        return f"leave out {shorten(text.partition('//')[0] + '//')} and what follows the port."
+    if re.search(r"\d[\s;]+\S", text):
+        return "give a comma between two addresses."
+    if text.count(":") > 1 and "[" not in text:
+        return "an address of IPv6 stands in brackets, such as [::1]:5000."
+    letters = "" if text.isascii() else " in ASCII"
+    return f"give host:port{letters}, such as node1:5000."
 
 
 def _of_environment(environ: Mapping[str, str]) -> tuple[tuple[str, ...], int]:
@@ -113,12 +146,29 @@ def _of_environment(environ: Mapping[str, str]) -> tuple[tuple[str, ...], int]:
         read = json.loads(text)
         jobs, task = read["cluster"], read["task"]
         kind, index = task["type"], task["index"]
-        chief, others = list(jobs.get("chief", ())), list(jobs.get("worker", ()))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DeviceError(f"{TF_CONFIG} cannot be read ({describe_error(error)}).") from None
+        chief, others = _job(jobs, "chief"), _job(jobs, "worker")
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise DeviceError(
+            f"{TF_CONFIG} cannot be read ({describe_error(error)}): it needs a text such as "
+            '{"cluster": {"worker": ["node1:5000", "node2:5000"]}, "task": {"type": "worker", "index": 0}}.'
+        ) from None
     if kind not in ("chief", "worker") or set(jobs) - {"chief", "worker", "evaluator"}:
         raise DeviceError(
-            f"{TF_CONFIG} makes this {shorten(repr(kind))} among {', '.join(sorted(map(str, jobs)))}: "
-            "here, all are workers."
+            f"{TF_CONFIG} makes this {shorten(repr(kind))} among {shorten(', '.join(sorted(jobs)))}: here, "
+            "all are workers, so give --workers and --worker."
         )
-    return _addresses(chief + others), _number(index) + (len(chief) if kind == "worker" else 0)
+    own = chief if kind == "chief" else others
+    if type(index) is not int or not 0 <= index < len(own):
+        raise DeviceError(
+            f"{TF_CONFIG} makes this {kind} {shorten(repr(index))}, which its cluster does not have "
+            f"(addresses of type {kind}, numbered from 0: {len(own)}): correct one of the two."
+        )
+    return _addresses(chief + others), index + (len(chief) if kind == "worker" else 0)
+
+
+def _job(jobs: Any, kind: str) -> list[Any]:
+    """Return the addresses of a job of TF_CONFIG. Raises ``TypeError`` for what is no list of them."""
+    found = jobs.get(kind, [])
+    if not isinstance(found, list):
+        raise TypeError(f"{kind} is no list")
+    return found

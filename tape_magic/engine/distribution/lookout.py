@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any
 
-from tape_magic.engine.distribution.wire import PATIENCE, STRANGERS, Wire, connected, own_port
+from tape_magic.engine.distribution.wire import PATIENCE, STRANGERS, Wire, connected, own_port, reach_itself
 from tape_magic.errors import DeviceError, describe_error, shorten
 from tape_magic.results.devices import Membership
 
@@ -39,12 +39,14 @@ def await_workers(
     versions
         What has to be the same in all workers, by name.
 
-    Raises :class:`DeviceError` for a worker that has not come, one that says something else, and a port that
-    is in use.
+    Raises :class:`DeviceError` for a worker that has not come, one that says something else, a port that is
+    in use, and an address of worker 0 at which that is not found.
     """
     hello = {"worker": place.worker, "workers": [*place.addresses], "versions": dict(versions or {})}
     deadline = time.monotonic() + seconds
     with own_port(place) as port:
+        if place.worker == 0:
+            reach_itself(place, port)
         if len(place.addresses) == 1:
             hold()
         elif place.worker == 0:

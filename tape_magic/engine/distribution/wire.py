@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import json
+import select
 import socket
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tape_magic.errors import DeviceError, describe_error
+from tape_magic.errors import DeviceError, describe_error, shorten
 from tape_magic.results.devices import Membership
 
 PATIENCE = 5.0
@@ -31,7 +32,7 @@ def own_port(place: Membership) -> socket.socket:
     host, number = _parted(place.addresses[place.worker])
     sockets: Sequence[tuple[Any, str]] = ((socket.AF_INET6, "::"), (socket.AF_INET, "0.0.0.0"))
     if host == "localhost" or host.startswith("127."):
-        sockets = ((socket.AF_INET, "127.0.0.1"),)
+        sockets = ((socket.AF_INET, "127.0.0.1" if host == "localhost" else host),)
     for family, address in sockets:
         port = socket.socket(family, socket.SOCK_STREAM)
         try:
@@ -55,6 +56,25 @@ def own_port(place: Membership) -> socket.socket:
         else:
             return port
     raise DeviceError(f"port {number} of this machine cannot be used ({describe_error(refused)}).")
+
+
+def reach_itself(place: Membership, port: socket.socket) -> None:
+    """Raise :class:`DeviceError` where worker 0 does not reach its own port by its address.
+
+    TensorFlow's worker 0 comes to itself in that way, and would wait without an end.
+    """
+    address = place.addresses[0]
+    try:
+        with connected(address, PATIENCE):
+            came = bool(select.select([port], [], [], PATIENCE)[0])
+        why = "" if came else "another program answers there"
+    except OSError as error:
+        why = error.strerror or describe_error(error)
+    if why:
+        raise DeviceError(
+            f"this process is to be worker 0, and is not found at {address} ({shorten(why)}): give an "
+            "address of this machine, or another --worker."
+        )
 
 
 def _parted(address: str) -> tuple[str, int]:
@@ -108,6 +128,8 @@ def connected(address: str, seconds: float) -> socket.socket:
             found.append(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
         except OSError as error:
             found.append(error)
+        except UnicodeError as error:  # of a name that no host can have
+            found.append(OSError(str(error)))
 
     thread = threading.Thread(target=look, name="tape_magic: looking up a host", daemon=True)
     thread.start()

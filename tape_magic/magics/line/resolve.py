@@ -59,6 +59,8 @@ def _value(shell: Any, magic: Magic, name: str, given: Expression) -> Any:
     if meant and given.text not in shell.user_ns:
         return given.text  # the engine says which words there are
     names = _KerasNames(shell.user_ns) if name in ("lr", "schedule") else None
+    if name == "workers" and not _names_of(given.text) & set(shell.user_ns):
+        return given.text  # the engine says what an address is
     value = _evaluate(shell, given.text, f"{flag} {given.text}", names)
     if hasattr(value, "numpy") and not callable(value):  # a tensor or a variable
         value = value.numpy()
@@ -66,6 +68,10 @@ def _value(shell: Any, magic: Magic, name: str, given: Expression) -> Any:
         value = value.item()
     whole = option.convert is int and isinstance(value, float) and value.is_integer()
     return int(value) if whole else value
+
+
+def _names_of(text: str) -> set[str]:
+    return {node.id for node in ast.walk(ast.parse(text, mode="eval")) if isinstance(node, ast.Name)}
 
 
 def _data(shell: Any, option: DataOption, flag: str = "--for") -> dict[str, Any]:

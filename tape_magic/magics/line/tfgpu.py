@@ -67,6 +67,10 @@ def _index(word: str) -> int | str:
     """Read the number of a GPU, or ``freest``. Raises :class:`LineError` for anything else."""
     if word == FREEST:
         return word
+    if ":" in word:
+        raise LineError(
+            f'{shorten(word)!r} is not the index of a GPU; addresses stand in quotes: --workers "a:1, b:2".'
+        )
     if not word.isdecimal():
         raise LineError(
             f"{shorten(word)!r} is not the index of a GPU; give numbers such as 0 or 0,1, or {FREEST}."
