@@ -82,7 +82,9 @@ class DataLoop(CompiledLoop):
         self._chunk: Any = tf.function(graph.over_batches, autograph=False).get_concrete_function(*specs)
         kinds = [tf.TensorSpec([], dtype) for dtype in (tf.variant, tf.int64, tf.bool)]
         signature = [*kinds, *self._specs()[:2]]
-        self._again: Any = tf.function(graph.over_kept, autograph=False, input_signature=signature)
+        again = tf.function(graph.over_kept, autograph=False, input_signature=signature)
+        # Traced only where it is needed; TensorFlow warns of functions that are called and traced often.
+        self._again: Any = again.get_concrete_function
         return lambda *arguments: self._chunk(self._data.iterator, self._data.ahead(), *arguments)
 
     def _specs(self) -> list[Any]:
@@ -245,7 +247,9 @@ class DataLoop(CompiledLoop):
         span, carried, _ = self._arguments(position, min(end, kept.end), 1, math.inf)
         start = tf.constant(kept.start, tf.int64)
         self._graph.evaluation.begin_call()
-        return self._chunk_of(position, self._again(kept.batches, start, tf.constant(finite), span, carried))
+        return self._chunk_of(
+            position, self._again()(kept.batches, start, tf.constant(finite), span, carried)
+        )
 
     def _exact(self, position: Position, chunk: Chunk) -> Chunk:
         """Return a chunk up to the step at which something was not finite.

@@ -100,6 +100,17 @@ def test_a_divergence_is_found_at_its_step(
     close(result.history, wanted.history)
 
 
+def test_tensorflow_warns_of_nothing_where_runs_diverge_again_and_again(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorFlow warns where 5 of 8 calls of a function trace it, whose text is that of all such runs."""
+    monkeypatch.setattr(tf.get_logger(), "propagate", True)
+    for _ in range(8):
+        result, _ = run(spoiled("arrays", "loss"), "graph")
+        assert result.reason is StopReason.DIVERGED
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_bits_of_a_run_do_not_depend_on_how_it_is_looked_at(
     monkeypatch: pytest.MonkeyPatch, engine: str
