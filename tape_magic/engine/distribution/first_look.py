@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -123,7 +124,7 @@ def _notes(told: Sequence[Told], names: Sequence[str], count: int, traced: Trace
     ]
     if causes:
         found.append(f"{'; '.join(causes)}: results differ from those of one device")
-    if told[0].fits or causes:
+    if math.isfinite(told[0].whole) and (told[0].fits or causes):
         found.append(f"{names[0]} {_SUM if told[0].reduction is Reduction.SUM else _MEAN}")
     return found
 

@@ -329,6 +329,54 @@ def a_divergence_is_told_at_the_same_step() -> None:
     assert other.divergence.step == one.divergence.step > 1
 
 
+def numbers_that_are_not_finite_in_one_part() -> None:
+    """The report is that of one device: the step, the row or the operation, and where it goes back to."""
+    split()
+    x, y = data()
+    lost, early, negative = x.copy(), x.copy(), abs(x) + 1
+    lost[137, 2], early[7, 2], negative[137, 2] = np.nan, np.nan, -1
+    listed = [(lost[at : at + BATCH], y[at : at + BATCH]) for at in range(0, ROWS, BATCH)]
+
+    def reported(found: MinimizeResult) -> str:
+        return str(replace(found, notes=(), seconds=0.0, compile_seconds=0.0))
+
+    mean = cross_entropy
+
+    def total(targets: Any, logits: Any) -> Any:
+        return tf.reduce_sum(rows_of_cross_entropy(targets, logits))
+
+    def run(given: Any, reduce: Any, change: Any, strategy: Any, **settings: Any) -> MinimizeResult:
+        keras.backend.clear_session()  # each model has the same names
+        model = network()
+        if isinstance(given, tuple):
+            settings = {"batch": BATCH, **settings}
+        engine = "graph" if strategy is None else "auto"
+        settings |= {"epochs": 2, "seed": 5, "optimizer": "sgd", "lr": 1e-3, "engine": engine}
+        return tape_magic.minimize(
+            lambda x, y: reduce(y, model(change(x))), data=given, strategy=strategy, **settings
+        )
+
+    for number, (given, reduce, change, settings, said) in enumerate(
+        (
+            ((lost, y), mean, tf.identity, {}, "row 137 of "),
+            ((lost, y), total, tf.identity, {}, "row 137 of "),
+            (listed, mean, tf.identity, {}, "row 37 of batch 3 of "),
+            ((early, y), mean, tf.identity, {"batch": ROWS}, "row 7 of "),
+            ((lost, y), mean, tf.identity, {"keep": "last"}, "row 137 of "),
+            ((negative, y), mean, tf.math.log, {}, ""),
+        )
+    ):
+        one = run(given, reduce, change, None, **settings)
+        assert one.reason is StopReason.DIVERGED
+        assert said in str(one)
+        other = run(given, reduce, change, two() if number % 2 else "mirrored", **settings)
+        assert reported(other) == reported(one), (reported(one), reported(other))
+        for start, end in zip(one.variables.values(), other.variables.values(), strict=True):
+            np.testing.assert_allclose(start.end, end.end, rtol=1e-6, atol=1e-6)
+        assert all(("mean" in note) is (reduce is mean) for note in other.notes)
+        assert bool(other.notes) is (given[0] is not early)  # of such numbers, nothing follows
+
+
 def optimizers_take_the_same_steps() -> None:
     split()
 

@@ -24,6 +24,7 @@ CASES = (
     "fewer_rows_than_devices",
     "rules_end_at_the_same_step",
     "a_divergence_is_told_at_the_same_step",
+    "numbers_that_are_not_finite_in_one_part",
     "optimizers_take_the_same_steps",
     "a_batch_that_does_not_fit_one_device",
     "rows_that_meet_are_told",
