@@ -80,11 +80,8 @@ class DataLoop(CompiledLoop):
         graph = BatchGraph(self._graph, spec, self._previous.copies, copied, jit=self._jit, lean=self._lean)
         specs = [tf.type_spec_from_value(self._data.iterator), tf.OptionalSpec(spec), *self._specs()]
         self._chunk: Any = tf.function(graph.over_batches, autograph=False).get_concrete_function(*specs)
-        kinds = [tf.TensorSpec([], dtype) for dtype in (tf.variant, tf.int64, tf.bool)]
-        signature = [*kinds, *self._specs()[:2]]
-        again = tf.function(graph.over_kept, autograph=False, input_signature=signature)
-        # Traced only where it is needed; TensorFlow warns of functions that are called and traced often.
-        self._again: Any = again.get_concrete_function
+        signature = [tf.TensorSpec([], kind) for kind in (tf.variant, tf.int64, tf.bool)] + self._specs()[:2]
+        self._again: Any = tf.function(graph.over_kept, autograph=False, input_signature=signature)
         return lambda *arguments: self._chunk(self._data.iterator, self._data.ahead(), *arguments)
 
     def _specs(self) -> list[Any]:
@@ -247,9 +244,8 @@ class DataLoop(CompiledLoop):
         span, carried, _ = self._arguments(position, min(end, kept.end), 1, math.inf)
         start = tf.constant(kept.start, tf.int64)
         self._graph.evaluation.begin_call()
-        return self._chunk_of(
-            position, self._again()(kept.batches, start, tf.constant(finite), span, carried)
-        )
+        again = self._again.get_concrete_function()  # TensorFlow warns of calls that trace again and again
+        return self._chunk_of(position, again(kept.batches, start, tf.constant(finite), span, carried))
 
     def _exact(self, position: Position, chunk: Chunk) -> Chunk:
         """Return a chunk up to the step at which something was not finite.
