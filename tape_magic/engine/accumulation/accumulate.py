@@ -5,33 +5,27 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import numpy as np
-
-from tape_magic.engine.accumulation.batches import BatchData, DataPart, few_rows, parts_of
+from tape_magic.engine.accumulation.batches import BatchData, DataPart, parts_of
+from tape_magic.engine.accumulation.first_rows import FewRows, look_at
 from tape_magic.engine.accumulation.sums import PartResult, Sums
 from tape_magic.engine.check.rerun import Rerun
 from tape_magic.engine.derivatives.differentiate import differentiate
 from tape_magic.engine.derivatives.request import Request
 from tape_magic.engine.derivatives.run import RunResult
-from tape_magic.engine.distribution.reductions import Reduction, Told, causes_of, reduction_of
+from tape_magic.engine.distribution.reductions import (
+    Reduction,
+)
 from tape_magic.engine.distribution.strategies import devices_of, nothing_to_share
 from tape_magic.engine.internals.contexts import restore_after_interrupt
 from tape_magic.engine.process.interrupts import guarded_cleanup
 from tape_magic.engine.program.program import Namespace, Program, names_as_now
-from tape_magic.engine.values.tensors import is_inexact, is_tensor
-from tape_magic.errors import CheckError, LineError, SourceError, TargetError, a_kind, describe_error
+from tape_magic.engine.values.tensors import is_tensor
+from tape_magic.errors import CheckError, LineError, SourceError, TargetError, a_kind
 from tape_magic.notation import Kind, read_targets
 from tape_magic.syntax import place
-
-_FEW = 12
-"""The most rows on which a sum is told from a mean."""
-
-_SAMPLE = 10_000
-"""The most numbers of each gradient by which a sum is told from a mean."""
 
 
 def accumulated(
@@ -44,8 +38,10 @@ def accumulated(
     """Run a program on one part of the data after the other, and add the gradients up.
 
     A mean over the rows of each part counts by its rows, a sum by 1. Which of them an output is, is told on a
-    few rows, whole and in two parts, for which the program runs three times more; the state is then that of
-    its own runs. An output that a target names is left with its value over all rows.
+    few rows, whole and in two parts, for which the program runs three times before; nothing stays changed. A
+    part of a batch that has as many rows by chance, such as a weight for each class, stays whole where the
+    numbers only then follow from those of the parts. An output that a target names is left with its value
+    over all rows.
 
     Parameters
     ----------
@@ -71,36 +67,45 @@ def accumulated(
     ):
         first, second = next(parts), next(parts, None)
         bind(first)
-        rerun = None if second is None else _rerun(program, namespace, request)
-        done = run(first)
-        _refuse_outputs(done)
-        reductions: Mapping[str, Reduction] = {}
-        notes: list[str] = []
+        look = FewRows(first.cut)
         if second is not None:
-            reductions, notes = _told(
-                rerun, request, done, partial(few_rows, first, second, _FEW), silence, bind
-            )
-        sums = Sums(reductions, devices[0] if devices else "")
-        sums.add(done)
-        for part in itertools.chain([second] if second is not None else [], parts):
-            bind(part)
-            sums.add(run(part))
+
+            def compute(part: DataPart) -> PartResult:
+                bind(part)
+                done = _result_of(program, namespace, request, part, precision=True)
+                _refuse_outputs(done)
+                return done
+
+            look = look_at(first, second, compute, _rerun(program, namespace, request), silence)
+        sums = Sums(look.reductions, devices[0] if devices else "")
+        for part in itertools.chain(filter(None, (first, second)), parts):
+            own = look.seen(part)
+            bind(own)
+            done = run(own)
+            if part is first:
+                _refuse_outputs(done)
+            sums.add(done)
         for name, value in sums.outputs().items():
             if name in program.names.assigns or program.names.opaque:
                 namespace[name] = value
-    return sums.result([*_summary(sums, devices, reductions, notes), *notes])
+        notes = look.notes(sums.outputs(), given.names if len(devices) > 1 else (), first)
+    return sums.result([*_summary(sums, devices, look.reductions, notes), *notes])
 
 
-def _result_of(program: Program, namespace: Namespace, request: Request, part: DataPart) -> PartResult:
+def _result_of(
+    program: Program, namespace: Namespace, request: Request, part: DataPart, *, precision: bool = False
+) -> PartResult:
     """Return the derivatives of a part, whose names are bound."""
     import tensorflow as tf
 
     try:
         with tf.device(part.device or None):
-            return PartResult.of(part, partial(differentiate, program, namespace, request))
+            return PartResult.of(
+                part, partial(differentiate, program, namespace, request), precision=precision
+            )
     except Exception as error:
         cure = "; --batch N takes fewer rows at once" * isinstance(error, tf.errors.ResourceExhaustedError)
-        cut = f", with {part.beside} cut to these rows" * bool(part.beside)
+        cut = f", with {part.beside} cut to these rows" * bool(part.beside and not part.is_whole)
         error.add_note(f"in {part.label}{cut}{cure}")
         raise
 
@@ -146,6 +151,14 @@ def _refuse(program: Program, namespace: Namespace, request: Request, given: Bat
             )
 
 
+def _rerun(program: Program, namespace: Namespace, request: Request) -> Rerun | None:
+    """Return what runs a program again; ``None`` for one that cannot run twice."""
+    try:
+        return Rerun(program, namespace, request.wrt or ())
+    except CheckError:
+        return None
+
+
 def _refuse_outputs(done: PartResult) -> None:
     for name, value in done.outputs.items():
         if isinstance(value, dict | list | tuple):
@@ -159,94 +172,7 @@ def _refuse_outputs(done: PartResult) -> None:
             )
 
 
-# -- sums and means --------------------------------------------------------------------------------------
-
-
-def _rerun(program: Program, namespace: Namespace, request: Request) -> Rerun | CheckError:
-    try:
-        return Rerun(program, namespace, request.wrt or ())
-    except CheckError as error:
-        return error
-
-
-def _told(
-    rerun: Rerun | CheckError | None,
-    request: Request,
-    done: PartResult,
-    few: Callable[[], DataPart],
-    silence: Callable[[], AbstractContextManager[Any]],
-    bind: Callable[[DataPart], None],
-) -> tuple[Mapping[str, Reduction], list[str]]:
-    """Return which outputs are sums and which are means, and sentences on those that are neither.
-
-    The program runs on a few rows and on two parts of them, from the state that its own run began in.
-    """
-    unknown = "taken for a mean over its rows, since the cell could not run again on a few of them"
-    if not isinstance(rerun, Rerun):
-        return {}, [f"{', '.join(done.outputs)}: {unknown}"]
-    whole = few()
-    cut = whole.rows - max(1, whole.rows // 3)
-    spans = (0, whole.rows), (0, cut), (cut, whole.rows)
-    rows = [end - begin for begin, end in spans]
-    found: list[PartResult] = []
-    try:
-        with rerun.opened(silence):
-            for begin, end in spans:
-                part = replace(whole, values=whole.picked(begin, end), rows=end - begin)
-
-                def compute(program: Program, namespace: Namespace, part: DataPart = part) -> PartResult:
-                    bind(part)
-                    return _result_of(program, namespace, request, part)
-
-                found.append(rerun.run(compute))
-    except Exception as error:
-        with_rows = f", with {whole.beside} cut to them" * bool(whole.beside)
-        return {}, [f"{', '.join(done.outputs)}: {unknown}{with_rows} ({describe_error(error)})"]
-    told = {name: _reduction(name, found, rows[1:]) for name in done.outputs}
-    reductions = {name: one.reduction for name, one in told.items() if one is not None}
-    return reductions, _notes(told, rerun.changed_names())
-
-
-def _reduction(name: str, found: Sequence[PartResult], rows: Sequence[int]) -> Told | None:
-    """Return how an output follows from those of parts; ``None`` where a number is missing or not finite."""
-    arrays: list[list[Any]] = []
-    by = [row.wrt for row in found[0].result.report.rows if row.target == name]
-    for one in found:
-        values = {row.wrt: row.value for row in one.result.report.rows if row.target == name}
-        if not (is_tensor(one.outputs[name]) and is_inexact(one.outputs[name])):
-            return None
-        arrays.append([one.outputs[name].numpy(), *(_sample(values.get(wrt)) for wrt in by)])
-    known = [at for at in range(len(by) + 1) if all(one[at] is not None for one in arrays)]
-    arrays = [[one[at] for at in known] for one in arrays]
-    if not all(np.all(np.isfinite(array)) for one in arrays for array in one):
-        return None
-    low = found[0].outputs[name].dtype.size < 4
-    return reduction_of(arrays[0], arrays[1:], rows, low=low)
-
-
-def _sample(value: Any) -> Any:
-    """Return some numbers of a derivative as an array; of a lookup's, the sum of its rows."""
-    import tensorflow as tf
-
-    if value is None:
-        return None
-    if isinstance(value, tf.IndexedSlices):
-        value = tf.reduce_sum(value.values, 0)
-    return tf.reshape(value, [-1])[:_SAMPLE].numpy()
-
-
-def _notes(told: Mapping[str, Told | None], changed: Sequence[str]) -> list[str]:
-    causes = causes_of(changed)
-    why = f"; {' and '.join(causes)}" if causes else ""
-    notes = [
-        f"{name} of a batch is not made of those of its rows ({one.shown(2)}): results differ from those of "
-        f"the whole batch{why}"
-        for name, one in told.items()
-        if one is not None and not one.fits
-    ]
-    return notes or (
-        [f"{' and '.join(causes)}: results differ from those of the whole batch"] if causes else []
-    )
+# -- what is said -----------------------------------------------------------------------------------------
 
 
 def _summary(

@@ -70,10 +70,10 @@ class DataPart:
 
     Attributes
     ----------
-    values
-        A structure of tensors for each name.
-    rows
-        How many there are.
+    batch
+        A structure of tensors for each name, of the batch that the rows are of.
+    begin, end
+        Which of its rows they are.
     device
         Where they are differentiated; empty for wherever TensorFlow puts it.
     label
@@ -81,19 +81,38 @@ class DataPart:
     cut
         For each part of a batch, whether it has rows.
     beside
-        The names that were cut with the rows of a batch, where one of them may have as many by chance.
+        The names that are cut with the rows of a batch, where one of them may have as many by chance.
     """
 
-    values: Sequence[Any]
-    rows: int
+    batch: Sequence[Any]
+    begin: int
+    end: int
     device: str
     label: str
     cut: Sequence[bool]
     beside: str = ""
 
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return self.end - self.begin
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether they are all rows of their batch."""
+        return self.rows == int(rows_of(self.batch))
+
+    @property
+    def values(self) -> Sequence[Any]:
+        """A structure of tensors for each name, of these rows."""
+        return self.picked(0, self.rows)
+
     def picked(self, begin: int, end: int) -> Sequence[Any]:
         """Return some of its rows."""
-        found: Sequence[Any] = picked_rows(tuple(self.values), begin, end, self.cut)
+        if self.is_whole and (begin, end) == (0, self.rows):
+            return self.batch
+        begin, end = self.begin + begin, self.begin + end
+        found: Sequence[Any] = picked_rows(tuple(self.batch), begin, end, self.cut)
         return found
 
 
@@ -119,7 +138,8 @@ def parts_of(given: BatchData, devices: Sequence[str]) -> Generator[DataPart, No
                 return
             place, count = cursor.place, int(rows_of(batch))
             where = "" if arrays else f"batch {place[1] + 1:,}" if place else "a batch"
-            whole = DataPart(batch, count, "", where, cut, "" if arrays else _beside(given.names, batch, cut))
+            beside = "" if arrays else _beside(given.names, batch, cut)
+            whole = DataPart(batch, 0, count, "", where, cut, beside)
             yield from _shared(whole, devices or ("",), given.label, before if arrays else 0)
             before += count
     finally:
@@ -148,10 +168,10 @@ def _shared(whole: DataPart, devices: Sequence[str], label: str, before: int) ->
             f"rows {before + begin + 1:,} to {before + end:,}" if end > begin + 1 else f"row {before + end:,}"
         )
         if end - begin == whole.rows:
-            yield replace(whole, device=device, label=f"{where or some} of {label}", beside="")
+            yield replace(whole, device=device, label=f"{where or some} of {label}")
             continue
         shown = " of ".join(filter(None, (some, where, label)))
-        yield replace(whole, values=whole.picked(begin, end), rows=end - begin, device=device, label=shown)
+        yield replace(whole, begin=begin, end=end, device=device, label=shown)
 
 
 def few_rows(first: DataPart, second: DataPart, most: int) -> DataPart:
@@ -159,14 +179,13 @@ def few_rows(first: DataPart, second: DataPart, most: int) -> DataPart:
     import tensorflow as tf
 
     if first.rows > 1:
-        count = min(first.rows, most)
-        return replace(first, values=first.picked(0, count), rows=count, label="a few rows")
+        return replace(first, end=first.begin + min(first.rows, most), label="a few rows")
     flat, other = (tf.nest.flatten(tuple(one)) for one in (first.values, second.picked(0, 1)))
     joined = [
         pair[0] if not cut else _joined(pair) for *pair, cut in zip(flat, other, first.cut, strict=True)
     ]
     values = tf.nest.pack_sequence_as(tuple(first.values), joined)
-    return replace(first, values=values, rows=2, label="a few rows")
+    return replace(first, batch=values, begin=0, end=2, label="a few rows")
 
 
 def _joined(pair: Sequence[Any]) -> Any:

@@ -14,6 +14,7 @@ from tape_magic.engine.derivatives.gradients import Gradients
 from tape_magic.engine.derivatives.outputs import structured
 from tape_magic.engine.derivatives.run import Run, RunResult
 from tape_magic.engine.distribution.reductions import Reduction
+from tape_magic.engine.record.half_precision import computes_in_half
 from tape_magic.engine.values.leaves import regroup
 from tape_magic.engine.values.tensors import is_inexact
 from tape_magic.notation import Target
@@ -36,18 +37,28 @@ class PartResult:
         The numbers that were differentiated, by name.
     templates
         For each output and source, the structure of the source with the place of a row for each leaf.
+    in_half
+        Whether something was computed in float16 or bfloat16; not looked at for most parts.
     """
 
     part: DataPart
     result: RunResult
     outputs: Mapping[str, Any]
     templates: Mapping[Key, Any]
+    in_half: bool = False
 
     @classmethod
-    def of(cls, part: DataPart, differentiated: Callable[[Callable[[Run], None]], RunResult]) -> PartResult:
+    def of(
+        cls,
+        part: DataPart,
+        differentiated: Callable[[Callable[[Run], None]], RunResult],
+        *,
+        precision: bool = False,
+    ) -> PartResult:
         """Return what a run gives, which is looked at before its record is gone."""
         outputs: dict[str, Any] = {}
         templates: dict[Key, Any] = {}
+        in_half: list[bool] = []
 
         def look(run: Run) -> None:
             assert isinstance(run, Gradients)
@@ -57,8 +68,9 @@ class PartResult:
                 places = _places((target.name, (leaf.name,)) for leaf in source.leaves)
                 # Now, since floats come back into their lists when the run ends.
                 templates[target.name, target.wrt] = structured(source.value, source.leaves, places)
+            in_half.append(precision and computes_in_half(run.tapes.recorder))
 
-        return cls(part, differentiated(look), outputs, templates)
+        return cls(part, differentiated(look), outputs, templates, any(in_half))
 
     @property
     def finite(self) -> bool:

@@ -115,10 +115,10 @@ class Rerun:
 
     @contextmanager
     def opened(self, silence: Callable[[], AbstractContextManager[Any]]) -> Iterator[None]:
-        """Let the program run again within the block, and restore the state that its own run left.
+        """Let the program run again within the block, and restore the state that it was entered in.
 
-        To be entered after the program's own run. `silence` makes a context manager that hides what the
-        program displays.
+        To be entered after the program's own run, whose changes stay, or before it. `silence` makes a context
+        manager that hides what the program displays.
         """
         import tensorflow as tf
 
@@ -159,8 +159,8 @@ class Rerun:
         return result
 
     def changed_names(self) -> list[str]:
-        """Return the names of the variables whose values the program's own run changed, once opened."""
-        return self._before.names_changed_in(self._after)
+        """Return the names of the variables that the last run within :meth:`opened` has changed."""
+        return self._before.names_changed_in(self._snapshot())
 
     # -- leaves ------------------------------------------------------------------------------------
 

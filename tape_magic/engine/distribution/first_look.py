@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tape_magic.engine.diagnosis.graph_operations import RANDOM
-from tape_magic.engine.distribution.reductions import DRAWS, Reduction, Told, causes_of, reduction_of
+from tape_magic.engine.distribution.reductions import (
+    DRAWS,
+    Reduction,
+    Told,
+    causes_of,
+    cuts_of,
+    kept_whole,
+    reduction_of,
+)
 from tape_magic.engine.distribution.shared_evaluation import SharedEvaluation
 from tape_magic.engine.internals.random_state import preserve_random_state
 from tape_magic.engine.process.interrupts import assign_all
@@ -43,7 +51,7 @@ def look_at(
     labels = [name for name, part in batch.items() for _ in tf.nest.flatten(part)]
     taken: tuple[Sequence[bool], list[Told]] | None = None
     failure: Exception | None = None
-    for cut in _cuts(shared.rows, row_parts(tuple(batch.values()))):
+    for cut in cuts_of(shared.rows, row_parts(tuple(batch.values()))):
         try:
             told = _told(shared, traced, tuple(batch.values()), cut, len(names))
         except (tf.errors.InvalidArgumentError, ValueError) as error:
@@ -64,20 +72,11 @@ def look_at(
         )
     cut, told = taken
     shared.take((one.reduction for one in told), cut)
-    kept = [label for label, is_cut, rows in zip(labels, cut, shared.rows, strict=True) if rows > is_cut]
+    kept = kept_whole(labels, shared.rows, cut)
     return [
         *(f"{label} goes whole to each device, and is not cut with the rows" for label in kept),
         *_notes(told, names, shared.count, traced),
     ]
-
-
-def _cuts(rows: Sequence[bool], of_batch: Sequence[bool]) -> Iterator[Sequence[bool]]:
-    """Yield which parts to cut: all that have rows; then all but one, other than the first."""
-    yield rows
-    _, *others = [at for at, has in enumerate(rows) if has] or [0]
-    for other in others:
-        if of_batch[other]:
-            yield [has and at != other for at, has in enumerate(rows)]
 
 
 def _told(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +86,31 @@ def reduction_of(
     reduction = min(distances, key=lambda one: distances[one])  # the mean, if both fit
     fits = distances[reduction] <= (LOW_PRECISION if low else TOLERANCE)
     return Told(reduction, fits, float(flat[0]), float(combined[reduction][0]))
+
+
+def cuts_of(rows: Sequence[bool], of_batch: Sequence[bool]) -> Iterator[Sequence[bool]]:
+    """Yield which parts of a batch may be cut: all that have rows; then all but one, other than the first.
+
+    A part may have as many rows as the batch by chance, such as a weight for each class.
+
+    Parameters
+    ----------
+    rows, of_batch
+        For each part, whether its spec has rows, and whether it has as many as the others in a batch.
+
+    >>> list(cuts_of([True, True, False], [True, True, False]))
+    [[True, True, False], [True, False, False]]
+    """
+    yield rows
+    _, *others = [at for at, has in enumerate(rows) if has] or [0]
+    for other in others:
+        if of_batch[other]:
+            yield [has and at != other for at, has in enumerate(rows)]
+
+
+def kept_whole(labels: Iterable[str], rows: Iterable[bool], cut: Iterable[bool]) -> list[str]:
+    """Return the labels of the parts of a batch that might have been cut, and are not."""
+    return [label for label, has, is_cut in zip(labels, rows, cut, strict=True) if has > is_cut]
 
 
 DRAWS = "each part draws random numbers of its own"

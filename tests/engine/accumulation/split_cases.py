@@ -115,3 +115,85 @@ def made_in_a_scope(devices: int) -> list[float]:
         shell.ok(f"%%grad dloss/d{name} {line}\nloss = loss_fn(yb, {name}(xb))")
         found.append([gradient.numpy() for gradient in shell.ns[f"dloss_d{name}"]])
     return [float(np.abs(one - other).max()) for one, other in zip(*found, strict=True)]
+
+
+STAYS = "wb goes whole to each device, and is not cut with the rows"
+NO_MEAN = "is not made of those of its rows"
+PARTS_OF_A_BATCH = {
+    "a weight for each class": (
+        "class_weights",
+        "loss = tf.reduce_mean(tf.gather(wb, yb) * rows_of(yb, model(xb)))",
+        STAYS,
+    ),
+    "a factor for each feature": ("factors", "loss = tf.reduce_mean(rows_of(yb, model(xb * wb)))", STAYS),
+    "a sum with weights for each class": (
+        "class_weights",
+        "loss = tf.reduce_sum(tf.gather(wb, yb) * rows_of(yb, model(xb)))",
+        STAYS,
+    ),
+    "a weight for each row": ("row_weights", "loss = tf.reduce_mean(wb * rows_of(yb, model(xb)))", ""),
+    "a second input": ("inputs", "loss = tf.reduce_mean(rows_of(yb, model(xb) + model(wb)))", ""),
+    "a part that is not read": ("row_weights", "loss = tf.reduce_mean(rows_of(yb, model(xb)))", ""),
+    "rows against each other": (
+        "row_weights",
+        "v = model(xb)\nloss = tf.reduce_mean(wb * tf.reduce_logsumexp(v @ tf.transpose(v), 1))",
+        NO_MEAN,
+    ),
+}
+"""Third parts of a batch of eight rows, a cell, and what is to be said of it; empty for nothing."""
+
+
+def parts_that_stay_whole(devices: int) -> dict[str, Any]:
+    """For each cell, the distance from the gradients of whole batches, and what is said."""
+    import numpy as np
+    import tensorflow as tf
+
+    shell, found = notebook(devices, 40), {}
+    shell.ok(
+        "def rows_of(y, logits):\n    return keras.losses.sparse_categorical_crossentropy(y, logits, True)\n"
+        "def batches_with(parts):\n    return [(x[at : at + 8], y[at : at + 8], one) for at, one in parts]\n"
+        "firsts, ramp = range(0, 40, 8), np.linspace(0.5, 2, 8).astype('float32')\n"
+        "class_weights = factors = batches_with([(at, ramp) for at in firsts])\n"
+        "row_weights = batches_with([(at, generator.uniform(size=8).astype('float32')) for at in firsts])\n"
+        "inputs = batches_with([(at, x[at : at + 8] ** 2) for at in firsts])\n"
+        "parts = tf.data.Dataset.from_tensor_slices((x, y)).batch(8, drop_remainder=True)\n"
+        "of_tensorflow = parts.map(lambda x, y: (x, y, tf.constant(ramp)))"
+    )
+    cases = {
+        **PARTS_OF_A_BATCH,
+        "a dataset": ("of_tensorflow", *PARTS_OF_A_BATCH["a weight for each class"][1:]),
+    }
+    for name, (data, cell, said) in cases.items():
+        gradients = []
+        for strategy in ("--strategy mirrored", ""):
+            shell.ok(f'%%grad dloss/dmodel --for "xb, yb, wb in {data}" {strategy} -q\n{cell}')
+            gradients.append([tf.convert_to_tensor(one).numpy() for one in shell.ns["dloss_dmodel"]])
+            notes = " ".join(shell.ns["grads"].notes)
+            assert (STAYS in notes) is (said == STAYS and bool(strategy)), (name, notes)
+            assert (NO_MEAN in notes) is (said == NO_MEAN), (name, notes)
+            assert "taken for" not in notes, (name, notes)
+            assert said == NO_MEAN or f"is a {'sum' if 'sum' in name else 'mean'}" in notes, (name, notes)
+        apart = [np.abs(one - other).max() for one, other in zip(*gradients, strict=True)]
+        found[name] = [float(max(apart)), said]
+    return found
+
+
+def half_precision(devices: int) -> dict[str, str]:
+    """What is said of means that are computed in less than float32, and of rows against each other."""
+    shell, found = notebook(devices, 40), {}
+    for policy in ("mixed_bfloat16", "mixed_float16"):
+        shell.ok(
+            f"keras.config.set_dtype_policy('{policy}')\n"
+            "layers = [keras.layers.Dense(16, 'tanh'), keras.layers.Dense(4)]\n"
+            "half = keras.Sequential([keras.Input((8,)), *layers])\n"
+            "keras.config.set_dtype_policy('float32')"
+        )
+        for name, cell in {
+            "layers": "logits = tf.cast(half(xb), tf.float32)\nloss = loss_fn(yb, logits)",
+            "a function": "logits = tf.cast(tf.function(half)(xb), tf.float32)\nloss = loss_fn(yb, logits)",
+            "rows": "v = tf.cast(half(xb), tf.float32)\n"
+            "loss = tf.reduce_mean(tf.reduce_logsumexp(v @ tf.transpose(v), 1))",
+        }.items():
+            shell.ok(f'%%grad dloss/dhalf --for "xb, yb in (x, y)" --strategy mirrored -q\n{cell}')
+            found[f"{policy}, {name}"] = " ".join(shell.ns["grads"].notes)
+    return found

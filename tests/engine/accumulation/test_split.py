@@ -47,3 +47,16 @@ def test_a_strategy_of_the_notebook(forks: Forks) -> None:
 
 def test_a_model_that_was_made_in_a_scope(forks: Forks) -> None:
     assert max(forks.run("made_in_a_scope", 2)) < 1e-6
+
+
+def test_parts_of_a_batch_that_have_no_rows(forks: Forks) -> None:
+    """They have as many numbers as the batch has rows; so have others, which are cut."""
+    for name, (apart, said) in forks.run("parts_that_stay_whole", 4).items():
+        assert apart < 1e-6 or said.startswith("is not made"), name
+
+
+def test_half_precision(forks: Forks) -> None:
+    """Its rounding is no reason to say that a mean is none."""
+    for name, said in forks.run("half_precision", 4).items():
+        assert ("is not made of those of its rows" in said) is ("rows" in name), (name, said)
+        assert ("loss is a mean over its rows" in said) is ("rows" not in name), (name, said)
