@@ -15,7 +15,15 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any
 
-from tape_magic.engine.distribution.wire import PATIENCE, STRANGERS, Wire, connected, own_port, reach_itself
+from tape_magic.engine.distribution.wire import (
+    PATIENCE,
+    STRANGERS,
+    Wire,
+    connected,
+    own_port,
+    reach_itself,
+    why_not_reached,
+)
 from tape_magic.errors import DeviceError, describe_error, shorten
 from tape_magic.results.devices import Membership
 
@@ -91,10 +99,10 @@ class _RollCall:
     def wait(self, deadline: float, hold: Callable[[], None]) -> None:
         """Wait until all are there, and have them go."""
         try:
-            while missing := self._missing:
+            while (missing := self._missing) or not self._are_found():
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    raise DeviceError(not_come(self._place, missing))
+                    raise DeviceError(not_come(self._place, missing or self._missing))
                 self._hear(min(left, SLICE))
             hold()
             self._go()
@@ -102,6 +110,22 @@ class _RollCall:
             for line in self._here.values():
                 _send(line, {"refused": str(error)})
             raise
+
+    def _are_found(self) -> bool:
+        """Return whether all that are there are found at their addresses; false where one has gone meanwhile.
+
+        Raises :class:`DeviceError` for one that is there, and not at its address.
+        """
+        for number in range(1, len(self._place.addresses)):
+            if why := why_not_reached(self._place.addresses[number]):
+                self._hear(0.0)
+                if number not in self._here:
+                    return False
+                raise DeviceError(
+                    f"{self._place.name_of(number)} has come, and is not found at that address ({why}): give "
+                    "all the address that its machine has."
+                )
+        return True
 
     def _hear(self, seconds: float) -> None:
         """Take what comes within some seconds."""

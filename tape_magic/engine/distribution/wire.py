@@ -25,7 +25,7 @@ STRANGERS = 64
 
 
 def own_port(place: Membership) -> socket.socket:
-    """Return a socket at this worker's port, which TensorFlow will have next; worker 0's listens.
+    """Return a socket that listens at this worker's port, which TensorFlow will have next.
 
     TensorFlow's server shares a port with another one without a word.
     """
@@ -40,8 +40,7 @@ def own_port(place: Membership) -> socket.socket:
             if family == socket.AF_INET6:
                 port.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
             port.bind((address, number))
-            if place.worker == 0:
-                port.listen(STRANGERS)
+            port.listen(STRANGERS)
         except OSError as error:
             port.close()
             if error.errno == errno.EADDRINUSE:
@@ -64,17 +63,23 @@ def reach_itself(place: Membership, port: socket.socket) -> None:
     TensorFlow's worker 0 comes to itself in that way, and would wait without an end.
     """
     address = place.addresses[0]
-    try:
-        with connected(address, PATIENCE):
-            came = bool(select.select([port], [], [], PATIENCE)[0])
-        why = "" if came else "another program answers there"
-    except OSError as error:
-        why = error.strerror or describe_error(error)
+    why = why_not_reached(address) or (
+        "" if select.select([port], [], [], PATIENCE)[0] else "another program answers there"
+    )
     if why:
         raise DeviceError(
-            f"this process is to be worker 0, and is not found at {address} ({shorten(why)}): give an "
-            "address of this machine, or another --worker."
+            f"this process is to be worker 0, and is not found at {address} ({why}): give an address of this "
+            "machine, or another --worker."
         )
+
+
+def why_not_reached(address: str) -> str:
+    """Return why nobody listens at an address, as far as can be seen from here; empty where someone does."""
+    try:
+        connected(address, PATIENCE).close()
+    except OSError as error:
+        return shorten(error.strerror or describe_error(error))
+    return ""
 
 
 def _parted(address: str) -> tuple[str, int]:

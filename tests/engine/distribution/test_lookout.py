@@ -91,6 +91,20 @@ def test_an_unknown_host_is_named(pool: ThreadPoolExecutor, addresses: tuple[str
     assert line.startswith("worker 0 (no-such-host.invalid:5000) has not come")
 
 
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "256.256.256.256"])
+def test_a_worker_that_is_not_found_at_its_address(
+    pool: ThreadPoolExecutor, addresses: tuple[str, ...], host: str
+) -> None:
+    """It reaches worker 0, and the others would not reach it; nobody goes."""
+    wrong = f"{host}:{addresses[2].rpartition(':')[2]}"
+    given = (*addresses[:2], wrong)
+    workers = [Comes(pool, given, number) for number in range(3)]
+    for one in workers:
+        error = one.done.exception(PATIENCE)
+        assert str(error).startswith(f"worker 2 ({wrong}) has come, and is not found at that address (")
+        assert str(error).endswith("): give all the address that its machine has.")
+
+
 def test_other_workers_are_refused_on_both_sides(
     pool: ThreadPoolExecutor, addresses: tuple[str, ...]
 ) -> None:
@@ -120,6 +134,14 @@ def test_a_number_is_given_once(pool: ThreadPoolExecutor, addresses: tuple[str, 
     ]  # the first one is gone, and may come again
     for each in (first, *workers):
         each.done.result(PATIENCE)
+
+
+def test_worker_0_that_is_not_found_at_its_address(
+    pool: ThreadPoolExecutor, addresses: tuple[str, ...]
+) -> None:
+    given = (f"no-such-host.invalid:{addresses[0].rpartition(':')[2]}", *addresses[1:])
+    line = Comes(pool, given, 0).line
+    assert line.startswith(f"this process is to be worker 0, and is not found at {given[0]} (")
 
 
 def test_a_port_in_use_is_told(pool: ThreadPoolExecutor, addresses: tuple[str, ...]) -> None:
@@ -188,7 +210,8 @@ def test_a_worker_that_goes_at_the_last_moment(
     """Worker 2 is there, and does not answer whether it holds on: nobody goes."""
     monkeypatch.setattr(lookout, "PATIENCE", 1.0)
     first, here = Comes(pool, addresses, 0), Comes(pool, addresses, 1)
-    with _said(addresses, 2) as gone:
+    port = int(addresses[2].rpartition(":")[2])
+    with _said(addresses, 2) as gone, socket.create_server(("localhost", port)):
         while "holds" not in _heard(gone):
             pass
     for one in (first, here):
