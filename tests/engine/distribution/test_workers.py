@@ -242,10 +242,13 @@ class TestOneRun:
             ended = "[minimum.reason.name, minimum.steps, minimum.divergence.step, minimum.divergence.what]"
             together = pair.same(ended)
             assert pair.same("minimum.divergence.cause") == said
+            found = first.value("[one.sentence for one in minimum.findings]")
             first.ok("both, model = model, made(5)")
             first.ok(cell.replace("--strategy workers", "--engine graph"))
             assert first.value(ended) == together
             assert first.value("minimum.divergence.cause") == said
+            assert first.value("[one.sentence for one in minimum.findings]") == found
+            assert ("Log is nan for −1 at [14, 2], line 2" in " ".join(found)) is (not said)
             assert first.value("apart(both, model)") < 1e-6
 
     def what_differs_is_told_to_both(self, pair: Pair) -> None:

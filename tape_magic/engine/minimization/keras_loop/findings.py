@@ -36,8 +36,8 @@ def findings_of(
     """
     if not problem.settings.verdict or log.reason in BY_HAND:
         return ()
-    if problem.together is not None:
-        # The steps of other workers would be needed, who are done by then.
+    if problem.together is not None and failure is None:
+        # Steps need the other workers, who are done by then. Where a run diverged, evaluations are enough.
         return find(_facts(problem, log, builder, engines, cursor, Unsafe("it runs on several workers")))
     probe = LoopProbe(engines.loop, builder.optimizer, cursor, failure)
     try:
@@ -88,6 +88,6 @@ def _facts(
         kept_best=log.put_back is not None,
         step_seconds=running / max(1, taken) if engines.engine == "eager" else 0.0,
         **asked_by(asked),
-        walker=None if isinstance(asked, Unsafe) else asked,
+        walker=None if isinstance(asked, Unsafe) or problem.together is not None else asked,
         clock=Clock(log.seconds),
     )
