@@ -88,11 +88,17 @@ def closest(name: str, candidates: Iterable[str]) -> str:
     >>> closest("q", ["model"])
     ''
     """
+    near = closest_of(name, candidates)
+    return f"; did you mean {near}?" if near else ""
+
+
+def closest_of(name: str, candidates: Iterable[str]) -> str:
+    """Return the candidate that is most like a name, or nothing where none is like it."""
     # A list first, since other threads may add names to a namespace meanwhile.
     known = [candidate for candidate in list(candidates) if not candidate.startswith("_")]
     folded = {candidate.casefold(): candidate for candidate in reversed(known)}
     matches = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
-    return f"; did you mean {folded[matches[0]]}?" if matches else ""
+    return folded[matches[0]] if matches else ""
 
 
 _LISTED = 4
@@ -126,6 +132,19 @@ def a_kind(value: object) -> str:
         return "None"
     name = type(value).__name__
     return f"an {name}" if name[:1].lower() in "aeio" else f"a {name}"
+
+
+def no_tensor(name: str, value: object) -> str:
+    """Return the sentence that an output is no tensor, and what to write instead.
+
+    >>> no_tensor("f", len)
+    'f is a function: write y = f(…) in the cell, and y on the line'
+    >>> no_tensor("y", 3.0)
+    'y is a float, not a tensor: compute it with TensorFlow'
+    """
+    if callable(value) and not isinstance(value, type):
+        return f"{name} is a function: write y = {name}(…) in the cell, and y on the line"
+    return f"{name} is {a_kind(value)}, not a tensor: compute it with TensorFlow"
 
 
 def describe_error(error: BaseException) -> str:

@@ -84,7 +84,7 @@ def place(text: str) -> tuple[str, ast.expr]:
         if isinstance(node, ast.Subscript) and not _is_constant(node.slice):
             break
         node = node.value
-    if re.fullmatch(r"[^\\{}$]*\\[^\\{}$]*", text):
+    if re.fullmatch(r"[^\\{}$]+\\[^\\{}$]*", text):
         slashes = shorten(text.replace("\\", "/"))
         raise LineError(f"{shorten(text)} has a backslash; did you mean {slashes}?")
     if isinstance(node, ast.Call | ast.BinOp | ast.UnaryOp | ast.Compare | ast.IfExp):
@@ -121,6 +121,26 @@ def is_place(text: str) -> bool:
 def first_name(name: str) -> str:
     """Return the first name of a place, without parsing it."""
     return re.split(r"[.\[]", name, maxsplit=1)[0]
+
+
+def elements(word: str) -> list[str]:
+    """Return the parts of a list in brackets, which commas separate; any other word as it is.
+
+    >>> elements("[dy/dx, p['w']]"), elements("(x)"), elements("f(x)"), elements("[v for v in a]")
+    (['dy/dx', "p['w']"], ['x'], ['f(x)'], ['[v for v in a]'])
+    """
+    if word[:1] not in tuple(_OPENING) or word[-1:] != _CLOSING[_OPENING.index(word[0])]:
+        return [word]
+    inner = word[1:-1]
+    try:
+        split(inner)
+    except LineError:  # (x)(y), whose first bracket closes before its end
+        return [word]
+    if re.search(r"\bfor\b", inner):
+        return [word]
+    ends = [*(at for at in unbracketed(inner) if inner[at] == ","), len(inner)]
+    parts = (inner[begin + 1 : end].strip() for begin, end in zip([-1, *ends], ends, strict=False))
+    return [part for part in parts if part]
 
 
 def unbracketed(text: str) -> Iterator[int]:

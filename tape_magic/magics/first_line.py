@@ -15,8 +15,8 @@ from typing import Any
 from IPython.core.error import UsageError
 
 from tape_magic.errors import LineError, shorten
+from tape_magic.magics.line.minimize import NEGATIVE
 from tape_magic.magics.line.options import MAGICS
-from tape_magic.magics.line.parser import HELP_FLAGS
 from tape_magic.magics.line.typed import uncommented
 
 _CELL_MAGICS = {magic.name for magic in MAGICS if magic.cell}
@@ -34,7 +34,8 @@ _MEANT = {
     for name, words in {
         "grad": "gradient gradients derivative derivatives derive diff differentiate autodiff jacobian "
         "hessian",
-        "minimize": "minimise minimizer minimise optimize optimise optim fit descend",
+        "minimize": "minimise minimizer maximize maximise argmin optimize optimise optim fit train solve "
+        "descend",
         "tfgpu": "gpu gpus devices tfdevices",
     }.items()
     for word in words.split()
@@ -89,8 +90,8 @@ class FirstLine:
             lines = [*lines[:at], line, *lines[at + 1 :]]
             if at:  # the comment changes places with the magic, so that no other line moves
                 lines = [lines[at], *lines[:at], *lines[at + 1 :]]
-            asks = len(lines) == 1 and set(lines[0].split()).intersection(HELP_FLAGS)
-            return [f"{lines[0].rstrip()}\n", "\n"] if asks else lines
+            # Without a second line, IPython would refuse the cell, a question for the help among them.
+            return [f"{lines[0].rstrip()}\n", "\n"] if len(lines) == 1 else lines
         if not self._knows(name, signs == "%%") and meant(name):
             return _refused(signs + name)
         return lines
@@ -121,6 +122,8 @@ def meant(name: str) -> str:
 def refusal(written: str) -> LineError:
     """Return the error for a magic that does not exist."""
     name = "".join(re.findall(r"\w+", written)[:1])
+    if name.lower().startswith("max"):
+        return LineError(f"there is no magic {shorten(written)}: {NEGATIVE.format('y')}.")
     return LineError(f"there is no magic {shorten(written)}; did you mean {meant(name)}?")
 
 

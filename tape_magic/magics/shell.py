@@ -14,6 +14,7 @@ from tape_magic.engine.api.defaults import DERIVATIVE_LIMIT
 from tape_magic.magics.cell.cache import CellCache
 from tape_magic.magics.errors import compiled_cell, in_one_line, interruptible
 from tape_magic.magics.first_line import continued, refusal
+from tape_magic.magics.line.fractions import leading_on
 from tape_magic.magics.line.grad import GRAD
 from tape_magic.magics.line.minimize import MINIMIZE
 from tape_magic.magics.line.resolve import minimize_settings, request_arguments, resolved
@@ -58,7 +59,10 @@ class TapeMagics(Magics):
         if GRAD.asks_for_help(line):
             print(GRAD.help)
             return None
-        with compiled_cell(self.shell, cell, GRAD, self._kept) as compiled:
+        with (
+            compiled_cell(self.shell, cell, GRAD, self._kept) as compiled,
+            leading_on(line, compiled.names.assigns, self.shell.user_ns),
+        ):
             options = GRAD.parse(line)
             from tape_magic.engine.api.derivative import derivative_program
             from tape_magic.engine.api.grad import grad_program

@@ -61,6 +61,7 @@ def test_help_on_the_line(shell: Notebook, magic: object, flag: str) -> None:
         ("%%minimise y", "%%minimize"),
         ("%%optimize y", "%%minimize"),
         ("%%gradient y", "%%grad"),
+        ("%%train y", "%%minimize"),
         ("%gradients dy/dx", "%%grad"),
         ("%%minimze y", "%%minimize"),
         ("%%tfgpu", "%tfgpu"),
@@ -87,6 +88,47 @@ def test_a_misspelt_magic(shell: Notebook, written: str, meant: str) -> None:
 def test_a_magic_without_a_space_or_with_too_many_signs(shell: Notebook, written: str, meant: str) -> None:
     said = shell.refused(f"{written}\ny = 1")
     assert said == f"there is no magic {written.removesuffix(' dy/dx')}; did you mean {meant}?"
+
+
+@pytest.mark.parametrize("name", ["%%maximize", "%maximise"])
+def test_what_is_to_be_maximised(shell: Notebook, name: str) -> None:
+    said = shell.refused(f"{name} y\ny = 1")
+    assert said == f"there is no magic {name}: to maximise y, write neg = -y in the cell, and %%minimize neg."
+
+
+@pytest.mark.parametrize("line", ["%%grad help", "%grad ?", "%%minimize ?", "%%minimize help", "%grad -help"])
+def test_a_question_without_a_cell(shell: Notebook, line: str) -> None:
+    assert "Usage::" in shell.ok(line).stdout
+
+
+@pytest.mark.parametrize("name", ["grad", "minimize"])
+def test_a_line_without_a_cell(shell: Notebook, name: str) -> None:
+    for sign in ("%", "%%"):
+        said = shell.refused(f"{sign}{name} y")
+        assert said == f"the cell is empty: write below %%{name} what is to be computed."
+
+
+@pytest.mark.parametrize("magic", ["grad", "minimize"])
+@pytest.mark.parametrize(
+    ("below", "place"),
+    [
+        ("%%time", "it above %%{}"),
+        ("%%capture out", "it above %%{}"),
+        ("\n%%timeit", "it above %%{}"),
+        ("%%grad z", "two cells"),
+        ("%%minimize z", "two cells"),
+    ],
+)
+def test_a_cell_magic_in_the_second_line(shell: Notebook, magic: str, below: str, place: str) -> None:
+    said = shell.refused(f"%%{magic} y\n{below}\ny = 1")
+    name = below.split()[0]
+    assert said == f"{name} begins a cell, as %%{magic} does: write {place.format(magic)}."
+
+
+def test_a_cell_magic_above_works(shell: Notebook) -> None:
+    shell.ok(SETUP)
+    shell.ok("%%time\n%%grad dy/dx -q\ny = x**2")
+    assert float(shell.ns["dy_dx"]) == 6.0
 
 
 @pytest.mark.parametrize("above", ["y = 1", "import os\n", "'''doc'''"])

@@ -67,7 +67,7 @@ def test_quiet(shell: Notebook, examined: DoctorReport) -> None:
     ("line", "said"),
     [
         ("freest 0", "freest is one GPU by itself; leave out the others."),
-        ("GPU:0", "'GPU:0' is not the index of a GPU; give numbers such as 0 or 0,1, or freest."),
+        ("0:2", "'0:2' is not the index of a GPU; give numbers such as 0 or 0,1, or freest."),
         ("--json -q", "--json prints the report, and -q shows nothing; leave out one of them."),
         (
             "--precision mixed_bfloat",

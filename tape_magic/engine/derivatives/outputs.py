@@ -8,7 +8,7 @@ from typing import Any
 from tape_magic.engine.internals.operations import element_count
 from tape_magic.engine.values.leaves import Leaf, regroup
 from tape_magic.engine.values.tensors import is_inexact, is_module, is_tensor, is_variable, tf_variable
-from tape_magic.errors import a_kind
+from tape_magic.errors import no_tensor
 from tape_magic.results.reasons import Cause, Reason
 
 
@@ -49,7 +49,7 @@ def reason_of_type(value: Any, name: str) -> Reason | None:
 
 def _reason_of_type(value: Any, name: str) -> Reason | None:
     if not is_tensor(value) and not is_variable(value):
-        return Reason(Cause.LEFT, f"{name} is {a_kind(value)}, not a tensor")
+        return Reason(Cause.LEFT, no_tensor(name, value).removesuffix(": compute it with TensorFlow"))
     if is_inexact(value):
         return None
     return Reason(Cause.INTEGER, f"{name} is {value.dtype.name}, which has no derivative")

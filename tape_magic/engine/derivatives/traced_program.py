@@ -12,7 +12,7 @@ from tape_magic.engine.program.wrapper import ProgramWrapper
 from tape_magic.engine.tracing.failures import failure_of_trace
 from tape_magic.engine.values.places import look_up
 from tape_magic.engine.values.tensors import is_tensor, is_variable, tf_variable
-from tape_magic.errors import CompileError, TapeMagicError, TargetError, a_kind
+from tape_magic.errors import CompileError, TapeMagicError, TargetError, no_tensor
 from tape_magic.notation import LAST_EXPRESSION
 from tape_magic.syntax import place
 
@@ -147,7 +147,7 @@ def _output(name: str, value: Any, assigned: Mapping[str, Any]) -> Any:
             return tf.convert_to_tensor(tf_variable(item))
         if not is_tensor(item):
             shown = "the last expression" if name == LAST_EXPRESSION else name
-            raise TargetError(f"{shown} is {a_kind(item)}, not a tensor: compute it with TensorFlow.")
+            raise TargetError(f"{no_tensor(shown, item)}.")
         return item
 
     return tf.nest.map_structure(tensor, held)

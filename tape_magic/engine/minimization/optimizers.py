@@ -15,6 +15,7 @@ from tape_magic.engine.internals.keras_optimizers import (
 )
 from tape_magic.engine.minimization import scipy_methods
 from tape_magic.engine.minimization.composite import Composite, parts_of
+from tape_magic.engine.minimization.optimizer_names import MEANT
 from tape_magic.engine.minimization.schedules import Given
 from tape_magic.engine.minimization.steppers import METHODS, method_name
 from tape_magic.errors import LineError, a_kind, closest
@@ -95,7 +96,7 @@ def resolve(optimizer: Any, lr: Any = None) -> Any:
     if isinstance(optimizer, str):
         known = keras_names()
         names = [*known, *METHODS, *scipy_methods.NAMES]
-        plain = re.sub(r"[-_ ]", "", optimizer).lower()
+        plain = re.sub(r"[-_ ]", "", optimizer).lower().removesuffix("optimizer")
         if plain in METHODS:
             if lr is not None:
                 raise LineError(
@@ -103,7 +104,8 @@ def resolve(optimizer: Any, lr: Any = None) -> Any:
                 )
             return METHODS[plain]()
         if plain not in known:
-            raise LineError(f"unknown optimizer {optimizer!r}{closest(optimizer, names)}")
+            near = f"; did you mean {MEANT[plain]}?" if plain in MEANT else closest(optimizer, names)
+            raise LineError(f"unknown optimizer {optimizer!r}{near or '; give a name such as adam or bfgs'}")
         optimizer = known[plain]
     if not is_optimizer_class(optimizer):
         raise LineError(

@@ -7,7 +7,7 @@ from typing import Any
 
 from tape_magic.engine.values.places import look_up
 from tape_magic.engine.values.tensors import is_variable, tf_variable
-from tape_magic.errors import NoTensor, TargetError, a_kind, never_assigns
+from tape_magic.errors import NoTensor, TargetError, a_kind, never_assigns, no_tensor
 from tape_magic.syntax import place
 
 
@@ -60,7 +60,7 @@ def _require_real(value: Any, assigned: Mapping[str, Any], name: str | None) -> 
     if is_variable(loss):
         loss = tf.convert_to_tensor(tf_variable(loss))
     if not tf.is_tensor(loss) or not hasattr(loss, "shape"):
-        raise NoTensor(f"{shown} is {a_kind(loss)}, not a tensor: compute it with TensorFlow.")
+        raise NoTensor(f"{no_tensor(shown, loss)}.")
     if not loss.dtype.is_floating:
         raise TargetError(f"{shown} is {loss.dtype.name}, and a loss must be a real number.")
     return loss

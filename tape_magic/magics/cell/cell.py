@@ -24,6 +24,7 @@ from tape_magic.magics.cell.preamble import is_command, split
 
 _FUNCTION = "__tape_magic_cell__"
 _TAPE = "tape"
+_OWN = "grad", "minimize"
 
 
 class CellSyntaxError(Exception):
@@ -52,21 +53,21 @@ class Cell:
     kept
         The cells that were compiled before.
 
-    Raises :class:`LineError` for an empty cell and for ``await``, and :class:`CellSyntaxError`.
+    Raises :class:`LineError` for an empty cell, ``await`` or another magic, and :class:`CellSyntaxError`.
     Lines are counted as the notebook shows them: the line of the magic is line 1.
     """
 
     def __init__(self, shell: Any, body: str, magic: str, kept: CellCache) -> None:
         self._shell = shell
-        number, self._first_line = _position(shell, body)
-        self._number = number
+        self._number, self._first_line = _position(shell, body)
         self._typed = body.splitlines()
+        _refuse_magic(body, magic)
         text = kept.transformed(shell, body)
         # IPython drops blank lines at the top, which count in the numbers of lines.
         blank = sum(1 for _ in itertools.takewhile(lambda line: not line.strip(), body.splitlines()))
         self._body = "\n" * blank + text
         source = "\n" * self._first_line + self._body
-        self.filename = shell.compile.cache(source, number)
+        self.filename = shell.compile.cache(source, self._number)
         self._lines = source.splitlines()
 
         def check(tree: ast.Module) -> None:
@@ -314,6 +315,13 @@ def cell_number(shell: Any, filename: str) -> int | None:
         match = re.match(r"<ipython-input-(\d+)-", filename)
         number = match and match[1]
     return None if number is None else int(number)
+
+
+def _refuse_magic(body: str, magic: str) -> None:
+    """Raise :class:`LineError` for a cell magic in the second line, such as ``%%time``."""
+    if below := re.match(r"\s*%%(\w+)", body):
+        place = "two cells" if below[1] in _OWN else f"it above %%{magic}"
+        raise LineError(f"%%{below[1]} begins a cell, as %%{magic} does: write {place}.")
 
 
 def _refuse_await(tree: ast.Module, magic: str) -> None:

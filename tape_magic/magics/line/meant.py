@@ -50,7 +50,11 @@ MEANT_BY_MINIMIZE = _by_word(
         '--optimizer "adamw(0.001, weight_decay=0.01)"': "weightdecay decay wd l2",
         "--schedule": "scheduler lrschedule lrscheduler lrdecay annealing warmup",
         "--lr find": "lrfind lrfinder findlr rangetest",
-        "the negative of it as the loss, such as -y": "maximize maximise max imize maximum ascent",
+        "neg = -loss in the cell, and %%minimize neg": "maximize maximise maximum imize ascent argmax",
+        "the start into the variable, x.assign(1.0), above the cell": "x0 init initial start guess",
+        "%tfgpu 0 in a cell above": "device gpu cuda",
+        "minimum.plot() in the next cell": "plot show graph",
+        "nothing, since arrays are shuffled": "shuffle",
     }
 )
 """What other libraries call the options, without hyphens → what to write here."""
@@ -68,6 +72,9 @@ MEANT_BY_GRAD = _by_word(
         "--check": "checkgrad gradcheck gradientcheck verify numerical numeric",
         "--per-example": "persample perexamplegradients",
         "--def": "function compile",
+        "x = 1.0 in the cell, and the derivative is taken there": "at point subs where evaluate",
+        "grads.plot() in the next cell": "plot show",
+        "print(grads) in the next cell": "print",
     }
 )
 """What ``%%minimize`` and other libraries call the options → what to write here."""
@@ -76,16 +83,23 @@ MEANT_BY_TFGPU = _by_word(
     {
         "--growth": "memorygrowth allowgrowth grow setmemorygrowth",
         "--limit": "memory memorylimit mem maxmemory fraction memoryfraction",
-        "--cpu": "nogpu hide off disable cpuonly",
-        "--precision": "mixed mixedprecision policy dtype fp16 bf16",
+        "--cpu": "nogpu hide off disable cpuonly none",
+        "%tfgpu alone, which shows the devices": "list status info version l show available",
+        "no index, and all are used": "all every any on enable auto",
+        "no value behind a switch": "true false yes no",
+        "--reset-peak": "reset",
+        "freest": "free best",
+        "--precision mixed_float16": "fp16 half amp",
+        "--precision mixed_bfloat16": "bf16",
+        "--precision": "mixed mixedprecision policy dtype",
         "--deterministic": "determinism opdeterminism reproducible",
-        "--doctor": "diagnose check debug why",
+        "--doctor": "diagnose check debug why test",
         "--placement": "logdeviceplacement logplacement",
         "--split": "logical virtual",
         "--workers": "cluster nodes hosts machines clusterspec tfconfig addresses",
         "--worker": "rank task taskindex taskid workerindex",
         "--wait": "timeout",
-        "%tfgpu 0": "gpu gpus device devices index visible",
+        "%tfgpu 0": "gpu gpus cuda device devices index visible first",
     }
 )
 """What TensorFlow and others call the options → what to write here."""

@@ -52,12 +52,9 @@ class MinimizeOptions:
     def __post_init__(self) -> None:
         if len(self.loss) > 1:
             raise LineError(
-                f"there can be one loss only, not {len(self.loss)}: {shorten(', '.join(self.loss))}; "
-                "write --over before what is minimised over"
+                f"there can be one loss only, not {len(self.loss)}: {shorten(', '.join(self.loss))}"
+                f"{_instead(self.loss)}"
             )
-        if self.over is not None:
-            each = [name for word in self.over for name in words.listed(word)]
-            object.__setattr__(self, "over", tuple(each))
         self._check_names()
         if not any(isinstance(value, Expression) for value in self.arguments.values()):
             Settings(**self.arguments)  # refuses what is out of its range before anything runs
@@ -77,6 +74,20 @@ class MinimizeOptions:
         return self.loss[0] if self.loss else None
 
 
+NEGATIVE = "to maximise {0}, write neg = -{0} in the cell, and %%minimize neg"
+
+
+def _instead(loss: tuple[str, ...]) -> str:
+    """Return what to write where several words stand for the loss."""
+    if loss[0].lower().startswith(("max", "argmax")):
+        return f"; {NEGATIVE.format(loss[1])}"
+    meant = [MINIMIZE.instead_of(word) for word in loss if not word.lower().startswith(("min", "argmin"))]
+    options = [one for one in meant if one.startswith("-")]
+    if options:
+        return f"; did you mean {options[0]}?"
+    return "; write --over before what is minimised over"
+
+
 MINIMIZE = Magic(
     "minimize",
     cell=True,
@@ -87,7 +98,7 @@ MINIMIZE = Magic(
             (),
             "a name that the cell assigns; by default, the last expression",
             "LOSS",
-            place_name,
+            words.loss,
             names=Completed.OUTPUTS,
         ),
         Option(
@@ -106,6 +117,7 @@ MINIMIZE = Magic(
             "NAME|EXPR",
             choices=NAMES,
             names=Completed.OPTIMIZERS,
+            then="--lr",
         ),
         Option(
             "lr",
@@ -263,4 +275,5 @@ MINIMIZE = Magic(
     ),
     options_class=MinimizeOptions,
     meant=MappingProxyType(COMMON | MEANT_BY_MINIMIZE),
+    negative=NEGATIVE,
 )

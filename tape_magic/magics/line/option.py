@@ -48,6 +48,8 @@ class Option:
         The names that completion offers.
     phrase
         Whether the value is a quoted phrase of several words, each of which is completed.
+    then
+        The option that a number behind the value is meant for.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Option:
     evaluated: bool = False
     names: Completed | None = None
     phrase: bool = False
+    then: str = ""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from tape_magic.errors import LineError, closest, shorten
 from tape_magic.magics.line.option import Expression, Option
 from tape_magic.magics.line.slips import refuse_commas, refuse_strays, whole_number
 from tape_magic.magics.line.typed import refuse_power, typed
-from tape_magic.syntax import place, split, unwarned
+from tape_magic.syntax import elements, place, split, unwarned
 
 HELP_FLAGS = "-h", "--help"
 
@@ -37,6 +37,8 @@ class Magic:
         A dataclass for the options that the engine does not know; its attribute `arguments` takes the others.
     meant
         Options that other libraries have, by their words without hyphens, and what to write here instead.
+    negative
+        What to write for a name with a minus, which would be an option.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Magic:
     examples: tuple[tuple[str, str], ...]
     options_class: type
     meant: Mapping[str, str] = field(default_factory=dict, hash=False)
+    negative: str = ""
 
     @property
     def sign(self) -> str:
@@ -88,12 +91,33 @@ class Magic:
         """Return whether a line asks for the help instead of anything else."""
         return bool(set(line.split()).intersection(HELP_FLAGS)) or line.strip() in ("help", "-help", "?")
 
+    def instead_of(self, word: str, value: str = "") -> str:
+        """Return what to write for a word that is no option as it stands: ``cpu``, ``--rate``, ``adam``.
+
+        `value` goes behind an option that takes one. Empty where nothing is like it.
+        """
+        plain = plain_word(word)
+        for option in self.options:
+            if plain in map(plain_word, option.flags) and len(plain) > 1:
+                return f"{option.flags[0]} {value}".rstrip() if option.metavar else option.flags[0]
+        if plain in self.meant:
+            meant = self.meant[plain]
+            takes = any(meant in option.flags and option.metavar for option in self.options)
+            return f"{meant} {value}".rstrip() if takes else meant
+        chosen = [
+            f"{option.flags[0]} {choice}"
+            for option in self.options
+            for choice in option.choices
+            if plain_word(choice) == plain
+        ]
+        return chosen[0] if len(chosen) == 1 else ""
+
 
 @lru_cache(maxsize=256)
 def _parsed(magic: Magic, line: str) -> Any:
     # Cached, since making the parser takes longer than a small gradient; options are frozen.
     parser = _Parser(prog=magic.sign, add_help=False, allow_abbrev=False)
-    parser.meant = magic.meant
+    parser.magic = magic
     line = typed(line)
     refuse_commas(magic.options, line)
     for option in magic.options:
@@ -135,7 +159,7 @@ def _guarded(word: str) -> str:
 class _Parser(argparse.ArgumentParser):
     """``argparse`` whose errors are one sentence, with the option that is meant, or the closest."""
 
-    meant: Mapping[str, str] = MappingProxyType({})
+    magic: Magic
 
     def add(self, option: Option) -> None:
         """Add an option."""
@@ -161,7 +185,9 @@ class _Parser(argparse.ArgumentParser):
             head = word.partition("=")[0]
             if word.startswith("--") and head not in flags:
                 raise self._unknown(word, flags)
-            if re.fullmatch(r"-\w\w+", head) and (f"-{head}" in flags or _plain(head) in self.meant):
+            if re.fullmatch(r"-\w\w+", head) and (
+                f"-{head}" in flags or plain_word(head) in self.magic.meant
+            ):
                 raise self._unknown(word, flags)  # which argparse would read as -o ver
         known, unknown = self.parse_known_intermixed_args(args, namespace)
         if unknown:
@@ -179,6 +205,10 @@ class _Parser(argparse.ArgumentParser):
 
         def convert(word: str) -> Any:
             word = word.removeprefix(_ESCAPE)
+            if option.many or not option.flags:
+                parts = _parts(word)
+                if parts != [word]:
+                    return _Several(map(convert, parts))
             if option.closed and word not in option.choices:
                 known = ", ".join(option.choices)
                 raise LineError(f"{label} {shorten(word)} is none of {known}{closest(word, option.choices)}")
@@ -189,31 +219,33 @@ class _Parser(argparse.ArgumentParser):
                 if option.evaluated and is_expression(word):
                     return Expression(word)
                 raise LineError(f"{label} takes {_takes(option)}, not {shorten(word)!r}") from None
-            except LineError:
+            except LineError as error:
                 self._refuse_assignment(word)
-                raise
+                meant = "" if option.flags else _lead(self.magic.instead_of(word))
+                raise LineError(str(error).partition("; ")[0] + meant) if meant else error from None
 
         return convert
 
     def _refuse_assignment(self, word: str) -> None:
         """Raise :class:`LineError` for ``lr=0.1``, an option as a function takes it."""
         name, sign, value = word.partition("=")
-        flags = [flag for action in self._actions for flag in action.option_strings]
-        flag = f"--{name}" if f"--{name}" in flags else self.meant.get(_plain(name), "")
-        if sign and value and flag.startswith("-") and " " not in flag:
-            raise LineError(f"{shorten(word)!r} is no option; did you mean {flag} {shorten(value)}?")
+        meant = self.magic.instead_of(name, shorten(value)) if sign and value and name.isidentifier() else ""
+        if meant:
+            raise LineError(f"{shorten(word)!r} is no option{_lead(meant)}")
 
     def _unknown(self, word: str, flags: Sequence[str]) -> LineError:
         word = word.partition("=")[0]
-        meant, near = self.meant.get(_plain(word)), closest(word, _spelled(flags))
+        meant, near = self.magic.instead_of(word), closest(word, _spelled(flags))
         begun = [flag for flag in _spelled(flags) if flag.startswith(word) and len(word) > 2]
         begun += [flag for flag in flags if begun and f"-{flag}" == word]
         if begun:
             listed = ", ".join(begun[:-1])
             near = f"; did you mean {f'{listed} or ' if listed else ''}{begun[-1]}?"
-        if meant:
-            named = meant.startswith("-") and '"' not in meant
-            near = f"; did you mean {meant}?" if named else f": write {meant}."
+        negative = re.fullmatch(r"-([^\W\d]\w*)", word) and self.magic.negative
+        if negative and not begun and (not meant or meant.startswith(self.prog)):
+            near = f": {negative.format(word[1:])}."
+        elif meant:
+            near = _lead(meant)
         return LineError(f"{self.prog} has no option {shorten(word)}{near}")
 
     def error(self, message: str) -> NoReturn:
@@ -235,7 +267,14 @@ def _takes(option: Option) -> str:
     return option.metavar
 
 
-def _plain(word: str) -> str:
+def _lead(meant: str) -> str:
+    """Return the end of a sentence that says what to write; empty where that is."""
+    if not meant:
+        return ""
+    return f"; did you mean {meant}?" if meant.startswith("-") and '"' not in meant else f": write {meant}."
+
+
+def plain_word(word: str) -> str:
     """Return an option's word without hyphens, in small letters: ``maxiter`` of ``--max-iter``."""
     return re.sub(r"[-_]", "", word).lower()
 
@@ -244,12 +283,24 @@ def _spelled(flags: Sequence[str]) -> list[str]:
     return [flag for flag in flags if flag.startswith("--")]
 
 
+class _Several(tuple[Any, ...]):
+    """The values of one word that is a list, such as ``[x, z]``, or of ``and``, which has none."""
+
+
+def _parts(word: str) -> list[str]:
+    """Return the words that a word stands for, without what may stand around or between names."""
+    if word in ("and", "&"):
+        return []
+    return [re.sub(r"(?<=[\w)\]])[.:?]$", "", one) for one in elements(word)]
+
+
 class _Collect(argparse.Action):
     """Collects the words of an option in one tuple, also where the line gives it twice."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         before = getattr(namespace, self.dest, None) or ()
-        setattr(namespace, self.dest, (*before, *values))
+        each = (one if isinstance(one, _Several) else (one,) for one in values)
+        setattr(namespace, self.dest, (*before, *itertools.chain.from_iterable(each)))
 
 
 def is_expression(word: str) -> bool:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import ast
 import builtins
 import importlib
+import inspect
+import keyword
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tape_magic.engine.minimization.settings import DEFAULT_OPTIMIZER, Settings, ValidationData
-from tape_magic.errors import LineError, closest, describe_error, shorten
+from tape_magic.errors import LineError, closest, closest_of, describe_error, shorten
 from tape_magic.magics.line.grad import GRAD, GradOptions
 from tape_magic.magics.line.minimize import MINIMIZE, MinimizeOptions
 from tape_magic.magics.line.option import Expression
@@ -113,18 +116,58 @@ def _source(shell: Any, text: str) -> Any:
 
 def _optimizer(shell: Any, text: str) -> Any:
     """Return the optimizer that a text means: an object of the notebook before a name of Keras or SciPy."""
-    from tape_magic.engine.minimization.optimizers import is_optimizer, is_optimizer_class
+    from tape_magic.engine.minimization.optimizers import is_optimizer, is_optimizer_class, keras_names
 
+    with_rate = re.fullmatch(r"([a-z]+)[\s:=,]+(\d*\.?\d+(?:e[-+]?\d+)?)", text.lower())
+    if with_rate and with_rate[1] not in shell.user_ns and with_rate[1] in keras_names():
+        raise LineError(f"--optimizer takes one value: write --optimizer {with_rate[1]} --lr {with_rate[2]}")
     if parts := _groups(text):
         return {place: _group(shell, place, given) for place, given in parts.items()}
-    words = text.split("-")
-    known = all(word in shell.user_ns for word in words)
-    if len(words) > 1 and all(word.isidentifier() for word in words) and not known:
+    words = re.split(r"[-\s]+", text.strip())
+    names = all(word.isidentifier() and not keyword.iskeyword(word) for word in words)
+    if len(words) > 1 and names and not all(word in shell.user_ns for word in words):
         return text  # SciPy's l-bfgs-b, and no difference of names of the notebook
     if text.isidentifier():
         value = shell.user_ns.get(text)
         return value if is_optimizer(value) or is_optimizer_class(value) else text
-    return _evaluate(shell, text, f"--optimizer {text}", _KerasNames(shell.user_ns))
+    try:
+        return _evaluate(shell, text, f"--optimizer {text}", _KerasNames(shell.user_ns))
+    except LineError as error:
+        meant = "" if "; did you mean" in str(error) else _keras_meant(text)
+        if meant:
+            raise LineError(f"{shorten(str(error), 160)}{meant}") from None
+        raise
+
+
+def _keras_meant(text: str) -> str:
+    """Return the end of a sentence, with the call of Keras's that is meant by another one; empty for others.
+
+    ``torch.optim.Adam([w], lr=0.1)`` and ``tf.train.AdamOptimizer(0.1)`` are ``Adam(…)``.
+    """
+    from tape_magic.engine.minimization.optimizers import keras_names
+
+    try:
+        call = ast.parse(text, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return ""
+    callee = call.func if isinstance(call, ast.Call) else call
+    name = getattr(callee, "attr", getattr(callee, "id", ""))
+    kind = keras_names().get(name.lower().removesuffix("optimizer"))
+    if kind is None or not isinstance(call, ast.Call):
+        return f"; did you mean {kind.__name__}?" if kind else ""
+    own = [each for each in inspect.signature(kind).parameters if each != "kwargs"]
+    arguments = [ast.unparse(one) for one in call.args if not isinstance(one, ast.List | ast.Call)]
+    for given in call.keywords:
+        word = given.arg or ""
+        near = "learning_rate" if MINIMIZE.instead_of(word) == "--lr" else closest_of(word, own)
+        if not near:
+            return f"; {kind.__name__} takes {', '.join(own[:_MOST_LISTED])}"
+        arguments.append(f"{near}={ast.unparse(given.value)}")
+    meant = f"{kind.__name__}({', '.join(arguments)})"
+    return "" if meant == text else f"; did you mean {shorten(meant)}?"
+
+
+_MOST_LISTED = 6
 
 
 def _groups(text: str) -> dict[str, str]:

@@ -50,8 +50,12 @@ def refuse_strays(options: Sequence[Option], words: Sequence[str]) -> None:
             if meant := _phrase([value, *more]):
                 raise LineError(f'{flag} takes a phrase in quotes: write {flag} "{meant}"')
         elif _goes_on(single[flag], value, more[0]):
-            raise LineError(f"{flag} takes one value, without spaces: write {flag} {value}{more[0]}")
+            unit = re.sub(r"(?<=[KMGT])B$", "", more[0], flags=re.IGNORECASE)  # 4GB may be of 1000 or 1024
+            raise LineError(f"{flag} takes one value, without spaces: write {flag} {value}{unit}")
         elif re.match(r"\.?\d", more[0]):
+            if then := single[flag].then:
+                written = f"{flag} {shorten(value)} {then} {shorten(more[0])}"
+                raise LineError(f"{flag} takes one value: write {written}")
             raise LineError(f"{flag} takes one value, and {shorten(more[0])} stands behind {shorten(value)}")
 
 

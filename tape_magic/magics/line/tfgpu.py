@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -67,15 +68,22 @@ def _index(word: str) -> int | str:
     """Read the number of a GPU, or ``freest``. Raises :class:`LineError` for anything else."""
     if word == FREEST:
         return word
-    if ":" in word:
-        raise LineError(
-            f'{shorten(word)!r} is not the index of a GPU; addresses stand in quotes: --workers "a:1, b:2".'
-        )
-    if not word.isdecimal():
-        raise LineError(
-            f"{shorten(word)!r} is not the index of a GPU; give numbers such as 0 or 0,1, or {FREEST}."
-        )
-    return int(word)
+    named = _DEVICE.fullmatch(word.lower())
+    if named is None:
+        size = _SIZE.fullmatch(word)
+        instead = f"give numbers such as 0 or 0,1, or {FREEST}."
+        if size:
+            instead = f"did you mean --limit {size[1]}?"
+        elif ":" in word:
+            instead = 'addresses stand in quotes: --workers "a:1, b:2".'
+        raise LineError(f"{shorten(word)!r} is not the index of a GPU; {instead}")
+    return int(named[1])
+
+
+_DEVICE = re.compile(r"(?:/?(?:physical_device:|device:)?(?:gpu|cuda):?)?([0-9]+)")
+"""The index of a GPU, alone or as TensorFlow, PyTorch and reports name the device: ``GPU:0``, ``cuda:0``."""
+
+_SIZE = re.compile(r"(\d*\.?\d+(?:%|[KMGT](?=B?$)|[KMGT]iB)|0?\.\d+)B?", re.IGNORECASE)
 
 
 def _workers(word: str) -> str:

@@ -31,14 +31,14 @@ def uncommented(line: str) -> str:
 def typed(line: str) -> str:
     """Return a line in the characters of a keyboard, without its comment; what is quoted stays as it is.
 
-    >>> typed("loss –over w --lr 1e−3 # slow"), typed("“xb, yb in train”"), typed("dy∕dx;")
-    ('loss --over w --lr 1e-3', '"xb, yb in train"', 'dy/dx')
+    >>> typed("loss –over w --lr 1e−3 # slow"), typed("“xb, yb in train”"), typed("dy∕dx; dz/dx;")
+    ('loss --over w --lr 1e-3', '"xb, yb in train"', 'dy/dx, dz/dx,')
     """
     pieces, at = [], 0
     for found in _QUOTED.finditer(line):
         pieces += [_keyed(line[at : found.start()]), _requoted(found)]
         at = found.end()
-    return uncommented("".join([*pieces, _keyed(line[at:])])).rstrip().removesuffix(";")
+    return uncommented("".join([*pieces, _keyed(line[at:])])).rstrip()
 
 
 def _requoted(found: re.Match[str]) -> str:
@@ -51,7 +51,8 @@ def _requoted(found: re.Match[str]) -> str:
 
 def _keyed(text: str) -> str:
     """Return what is not quoted in the characters of a keyboard: one dash that was two is two again."""
-    return _DASHES.sub(lambda dashes: "--" if len(dashes[1]) > 1 else "-", text).translate(_CHARACTERS)
+    text = _DASHES.sub(lambda dashes: "--" if len(dashes[1]) > 1 else "-", text).translate(_CHARACTERS)
+    return re.sub(r";(?=\s|$)", ",", text)
 
 
 def refuse_power(flag: str, word: str) -> None:

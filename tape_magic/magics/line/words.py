@@ -59,6 +59,14 @@ def validation(word: str) -> DataOption:
     return data(word, '--val takes "xb, yb in valid"')
 
 
+def loss(word: str) -> str:
+    """Read the place of a loss. Raises :class:`LineError` for anything else, with the option of a number."""
+    if re.fullmatch(r"[\d.]+(e[-+]?\d+)?", word):
+        flag = "--steps" if word.isdecimal() else "--lr"
+        raise LineError(f"{shorten(word)!r} is not a name; did you mean {flag} {shorten(word)}?")
+    return place_name(word)
+
+
 def source(word: str) -> str:
     """Read a place, or an expression that gives variables. Raises :class:`LineError` for anything else."""
     try:
@@ -67,17 +75,6 @@ def source(word: str) -> str:
         if is_expression(word) and not word[:1].isdigit():
             return word
         raise
-
-
-def listed(word: str) -> list[str]:
-    """Return the places that a list of them names, and any other source as it is."""
-    with unwarned():
-        tree = ast.parse(word, mode="eval").body
-    try:
-        parts = [place_name(ast.unparse(part)) for part in getattr(tree, "elts", ())]
-    except LineError:
-        parts = []
-    return parts or [word]
 
 
 def bounds(word: str) -> tuple[Bound, ...]:

@@ -738,7 +738,7 @@ def the_error_table(door: Door) -> None:
     if door.name == "function":
         assert "not by 'GPU:0'" in door.refused("", indices="GPU:0")
     else:
-        assert "'GPU:0' is not the index of a GPU" in door.refused("GPU:0")
+        assert "'GPU:zero' is not the index of a GPU" in door.refused("GPU:zero")
     with pytest.raises(ValueError, match="Cannot set memory growth on non-GPU"):
         growth(cpus[0], True)
     assert "cpu hides every GPU, so growth has" in door.refused("--cpu --growth", cpu=True, growth=True)

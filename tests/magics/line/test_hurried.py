@@ -74,7 +74,8 @@ def test_a_derivative_of_a_page(target: str) -> None:
         ("loss --steps 1 000", "--steps takes one value, without spaces: write --steps 1000"),
         ("loss --lr 0.1 0.2", "--lr takes one value, and 0.2 stands behind 0.1"),
         ("loss --lr=0.1 0.2", "--lr takes one value, and 0.2 stands behind 0.1"),
-        ("loss --optimizer adam 0.1", "--optimizer takes one value, and 0.1 stands behind adam"),
+        ("loss --optimizer sgd, 0.1", "--optimizer takes one value: write --optimizer sgd --lr 0.1"),
+        ("loss --optimizer adam 0.1", "--optimizer takes one value: write --optimizer adam --lr 0.1"),
         # A phrase without its quotes.
         ("loss --for xb, yb in train", '--for takes a phrase in quotes: write --for "xb, yb in train"'),
         ("--for xb in (X, Y) --lr 1", '--for takes a phrase in quotes: write --for "xb in (X, Y)"'),
@@ -85,6 +86,31 @@ def test_a_derivative_of_a_page(target: str) -> None:
         ("loss --lr=0,1", "--lr 0,1 has a comma, which ends a word: write --lr 0.1"),
         ("loss --steps 1.000", "--steps 1.000 has a point, and a whole number has none: write --steps 1000"),
         ("loss --lr 10^-3", "--lr 10^-3 is no power in Python: write --lr 10**-3"),
+        # Words without their options, and choices in their places.
+        ("loss 100 --lr 1", "'100' is not a name; did you mean --steps 100?"),
+        ("loss 0.1", "'0.1' is not a name; did you mean --lr 0.1?"),
+        ("loss adam", "there can be one loss only, not 2: loss, adam; did you mean --optimizer adam?"),
+        ("loss over x", "there can be one loss only, not 3: loss, over, x; did you mean --over?"),
+        ("loss x", "there can be one loss only, not 2: loss, x; write --over before what is minimised over"),
+        ("loss --sgd 0.1", "%%minimize has no option --sgd; did you mean --optimizer sgd?"),
+        ("loss --one-cycle", "%%minimize has no option --one-cycle; did you mean --schedule one-cycle?"),
+        ("sgd momentum=0.9", "'momentum=0.9' is no option: write --optimizer \"sgd(0.01, momentum=0.9)\"."),
+        ("loss resume=True", "'resume=True' is no option; did you mean --resume?"),
+        # What is to be maximised.
+        (
+            "-loss",
+            "%%minimize has no option -loss: "
+            "to maximise loss, write neg = -loss in the cell, and %%minimize neg.",
+        ),
+        (
+            "-y --over x",
+            "%%minimize has no option -y: to maximise y, write neg = -y in the cell, and %%minimize neg.",
+        ),
+        (
+            "max loss",
+            "there can be one loss only, not 2: max, loss; "
+            "to maximise loss, write neg = -loss in the cell, and %%minimize neg",
+        ),
         ("loss --lr", "--lr takes RATE, and nothing follows it"),
         ("loss --tol", "--tol takes a number, and nothing follows it"),
         (
@@ -106,8 +132,100 @@ def test_what_stands_behind_a_value_may_be_the_loss(line: str) -> None:
     assert MINIMIZE.parse(line).loss in [("loss",), ("s",)]
 
 
+@pytest.mark.parametrize(
+    ("written", "keyed"),
+    [
+        ("loss:", "loss"),
+        ("loss.", "loss"),
+        ("(loss)", "loss"),
+        ("loss; --lr 0.1;", "loss --lr 0.1"),
+        ("loss --over [x, p['w']]", "loss --over x p['w']"),
+        ("loss --over (x)", "loss --over x"),
+        ("loss --over x and z", "loss --over x z"),
+        ("loss --over x & z", "loss --over x z"),
+        ("loss --track {a, b}", "loss --track a b"),
+    ],
+)
+def test_what_stands_around_and_between_names(written: str, keyed: str) -> None:
+    assert MINIMIZE.parse(written) == MINIMIZE.parse(keyed)
+
+
+@pytest.mark.parametrize(
+    ("line", "option", "value"),
+    [
+        ("loss --checkpoint .", "checkpoint", "."),
+        ("loss --checkpoint runs.", "checkpoint", "runs."),
+        ("loss --checkpoint and", "checkpoint", "and"),
+        ("loss --target 0.", "target", 0.0),
+        ("loss --bounds x=0:", "bounds", (("x", "0", ""),)),
+        ("loss --log 'a; b'", "log", "a; b"),
+        ("loss --optimizer (adam)", "optimizer", "(adam)"),
+    ],
+)
+def test_values_keep_their_points_and_brackets(line: str, option: str, value: object) -> None:
+    assert MINIMIZE.parse(line).arguments[option] == value
+
+
+@pytest.mark.parametrize("over", ["[v for v in m.weights]", "m.weights[:2]", "(a.b() + c)", "f((x, z))"])
+def test_an_expression_in_brackets_is_no_list_of_names(over: str) -> None:
+    (source,) = MINIMIZE.parse(f"loss --over '{over}'").over
+    assert source.strip("()") == over.strip("()")
+
+
+@pytest.mark.parametrize(
+    ("line", "indices"),
+    [
+        ("GPU:0", (0,)),
+        ("gpu1, /device:GPU:2", (1, 2)),
+        ("/physical_device:GPU:0", (0,)),
+        ("cuda:0", (0,)),
+        ("[0, 1]", (0, 1)),
+        ("(3)", (3,)),
+        ("0.", (0,)),
+        ("0 and 1", (0, 1)),
+        ("freest", ("freest",)),
+    ],
+)
+def test_the_names_of_devices(line: str, indices: tuple[object, ...]) -> None:
+    assert TFGPU.parse(line).indices == indices
+
+
+@pytest.mark.parametrize(
+    ("line", "end"),
+    [
+        ("cpu", "; did you mean --cpu?"),
+        ("OFF", "; did you mean --cpu?"),
+        ("gpu", ": write %tfgpu 0."),
+        ("4G", "; did you mean --limit 4G?"),
+        ("0 4GB", "; did you mean --limit 4G?"),
+        ("512MiB", "; did you mean --limit 512MiB?"),
+        ("50%", "; did you mean --limit 50%?"),
+        ("0.5", "; did you mean --limit 0.5?"),
+        ("0 growth", "; did you mean --growth?"),
+        ("doctor", "; did you mean --doctor?"),
+        ("mixed_float16", "; did you mean --precision mixed_float16?"),
+        ("fp16", "; did you mean --precision mixed_float16?"),
+        ("all", ": write no index, and all are used."),
+        ("status", ": write %tfgpu alone, which shows the devices."),
+        ("0 --growth true", ": write no value behind a switch."),
+        ("mps", "; give numbers such as 0 or 0,1, or freest."),
+        ("-1", "; give numbers such as 0 or 0,1, or freest."),
+    ],
+)
+def test_words_that_are_no_device(line: str, end: str) -> None:
+    with pytest.raises(LineError) as info:
+        TFGPU.parse(line)
+    assert str(info.value).endswith(f" is not the index of a GPU{end}")
+
+
+@pytest.mark.parametrize(("line", "meant"), [("cpu=True", "--cpu"), ("0 memory_growth=True", "--growth")])
+def test_a_switch_as_an_argument(line: str, meant: str) -> None:
+    with pytest.raises(LineError, match=rf"is no option; did you mean {meant}\?$"):
+        TFGPU.parse(line)
+
+
 def test_a_size_in_two_words() -> None:
-    with pytest.raises(LineError, match=r"^--limit takes one value, without spaces: write --limit 4GB$"):
+    with pytest.raises(LineError, match=r"^--limit takes one value, without spaces: write --limit 4G$"):
         TFGPU.parse("--limit 4 GB")
 
 
