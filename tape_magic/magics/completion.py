@@ -33,7 +33,7 @@ def candidates(line: str, names: NamesOffered) -> tuple[str, list[str]]:
     if magic is None or (not rest and not line.endswith(" ")):
         return "", []
     *before, word = _SEPARATORS.split(rest)
-    if rest[: len(rest) - len(word)].endswith(("['", '["')):
+    if re.search(r"[\w)\]]\[['\"]?$", rest[: len(rest) - len(word)]):
         return word, []  # a key of a dict, which IPython completes
     before = [one for one in before if one]
     if word.startswith("-"):
@@ -41,7 +41,11 @@ def candidates(line: str, names: NamesOffered) -> tuple[str, list[str]]:
     option, values = _option_at(magic.options, before)
     if option is None:
         return word, []
-    return word, [one for one in _offered(option, values, word, names) if one.startswith(word)]
+    offered = [*_offered(option, values, word, names)]
+    if not word and not option.flags and (before or not magic.cell):
+        # The word without a flag may be written already, and the line goes on with options.
+        offered += [flag for flag in magic.completed_flags if flag not in before]
+    return word, [one for one in offered if one.startswith(word)]
 
 
 def _option_at(options: Sequence[Option], before: Sequence[str]) -> tuple[Option | None, Sequence[str]]:

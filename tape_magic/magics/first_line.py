@@ -19,6 +19,7 @@ from tape_magic.magics.line.minimize import NEGATIVE
 from tape_magic.magics.line.options import MAGICS
 from tape_magic.magics.line.typed import uncommented
 
+_BY_NAME = {magic.name: magic for magic in MAGICS}
 _CELL_MAGICS = {magic.name for magic in MAGICS if magic.cell}
 _SIGNS = {magic.name: magic.sign for magic in MAGICS}
 
@@ -49,7 +50,7 @@ def continued(line: str, cell: str) -> tuple[str, str]:
     Blank lines stand in their places, so that the lines of the cell keep their numbers.
 
     >>> continued("dy/dx \\", "    --check\ny = x**2")
-    ('dy/dx      --check', '\ny = x**2')
+    ('dy/dx     --check', '\ny = x**2')
     """
     taken = 0
     while uncommented(line).rstrip().endswith("\\") and cell:
@@ -90,11 +91,21 @@ class FirstLine:
             lines = [*lines[:at], line, *lines[at + 1 :]]
             if at:  # the comment changes places with the magic, so that no other line moves
                 lines = [lines[at], *lines[:at], *lines[at + 1 :]]
-            # Without a second line, IPython would refuse the cell, a question for the help among them.
-            return [f"{lines[0].rstrip()}\n", "\n"] if len(lines) == 1 else lines
+            asks = len(lines) == 1 and _BY_NAME[name].asks_for_help(line.partition(" ")[2])
+            return _with_cell(lines) if asks else lines
         if not self._knows(name, signs == "%%") and meant(name):
             return _refused(signs + name)
         return lines
+
+
+def _with_cell(lines: list[str]) -> list[str]:
+    """Give a cell magic without a cell an empty one, which is refused in our words and not in IPython's."""
+    alone = len(lines) == 1 and re.match(rf"%%(?:{'|'.join(sorted(_CELL_MAGICS))})(?:\s|$)", lines[0])
+    return [f"{lines[0].rstrip()}\n", "\n"] if alone else lines
+
+
+# A terminal that asks whether a cell is complete does not call it: the first line is never all of it.
+_with_cell.has_side_effects = True  # type: ignore[attr-defined]
 
 
 def _refused(written: str) -> list[str]:
@@ -135,13 +146,13 @@ def install_first_line(shell: Any) -> None:
     def knows(name: str, cell: bool) -> bool:
         return name in magics.magics["cell" if cell else "line"] or name in getattr(magics, "lazy_magics", ())
 
-    shell.input_transformers_cleanup.append(FirstLine(knows))
+    shell.input_transformers_cleanup.extend([FirstLine(knows), _with_cell])
     magics.magics["line"].update({f"%{name}": _not_first(name) for name in sorted(_CELL_MAGICS)})
 
 
 def remove_first_line(shell: Any) -> None:
     """Take the transformer out of the shell."""
     transformers = shell.input_transformers_cleanup
-    transformers[:] = [one for one in transformers if not isinstance(one, FirstLine)]
+    transformers[:] = [one for one in transformers if not (isinstance(one, FirstLine) or one is _with_cell)]
     for name in _CELL_MAGICS:
         shell.magics_manager.magics["line"].pop(f"%{name}", None)

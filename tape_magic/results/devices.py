@@ -217,6 +217,9 @@ class DeviceReport(views.Shown):
             parts.insert(0, f"no GPU ({self.why_no_gpu})")
         return ", ".join(parts)
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.headline}>"
+
     def to_json(self) -> str:
         """Return the report as `%tfgpu --json` prints it; enumerations are their names in small letters.
 

@@ -96,6 +96,9 @@ class DoctorReport(views.Shown):
         sees = broken is not None and broken.link in (Link.SETTINGS, Link.COMPUTATION)
         return f"{'The GPU is there, but' if sees else 'No GPU:'} {self.cause}"
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.headline}>"
+
     def to_json(self) -> str:
         """Return the report as JSON; enumerations are their names in small letters."""
         return report_json(self)

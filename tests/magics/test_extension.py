@@ -13,6 +13,7 @@ import tape_magic
 from tape_magic.magics.line.grad import GRAD
 from tape_magic.magics.line.minimize import MINIMIZE
 from tape_magic.magics.line.options import MAGICS
+from tape_magic.magics.line.tfgpu import TFGPU
 from tests.support.notebook import Notebook
 
 README = Path(__file__).parents[2] / "README.md"
@@ -240,6 +241,22 @@ train = tf.data.Dataset.from_tensor_slices(points).batch(2)
 def test_tab_gives_names(shell: Notebook, text: str, expected: list[str]) -> None:
     shell.ok(NAMES)
     assert completions(shell, text.replace("|", ""), text.index("|")) == expected
+
+
+def test_tab_goes_on_with_options_where_the_words_are_written(shell: Notebook) -> None:
+    shell.ok(NAMES)
+    flags = [flag for flag in MINIMIZE.completed_flags if flag != "--lr"]
+    text = "%%minimize loss --lr 0.1 "
+    assert completions(shell, f"{text}\nz = 2 * w\nloss = z", len(text)) == ["loss", "z", *flags]
+    assert completions(shell, "%tfgpu ") == ["freest", *TFGPU.completed_flags]
+
+
+def test_tab_within_the_brackets_of_a_place_is_not_ours(shell: Notebook) -> None:
+    shell.ok(f"{NAMES}parts = {{'w': w}}")
+    text = "%%minimize loss --over parts["
+    assert "w" not in completions(shell, f"{text}\nloss = w", len(text))
+    text = "%%minimize loss --over [w, la"
+    assert completions(shell, f"{text}\nloss = w", len(text)) == ["layer"]
 
 
 def test_the_package_completes_its_functions(

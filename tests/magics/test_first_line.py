@@ -108,6 +108,15 @@ def test_a_line_without_a_cell(shell: Notebook, name: str) -> None:
         assert said == f"the cell is empty: write below %%{name} what is to be computed."
 
 
+@pytest.mark.parametrize("line", ["%grad dy/dx", "%%grad dy/dx", "%%minimize", "# a\n%minimize y"])
+def test_a_terminal_goes_on_after_the_first_line(shell: Notebook, line: str) -> None:
+    complete = shell.shell.input_transformer_manager.check_complete
+    assert complete(line)[0] == "incomplete"
+    assert complete(f"{line}\ny = x**2")[0] == "incomplete"
+    assert complete(f"{line}\ny = x**2\n\n")[0] == "complete"
+    assert complete("%grad --help")[0] == complete("%%minimize help")[0] == "complete"
+
+
 @pytest.mark.parametrize("magic", ["grad", "minimize"])
 @pytest.mark.parametrize(
     ("below", "place"),

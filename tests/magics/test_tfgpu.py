@@ -57,6 +57,13 @@ def test_json(shell: Notebook, examined: DoctorReport) -> None:
     assert told["devices"][-1]["policy"] == {"kind": "host", "limits": []}
 
 
+def test_reports_in_one_line(shell: Notebook, examined: DoctorReport) -> None:
+    """As an interpreter and a debugger show them."""
+    shell.ok("%tfgpu -o report -q")
+    for report in (shell.ns["report"], examined):
+        assert repr(report) == f"<{type(report).__name__}: {report.headline}>"
+
+
 def test_quiet(shell: Notebook, examined: DoctorReport) -> None:
     for line in ("%tfgpu -q", "%tfgpu --doctor -q"):
         run = shell.ok(line)

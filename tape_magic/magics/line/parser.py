@@ -107,6 +107,7 @@ class Magic:
         chosen = [
             f"{option.flags[0]} {choice}"
             for option in self.options
+            if option.flags
             for choice in option.choices
             if plain_word(choice) == plain
         ]

@@ -105,6 +105,7 @@ TFGPU = Magic(
             "INDEX",
             _index,
             many=True,
+            choices=(FREEST,),
         ),
         Option("growth", ("--growth",), "take memory as it is needed"),
         Option("limit", ("--limit",), "cap the memory: 4G, 512M, or a share such as 0.5 or 50%", "SIZE"),
