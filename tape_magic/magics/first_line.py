@@ -73,9 +73,9 @@ class FirstLine:
 
     def __call__(self, lines: list[str]) -> list[str]:
         """Return the lines, changed or as they are."""
-        at = next(
-            (i for i, line in enumerate(lines) if line.strip() and not line.startswith("#")), len(lines)
-        )
+        at = 0  # no generator: Python drops an interrupt that comes while an unfinished one is closed
+        while at < len(lines) and (not lines[at].strip() or lines[at].startswith("#")):
+            at += 1
         if at < len(lines) and (asked := _ASKED.match(lines[at])):
             return [*lines[:at], f"%{asked[1]}\n", *lines[at + 1 :]]
         found = _MAGIC.match(lines[at]) if at < len(lines) else None

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import sys
+from types import FrameType
+from typing import Any
+
 import pytest
 
+from tape_magic.magics import first_line
 from tape_magic.magics.first_line import FirstLine
 from tape_magic.magics.line.options import MAGICS
 from tests.support.notebook import Notebook
@@ -146,6 +152,43 @@ def test_a_magic_below_the_first_line(shell: Notebook, above: str, name: str) ->
     run = shell.run(f"{above}\n%%{name} y\ny = 1")
     said = f"%%{name} begins a cell, and only comments may stand above it: write two cells."
     assert run.stderr == f"UsageError: {said}\n"
+
+
+def is_interrupted(transform: FirstLine, lines: list[str], at: int) -> bool:
+    """Call a transformer, interrupted at an instruction; whether there is such an instruction."""
+    seen = 0
+
+    def trace(frame: FrameType, event: str, argument: Any) -> Any:
+        nonlocal seen
+        if frame.f_code.co_filename != first_line.__file__:
+            return None
+        frame.f_trace_opcodes = True
+        seen += 1
+        if seen > at:
+            raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        transform(lines)
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+def test_an_interrupt_at_any_instruction_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python drops one that is raised while an unfinished generator is closed, and prints it."""
+    dropped: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", dropped.append)
+    transform = FirstLine(lambda name, cell: True)
+    instructions = itertools.count()
+    while is_interrupted(transform, ["# above\n", "%grad dy/dx\n", "y = x**2\n"], next(instructions)):
+        pass
+    assert next(instructions) > 20
+    assert not dropped
 
 
 def test_the_help_of_a_cell_magic_by_one_sign() -> None:
