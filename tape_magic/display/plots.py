@@ -13,7 +13,7 @@ from tape_magic.display.content import numbers
 from tape_magic.display.content.document import ACCENT, GREY, SECOND
 from tape_magic.display.content.reduction import VALIDATION, loss_curve
 from tape_magic.display.content.width import LABEL, one_line
-from tape_magic.display.describe.common import line_of, names, shown_name
+from tape_magic.display.describe.common import is_better, line_of, names, shown_name
 from tape_magic.errors import a_kind, in_one_line
 from tape_magic.results.curvature import Hessian
 from tape_magic.results.gradients import Derivative, GradReport
@@ -91,7 +91,7 @@ def _legend(ax: Any) -> None:
 
 
 def plot_minimum(result: MinimizeResult, ax: Any = None) -> Any:
-    """Draw the loss over the steps and mark its lowest value; return the axes.
+    """Draw the loss over the steps and mark its lowest value where it did not end there; return the axes.
 
     The axis of the loss is logarithmic where the loss spans two decades. Each tracked scalar has a panel of
     its own below, over the same steps; in an `ax` that is given, the panels take their room from it. Over
@@ -111,7 +111,9 @@ def plot_minimum(result: MinimizeResult, ax: Any = None) -> Any:
         ax.plot(*other, color=SECOND, label=VALIDATION)
     if curve is not None and curve.log:
         ax.set_yscale("log")
-    if result.best_step < result.steps and (curve is None or not curve.log or result.best_loss > 0):
+    drawn = curve is None or not curve.log or result.best_loss > 0
+    worth = other is not None or not math.isfinite(y[-1]) or is_better(result.best_loss, float(y[-1]))
+    if result.best_step < result.steps and drawn and worth:
         at, best, color = float(result.best_step), result.best_loss, ACCENT
         if other is not None:
             at, best, color = *(float(one[np.argmin(other[1])]) for one in other), SECOND
@@ -172,7 +174,7 @@ def _curves(ax: Any, rows: Sequence[Derivative]) -> None:
     for index, row in enumerate(rows):
         x, y = as_array(row.source).reshape(-1), as_array(row.value).reshape(-1)
         order = np.argsort(x, kind="stable")
-        label = shown_name(row.label) if index < _MOST_CURVES else None
+        label = shown_name(row.key) if index < _MOST_CURVES else None
         dash = _DASHES[index // len(_CYCLE) % len(_DASHES)]
         ax.plot(x[order], y[order], dash, color=_CYCLE[index % len(_CYCLE)], label=label)
     if len(rows) > _MOST_CURVES:

@@ -41,6 +41,15 @@ def line_of(means: Epochs | None, name: str = "") -> tuple[Any, Any, str] | None
     return means.middles, means.tracked[name] if name else means.loss, what
 
 
+_WORTH = 1e-3
+"""By how much of a loss a lower one is worth a word."""
+
+
+def is_better(best: float, loss: float) -> bool:
+    """Return whether a loss is lower than another by more than one part in a thousand."""
+    return loss - best > _WORTH * max(abs(loss), abs(best))
+
+
 def lines(notes: Sequence[str]) -> tuple[Line, ...]:
     """Return the notes, each on a line of its own."""
     return tuple(Line((say(note),)) for note in notes if note)

@@ -21,15 +21,12 @@ from tape_magic.display.content.document import (
     say,
 )
 from tape_magic.display.content.reduction import CURVE_POINTS, VALIDATION, loss_curve
-from tape_magic.display.describe.common import line_of, lines, nested_pair, shown_name
+from tape_magic.display.describe.common import is_better, line_of, lines, nested_pair, shown_name
 from tape_magic.results.epochs import Epochs
 from tape_magic.results.findings import Finding
 from tape_magic.results.minimum import EARLY, MinimizeResult, StopReason, VariableChange
 
 TRACKED_POINTS = 64
-
-_WORTH = 1e-3
-"""By how much of a loss a lower one is worth a word."""
 
 FINDINGS = 3
 """The most findings in a report; all of them are in ``minimum.findings``."""
@@ -98,7 +95,7 @@ def _minimum_verdict(result: MinimizeResult) -> Verdict:
         pass  # it says which epoch is the best
     elif result.kept_best and result.loss == result.best_loss:
         details.insert(0, _kept(result))
-    elif _is_better(result.best_loss, result.loss):
+    elif is_better(result.best_loss, result.loss):
         best = numbers.pair(result.best_loss, result.loss)[0]
         details.insert(0, f"best {best} {_best_place(result)}")
     step = result.best_step if result.kept_best and result.loss == result.best_loss else result.steps
@@ -116,11 +113,6 @@ def _put_back(result: MinimizeResult, step: int) -> str:
     else:
         what = "the best that was kept"
     return f"put back to {what}, step {numbers.count(step)}"
-
-
-def _is_better(best: float, loss: float) -> bool:
-    """Return whether a loss is lower than another by more than one part in a thousand."""
-    return loss - best > _WORTH * max(abs(loss), abs(best))
 
 
 def _rose(result: MinimizeResult) -> bool:
