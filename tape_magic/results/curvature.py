@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tape_magic.errors import closest
+from tape_magic.errors import closest, in_one_line
 
 MOST_ROWS = 512
 """The most rows of a Hessian whose eigenvalues are computed: those of a larger one take seconds."""
@@ -89,7 +89,8 @@ class Hessian:
         if (first, second) not in self.blocks:
             missing = str(first if first not in self.names else second)
             has = ", ".join(self.names[:8])
-            raise KeyError(f"no {missing!r} in this Hessian{closest(missing, self.names)}; it has {has}")
+            said = f"no {missing!r} in this Hessian{closest(missing, self.names)}; it has {has}"
+            raise in_one_line(KeyError(said))
         return self.blocks[first, second]
 
     def __repr__(self) -> str:

@@ -229,11 +229,9 @@ class GradReport(views.Shown):
         """The Hessian of a report on one output; ``report.hessian["x", "a"]`` is a block."""
         if len(self.hessians) != 1:
             has = ", ".join(hessian.target for hessian in self.hessians)
-            raise AttributeError(
-                f"the report has {len(self.hessians)} Hessians ({has}): take one of report.hessians."
-                if self.hessians
-                else "there is no Hessian in this report; --hessian computes it."
-            )
+            said = f"the report has {len(self.hessians)} Hessians ({has}): take one of report.hessians."
+            none = "there is no Hessian in this report; --hessian computes it."
+            raise in_one_line(AttributeError(said if self.hessians else none))
         return self.hessians[0]
 
     def __getitem__(self, key: str | tuple[str, ...]) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tape_magic.errors import in_one_line
 from tape_magic.results import views
 
 _Array = np.ndarray[Any, Any]
@@ -106,6 +107,6 @@ class RateReport(views.Shown):
         try:
             import pandas
         except ImportError:
-            raise ImportError("to_frame() needs pandas: pip install pandas") from None
+            raise in_one_line(ImportError("to_frame() needs pandas: pip install pandas")) from None
         columns = {"loss": self.losses, "smoothed": self.smoothed}
         return pandas.DataFrame(columns, pandas.Index(self.rates, name="rate"))

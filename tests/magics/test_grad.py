@@ -297,6 +297,25 @@ def test_a_source_called_tape(shell: Notebook) -> None:
     assert shell.ns["tape"] == 2.0
 
 
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("grads['dy/da']", "KeyError: \"no 'dy/da' in this report; did you mean dy/dx?; it has dy/dx\""),
+        ("grads.hessian", "AttributeError: there is no Hessian in this report; --hessian computes it."),
+        ("h.hessian['w']", "KeyError: \"no 'w' in this Hessian; it has x\""),
+        (
+            "grads.plot(3)",
+            "TypeError: plot() draws into Matplotlib's axes, and ax is an int.",
+        ),
+    ],
+)
+def test_what_a_report_does_not_have_is_said_in_one_line(shell: Notebook, asked: str, said: str) -> None:
+    shell.ok("import tensorflow as tf\nx = tf.Variable(3.0)")
+    shell.ok("%%grad dy/dx -q\ny = x**2")
+    shell.ok("%%grad y --hessian --wrt x -o h -q\ny = x**2")
+    assert shell.run(asked).traceback.strip() == said
+
+
 # -- refusals --------------------------------------------------------------------------------------
 
 
