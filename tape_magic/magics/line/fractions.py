@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from tape_magic.errors import ArgumentError, LineError, TapeMagicError, shorten
+from tape_magic.errors import ArgumentError, LineError, SourceError, TargetError, shorten
 from tape_magic.magics.line.grad import GRAD
 from tape_magic.magics.line.typed import typed
 from tape_magic.notation import LAST_EXPRESSION, MAX_WORD, Target, read_targets
@@ -21,7 +21,7 @@ from tape_magic.syntax import first_name, split
 _WORD = re.compile(r"(?<![.\w])[^\W\d]\w*")
 _DELTA = re.compile(r"[dD∂δΔ](\d*)(?=[^\W\d])")
 _POWER = re.compile(r"[dD∂]\w*(?:(?:\^|\*\*)\{?(\d)|([²³]))|^[^/]*,\s*(\d)\s*\)")
-_POINT = re.compile(r"\w\s*\(\s*(?:\w+\s*=)?\s*[-+\d.]|[|@]|\bat\b|\w\s*=\s*[-+]?[\d.]+(?=[\s,)]|$)")
+_POINT = re.compile(r"(?:\w\s*\(|[|@])\s*(?:\w+\s*=)?\s*[-+\d.]|\bat\b|\w\s*=\s*[-+]?[\d.]+(?=[\s,)]|$)")
 _MOST_ORDER = 3
 
 
@@ -35,8 +35,12 @@ def leading_on(line: str, assigned: Collection[str], namespace: Mapping[str, Any
         yield
     except ArgumentError:
         raise
-    except TapeMagicError as error:
-        raise type(error)(_led_on(str(error), typed(line), assigned, namespace)) from None
+    except (LineError, SourceError, TargetError) as error:
+        said = str(error)
+        meant = _led_on(said, typed(line), assigned, namespace)
+        if meant == said:
+            raise
+        raise LineError(meant) from None
 
 
 def _led_on(said: str, line: str, assigned: Collection[str], namespace: Mapping[str, Any]) -> str:
@@ -51,12 +55,12 @@ def _led_on(said: str, line: str, assigned: Collection[str], namespace: Mapping[
         if head != line:
             return said
         words = head.split()
-    bare = (word for word in words if word not in namespace and word not in assigned)
-    options = [option for option in map(GRAD.instead_of, bare) if option.startswith("-")]
-    if options:
-        return _ended(said, options[0])
     meant = _meant(head, assigned, namespace) if len(head) <= MAX_WORD else ()
-    if not meant or ("; did you mean" in said and meant[0].order == 1 and "\\" not in head):
+    if not meant:
+        bare = (word for word in words if word not in namespace and word not in assigned)
+        options = [option for option in map(GRAD.instead_of, bare) if option.startswith("-")]
+        return _ended(said, options[0]) if options else said
+    if "; did you mean --" in said:
         return said
     keys = ", ".join(target.key for target in meant)
     if _POINT.search(head):

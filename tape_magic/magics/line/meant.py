@@ -13,7 +13,7 @@ def _by_word(options: Mapping[str, str]) -> dict[str, str]:
 COMMON = _by_word(
     {
         "-o": "name output out result report saveas as",
-        "-q": "quiet silent verbose verbosity noverbose noprogress hide",
+        "-q": "quiet silent v verbose verbosity noverbose noprogress nodisplay noshow hide disp display",
     }
 )
 """What other libraries call the options that all magics have → what to write here."""
@@ -28,7 +28,8 @@ MEANT_BY_MINIMIZE = _by_word(
         "--epochs": "epoch numepochs nepochs nepoch passes",
         "--batch": "batchsize bs minibatch batches",
         "--tol": "ftol xtol atol rtol eps epsilon tolerance threshold converge",
-        "--val": "validation validationdata validationset valdata valid validate holdout testdata evaldata",
+        "--val": "validation validationdata validationset validationsplit valdata valid validate holdout "
+        "testdata evaldata",
         '--val "xb, yb in valid" --patience 5': "earlystopping earlystop",
         "--gtol": "gradtol gradienttol pgtol gnorm",
         "--target": "ftarget targetloss goal until fatol stopat",
@@ -47,6 +48,9 @@ MEANT_BY_MINIMIZE = _by_word(
         "--clip": "clipnorm clipgrad gradclip globalclipnorm clipgradnorm maxnorm maxgradnorm",
         '--optimizer "adam(0.001, clipvalue=1.0)"': "clipvalue",
         '--optimizer "sgd(0.01, momentum=0.9)"': "momentum nesterov",
+        '--optimizer "adam(0.001, beta_1=0.9)"': "beta1 beta2 betas amsgrad",
+        "--checkpoint or --log": "callbacks callback",
+        "--strategy mirrored": "parallel multigpu distributed ngpus ngpu njobs workers",
         '--optimizer "adamw(0.001, weight_decay=0.01)"': "weightdecay decay wd l2",
         "--schedule": "scheduler lrschedule lrscheduler lrdecay annealing warmup",
         "--lr find": "lrfind lrfinder findlr rangetest",

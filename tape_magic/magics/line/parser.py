@@ -236,7 +236,8 @@ class _Parser(argparse.ArgumentParser):
 
     def _unknown(self, word: str, flags: Sequence[str]) -> LineError:
         word = word.partition("=")[0]
-        meant, near = self.magic.instead_of(word), closest(word, _spelled(flags))
+        meant, like = self.magic.instead_of(word), [flag[2:] for flag in _spelled(flags)]
+        near = closest(word.lstrip("-"), like).replace("mean ", "mean --")
         begun = [flag for flag in _spelled(flags) if flag.startswith(word) and len(word) > 2]
         begun += [flag for flag in flags if begun and f"-{flag}" == word]
         if begun:

@@ -275,6 +275,7 @@ def _evaluate(shell: Any, text: str, written: str, names: dict[str, Any] | None 
         return eval(text, shell.user_global_ns, shell.user_ns if names is None else names)
     except NameError as error:
         known = names.candidates if isinstance(names, _KerasNames) else list(shell.user_ns)
+        known = [each for each in known if each not in shell.user_ns_hidden]
         name = error.name or ""
         near = closest(name, known) if len(name) > 2 else ""
         raise LineError(f"{shorten(written)}: {describe_error(error)}{near}") from None

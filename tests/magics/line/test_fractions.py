@@ -58,6 +58,9 @@ CELL = "y = x**2*z"
         ("g = dy/dx", "dy/dx"),
         ("dy/dx -> g", "dy/dx"),
         ("dy/dx + dy/dz", "dy/dx, dy/dz"),
+        ("y|x", "dy/dx"),
+        ("dy by dx", "dy/dx"),
+        ("gradient of y wrt x", "dy/dx"),
         # Words for options.
         ("jacobian y", "--jacobian"),
         ("y hessian", "--hessian"),

@@ -38,6 +38,11 @@ CELL = "loss = (x - 1)**2"
         ("--save dir", "--checkpoint"),
         ("--quiet", "-q"),
         ("--verbose", "-q"),
+        ("--disp", "-q"),
+        ("--callbacks [stop]", "--checkpoint or --log"),
+        ("--validation-split 0.1", "--val"),
+        ("--njobs 2", "--strategy mirrored"),
+        ("-v", "-q"),
         ("--iterations 5", "--steps"),
         # By its letters, where no other library has it.
         ("--stepz 3", "--steps"),
@@ -59,6 +64,10 @@ def test_the_option_that_is_meant(option: str, meant: str) -> None:
         ("--momentum 0.9", 'write --optimizer "sgd(0.01, momentum=0.9)"'),
         ("--maximize", "write neg = -loss in the cell, and %%minimize neg"),
         ("--loss y", "write %%minimize loss"),
+        ("--beta1 0.9", 'write --optimizer "adam(0.001, beta_1=0.9)"'),
+        ("--x0 1", "write the start into the variable, x.assign(1.0), above the cell"),
+        ("--plot", "write minimum.plot() in the next cell"),
+        ("--device gpu", "write %tfgpu 0 in a cell above"),
     ],
 )
 def test_the_way_where_there_is_no_option(option: str, way: str) -> None:
@@ -77,7 +86,7 @@ def test_what_is_written_instead_is_understood() -> None:
             GRAD.parse(f"y {word} x")
 
 
-@pytest.mark.parametrize("word", ["--zzz", "--q"])
+@pytest.mark.parametrize("word", ["--zzz", "--q", "--options", "--fit"])
 def test_nothing_is_suggested_that_is_not_like_it(word: str) -> None:
     with pytest.raises(LineError) as info:
         MINIMIZE.parse(word)
@@ -137,6 +146,7 @@ def test_a_schedule_as_the_rate(shell: Notebook) -> None:
         ("--steps 'a b'", "--steps takes a whole number, not 'a b'"),
         ("--steps text", "--steps is 'many'; give a whole number, 0 or more."),
         ("--steps 2.5", "--steps is 2.5; give a whole number, 0 or more."),
+        ("--steps inf", "--steps inf: NameError: name 'inf' is not defined"),
         ("--lr less", "--lr is -1; give a number above 0."),
         (
             "--lr print",
