@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 import tape_magic
+from tape_magic.magics.cell.offered import NamesOffered
+from tape_magic.magics.completion import candidates
 from tape_magic.magics.line.grad import GRAD
 from tape_magic.magics.line.minimize import MINIMIZE
 from tape_magic.magics.line.options import MAGICS
@@ -254,7 +256,7 @@ def test_tab_goes_on_with_options_where_the_words_are_written(shell: Notebook) -
 def test_tab_within_the_brackets_of_a_place_is_not_ours(shell: Notebook) -> None:
     shell.ok(f"{NAMES}parts = {{'w': w}}")
     text = "%%minimize loss --over parts["
-    assert "w" not in completions(shell, f"{text}\nloss = w", len(text))
+    assert candidates(text, NamesOffered(shell.ns, f"{text}\nloss = w")) == ("", [])
     text = "%%minimize loss --over [w, la"
     assert completions(shell, f"{text}\nloss = w", len(text)) == ["layer"]
 
