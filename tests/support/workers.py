@@ -92,7 +92,7 @@ class Worker:
         self.process.send_signal(number)
 
     def end(self) -> None:
-        """End the process; TensorFlow's server would take a friendlier signal and go on."""
+        """End the process, whatever it does."""
         self.process.kill()
         self.process.wait()
         for stream in (self.process.stdin, self.process.stdout):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
+import threading
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -151,7 +153,7 @@ def join(place: Membership, seconds: float) -> Cluster:
         "Keras": keras.__version__,
         "tape_magic": sys.modules["tape_magic"].__version__,
     }
-    with guarded_cleanup() as guard, quiet_info():
+    with guarded_cleanup() as guard, quiet_info(), _kept_sigterm():
 
         def hold() -> None:
             guard.waits = True
@@ -171,6 +173,23 @@ def join(place: Membership, seconds: float) -> Cluster:
             ) from error
         _HERE.cluster = Cluster(strategy, place)
     return _HERE.cluster
+
+
+@contextmanager
+def _kept_sigterm() -> Iterator[None]:
+    """Leave it to whom it was what SIGTERM does.
+
+    TensorFlow 2.20 to 2.22 handle it from the moment in which workers join (``SigtermNotifier``, for
+    ``tf.distribute.experimental.PreemptionCheckpointHandler``): a kernel would then outlive its shutdown, and
+    hold its address. No public issue says so.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        # Only the main thread may say what signals do. None: not from Python, and out of its reach.
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

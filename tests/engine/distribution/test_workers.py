@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.ports import free_ports
-from tests.support.workers import Ran, Worker, all_ok, on_all
+from tests.support.workers import PATIENCE, Ran, Worker, all_ok, on_all
 
 SETUP = """
 import hashlib, os, signal, time
@@ -361,3 +361,6 @@ class TestAWorkerThatFails:
         pair.same("t.numpy().tolist()")
         for ran in on_all(pair.workers, cell):  # at once, on the worker that has failed, too
             assert line_of(ran) == f"{told[1]}: restart the engines of all workers."
+        for worker in pair.workers:  # as whoever shuts a kernel down asks it to
+            worker.send(signal.SIGTERM)
+            assert worker.process.wait(PATIENCE) == -signal.SIGTERM
