@@ -35,6 +35,11 @@ _GATES = {
     "Tanh": _SATURATED,
 }
 """Operations that pass no derivative where their values say so, with what to say then."""
+_DECOMPOSITIONS = {
+    "SelfAdjointEigV2": ("eigenvalues", "eigenvectors"),
+    "Svd": ("singular values", "singular vectors"),
+}
+"""Operations whose values, their first output, may be equal; what the values and the vectors are called."""
 
 
 class UnitsExplainer:
@@ -92,6 +97,8 @@ class UnitsExplainer:
         """Return whether the values of an operation are the reason that it passes nothing on."""
         flow = self._evidence.flow
         entry = flow.entries[step.index]
+        if entry.type in _DECOMPOSITIONS:
+            return _asks_equal_values(step, [flow.value(key) for key in entry.outputs])
         words, output = _GATES.get(entry.type), flow.value(entry.outputs[0])
         if words is None or output is None:
             return False
@@ -104,10 +111,37 @@ class UnitsExplainer:
 
     def _sentence(self, step: BackwardStep) -> str:
         entry = self._evidence.flow.entries[step.index]
-        (given,) = step.output_gradients[:1]
-        asked = to_array(given) != 0
-        text = _GATES[entry.type].format(kind=entry.type, units=_counted(asked))
+        if entry.type in _DECOMPOSITIONS:
+            values, vectors = _DECOMPOSITIONS[entry.type]
+            given = f"TensorFlow gives 0 for the derivative of their {vectors}"
+            text = f"{entry.type} has equal {values}, and {given}"
+        else:
+            asked = to_array(step.output_gradients[0]) != 0
+            text = _GATES[entry.type].format(kind=entry.type, units=_counted(asked))
         return f"{text}{at_line(self._evidence.where(entry.frames))}"
+
+
+def _asks_equal_values(step: BackwardStep, outputs: Sequence[Any]) -> bool:
+    """Return whether a gradient asks how vectors turn into each other that belong to equal values.
+
+    They are any basis of their space: how they turn has no derivative. TensorFlow 2.21 divides by the
+    difference of the values, and puts 0 where that is 0 (python/ops/linalg_grad.py, _SafeReciprocal). What
+    does not depend on the choice of the basis asks for no turn: the gradient by the turn of vector i towards
+    j is the antisymmetric part of Vᵀ ∂y/∂V.
+    """
+    if outputs[0] is None:
+        return False
+    values = to_array(outputs[0])
+    equal = (values[..., :, None] == values[..., None, :]) & ~np.eye(values.shape[-1], dtype=bool)
+    for vectors, given in zip(outputs[1:], step.output_gradients[1:], strict=True):
+        if vectors is None or given is None or not to_array(vectors).size:
+            continue
+        turn = np.swapaxes(to_array(vectors).conj(), -1, -2) @ to_array(given)
+        count = min(turn.shape[-1], equal.shape[-1])  # a full basis has more vectors than there are values
+        turn = (turn - np.swapaxes(turn.conj(), -1, -2))[..., :count, :count]
+        if (np.abs(turn)[equal[..., :count, :count]] > 1e-6 * np.abs(to_array(given)).max()).any():
+            return True
+    return False
 
 
 def _counted(asked: np.ndarray[Any, Any]) -> str:

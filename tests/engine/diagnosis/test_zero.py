@@ -300,6 +300,22 @@ FOUND: dict[str, tuple[str, ...]] = {
         "ComplexAbs is at its kink in all 5 units, line 2",
         "",
     ),
+    "eigenvectors of equal eigenvalues": (
+        "a, c = tf.Variable(tf.eye(2)), tf.constant([[1.0, 2.0], [3.0, 5.0]])",
+        ("%%grad dy/da\ne, v = tf.linalg.eigh(a)\ny = tf.reduce_sum(c * v)"),
+        "^$",
+        "SelfAdjointEigV2 has equal eigenvalues, and TensorFlow gives 0 for the derivative of their "
+        "eigenvectors, line 2: e, v = tf.linalg.eigh",
+        "",
+    ),
+    "a rotation of equal singular values": (
+        "a, c = tf.Variable(3.0 * tf.eye(2)), tf.constant([[1.0, 2.0], [3.0, 5.0]])",
+        # The orthogonal factor of a: its derivative here is the antisymmetric part of c, divided by 3.
+        ("%%grad dy/da\ns, u, v = tf.linalg.svd(a)\ny = tf.reduce_sum(c * (u @ tf.transpose(v)))"),
+        "^$",
+        "Svd has equal singular values, .* derivative of their singular vectors, line 2: s, u, v",
+        "",
+    ),
     "the other branch": (
         (
             "a, b = tf.Variable(1.0), tf.Variable(2.0)\n"
@@ -425,6 +441,22 @@ HEALTHY: dict[str, tuple[str, ...]] = {
     "a maximum that takes it": (
         "x = tf.Variable([2.0, -2.0])",
         ("%%grad dy/dx\ny = tf.reduce_sum(tf.maximum(x, -5.0)**2) - 4.0 * x[0] + 4.0 * x[1]"),
+    ),
+    "equal eigenvalues at a minimum": (
+        "a = tf.Variable(tf.eye(2))",
+        ("%%grad dy/da\ne, v = tf.linalg.eigh(a)\ny = tf.reduce_sum((e - 1.0)**2)"),
+    ),
+    "whatever the basis of equal eigenvalues": (
+        "a, c = tf.Variable(tf.eye(2)), tf.constant([[1.0, 2.0], [3.0, 5.0]])",
+        ("%%grad dy/da\ne, v = tf.linalg.eigh(a)\ny = tf.reduce_sum(c * (v @ tf.transpose(v)))"),
+    ),
+    "eigenvalues that differ": (
+        "a = tf.Variable(tf.linalg.diag([1.0, 2.0, 4.0]))",
+        ("%%grad dy/da\ne, v = tf.linalg.eigh(a)\ny = tf.reduce_sum(v * v)"),
+    ),
+    "the length of singular vectors": (
+        "a = tf.Variable(tf.eye(3)[:, :2])",
+        ("%%grad dy/da\ns, u, v = tf.linalg.svd(a)\ny = tf.reduce_sum(u * u) + tf.reduce_sum(v * v)"),
     ),
     "a symmetric where": (
         "x = tf.Variable([2.0, 2.0])",
