@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from tape_magic.engine.values.introspection import elements_of, is_a, pairs_of
@@ -53,7 +54,7 @@ class Leaf:
         """Return the leaf under another name."""
         return replace(self, name=name)
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, ...]:
         """Static shape; unknown sizes count as 0."""
         return tuple(size or 0 for size in self.value.shape)

@@ -55,6 +55,8 @@ def parts_of_object(value: Any, within: frozenset[int] = frozenset()) -> dict[st
 
     `within` are the identities of objects that hold this one, and that it may refer back to.
     """
+    if is_variable(value) or is_tensor(value):  # by far the most; all else takes longer to tell
+        return {}
     if is_composite(value):
         part = _part_of_composite(value)
         return {part: getattr(value, part)} if is_inexact(value) else {}
