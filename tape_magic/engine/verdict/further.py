@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +18,9 @@ FEWEST = 10
 STEPS, STRAIGHT = 12, 0.25
 """How many steps are taken, and the most of them that do not turn back; by chance it would be a half."""
 
+PIECE = 64
+"""How many steps are taken until the clock is looked at again."""
+
 LOST = 100
 """Steps of no more than so many roundings of what they move are no steps."""
 
@@ -31,6 +33,14 @@ def lower_rate(rate: float) -> float:
     """
     digit, exponent = f"{rate / 4:.5e}".split("e")
     return float(f"{digit[0]}e{exponent}")
+
+
+def walked(facts: RunFacts, count: int, rate: float) -> Array:
+    """Take steps at a rate, and return the loss before each; fewer than `count` where the time is over."""
+    assert facts.walker is not None
+    pieces = [min(PIECE, count - begin) for begin in range(0, count, PIECE)]
+    losses = [facts.walker.walk(piece, rate=rate) for piece in facts.within(pieces)]
+    return np.concatenate(losses) if losses else np.zeros(0)
 
 
 def fell(facts: RunFacts) -> float:
@@ -56,15 +66,12 @@ class Reversals:
         The loss before each.
     last, end
         The point before the last one, and the point after it.
-    seconds
-        How long one took.
     """
 
     turned: int
     losses: Array
     last: Sequence[Array]
     end: Sequence[Array]
-    seconds: float
 
     @property
     def text(self) -> str:
@@ -79,7 +86,7 @@ def reversals(facts: RunFacts, *, by_chance: bool = False) -> Reversals | None:
     """
     probe, losses, turned, before = facts.walker, list[float](), 0, None
     assert probe is not None
-    began, last, end = time.perf_counter(), probe.values(), probe.values()
+    last, end = probe.values(), probe.values()
     for taken in range(STEPS):
         losses += probe.walk(1).tolist()
         last, end = end, probe.values()
@@ -94,8 +101,7 @@ def reversals(facts: RunFacts, *, by_chance: bool = False) -> Reversals | None:
         ):
             return None
         before = step
-    seconds = (time.perf_counter() - began) / STEPS
-    return Reversals(turned, np.array(losses), last, end, seconds)
+    return Reversals(turned, np.array(losses), last, end)
 
 
 def _vector(values: Sequence[Array]) -> Array:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from tape_magic.engine.verdict.facts import Array, RunFacts, Walker
-from tape_magic.engine.verdict.further import STEPS, fell, lower_rate, reversals
+from tape_magic.engine.verdict.further import STEPS, fell, lower_rate, reversals, walked
 from tape_magic.results.findings import Finding, FindingKind
 
 EPOCHS = 4
@@ -25,9 +25,12 @@ ERRORS, ENOUGH, STRETCHES = 3.0, 4, 8
 """So many standard errors lie between the losses at both rates. They come from the means of epochs, which
 have all rows, where there are so many epochs; else from those of so many stretches."""
 
-WHOLE, SETTLED = 64, 400
-"""An epoch of at most so many batches of arrays is evaluated as a whole, and then has all rows; after at most
-so many steps at the lower rate."""
+WHOLE, SETTLED = 512, 400
+"""An epoch of at most so many batches is evaluated as a whole; after at most so many steps at the lower
+rate."""
+
+TRIED = 48
+"""How many steps are taken to see how long one takes, since the first takes longest."""
 
 BATCHES, SIGNAL = 16, 0.6
 """How many batches are asked for their gradients, and the most that these have in common: the square of their
@@ -49,17 +52,17 @@ def look(facts: RunFacts) -> Iterator[Finding]:
     ):
         return
     half = _last_half(facts)
-    # With numbers that are drawn by a seed, an evaluation of all batches would draw the same for each.
-    whole = facts.same_loss and facts.batch is not None and epoch <= WHOLE and half is not None
-    batches = list(probe.batches(epoch if whole else BATCHES))
-    noise = _signal(facts, probe, batches[:BATCHES]) < SIGNAL
+    batches = list(probe.batches(BATCHES))
+    noise = _signal(facts, probe, batches) < SIGNAL
     back = None if noise or not facts.same_loss else reversals(facts, by_chance=True)
     if not (noise or back):
         return
     probe.back()
     slower = lower_rate(rate)
-    if whole and half is not None:
-        here, there, scatters = half, _of_epoch(facts, probe, batches, slower), [half]
+    # With numbers that are drawn by a seed, an evaluation of all batches would draw the same for each.
+    if facts.same_loss and half is not None and epoch <= WHOLE:
+        read = len(batches) + (STEPS if back else 0)
+        here, there, scatters = half, _of_epoch(facts, probe, epoch, slower, read), [half]
     else:
         here, there = _both(facts, probe, half, epoch, slower)
         scatters = [here, there]
@@ -115,18 +118,25 @@ def _last_half(facts: RunFacts) -> Array | None:
 
 def _seconds(probe: Walker, rate: float | None = None) -> float:
     """Return how long a step takes, by taking some."""
-    began, tried = time.perf_counter(), len(probe.walk(BATCHES, rate=rate))
+    began, tried = time.perf_counter(), len(probe.walk(TRIED, rate=rate))
     return (time.perf_counter() - began) / max(tried, 1)
 
 
-def _of_epoch(facts: RunFacts, probe: Walker, batches: Sequence[Sequence[object]], slower: float) -> Array:
-    """Return the losses of all batches of an epoch, after some steps at a lower rate; empty without time."""
+def _of_epoch(facts: RunFacts, probe: Walker, epoch: int, slower: float, read: int) -> Array:
+    """Return the losses of all batches of an epoch, after some steps at a lower rate; empty without time.
+
+    So many batches were `read` before. The whole epoch has each row once: its mean has no error but that of
+    the point. Steps at a rate of 0 evaluate it as fast as the run took steps. There are fewer steps than the
+    run had: many more would lead further down in any case.
+    """
     each, run = _seconds(probe, slower), int(facts.steps[-1]) - facts.first_step
-    count = min(int(0.6 * facts.clock.left / each), SETTLED, run - len(batches) - STEPS - BATCHES)
-    if count < FEWEST or len(probe.walk(count, rate=slower)) < count:
+    read += TRIED
+    most = min(int(facts.clock.left / each) - epoch, SETTLED, run - read - STEPS)
+    count = (read + most) // epoch * epoch - read
+    if count < 0 or len(walked(facts, count, slower)) < count:
         return np.zeros(0)
-    losses = [probe.evaluate(batch).loss for batch in facts.within(batches)]
-    return np.array(losses if len(losses) == len(batches) else [])
+    losses = walked(facts, epoch, 0.0)
+    return losses if len(losses) == epoch else np.zeros(0)
 
 
 def _both(
@@ -137,7 +147,7 @@ def _both(
     The steps are those of whole epochs where there is time for so many; none where there is none at all.
     """
     run = int(facts.steps[-1]) - facts.first_step
-    each, left = _seconds(probe), run - BATCHES - STEPS - BATCHES  # of the batches
+    each, left = _seconds(probe), run - BATCHES - STEPS - TRIED  # of the batches
     count = min(int(facts.clock.left / (1.5 * each)), MOST, left) // 2
     count = count // epoch * epoch or count
     if count < FEWEST:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tape_magic.engine.verdict.facts import RunFacts
-from tape_magic.engine.verdict.further import FEWEST, STEPS, curvature, fell, lower_rate, reversals
+from tape_magic.engine.verdict.further import FEWEST, STEPS, curvature, fell, lower_rate, reversals, walked
 from tape_magic.engine.verdict.words import number
 from tape_magic.results.findings import Finding, FindingKind
 
@@ -48,10 +48,10 @@ def look(facts: RunFacts) -> Iterator[Finding]:
     if limit is not None and rate * sharp < LIMIT * limit:
         return
     probe.back()
-    slower, count = lower_rate(rate), int(min(SETTLED, facts.clock.left / steps.seconds))
-    if count < STEPS:
+    slower = lower_rate(rate)
+    there = walked(facts, SETTLED, slower)
+    if len(there) < STEPS:
         return
-    there = probe.walk(count, rate=slower)
     midway, after = (float(there[:end][-LAST:].mean()) for end in (len(there) // 2, len(there)))
     arrives = midway - after <= STILL * abs(before)
     if not facts.worth(before, after) or not (arrives or fell(facts) <= LEVEL):

@@ -26,12 +26,15 @@ class PipelinePlan:
         What `build` takes: structures of tensors, and datasets.
     own
         Whether none of it is the user's, so that ``tf.data`` need not look for what it could rewrite.
+    few
+        Returns a dataset of the first elements that is ready much sooner, or ``None``.
     """
 
     key: Hashable
     build: Callable[..., Any]
     arguments: Sequence[Any]
     own: bool = False
+    few: Callable[[], Any] | None = None
 
 
 class Pipelines:
@@ -70,9 +73,13 @@ class Pipelines:
 
         with tf.device("CPU:0"):
             limit = tf.constant(count, tf.int64)
+            few = layout.few() if soon and layout.few is not None else None
+            if few is not None:
+                return _ready(few, limit, soon=True, tuned=False, rewrites=False)
             if layout.key is None:
                 return build(limit, *layout.arguments)
             specs = [_specs_of(argument) for argument in layout.arguments]
+            soon = soon and not layout.own  # the run's own function is there already, and as quick
             key = layout.key, soon, tuned, repr(specs)
             if key not in self._functions:
                 function = tf.function(build, autograph=False)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tape_magic.engine.minimization.data.batch_parts import BatchParts
+from tape_magic.engine.minimization.data.gathered import gathered
 from tape_magic.engine.minimization.data.pipelines import PipelinePlan, unconverted
 from tape_magic.engine.values.rows import rows_of
 from tape_magic.errors import SourceError
@@ -67,17 +68,21 @@ class ArrayStream:
         numbers = [tf.constant(number, tf.int64) for number in (seed, first_epoch + begin, first, epochs)]
         build = functools.partial(_dealt, rows=self._rows, batch=self.batch, shuffles=shuffles)
         key = "arrays", self._rows, self.batch, shuffles
-        return PipelinePlan(key, build, (self._columns, *numbers), own=True)
+        few = functools.partial(gathered, self._columns, self._rows, self.batch, self._order_of, epochs)
+        first = not taken and not begin
+        return PipelinePlan(key, build, (self._columns, *numbers), own=True, few=few if first else None)
 
     def picked_rows(self, epoch: int, index: int) -> Any:
         """Return the rows of the arrays that a batch of an epoch has."""
+        if self.batch == self._rows:
+            return range(self._rows)
+        return self._order_of(epoch)[index * self.batch : (index + 1) * self.batch].numpy()
+
+    def _order_of(self, epoch: int) -> Any:
         import tensorflow as tf
 
         seed = None if self._seed is None else tf.constant(self._seed, tf.int64)
-        order = _order(self._rows, self.batch, seed, tf.constant(epoch, tf.int64))
-        if order is None:
-            return range(self._rows)
-        return order[index * self.batch : (index + 1) * self.batch].numpy()
+        return _order(self._rows, self.batch, seed, tf.constant(epoch, tf.int64))
 
 
 def _dealt(

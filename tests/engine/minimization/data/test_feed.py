@@ -126,6 +126,16 @@ def test_a_batch_of_all_rows_is_the_data_as_they_are() -> None:
     assert feed.element_spec[1][0].shape == (3, 2)
 
 
+@pytest.mark.parametrize(("rows", "batch"), [(6, 2), (6, 6), (7, 2)])
+def test_a_look_at_a_few_has_the_batches_of_the_run(rows: int, batch: int) -> None:
+    feed = Feed((np.arange(rows), np.arange(3 * rows).reshape(-1, 3)), ("xb", "yb"), batch, epochs=3, seed=5)
+    soon = feed.start(soon=True)
+    assert soon.element_spec == feed.element_spec
+    few = [next(soon)[1] for _ in range(3 * -(-rows // batch))]
+    for one, (_, _, parts) in zip(few, batches(feed), strict=True):
+        assert tf.nest.map_structure(lambda part: part.numpy().tolist(), one) == parts
+
+
 def test_the_size_of_a_batch_is_open_only_where_it_varies() -> None:
     def size(rows: int, batch: int | None) -> int | None:
         return Feed(np.zeros([rows, 2]), ("x",), batch, 1, 0).element_spec[1][0].shape[0]
