@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from tape_magic.engine.verdict.facts import Array, RunFacts, Walker
+from tape_magic.engine.verdict.facts import WORTH, Array, RunFacts, Walker
 from tape_magic.engine.verdict.further import STEPS, fell, lower_rate, reversals, walked
 from tape_magic.results.findings import Finding, FindingKind
 
@@ -17,6 +17,9 @@ EPOCHS = 4
 LEVEL, SCATTER = 0.02, 0.3
 """A loss that no longer falls loses at most the one share of itself in the last quarter of the steps, and at
 most the other where the means of epochs scatter by as much."""
+
+STAYS = 0.6
+"""At its own rate, further steps get at most this share of what a lower rate gains."""
 
 FEWEST, MOST = 32, 3000
 """The fewest steps to compare, and the most to take."""
@@ -62,15 +65,17 @@ def look(facts: RunFacts) -> Iterator[Finding]:
     # With numbers that are drawn by a seed, an evaluation of all batches would draw the same for each.
     if facts.same_loss and half is not None and epoch <= WHOLE:
         read = len(batches) + (STEPS if back else 0)
-        here, there, scatters = half, _of_epoch(facts, probe, epoch, slower, read), [half]
+        here, (there, taken), scatters = half, _of_epoch(facts, probe, epoch, slower, read), [half]
     else:
         here, there = _both(facts, probe, half, epoch, slower)
-        scatters = [here, there]
+        scatters, taken = [here, there], len(there)
     if not len(there):
         return
     before, after = float(here.mean()), float(there.mean())
     gain, error = before - after, float(np.sqrt(sum(_variance(losses, epoch) for losses in scatters)))
-    if gain < max(ERRORS * error, 2 * fell(facts) * abs(before)) or not facts.worth(before, after):
+    if gain < max(ERRORS * error, max(WORTH, 2 * fell(facts)) * abs(before)):
+        return
+    if not facts.worth(before, after) or not _stays(facts, probe, taken, before - STAYS * gain):
         return
     evident = {"rate": rate, "loss": before, "lower_rate": slower, "loss_there": after}
     if back:
@@ -122,21 +127,31 @@ def _seconds(probe: Walker, rate: float | None = None) -> float:
     return (time.perf_counter() - began) / max(tried, 1)
 
 
-def _of_epoch(facts: RunFacts, probe: Walker, epoch: int, slower: float, read: int) -> Array:
-    """Return the losses of all batches of an epoch, after some steps at a lower rate; empty without time.
+def _of_epoch(facts: RunFacts, probe: Walker, epoch: int, slower: float, read: int) -> tuple[Array, int]:
+    """Return the losses of all batches of an epoch after some steps at a lower rate; and how many steps.
 
-    So many batches were `read` before. The whole epoch has each row once: its mean has no error but that of
-    the point. Steps at a rate of 0 evaluate it as fast as the run took steps. There are fewer steps than the
-    run had: many more would lead further down in any case.
+    There are no losses where there is no time. So many batches were `read` before. The whole epoch has each
+    row once: its mean has no error but that of the point. Steps at a rate of 0 evaluate it as fast as the run
+    took steps. All steps of this look together are no more than the run had: the data may end there.
     """
     each, run = _seconds(probe, slower), int(facts.steps[-1]) - facts.first_step
     read += TRIED
-    most = min(int(facts.clock.left / each) - epoch, SETTLED, run - read - STEPS)
+    most = min(int(facts.clock.left / each - epoch) // 2, SETTLED, (run - read - epoch - TRIED) // 2)
     count = (read + most) // epoch * epoch - read
     if count < 0 or len(walked(facts, count, slower)) < count:
-        return np.zeros(0)
+        return np.zeros(0), 0
     losses = walked(facts, epoch, 0.0)
-    return losses if len(losses) == epoch else np.zeros(0)
+    return losses if len(losses) == epoch else losses[:0], TRIED + count
+
+
+def _stays(facts: RunFacts, probe: Walker, count: int, least: float) -> bool:
+    """Return whether the loss stays above a value over as many further steps at the run's own rate.
+
+    A net that only seems level, since its epochs scatter, comes down at its own rate as well.
+    """
+    probe.back()
+    losses = walked(facts, count, facts.rate or 0.0)
+    return len(losses) == count and float(losses[count // 2 :].mean()) > least
 
 
 def _both(
@@ -148,7 +163,7 @@ def _both(
     """
     run = int(facts.steps[-1]) - facts.first_step
     each, left = _seconds(probe), run - BATCHES - STEPS - TRIED  # of the batches
-    count = min(int(facts.clock.left / (1.5 * each)), MOST, left) // 2
+    count = min(int(facts.clock.left / (3.5 * each)), MOST // 2, left // 4)
     count = count // epoch * epoch or count
     if count < FEWEST:
         return np.zeros(0), np.zeros(0)
