@@ -74,7 +74,7 @@ def _index(word: str) -> int | str:
         instead = f"give numbers such as 0 or 0,1, or {FREEST}."
         if size:
             instead = f"did you mean --limit {size[1]}?"
-        elif ":" in word:
+        elif ":" in word and not re.fullmatch(r"[0-9:]+", word):
             instead = 'addresses stand in quotes: --workers "a:1, b:2".'
         raise LineError(f"{shorten(word)!r} is not the index of a GPU; {instead}")
     return int(named[1])

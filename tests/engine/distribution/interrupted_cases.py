@@ -227,9 +227,10 @@ def within_a_validation() -> None:
     validated = [int(step) for step in cells.ns["minimum"].epochs.val_loss.argsort() + 1]
     assert validated[0] == 2  # so that what is kept is not the last one below
     for pressing, reason, steps, kept in (
-        (before(GraphPass, "advance", 1), "INTERRUPTED", 4, 4),
-        (before(GraphPass, "advance", 3), "INTERRUPTED", 8, 4),
-        (before(GraphPass, "advance", 4), "INTERRUPTED", 12, 8),
+        # At the beginning of a validation; how many pieces it has depends on the machine.
+        (before(GraphPass, "undone", 1), "INTERRUPTED", 4, 4),
+        (before(GraphPass, "undone", 2), "INTERRUPTED", 8, 4),
+        (before(GraphPass, "undone", 3), "INTERRUPTED", 12, 8),
         (before(Ending, "keep_best"), "EPOCHS", 12, 8),
         (before(KerasRun, "finish"), "EPOCHS", 12, 8),
     ):
@@ -252,7 +253,7 @@ def with_a_checkpoint() -> None:
             (
                 before(first_look, "_told"),
                 before(Engines, "reconsider"),
-                before(GraphPass, "advance", 3),
+                before(GraphPass, "undone", 2),
                 before(Checkpoints, "save"),
             )
         ):
