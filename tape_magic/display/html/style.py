@@ -16,10 +16,11 @@ SECONDARY = "opacity:0.66;"
 """The style of secondary text: the page's own colour, only fainter, which is readable on any page."""
 
 HAIRLINE = "1px solid rgba(138,143,152,0.35)"
-# Front ends stripe, centre and frame tables; each property undoes one of their rules.
+# Front ends stripe, centre and frame tables; each property undoes one of their rules. In a page without a
+# document type, browsers give tables a size and a colour of their own.
 TABLE = (
     "border-collapse:collapse;border:none;margin:4px 0;background:transparent;width:auto;"
-    "font-variant-numeric:tabular-nums;font-size:inherit;"
+    "font-variant-numeric:tabular-nums;font-size:inherit;color:inherit;"
 )
 ROW = "background:transparent;border:none;"
 CELL = "padding:3px 10px 3px 0;border:none;background:transparent;vertical-align:middle;"
