@@ -24,13 +24,12 @@ PATIENCE = 300.0  # seconds until a worker counts as lost; no test that passes w
 
 @dataclass(frozen=True)
 class Ran:
-    """What a cell did: whether it came to its end, what it showed and printed, and when it ended."""
+    """What a cell did: whether it came to its end, and what it showed and printed."""
 
     success: bool
     stdout: str
     stderr: str
     displayed: tuple[str, ...]
-    at: float
 
     @property
     def text(self) -> str:
@@ -136,7 +135,6 @@ def _answer() -> None:
             "stdout": ran.traceback,
             "stderr": ran.stderr,
             "displayed": [one.text for one in ran.displayed],
-            "at": time.time(),
         }
         signal.signal(signal.SIGINT, lambda *_: None)
         answers.write(json.dumps(found) + "\n")

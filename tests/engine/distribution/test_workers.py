@@ -68,9 +68,6 @@ def pressing(self, seconds):
 _RollCall._hear = pressing
 """
 
-HEARTBEAT = 8.0
-"""Seconds after which a worker that does not answer is gone; one that is killed has to be missed before."""
-
 CELL = "loss = tf.reduce_mean(loss_fn(yb, model(xb)))"
 
 
@@ -281,13 +278,12 @@ class TestOneRun:
         first.start(cell)
         other.start(cell)
         ran = first.finish()
-        killed = float(first.value("os.path.getmtime('pressed-1-9')"))
         assert re.search(
-            rf"ClusterError: {re.escape(pair.name(1))} is gone \([^)]+\) after step [\d,]+\. "
+            # Before TensorFlow misses its heartbeat, which takes 8 s.
+            rf"ClusterError: {re.escape(pair.name(1))} is gone \((?!it stopped)[^)]+\) after step [\d,]+\. "
             r"Restart the engines, and go on with --resume --checkpoint\.",
             ran.text,
         ), ran.text
-        assert ran.at - killed < HEARTBEAT
         assert first.value("all(bool(np.isfinite(one.numpy()).all()) for one in model.variables)")
         gone = line_of(first.run(line("--epochs 2 --strategy workers")))
         assert re.fullmatch(
