@@ -15,9 +15,7 @@ from tape_magic.engine.check.rerun import Rerun
 from tape_magic.engine.derivatives.differentiate import differentiate
 from tape_magic.engine.derivatives.request import Request
 from tape_magic.engine.derivatives.run import RunResult
-from tape_magic.engine.distribution.reductions import (
-    Reduction,
-)
+from tape_magic.engine.distribution.reductions import Reduction
 from tape_magic.engine.distribution.strategies import devices_of, nothing_to_share
 from tape_magic.engine.internals.contexts import restore_after_interrupt
 from tape_magic.engine.process.interrupts import guarded_cleanup

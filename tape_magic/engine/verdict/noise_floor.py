@@ -75,7 +75,7 @@ def look(facts: RunFacts) -> Iterator[Finding]:
     gain, error = before - after, float(np.sqrt(sum(_variance(losses, epoch) for losses in scatters)))
     if gain < max(ERRORS * error, max(WORTH, 2 * fell(facts)) * abs(before)):
         return
-    if not facts.worth(before, after) or not _stays(facts, probe, taken, before - STAYS * gain):
+    if not facts.worth(before, after) or not _stays(facts, rate, taken, before - STAYS * gain):
         return
     evident = {"rate": rate, "loss": before, "lower_rate": slower, "loss_there": after}
     if back:
@@ -132,7 +132,8 @@ def _of_epoch(facts: RunFacts, probe: Walker, epoch: int, slower: float, read: i
 
     There are no losses where there is no time. So many batches were `read` before. The whole epoch has each
     row once: its mean has no error but that of the point. Steps at a rate of 0 evaluate it as fast as the run
-    took steps. All steps of this look together are no more than the run had: the data may end there.
+    took steps; what momentum has gathered moves the point on, a little. All steps of this look
+    together are no more than the run had: the data may end there.
     """
     each, run = _seconds(probe, slower), int(facts.steps[-1]) - facts.first_step
     read += TRIED
@@ -144,13 +145,14 @@ def _of_epoch(facts: RunFacts, probe: Walker, epoch: int, slower: float, read: i
     return losses if len(losses) == epoch else losses[:0], TRIED + count
 
 
-def _stays(facts: RunFacts, probe: Walker, count: int, least: float) -> bool:
+def _stays(facts: RunFacts, rate: float, count: int, least: float) -> bool:
     """Return whether the loss stays above a value over as many further steps at the run's own rate.
 
     A net that only seems level, since its epochs scatter, comes down at its own rate as well.
     """
-    probe.back()
-    losses = walked(facts, count, facts.rate or 0.0)
+    assert facts.walker is not None
+    facts.walker.back()
+    losses = walked(facts, count, rate)
     return len(losses) == count and float(losses[count // 2 :].mean()) > least
 
 

@@ -14,7 +14,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, NoReturn
 
-from tape_magic.errors import LineError, closest, shorten
+from tape_magic.errors import LineError, closest, closest_of, shorten
 from tape_magic.magics.line.option import Expression, Option
 from tape_magic.magics.line.slips import refuse_commas, refuse_strays, whole_number
 from tape_magic.magics.line.typed import refuse_power, typed
@@ -237,7 +237,8 @@ class _Parser(argparse.ArgumentParser):
     def _unknown(self, word: str, flags: Sequence[str]) -> LineError:
         word = word.partition("=")[0]
         meant, like = self.magic.instead_of(word), [flag[2:] for flag in _spelled(flags)]
-        near = closest(word.lstrip("-"), like).replace("mean ", "mean --")
+        flag = closest_of(word.lstrip("-"), like)
+        near = f"; did you mean --{flag}?" if flag else ""
         begun = [flag for flag in _spelled(flags) if flag.startswith(word) and len(word) > 2]
         begun += [flag for flag in flags if begun and f"-{flag}" == word]
         if begun:

@@ -75,6 +75,25 @@ def test_nothing_is_said(healthy: Any) -> None:
     assert noise(healthy()) == []
 
 
+@pytest.mark.parametrize("seed", [2, 4])
+def test_a_net_that_comes_down_at_its_own_rate_only_seems_level(seed: int) -> None:
+    """A lower rate leads lower at once, and so do as many steps at the rate that it has."""
+    keras.utils.set_random_seed(seed)
+    rows = np.random.default_rng(seed).normal(size=(64, 8)).astype("float32")
+    layers = keras.layers.Dense(32), keras.layers.BatchNormalization(), keras.layers.ReLU()
+    net = keras.Sequential([keras.Input((8,)), *layers, keras.layers.Dense(1)])
+    result = tape_magic.minimize(
+        lambda a, b: tf.reduce_mean((net(a, training=True) - b) ** 2),
+        None,
+        keras.optimizers.Adam(0.01),
+        data=(rows, np.sin(2 * rows[:, :1]) + rows[:, 1:2]),
+        batch=16,
+        epochs=40,
+        seed=1,
+    )
+    assert noise(result) == []
+
+
 def test_the_noise_of_dropout_is_not_that_of_batches() -> None:
     w, drop = tf.Variable(tf.zeros(4)), keras.layers.Dropout(0.5, seed=1)
     result = tape_magic.minimize(
