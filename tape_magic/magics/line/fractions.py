@@ -22,6 +22,7 @@ _WORD = re.compile(r"(?<![.\w])[^\W\d]\w*")
 _DELTA = re.compile(r"[dD∂δΔ](\d*)(?=[^\W\d])")
 _POWER = re.compile(r"[dD∂]\w*(?:(?:\^|\*\*)\{?(\d)|([²³]))|^[^/]*,\s*(\d)\s*\)")
 _POINT = re.compile(r"(?:\w\s*\(|[|@])\s*(?:\w+\s*=)?\s*[-+\d.]|\bat\b|\w\s*=\s*[-+]?[\d.]+(?=[\s,)]|$)")
+_FRACTION = re.compile(r"/[^\s,()\[\]]+[\s,]+$")
 _MOST_ORDER = 3
 
 
@@ -98,12 +99,14 @@ def _meant(text: str, assigned: Collection[str], namespace: Mapping[str, Any]) -
         behind = text[found.end() :].lstrip(" )")
         called = text[found.end() : found.end() + 1] == "("
         of_function = re.match(r"\([^()]*\)\s*/", text[found.end() :])
+        # Beside a fraction, an output lacks its source: dy/dx, dz.
+        stands_alone = _FRACTION.search(text[: found.start()]) and re.match(r"[\s,]|$", text[found.end() :])
         for name, power in _readings(found.group()):
             if called and (of_function or name == found.group()):
                 continue  # the name of a function
             if name in outputs:
                 break
-            if name in assigned and (not outputs or behind[:1] == "/"):
+            if name in assigned and (not outputs or behind[:1] == "/" or stands_alone):
                 outputs.append(name)
             elif name in assigned or _is_source(name, namespace):
                 sources.append(name)

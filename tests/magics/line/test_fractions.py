@@ -94,6 +94,13 @@ def test_signs_around_a_derivative(shell: Notebook, line: str) -> None:
     assert float(shell.ns["dy_dx"]) == 12.0  # 2 x z
 
 
+@pytest.mark.parametrize("line", ["dy/dx, du", "dy/dx du"])
+def test_an_output_beside_a_fraction_lacks_its_source(shell: Notebook, line: str) -> None:
+    shell.ok(SETUP)
+    refused = shell.run(f"%%grad {line}\n{CELL}\nu = x**3")
+    assert refused.stderr.rstrip().endswith("; did you mean dy/dx, du/dx?")
+
+
 @pytest.mark.parametrize(
     "line", ["dy/dx and dy/dz", "dy/dx & dy/dz", "dy/dx; dy/dz", "[dy/dx, dy/dz]", "(dy/dx), (dy/dz)"]
 )
