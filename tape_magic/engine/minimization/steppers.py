@@ -47,11 +47,13 @@ class Stepper(Protocol):
         lower: Sequence[Any],
         upper: Sequence[Any],
         place: Any = None,
+        wanted: Any = True,
     ) -> None:
         """Take a step from where the variables are, within bounds.
 
         `evaluate` is called at trial points. `place` has the epoch of the batch, its place in it, and its
-        rows; ``None`` without data.
+        rows; ``None`` without data. Where a step is not `wanted`, a method with a rule of its own changes
+        nothing; other ones step in any case.
         """
 
 
@@ -83,6 +85,7 @@ class KerasStepper:
         lower: Sequence[Any],
         upper: Sequence[Any],
         place: Any = None,
+        wanted: Any = True,
     ) -> None:
         """Apply the gradients, and project the leaves to their bounds."""
         import tensorflow as tf

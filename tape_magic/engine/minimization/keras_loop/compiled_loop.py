@@ -43,9 +43,9 @@ would take them 3 µs; XLA has no clock.
 class CompiledLoop(GraphEvaluations):
     """Runs whole chunks of steps inside TensorFlow.
 
-    A chunk that a rule stops has applied one step too many. Then the variables are put back to where this or
-    an earlier chunk began, and the steps from there are repeated: nothing has to be copied at each step.
-    Where steps cannot be repeated, a careful loop carries copies.
+    A chunk that a rule stops has applied one step too many, unless the optimizer asks whether to step. Then
+    the variables are put back to where this or an earlier chunk began, and the steps from there are repeated:
+    nothing has to be copied at each step. Where steps cannot be repeated, a careful loop carries copies.
 
     A loop is laid out and compiled before it takes a step; it can evaluate without that.
 
@@ -172,6 +172,8 @@ class CompiledLoop(GraphEvaluations):
 
     def return_to(self, step: int, chunk: Chunk) -> Chunk:
         """Put the variables back and repeat the steps until `step`; a careful loop has copies."""
+        if step == chunk.last and self._graph.stays:
+            return chunk
         if self._previous.copies:
             if step < chunk.last:
                 self._assign(self.before_last_step)

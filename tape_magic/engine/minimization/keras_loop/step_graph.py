@@ -89,6 +89,11 @@ class StepGraph:
         return self._stepper.first
 
     @property
+    def stays(self) -> bool:
+        """Whether a step that a rule ends changes nothing; other ones have stepped once too often."""
+        return self._stepper.ended is not None and not self.traced.written
+
+    @property
     def recorded(self) -> int:
         """The number of scalars that a step records: the loss, and what is tracked."""
         return 1 + self.evaluation.tracked
@@ -162,7 +167,7 @@ class StepGraph:
         if previous:
             self._apply_or_stay(verdict, loss, gradients, batch, place, previous, before)
         else:
-            self.apply(loss, gradients, batch, place)
+            self.apply(loss, gradients, batch, place, tf.equal(verdict, GO))
         recorded = [tf.cast(number, self.dtype) for number in (loss, *tracked)]
         return verdict, recorded[0], tf.stack(recorded), [*memory, *best]
 
@@ -183,9 +188,14 @@ class StepGraph:
         return front, gradients
 
     def apply(
-        self, loss: Any, gradients: Sequence[Any], batch: Sequence[Any] = (), place: Any = None
+        self,
+        loss: Any,
+        gradients: Sequence[Any],
+        batch: Sequence[Any] = (),
+        place: Any = None,
+        wanted: Any = True,
     ) -> None:
-        """Apply the optimizer to the leaves, and project these to their bounds."""
+        """Apply the optimizer to the leaves, and project these to their bounds; see :meth:`Stepper.move`."""
 
         def evaluate() -> tuple[Any, Sequence[Any]]:
             written = read_all(self.traced.written)
@@ -194,7 +204,7 @@ class StepGraph:
                 variable.assign(value)
             return there, found
 
-        self._stepper.move(loss, gradients, evaluate, self.options.lower, self.options.upper, place)
+        self._stepper.move(loss, gradients, evaluate, self.options.lower, self.options.upper, place, wanted)
 
     def _apply_or_stay(
         self,

@@ -9,7 +9,17 @@ import numpy as np
 MEMORY = 10
 """How many pairs of a step and a change of the gradient are kept."""
 
-_RING = MEMORY + 1
+_PLACES = MEMORY + 1
+"""A pair is written before it is known whether it is kept, to the place to spare."""
+
+_IS_NEWEST = np.eye(_PLACES + 1, _PLACES, dtype=np.bool_)[:, :, None]
+"""By the place of the newest pair, whether that is so of each place; the last row is for no pair at all."""
+
+_IS_OLDER = np.stack(
+    [np.outer(row, row) for row in ~(_IS_NEWEST | np.roll(_IS_NEWEST, 1, 1))[:_PLACES, :, 0]]
+    + [np.zeros((_PLACES, _PLACES), np.bool_)]
+)
+"""By the place of the newest pair, whether row and column are of older pairs that are still kept."""
 
 
 class InverseHessian:
@@ -21,8 +31,10 @@ class InverseHessian:
         H = γ I + [S  γY] [ R⁻ᵀ (D + γ YᵀY) R⁻¹   −R⁻ᵀ ] [ Sᵀ  ]
                           [ −R⁻¹                     0  ] [ γYᵀ ]
 
-    where S and Y have a column for each pair, the oldest first, D is the diagonal of SᵀY, and R its upper
-    triangle. A product with H reads the pairs twice, and all else is of the size of the memory, in float64.
+    where S and Y have a column for each pair, D is the diagonal of SᵀY, and R is SᵀY without the products of
+    a step with an older change: its upper triangle, if the oldest pair comes first. Here the columns stand at
+    the places of the pairs in a ring, so that nothing moves when a pair is added. A product with H reads the
+    pairs twice, and all else is of the size of the memory, in float64.
 
     Parameters
     ----------
@@ -34,8 +46,7 @@ class InverseHessian:
     Attributes
     ----------
     pairs
-        The variable of all pairs, (2·(memory + 1), size): the steps, then the changes, each in a ring with a
-        place to spare, so that a pair can be written before it is known whether it is kept.
+        The variable of all pairs, (memory + 1, 2, size): at each place of the ring a step, and a change.
     """
 
     def __init__(self, size: int, dtype: Any) -> None:
@@ -44,17 +55,16 @@ class InverseHessian:
         def variable(value: Any) -> Any:
             return tf.Variable(value, trainable=False)
 
-        # How many pairs there were; whether the newest is not yet in R⁻¹, YᵀY and D, the oldest pair first.
-        self._count, self._pending = variable(np.zeros([], np.int32)), variable(np.zeros([], np.bool_))
-        self._inverse, self._diagonal = variable(np.eye(MEMORY)), variable(np.ones(MEMORY))
-        self._products = variable(np.zeros((MEMORY, MEMORY)))
-        self.pairs = variable(tf.zeros([2 * _RING, size], dtype))
+        self._count = variable(np.zeros([], np.int32))
+        self._inverse, self._products = (variable(np.zeros((_PLACES, _PLACES))) for _ in range(2))
+        self._diagonal = variable(np.zeros((_PLACES, 1)))
+        self.pairs = variable(tf.zeros([_PLACES, 2, size], dtype))
         self._dtype = dtype
 
     @property
     def first(self) -> list[Any]:
-        """The variables whose first values forget all pairs."""
-        return [self._count, self._pending]
+        """The variable whose first value forgets all pairs."""
+        return [self._count]
 
     @property
     def rest(self) -> list[Any]:
@@ -76,58 +86,49 @@ class InverseHessian:
         """Keep a pair if it is useful, instead of the oldest; its curvature step·change has to be above 0."""
         import tensorflow as tf
 
-        place = self._count % _RING
-        self.pairs.scatter_nd_update([[place], [_RING + place]], tf.stack([step, change]))
+        pair = tf.where(useful, tf.stack([step, change]), 0.0)
+        # One row, which XLA updates in place; more than one would be a scatter.
+        self.pairs.scatter_nd_update([[self._count % _PLACES]], pair[None])
         self._count.assign_add(tf.cast(useful, tf.int32))
-        self._pending.assign(useful)
 
     def times(self, vector: Any) -> Any:
         """Return the product of the estimate with a vector; the vector itself where there is no pair."""
         import tensorflow as tf
 
-        count, pairs = self._count.read_value(), self.pairs.read_value()
-        newest = (count - 1) % _RING
-        change = tf.gather(pairs, _RING + newest)
-        products = tf.cast(tf.matmul(pairs, tf.stack([change, vector], 1)), tf.float64)
-        # The place to spare is the next one, and comes first.
-        turned = tf.roll(tf.reshape(products, [2, _RING, 2]), -1 - newest, 1)[:, 1:]
-        filled = tf.range(MEMORY) >= MEMORY - count
-        (new_by_step, by_step), (new_by_change, by_change) = (
-            tf.unstack(tf.where(filled[:, None], one, 0.0), axis=1) for one in tf.unstack(turned)
-        )
-        inverse, own, diagonal = self._with_newest(new_by_step, new_by_change)
-        scale = tf.where(count > 0, new_by_step[-1] / new_by_change[-1], 1.0)
-        inner = tf.linalg.matvec(inverse, by_step)
-        middle = diagonal * inner + scale * (tf.linalg.matvec(own, inner) - by_change)
-        weights = tf.stack([tf.linalg.matvec(inverse, middle, transpose_a=True), -scale * inner])
-        placed = tf.pad(tf.where(filled, weights, 0.0), [[0, 0], [1, 0]])
-        flat = tf.cast(tf.reshape(tf.roll(placed, 1 + newest, 1), [1, -1]), self._dtype)
-        return tf.cast(scale, self._dtype) * vector + tf.reshape(tf.matmul(flat, pairs), [-1])
+        count, rows = self._count.read_value(), tf.reshape(self.pairs.read_value(), [2 * _PLACES, -1])
+        newest, known = (count - 1) % _PLACES, count > 0
+        change = tf.gather(rows, 2 * newest + 1)
+        products = tf.matmul(rows, tf.stack([change, vector]), transpose_b=True)
+        table = tf.reshape(tf.cast(products, tf.float64), [_PLACES, 4])
+        new_by_step, by_step, new_by_change, by_change = tf.split(table, 4, 1)
+        curvature, _, square, _ = tf.unstack(tf.gather(table, newest))
+        place = tf.where(known, newest, _PLACES)
+        inverse, own, diagonal = self._with_newest(place, new_by_step, new_by_change, curvature)
+        scale = tf.where(known, curvature / square, 1.0)
+        inner = tf.matmul(inverse, by_step)
+        middle = diagonal * inner + scale * (tf.matmul(own, inner) - by_change)
+        weights = tf.concat([tf.matmul(inverse, middle, transpose_a=True), -scale * inner], 1)
+        flat = tf.cast(tf.reshape(weights, [1, -1]), self._dtype)
+        return tf.cast(scale, self._dtype) * vector + tf.reshape(tf.matmul(flat, rows), [-1])
 
-    def _with_newest(self, by_step: Any, by_change: Any) -> tuple[Any, Any, Any]:
-        """Return R⁻¹, YᵀY and D with the newest pair, and keep them.
+    def _with_newest(self, place: Any, by_step: Any, by_change: Any, curvature: Any) -> tuple[Any, Any, Any]:
+        """Return R⁻¹, YᵀY and D with the newest pair, and keep them; doing so again changes nothing.
 
         `by_step` and `by_change` are the products of all steps and changes with the newest change.
         """
         import tensorflow as tf
 
-        pending, curvature = self._pending.read_value(), by_step[-1:]
-        older = self._inverse.read_value()[1:, 1:]
-        column = tf.linalg.matvec(older, by_step[:-1]) / -curvature
-        inverse = tf.concat(
-            [tf.pad(older, [[0, 1], [0, 0]]), tf.concat([column, 1.0 / curvature], 0)[:, None]], 1
-        )
-        upper = tf.concat([self._products[1:, 1:], by_change[:-1, None]], 1)
-        own = tf.concat([upper, by_change[None]], 0)
-        diagonal = tf.concat([self._diagonal[1:], curvature], 0)
-        kept = []
-        for variable, new in (
+        is_newest = tf.gather(_IS_NEWEST, place)
+        row, unit = tf.reshape(is_newest, [1, -1]), tf.cast(is_newest, tf.float64)
+        older = tf.where(tf.gather(_IS_OLDER, place), self._inverse, 0.0)
+        column = tf.math.divide_no_nan(unit - tf.matmul(older, by_step), curvature)
+        inverse = tf.where(row, column, older)
+        own = tf.where(row, by_change, tf.where(is_newest, tf.reshape(by_change, [1, -1]), self._products))
+        diagonal = tf.where(is_newest, by_step, self._diagonal)
+        for variable, value in (
             (self._inverse, inverse),
             (self._products, own),
             (self._diagonal, diagonal),
         ):
-            value = tf.where(pending, new, variable)
             variable.assign(value)
-            kept.append(value)
-        self._pending.assign(False)
-        return kept[0], kept[1], kept[2]
+        return inverse, own, diagonal

@@ -121,6 +121,7 @@ class Lbfgs:
         lower: Sequence[Any],
         upper: Sequence[Any],
         place: Any = None,
+        wanted: Any = True,
     ) -> None:
         """Move the variables to a lower point, or set :attr:`ended`.
 
@@ -134,6 +135,8 @@ class Lbfgs:
             For each variable its bound, a number or an array; ``None`` for none.
         place
             Not needed here.
+        wanted
+            Whether to step, truth value; if not, all stays as it is.
         """
         import tensorflow as tf
 
@@ -168,17 +171,21 @@ class Lbfgs:
 
         size = tf.sqrt(-steepest)
         first = tf.where(known | (size < 1.0), tf.ones([], tf.float64), 1.0 / size)
-        wanted = tf.equal(self.ended, GO) & ~arrived
-        found, taken = search(begin, first, rounding, attempt, wanted)
-        ended = self._took(begin, at, found, taken, rounding, known)
-        code = tf.where(arrived, CONVERGED, GO)
-        self.ended.assign(tf.where(wanted, ended, tf.maximum(code, self.ended)))
+        goes = tf.equal(self.ended, GO) & wanted
+        searched = goes & ~arrived
+        found, taken = search(begin, first, rounding, attempt, searched)
+        ended = self._took(begin, at, found, taken, rounding, known, searched)
+        ended = tf.where(arrived, CONVERGED, ended)
+        self.ended.assign(tf.where(goes, ended, self.ended))
 
-    def _took(self, begin: Trial, at: Any, found: Any, taken: Trial, rounding: Any, known: Any) -> Any:
+    def _took(
+        self, begin: Trial, at: Any, found: Any, taken: Trial, rounding: Any, known: Any, searched: Any
+    ) -> Any:
         """Keep what a search has shown; go back if it found nothing. Return how the own rule ends the run.
 
-        Without a lower point, the estimate is forgotten, and the next step is one along the gradient. The run
-        is over if this one was, or if the estimate promises no more than the rounding of the loss.
+        Without a search, all stays as it is. Without a lower point, the estimate is forgotten, and the next
+        step is one along the gradient. The run is over if this one was, or if the estimate promises no more
+        than the rounding of the loss.
         """
         import tensorflow as tf
 
@@ -194,10 +201,11 @@ class Lbfgs:
         self._at.assign(now)
         self._loss.assign(loss)
         self._gradient.assign(gradient)
-        idle = tf.where(found & (begin.loss - loss > 0.1 * rounding), 0, self._idle + 1)
+        fell = found & (begin.loss - loss > 0.1 * rounding)
+        idle = tf.where(fell, 0, self._idle + tf.cast(searched, tf.int32))
         self._idle.assign(idle)
         close = -0.5 * begin.slope <= rounding
-        forget = ~found & known & ~close
+        forget = searched & ~found & known & ~close
         estimate.forget(forget)
         over = tf.where(found | forget, GO, tf.where(close, CONVERGED, STUCK))
         return tf.where(idle >= IDLE, CONVERGED, over)

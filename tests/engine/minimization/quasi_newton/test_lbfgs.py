@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 import tape_magic
+from tape_magic.engine.minimization.quasi_newton.lbfgs import Lbfgs
 from tape_magic.errors import LineError
 from tape_magic.results.minimum import MinimizeResult, StopReason
 from tape_magic.results.steps import Step
@@ -156,19 +157,42 @@ def test_what_is_tracked_and_kept_best_belongs_to_the_steps(shell: Notebook) -> 
 @pytest.mark.parametrize("engine", ["xla", "graph"])
 def test_a_run_that_goes_on_gives_the_same_bits_as_one_that_was_not_cut(engine: str, tmp_path: Path) -> None:
     ends = []
-    for cuts in ((30,), (11, 30)):
-        for steps in cuts:  # a new variable each time, as in a new process
+    for number, cuts in enumerate(([], [{"steps": 11}], [{"target": 20.0}, {"gtol": 30.0}])):
+        for cut in [*cuts, {"steps": 30}]:  # a new variable each time, as in a new process
             v = tf.Variable(np.tile([-1.2, 1.0], 5), dtype=tf.float64)
+            options: dict[str, Any] = {"steps": 30, "checkpoint": str(tmp_path / str(number)), **cut}
             result = tape_magic.minimize(
                 lambda v: valley(v),
                 {"v": v},
                 "lbfgs",
-                steps,
                 engine=engine,
-                checkpoint=str(tmp_path / str(len(cuts))),
                 resume=True,
+                **options,
             )
+            assert (result.steps < 30) == (cut != {"steps": 30})
         ends.append((v.numpy().tobytes(), result.history.tobytes()))
+    assert ends[0] == ends[1] == ends[2]
+
+
+def test_steps_that_are_not_wanted_change_nothing() -> None:
+    ends = []
+    for pauses in ((), (3, 4, 6)):
+        v = tf.Variable([-1.2, 1.0, 0.5])
+
+        def evaluate(v: Any = v) -> tuple[Any, list[Any]]:
+            with tf.GradientTape() as tape:
+                loss = valley(v)
+            return loss, [tape.gradient(loss, v)]
+
+        optimizer = Lbfgs()
+        optimizer.build([v])
+        optimizer.remember(*evaluate())
+        for number in range(8 + len(pauses)):
+            before = v.numpy()
+            loss, gradients = optimizer.remembered(tf.float32)
+            optimizer.move(loss, gradients, evaluate, [None], [None], wanted=number not in pauses)
+            assert (before == v.numpy()).all() == (number in pauses)
+        ends.append(v.numpy().tobytes())
     assert ends[0] == ends[1]
 
 
