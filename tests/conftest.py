@@ -6,6 +6,7 @@ import gc
 import itertools
 import math
 import os
+import random
 import signal
 import threading
 from collections import Counter
@@ -56,6 +57,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     for folder, spent in seconds.most_common():
         terminalreporter.line(f"{spent:8.1f} s {tests[folder]:6,} tests  {folder}")
     terminalreporter.line(f"{seconds.total():8.1f} s {tests.total():6,} tests  in all")
+
+
+@pytest.fixture(autouse=True)
+def same_initial_weights() -> None:
+    """Seed Python's generator, from which Keras draws the seed of an initializer that is given none."""
+    random.seed(0)
 
 
 @pytest.fixture(scope="session")
