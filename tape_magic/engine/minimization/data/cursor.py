@@ -31,8 +31,6 @@ class DataCursor:
 
     Attributes
     ----------
-    iterator
-        A ``tf.data`` iterator over the batches that are still to be taken; ``None`` once it is closed.
     epoch
         The epoch, where each is stopped after; else ``None``.
     over
@@ -46,12 +44,24 @@ class DataCursor:
         self._last: Any = None
         self._before: Any = None
         self.over = False
+        self._jumped: int | None = None
         if by_epoch:
             self.iterator, self._behind = feed.start_epoch(0), taken
         else:
             most = count + (taken > 0 and count >= 0)
             self.iterator, self._behind = feed.start(max(taken - 1, 0), most, soon=soon), min(taken, 1)
         self._ahead: Any = None
+
+    @property
+    def iterator(self) -> Any:
+        """A ``tf.data`` iterator over the batches that are still to be taken; ``None`` once it is closed."""
+        if self._jumped is not None:
+            self._iterator, self._jumped = self.feed.start(self._jumped), None
+        return self._iterator
+
+    @iterator.setter
+    def iterator(self, iterator: Any) -> None:
+        self._iterator, self._jumped = iterator, None
 
     @property
     def last(self) -> Sequence[Any] | None:
@@ -133,6 +143,15 @@ class DataCursor:
         """Note the batch that was taken last, the one before it, and the next one, as optionals."""
         self._last, self._before, self._ahead = last, before, ahead
 
+    def jump(self, taken: int, last: tuple[Any, Sequence[Any]]) -> None:
+        """Go to where so many batches are taken, of which `last` is the last: its place, and its parts.
+
+        For data in which that takes no time: the iterator is made anew, once it is asked for.
+        """
+        self.note(last, None)
+        self.iterator, self._behind, self.over = None, 0, False
+        self._jumped = taken
+
     def step_back(self) -> None:
         """Take the batch before the last one for the last, where it is known."""
         self._last = self._last if self._before is None else self._before
@@ -147,7 +166,7 @@ class DataCursor:
 
     def any(self) -> Sequence[Any]:
         """Return the batch that was last, here or in the run that this one goes on from; else the first."""
-        if self.iterator is not None and self._last is None:
+        if self._last is None and self.iterator is not None:
             ahead = self.ahead()
             if self._last is None and ahead.has_value():
                 self._last = None, ahead.get_value()[1]

@@ -61,8 +61,10 @@ class Feed:
         Batches in an epoch; ``None`` where only the end of the first epoch tells.
     endless
         Whether the first epoch never ends, as with ``dataset.repeat()``.
+    arrays
+        The stream of rows of arrays; ``None`` for data that make batches of their own.
     batch
-        Rows in a batch, where the data do not make batches of their own; else ``None``.
+        Rows in a batch of arrays; else ``None``.
 
     Raises :class:`LineError` for a `batch` that does not go with the data. Raises :class:`SourceError` for
     data that are no batches, are empty, can be read only once, or do not fit the names.
@@ -98,7 +100,8 @@ class Feed:
         self._shuffles = shuffles
         self._stream = self._stream_of(data, batch)
         self.steps_per_epoch, self.endless = self._stream.steps_per_epoch, self._stream.endless
-        self.batch = self._stream.batch if isinstance(self._stream, streams.ArrayStream) else None
+        self.arrays = self._stream if isinstance(self._stream, streams.ArrayStream) else None
+        self.batch = None if self.arrays is None else self.arrays.batch
         if self.steps_per_epoch == 0:
             raise self.nothing()
         asked = data.options().autotune.enabled if isinstance(data, tf.data.Dataset) else None

@@ -36,8 +36,10 @@ class ArrayStream:
 
     Attributes
     ----------
-    batch
-        Rows in a batch, no more than there are.
+    columns, rows
+        The columns as tensors, and how many rows each has.
+    batch, seed
+        Rows in a batch, no more than there are; the seed as it was given.
     """
 
     endless = False
@@ -47,8 +49,8 @@ class ArrayStream:
         import tensorflow as tf
 
         with tf.device("CPU:0"):  # tf.data picks the rows there
-            self._columns = tf.nest.map_structure(tf.convert_to_tensor, columns)
-        shapes = [column.shape for column in tf.nest.flatten(self._columns)]
+            self.columns = tf.nest.map_structure(tf.convert_to_tensor, columns)
+        shapes = [column.shape for column in tf.nest.flatten(self.columns)]
         if not shapes or any(shape.rank == 0 for shape in shapes):
             raise SourceError(f"{label} has a number where an array of rows is needed.")
         rows = list(dict.fromkeys(int(shape[0]) for shape in shapes))
@@ -56,33 +58,33 @@ class ArrayStream:
             raise SourceError(
                 f"{label} has arrays of {' and '.join(map(str, rows))} rows: give as many of each."
             )
-        self._rows, self.batch, self._seed = rows[0], min(batch, max(rows[0], 1)), seed
-        self.steps_per_epoch: int | None = -(-self._rows // self.batch)
+        self.rows, self.batch, self.seed = rows[0], min(batch, max(rows[0], 1)), seed
+        self.steps_per_epoch: int | None = -(-self.rows // self.batch)
 
     def layout(self, epochs: int, taken: int, begin: int = 0) -> PipelinePlan:
         """Return how to lay out the epochs from `begin` to `epochs`, without the first `taken` batches."""
         import tensorflow as tf
 
         first_epoch, first = divmod(taken, self.steps_per_epoch or 1)
-        shuffles, seed = self._seed is not None, self._seed or 0
+        shuffles, seed = self.seed is not None, self.seed or 0
         numbers = [tf.constant(number, tf.int64) for number in (seed, first_epoch + begin, first, epochs)]
-        build = functools.partial(_dealt, rows=self._rows, batch=self.batch, shuffles=shuffles)
-        key = "arrays", self._rows, self.batch, shuffles
-        few = functools.partial(gathered, self._columns, self._rows, self.batch, self._order_of, epochs)
+        build = functools.partial(_dealt, rows=self.rows, batch=self.batch, shuffles=shuffles)
+        key = "arrays", self.rows, self.batch, shuffles
+        few = functools.partial(gathered, self.columns, self.rows, self.batch, self._order_of, epochs)
         first = not taken and not begin
-        return PipelinePlan(key, build, (self._columns, *numbers), own=True, few=few if first else None)
+        return PipelinePlan(key, build, (self.columns, *numbers), own=True, few=few if first else None)
 
     def picked_rows(self, epoch: int, index: int) -> Any:
         """Return the rows of the arrays that a batch of an epoch has."""
-        if self.batch == self._rows:
-            return range(self._rows)
+        if self.batch == self.rows:
+            return range(self.rows)
         return self._order_of(epoch)[index * self.batch : (index + 1) * self.batch].numpy()
 
     def _order_of(self, epoch: int) -> Any:
         import tensorflow as tf
 
-        seed = None if self._seed is None else tf.constant(self._seed, tf.int64)
-        return _order(self._rows, self.batch, seed, tf.constant(epoch, tf.int64))
+        seed = None if self.seed is None else tf.constant(self.seed, tf.int64)
+        return row_order(self.rows, self.batch, seed, tf.constant(epoch, tf.int64))
 
 
 def _dealt(
@@ -101,7 +103,7 @@ def _dealt(
 
     def of_epoch(epoch: Any) -> Any:
         start = tf.where(tf.equal(epoch, first_epoch), first, tf.zeros([], tf.int64))
-        order = _order(rows, batch, seed if shuffles else None, epoch)
+        order = row_order(rows, batch, seed if shuffles else None, epoch)
 
         def of_index(index: Any) -> Any:
             picked = _picked(columns, order, index, rows, batch)
@@ -112,7 +114,7 @@ def _dealt(
     return tf.data.Dataset.range(first_epoch, epochs).flat_map(unconverted(of_epoch))
 
 
-def _order(rows: int, batch: int, seed: Any, epoch: Any) -> Any:
+def row_order(rows: int, batch: int, seed: Any, epoch: Any) -> Any:
     """Return the order of the rows in an epoch; ``None`` for one batch, in which it does not matter.
 
     Without a `seed`, it is that of the data.

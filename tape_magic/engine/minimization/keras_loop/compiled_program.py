@@ -107,8 +107,8 @@ class CompiledProgram:
         What the optimizer's own variables held when it was built; empty for an optimizer of the user's, which
         keeps its state from run to run.
     loops
-        The compiled loops, by engine and by the number of steps that a :class:`LeanLoop` lays out in a row; 0
-        for other loops.
+        The compiled loops, by engine and by what they are laid out for: the steps that a :class:`LeanLoop`
+        has in a row, or the rows and the batches of an :class:`ArrayLoop`; nothing for other loops.
     begun
         The loops that are still being compiled.
     validations
@@ -124,8 +124,10 @@ class CompiledProgram:
     graph: StepGraph
     times: EngineTimes
     fresh: Sequence[Any] = ()
-    loops: dict[tuple[str, int], CompiledLoop] = field(default_factory=dict)
-    begun: dict[tuple[str, int], tuple[CompiledLoop, BackgroundCompile]] = field(default_factory=dict)
+    loops: dict[tuple[str, tuple[int, ...]], CompiledLoop] = field(default_factory=dict)
+    begun: dict[tuple[str, tuple[int, ...]], tuple[CompiledLoop, BackgroundCompile]] = field(
+        default_factory=dict
+    )
     validations: dict[str, Any] = field(default_factory=dict)
     lifted: Sequence[Any] = ()
     pipelines: Pipelines = field(default_factory=Pipelines)

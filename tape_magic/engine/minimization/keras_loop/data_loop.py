@@ -54,11 +54,8 @@ class DataLoop(CompiledLoop):
     def __init__(self, graph: StepGraph, cursor: DataCursor, *, jit: bool) -> None:
         super().__init__(graph, jit=jit)
         self.cursor = cursor
-        self._repeats = graph.traced.repeatable and graph.bytes <= MOST
-        self._lean = self._repeats and lean_loop_applies(
-            replace(graph.options, careful=False), graph.leaves, graph.optimizer, graph.traced.written
-        )
-        if self._repeats:
+        self._lean = is_lean(graph)
+        if repeats_steps(self._graph):
             self._previous = PreviousValues(())
 
     @property
@@ -68,7 +65,7 @@ class DataLoop(CompiledLoop):
 
     @property
     def _carries_copies(self) -> bool:
-        return not self._repeats and super()._carries_copies
+        return not repeats_steps(self._graph) and super()._carries_copies
 
     # -- compiling -----------------------------------------------------------------------------------
 
@@ -79,10 +76,11 @@ class DataLoop(CompiledLoop):
         copied = self.moved if self._carries_copies else ()
         graph = BatchGraph(self._graph, spec, self._previous.copies, copied, jit=self._jit, lean=self._lean)
         specs = [tf.type_spec_from_value(self._data.iterator), tf.OptionalSpec(spec), *self._specs()]
-        self._chunk: Any = tf.function(graph.over_batches, autograph=False).get_concrete_function(*specs)
+        chunk = tf.function(graph.over_batches, autograph=False)
         signature = [tf.TensorSpec([], kind) for kind in (tf.variant, tf.int64, tf.bool)] + self._specs()[:2]
         self._again: Any = tf.function(graph.over_kept, autograph=False, input_signature=signature)
-        return lambda *arguments: self._chunk(self._data.iterator, self._data.ahead(), *arguments)
+        call: Callable[..., Any] = chunk.get_concrete_function(*specs)
+        return call
 
     def _specs(self) -> list[Any]:
         import tensorflow as tf
@@ -98,13 +96,10 @@ class DataLoop(CompiledLoop):
         return [[*span, tf.constant(full, tf.int64)], carried, copies]
 
     def rehearsal(self) -> tuple[Any, Sequence[Any]]:
-        """Return the function to compile, and the arguments of a call.
-
-        The call has no steps as a graph, and one with XLA, which compiles at the first step.
-        """
+        """Return the function to compile, and the arguments of a call of no steps, or of one for XLA."""
         begin, own = self._graph.position(0), self._data.stand_in()
         arguments = self._arguments(begin, 1 if self._jit else 0, 1, math.inf)
-        return self._chunk, [own.iterator, own.ahead(), *arguments]
+        return self._call, [own.iterator, own.ahead(), *arguments]
 
     def compile(self) -> None:
         """Compile by a call; XLA compiles at the first step, which is taken back."""
@@ -131,7 +126,7 @@ class DataLoop(CompiledLoop):
             end = min(end, position.step + self._capacity(1))
             if not self.options.keeps_best:
                 way.stretches.begin(position, self.moved, (one.read_value() for one in self.moved))
-            if self._repeats and self._is_due(position.step):
+            if repeats_steps(self._graph) and self._is_due(position.step):
                 # Reading costs next to nothing: a variable that is read copies itself when it is assigned.
                 way.mark(position, read_all(self.moved))
             chunk = self._called(position, end, 1, waiter, deadline(self._graph.evaluation))
@@ -143,12 +138,10 @@ class DataLoop(CompiledLoop):
         return chunk
 
     def _is_due(self, step: int) -> bool:
-        """Return whether the variables are to be noted at a step."""
         return self._graph.bytes <= SMALL or self.way_back.due(step, most=self.way_back.batches.most)
 
     def _capacity(self, stretch: int) -> int:
-        """Return the most steps of a chunk, whose batches are kept."""
-        if not self._repeats:
+        if not repeats_steps(self._graph):
             return ROWS
         batches = self.way_back.batches
         if not batches.most:
@@ -173,13 +166,13 @@ class DataLoop(CompiledLoop):
         """Run steps over the next batches; return also whether all was finite at the end."""
         data, step = self._data, position.step
         self._graph.evaluation.begin_call()
-        found = self._call(*self._arguments(position, end, 1, until))
+        found = self._call(data.catch_up(), data.ahead(), *self._arguments(position, end, 1, until))
         chunk, finite = self._chunk_of(position, found[:6])
         self.way_back.copies, kept, last, before, ahead = found[6:]
         if chunk.last >= step:
             data.note(last, before if before.has_value() else data.last_taken, ahead)
         data.over = chunk.verdict == GO and chunk.position.step < end and not ahead.has_value()
-        if self._repeats:
+        if repeats_steps(self._graph):
             self.way_back.batches.add(step, chunk.last + 1, kept)
         return chunk, finite
 
@@ -204,7 +197,7 @@ class DataLoop(CompiledLoop):
         :meth:`advance` takes the batches again that it took from there on, and then those that follow. `step`
         may be any of the chunk, or the last one of the chunk before.
         """
-        if not self._repeats:
+        if not repeats_steps(self._graph):
             if step < chunk.last or chunk.verdict == LOSS_LOST:
                 self._data.step_back()
             return super().return_to(step, chunk)
@@ -281,15 +274,33 @@ class DataLoop(CompiledLoop):
 
     def _looked_for(self, step: int) -> int:
         """Return what is to be said of the loss and the gradients at the variables as they are."""
+        batch = self._batch_of(step)
+        if batch is None:
+            return GO
+        final = self.evaluate(batch)
+        return int(Rules().check(step, final.loss, final.gradients, ())[0])
+
+    def _batch_of(self, step: int) -> Sequence[Any] | None:
+        """Return the batch that a step takes; ``None`` where the data are over."""
         kept, data = self.way_back.batches.of(step), self._data
         batch = data.ahead() if kept is None else kept.batch_of(step, data.feed.element_spec)
-        if not batch.has_value():
-            return GO
-        final = self.evaluate(batch.get_value()[1])
-        return int(Rules().check(step, final.loss, final.gradients, ())[0])
+        return batch.get_value()[1] if batch.has_value() else None
 
     def _last_batch(self) -> Sequence[Any]:
         return self._data.any()
+
+
+def repeats_steps(graph: StepGraph) -> bool:
+    """Return whether steps are repeated to go back."""
+    return bool(graph.traced.repeatable and graph.bytes <= MOST)
+
+
+def is_lean(graph: StepGraph) -> bool:
+    """Return whether steps over data look at no rule; see :func:`lean_loop_applies`."""
+    options = replace(graph.options, careful=False)
+    return repeats_steps(graph) and lean_loop_applies(
+        options, graph.leaves, graph.optimizer, graph.traced.written
+    )
 
 
 def _until(chunk: Chunk, step: int) -> Chunk:

@@ -187,11 +187,7 @@ class LeanLoop(CompiledLoop):
         if self._block > 1:
             state = rows_to(count, 1, tf.constant(1), state)
         _, number, rows, places = state
-        # A variable that the program assigns itself may hold anything.
-        watched = [*(leaf.value for leaf in self._graph.leaves), *self._graph.slots]
-        floats = [variable for variable in watched if variable.dtype.is_floating]
-        finite = [tf.reduce_all(tf.math.is_finite(variable.read_value())) for variable in floats]
-        return tf.reduce_all(tf.stack(finite)), number, rows.stack(), places.stack()
+        return self._graph.all_finite(), number, rows.stack(), places.stack()
 
     def _empty_row(self, at: Any, end: Any) -> Any:
         """Return a row before its first step; see :class:`Rows` for its parts."""

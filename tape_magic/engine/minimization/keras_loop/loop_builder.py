@@ -17,6 +17,7 @@ from tape_magic.engine.minimization.engine_choice import (
     refuse_large_model,
     refuse_unseeded,
 )
+from tape_magic.engine.minimization.keras_loop.array_loop import ArrayLoop, array_loop_applies
 from tape_magic.engine.minimization.keras_loop.assembly import build_loop_options, build_optimizer
 from tape_magic.engine.minimization.keras_loop.compiled_loop import CompiledLoop
 from tape_magic.engine.minimization.keras_loop.compiled_program import (
@@ -121,9 +122,8 @@ class LoopBuilder:
         """Return whether the loop of an engine has been compiled."""
         if self.made is None:
             return False
-        key = engine, self._block(engine, self.made)
-        begun = self.made.begun.get(key)
-        return key in self.made.loops or (begun is not None and begun[1].done)
+        key = engine, self._layout(engine, self.made)
+        return key in self.made.loops or (key in self.made.begun and self.made.begun[key][1].done)
 
     def compiled(self, engine: str, waiter: CompileWaiter) -> CompiledLoop:
         """Return the loop of an engine, compiled; wait for it where needed.
@@ -199,13 +199,13 @@ class LoopBuilder:
 
     def _begin(
         self, engine: str, waiter: CompileWaiter, *, beside: bool = False
-    ) -> tuple[CompiledProgram, tuple[str, int]]:
+    ) -> tuple[CompiledProgram, tuple[str, tuple[int, ...]]]:
         """Begin to compile a loop, unless it is there; return its program and its key there.
 
         If steps run `beside`, they go before it.
         """
         made = self._program(waiter)
-        key = engine, self._block(engine, made)
+        key = engine, self._layout(engine, made)
         if key in made.loops:
             return made, key
         if key in made.begun:
@@ -225,26 +225,27 @@ class LoopBuilder:
             made.begun[key] = loop, begun
         return made, key
 
-    def _loop(self, graph: StepGraph, engine: str, block: int) -> CompiledLoop:
-        if self._cursor is not None:
-            return DataLoop(graph, self._cursor, jit=engine == "xla")
-        return LeanLoop(graph, block) if block else CompiledLoop(graph, jit=engine == "xla")
+    def _loop(self, graph: StepGraph, engine: str, layout: tuple[int, ...]) -> CompiledLoop:
+        jit = engine == "xla"
+        if self._cursor is None:
+            return LeanLoop(graph, *layout) if layout else CompiledLoop(graph, jit=jit)
+        return ArrayLoop(graph, self._cursor) if layout else DataLoop(graph, self._cursor, jit=jit)
 
     def _of_this_run(self, loop: CompiledLoop) -> CompiledLoop:
         loop.cursor = self._cursor
         return loop
 
-    def _block(self, engine: str, made: CompiledProgram) -> int:
-        """Return how many steps a lean loop lays out in a row; 0 where each step has to be looked at."""
-        graph = made.graph
-        if engine != "xla" or self.same or self._cursor is not None:
-            return 0
-        if not lean_loop_applies(graph.options, graph.leaves, graph.optimizer, graph.traced.written):
-            return 0
+    def _layout(self, engine: str, made: CompiledProgram) -> tuple[int, ...]:
+        """Return what a loop is laid out for: see :attr:`CompiledProgram.loops`."""
+        graph, arrays = made.graph, None if self._cursor is None else self._cursor.feed.arrays
+        if arrays is not None and engine == "xla" and array_loop_applies(graph, arrays):
+            return arrays.rows, arrays.batch
+        lean = lean_loop_applies(graph.options, graph.leaves, graph.optimizer, graph.traced.written)
+        if engine != "xla" or self.same or self._cursor is not None or not lean:
+            return ()
         # A loop that is compiled already is reused even if it lays out more steps than pay for this run.
-        there = (block for other, block in {*made.loops, *made.begun} if other == engine)
-        block = unroll_factor(graph.evaluation.elements, graph.traced.size, self._limit)
-        return max(block, *there, 1)
+        there = (layout[0] for other, layout in {*made.loops, *made.begun} if other == engine and layout)
+        return (max(unroll_factor(graph.evaluation.elements, graph.traced.size, self._limit), *there, 1),)
 
     def _program(self, waiter: CompileWaiter) -> CompiledProgram:
         if self.made is None:

@@ -179,6 +179,16 @@ class StepGraph:
         self.apply(loss, gradients, batch, place)
         return tf.stack([tf.cast(number, self.dtype) for number in (loss, *tracked)])
 
+    def all_finite(self) -> Any:
+        """Return whether all that the optimizer changes is finite."""
+        import tensorflow as tf
+
+        # A variable that the program assigns itself may hold anything.
+        watched = [*(leaf.value for leaf in self.leaves), *self.slots]
+        floats = [variable for variable in watched if variable.dtype.is_floating]
+        finite = [tf.reduce_all(tf.math.is_finite(variable.read_value())) for variable in floats]
+        return tf.reduce_all(tf.stack(finite))
+
     def _evaluated(self, batch: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
         """Return the loss with the tracked scalars, and the gradients."""
         if self._remembers:
