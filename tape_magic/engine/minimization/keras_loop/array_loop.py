@@ -21,7 +21,7 @@ from tape_magic.engine.minimization.keras_loop.recorded_values import ROWS, seri
 from tape_magic.engine.minimization.keras_loop.step_graph import StepGraph
 from tape_magic.engine.minimization.keras_loop.way_back import Position, WayBack
 from tape_magic.engine.minimization.stop_rules import GO
-from tape_magic.engine.values.tensors import is_tensor, read_all
+from tape_magic.engine.values.tensors import read_all
 
 TOGETHER = 2_048
 """The order of the rows is drawn at once for as many epochs as have about so many steps."""
@@ -32,12 +32,8 @@ FEWEST = 8
 
 def array_loop_applies(graph: StepGraph, arrays: ArrayStream) -> bool:
     """Return whether XLA can pick rows of arrays, and no rule is looked at in a step."""
-    import tensorflow as tf
-
-    if arrays.rows < FEWEST * arrays.batch or not is_lean(graph):
-        return False
-    dense = all(is_tensor(one) and one.dtype != tf.string for one in tf.nest.flatten(arrays.columns))
-    return dense and not any("GPU" in variable.device for variable in graph.moved)
+    on_cpu = not any("GPU" in variable.device for variable in graph.moved)
+    return arrays.rows >= FEWEST * arrays.batch and on_cpu and is_lean(graph)
 
 
 class ArrayGraph:
