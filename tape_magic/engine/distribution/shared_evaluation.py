@@ -9,15 +9,20 @@ first one. Measured on two logical CPUs with two cores (TensorFlow 2.21), a step
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from tape_magic.engine.distribution.cluster import Cluster
 from tape_magic.engine.distribution.reductions import Reduction
 from tape_magic.engine.distribution.together import summed_over_workers
+from tape_magic.engine.distribution.watch import watched
 from tape_magic.engine.distribution.written_copies import WrittenCopies
 from tape_magic.engine.tracing.evaluation import Evaluation
 from tape_magic.engine.tracing.traced import Traced
 from tape_magic.engine.values.rows import picked_rows, rows_of, share_of_rows
+
+LIMIT = 60.0
+"""Seconds for which workers wait for another one in a chunk of steps."""
 
 
 class SharedEvaluation:
@@ -89,12 +94,14 @@ class SharedEvaluation:
         What :meth:`Traced.outputs` takes of it belongs to the first piece.
         """
         whole = self.whole
-        take_key = None if self._workers is None else self._take_key
-        return Evaluation(self._call, whole.connected, whole.dtype, whole.tracked, take_key=take_key)
+        joint = None if self._workers is None else self._joint_call
+        return Evaluation(self._call, whole.connected, whole.dtype, whole.tracked, joint=joint)
 
-    def _take_key(self) -> None:
+    def _joint_call(self) -> AbstractContextManager[None]:
         assert self._workers is not None
-        self._key.assign(self._workers.call_key())
+        key = self._workers.call_key()
+        self._key.assign(key)
+        return watched(self._workers.place, f"computed {key}", LIMIT)
 
     def pieces(self, batch: Sequence[Any], cut: Sequence[bool]) -> list[tuple[Sequence[Any], Any, Any]]:
         """Return the piece of each device of all workers, how many rows it has, and the rows of all, int64.

@@ -16,16 +16,14 @@ from typing import Any
 import numpy as np
 
 from tape_magic.engine.distribution.cluster import Cluster
+from tape_magic.engine.distribution.watch import watched
 from tape_magic.engine.internals.coordination import drop_value, put_value, report_error, value_of
 from tape_magic.errors import ClusterError, describe_error, in_one_line, shorten
 
 Array = np.ndarray[Any, Any]
 
-LIMIT = 60.0
-"""Seconds after which a step counts as lost that not all workers take."""
-
 PATIENCE = 600.0
-"""The same where workers trace, compile, save or pause beforehand."""
+"""Seconds for which workers wait for another one, which may trace, compile, save or pause beforehand."""
 
 TELLING, COMPUTING = 1 << 28, (1 << 28) + 1
 """Keys of the group of all workers, beyond those that TensorFlow's strategies count up from 1."""
@@ -148,7 +146,7 @@ class Together:
         text = failure.encode()[:_MOST_TEXT]
         row = np.zeros([self.count, _WIDTH])
         row[self.place.worker, : 1 + len(numbers)] = [len(text), *numbers]
-        said = self._summed(row, PATIENCE)
+        said = self.summed(row)
         failed = np.flatnonzero(said[:, 0])
         if not len(failed):
             return said
@@ -156,7 +154,7 @@ class Together:
         letters = np.zeros(int(said[first, 0]), np.int32)
         if first == self.place.worker:
             letters[:] = np.frombuffer(text, np.uint8)
-        letters = self._summed(letters, LIMIT)
+        letters = self.summed(letters)
         self.over = True
         line = letters.astype(np.uint8).tobytes().decode(errors="replace")
         raise ClusterError(f"{self.place.name_of(first)} has ended the run: {line}")
@@ -169,7 +167,7 @@ class Together:
         size = int(self.agree(len(own) if self.leads else 0)[0, 0])
         if not size:
             return b""
-        found = self._summed(own if self.leads else np.zeros(size, np.int32), PATIENCE)
+        found = self.summed(own if self.leads else np.zeros(size, np.int32))
         return bytes(found.astype(np.uint8).tobytes())
 
     def assign_first(self, variables: Sequence[Any]) -> None:
@@ -191,7 +189,7 @@ class Together:
             size = whole.dtype.size
             kind = {4: tf.int32, 8: tf.int64}.get(size, tf.uint8)
             bits = tf.cast(tf.bitcast(whole, kind), tf.int64 if size == 8 else tf.int32)
-            found = self._reduced(bits if self.leads else tf.zeros_like(bits), PATIENCE)
+            found = self._reduced(bits if self.leads else tf.zeros_like(bits))
             value = tf.bitcast(tf.cast(found, kind), whole.dtype)
             variable.assign(tf.cast(value, variable.dtype))
 
@@ -212,22 +210,20 @@ class Together:
 
     def summed(self, array: Array) -> Array:
         """Return the sum of the arrays of all workers; to be called after an agreement."""
-        return self._summed(array, PATIENCE)
-
-    def _summed(self, array: Array, limit: float) -> Array:
         import tensorflow as tf
 
         with tf.device("CPU:0"):
-            found: Array = self._reduced(tf.constant(array), limit).numpy()
+            found: Array = self._reduced(tf.constant(array)).numpy()
         return found
 
-    def _reduced(self, tensor: Any, limit: float) -> Any:
+    def _reduced(self, tensor: Any) -> Any:
         """Return the sum of the tensors of all workers."""
         import tensorflow as tf
 
-        with tf.device("CPU:0"):
+        key = self.workers.next_key()
+        with watched(self.place, f"told {key}", PATIENCE), tf.device("CPU:0"):
             try:
-                return _all_reduced(tensor, self.count, TELLING, self.workers.next_key(), limit)
+                return _all_reduced(tensor, self.count, TELLING, key)
             except tf.errors.OpError as error:
                 raise self.lost(error) from None
 
@@ -256,7 +252,7 @@ class Together:
         return gone
 
 
-def _all_reduced(tensor: Any, count: int, group: int, key: Any, limit: float) -> Any:
+def _all_reduced(tensor: Any, count: int, group: int, key: Any) -> Any:
     """Return the sum of the tensors of `count` workers; an operation that a graph may have, too.
 
     Parameters
@@ -268,8 +264,6 @@ def _all_reduced(tensor: Any, count: int, group: int, key: Any, limit: float) ->
     key
         int32 scalar, the same in all workers; another one for each collective of the group, and for each call
         of a graph.
-    limit
-        Seconds after which it fails.
     """
     import tensorflow as tf
 
@@ -281,7 +275,6 @@ def _all_reduced(tensor: Any, count: int, group: int, key: Any, limit: float) ->
         ordering_token=[],
         merge_op="Add",
         final_op="Id",
-        timeout_seconds=limit,
     )
 
 
@@ -304,7 +297,7 @@ def summed_over_workers(tensors: Sequence[Any], workers: Cluster, key: Any) -> l
     for number, dtype in enumerate(dict.fromkeys(one.dtype for one in carried)):
         places = [place for place, one in enumerate(carried) if one.dtype == dtype]
         flat = tf.concat([tf.reshape(carried[place], [-1]) for place in places], 0)
-        summed = _all_reduced(flat, workers.count, COMPUTING, key + number, LIMIT)
+        summed = _all_reduced(flat, workers.count, COMPUTING, key + number)
         sizes = [tf.size(carried[place]) for place in places]
         for place, part in zip(places, tf.split(summed, sizes), strict=True):
             shaped = tf.reshape(part, tf.shape(carried[place]))

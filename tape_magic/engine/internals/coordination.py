@@ -1,7 +1,6 @@
 """TensorFlow's coordination service, which all workers reach: values by keys, and errors for all.
 
-Private (seen in TensorFlow 2.20 and 2.21). Where a version lacks it, no value is there, and nobody is told;
-then the limits of collectives end what waits.
+Private (seen in TensorFlow 2.20 and 2.21). Where a version lacks it, no value is there, and nobody is told.
 """
 
 from __future__ import annotations
@@ -11,6 +10,9 @@ from typing import Any
 
 UNAVAILABLE = 14
 """The code of the error that all workers are told."""
+
+DEADLINE_EXCEEDED = 4
+"""The code of the error of a wait that takes too long."""
 
 
 def _service() -> Any:
@@ -60,3 +62,11 @@ def report_error(text: str) -> None:
 
     with suppress(AttributeError, TypeError, ValueError, RuntimeError, tf.errors.OpError):
         _service().report_error_to_cluster(UNAVAILABLE, text)
+
+
+def end_collectives(text: str) -> None:
+    """Have all collectives of this worker end with an error, at once and for good."""
+    import tensorflow as tf
+
+    with suppress(AttributeError, TypeError, ValueError, RuntimeError, tf.errors.OpError):
+        _service().abort_collective_ops(DEADLINE_EXCEEDED, text)

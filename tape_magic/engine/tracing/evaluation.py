@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +26,8 @@ class Evaluation:
         How many scalars are tracked.
     elements
         The number of elements of all tensors of the graph together; ``None`` where it is not known.
-    take_key
-        Where all workers evaluate together: takes the key of the next call in which they do; else ``None``.
+    joint
+        Where all workers evaluate together: makes a context for a call in which they do; else ``None``.
     """
 
     call: Callable[..., list[list[Any]]]
@@ -34,14 +35,13 @@ class Evaluation:
     dtype: Any
     tracked: int
     elements: int | None = None
-    take_key: Callable[[], None] | None = None
+    joint: Callable[[], AbstractContextManager[None]] | None = None
 
     @property
     def is_joint(self) -> bool:
         """Whether all workers evaluate together, so that they have to take the same steps."""
-        return self.take_key is not None
+        return self.joint is not None
 
-    def begin_call(self) -> None:
-        """Get ready for a call of a graph that has :attr:`call` in it."""
-        if self.take_key is not None:
-            self.take_key()
+    def one_call(self) -> AbstractContextManager[None]:
+        """Return a context for a call of a graph that has :attr:`call` in it."""
+        return nullcontext() if self.joint is None else self.joint()

@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 from tape_magic import minimize
 from tape_magic.engine.distribution import together
-together.PATIENCE = together.LIMIT = 120.0
+together.PATIENCE = 120.0
 rng = np.random.default_rng(0)
 x = rng.normal(size=(203, 20)).astype("float32")
 y = (x[:, 0] > 0).astype("int64")
@@ -132,6 +132,7 @@ class TestOneRun:
         self.they_join(pair)
         self.the_same_bits_on_both_and_the_numbers_of_one(pair)
         self.what_the_cell_writes_is_the_same_on_both(pair)
+        self.steps_leave_no_threads(pair)
         self.an_interrupt_of_one_ends_both_at_the_same_step(pair)
         self.stop_on_one_ends_both_at_the_same_step(pair)
         self.what_is_not_finite_on_one_is_told_as_on_one_device(pair)
@@ -196,6 +197,14 @@ class TestOneRun:
         assert "results differ from those of one device" in " ".join(shown[0].text.split())
         pair.same("bits(norm)")
         pair.same("drop.seed_generator.state.numpy().tolist()")
+
+    def steps_leave_no_threads(self, pair: Pair) -> None:
+        """A collective with a limit of TensorFlow's own would hold one for as long."""
+        all_ok(pair.workers, "import psutil; model = made(5); threads = psutil.Process().num_threads()")
+        all_ok(pair.workers, line("--epochs 100 --strategy workers"))
+        assert pair.same("minimum.steps") == 500
+        for worker in pair.workers:
+            assert worker.value("psutil.Process().num_threads() - threads") < 100
 
     def an_interrupt_of_one_ends_both_at_the_same_step(self, pair: Pair) -> None:
         all_ok(pair.workers, "model = made(5)")
@@ -360,3 +369,41 @@ class TestAWorkerThatFails:
         for worker in pair.workers:  # as whoever shuts a kernel down asks it to
             worker.send(signal.SIGTERM)
             assert worker.process.wait(PATIENCE) == -signal.SIGTERM
+
+
+class TestAWorkerThatTakesNoPart:
+    """Calls that take longer than the workers wait for each other, and a worker that stands still outside."""
+
+    def test_who_is_waited_for(self, pair: Pair) -> None:
+        """All of it, in this order."""
+        pair.join()
+        all_ok(
+            pair.workers,
+            "from tape_magic.engine.distribution import shared_evaluation, watch\n"
+            "watch.LATE, shared_evaluation.LIMIT, together.PATIENCE = 0.5, 2.0, 2.0\n"
+            "def slow(value):\n    slept.append(1)\n    time.sleep(4 * index * (len(slept) == 8))\n"
+            "    return value\n"
+            "model, slept = made(5), []",
+        )
+        self.a_worker_that_is_slow_in_a_step_is_waited_for(pair)
+        self.a_worker_that_does_not_come_is_named(pair)
+
+    def a_worker_that_is_slow_in_a_step_is_waited_for(self, pair: Pair) -> None:
+        # The first few times, each worker looks by itself how the loss is made up.
+        slow = "tf.ensure_shape(tf.numpy_function(slow, [xb], 'float32'), [None, 20])"
+        all_ok(pair.workers, line("--epochs 2 --strategy workers").replace("model(xb)", f"model({slow})"))
+        assert pair.same("minimum.steps") == 10
+        pair.same("bits(model)")
+
+    def a_worker_that_does_not_come_is_named(self, pair: Pair) -> None:
+        first, other = pair.workers
+        for worker in pair.workers:
+            worker.start(
+                "def stands(step):\n    if index and step.step > 20:\n        time.sleep(3600)\n"
+                "def loss(xb, yb):\n    return tf.reduce_mean(loss_fn(yb, model(xb)))\n"
+                "minimize(loss, data=(x, y), batch=50, epochs=10**6, strategy='workers', on_progress=stands)"
+            )
+        said = first.finish().text
+        assert f"ClusterError: {pair.name(1)} is gone (it took no part within the limit)" in said
+        assert first.value("all(bool(np.isfinite(one.numpy()).all()) for one in model.variables)")
+        other.send(signal.SIGKILL)

@@ -233,7 +233,6 @@ class ArrayLoop(DataLoop):
         """Run steps, at most to the end of the epochs that are together."""
         step, together = position.step, self._rows.together * self._rows.length
         end = min(end, (step // together + 1) * together)
-        self._graph.evaluation.begin_call()
         values, finite = self._call(*self._inputs(step, end))
         recorded, places = values.numpy(), np.array([self._rows.place(number) for number in range(step, end)])
         self._data.jump(end, self._picked(end - 1))

@@ -165,8 +165,8 @@ class DataLoop(CompiledLoop):
     def _from_data(self, position: Position, end: int, until: float) -> tuple[Chunk, bool]:
         """Run steps over the next batches; return also whether all was finite at the end."""
         data, step = self._data, position.step
-        self._graph.evaluation.begin_call()
-        found = self._call(data.catch_up(), data.ahead(), *self._arguments(position, end, 1, until))
+        with self._graph.evaluation.one_call():
+            found = self._call(data.catch_up(), data.ahead(), *self._arguments(position, end, 1, until))
         chunk, finite = self._chunk_of(position, found[:6])
         self.way_back.copies, kept, last, before, ahead = found[6:]
         if chunk.last >= step:
@@ -236,9 +236,9 @@ class DataLoop(CompiledLoop):
         assert kept is not None
         span, carried, _ = self._arguments(position, min(end, kept.end), 1, math.inf)
         start = tf.constant(kept.start, tf.int64)
-        self._graph.evaluation.begin_call()
         again = self._again.get_concrete_function()  # TensorFlow warns of calls that trace again and again
-        return self._chunk_of(position, again(kept.batches, start, tf.constant(finite), span, carried))
+        with self._graph.evaluation.one_call():
+            return self._chunk_of(position, again(kept.batches, start, tf.constant(finite), span, carried))
 
     def _exact(self, position: Position, chunk: Chunk) -> Chunk:
         """Return a chunk up to the step at which something was not finite.
