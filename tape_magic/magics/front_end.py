@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from tape_magic.display.live.line import LineProgress
 from tape_magic.display.live.panel import WidgetProgress
 from tape_magic.display.live.progress import NoProgress, Progress
 from tape_magic.display.live.terminal import TerminalProgress
@@ -18,17 +19,31 @@ KINDS = ("auto", "widget", "terminal", "none")
 VARIABLE = "TAPE_MAGIC_PROGRESS"
 """The environment variable that sets how runs are shown, where the notebook does not set it."""
 
+_SESSION = "JPY_SESSION_NAME"
+"""The environment variable that Jupyter Server gives a notebook's kernel, and it to the engines it starts."""
+
 
 def kind_of(shell: Any) -> str:
-    """Return ``widget``, ``terminal`` or ``none``, whichever fits the shell.
+    """Return ``widget``, ``terminal``, ``line`` or ``none``, whichever fits the shell.
 
     A kernel whose client takes no input is run by a program (nbclient, papermill), for which the final
     report is enough. That attribute of ipykernel 6 and 7 is private; without it, a person is presumed.
+
+    An engine of ipyparallel does not know whether its client is a notebook, a program or a terminal, and must
+    not try: ipyparallel 8 and 9 end a terminal's connection over the first message of a widget
+    (``Client._dispatch_iopub``). It shows a line where a notebook that someone has opened started it.
     """
     kernel = getattr(shell, "kernel", None)
     if kernel is None:
         return "terminal" if sys.stdout.isatty() else "none"
+    if is_engine(kernel):
+        return "line" if _SESSION in os.environ else "none"
     return "widget" if getattr(kernel, "_allow_stdin", True) else "none"
+
+
+def is_engine(kernel: Any) -> bool:
+    """Return whether a kernel is an engine of ipyparallel, which relays what it shows to a notebook."""
+    return any(one.__module__.partition(".")[0] == "ipyparallel" for one in type(kernel).__mro__)
 
 
 def chosen(shell: Any, wanted: str) -> str:
@@ -47,11 +62,14 @@ def chosen(shell: Any, wanted: str) -> str:
 @contextmanager
 def front_end(shell: Any, wanted: str) -> Iterator[Progress]:
     """Make the progress display of a shell, and close it at the end in any case."""
-    kind = chosen(shell, wanted)
-    with reading_comms(getattr(shell, "kernel", None)) as comms:
+    kind, kernel = chosen(shell, wanted), getattr(shell, "kernel", None)
+    relayed = is_engine(kernel)
+    with reading_comms(kernel) as comms:
         progress: Progress
         if kind == "widget":
-            progress = WidgetProgress(comms.poll if comms.working else None)
+            progress = WidgetProgress(comms.poll if comms.working else None, relayed=relayed)
+        elif kind == "line" or (kind == "terminal" and relayed):
+            progress = LineProgress()
         elif kind == "terminal":
             progress = TerminalProgress()
         else:

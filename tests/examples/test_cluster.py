@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import re
 import shutil
-from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import nbclient
 import nbformat
-import psutil
 import pytest
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 
 from tests.examples.hygiene import assert_clean, code_cells, read, shown_text
+from tests.support.engines import ended
 
 NOTEBOOK = Path(__file__).parents[2] / "examples" / "cluster.ipynb"
 
@@ -71,13 +70,9 @@ def texts(kernels: KernelSpecManager, tmp_path_factory: pytest.TempPathFactory) 
         patch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
         patch.setenv("PYTHONPATH", str(NOTEBOOK.parents[1]))
         patch.setenv("IPYTHONDIR", str(folder / "ipython"))
-        try:
+        patch.delenv("JPY_SESSION_NAME", raising=False)
+        with ended(folder / "ipython"):  # a cell that fails leaves its engines
             client.execute()
-        finally:  # a cell that fails leaves its engines
-            for process in psutil.process_iter():
-                with suppress(psutil.Error):
-                    if process.environ().get("IPYTHONDIR") == str(folder / "ipython"):
-                        process.kill()
     shutil.rmtree(folder / "run")
     return {cell.id: " ".join(shown_text(cell).split()) for cell in code_cells(notebook)}
 

@@ -15,6 +15,7 @@ import pytest
 from IPython.core.displaypub import CapturingDisplayPublisher
 
 from tape_magic.display.live import progress
+from tape_magic.display.live.line import LineProgress
 from tape_magic.display.live.panel import WidgetProgress
 from tape_magic.display.live.panel_html import panel_html
 from tape_magic.display.live.progress import NoProgress, Pace, summary
@@ -101,6 +102,22 @@ def test_kinds(monkeypatch: pytest.MonkeyPatch, shell: Any, tty: bool, kind: str
     with front_end(shell, "auto") as progress:
         expected = {"terminal": TerminalProgress, "widget": WidgetProgress, "none": NoProgress}[kind]
         assert type(progress) is expected
+
+
+def engine() -> SimpleNamespace:
+    """A shell whose kernel is an engine of ipyparallel, as far as its class tells."""
+    return SimpleNamespace(kernel=type("Engine", (), {"__module__": "ipyparallel.engine.kernel"})())
+
+
+def test_an_engine_shows_a_line_where_a_notebook_started_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A widget would end the connection of a terminal, which an engine cannot tell from a notebook."""
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    for name, expected in (("auto", NoProgress), ("terminal", LineProgress), ("widget", WidgetProgress)):
+        with front_end(engine(), name) as progress:
+            assert type(progress) is expected
+    monkeypatch.setenv("JPY_SESSION_NAME", "notebook.ipynb")
+    with front_end(engine(), "auto") as progress:
+        assert type(progress) is LineProgress
 
 
 def test_a_kind_can_be_asked_for() -> None:
@@ -312,6 +329,54 @@ def test_buttons_go_when_clicks_no_longer_arrive(published: list[dict[str, Any]]
     assert "paused" not in panel.page.value
     assert progress.wish() is Wish.GO_ON
     progress.close()
+
+
+def test_the_report_of_an_engine_comes_below_its_panel_and_after_a_click_in_it(
+    published: list[dict[str, Any]], result: MinimizeResult
+) -> None:
+    """What an engine shows cannot be replaced; and after a click, what it shows is lost."""
+    for clicked in (False, True):
+        progress = WidgetProgress(lambda: True, relayed=True)
+        progress.update(at(10, 0.6))
+        panel = progress.panel
+        assert panel is not None
+        assert panel.widget._view_count is None  # with a number, its view would tell, as a click does
+        assert panel.stop.layout.display is None
+        assert "Interrupting the kernel" in panel.page.value
+        if clicked:
+            panel.stop.click()
+            assert progress.wish() is Wish.STOP
+            assert "stopping" in panel.page.value
+        progress.finish(result)
+        progress.close()
+        assert (panel.widget.comm is None) is not clicked
+        assert ("y = 0.25 at step 2" in panel.page.value) is clicked
+    assert panel.stop.layout.display == "none"
+    assert panel.bar.value == ""
+    widget, report, other = published
+    assert not any(one["update"] or one["transient"] for one in published)
+    assert widget["data"]["text/plain"] == other["data"]["text/plain"] == ""
+    assert "text/html" not in widget["data"]
+    assert "at step 2" in report["data"]["text/plain"]
+
+
+def test_a_line_is_written_over_and_emptied_before_the_report(
+    published: list[dict[str, Any]],
+    result: MinimizeResult,
+    clock: Clock,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    progress = LineProgress()
+    for step, seconds in ((1, 0.2), (10, 0.6), (20, 0.65), (30, 0.8)):
+        progress.update(at(step, seconds))
+        clock.sleep(0.08)
+    assert progress.wish() is Wish.GO_ON
+    progress.finish(result)
+    progress.close()
+    written = capsys.readouterr().out.split("\r")
+    assert [re.findall(r"step (\d+) of", one) for one in written] == [[], ["10"], ["30"], []]
+    assert written[-1].strip() == ""
+    assert len(published) == 1
 
 
 def test_after_an_error_nothing_is_left_where_the_widget_was(published: list[dict[str, Any]]) -> None:

@@ -34,16 +34,18 @@ class Panel:
         The first step and the first number of steps per second.
     buttons
         Whether clicks arrive while the cell runs; otherwise a line tells how to stop the run.
+    relayed
+        Whether the notebook is that of another kernel, which may keep clicks back: the line comes, too.
 
     The handlers of clicks only set flags, since ipykernel 7.0 to 7.3 runs them on another thread.
     """
 
-    def __init__(self, step: Step, rate: float, *, buttons: bool) -> None:
+    def __init__(self, step: Step, rate: float, *, buttons: bool, relayed: bool = False) -> None:
         widgets = package("the live display")
 
         self.paused = self.stopped = self._seen = False
         self._shown = self._state
-        self._buttons = buttons
+        self._buttons, self._relayed, self.clicked = buttons, relayed, False
         self._step, self._rate = step, rate
         self.bar = widgets.HTML(layout=widgets.Layout(flex="1 1 180px", width="auto", margin="0 4px 0 0"))
         self.page = widgets.HTML(layout=widgets.Layout(width="auto", max_width="640px", margin="2px 0"))
@@ -58,7 +60,7 @@ class Panel:
         if not buttons:
             self.without_buttons()
         # With None, a front end does not count the views of a widget; with a number, it does.
-        self.widget._view_count = 0
+        self.widget._view_count = None if relayed else 0
         self._draw()
 
     @property
@@ -89,6 +91,11 @@ class Panel:
             button.layout.display = "none"
         self._draw()
 
+    def leave(self, html: str) -> None:
+        """Show the report for as long as the notebook is open."""
+        self.without_buttons()
+        self.bar.value, self.page.value = "", html
+
     def settle(self) -> None:
         """Show the effect of a click, and note whether a front end shows the widgets."""
         self._seen = self.seen
@@ -105,15 +112,15 @@ class Panel:
         return "stopping" if self.stopped else "paused" if self.paused else ""
 
     def _draw(self) -> None:
-        hint = "" if self._buttons else NO_BUTTONS
+        hint = "" if self._buttons and not self._relayed else NO_BUTTONS
         self.bar.value = progress_bar(self._step)
         self.page.value = panel_html(self._step, self._rate, state=self._shown, hint=hint)
 
     def _pause_clicked(self, _: Any) -> None:
-        self.paused = not self.paused
+        self.paused, self.clicked = not self.paused, True
 
     def _stop_clicked(self, _: Any) -> None:
-        self.stopped = True
+        self.stopped = self.clicked = True
 
 
 class WidgetProgress:
@@ -124,10 +131,14 @@ class WidgetProgress:
     poll
         Delivers the clicks since the last call, and returns whether it still can; ``None`` in a front end
         where clicks cannot be delivered while a cell runs.
+    relayed
+        Whether this is an engine of ipyparallel, from which no output can be replaced: the report comes below
+        the panel. After a click, it stays in the panel: ipykernel 7 takes what the notebook's kernel then
+        shows for an engine for an answer to the click, which belongs to no cell.
     """
 
-    def __init__(self, poll: Callable[[], bool] | None = None) -> None:
-        self._pace, self._poll = Pace(), poll
+    def __init__(self, poll: Callable[[], bool] | None = None, *, relayed: bool = False) -> None:
+        self._pace, self._poll, self._relayed = Pace(), poll, relayed
         self._handle: Any = None
         self._opened = 0.0
         self._missing = False
@@ -143,10 +154,14 @@ class WidgetProgress:
                 self.panel.show(step, rate)
             return
         try:
-            self.panel = Panel(step, rate, buttons=self._poll is not None)
+            buttons = self._poll is not None
+            self.panel = Panel(step, rate, buttons=buttons, relayed=self._relayed)
         except ImportError as error:  # the run is worth more than its display
             self._missing = True
             print(error, file=sys.stderr)
+            return
+        if self._relayed:
+            display(view_of(self.panel.widget, ""), raw=True)
             return
         saved = f'<div style="{SECONDARY}">{SAVED}</div>'
         bundle = view_of(self.panel.widget, summary(step, rate), saved)
@@ -166,6 +181,10 @@ class WidgetProgress:
 
     def finish(self, result: MinimizeResult, *, at_once: bool = False) -> None:
         """Replace the panel by the report: a saved notebook would reopen a living widget as an error."""
+        if self._relayed and self.panel is not None and self.panel.clicked:
+            self.panel.leave(to_html(describe(result)))
+            self.panel = None
+            return
         if self._handle is None:
             display(result)
             return

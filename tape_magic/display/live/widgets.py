@@ -22,7 +22,7 @@ def package(what: str) -> Any:
     return ipywidgets
 
 
-def view_of(widget: Any, text: str, html: str) -> dict[str, Any]:
+def view_of(widget: Any, text: str, html: str = "") -> dict[str, Any]:
     """Return a widget as the bundle of a display, with `text` and `html` for front ends without widgets.
 
     The bundle is written by hand, since the widgets of ipywidgets 7 display themselves without the id of the
@@ -33,7 +33,7 @@ def view_of(widget: Any, text: str, html: str) -> dict[str, Any]:
     and the kernel has no part in saving.
     """
     view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
-    return {_WIDGET: view, "text/html": html, "text/plain": text}
+    return {_WIDGET: view, "text/plain": text, **({"text/html": html} if html else {})}
 
 
 def close_all(widget: Any) -> None:
