@@ -23,6 +23,10 @@ _DELTA = re.compile(r"[dD∂δΔ](\d*)(?=[^\W\d])")
 _POWER = re.compile(r"[dD∂]\w*(?:(?:\^|\*\*)\{?(\d)|([²³]))|^[^/]*,\s*(\d)\s*\)")
 _POINT = re.compile(r"(?:\w\s*\(|[|@])\s*(?:\w+\s*=)?\s*[-+\d.]|\bat\b|\w\s*=\s*[-+]?[\d.]+(?=[\s,)]|$)")
 _FRACTION = re.compile(r"/[^\s,()\[\]]+[\s,]+$")
+_NABLA = re.compile(
+    r"(?:\\nabla|∇|grad(?=[\s(]))\s*(\^?\{?2\}?|²)?\s*(?:_\{?(\w+?)\}?(?=[\s(]))?\s*\(?([^\W\d]\w*)\)?"
+)
+_PRIMES = re.compile(r"([^\W\d]\w*?)(['′″‴]+)(?:\(([^\W\d]\w*)\))?")
 _MOST_ORDER = 3
 
 
@@ -38,6 +42,8 @@ def leading_on(line: str, assigned: Collection[str], namespace: Mapping[str, Any
         raise
     except (LineError, SourceError, TargetError) as error:
         said = str(error)
+        if instead := _in_fractions(line, assigned):
+            raise LineError(instead) from None
         meant = _led_on(said, typed(line), assigned, namespace)
         if meant == said:
             raise
@@ -71,6 +77,30 @@ def _led_on(said: str, line: str, assigned: Collection[str], namespace: Mapping[
             f"set {name} in a cell above, and write {keys}."
         )
     return _ended(said, keys)
+
+
+def _in_fractions(line: str, assigned: Collection[str]) -> str:
+    """Return what to write for ``y''`` or ``∇y``, as a sentence; empty for another line.
+
+    >>> _in_fractions("y''(x)", {"y"}).partition("; ")[2]
+    'did you mean d2y/dx2?'
+    """
+    head = re.split(r"(?:^|\s)-{1,2}\w", line)[0].strip()
+    by = re.search(r"--wrt[\s=]+([^\W\d]\w*)", line)
+    if found := _NABLA.fullmatch(head):
+        second, name, source = bool(found[1]), found[3], found[2] or (by and by[1])
+        meant = f"{name} --wrt {{0}} --laplacian" if second else f"d{name}/d{{0}}"
+    elif found := _PRIMES.fullmatch(head):
+        order, name, source = sum(map(" '″‴".index, found[2].replace("′", "'"))), found[1], by and by[1]
+        source = found[3] or source
+        meant = f"d{order}{name}/d{{0}}{order}" if order > 1 else f"d{name}/d{{0}}"
+    else:
+        return ""
+    if name not in assigned:
+        return ""
+    if source:
+        return f"{shorten(head)!r} is another notation; did you mean {meant.format(source)}?"
+    return f"{shorten(head)!r} does not say by what: write {meant.format('x')}, with your variable for x."
 
 
 def _ended(said: str, instead: str) -> str:

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any, NoReturn
 
 from tape_magic.errors import LineError, closest, closest_of, shorten
+from tape_magic.magics.line.actions import Collect, Once, Several
 from tape_magic.magics.line.option import Expression, Option
 from tape_magic.magics.line.slips import refuse_commas, refuse_strays, whole_number
 from tape_magic.magics.line.typed import refuse_power, typed
@@ -118,7 +119,7 @@ class Magic:
 def _parsed(magic: Magic, line: str) -> Any:
     # Cached, since making the parser takes longer than a small gradient; options are frozen.
     parser = _Parser(prog=magic.sign, add_help=False, allow_abbrev=False)
-    parser.magic = magic
+    parser.magic, parser.words = magic, {}
     line = typed(line)
     refuse_commas(magic.options, line)
     for option in magic.options:
@@ -161,6 +162,8 @@ class _Parser(argparse.ArgumentParser):
     """``argparse`` whose errors are one sentence, with the option that is meant, or the closest."""
 
     magic: Magic
+    words: dict[str, list[str]]
+    """The words that were read for each option, as they are written."""
 
     def add(self, option: Option) -> None:
         """Add an option."""
@@ -175,8 +178,7 @@ class _Parser(argparse.ArgumentParser):
             arguments["nargs"] = "+" if option.many else None
         else:
             arguments["nargs"] = "*"
-        if option.many or not option.flags:
-            arguments["action"] = _Collect
+        arguments["action"] = Collect if option.many or not option.flags else Once
         self.add_argument(*names, **arguments)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
@@ -206,10 +208,11 @@ class _Parser(argparse.ArgumentParser):
 
         def convert(word: str) -> Any:
             word = word.removeprefix(_ESCAPE)
+            self.words.setdefault(option.name, []).append(word)
             if option.many or not option.flags:
                 parts = _parts(word)
                 if parts != [word]:
-                    return _Several(map(convert, parts))
+                    return Several(map(convert, parts))
             if option.closed and word not in option.choices:
                 known = ", ".join(option.choices)
                 raise LineError(f"{label} {shorten(word)} is none of {known}{closest(word, option.choices)}")
@@ -286,24 +289,11 @@ def _spelled(flags: Sequence[str]) -> list[str]:
     return [flag for flag in flags if flag.startswith("--")]
 
 
-class _Several(tuple[Any, ...]):
-    """The values of one word that is a list, such as ``[x, z]``, or of ``and``, which has none."""
-
-
 def _parts(word: str) -> list[str]:
     """Return the words that a word stands for, without what may stand around or between names."""
     if word in ("and", "&"):
         return []
     return [re.sub(r"(?<=[\w)\]])[.:?]$", "", one) for one in elements(word)]
-
-
-class _Collect(argparse.Action):
-    """Collects the words of an option in one tuple, also where the line gives it twice."""
-
-    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
-        before = getattr(namespace, self.dest, None) or ()
-        each = (one if isinstance(one, _Several) else (one,) for one in values)
-        setattr(namespace, self.dest, (*before, *itertools.chain.from_iterable(each)))
 
 
 def is_expression(word: str) -> bool:

@@ -84,12 +84,43 @@ def bounds(word: str) -> tuple[Bound, ...]:
         name, sign, span = part.partition("=")
         low, colon, high = span.partition(":")
         if not sign or not colon or not (low.strip() or high.strip()):
-            raise LineError(f'--bounds takes "x=0:1, w=0:", not {shorten(part)!r}.')
+            meant = ", ".join(map(_span, [word] if _span(word) else word.split(",")))
+            raise LineError(
+                f'--bounds "{shorten(word)}" is written --bounds "{meant}".'
+                if re.fullmatch(r"[^,]+(, [^,]+)*", meant)
+                else f'--bounds takes "x=0:1, w=0:", not {shorten(part)!r}.'
+            )
         place(name)
         if name in [other for other, _, _ in found]:
             raise LineError(f"--bounds gives two spans for {shorten(name)}.")
         found.append((name, low.strip(), high.strip()))
     return tuple(found)
+
+
+_NAME, _NUMBER, _BELOW, _ABOVE = r"([^\W\d][\w.]*)", r"([-+]?[\d.]+(?:e[-+]?\d+)?)", "(?:<=?|≤)", "(?:>=?|≥)"
+_SPANS = [
+    (re.compile(pattern.replace(" ", r"\s*"), re.IGNORECASE), meant)
+    for pattern, meant in (
+        (f" {_NUMBER} {_BELOW} {_NAME} {_BELOW} {_NUMBER} ", r"\2=\1:\3"),
+        (f" {_NUMBER} {_ABOVE} {_NAME} {_ABOVE} {_NUMBER} ", r"\2=\3:\1"),
+        (f" {_NAME} {_ABOVE} {_NUMBER} ", r"\1=\2:"),
+        (f" {_NAME} {_BELOW} {_NUMBER} ", r"\1=:\2"),
+        (f" {_NUMBER} {_BELOW} {_NAME} ", r"\2=\1:"),
+        (f" {_NUMBER} {_ABOVE} {_NAME} ", r"\2=:\1"),
+        (rf" {_NAME} (?:=|\bin\b|∈) [\[(] {_NUMBER} [,;] {_NUMBER} [\])] ", r"\1=\2:\3"),
+    )
+]
+"""Bounds as mathematics writes them, and as the line does."""
+
+
+def _span(text: str) -> str:
+    """Return what to write for ``0<x<1``, ``x>=0`` or ``x in [0, 1]``; empty for anything else.
+
+    >>> _span("0 < x <= 1"), _span("x >= 0"), _span("x in [0, 1]")
+    ('x=0:1', 'x=0:', 'x=0:1')
+    """
+    found = ((pattern.fullmatch(text), meant) for pattern, meant in _SPANS)
+    return next((match.expand(meant) for match, meant in found if match), "")
 
 
 def rate(word: str) -> float | str:

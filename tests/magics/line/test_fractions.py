@@ -52,6 +52,12 @@ CELL = "y = x**2*z"
         (r"\partial y/\partial x", "dy/dx"),
         ("$dy/dx$", "dy/dx"),
         ("y'(x)", "dy/dx"),
+        ("y''(x)", "d2y/dx2"),
+        ("y'''(x)", "d3y/dx3"),
+        ("y′′(x)", "d2y/dx2"),
+        ("∇_x y", "dy/dx"),
+        (r"\nabla_x y", "dy/dx"),
+        (r"\nabla_{x} y", "dy/dx"),
         ("dy/dx!", "dy/dx"),
         ("dy/dx = ?", "dy/dx"),
         ("dy/dx = 2*x", "dy/dx"),
@@ -74,6 +80,33 @@ def test_the_derivatives_that_are_meant(shell: Notebook, line: str, meant: str) 
     if not meant.startswith("-"):
         shell.ok(f"%%grad {meant} -q\n{CELL}")
         assert shell.ns["dy_dx" if "2" not in meant and "3" not in meant else "grads"] is not None
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("y'", "dy/dx"),
+        ("y''", "d2y/dx2"),
+        ("y″", "d2y/dx2"),
+        (r"\nabla y", "dy/dx"),
+        ("grad y", "dy/dx"),
+        ("∇²y", "y --wrt x --laplacian"),
+        (r"\nabla^2 y", "y --wrt x --laplacian"),
+    ],
+)
+def test_a_derivative_that_does_not_say_by_what(shell: Notebook, line: str, meant: str) -> None:
+    shell.ok(SETUP)
+    said = shell.refused(f"%%grad {line}\n{CELL}")
+    assert said == f"{line!r} does not say by what: write {meant}, with your variable for x."
+    shell.ok(f"%%grad {meant} -q\n{CELL}")
+    by = shell.refused(f"%%grad {line} --wrt z\n{CELL}")
+    assert by == f"{line!r} is another notation; did you mean {meant.replace('x', 'z')}?"
+
+
+@pytest.mark.parametrize("line", ["u''", r"\nabla u", "grad u"])
+def test_what_the_cell_does_not_assign_has_no_derivative(shell: Notebook, line: str) -> None:
+    shell.ok(SETUP)
+    assert "variable for x" not in shell.refused(f"%%grad {line}\n{CELL}")
 
 
 @pytest.mark.parametrize(

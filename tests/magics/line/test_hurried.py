@@ -81,6 +81,27 @@ def test_a_derivative_of_a_page(target: str) -> None:
         ("--for xb in (X, Y) --lr 1", '--for takes a phrase in quotes: write --for "xb in (X, Y)"'),
         ("loss --val xb, yb in v -q", '--val takes a phrase in quotes: write --val "xb, yb in v"'),
         ("loss --bounds x=0:1, y=0:", '--bounds takes a phrase in quotes: write --bounds "x=0:1, y=0:"'),
+        # Bounds as mathematics writes them.
+        ('loss --bounds "0<x<1"', '--bounds "0<x<1" is written --bounds "x=0:1".'),
+        (
+            'loss --bounds "1 >= w.a > -1e-3"',
+            '--bounds "1 >= w.a > -1e-3" is written --bounds "w.a=-1e-3:1".',
+        ),
+        ("loss --bounds x>=0", '--bounds "x>=0" is written --bounds "x=0:".'),
+        ('loss --bounds "x ≤ 2.5, 0<y"', '--bounds "x ≤ 2.5, 0<y" is written --bounds "x=:2.5, y=0:".'),
+        ('loss --bounds "0 > x"', '--bounds "0 > x" is written --bounds "x=:0".'),
+        ('loss --bounds "x in [0, 1]"', '--bounds "x in [0, 1]" is written --bounds "x=0:1".'),
+        ('loss --bounds "x=(0, 1)"', '--bounds "x=(0, 1)" is written --bounds "x=0:1".'),
+        ('loss --bounds "0<x<y<1"', "--bounds takes \"x=0:1, w=0:\", not '0<x<y<1'."),
+        # An option twice.
+        ("loss --lr 0.1 --steps 3 --lr 0.2", "--lr takes one value, not 0.1 and 0.2: leave one out."),
+        ("loss --time 5m --time 5h", "--time takes one value, not 5m and 5h: leave one out."),
+        ("loss --lr rate --lr other", "--lr takes one value, not rate and other: leave one out."),
+        (
+            'loss --for "a in b" --for "c in b"',
+            "--for takes one value, not a in b and c in b: leave one out.",
+        ),
+        ("loss -o one -o two", "-o takes one value, not one and two: leave one out."),
         # Numbers of other languages and notations.
         ("loss --lr 0,1", "--lr 0,1 has a comma, which ends a word: write --lr 0.1"),
         ("loss --lr=0,1", "--lr 0,1 has a comma, which ends a word: write --lr 0.1"),
@@ -253,3 +274,8 @@ def test_the_help_fits_a_terminal_of_80_columns_and_breaks_no_word() -> None:
         assert max(map(len, [*usage, *options.splitlines()])) <= 80
         words = " ".join(options.split())
         assert all(option.help in words for option in magic.options)
+
+
+def test_an_option_may_be_repeated_with_the_same_value() -> None:
+    assert MINIMIZE.parse("loss --lr 0.1 --lr 1e-1").arguments["lr"] == 0.1
+    assert TFGPU.parse("--worker 1 --worker 1").arguments["worker"] == 1
