@@ -287,13 +287,13 @@ def minimize_program(
             with restore_after_interrupt(), control.before_anything():
                 together.begin(line_of(program, loss_name, over, settings))
             settings = own_settings(settings, together)
-        if isinstance(settings.lr, str):
-            word, arguments = settings.lr, (program, namespace, loss_name, over, settings)
-            with restore_after_interrupt():
-                report, settings = found_rate(*arguments, control, on_progress)
-            if word == FIND:
-                return Minimized(report, None)
         with telling(together):
+            if isinstance(settings.lr, str):
+                word, arguments = settings.lr, (program, namespace, loss_name, over, settings)
+                with restore_after_interrupt():
+                    report, settings = found_rate(*arguments, control, on_progress, together)
+                if word == FIND:
+                    return Minimized(report, None)
             problem = Problem(
                 program, namespace, loss_name, over, settings, kept=cache is not None, together=together
             )

@@ -14,7 +14,6 @@ from tape_magic.engine.minimization.control import PAUSE_SECONDS, RunControl
 from tape_magic.engine.minimization.settings import Settings
 from tape_magic.engine.process.interrupts import Interrupt
 from tape_magic.engine.program.program import Program
-from tape_magic.errors import ArgumentError
 from tape_magic.results.minimum import StopReason
 from tape_magic.results.steps import Wish
 
@@ -26,17 +25,11 @@ _PAUSED = 0.5
 def joint_run(settings: Settings) -> Together | None:
     """Return the run that the workers of a strategy take part in; ``None`` for a run of this process alone.
 
-    Raises :class:`ClusterError` where this process has joined no workers, and :class:`ArgumentError` for what
-    workers cannot do together.
+    Raises :class:`ClusterError` where this process has joined no workers.
     """
     cluster = None if settings.strategy is None else cluster_of(settings.strategy)
     if cluster is None:
         return None
-    if isinstance(settings.lr, str):
-        raise ArgumentError(
-            "lr",
-            f"is {settings.lr}, which one process looks for: leave out strategy, then give the number.",
-        )
     kept = settings.checkpoint is not None
     return Together(
         cluster,

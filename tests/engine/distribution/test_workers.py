@@ -133,6 +133,7 @@ class TestOneRun:
         self.the_same_bits_on_both_and_the_numbers_of_one(pair)
         self.what_the_cell_writes_is_the_same_on_both(pair)
         self.steps_leave_no_threads(pair)
+        self.a_rate_is_found_as_by_one(pair)
         self.an_interrupt_of_one_ends_both_at_the_same_step(pair)
         self.stop_on_one_ends_both_at_the_same_step(pair)
         self.what_is_not_finite_on_one_is_told_as_on_one_device(pair)
@@ -205,6 +206,32 @@ class TestOneRun:
         assert pair.same("minimum.steps") == 500
         for worker in pair.workers:
             assert worker.value("psutil.Process().num_threads() - threads") < 100
+
+    def a_rate_is_found_as_by_one(self, pair: Pair) -> None:
+        """Nothing is left of the test, on either; a run goes on with the rate."""
+        first = pair.workers[0]
+        all_ok(pair.workers, "model = made(5 + index)")
+        before = [worker.value("bits(model)") for worker in pair.workers]
+        shown = all_ok(pair.workers, line("--lr find --seed 4 --strategy workers -o rates"))
+        assert "nothing was trained" in shown[0].text
+        assert shown[1].text.strip() == ""
+        assert [worker.value("bits(model)") for worker in pair.workers] == before
+        pair.same("rates.losses.tolist()")
+        found = pair.same("[rates.suggestion, rates.lowest, rates.ended.name]")
+        first.ok("both = rates")
+        first.ok(line("--lr find --seed 4 --engine graph -o rates"))
+        assert first.value("[rates.suggestion, rates.lowest, rates.ended.name]") == found
+        assert first.value("float(abs(rates.losses[:150] - both.losses[:150]).max())") < 1e-5
+        all_ok(pair.workers, line("--lr auto --seed 4 --epochs 3 --strategy workers"))
+        assert pair.same("[minimum.steps, minimum.learning_rate]") == [
+            15,
+            first.value("float(np.float32(both.suggestion))"),
+        ]
+        pair.same("bits(model)")
+        told = on_all(pair.workers, line("--lr find --strategy workers --log runs"))
+        refused = "--lr find trains nothing: leave --log out."
+        assert line_of(told[0]) == refused
+        assert line_of(told[1]) == f"{pair.name(0)} has ended the run: LineError: {refused}"
 
     def an_interrupt_of_one_ends_both_at_the_same_step(self, pair: Pair) -> None:
         all_ok(pair.workers, "model = made(5)")

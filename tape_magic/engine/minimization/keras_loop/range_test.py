@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from tape_magic.engine.distribution.together import Together
 from tape_magic.engine.internals.keras_optimizers import copy_exclusions
 from tape_magic.engine.internals.random_state import preserve_random_state, seed_restorer
 from tape_magic.engine.minimization import optimizers, scipy_methods
@@ -85,19 +86,24 @@ def found_rate(
     settings: Settings,
     control: RunControl,
     on_progress: OnProgress | None,
+    together: Together | None = None,
 ) -> tuple[RateReport | None, Settings]:
     """Return the report of a range test, and the settings with the rate that it suggests.
 
-    For ``auto``, a run that goes on from a checkpoint has found its rate, and the report is ``None``.
+    For ``auto``, a run that goes on from a checkpoint has found its rate, and the report is ``None``. Of
+    several workers, each sees the same losses.
 
     Raises :class:`LineError` for settings that do not go with a range test, for a program that does what
     cannot be put back, and where ``auto`` finds no rate; ``KeyboardInterrupt`` after an interrupt.
     """
     refuse(settings)
     goes_on = settings.resume and (settings.checkpoint is None or _saved_in(settings.checkpoint))
+    if together is not None:  # worker 0 has the checkpoint
+        goes_on = bool(together.agree(goes_on)[0, 0])
     if goes_on:
         return None, replace(settings, lr=None)
-    report = RangeTest(program, namespace, loss_name, over, settings).run(control, on_progress)
+    test = RangeTest(program, namespace, loss_name, over, settings, together)
+    report = test.run(control, on_progress)
     if control() is StopReason.INTERRUPTED:
         raise KeyboardInterrupt("stopped in the range test; no variable was changed")
     rate, word = report.suggestion, settings.lr
@@ -123,7 +129,8 @@ class RangeTest:
     ----------
     program, namespace, loss_name, over, settings
         As in :class:`Problem`, with the rate to be found.
-
+    together
+        The run that several workers take part in; ``None`` for a run of this process alone.
     """
 
     def __init__(
@@ -133,8 +140,9 @@ class RangeTest:
         loss_name: str | None,
         over: Sequence[str] | None,
         settings: Settings,
+        together: Together | None = None,
     ) -> None:
-        self._program, self._namespace = program, namespace
+        self._program, self._namespace, self._together = program, namespace, together
         self._loss_name, self._over, self._settings = loss_name, over, settings
         self._engine = self._kind = ""
 
@@ -183,9 +191,8 @@ class RangeTest:
                 raise _BlownUp
 
         with _undone(self._program, self._namespace, self._settings, control):
-            problem = Problem(
-                self._program, self._namespace, self._loss_name, self._over, self._test_settings(first)
-            )
+            given = self._program, self._namespace, self._loss_name, self._over
+            problem = Problem(*given, self._test_settings(first), together=self._together)
             try:
                 with control.before_anything():
                     run = KerasRun(problem, None)
@@ -198,6 +205,8 @@ class RangeTest:
             except _BlownUp:
                 pass
             finally:
+                if self._together is not None:
+                    self._together.over = False  # the next test, or the run, is yet to come
                 control.hold()
                 problem.close()
                 # A layer that was built during the test has no values from before it.
