@@ -134,6 +134,7 @@ class TestOneRun:
         self.what_the_cell_writes_is_the_same_on_both(pair)
         self.steps_leave_no_threads(pair)
         self.a_rate_is_found_as_by_one(pair)
+        self.lbfgs_takes_the_steps_of_one(pair)
         self.an_interrupt_of_one_ends_both_at_the_same_step(pair)
         self.stop_on_one_ends_both_at_the_same_step(pair)
         self.what_is_not_finite_on_one_is_told_as_on_one_device(pair)
@@ -232,6 +233,19 @@ class TestOneRun:
         refused = "--lr find trains nothing: leave --log out."
         assert line_of(told[0]) == refused
         assert line_of(told[1]) == f"{pair.name(0)} has ended the run: LineError: {refused}"
+
+    def lbfgs_takes_the_steps_of_one(self, pair: Pair) -> None:
+        """Each point of a line search is evaluated together, over data that are one batch."""
+        first = pair.workers[0]
+        all_ok(pair.workers, "model = made(5 + index)")
+        cell = line("--optimizer lbfgs --steps 30 --strategy workers").replace("--batch 50", "--batch 203")
+        all_ok(pair.workers, cell)
+        pair.same("bits(model)")
+        assert pair.same("minimum.steps") == 30
+        first.ok("both, model = minimum, made(5)")
+        first.ok(cell.replace("--strategy workers", "--engine graph"))
+        assert first.value("float(abs(both.history[:10] - minimum.history[:10]).max())") < 1e-5
+        assert first.value("float(minimum.history[-1] / minimum.history[0])") < 0.1
 
     def an_interrupt_of_one_ends_both_at_the_same_step(self, pair: Pair) -> None:
         all_ok(pair.workers, "model = made(5)")

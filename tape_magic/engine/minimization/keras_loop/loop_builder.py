@@ -35,7 +35,6 @@ from tape_magic.engine.minimization.keras_loop.sharing import Sharing
 from tape_magic.engine.minimization.keras_loop.step_graph import StepGraph
 from tape_magic.engine.minimization.mirrored import follow
 from tape_magic.engine.minimization.problem import Problem
-from tape_magic.engine.minimization.steppers import method_name
 from tape_magic.engine.record.loss_record import record_of
 from tape_magic.engine.tracing.failures import EngineRefused, compile_failures, trace_failures
 from tape_magic.engine.tracing.loss import require_loss
@@ -259,7 +258,6 @@ class LoopBuilder:
                 self._problem.refuse_unconnected("", partial(record_of, traced.concrete))
             self.same_loss = traced.repeatable and not traced.written
             self.optimizer = build_optimizer(self._problem, leaves, self._continuation, same=self.same_loss)
-            self.sharing.refuse(method_name(self.optimizer))
             repeatable = self._cursor is None and traced.repeatable
             options = build_loop_options(
                 self._problem, leaves, self.optimizer, repeatable=repeatable, by_epoch=self._by_epoch

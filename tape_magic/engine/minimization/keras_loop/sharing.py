@@ -20,7 +20,6 @@ from tape_magic.engine.process.interrupts import assign_all
 from tape_magic.engine.tracing.evaluation import Evaluation
 from tape_magic.engine.tracing.traced import Traced
 from tape_magic.engine.values.rows import row_parts
-from tape_magic.errors import LineError
 
 LONGER = 4
 """How many times as long the chunks of several workers are, since these have to agree before each."""
@@ -56,11 +55,6 @@ class Sharing:
         if len(self.devices) == 1 and self.workers is None:
             problem.notes.append(nothing_to_share(self.devices[0]))
             self.devices = ()
-
-    def refuse(self, method: str) -> None:
-        """Raise :class:`LineError` for a method of this package on several workers."""
-        if method and self.workers is not None:
-            raise LineError(f"{method} looks along lines; --strategy workers goes with Keras optimizers.")
 
     @property
     def count(self) -> int:
