@@ -96,7 +96,7 @@ def tasks(notebook: Notebook) -> list[Task]:
     return [
         Task(rosenbrock, 1e-6, 200),
         Task(logistic, lowest * (1 + 1e-5), 20),
-        Task(network, 1e-2, 40),
+        Task(network, 1e-2, 20),
     ]
 
 

@@ -30,9 +30,9 @@ The steps are slower while XLA compiles beside them.
 WORTH_OVER_DATA, MANY_CORES = 4.0, 4
 """The same over data with fewer cores than so many.
 
-There XLA gains a third of a step at the most, and nothing in many, while a thread that compiles takes from
-steps, and from ``tf.data``, what the cores do not have: of two cores about 0.4 of the time that it takes, and
-of a run that is four times as long a tenth.
+There XLA gains a third of a step at the most where ``tf.data`` picks the rows, and nothing in many, while a
+thread that compiles takes from steps, and from ``tf.data``, what the cores do not have: of two cores about
+0.4 of the time that it takes, and of a run that is four times as long a tenth.
 """
 
 XLA_MOST = 2_000

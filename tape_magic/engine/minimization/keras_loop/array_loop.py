@@ -168,7 +168,7 @@ class ArrayLoop(DataLoop):
     def __init__(self, graph: StepGraph, cursor: DataCursor) -> None:
         super().__init__(graph, cursor, jit=True)
         self._rows = ArrayGraph(graph, self._arrays)
-        self._drawn: tuple[int, Any] | None = None
+        self._drawn: tuple[tuple[int, int], Any] | None = None
 
     @property
     def _arrays(self) -> ArrayStream:
@@ -211,10 +211,9 @@ class ArrayLoop(DataLoop):
         import tensorflow as tf
 
         epoch = step // self._rows.length
-        first = epoch - epoch % self._rows.together
-        if self._drawn is None or self._drawn[0] != first:
-            numbers = [tf.constant(number, tf.int64) for number in (self._arrays.seed or 0, first)]
-            self._drawn = first, self._rows.order(*numbers)
+        wanted = self._arrays.seed or 0, epoch - epoch % self._rows.together
+        if self._drawn is None or self._drawn[0] != wanted:
+            self._drawn = wanted, self._rows.order(*(tf.constant(number, tf.int64) for number in wanted))
         return [self._arrays.columns, self._drawn[1], *(tf.constant(one, tf.int64) for one in (step, end))]
 
     def _capacity(self, stretch: int) -> int:
