@@ -157,15 +157,15 @@ def test_a_refusal_keeps_what_a_thread_binds(kernel: Kernel) -> None:
 @pytest.mark.parametrize(
     "how",
     [
-        "--optimizer sgd --lr 0.1 --engine xla",
-        "--optimizer sgd --lr 0.1 --engine graph",
+        "--optimizer sgd --lr 0.1 --engine xla --steps 300",
+        "--optimizer sgd --lr 0.1 --engine graph --steps 300",
         "--optimizer sgd --lr 0.1 --engine eager --steps 60",
         "--optimizer bfgs",
     ],
 )
 def test_minima_are_found_beside_a_thread(busy: Kernel, how: str) -> None:
     busy.ok("w.assign([1.0, 3.0])")
-    busy.ok(f"%%minimize loss --over w --steps 300 {how}\nloss = tf.reduce_sum((w - 2.0)**2)")
+    busy.ok(f"%%minimize loss --over w {how}\nloss = tf.reduce_sum((w - 2.0)**2)")
     found = busy.ok("list(minimum.variables), bool(abs(w.numpy() - 2).max() < 1e-3)").result
     assert found == "(['w'], True)"
 
