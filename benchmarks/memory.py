@@ -76,9 +76,11 @@ def steps():
 steps()
 """
 FIT = """
-model.compile(tf.keras.optimizers.Adam(1e-4), "mse")
+model.compile(tf.keras.optimizers.Adam(1e-4), "mse"{jit})
 model.fit(x, y, batch_size=8, epochs=20, verbose=0)
 """
+JIT = ", jit_compile=True"
+XLA = "@tf.function(jit_compile=True)"
 BATCHES = MODEL.replace("--steps 20", '--for "x, y in batches"')
 
 IMAGES = (
@@ -96,13 +98,14 @@ EPOCHS = (
     "loss = given(yb, model(tf.cast(xb, tf.float32)/255))\n"
 )
 FIT_EPOCHS = """
-scaled.compile(tf.keras.optimizers.Adam(), given)
+scaled.compile(tf.keras.optimizers.Adam(), given{jit})
 scaled.fit(rows, epochs={epochs}, verbose=0{more})
 """
+FIT_AGAIN = "scaled.fit(rows, epochs=10, verbose=0)"
 EPOCHS_BY_HAND = """
 optimizer = tf.keras.optimizers.Adam()
 optimizer.build(model.trainable_variables)
-@tf.function
+{function}
 def step(xb, yb):
     with tf.GradientTape() as tape:
         loss = given(yb, model(tf.cast(xb, tf.float32)/255))
@@ -120,9 +123,23 @@ for _ in range({epochs}):
 RESTORED = ", callbacks=[tf.keras.callbacks.EarlyStopping('loss', patience=9, restore_best_weights=True)]"
 
 
-def _rerun(cell: str) -> str:
-    """Return set-up that runs a cell once, and collects what it leaves."""
-    return f"import gc\nget_ipython().run_cell({cell!r})\n_ = gc.collect()\n"
+def _rerun(cell: str, times: int = 1) -> str:
+    """Return code that runs a cell, and collects what it leaves, so many times."""
+    run = f"get_ipython().run_cell({cell!r})"
+    return f"import gc\nfor _ in range({times}):\n    {run}\n    _ = gc.collect()\n"
+
+
+def _more(cell: str, again: str = "") -> tuple[str, str]:
+    """Return set-up that runs a cell once, and code that runs it, or `again`, five times more."""
+    return _rerun(cell), _rerun(again or cell, 5)
+
+
+def _epochs(epochs: int, more: str = "", data: str = "rows") -> str:
+    return EPOCHS.format(data=data, epochs=epochs, more=more)
+
+
+def _fit(epochs: int, more: str = "", jit: str = "") -> str:
+    return FIT_EPOCHS.format(epochs=epochs, more=more, jit=jit)
 
 
 ORBIT = (
@@ -160,48 +177,65 @@ CALLS = (
     "for _ in range(20):\n    tape_magic.minimize(loss, v, adam, steps=1)"
 )
 
-ROWS: dict[str, tuple[str, str]] = {
-    "60,000 × 784, a NumPy array": (ARRAYS, REGRESSION),
-    "60,000 × 784, `tf.constant`": (ARRAYS + "X, y = tf.constant(X), tf.constant(y)\n", REGRESSION),
-    "60,000 × 784, by hand": (ARRAYS, BY_HAND),
-    "100 Euler steps that Python unrolls, 60 s": (PARAMETERS, EULER.format(rounds=100)),
-    "200 Euler steps that Python unrolls, 60 s": (PARAMETERS, EULER.format(rounds=200)),
-    "200 Euler steps, 1,000 steps of Adam": (PARAMETERS, EULER_STEPS.format(rounds=200)),
-    "200 Euler steps, 1,000 steps of Adam, by hand": (PARAMETERS, EULER_BY_HAND.format(rounds=200)),
-    "20 million weights, Adam": (WEIGHTS, MODEL.format(more="")),
-    "20 million weights, Adam, `--keep best`": (WEIGHTS, MODEL.format(more=" --keep best")),
-    "20 million weights, Adam, over data": (
-        WEIGHTS + "batches = [(x, y)] * 20\n",
-        BATCHES.format(more=""),
-    ),
-    "20 million weights, Adam, by hand": (WEIGHTS, WEIGHTS_BY_HAND),
-    "20 million weights, Adam, `fit`": (WEIGHTS, FIT),
-    "MLP over `tf.data`, an epoch": (IMAGES, EPOCHS.format(data="rows", epochs=1, more="")),
-    "MLP over `tf.data`, ten epochs": (IMAGES, EPOCHS.format(data="rows", epochs=10, more="")),
-    "MLP over `tf.data`, ten epochs, `--keep best`": (
-        IMAGES,
-        EPOCHS.format(data="rows", epochs=10, more=" --keep best"),
-    ),
-    "MLP over `tf.data`, ten epochs, once more": (
-        IMAGES + _rerun(EPOCHS.format(data="rows", epochs=10, more="")),
-        EPOCHS.format(data="rows", epochs=10, more=""),
-    ),
-    "MLP over arrays, ten epochs": (
-        IMAGES,
-        EPOCHS.format(data="(images, labels)", epochs=10, more=" --batch 128"),
-    ),
-    "MLP over `tf.data`, an epoch, `fit`": (IMAGES, FIT_EPOCHS.format(epochs=1, more="")),
-    "MLP over `tf.data`, ten epochs, `fit`": (IMAGES, FIT_EPOCHS.format(epochs=10, more="")),
-    "MLP over `tf.data`, ten epochs, `fit` that restores the best": (
-        IMAGES,
-        FIT_EPOCHS.format(epochs=10, more=RESTORED),
-    ),
-    "MLP over `tf.data`, ten epochs, by hand": (IMAGES, EPOCHS_BY_HAND.format(epochs=10)),
-    "`lm`, 30 rounds of RK4 that Python unrolls": (ORBIT, UNROLLED),
-    "`lm`, 30 rounds of RK4 in `tf.range`": (ORBIT, LOOP),
-    "the same by SciPy, finite differences": (ORBIT, DIFFERENCES),
-    "20 calls of `minimize(steps=1)`": (ROUNDS, CALLS),
-}
+ROWS: dict[str, tuple[str, str]] = (
+    {
+        "60,000 × 784, a NumPy array": (ARRAYS, REGRESSION),
+        "60,000 × 784, `tf.constant`": (ARRAYS + "X, y = tf.constant(X), tf.constant(y)\n", REGRESSION),
+        "60,000 × 784, by hand": (ARRAYS, BY_HAND),
+        "100 Euler steps that Python unrolls, 60 s": (PARAMETERS, EULER.format(rounds=100)),
+        "200 Euler steps that Python unrolls, 60 s": (PARAMETERS, EULER.format(rounds=200)),
+        "200 Euler steps, 1,000 steps of Adam": (PARAMETERS, EULER_STEPS.format(rounds=200)),
+        "200 Euler steps, 1,000 steps of Adam, by hand": (PARAMETERS, EULER_BY_HAND.format(rounds=200)),
+        "20 million weights, Adam": (WEIGHTS, MODEL.format(more="")),
+        "20 million weights, Adam, `--keep best`": (WEIGHTS, MODEL.format(more=" --keep best")),
+        "20 million weights, Adam, over data": (
+            WEIGHTS + "batches = [(x, y)] * 20\n",
+            BATCHES.format(more=""),
+        ),
+        "20 million weights, Adam, over data, `--engine xla`": (
+            WEIGHTS + "batches = [(x, y)] * 20\n",
+            BATCHES.format(more=" --engine xla"),
+        ),
+        "20 million weights, Adam, by hand": (WEIGHTS, WEIGHTS_BY_HAND),
+        "20 million weights, Adam, by hand, XLA": (WEIGHTS, WEIGHTS_BY_HAND.replace("@tf.function", XLA)),
+        "20 million weights, Adam, `fit`": (WEIGHTS, FIT.format(jit="")),
+        "20 million weights, Adam, `fit`, XLA": (WEIGHTS, FIT.format(jit=JIT)),
+        "MLP over `tf.data`, an epoch": (IMAGES, _epochs(1)),
+        "MLP over `tf.data`, ten epochs": (IMAGES, _epochs(10)),
+        "MLP over `tf.data`, ten epochs, `--keep best`": (IMAGES, _epochs(10, " --keep best")),
+        "MLP over `tf.data`, ten epochs, once more": (IMAGES + _rerun(_epochs(10)), _epochs(10)),
+        "MLP over arrays, ten epochs": (IMAGES, _epochs(10, " --batch 128", "(images, labels)")),
+        "MLP over `tf.data`, an epoch, `fit`": (IMAGES, _fit(1)),
+    }
+    | {
+        f"MLP over `tf.data`, ten epochs, {name}": (IMAGES + before, cell)
+        for name, before, cell in (
+            ("graph", "", _epochs(10, " --engine graph")),
+            ("graph, `--keep best`", "", _epochs(10, " --engine graph --keep best")),
+            ("graph, five times more", *_more(_epochs(10, " --engine graph"))),
+            ("graph, `fit`", "", _fit(10)),
+            ("graph, `fit` that restores the best", "", _fit(10, RESTORED)),
+            ("graph, `fit` five times more", *_more(_fit(10), FIT_AGAIN)),
+            ("graph, by hand", "", EPOCHS_BY_HAND.format(epochs=10, function="@tf.function")),
+            ("XLA", "", _epochs(10, " --engine xla")),
+            ("XLA, `--keep best`", "", _epochs(10, " --engine xla --keep best")),
+            ("XLA, five times more", *_more(_epochs(10, " --engine xla"))),
+            ("XLA, `fit`", "", _fit(10, jit=JIT)),
+            ("XLA, `fit` that restores the best", "", _fit(10, RESTORED, JIT)),
+            (
+                "XLA, `fit` five times more",
+                *_more(_fit(10, jit=JIT), FIT_AGAIN),
+            ),
+            ("XLA, by hand", "", EPOCHS_BY_HAND.format(epochs=10, function=XLA)),
+        )
+    }
+    | {
+        "`lm`, 30 rounds of RK4 that Python unrolls": (ORBIT, UNROLLED),
+        "`lm`, 30 rounds of RK4 in `tf.range`": (ORBIT, LOOP),
+        "the same by SciPy, finite differences": (ORBIT, DIFFERENCES),
+        "20 calls of `minimize(steps=1)`": (ROUNDS, CALLS),
+    }
+)
 
 
 def measure(name: str) -> None:
