@@ -65,7 +65,7 @@ def harmless(page: Any, *, within: str = ".mathjax_ignore", formulas: bool = Tru
     from playwright.sync_api import expect
 
     outputs = page.locator(".jp-OutputArea-output")
-    outputs.first.wait_for()
+    outputs.first.wait_for(state="attached")  # a long page hides what is not in sight
     page.evaluate(WHEN_IMAGES_FAIL)
     if formulas:
         outputs.last.locator(FORMULA).first.wait_for(state="attached")
