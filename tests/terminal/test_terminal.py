@@ -129,7 +129,7 @@ def visible(written: str) -> str:
 
 
 def test_a_line_moves_while_it_runs_and_only_the_report_is_left(terminal: Terminal) -> None:
-    terminal.type("lines.clear()")
+    terminal.type("lines.clear(); _ = x.assign(1.0)")
     written = terminal.type(MOVES)
     end = int(terminal.type("minimum.steps").split()[-1])
     lines = re.findall(r"loss [^\r\n\x1b]*? · step ([\d,]+) of 1,0[^\r\n\x1b]*steps/s", written)
@@ -144,7 +144,7 @@ def test_a_line_moves_while_it_runs_and_only_the_report_is_left(terminal: Termin
 
 
 def test_the_line_moves_at_most_ten_times_a_second(terminal: Terminal) -> None:
-    terminal.type("lines.clear()")
+    terminal.type("lines.clear(); _ = x.assign(1.0)")
     began = time.monotonic()
     terminal.type(MOVES)
     seconds = time.monotonic() - began
@@ -178,7 +178,7 @@ def test_a_watch_is_one_line(terminal: Terminal) -> None:
 
 
 def test_an_error_gives_the_terminal_back(terminal: Terminal) -> None:
-    terminal.type("lines.clear()")
+    terminal.type("lines.clear(); _ = x.assign(1.0)")
     cell = "y = x**2; y = y if len(lines) < 2 else missing"
     written = terminal.type(f"{LINE} --steps 1_000_000_000\n{cell}")
     left = visible(written)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from IPython.display import display
-
-from tape_magic.display.live.progress import Pace, summary
-from tape_magic.results.minimum import MinimizeResult
-from tape_magic.results.steps import Step, Wish
+from tape_magic.display.live.progress import NoProgress, Pace, summary
+from tape_magic.results.steps import Step
 
 
-class LineProgress:
+class LineProgress(NoProgress):
     """Shows a run as one line.
 
     Of all that an engine shows, ipyparallel 8 and 9 keep only its standard streams changing in a notebook:
@@ -25,15 +22,6 @@ class LineProgress:
         if self._pace.due(step):
             self._shown = True
             print(f"\r{summary(step, self._pace.rate)}", end="", flush=True)
-
-    def wish(self) -> Wish:
-        """Return the wish to go on, since an interrupt stops a run."""
-        return Wish.GO_ON
-
-    def finish(self, result: MinimizeResult, *, at_once: bool = False) -> None:
-        """Empty the line, and show the report."""
-        self.close()
-        display(result)
 
     def close(self) -> None:
         """Empty the line."""

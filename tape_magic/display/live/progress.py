@@ -52,17 +52,18 @@ class Progress(Protocol):
 
 
 class NoProgress:
-    """Shows nothing but the report at the end."""
+    """Shows nothing but the report at the end, and has nothing to click: an interrupt stops the run."""
 
     def update(self, step: Step) -> None:
         """Show nothing."""
 
     def wish(self) -> Wish:
-        """Return the wish to go on, since there is nothing to click."""
+        """Return the wish to go on."""
         return Wish.GO_ON
 
     def finish(self, result: MinimizeResult, *, at_once: bool = False) -> None:
-        """Show the report."""
+        """Close what is open, and show the report."""
+        self.close()
         display(result)
 
     def close(self) -> None:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from IPython.display import display
-
-from tape_magic.display.live.progress import Pace, summary
+from tape_magic.display.live.progress import NoProgress, Pace, summary
 from tape_magic.display.text.encoding import writable
-from tape_magic.results.minimum import MinimizeResult
-from tape_magic.results.steps import Step, Wish
+from tape_magic.results.steps import Step
 
 
-class TerminalProgress:
+class TerminalProgress(NoProgress):
     """Shows a run as one line on a terminal."""
 
     def __init__(self) -> None:
@@ -39,15 +36,6 @@ class TerminalProgress:
         # rich has replaced standard output by an object without an encoding.
         line = writable(summary(step, self._pace.rate), self._status.console.encoding)
         self._status.update(0, completed=step.step, description=line, refresh=True)
-
-    def wish(self) -> Wish:
-        """Return the wish to go on, since on a terminal Ctrl-C stops a run."""
-        return Wish.GO_ON
-
-    def finish(self, result: MinimizeResult, *, at_once: bool = False) -> None:
-        """Remove the line and print the report."""
-        self.close()
-        display(result)
 
     def close(self) -> None:
         """Remove the line and give the terminal back."""

@@ -7,6 +7,7 @@ picks, for a perceptron with batches of 128 rows (TensorFlow 2.21, two cores).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -83,10 +84,10 @@ class ArrayGraph:
         epochs = first + tf.range(self.together, dtype=tf.int64)
         return tf.reshape(tf.map_fn(of_epoch, epochs, fn_output_signature=tf.int32), [-1])
 
-    def place(self, step: int) -> tuple[int, int, int]:
-        """Return the epoch of a step's batch, its place there, and its rows."""
+    def place(self, step: Any) -> tuple[Any, Any, Any]:
+        """Return the epoch of a step's batch, its place there, and its rows; of an array of steps, arrays."""
         epoch, index = divmod(step, self.length)
-        return epoch, index, min(self._batch, self._rows - index * self._batch)
+        return epoch, index, np.minimum(self._batch, self._rows - index * self._batch)
 
     def begin(self, epoch: Any, index: Any) -> Any:
         """Return where the rows of a batch begin in the order."""
@@ -221,7 +222,7 @@ class ArrayLoop(DataLoop):
         return ROWS
 
     def _called(
-        self, position: Position, end: int, stretch: int, waiter: CompileWaiter, until: float = 0.0
+        self, position: Position, end: int, stretch: int, waiter: CompileWaiter, until: float = math.inf
     ) -> Chunk:
         if self.way_back.doubtful:
             return self._looked_at(position)
@@ -233,7 +234,7 @@ class ArrayLoop(DataLoop):
         step, together = position.step, self._rows.together * self._rows.length
         end = min(end, (step // together + 1) * together)
         values, finite = self._call(*self._inputs(step, end))
-        recorded, places = values.numpy(), np.array([self._rows.place(number) for number in range(step, end)])
+        recorded, places = values.numpy(), np.stack(self._rows.place(np.arange(step, end)), 1)
         self._data.jump(end, self._picked(end - 1))
         after = Position(end, position.memory, position.best)
         series, loss = series_of(step, end - step, [recorded]), float(recorded[-1, 0])
@@ -241,7 +242,7 @@ class ArrayLoop(DataLoop):
         return Chunk(after, GO, series, loss, end - 1, places), all_finite
 
     def _from_kept(self, position: Position, end: int, *, finite: bool = False) -> tuple[Chunk, bool]:
-        return self._from_data(position, position.step + 1 if finite else end, 0.0)
+        return self._from_data(position, position.step + 1 if finite else end, math.inf)
 
     def _note_taken(self, step: int) -> None:
         self._data.jump(step + 1, self._picked(step))
